@@ -1,0 +1,121 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of the project is compiled alike; see CONTRIBUTING.md for why each setting is on.
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+  name: "license-metering",
+  platforms: [.macOS(.v15)],
+  products: [
+    .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
+    .executable(name: "dev-broker", targets: ["DevBroker"]),
+    .executable(name: "meterctl", targets: ["meterctl"]),
+    .executable(name: "Benchmarks", targets: ["Benchmarks"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // Core: values in, values out.
+    .target(name: "Metering", path: "Sources/Core/Metering"),
+    .target(name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec"),
+    .target(
+      name: "UsageAggregation", dependencies: ["Metering", "EventCodec"],
+      path: "Sources/Core/UsageAggregation"),
+    .target(name: "Recount", dependencies: ["Metering"], path: "Sources/Core/Recount"),
+
+    // IO: the only effects.
+    .systemLibrary(
+      name: "CRdKafka", path: "Sources/IO/CRdKafka", pkgConfig: "rdkafka",
+      providers: [.apt(["librdkafka-dev"])]),
+    .systemLibrary(
+      name: "CLibPQ", path: "Sources/IO/CLibPQ", pkgConfig: "libpq",
+      providers: [.apt(["libpq-dev"])]),
+    .target(name: "KafkaTransport", dependencies: ["CRdKafka"], path: "Sources/IO/KafkaTransport"),
+    .target(
+      name: "PostgresStore", dependencies: ["CLibPQ", "Metering"], path: "Sources/IO/PostgresStore",
+      resources: [.embedInCode("Migrations")]),
+    .target(
+      name: "ServiceRuntime",
+      dependencies: [
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+      ],
+      path: "Sources/IO/ServiceRuntime"),
+
+    // Services: IO wired to Core.
+    .target(
+      name: "LogConsumer",
+      dependencies: [
+        "Metering", "EventCodec", "UsageAggregation", "KafkaTransport", "PostgresStore",
+        "ServiceRuntime", .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/LogConsumer"),
+    .executableTarget(
+      name: "UsageAggregator",
+      dependencies: [
+        "LogConsumer", "KafkaTransport", "PostgresStore", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/UsageAggregator"),
+    .executableTarget(
+      name: "DevBroker",
+      dependencies: [
+        "KafkaTransport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/Services/DevBroker"),
+    .executableTarget(
+      name: "meterctl",
+      dependencies: [
+        "Metering", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime", "Yams",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/Services/meterctl"),
+    .executableTarget(
+      name: "Benchmarks",
+      dependencies: [
+        "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/Services/Benchmarks"),
+
+    // Tests.
+    .target(
+      name: "MeteringTestKit", dependencies: ["KafkaTransport", "PostgresStore"],
+      path: "Tests/MeteringTestKit"),
+    .testTarget(name: "EventCodecTests", dependencies: ["EventCodec", "Recount", "MeteringTestKit"]),
+    .testTarget(
+      name: "UsageAggregationTests",
+      dependencies: ["UsageAggregation", "EventCodec", "MeteringTestKit"]),
+    .testTarget(name: "RecountTests", dependencies: ["Recount"]),
+    .testTarget(
+      name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
+    .testTarget(name: "PostgresStoreTests", dependencies: ["PostgresStore", "MeteringTestKit"]),
+    .testTarget(name: "ServiceRuntimeTests", dependencies: ["ServiceRuntime"]),
+    .testTarget(
+      name: "IntegrationTests",
+      dependencies: [
+        "KafkaTransport", "PostgresStore", "MeteringTestKit", "UsageAggregator", "DevBroker",
+        "meterctl",
+      ]),
+  ]
+)
+for target in package.targets where ![.system, .plugin, .binary].contains(target.type) {
+  target.swiftSettings = (target.swiftSettings ?? []) + settings
+}

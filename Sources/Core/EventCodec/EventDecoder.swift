@@ -1,0 +1,256 @@
+import Metering
+
+/// Records of `license.usage.v1` into events, by `docs/event-validation.md`.
+///
+/// One value a consumer thread. `decode` does not allocate in steady state; texts of its results stay valid until `reset()`.
+package struct EventDecoder: ~Copyable {
+  package let maxQuantity: Int64
+  private var arena = TextArena()
+
+  package init(maxQuantity: Int64 = Limits.quantity) {
+    self.maxQuantity = maxQuantity
+  }
+
+  /// Invalidates the texts of all events decoded so far.
+  package mutating func reset() { arena.reset() }
+
+  /// Decodes one record; everything but the time against the record (`EventTimeBounds`), which depends on registered imports.
+  package mutating func decode(_ record: RecordBytes) -> DecodedEvent {
+    var event = DecodedEvent()
+    guard let value = record.value else { return event.rejecting(.tombstone) }
+    guard value.count <= Limits.valueBytes else { return event.rejecting(.overSize) }
+    var envelope = Envelope()
+    switch envelope.scan(value, arena: &arena) {
+    case .notJSON: return event.rejecting(.notJSON)
+    case .notAnObject: return event.rejecting(.notCloudEvent)
+    case .object: break
+    }
+    if let reason = validate(envelope, value, record.key, into: &event) {
+      return event.rejecting(reason, ledgerKey: ledgerKey(envelope, value))
+    }
+    return event
+  }
+
+  // MARK: The checks, in the specification's order
+
+  private mutating func validate(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
+    into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard e.specversion.kind == .string, isVersionOne(e.specversion, value),
+      e.id.kind == .string, e.source.kind == .string, e.type.kind == .string
+    else { return .notCloudEvent }
+    let id: Text
+    let source: Text
+    let type: Text
+    switch text(e.id, value) {
+    case .problem(let reason): return reason
+    case .text(let t): id = t
+    }
+    switch text(e.source, value) {
+    case .problem(let reason): return reason
+    case .text(let t): source = t
+    }
+    switch text(e.type, value) {
+    case .problem(let reason): return reason
+    case .text(let t): type = t
+    }
+    guard id.count > 0, source.count > 0, type.count > 0 else { return .notCloudEvent }
+    guard id.count <= Limits.identityBytes, source.count <= Limits.identityBytes else {
+      return .overSize
+    }
+    let isUsage = type.equals("license.usage.recorded")
+    guard isUsage || type.equals("license.producer.reported") else { return .wrongType }
+    switch producer(e, value) {
+    case .problem(let reason): return reason
+    case .text(let t): event.producer = t
+    }
+    if !isUsage { return validateReport(e, key, into: &event) }
+    event.id = id
+    event.source = source
+    return validateUsage(e, value, key, into: &event)
+  }
+
+  private mutating func validateUsage(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
+    into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard e.subject.kind == .string else { return .noSubject }
+    switch text(e.subject, value) {
+    case .problem(let reason): return reason
+    case .text(let t): event.subject = t
+    }
+    guard event.subject.count > 0 else { return .noSubject }
+    guard event.subject.count <= Limits.subjectBytes else { return .overSize }
+    guard e.sequence.isAbsentOrNull || e.sequence.isInteger else { return .badSequence }
+    if e.sequence.isInteger, !event.producer.isAbsent { event.sequence = e.sequence.integer }
+    if let reason = validateTime(e.time, value, into: &event) { return reason }
+    switch optionalText(e.importBatch, value) {
+    case .problem(let reason): return reason
+    case .text(let t):
+      guard t.isAbsent || (1...Limits.importBytes).contains(t.count) else { return .badData }
+      event.importBatch = t
+    }
+    guard e.data.kind == .object || e.data.kind == nil else { return .badData }
+    if let reason = validateMeter(e.meter, value, into: &event) { return reason }
+    if e.quantity.kind != nil {
+      guard e.quantity.isInteger, e.quantity.integer <= maxQuantity else { return .badQuantity }
+      event.quantity = e.quantity.integer
+    }
+    switch optionalText(e.domain, value) {
+    case .problem(let reason): return reason
+    case .text(let t): event.domain = Self.dimension(t)
+    }
+    switch optionalText(e.feature, value) {
+    case .problem(let reason): return reason
+    case .text(let t): event.feature = Self.dimension(t)
+    }
+    guard let key, event.subject.equals(key) else { return .keyMismatch }
+    event.kind = .usage
+    return nil
+  }
+
+  private mutating func validateTime(
+    _ time: Member, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard time.kind == .string else { return .badTime }
+    // A text with U+0000 or a lone surrogate is no RFC 3339 either, whatever the problem is called.
+    guard case .text(let text) = text(time, value),
+      let milliseconds = Timestamp.milliseconds(text.buffer)
+    else { return .badTime }
+    event.time = milliseconds
+    return nil
+  }
+
+  private mutating func validateMeter(
+    _ meter: Member, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard meter.kind != nil else { return nil }
+    guard meter.kind == .string, case .text(let text) = text(meter, value),
+      (1...Limits.meterBytes).contains(text.count)
+    else { return .badMeter }
+    guard text.buffer[0] &- 0x61 < 26 else { return .badMeter }
+    for b in text.buffer where !(b &- 0x61 < 26 || b &- 0x30 < 10 || b == 0x5F) { return .badMeter }
+    event.meter = text
+    return nil
+  }
+
+  private func validateReport(
+    _ e: Envelope, _ key: UnsafeRawBufferPointer?, into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard !event.producer.isAbsent else { return .badSequence }
+    guard e.data.kind == .object, e.accepted.isInteger, e.pending.isInteger, e.dropped.isInteger
+    else { return .badData }
+    switch e.final.kind {
+    case .true: event.isFinal = true
+    case .false, nil: break
+    default: return .badData
+    }
+    guard let key, event.producer.equals(key) else { return .keyMismatch }
+    event.accepted = e.accepted.integer
+    event.pending = e.pending.integer
+    event.dropped = e.dropped.integer
+    event.kind = .report
+    return nil
+  }
+
+  // MARK: Texts
+
+  private enum Reading {
+    case text(Text)
+    case problem(RejectionReason)
+  }
+
+  @inline(__always)
+  private mutating func text(_ member: Member, _ value: UnsafeRawBufferPointer) -> Reading {
+    if member.hasEscapes { return unescaped(member, value) }
+    let base = value.baseAddress!.assumingMemoryBound(to: UInt8.self) + Int(member.start)
+    return .text(Text(base: base, count: Int(member.end - member.start)))
+  }
+
+  private mutating func unescaped(_ member: Member, _ value: UnsafeRawBufferPointer) -> Reading {
+    let token = StringToken(start: Int(member.start), end: Int(member.end), hasEscapes: true)
+    let output = arena.reserve(token.end - token.start)
+    let (count, problem) = token.unescape(from: value, into: output)
+    switch problem {
+    case .nul: return .problem(.nulInText)
+    case .loneSurrogate: return .problem(.badText)
+    case nil: return .text(Text(base: output, count: count))
+    }
+  }
+
+  private mutating func optionalText(_ member: Member, _ value: UnsafeRawBufferPointer) -> Reading {
+    if member.isAbsentOrNull { return .text(.absent) }
+    guard member.kind == .string else { return .problem(.badData) }
+    return text(member, value)
+  }
+
+  private mutating func producer(_ e: Envelope, _ value: UnsafeRawBufferPointer) -> Reading {
+    if e.producer.isAbsentOrNull { return .text(.absent) }
+    guard e.producer.kind == .string else { return .problem(.badSequence) }
+    let reading = text(e.producer, value)
+    if case .text(let t) = reading, !(1...Limits.producerBytes).contains(t.count) {
+      return .problem(.badSequence)
+    }
+    return reading
+  }
+
+  /// Who sent a rejected event, and its number, where both could be read.
+  private mutating func ledgerKey(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer
+  ) -> (producer: Text, sequence: Int64)? {
+    guard e.sequence.isInteger, case .text(let t) = producer(e, value), !t.isAbsent else {
+      return nil
+    }
+    return (t, e.sequence.integer)
+  }
+
+  private mutating func isVersionOne(_ member: Member, _ value: UnsafeRawBufferPointer) -> Bool {
+    guard case .text(let text) = text(member, value) else { return false }
+    return text.equals("1.0")
+  }
+
+  /// An empty dimension is none; a long one is cut at a character.
+  private static func dimension(_ text: Text) -> Text {
+    if text.count == 0 { return .absent }
+    guard text.count > Limits.dimensionBytes else { return text }
+    var end = Limits.dimensionBytes
+    while text.buffer[end] & 0xC0 == 0x80 { end -= 1 }
+    return Text(base: text.base, count: end)
+  }
+}
+
+extension DecodedEvent {
+  fileprivate func rejecting(
+    _ reason: RejectionReason, ledgerKey: (producer: Text, sequence: Int64)? = nil
+  ) -> DecodedEvent {
+    var rejected = DecodedEvent()
+    rejected.kind = .rejected
+    rejected.reason = reason
+    if let ledgerKey {
+      rejected.producer = ledgerKey.producer
+      rejected.sequence = ledgerKey.sequence
+    }
+    return rejected
+  }
+}
+
+extension Text {
+  @inline(__always)
+  func equals(_ literal: StaticString) -> Bool {
+    equals(UnsafeRawBufferPointer(start: literal.utf8Start, count: literal.utf8CodeUnitCount))
+  }
+}
+
+/// Checks 22 of the specification: an event's time against its record's.
+package enum EventTimeBounds {
+  package enum Verdict { case fine, tooFarAhead, tooOld }
+
+  /// All in milliseconds. A record without a timestamp (negative) cannot be judged, and passes.
+  @inline(__always)
+  package static func judge(time: Int64, record: Int64, maxAge: Int64) -> Verdict {
+    if record < 0 { return .fine }
+    if time > record + Limits.aheadMilliseconds { return .tooFarAhead }
+    return time < record - maxAge ? .tooOld : .fine
+  }
+}

@@ -1,0 +1,29 @@
+/// Every bound on what one record may cost, in one place, with where it comes from.
+///
+/// Sizes are in UTF-8 bytes after unescaping, times in milliseconds. `docs/event-validation.md` says where each is checked.
+package enum Limits {
+  /// The contract's bound on a record's value.
+  package static let valueBytes = 65_536
+  /// RFC 8259 section 9 lets a parser bound the nesting; deep enough for any honest document.
+  package static let nestingDepth = 512
+  /// `id` and `source`: only hashed, never stored.
+  package static let identityBytes = 1_024
+  /// `subject`: part of B-tree keys, whose rows PostgreSQL bounds at 2,704 bytes.
+  package static let subjectBytes = 512
+  /// `producer`: part of a B-tree key together with a topic and a group.
+  package static let producerBytes = 256
+  /// `import`: part of a B-tree key.
+  package static let importBytes = 256
+  /// `data.meter`, by its pattern `[a-z][a-z0-9_]{0,63}`.
+  package static let meterBytes = 64
+  /// Values of `domain` and `feature` are cut here: a name in DNS has at most 253 bytes.
+  package static let dimensionBytes = 256
+  /// Default of `METER_MAX_QUANTITY`.
+  package static let quantity: Int64 = 1_000_000_000
+  /// Default of `METER_MAX_EVENT_AGE`: 35 days, the longest month and four days.
+  package static let eventAgeMilliseconds: Int64 = 35 * 86_400_000
+  /// How far an event's time may be ahead of its record's.
+  package static let aheadMilliseconds: Int64 = 3_600_000
+  /// Default size of the dedupe window, in offsets of a partition.
+  package static let dedupeWindowOffsets = 262_144
+}

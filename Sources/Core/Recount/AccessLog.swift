@@ -1,0 +1,284 @@
+/// How the lines of an access log are laid out.
+package enum AccessLogFormat: String, CaseIterable, Sendable {
+  /// `%h %l %u %t "%r" %>s %b`, the NCSA common log format.
+  case common
+  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too.
+  case combined
+  /// `%v:%p` before a combined line, as Debian's Apache has it.
+  // swift-format-ignore: AlwaysUseLowerCamelCase
+  case vhost_combined
+}
+
+/// Why a line is no line of an access log. The reason names the field and not what stood there.
+package struct AccessLogError: Error, Equatable, Sendable, CustomStringConvertible {
+  package var reason: String
+
+  package init(reason: String) {
+    self.reason = reason
+  }
+
+  package var description: String { reason }
+}
+
+/// One request, as Apache or nginx logged it.
+///
+/// In quoted fields `\"` and `\\` are resolved; other escapes (`\x16`, `\n`) stand as they were
+/// written, since what they name need not be text. Bytes that are not UTF-8 become U+FFFD.
+package struct AccessLogLine: Equatable, Sendable {
+  /// Address or name of the client, IPv6 too.
+  package var host: String
+  /// Milliseconds since 1970 of the line's own time, which is to the second.
+  package var timeMilliseconds: Int64
+  /// Empty where the request was none by HTTP: a TLS greeting on port 80, or `-` (no request
+  /// arrived before the timeout). Such lines are real and have a status.
+  package var method: String
+  /// The request's target with its query; of no HTTP request the whole text, of `-` empty.
+  package var path: String
+  package var status: Int
+  /// `-` is 0: the format writes it in place of 0.
+  package var bytes: Int64
+  /// Nil for `-`, for the empty text, and where the line ends before it.
+  package var referrer: String?
+  package var userAgent: String?
+  /// Without the port. Only of `vhost_combined`.
+  package var virtualHost: String?
+
+  package init(
+    host: String, timeMilliseconds: Int64, method: String, path: String, status: Int,
+    bytes: Int64, referrer: String? = nil, userAgent: String? = nil, virtualHost: String? = nil
+  ) {
+    self.host = host
+    self.timeMilliseconds = timeMilliseconds
+    self.method = method
+    self.path = path
+    self.status = status
+    self.bytes = bytes
+    self.referrer = referrer
+    self.userAgent = userAgent
+    self.virtualHost = virtualHost
+  }
+
+  /// Reads a line without its line end (one CR or LF or both at the end is taken as such).
+  ///
+  /// - Throws: `AccessLogError` if the line is none of that format, the empty line included.
+  package static func parse(
+    _ line: [UInt8], format: AccessLogFormat
+  ) throws(AccessLogError) -> AccessLogLine {
+    try parse(line[...], format: format)
+  }
+
+  package static func parse(
+    _ line: ArraySlice<UInt8>, format: AccessLogFormat
+  ) throws(AccessLogError) -> AccessLogLine {
+    var line = line
+    if line.last == UInt8(ascii: "\n") { line.removeLast() }
+    if line.last == UInt8(ascii: "\r") { line.removeLast() }
+    var cursor = ByteCursor(line)
+
+    var virtualHost: String?
+    if format == .vhost_combined {
+      virtualHost = try hostName(of: try word(&cursor, "virtual host"))
+    }
+    let host = text(try word(&cursor, "host"))
+    _ = try word(&cursor, "identity")
+    try skipUser(&cursor)
+    let time = try readTime(&cursor)
+    try expect(" ", &cursor, behind: "time")
+    guard let request = try quoted(&cursor, "request", mayBeCut: false) else {
+      throw AccessLogError(reason: "no request in quotes")
+    }
+    try expect(" ", &cursor, behind: "request")
+    let status = try readStatus(&cursor)
+    try expect(" ", &cursor, behind: "status")
+    let bytes = try readBytes(&cursor)
+    let (method, path) = split(request: request)
+
+    var result = AccessLogLine(
+      host: host, timeMilliseconds: time, method: method, path: path, status: status,
+      bytes: bytes, referrer: nil, userAgent: nil, virtualHost: virtualHost)
+    if format != .common {
+      result.referrer = try readOptional(&cursor, "referrer")
+      result.userAgent = try readOptional(&cursor, "user agent")
+    }
+    guard cursor.isAtEnd else { throw AccessLogError(reason: "more behind the last field") }
+    return result
+  }
+
+  // MARK: Fields
+
+  /// What stands before the next space, and the space.
+  private static func word(
+    _ cursor: inout ByteCursor, _ name: String
+  ) throws(AccessLogError) -> ArraySlice<UInt8> {
+    // A quote or an open bracket begins a later field: then this one is missing. Only an IPv6
+    // address may stand in brackets; a time's bracket closes behind the next space.
+    guard let word = cursor.takeUpTo(" "), cursor.take(" "), !word.isEmpty,
+      word.allSatisfy({ $0 > 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\"") }),
+      word.first != UInt8(ascii: "[") || word.contains(UInt8(ascii: "]"))
+    else { throw AccessLogError(reason: "no \(name)") }
+    return word
+  }
+
+  /// `name:port`, without the port; `[::1]:80` gives `[::1]`. Some formats write no port.
+  private static func hostName(of word: ArraySlice<UInt8>) throws(AccessLogError) -> String {
+    guard let colon = word.lastIndex(of: UInt8(ascii: ":")) else { return text(word) }
+    let port = word[(colon + 1)...]
+    let isPort = (1...5).contains(port.count) && port.allSatisfy(isDigit)
+    guard isPort, colon > word.startIndex else {
+      throw AccessLogError(reason: "no port behind the virtual host's colon")
+    }
+    return text(word[..<colon])
+  }
+
+  /// The authenticated user, who may have spaces, and the space before the time.
+  private static func skipUser(_ cursor: inout ByteCursor) throws(AccessLogError) {
+    var user: [UInt8] = []
+    while true {
+      guard let part = cursor.takeUpTo(" "), cursor.take(" ") else {
+        throw AccessLogError(reason: "no time in brackets")
+      }
+      user += part
+      if cursor.rest.first == UInt8(ascii: "[") {
+        break
+      }
+      user.append(UInt8(ascii: " "))
+    }
+    // "- frank" is an identity and a user: the line has a field before the host that its format
+    // does not name, and all fields would be off by one.
+    guard !user.isEmpty, !user.starts(with: "- ".utf8), !user.contains(UInt8(ascii: "\"")) else {
+      throw AccessLogError(reason: "no user, or a field too many before the time")
+    }
+  }
+
+  /// `[17/May/2015:10:05:03 +0000]`
+  private static func readTime(_ cursor: inout ByteCursor) throws(AccessLogError) -> Int64 {
+    let months = [
+      "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ]
+    guard cursor.take("["),
+      let day = cursor.takeNumber(digits: 2), cursor.take("/"),
+      let monthName = cursor.takeUpTo("/"),
+      let month = months.firstIndex(where: { monthName.elementsEqual($0.utf8) }),
+      cursor.take("/"),
+      let year = cursor.takeNumber(digits: 4), cursor.take(":"),
+      let hour = cursor.takeNumber(digits: 2), hour <= 23, cursor.take(":"),
+      let minute = cursor.takeNumber(digits: 2), minute <= 59, cursor.take(":"),
+      let second = cursor.takeNumber(digits: 2), second <= 60, cursor.take(" ")
+    else { throw AccessLogError(reason: "no time of the form [17/May/2015:10:05:03 +0000]") }
+    let isEast = cursor.take("+")
+    guard isEast || cursor.take("-"),
+      let offsetHour = cursor.takeNumber(digits: 2), offsetHour <= 23,
+      let offsetMinute = cursor.takeNumber(digits: 2), offsetMinute <= 59,
+      cursor.take("]"),
+      let days = Calendar.daysSinceEpoch(year: year, month: Int64(month) + 1, day: day)
+    else { throw AccessLogError(reason: "no such time") }
+    let offsetMinutes = (offsetHour * 60 + offsetMinute) * (isEast ? 1 : -1)
+    let minutes = days * 1440 + hour * 60 + minute - offsetMinutes
+    return (minutes * 60 + min(second, 59)) * 1000
+  }
+
+  private static func readStatus(_ cursor: inout ByteCursor) throws(AccessLogError) -> Int {
+    guard let status = cursor.takeNumber(digits: 3), (100...999).contains(status) else {
+      throw AccessLogError(reason: "no status of three digits")
+    }
+    return Int(status)
+  }
+
+  private static func readBytes(_ cursor: inout ByteCursor) throws(AccessLogError) -> Int64 {
+    if cursor.take("-") {
+      return 0
+    }
+    guard var bytes = cursor.takeDigit() else { throw AccessLogError(reason: "no byte count") }
+    var digits = 1
+    while let digit = cursor.takeDigit() {
+      digits += 1
+      guard digits <= 18 else { throw AccessLogError(reason: "a byte count beyond all bounds") }
+      bytes = bytes * 10 + digit
+    }
+    return bytes
+  }
+
+  /// A quoted field and the space before it; nil for `-`, the empty text, and the line's end.
+  private static func readOptional(
+    _ cursor: inout ByteCursor, _ name: String
+  ) throws(AccessLogError) -> String? {
+    if cursor.isAtEnd {
+      return nil
+    }
+    guard cursor.take(" ") else { throw AccessLogError(reason: "no space before the \(name)") }
+    // A server that is killed, or a client that sends kilobytes, leaves a line cut in its last
+    // fields (line 8,899 of the sample log); the request has been counted by then.
+    guard let field = try quoted(&cursor, name, mayBeCut: true) else {
+      throw AccessLogError(reason: "no \(name) in quotes")
+    }
+    let value = text(field[...])
+    return value.isEmpty || value == "-" ? nil : value
+  }
+
+  /// What stands in quotes, with `\"` and `\\` resolved; nil if no quote comes next.
+  private static func quoted(
+    _ cursor: inout ByteCursor, _ name: String, mayBeCut: Bool
+  ) throws(AccessLogError) -> [UInt8]? {
+    guard cursor.take("\"") else { return nil }
+    var content: [UInt8] = []
+    var isEscaped = false
+    var end = cursor.rest.startIndex
+    while end < cursor.rest.endIndex {
+      let byte = cursor.rest[end]
+      end += 1
+      if isEscaped {
+        if byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") {
+          content.append(UInt8(ascii: "\\"))
+        }
+        content.append(byte)
+        isEscaped = false
+      } else if byte == UInt8(ascii: "\\") {
+        isEscaped = true
+      } else if byte == UInt8(ascii: "\"") {
+        cursor = ByteCursor(cursor.rest[end...])
+        return content
+      } else {
+        content.append(byte)
+      }
+    }
+    guard mayBeCut else { throw AccessLogError(reason: "the \(name) does not end") }
+    cursor = ByteCursor([])
+    return content
+  }
+
+  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version.
+  private static func split(request: [UInt8]) -> (method: String, path: String) {
+    let whole = request.elementsEqual("-".utf8) ? "" : text(request[...])
+    guard let space = request.firstIndex(of: UInt8(ascii: " ")), space > 0,
+      request[..<space].allSatisfy({ isLetter($0) || $0 == UInt8(ascii: "-") })
+    else { return ("", whole) }
+    var target = request[(space + 1)...]
+    if let last = target.lastIndex(of: UInt8(ascii: " ")),
+      target[(last + 1)...].starts(with: "HTTP/".utf8)
+    {
+      target = target[..<last]
+    }
+    guard !target.isEmpty else { return ("", whole) }
+    return (text(request[..<space]), text(target))
+  }
+
+  // MARK: Bytes
+
+  private static func expect(
+    _ character: Unicode.Scalar, _ cursor: inout ByteCursor, behind name: String
+  ) throws(AccessLogError) {
+    guard cursor.take(character) else { throw AccessLogError(reason: "no space behind \(name)") }
+  }
+
+  private static func text(_ bytes: ArraySlice<UInt8>) -> String {
+    String(decoding: bytes, as: UTF8.self)
+  }
+
+  private static func isDigit(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+  }
+
+  private static func isLetter(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte & 0xDF)
+  }
+}

@@ -1,0 +1,72 @@
+/// Rule (b): the identities of the valid usage events at the preceding offsets of one partition.
+///
+/// A dictionary of the whole texts, nothing hashed down or shortened: two events are one here only
+/// if every byte of subject, source and id agrees.
+struct DedupeWindow: Sendable {
+  struct Identity: Hashable, Sendable {
+    var subject: ExactText
+    var source: ExactText
+    var id: ExactText
+  }
+
+  /// By `fromOffset`, ascending; the first holds from the beginning.
+  private let sizes: [WindowSize]
+  /// How far back any size of the history reaches: a larger window that begins later looks at
+  /// offsets that lie before its beginning, so they must be kept even while a smaller one holds.
+  private let largestSize: Int64
+  private var lastOffset: [Identity: Int64] = [:]
+  /// Every sighting within `largestSize`, oldest first, from `oldestSighting` on.
+  private var sightings: [(offset: Int64, identity: Identity)] = []
+  private var oldestSighting = 0
+
+  /// - Parameter history: sizes not negative, in any order.
+  init(history: [WindowSize]) {
+    let whole = [WindowSize(fromOffset: .min, size: RecountSettings.defaultWindow)] + history
+    precondition(whole.allSatisfy { $0.size >= 0 }, "a dedupe window of negative size")
+    let ascending = whole.sorted { $0.fromOffset < $1.fromOffset }
+    sizes = ascending
+    // The default counts for the bound only where it ever holds: not below an entry from 0 on.
+    let holding = ascending.indices.filter { index in
+      index + 1 == ascending.count || ascending[index + 1].fromOffset > 0
+    }
+    largestSize = holding.map { ascending[$0].size }.max() ?? 0
+  }
+
+  /// W at an offset.
+  func size(at offset: Int64) -> Int64 {
+    sizes.last { $0.fromOffset <= offset }?.size ?? RecountSettings.defaultWindow
+  }
+
+  /// Whether `identity` was seen at one of the W offsets before `offset`.
+  func contains(_ identity: Identity, before offset: Int64) -> Bool {
+    guard let seen = lastOffset[identity] else { return false }
+    return offset - seen <= size(at: offset)
+  }
+
+  /// Notes that `identity` is at `offset` and forgets what no later offset can look back to.
+  ///
+  /// Keeps at most as many sightings as the largest window has offsets, and one; twice that while
+  /// the emptied front of the list waits to be given back. Amortized constant time.
+  mutating func insert(_ identity: Identity, at offset: Int64) {
+    lastOffset[identity] = offset
+    sightings.append((offset, identity))
+    // The next record looks back from offset + 1 or later.
+    while sightings[oldestSighting].offset < offset + 1 - largestSize,
+      oldestSighting < sightings.count - 1
+    {
+      let old = sightings[oldestSighting]
+      // A later sighting of the same identity has renewed it: then only this one is forgotten.
+      if lastOffset[old.identity] == old.offset {
+        lastOffset[old.identity] = nil
+      }
+      oldestSighting += 1
+    }
+    if oldestSighting > sightings.count / 2 {
+      sightings.removeFirst(oldestSighting)
+      oldestSighting = 0
+    }
+  }
+
+  /// How many identities are kept.
+  var count: Int { lastOffset.count }
+}

@@ -1,0 +1,324 @@
+/// Why some bytes are not one JSON text.
+package struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
+  package enum Reason: String, Sendable {
+    case malformedUTF8 = "not UTF-8"
+    case unexpectedEnd = "ends too early"
+    case unexpectedByte = "a byte that cannot stand here"
+    case controlCharacter = "a control character in a string"
+    case badEscape = "no such escape"
+    case tooDeep = "nested too deep"
+    case trailingBytes = "more behind the value"
+  }
+
+  /// Where in the bytes, from 0; the number of bytes where they end too early.
+  package var offset: Int
+  package var reason: Reason
+
+  package init(offset: Int, reason: Reason) {
+    self.offset = offset
+    self.reason = reason
+  }
+
+  package var description: String { "\(reason.rawValue), at byte \(offset)" }
+}
+
+/// A strict reader of RFC 8259 that goes by its grammar, byte after byte.
+///
+/// Strict: UTF-8 by RFC 3629, no byte order mark, nothing but white space around the value.
+/// Lone surrogates in escapes are grammatical and reported with the string.
+package struct JSONReader {
+  /// Arrays and objects may nest this deep; the outermost is 1.
+  package static let maximumDepth = 512
+
+  private let bytes: [UInt8]
+  private var offset = 0
+
+  private init(bytes: [UInt8]) {
+    self.bytes = bytes
+  }
+
+  /// Reads `bytes` as one JSON text. Linear in their number.
+  ///
+  /// - Throws: `JSONError` with the first offence, malformed UTF-8 anywhere before all others.
+  package static func parse(_ bytes: [UInt8]) throws(JSONError) -> JSONValue {
+    if let malformed = UTF8Validation.firstMalformedOffset(in: bytes) {
+      throw JSONError(offset: malformed, reason: .malformedUTF8)
+    }
+    var reader = JSONReader(bytes: bytes)
+    reader.skipWhiteSpace()
+    let value = try reader.readValue()
+    reader.skipWhiteSpace()
+    if reader.offset < bytes.count {
+      throw JSONError(offset: reader.offset, reason: .trailingBytes)
+    }
+    return value
+  }
+
+  // MARK: Values
+
+  /// An array or object that is not closed yet.
+  private struct Container {
+    var isObject: Bool
+    /// Of an object, the name that the next value belongs to.
+    var name = JSONString(bytes: [])
+    var members: [JSONMember] = []
+    var elements: [JSONValue] = []
+
+    mutating func append(_ value: JSONValue) {
+      if isObject {
+        members.append(JSONMember(name: name, value: value))
+      } else {
+        elements.append(value)
+      }
+    }
+
+    var value: JSONValue { isObject ? .object(members) : .array(elements) }
+  }
+
+  /// The open containers are a list and not the call stack: 512 levels of unoptimized frames
+  /// overflow the 512 KiB of a secondary thread (they did).
+  private mutating func readValue() throws(JSONError) -> JSONValue {
+    var open: [Container] = []
+    while true {
+      // At the beginning of a value.
+      let first = try peek()
+      if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
+        if open.count == Self.maximumDepth {
+          throw JSONError(offset: offset, reason: .tooDeep)
+        }
+        offset += 1
+        skipWhiteSpace()
+        open.append(Container(isObject: first == UInt8(ascii: "{")))
+        if try !closes(open[open.count - 1]) {
+          try readName(of: &open[open.count - 1])
+          continue
+        }
+      } else {
+        let scalar = try readScalar()
+        guard !open.isEmpty else { return scalar }
+        open[open.count - 1].append(scalar)
+      }
+      // Behind a value, or at the end of an empty container: close what ends here.
+      skipWhiteSpace()
+      while try closes(open[open.count - 1]) {
+        offset += 1
+        let value = open.removeLast().value
+        guard !open.isEmpty else { return value }
+        open[open.count - 1].append(value)
+        skipWhiteSpace()
+      }
+      try expect(",")
+      skipWhiteSpace()
+      try readName(of: &open[open.count - 1])
+    }
+  }
+
+  /// Whether the container's closing bracket comes next.
+  private func closes(_ container: Container) throws(JSONError) -> Bool {
+    try peek() == (container.isObject ? UInt8(ascii: "}") : UInt8(ascii: "]"))
+  }
+
+  /// In an object, the name and colon before a value; in an array nothing.
+  private mutating func readName(of container: inout Container) throws(JSONError) {
+    guard container.isObject else { return }
+    container.name = try readString()
+    skipWhiteSpace()
+    try expect(":")
+    skipWhiteSpace()
+  }
+
+  private mutating func readScalar() throws(JSONError) -> JSONValue {
+    switch try peek() {
+    case UInt8(ascii: "\""): return .string(try readString())
+    case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
+      return .number(try readNumber())
+    case UInt8(ascii: "t"):
+      try readWord("true")
+      return .bool(true)
+    case UInt8(ascii: "f"):
+      try readWord("false")
+      return .bool(false)
+    case UInt8(ascii: "n"):
+      try readWord("null")
+      return .null
+    default: throw JSONError(offset: offset, reason: .unexpectedByte)
+    }
+  }
+
+  private mutating func readWord(_ word: StaticString) throws(JSONError) {
+    for index in 0..<word.utf8CodeUnitCount {
+      guard try peek() == word.utf8Start[index] else {
+        throw JSONError(offset: offset, reason: .unexpectedByte)
+      }
+      offset += 1
+    }
+  }
+
+  // MARK: Numbers
+
+  /// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`
+  private mutating func readNumber() throws(JSONError) -> String {
+    let start = offset
+    skip("-")
+    if try peek() == UInt8(ascii: "0") {
+      offset += 1  // a digit behind it is then what cannot stand there
+    } else {
+      try readDigits()
+    }
+    if skip(".") {
+      try readDigits()
+    }
+    if skip("e") || skip("E") {
+      if !skip("+") {
+        skip("-")
+      }
+      try readDigits()
+    }
+    return String(decoding: bytes[start..<offset], as: UTF8.self)
+  }
+
+  /// One digit or more.
+  private mutating func readDigits() throws(JSONError) {
+    guard isDigit(try peek()) else { throw JSONError(offset: offset, reason: .unexpectedByte) }
+    while offset < bytes.count, isDigit(bytes[offset]) {
+      offset += 1
+    }
+  }
+
+  private func isDigit(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+  }
+
+  // MARK: Strings
+
+  private mutating func readString() throws(JSONError) -> JSONString {
+    try expect("\"")
+    var string = JSONString(bytes: [])
+    while true {
+      let byte = try peek()
+      switch byte {
+      case UInt8(ascii: "\""):
+        offset += 1
+        return string
+      case UInt8(ascii: "\\"):
+        try readEscape(into: &string)
+      case 0x00...0x1F:
+        throw JSONError(offset: offset, reason: .controlCharacter)
+      default:
+        string.bytes.append(byte)
+        offset += 1
+      }
+    }
+  }
+
+  private mutating func readEscape(into string: inout JSONString) throws(JSONError) {
+    try expect("\\")
+    let letter = try peek()
+    switch letter {
+    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): string.bytes.append(letter)
+    case UInt8(ascii: "b"): string.bytes.append(0x08)
+    case UInt8(ascii: "f"): string.bytes.append(0x0C)
+    case UInt8(ascii: "n"): string.bytes.append(0x0A)
+    case UInt8(ascii: "r"): string.bytes.append(0x0D)
+    case UInt8(ascii: "t"): string.bytes.append(0x09)
+    case UInt8(ascii: "u"):
+      try readUnicodeEscape(into: &string)
+      return
+    default: throw JSONError(offset: offset, reason: .badEscape)
+    }
+    offset += 1
+  }
+
+  /// From the `u` on. A high surrogate takes the low one behind it along, if one is there.
+  private mutating func readUnicodeEscape(into string: inout JSONString) throws(JSONError) {
+    try expect("u")
+    let unit = try readFourHexDigits()
+    guard isSurrogate(unit) else {
+      appendGeneralizedUTF8(unit, to: &string.bytes)
+      return
+    }
+    if isHighSurrogate(unit), remainderBegins(with: "\\u") {
+      let behindFirst = offset
+      offset += 2
+      let second = try readFourHexDigits()
+      if isSurrogate(second), !isHighSurrogate(second) {
+        let scalar = 0x10000 + (unit - 0xD800) * 0x400 + (second - 0xDC00)
+        appendGeneralizedUTF8(scalar, to: &string.bytes)
+        return
+      }
+      // Not its other half: it is read again as an escape of its own.
+      offset = behindFirst
+    }
+    string.hasLoneSurrogate = true
+    appendGeneralizedUTF8(unit, to: &string.bytes)
+  }
+
+  private mutating func readFourHexDigits() throws(JSONError) -> UInt32 {
+    var unit: UInt32 = 0
+    for _ in 0..<4 {
+      let byte = try peek()
+      let digit: UInt8
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
+      case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
+      case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = byte - UInt8(ascii: "A") + 10
+      default: throw JSONError(offset: offset, reason: .badEscape)
+      }
+      unit = unit * 16 + UInt32(digit)
+      offset += 1
+    }
+    return unit
+  }
+
+  private func isSurrogate(_ unit: UInt32) -> Bool {
+    (0xD800...0xDFFF).contains(unit)
+  }
+
+  private func isHighSurrogate(_ unit: UInt32) -> Bool {
+    (0xD800...0xDBFF).contains(unit)
+  }
+
+  /// UTF-8 of a code point up to U+10FFFF; of surrogates what UTF-8 would be, were it allowed.
+  private func appendGeneralizedUTF8(_ point: UInt32, to bytes: inout [UInt8]) {
+    func tail(_ shift: UInt32) -> UInt8 { UInt8(0x80 | (point >> shift) & 0x3F) }
+    switch point {
+    case 0...0x7F: bytes.append(UInt8(point))
+    case 0x80...0x7FF: bytes += [UInt8(0xC0 | point >> 6), tail(0)]
+    case 0x800...0xFFFF: bytes += [UInt8(0xE0 | point >> 12), tail(6), tail(0)]
+    default: bytes += [UInt8(0xF0 | point >> 18), tail(12), tail(6), tail(0)]
+    }
+  }
+
+  // MARK: Bytes
+
+  /// The byte to be read next.
+  private func peek() throws(JSONError) -> UInt8 {
+    guard offset < bytes.count else { throw JSONError(offset: offset, reason: .unexpectedEnd) }
+    return bytes[offset]
+  }
+
+  private mutating func expect(_ character: Unicode.Scalar) throws(JSONError) {
+    guard try peek() == UInt8(ascii: character) else {
+      throw JSONError(offset: offset, reason: .unexpectedByte)
+    }
+    offset += 1
+  }
+
+  @discardableResult
+  private mutating func skip(_ character: Unicode.Scalar) -> Bool {
+    guard offset < bytes.count, bytes[offset] == UInt8(ascii: character) else { return false }
+    offset += 1
+    return true
+  }
+
+  private func remainderBegins(with text: String) -> Bool {
+    bytes[offset...].starts(with: text.utf8)
+  }
+
+  /// Space, tab, line feed and carriage return; no other character is white space in JSON.
+  private mutating func skipWhiteSpace() {
+    while offset < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[offset]) {
+      offset += 1
+    }
+  }
+}

@@ -1,0 +1,46 @@
+/// A JSON text as it was written: members in order and with repetitions, numbers as their text.
+package indirect enum JSONValue: Equatable, Sendable {
+  case object([JSONMember])
+  case array([JSONValue])
+  case string(JSONString)
+  /// The number's own characters, such as `-0`, `1.0` or `1e2`.
+  case number(String)
+  case bool(Bool)
+  case null
+}
+
+/// A name and its value in an object.
+package struct JSONMember: Equatable, Sendable {
+  package var name: JSONString
+  package var value: JSONValue
+
+  package init(name: JSONString, value: JSONValue) {
+    self.name = name
+    self.value = value
+  }
+}
+
+/// A string with its escapes resolved.
+package struct JSONString: Equatable, Sendable {
+  /// UTF-8, but for lone surrogates: those stand as the three bytes that UTF-8 would have given
+  /// them (ED A0 80 to ED BF BF), so that strings which differ in them stay different.
+  package var bytes: [UInt8]
+  /// Whether an escape named a surrogate without its other half.
+  package var hasLoneSurrogate: Bool
+
+  package init(bytes: [UInt8], hasLoneSurrogate: Bool = false) {
+    self.bytes = bytes
+    self.hasLoneSurrogate = hasLoneSurrogate
+  }
+
+  package func equals(_ text: String) -> Bool {
+    bytes.elementsEqual(text.utf8)
+  }
+}
+
+extension [JSONMember] {
+  /// The value behind a name; of a name that stands more than once, the last. Nil: no such member.
+  package subscript(name: String) -> JSONValue? {
+    last { $0.name.equals(name) }?.value
+  }
+}

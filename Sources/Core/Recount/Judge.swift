@@ -1,0 +1,343 @@
+/// Decides what a record of `license.usage.v1` is, by docs/event-validation.md.
+///
+/// The numbers in the comments are the numbers of the checks there; the code runs in their order,
+/// because the first check that fails names the reason.
+package func judge(_ record: LogRecord, _ settings: RecountSettings) -> EventVerdict {
+  var producerAndSequence: (producer: String, sequence: Int64)?
+  do throws(Rejection) {
+    let envelope = try readEnvelope(record.value, &producerAndSequence)
+    if envelope.isReport {
+      return .report(try readReport(envelope, key: record.key))
+    }
+    return .usage(try readUsage(envelope, record, settings))
+  } catch {
+    return .rejected(
+      reason: error.reason.rawValue, detail: error.detail,
+      producer: producerAndSequence.map { Array($0.producer.utf8) },
+      sequence: producerAndSequence?.sequence)
+  }
+}
+
+/// The words that dead letters are sorted by.
+private enum Reason: String {
+  case tombstone
+  case overSize = "over_size"
+  case notJSON = "not_json"
+  case notCloudEvent = "not_cloudevent"
+  case nulInText = "nul_in_text"
+  case badText = "bad_text"
+  case wrongType = "wrong_type"
+  case badSequence = "bad_sequence"
+  case noSubject = "no_subject"
+  case badTime = "bad_time"
+  case badData = "bad_data"
+  case badMeter = "bad_meter"
+  case badQuantity = "bad_quantity"
+  case keyMismatch = "key_mismatch"
+  case tooFarAhead = "too_far_ahead"
+  case tooOld = "too_old"
+}
+
+private struct Rejection: Error {
+  var reason: Reason
+  var detail: String
+
+  init(_ reason: Reason, _ detail: String) {
+    self.reason = reason
+    self.detail = detail
+  }
+}
+
+private struct Envelope {
+  var members: [JSONMember]
+  var id: String
+  var source: String
+  var isReport: Bool
+  var producer: String?
+}
+
+// MARK: The record and the envelope
+
+/// Checks 1 to 11.
+private func readEnvelope(
+  _ value: [UInt8]?, _ producerAndSequence: inout (producer: String, sequence: Int64)?
+) throws(Rejection) -> Envelope {
+  // 1, 2
+  guard let value else { throw Rejection(.tombstone, "the record has no value") }
+  guard value.count <= 65_536 else {
+    throw Rejection(.overSize, "the value has \(value.count) bytes, more than 65536")
+  }
+  // 3, 4
+  let json: JSONValue
+  do throws(JSONError) {
+    json = try JSONReader.parse(value)
+  } catch {
+    throw Rejection(.notJSON, error.description)
+  }
+  guard case .object(let members) = json else {
+    throw Rejection(.notCloudEvent, "the JSON text is not an object")
+  }
+  // From here on the record's producer is known to the ledger, whatever else is wrong with it.
+  producerAndSequence = readProducerAndSequence(members)
+  // 5
+  guard case .string(let version) = members["specversion"], version.equals("1.0") else {
+    throw Rejection(.notCloudEvent, "specversion is not \"1.0\"")
+  }
+  // 6, for all three before 7 for any
+  let names = ["id", "source", "type"]
+  var strings: [JSONString] = []
+  for name in names {
+    guard case .string(let string) = members[name] else {
+      throw Rejection(.notCloudEvent, "\(name) is not a string")
+    }
+    strings.append(string)
+  }
+  // 7
+  var texts: [String] = []
+  for (name, string) in zip(names, strings) {
+    texts.append(try requireText(string, name))
+  }
+  // 8
+  for (name, text) in zip(names, texts) where text.isEmpty {
+    throw Rejection(.notCloudEvent, "\(name) is empty")
+  }
+  let (id, source, type) = (texts[0], texts[1], texts[2])
+  // 9
+  try refuseOver(1024, id, "id")
+  try refuseOver(1024, source, "source")
+  // 10
+  let isReport = ExactText(type) == "license.producer.reported"
+  guard isReport || ExactText(type) == "license.usage.recorded" else {
+    throw Rejection(.wrongType, "type is none that this topic is read for")
+  }
+  // 11
+  let producer = try readProducer(members)
+  return Envelope(
+    members: members, id: id, source: source, isReport: isReport, producer: producer)
+}
+
+/// Check 11.
+private func readProducer(_ members: [JSONMember]) throws(Rejection) -> String? {
+  guard let value = present(members["producer"]) else { return nil }
+  let producer = try readText(value, "producer", orElse: .badSequence)
+  guard (1...256).contains(producer.utf8.count) else {
+    throw Rejection(.badSequence, "producer does not have 1 to 256 bytes")
+  }
+  return producer
+}
+
+/// Check 14.
+private func readSequence(_ members: [JSONMember]) throws(Rejection) -> Int64? {
+  guard let value = present(members["sequence"]) else { return nil }
+  return try readInteger(value, "sequence", upTo: .max, orElse: .badSequence)
+}
+
+/// What the ledger knows of a dead letter: both members, where both are there and pass.
+private func readProducerAndSequence(
+  _ members: [JSONMember]
+) -> (producer: String, sequence: Int64)? {
+  do throws(Rejection) {
+    guard let producer = try readProducer(members), let sequence = try readSequence(members) else {
+      return nil
+    }
+    return (producer, sequence)
+  } catch {
+    return nil  // that it is wrong is said, or outranked, by the checks themselves
+  }
+}
+
+// MARK: Usage events
+
+/// Checks 12 to 22 of usage events.
+private func readUsage(
+  _ envelope: Envelope, _ record: LogRecord, _ settings: RecountSettings
+) throws(Rejection) -> UsageEvent {
+  let members = envelope.members
+  // 12, 13
+  let subject = try readText(members["subject"], "subject", orElse: .noSubject)
+  guard !subject.isEmpty else { throw Rejection(.noSubject, "subject is empty") }
+  try refuseOver(512, subject, "subject")
+  // 14
+  let sequence = try readSequence(members)
+  // 15
+  guard case .string(let timeString) = members["time"],
+    let time = millisecondsFromRFC3339(timeString.bytes)
+  else { throw Rejection(.badTime, "time is not a time by RFC 3339") }
+  // 16
+  var importBatch: String?
+  if let value = present(members["import"]) {
+    let batch = try readText(value, "import", orElse: .badData)
+    guard (1...256).contains(batch.utf8.count) else {
+      throw Rejection(.badData, "import does not have 1 to 256 bytes")
+    }
+    importBatch = batch
+  }
+  // 17
+  var data: [JSONMember] = []
+  if let value = members["data"] {
+    data = try readObject(value, "data")
+  }
+  // 18, 19
+  let meter = try readMeter(data["meter"])
+  var quantity: Int64 = 1
+  if let value = data["quantity"] {
+    quantity = try readInteger(
+      value, "data.quantity", upTo: settings.maxQuantity, orElse: .badQuantity)
+  }
+  // 20
+  let domain = try readDimension(data["domain"], "data.domain")
+  let feature = try readDimension(data["feature"], "data.feature")
+  // 21
+  try requireKey(record.key, equals: subject, "subject")
+  // 22
+  try checkTime(time, importBatch, against: record.timestamp, settings)
+  return UsageEvent(
+    id: envelope.id, source: envelope.source, subject: subject, producer: envelope.producer,
+    sequence: sequence, timeMilliseconds: time, importBatch: importBatch, meter: meter,
+    quantity: quantity, domain: domain, feature: feature)
+}
+
+/// Check 18: absent, or `[a-z][a-z0-9_]{0,63}`.
+private func readMeter(_ value: JSONValue?) throws(Rejection) -> String {
+  guard let value else { return "api_calls" }
+  let letters = UInt8(ascii: "a")...UInt8(ascii: "z")
+  let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
+  guard case .string(let string) = value,
+    (1...64).contains(string.bytes.count),
+    letters.contains(string.bytes[0]),
+    string.bytes.allSatisfy({
+      letters.contains($0) || digits.contains($0) || $0 == UInt8(ascii: "_")
+    })
+  else { throw Rejection(.badMeter, "data.meter is not a meter's name") }
+  return String(decoding: string.bytes, as: UTF8.self)
+}
+
+/// Check 20. The empty string is absent; the value is cut at the last whole character (Unicode
+/// scalar) within 256 bytes.
+private func readDimension(_ value: JSONValue?, _ name: String) throws(Rejection) -> String? {
+  guard let value = present(value) else { return nil }
+  let text = try readText(value, name, orElse: .badData)
+  var cut = String.UnicodeScalarView()
+  var bytes = 0
+  for scalar in text.unicodeScalars {
+    bytes += scalar.utf8.count
+    if bytes > 256 {
+      break
+    }
+    cut.append(scalar)
+  }
+  return cut.isEmpty ? nil : String(cut)
+}
+
+/// Check 22.
+private func checkTime(
+  _ time: Int64, _ importBatch: String?, against timestamp: Int64, _ settings: RecountSettings
+) throws(Rejection) {
+  if timestamp < 0 {
+    return
+  }
+  // The hour is taken from the event's time, which is bounded, because adding it to a timestamp
+  // near 2^63 would overflow.
+  if time - 3_600_000 > timestamp {
+    throw Rejection(.tooFarAhead, "time is more than an hour ahead of the record's timestamp")
+  }
+  if time < timestamp - settings.maxEventAgeMilliseconds {
+    if let importBatch, let oldest = settings.importBatches[ExactText(importBatch)],
+      oldest <= time
+    {
+      return
+    }
+    throw Rejection(.tooOld, "time is older than the record's timestamp allows")
+  }
+}
+
+// MARK: Producer reports
+
+/// Checks 12 to 16 of producer reports.
+private func readReport(
+  _ envelope: Envelope, key: [UInt8]?
+) throws(Rejection) -> ProducerReport {
+  // 12
+  guard let producer = envelope.producer else {
+    throw Rejection(.badSequence, "a report without producer")
+  }
+  // 13
+  guard let value = envelope.members["data"] else {
+    throw Rejection(.badData, "data is not an object")
+  }
+  let data = try readObject(value, "data")
+  // 14
+  let accepted = try readInteger(data["accepted"], "data.accepted", upTo: .max, orElse: .badData)
+  let pending = try readInteger(data["pending"], "data.pending", upTo: .max, orElse: .badData)
+  let dropped = try readInteger(data["dropped"], "data.dropped", upTo: .max, orElse: .badData)
+  // 15
+  var isFinal = false
+  if let value = data["final"] {
+    guard case .bool(let flag) = value else {
+      throw Rejection(.badData, "data.final is neither true nor false")
+    }
+    isFinal = flag
+  }
+  // 16
+  try requireKey(key, equals: producer, "producer")
+  return ProducerReport(
+    producer: producer, accepted: accepted, pending: pending, dropped: dropped, isFinal: isFinal)
+}
+
+// MARK: Members
+
+/// An optional member whose value is null is absent.
+private func present(_ value: JSONValue?) -> JSONValue? {
+  value == .null ? nil : value
+}
+
+private func readObject(_ value: JSONValue, _ name: String) throws(Rejection) -> [JSONMember] {
+  guard case .object(let members) = value else {
+    throw Rejection(.badData, "\(name) is not an object")
+  }
+  return members
+}
+
+/// A text, or `reason` where the value is not even a string.
+private func readText(
+  _ value: JSONValue?, _ name: String, orElse reason: Reason
+) throws(Rejection) -> String {
+  guard case .string(let string) = value else { throw Rejection(reason, "\(name) is not a string") }
+  return try requireText(string, name)
+}
+
+/// "A text" is a string without U+0000 and, looked at after that, without lone surrogates.
+private func requireText(_ string: JSONString, _ name: String) throws(Rejection) -> String {
+  if string.bytes.contains(0) {
+    throw Rejection(.nulInText, "\(name) holds U+0000")
+  }
+  if string.hasLoneSurrogate {
+    throw Rejection(.badText, "\(name) holds half of a surrogate pair")
+  }
+  return String(decoding: string.bytes, as: UTF8.self)
+}
+
+private func refuseOver(_ limit: Int, _ text: String, _ name: String) throws(Rejection) {
+  guard text.utf8.count <= limit else {
+    throw Rejection(.overSize, "\(name) has \(text.utf8.count) bytes, more than \(limit)")
+  }
+}
+
+/// A number written as an integer, `-?(0|[1-9][0-9]*)`, from 0 to `upTo`; `-0` is 0.
+private func readInteger(
+  _ value: JSONValue?, _ name: String, upTo limit: Int64, orElse reason: Reason
+) throws(Rejection) -> Int64 {
+  // The JSON grammar leaves nothing but a fraction or an exponent that `Int64` would not take,
+  // and it refuses both; what does not fit 64 bits is out of range anyway.
+  guard case .number(let token) = value, let number = Int64(token), number >= 0, number <= limit
+  else { throw Rejection(reason, "\(name) is not an integer from 0 to \(limit)") }
+  return number
+}
+
+private func requireKey(
+  _ key: [UInt8]?, equals text: String, _ name: String
+) throws(Rejection) {
+  guard let key, key.elementsEqual(text.utf8) else {
+    throw Rejection(.keyMismatch, "the record's key is not its \(name)")
+  }
+}

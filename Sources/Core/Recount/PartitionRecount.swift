@@ -1,0 +1,216 @@
+/// What a record came to, among the records before it.
+package enum Decision: Equatable, Sendable {
+  package enum Cause: String, Sendable {
+    /// Rule (a): its sequence is not above the highest of its producer.
+    case sequence
+    /// Rule (b): its identity is within the window.
+    case id
+    /// The dead letter that it requeues has counted before.
+    case requeued
+  }
+
+  case counted(UsageEvent)
+  case duplicate(UsageEvent, because: Cause)
+  case deadLetter(reason: String, detail: String)
+  case report(ProducerReport)
+}
+
+/// Counts one partition over again, from its records alone.
+///
+/// Feed the records in the order of their offsets. Those below `countFrom` fill the window, the
+/// sequences and the sets of dead letters, and are counted nowhere; feed at least a window's worth
+/// of them where the log still has them.
+package struct PartitionRecount: Sendable {
+  /// The hour of a license and meter, in this partition.
+  package struct ProvenanceKey: Hashable, Sendable {
+    package var license: ExactText
+    package var meter: ExactText
+    /// The epoch minute at which the hour begins.
+    package var hourStart: Int64
+
+    package init(license: ExactText, meter: ExactText, hourStart: Int64) {
+      self.license = license
+      self.meter = meter
+      self.hourStart = hourStart
+    }
+  }
+
+  package let partition: Int32
+  package let settings: RecountSettings
+  package let countFrom: Int64
+
+  /// What was counted, by the minute.
+  package private(set) var totals: [UsageKey: Tally] = [:]
+  /// Every value has its own row here: no `(other)`.
+  package private(set) var dimensionTotals: [DimensionKey: Tally] = [:]
+  package private(set) var provenance: [ProvenanceKey: OffsetRange] = [:]
+  /// The reasons, by offset.
+  package private(set) var deadLetters: [Int64: String] = [:]
+  /// By producer: only events that have both a producer and a sequence.
+  package private(set) var ledger: [ExactText: LedgerEntry] = [:]
+  /// The highest sequence of each producer's valid usage events.
+  package private(set) var sequences: [ExactText: Int64]
+  /// The highest sequence of each producer's dead letters.
+  package private(set) var deadLetteredSequences: [ExactText: Int64]
+
+  private var window: DedupeWindow
+  private var requeuedDeadLetters: Set<ExactText>
+  private var previousOffset: Int64?
+
+  /// - Parameters:
+  ///   - sequences: the highest of each producer before the first record that will be fed.
+  ///   - deadLetteredSequences: the same of its dead letters.
+  ///   - requeuedDeadLetters: the `dead-letter` headers that had counted before that record.
+  package init(
+    partition: Int32, settings: RecountSettings, countFrom: Int64,
+    sequences: [ExactText: Int64] = [:], deadLetteredSequences: [ExactText: Int64] = [:],
+    requeuedDeadLetters: Set<ExactText> = []
+  ) {
+    self.partition = partition
+    self.settings = settings
+    self.countFrom = countFrom
+    self.sequences = sequences
+    self.deadLetteredSequences = deadLetteredSequences
+    self.requeuedDeadLetters = requeuedDeadLetters
+    window = DedupeWindow(history: settings.windows(partition))
+  }
+
+  /// Takes the partition's next record. Amortized constant time, beside reading its value.
+  ///
+  /// The decision is told of records below `countFrom` too, as far as what was fed reaches.
+  package mutating func feed(_ record: LogRecord) -> Decision {
+    precondition(record.partition == partition, "a record of another partition")
+    precondition(
+      previousOffset.map { $0 < record.offset } ?? true, "records out of the order of offsets")
+    previousOffset = record.offset
+    let isCounting = record.offset >= countFrom
+
+    switch judge(record, settings) {
+    case .report(let report):
+      return .report(report)
+    case .rejected(let reason, let detail, let producer, let sequence):
+      if isCounting {
+        deadLetters[record.offset] = reason
+      }
+      if let producer, let sequence {
+        noteDeadLetter(of: producer, sequence, isCounting: isCounting)
+      }
+      return .deadLetter(reason: reason, detail: detail)
+    case .usage(let event):
+      let highest = event.numberedProducer.flatMap { sequences[$0] }
+      let cause = causeOfDuplicate(event, record, highest: highest)
+      remember(event, record)
+      if isCounting {
+        noteInLedger(event, record, cause, highest: highest)
+        if cause == nil {
+          count(event, at: record.offset)
+        }
+      }
+      return cause.map { .duplicate(event, because: $0) } ?? .counted(event)
+    }
+  }
+
+  // MARK: Duplicates
+
+  /// Nil: the event counts.
+  private func causeOfDuplicate(
+    _ event: UsageEvent, _ record: LogRecord, highest: Int64?
+  ) -> Decision.Cause? {
+    // A requeued record is judged by its dead letter alone: its sequence is below those that came
+    // since, and would make a duplicate of nearly every one of them.
+    if let header = record.deadLetterHeader {
+      return requeuedDeadLetters.contains(ExactText(header)) ? .requeued : nil
+    }
+    if event.numberedProducer != nil, let sequence = event.sequence, let highest,
+      sequence <= highest
+    {
+      return .sequence
+    }
+    return window.contains(event.identity, before: record.offset) ? .id : nil
+  }
+
+  /// Every valid usage event, duplicates included, renews its identity and moves its sequence.
+  private mutating func remember(_ event: UsageEvent, _ record: LogRecord) {
+    window.insert(event.identity, at: record.offset)
+    if let producer = event.numberedProducer, let sequence = event.sequence {
+      sequences[producer] = max(sequence, sequences[producer] ?? sequence)
+    }
+    if let header = record.deadLetterHeader {
+      requeuedDeadLetters.insert(ExactText(header))
+    }
+  }
+
+  // MARK: Numbers
+
+  private mutating func count(_ event: UsageEvent, at offset: Int64) {
+    let license = ExactText(event.subject)
+    let meter = ExactText(event.meter)
+    let minute = floorDivide(event.timeMilliseconds, by: 60_000)
+    let tally = Tally(quantity: event.quantity, eventCount: 1)
+
+    let usageKey = UsageKey(license: license, meter: meter, minuteStart: minute)
+    totals[usageKey, default: Tally()].add(tally)
+
+    let dimensions: [(DimensionKey.Dimension, String?)] = [
+      (.domain, event.domain), (.feature, event.feature),
+    ]
+    for case (let dimension, let value?) in dimensions {
+      let key = DimensionKey(
+        license: license, meter: meter, dayStart: UsageWindow.day.start(ofMinute: minute),
+        dimension: dimension, value: ExactText(value))
+      dimensionTotals[key, default: Tally()].add(tally)
+    }
+
+    let provenanceKey = ProvenanceKey(
+      license: license, meter: meter, hourStart: UsageWindow.hour.start(ofMinute: minute))
+    let here = OffsetRange(firstOffset: offset, lastOffset: offset)
+    provenance[provenanceKey, default: here].include(here)
+  }
+
+  private mutating func noteInLedger(
+    _ event: UsageEvent, _ record: LogRecord, _ cause: Decision.Cause?, highest: Int64?
+  ) {
+    guard let producer = event.numberedProducer, let sequence = event.sequence else { return }
+    var entry = ledger[producer] ?? LedgerEntry()
+    switch cause {
+    case nil where record.deadLetterHeader != nil:
+      entry.requeued += 1
+    case nil:
+      entry.counted += 1
+    case .requeued:
+      break
+    case .sequence, .id:
+      entry.duplicates += 1
+      if highest.map({ sequence > $0 }) ?? true {
+        entry.repeated += 1
+      }
+    }
+    ledger[producer] = entry
+  }
+
+  private mutating func noteDeadLetter(
+    of producer: [UInt8], _ sequence: Int64, isCounting: Bool
+  ) {
+    let producer = ExactText(String(decoding: producer, as: UTF8.self))
+    if let highest = deadLetteredSequences[producer], sequence <= highest {
+      return
+    }
+    deadLetteredSequences[producer] = sequence
+    if isCounting {
+      ledger[producer, default: LedgerEntry()].deadLettered += 1
+    }
+  }
+}
+
+extension UsageEvent {
+  fileprivate var identity: DedupeWindow.Identity {
+    DedupeWindow.Identity(
+      subject: ExactText(subject), source: ExactText(source), id: ExactText(id))
+  }
+
+  /// The producer of an event that has a sequence too; without either, rule (a) and the ledger
+  /// do not know the event.
+  fileprivate var numberedProducer: ExactText? {
+    sequence == nil ? nil : producer.map { ExactText($0) }
+  }
+}

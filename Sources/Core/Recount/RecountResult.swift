@@ -1,0 +1,56 @@
+/// Where a record lies in a topic.
+package struct LogPosition: Hashable, Comparable, Sendable {
+  package var partition: Int32
+  package var offset: Int64
+
+  package init(partition: Int32, offset: Int64) {
+    self.partition = partition
+    self.offset = offset
+  }
+
+  package static func < (left: LogPosition, right: LogPosition) -> Bool {
+    (left.partition, left.offset) < (right.partition, right.offset)
+  }
+}
+
+/// The recounts of several partitions, put together.
+package struct RecountResult: Sendable {
+  /// Of partitions of a topic's generation: one license may lie in several, after growth.
+  package struct ProvenanceKey: Hashable, Sendable {
+    package var partition: Int32
+    package var hour: PartitionRecount.ProvenanceKey
+
+    package init(partition: Int32, hour: PartitionRecount.ProvenanceKey) {
+      self.partition = partition
+      self.hour = hour
+    }
+  }
+
+  /// By the minute; `rolledUp(to:)` gives hours and days.
+  package private(set) var totals = Totals(window: .minute)
+  package private(set) var dimensionTotals: [DimensionKey: Tally] = [:]
+  package private(set) var provenance: [ProvenanceKey: OffsetRange] = [:]
+  package private(set) var deadLetters: [LogPosition: String] = [:]
+  package private(set) var ledger: [ExactText: LedgerEntry] = [:]
+
+  package init() {}
+
+  /// Adds a partition, each only once.
+  package mutating func merge(_ recount: PartitionRecount) {
+    totals.merge(Totals(window: .minute, rows: recount.totals))
+    for (key, tally) in recount.dimensionTotals {
+      dimensionTotals[key, default: Tally()].add(tally)
+    }
+    for (hour, range) in recount.provenance {
+      let key = ProvenanceKey(partition: recount.partition, hour: hour)
+      precondition(provenance[key] == nil, "a partition was merged twice")
+      provenance[key] = range
+    }
+    for (offset, reason) in recount.deadLetters {
+      deadLetters[LogPosition(partition: recount.partition, offset: offset)] = reason
+    }
+    for (producer, entry) in recount.ledger {
+      ledger[producer, default: LedgerEntry()].add(entry)
+    }
+  }
+}

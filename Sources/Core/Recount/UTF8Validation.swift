@@ -1,0 +1,39 @@
+/// The syntax of UTF-8 as RFC 3629, section 4, has it.
+enum UTF8Validation {
+  /// The offset of the first byte that begins no well-formed character, or nil if all is UTF-8.
+  ///
+  /// The standard library's own check is not used on purpose: this recount is the second opinion.
+  static func firstMalformedOffset(in bytes: [UInt8]) -> Int? {
+    var offset = 0
+    while offset < bytes.count {
+      guard let length = lengthOfCharacter(at: offset, in: bytes) else { return offset }
+      offset += length
+    }
+    return nil
+  }
+
+  /// The number of bytes (1 to 4) of the well-formed character at `offset`; nil if none is there.
+  static func lengthOfCharacter(at offset: Int, in bytes: [UInt8]) -> Int? {
+    let first = bytes[offset]
+    // The table of RFC 3629: the second byte's range is what keeps out overlong forms (E0, F0),
+    // surrogates (ED) and what lies beyond U+10FFFF (F4).
+    let tails: [ClosedRange<UInt8>]
+    switch first {
+    case 0x00...0x7F: return 1
+    case 0xC2...0xDF: tails = [0x80...0xBF]
+    case 0xE0: tails = [0xA0...0xBF, 0x80...0xBF]
+    case 0xE1...0xEC: tails = [0x80...0xBF, 0x80...0xBF]
+    case 0xED: tails = [0x80...0x9F, 0x80...0xBF]
+    case 0xEE...0xEF: tails = [0x80...0xBF, 0x80...0xBF]
+    case 0xF0: tails = [0x90...0xBF, 0x80...0xBF, 0x80...0xBF]
+    case 0xF1...0xF3: tails = [0x80...0xBF, 0x80...0xBF, 0x80...0xBF]
+    case 0xF4: tails = [0x80...0x8F, 0x80...0xBF, 0x80...0xBF]
+    default: return nil
+    }
+    guard offset + tails.count < bytes.count else { return nil }
+    for (index, range) in tails.enumerated() where !range.contains(bytes[offset + 1 + index]) {
+      return nil
+    }
+    return 1 + tails.count
+  }
+}

@@ -1,0 +1,380 @@
+import EventCodec
+import Metering
+
+/// From the records of the owned partitions to the next flush: decode, judge, dedupe, count.
+///
+/// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as a function of the log alone: so the state
+/// of a partition (window, sequences) belongs to the process only while it owns the partition, and is read anew from the log by whoever owns it next.
+package struct UsageAccumulator: ~Copyable {
+  package struct Settings: Sendable {
+    package var maxQuantity = Limits.quantity
+    package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
+    package init() {}
+  }
+
+  /// Why a partition does not go on.
+  package enum Halt: Equatable, Sendable {
+    /// The record at that offset is not the one remembered: the topic was truncated or made anew.
+    case logDiffers(offset: Int64)
+  }
+
+  /// Payload bytes of dead letters a batch may hold before it is due, whatever else.
+  private static let deadLetterBytes = 32 << 20
+  /// Decoded at once, between fetching their cache lines and using them.
+  private static let lookahead = 256
+
+  private let settings: Settings
+  private let hash: KeyedHash
+  private var decoder: EventDecoder
+  private var partitions: [Int32: PartitionState] = [:]
+  private var imports: [String: Int64] = [:]
+  private let events: UnsafeMutablePointer<DecodedEvent>
+  private let identities: UnsafeMutablePointer<Identity>
+  private let groupHashes: UnsafeMutablePointer<UInt64>
+  /// Dead letters whose requeued record was counted by a batch that may not be stored yet.
+  private var requeuedHere: Set<DeadLetterKey> = []
+  private var sink: UInt64 = 0
+
+  package init(settings: Settings, hash: KeyedHash = KeyedHash()) {
+    self.settings = settings
+    self.hash = hash
+    decoder = EventDecoder(maxQuantity: settings.maxQuantity)
+    events = .allocate(capacity: Self.lookahead)
+    events.initialize(repeating: DecodedEvent(), count: Self.lookahead)
+    identities = .allocate(capacity: Self.lookahead)
+    identities.initialize(repeating: .none, count: Self.lookahead)
+    groupHashes = .allocate(capacity: Self.lookahead)
+    groupHashes.initialize(repeating: 0, count: Self.lookahead)
+  }
+
+  deinit {
+    events.deallocate()
+    identities.deallocate()
+    groupHashes.deallocate()
+  }
+
+  /// An empty batch that this accumulator can fill.
+  package func makeBatch() -> UsageBatch { UsageBatch(hash: hash) }
+
+  // MARK: Partitions
+
+  /// Begins to own a partition: reads from `readFrom` fill window only, those from `nextOffset` count.
+  package mutating func own(
+    _ partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
+    remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState]
+  ) {
+    partitions[partition] = PartitionState(
+      partition: partition, readFrom: readFrom, nextOffset: nextOffset,
+      windowOffsets: windowOffsets, remembered: remembered,
+      producers: ProducerSequences(producers, hash: hash))
+  }
+
+  /// Forgets a partition. Its share of open batches is dropped by whoever flushes them.
+  package mutating func disown(_ partition: Int32) { partitions[partition] = nil }
+
+  package func owns(_ partition: Int32) -> Bool { partitions[partition] != nil }
+  package var ownedPartitions: [Int32] { partitions.keys.sorted() }
+  package func position(of partition: Int32) -> Int64? { partitions[partition]?.position }
+  package func halt(of partition: Int32) -> Halt? { partitions[partition]?.halt }
+  /// Whether the partition still reads what others have counted.
+  package func isRebuilding(_ partition: Int32) -> Bool {
+    guard let state = partitions[partition] else { return false }
+    return state.position < state.countFrom
+  }
+
+  package mutating func allow(importBatch: String, from oldestTime: Int64) {
+    imports[importBatch] = oldestTime
+  }
+
+  /// The partition's end: everything below `offset` has been seen, control records and gaps included.
+  package mutating func reachedEnd(_ partition: Int32, at offset: Int64) {
+    guard let state = partitions[partition], state.halt == nil, offset > state.position else {
+      return
+    }
+    if let remembered = state.remembered, remembered.offset < offset {
+      state.halt = .logDiffers(offset: remembered.offset)
+      return
+    }
+    state.position = offset
+  }
+
+  // MARK: Records
+
+  /// Takes records of one partition, in the order of their offsets.
+  ///
+  /// - Parameters:
+  ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were counted before.
+  ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns those that are registered,
+  ///     with their oldest time in milliseconds. Called at most once a run; what it throws leaves the accumulator as it was.
+  /// - Returns: how many records were taken: fewer than given where the batch is full and must be sealed first.
+  package mutating func take(
+    _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
+    requeues: [DeadLetterKey?], into batch: UsageBatch,
+    resolveImports: ([String]) throws -> [String: Int64]
+  ) rethrows -> Int {
+    guard let state = partitions[partition] else { return records.count }
+    var taken = 0
+    while taken < records.count {
+      if batch.table.isFull || batch.deadLetterBytes > Self.deadLetterBytes { return taken }
+      let chunk = UnsafeBufferPointer(
+        rebasing: records[taken..<min(taken + Self.lookahead, records.count)])
+      try decode(chunk, state, resolveImports)
+      taken += apply(chunk, state, requeues, batch)
+      if state.halt != nil { return records.count }
+    }
+    return taken
+  }
+
+  /// Decodes ahead, and fetches the cache lines that `apply` will need.
+  @inline(__always)
+  private mutating func decode(
+    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: PartitionState,
+    _ resolveImports: ([String]) throws -> [String: Int64]
+  ) rethrows {
+    decoder.reset()
+    var unknownImports: Set<String> = []
+    var touched: UInt64 = 0
+    for i in 0..<chunk.count {
+      events[i] = decoder.decode(chunk[i].bytes)
+      guard events[i].kind == .usage else { continue }
+      identities[i] = hash.identity(
+        subject: events[i].subject, source: events[i].source, id: events[i].id)
+      touched ^= state.window.touch(identities[i])
+      if !events[i].importBatch.isAbsent, judge(events[i], chunk[i]) == .tooOld {
+        let name = events[i].importBatch.string
+        if imports[name] == nil { unknownImports.insert(name) }
+      }
+    }
+    sink ^= touched
+    if !unknownImports.isEmpty {
+      for (name, oldest) in try resolveImports(unknownImports.sorted()) { imports[name] = oldest }
+    }
+  }
+
+  @inline(__always)
+  private func judge(
+    _ event: DecodedEvent, _ record: LogRecordView
+  ) -> EventTimeBounds.Verdict {
+    EventTimeBounds.judge(
+      time: event.time, record: record.timestamp, maxAge: settings.maxEventAgeMilliseconds)
+  }
+
+  /// - Returns: how many of the chunk were taken.
+  private mutating func apply(
+    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: PartitionState,
+    _ requeues: [DeadLetterKey?], _ batch: UsageBatch
+  ) -> Int {
+    let partition = state.partition
+    for i in 0..<chunk.count where events[i].kind == .usage {
+      groupHashes[i] = batch.table.groupHash(
+        events[i], hour: Self.hour(events[i].time), partition: partition)
+      sink ^= batch.table.touch(groupHashes[i])
+    }
+    // The last record that counts is what the log is remembered by.
+    var last = -1
+    defer { if last >= 0 { state.lastHash = KeyedHash.fingerprint(of: chunk[last]) } }
+    for i in 0..<chunk.count {
+      let record = chunk[i]
+      // Records below the position are left-overs of an earlier fetch; they have been dealt with.
+      guard record.offset >= state.position else { continue }
+      if state.remembered != nil, !checkRemembered(record, state) { return i }
+      if batch.table.isFull { return i }
+      let counts = record.offset >= state.countFrom
+      state.position = record.offset + 1
+      if counts {
+        state.last = record.offset
+        last = i
+        batch.counters.records += 1
+        batch.counters.bytes += record.value?.count ?? 0
+        let oldest = batch.counters.oldestTimestamp ?? record.timestamp
+        batch.counters.oldestTimestamp = min(oldest, record.timestamp)
+      }
+      switch events[i].kind {
+      case .rejected:
+        if counts { reject(record, i, events[i].reason, state, batch) }
+      case .report:
+        if counts { report(record, i, state, batch) }
+      case .usage:
+        if let reason = timeProblem(i, record) {
+          if counts { reject(record, i, reason, state, batch) }
+        } else {
+          count(i, record, counts, state, requeues, batch)
+        }
+      }
+    }
+    return chunk.count
+  }
+
+  /// One valid usage event.
+  @inline(__always)
+  private mutating func count(
+    _ i: Int, _ record: LogRecordView, _ counts: Bool, _ state: PartitionState,
+    _ requeues: [DeadLetterKey?], _ batch: UsageBatch
+  ) {
+    let isRepeat = state.window.observe(identities[i], at: record.offset)
+    // Before `countFrom` the sequences are already what the store says.
+    guard counts else { return }
+    // A sequence is only read together with its producer.
+    let producer = events[i].sequence < 0 ? -1 : state.producers.index(of: events[i].producer)
+    let isResend =
+      producer >= 0 && state.producers.observe(producer, sequence: events[i].sequence)
+    if record.requeueIndex >= 0 {
+      guard let key = requeues[Int(record.requeueIndex)], requeuedHere.insert(key).inserted else {
+        batch.counters.duplicates += 1
+        return
+      }
+      guard add(i, record, state, batch) else { return }
+      batch.requeued.append((state.partition, key))
+      batch.counters.counted += 1
+      return
+    }
+    if isRepeat || isResend {
+      batch.counters.duplicates += 1
+      if producer >= 0 {
+        state.producers.noteDuplicate(
+          producer, isRepeated: !isResend)
+      }
+      return
+    }
+    guard add(i, record, state, batch) else { return }
+    batch.counters.counted += 1
+    if producer >= 0 { state.producers.noteCounted(producer) }
+  }
+
+  @inline(__always)
+  private func add(
+    _ i: Int, _ record: LogRecordView, _ state: PartitionState, _ batch: UsageBatch
+  ) -> Bool {
+    let fits = batch.table.add(
+      events[i], groupHash: groupHashes[i], hour: Self.hour(events[i].time),
+      minute: Self.minute(events[i].time), partition: state.partition, offset: record.offset)
+    if !fits { reject(record, i, .quantityOverflow, state, batch) }
+    return fits
+  }
+
+  private func timeProblem(_ i: Int, _ record: LogRecordView) -> RejectionReason? {
+    switch judge(events[i], record) {
+    case .fine: return nil
+    case .tooFarAhead: return .tooFarAhead
+    case .tooOld:
+      guard !events[i].importBatch.isAbsent,
+        let oldest = imports[events[i].importBatch.string], oldest <= events[i].time
+      else { return .tooOld }
+      return nil
+    }
+  }
+
+  private func reject(
+    _ record: LogRecordView, _ i: Int, _ reason: RejectionReason, _ state: PartitionState,
+    _ batch: UsageBatch
+  ) {
+    let payload = record.value.map { Array($0.prefix(Limits.valueBytes)) }
+    let key = record.key.map { Array($0.prefix(Limits.valueBytes)) }
+    batch.deadLetterBytes += (payload?.count ?? 0) + (key?.count ?? 0) + 128
+    batch.deadLetters.append(
+      DeadLetter(
+        partition: state.partition, offset: record.offset, reason: reason, payload: payload,
+        key: key, timestamp: record.timestamp))
+    // A record that did not decode carries its producer only with a sequence.
+    guard !events[i].producer.isAbsent, events[i].sequence >= 0 else { return }
+    let producer = state.producers.index(of: events[i].producer)
+    state.producers.noteDeadLetter(producer, sequence: events[i].sequence)
+  }
+
+  private func report(
+    _ record: LogRecordView, _ i: Int, _ state: PartitionState, _ batch: UsageBatch
+  ) {
+    batch.reports.append(
+      ProducerReport(
+        partition: state.partition, producer: events[i].producer.string,
+        accepted: events[i].accepted, pending: events[i].pending, dropped: events[i].dropped,
+        isFinal: events[i].isFinal, timestamp: record.timestamp))
+  }
+
+  /// Compares the record that the store remembers with the one that stands in the log.
+  private func checkRemembered(_ record: LogRecordView, _ state: PartitionState) -> Bool {
+    guard let remembered = state.remembered, record.offset >= remembered.offset else { return true }
+    if record.offset == remembered.offset,
+      KeyedHash.fingerprint(of: record) == remembered.hash
+    {
+      state.remembered = nil
+      return true
+    }
+    state.halt = .logDiffers(offset: remembered.offset)
+    return false
+  }
+
+  @inline(__always)
+  private static func hour(_ milliseconds: Int64) -> Int32 {
+    Int32(truncatingIfNeeded: (milliseconds - floorModulo(milliseconds, 3_600_000)) / 3_600_000)
+  }
+
+  @inline(__always)
+  private static func minute(_ milliseconds: Int64) -> UInt8 {
+    UInt8(truncatingIfNeeded: floorModulo(milliseconds, 3_600_000) / 60_000)
+  }
+
+  @inline(__always)
+  private static func floorModulo(_ value: Int64, _ divisor: Int64) -> Int64 {
+    let r = value % divisor
+    return r < 0 ? r + divisor : r
+  }
+
+  // MARK: Sealing
+
+  /// Closes the batch: adds how far every owned partition has come since it was last sealed.
+  package mutating func seal(_ batch: UsageBatch) {
+    for state in partitions.values where state.halt == nil {
+      let changed = state.producers.takeChanged()
+      guard state.position > state.sealedOffset else {
+        precondition(changed.isEmpty, "a producer changes only with a record that counts")
+        continue
+      }
+      batch.progress.append(
+        PartitionProgress(
+          partition: state.partition, expectedOffset: state.sealedOffset,
+          nextOffset: state.position, lastRecordOffset: state.last,
+          lastRecordHash: state.lastHash, producers: changed))
+      state.sealedOffset = state.position
+    }
+    batch.progress.sort { $0.partition < $1.partition }
+  }
+
+  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in the store now.
+  package mutating func settled(_ batch: UsageBatch) {
+    for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
+  }
+}
+
+/// What belongs to a partition while this process owns it. A class, so that a run of records pays for finding it once.
+private final class PartitionState {
+  let partition: Int32
+  /// Next offset to take.
+  var position: Int64
+  /// What stands below was counted by an earlier flush.
+  let countFrom: Int64
+  /// `nextOffset` of the last sealed batch.
+  var sealedOffset: Int64
+  var last: Int64
+  var lastHash: Int64
+  /// Until it has been found in the log.
+  var remembered: (offset: Int64, hash: Int64)?
+  var halt: UsageAccumulator.Halt?
+  var window: DedupeWindow
+  var producers: ProducerSequences
+
+  init(
+    partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
+    remembered: (offset: Int64, hash: Int64)?, producers: consuming ProducerSequences
+  ) {
+    self.partition = partition
+    position = readFrom
+    countFrom = nextOffset
+    sealedOffset = nextOffset
+    last = remembered?.offset ?? -1
+    lastHash = remembered?.hash ?? 0
+    self.remembered = remembered
+    window = DedupeWindow(size: windowOffsets, startOffset: readFrom)
+    self.producers = producers
+  }
+}

@@ -1,0 +1,69 @@
+package import Metering
+
+/// Everything that one flush writes, in one transaction: the table, and what stands beside it.
+package final class UsageBatch {
+  package var table: UsageTable
+  package var deadLetters: [DeadLetter] = []
+  package var reports: [ProducerReport] = []
+  /// Dead letters that were counted, with the partition of the record that brought them.
+  package var requeued: [(partition: Int32, key: DeadLetterKey)] = []
+  package var progress: [PartitionProgress] = []
+  package var counters = BatchCounters()
+
+  package init(hash: KeyedHash) { table = UsageTable(hash: hash) }
+
+  package func reset() {
+    table.reset()
+    deadLetters.removeAll(keepingCapacity: true)
+    reports.removeAll(keepingCapacity: true)
+    requeued.removeAll(keepingCapacity: true)
+    progress.removeAll(keepingCapacity: true)
+    counters = BatchCounters()
+    deadLetterBytes = 0
+  }
+
+  package var isEmpty: Bool { counters.records == 0 && progress.isEmpty }
+  /// Payload bytes held for dead letters, bounded by the accumulator.
+  package var deadLetterBytes = 0
+}
+
+package struct BatchCounters: Sendable {
+  package var records = 0
+  package var bytes = 0
+  package var counted = 0
+  package var duplicates = 0
+  /// Arrival of the oldest record in the batch, its own timestamp in milliseconds; nil: none.
+  package var oldestTimestamp: Int64?
+  package init() {}
+}
+
+package struct DeadLetter: Sendable {
+  package var partition: Int32
+  package var offset: Int64
+  package var reason: RejectionReason
+  package var payload: [UInt8]?
+  package var key: [UInt8]?
+  package var timestamp: Int64
+}
+
+/// A producer's own account of what it accepted, cumulative.
+package struct ProducerReport: Sendable {
+  package var partition: Int32
+  package var producer: String
+  package var accepted: Int64
+  package var pending: Int64
+  package var dropped: Int64
+  package var isFinal: Bool
+  package var timestamp: Int64
+}
+
+/// How far a partition has come: the compare-and-set of its offset, and what it remembers.
+package struct PartitionProgress: Sendable {
+  package var partition: Int32
+  /// What the store must still hold for the flush to be allowed.
+  package var expectedOffset: Int64
+  package var nextOffset: Int64
+  package var lastRecordOffset: Int64
+  package var lastRecordHash: Int64
+  package var producers: [ProducerState]
+}

@@ -1,0 +1,134 @@
+import CRdKafka
+import Synchronization
+
+/// What librdkafka's callbacks record, for the client's owner to take.
+///
+/// Lives as long as its `ClientHandle`, which hands librdkafka an unretained pointer to it.
+/// Rebalance callbacks run inside `consume` and `close`, delivery callbacks inside `poll` and
+/// `flush`, error callbacks inside any of these (`rd_kafka_poll_set_consumer`); a producer may be
+/// polled by several threads, hence the locks, which are never taken per message.
+final class CallbackState: Sendable {
+  /// One entry of the rebalance queue.
+  struct PendingRebalance: Sendable {
+    var partitions: [TopicPartition]
+    var isAssignment: Bool
+    var isLost: Bool
+  }
+
+  /// Errors kept until somebody asks: the health page shows a few, a storm must not grow memory.
+  static let maximumErrors = 32
+
+  private let isClosing = Atomic<Bool>(false)
+  private let errors = Mutex<[KafkaError]>([])
+  private let rebalances = Mutex<[PendingRebalance]>([])
+  let onDelivery: KafkaProducer.DeliveryHandler?
+
+  init(onDelivery: KafkaProducer.DeliveryHandler? = nil) {
+    self.onDelivery = onDelivery
+  }
+
+  /// From now on the rebalance callback answers by itself, by giving everything up.
+  func beginClosing() { isClosing.store(true, ordering: .relaxed) }
+
+  func takeErrors() -> [KafkaError] {
+    errors.withLock { list in
+      defer { list.removeAll() }
+      return list
+    }
+  }
+
+  func takeRebalance() -> PendingRebalance? {
+    rebalances.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+  }
+
+  func record(_ error: KafkaError) {
+    errors.withLock { list in
+      // The same broker's refusal comes again with every attempt to connect.
+      if list.contains(error) { return }
+      if list.count == Self.maximumErrors { list.removeFirst() }
+      list.append(error)
+    }
+  }
+
+  private func record(_ rebalance: PendingRebalance) {
+    rebalances.withLock { $0.append(rebalance) }
+  }
+
+  // MARK: Registration
+
+  func register(on conf: OpaquePointer?, type: rd_kafka_type_t, hasGroup: Bool) {
+    rd_kafka_conf_set_error_cb(conf) { client, code, reason, opaque in
+      guard let opaque else { return }
+      CallbackState.from(opaque).error(client, code, reason)
+    }
+    if hasGroup {
+      rd_kafka_conf_set_rebalance_cb(conf) { client, code, partitions, opaque in
+        guard let client, let opaque else { return }
+        CallbackState.from(opaque).rebalance(client, code, partitions)
+      }
+    }
+    if type == RD_KAFKA_PRODUCER, onDelivery != nil {
+      rd_kafka_conf_set_dr_msg_cb(conf) { _, message, opaque in
+        guard let message, let opaque else { return }
+        CallbackState.from(opaque).delivered(message.pointee)
+      }
+    }
+  }
+
+  private static func from(_ opaque: UnsafeMutableRawPointer) -> CallbackState {
+    Unmanaged<CallbackState>.fromOpaque(opaque).takeUnretainedValue()
+  }
+
+  private func error(_ client: OpaquePointer?, _ code: Int32, _ reason: UnsafePointer<CChar>?) {
+    let isFatal = code == RD_KAFKA_RESP_ERR__FATAL.rawValue
+    var code = code
+    var detail = reason.map { String(cString: $0) } ?? ""
+    if isFatal, let client {
+      var message = [CChar](repeating: 0, count: 512)
+      let underlying = rd_kafka_fatal_error(client, &message, message.count)
+      if underlying != RD_KAFKA_RESP_ERR_NO_ERROR {
+        code = underlying.rawValue
+        detail = ClientHandle.text(message)
+      }
+    }
+    record(KafkaError(code: code, operation: "client", isFatal: isFatal, detail: detail))
+  }
+
+  private func rebalance(
+    _ client: OpaquePointer, _ code: rd_kafka_resp_err_t,
+    _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
+  ) {
+    if isClosing.load(ordering: .relaxed) {
+      // `rd_kafka_consumer_close` waits for this answer, and nobody takes rebalances any more.
+      KafkaConsumer.answerAtClose(client, partitions)
+      return
+    }
+    switch code {
+    case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+      record(
+        PendingRebalance(
+          partitions: PartitionList.copy(partitions), isAssignment: true, isLost: false))
+    case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
+      record(
+        PendingRebalance(
+          partitions: PartitionList.copy(partitions), isAssignment: false,
+          isLost: rd_kafka_assignment_lost(client) != 0))
+    default:
+      // Any other code says that the rebalance failed; the remedy is to give up everything.
+      record(KafkaError(code, operation: "rebalance"))
+      record(
+        PendingRebalance(
+          partitions: PartitionList.copy(partitions), isAssignment: false, isLost: true))
+    }
+  }
+
+  private func delivered(_ message: rd_kafka_message_t) {
+    let error =
+      message.err == RD_KAFKA_RESP_ERR_NO_ERROR
+      ? nil : KafkaError(message.err, operation: "produce")
+    onDelivery?(
+      KafkaProducer.Delivery(
+        opaque: UInt(bitPattern: message._private), partition: message.partition,
+        offset: message.offset, error: error))
+  }
+}

@@ -1,0 +1,61 @@
+import CRdKafka
+import Foundation
+
+/// The librdkafka settings that a client starts from.
+///
+/// Applied in this order, the last one wins: the client's own defaults (each client's docstring
+/// lists them), what `set` was given, the properties file.
+package struct KafkaConfiguration: Sendable {
+  private var own: [(String, String)]
+  private let fromFile: [(String, String)]
+
+  /// - Parameters:
+  ///   - brokers: `host:port,…`
+  ///   - propertiesFile: lines of `key=value`; empty lines and lines that start with `#` are
+  ///     skipped; blanks around key and value are dropped; a later line wins.
+  /// - Throws: `KafkaError` (`_INVALID_ARG`) if the file cannot be read or a line has no `=`.
+  ///   Whether librdkafka knows a key is found out when the client is made.
+  package init(brokers: String, propertiesFile: String? = nil) throws(KafkaError) {
+    own = [("bootstrap.servers", brokers)]
+    fromFile = try propertiesFile.map(Self.read) ?? []
+  }
+
+  /// In order of application.
+  package var properties: [(String, String)] { own + fromFile }
+
+  /// Sets or replaces a property; the properties file still wins.
+  package mutating func set(_ key: String, _ value: String) {
+    own.removeAll { $0.0 == key }
+    own.append((key, value))
+  }
+
+  private static func read(_ path: String) throws(KafkaError) -> [(String, String)] {
+    let text: String
+    do {
+      text = try String(contentsOfFile: path, encoding: .utf8)
+    } catch {
+      throw refusal("cannot read the properties file \(path)")
+    }
+    var found: [(String, String)] = []
+    // `isNewline`, not "\n": in Swift "\r\n" is one Character, and equal to neither.
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    for (number, line) in lines.enumerated() {
+      let line = line.trimmingCharacters(in: .whitespacesAndNewlines)
+      if line.isEmpty || line.hasPrefix("#") { continue }
+      guard let equals = line.firstIndex(of: "="), equals != line.startIndex else {
+        // The line itself is not quoted: it may be half of a password.
+        throw refusal("\(path), line \(number + 1): not key=value")
+      }
+      found.append(
+        (
+          line[..<equals].trimmingCharacters(in: .whitespaces),
+          line[line.index(after: equals)...].trimmingCharacters(in: .whitespaces)
+        ))
+    }
+    return found
+  }
+
+  private static func refusal(_ detail: String) -> KafkaError {
+    KafkaError(RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "configure", detail: detail)
+  }
+}

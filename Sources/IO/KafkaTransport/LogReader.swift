@@ -1,0 +1,236 @@
+import CRdKafka
+
+/// Reads bounded stretches of partitions, without a group and without leaving a trace: for
+/// reconcile and explain.
+///
+/// From one thread. Uses librdkafka's simple consumer, since `rd_kafka_assign` would want a group
+/// (and the right to use it).
+package final class LogReader {
+  /// From (inclusive) to (exclusive).
+  package struct Range: Sendable, Hashable {
+    package var partition: TopicPartition
+    package var from: Int64
+    package var to: Int64
+
+    package init(_ partition: TopicPartition, from: Int64, to: Int64) {
+      self.partition = partition
+      self.from = from
+      self.to = to
+    }
+  }
+
+  private let handle: ClientHandle
+  /// How long a read may go without any progress before it throws.
+  private let stallTimeoutMilliseconds: Int32
+
+  /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
+  package init(
+    _ configuration: KafkaConfiguration, clientID: String,
+    stallTimeoutMilliseconds: Int32 = 60_000
+  ) throws(KafkaError) {
+    self.stallTimeoutMilliseconds = stallTimeoutMilliseconds
+    handle = try ClientHandle(
+      RD_KAFKA_CONSUMER, configuration, defaults: Self.defaults + [("client.id", clientID)],
+      callbacks: CallbackState())
+  }
+
+  package func watermarks(
+    _ partition: TopicPartition, timeoutMilliseconds: Int32 = 10_000
+  ) throws(KafkaError) -> (low: Int64, high: Int64) {
+    try handle.watermarks(partition, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// - Returns: nil if the topic is missing; never creates it.
+  package func partitionCount(
+    _ topic: String, timeoutMilliseconds: Int32 = 10_000
+  ) throws(KafkaError) -> Int? {
+    try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// One partition; see `readAll`. - Returns: the position reached.
+  @discardableResult
+  package func read(
+    _ partition: TopicPartition, from: Int64, to endExclusive: Int64,
+    _ body: (RecordView) throws -> Void
+  ) throws -> Int64 {
+    try readAll([Range(partition, from: from, to: endExclusive)], body)[partition] ?? from
+  }
+
+  /// Reads all stretches at once, each in order of offset, mixed among each other.
+  ///
+  /// A stretch ends by position (a record at or past `to`, or the end of the partition), not by
+  /// seeing an offset: control records and compaction leave gaps. One that reaches past the log's
+  /// end ends there.
+  ///
+  /// - Parameters:
+  ///   - ranges: at most one a partition.
+  ///   - progress: called about once a batch with the number of records handed to `body` so far.
+  ///   - body: the record is valid only within the call.
+  /// - Returns: for each partition the position reached: `to`, or where the log ended before it.
+  /// - Throws: `isOffsetOutOfRange` if a `from` lies outside the log; `isTimeout` if no broker
+  ///   answers for the stall timeout; what `body` throws.
+  @discardableResult
+  package func readAll(
+    _ ranges: [Range], progress: (Int64) -> Void = { _ in },
+    _ body: (RecordView) throws -> Void
+  ) throws -> [TopicPartition: Int64] {
+    var positions: [TopicPartition: Int64] = [:]
+    var wanted: [Range] = []
+    for range in ranges {
+      precondition(positions[range.partition] == nil, "one range a partition")
+      positions[range.partition] = max(range.from, range.to)
+      guard range.from < range.to else {
+        positions[range.partition] = range.from
+        continue
+      }
+      try checkStart(range)
+      wanted.append(range)
+    }
+    guard !wanted.isEmpty else { return positions }
+    let session = ReadSession(handle)
+    defer { session.stop() }
+    for range in wanted { try session.start(range) }
+
+    let batch = MessageBatch(capacity: 4_096)
+    let clock = ContinuousClock()
+    var lastProgress = clock.now
+    var delivered: Int64 = 0
+    while !session.isDone {
+      // Errors of brokers come by the main queue, which nobody else serves.
+      rd_kafka_poll(handle.raw, 0)
+      let count = batch.fill(from: session.queue, of: handle, timeoutMilliseconds: 20)
+      if count < 0 { throw KafkaError(RD_KAFKA_RESP_ERR__FAIL, operation: "read") }
+      if count == 0 {
+        guard lastProgress.duration(to: clock.now) < .milliseconds(stallTimeoutMilliseconds) else {
+          throw stalled()
+        }
+        continue
+      }
+      lastProgress = clock.now
+      for i in 0..<count { delivered += try session.handle(batch, i, body) ? 1 : 0 }
+      progress(delivered)
+    }
+    positions.merge(session.positions) { $1 }
+    return positions
+  }
+
+  private func checkStart(_ range: Range) throws(KafkaError) {
+    let (low, high) = try watermarks(range.partition)
+    if range.from < low || range.from > high {
+      throw KafkaError(
+        RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE, operation: "read",
+        detail: "\(range.partition): offset \(range.from) is outside the log, \(low) to \(high)")
+    }
+  }
+
+  private func stalled() -> KafkaError {
+    let errors = handle.callbacks.takeErrors().map(\.description).joined(separator: "; ")
+    return KafkaError(
+      RD_KAFKA_RESP_ERR__TIMED_OUT, operation: "read",
+      detail: "nothing for \(stallTimeoutMilliseconds) ms\(errors.isEmpty ? "" : ": " + errors)")
+  }
+
+  private static let defaults: [(String, String)] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+    ("fetch.wait.max.ms", "20"),
+    ("queued.min.messages", "1000000"),
+    ("queued.max.messages.kbytes", "262144"),
+    ("fetch.message.max.bytes", "4194304"),
+    ("allow.auto.create.topics", "false"),
+    ("isolation.level", "read_committed"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.nagle.disable", "true"),
+  ]
+}
+
+/// The partitions of one `readAll`, fed into one queue. Stopped and freed by `stop`.
+private final class ReadSession {
+  private struct Stretch {
+    var range: LogReader.Range
+    var topic: OpaquePointer
+    var position: Int64
+    var isDone = false
+  }
+
+  private let client: ClientHandle
+  let queue: OpaquePointer
+  private var topics: [String: OpaquePointer] = [:]
+  private var stretches: [Stretch] = []
+  /// By topic, then partition: looked up once a record, with no String involved.
+  private var indices: [OpaquePointer: [Int32: Int]] = [:]
+  private var remaining = 0
+
+  init(_ client: ClientHandle) {
+    self.client = client
+    queue = rd_kafka_queue_new(client.raw)
+  }
+
+  var isDone: Bool { remaining == 0 }
+
+  var positions: [TopicPartition: Int64] {
+    Dictionary(uniqueKeysWithValues: stretches.map { ($0.range.partition, $0.position) })
+  }
+
+  func start(_ range: LogReader.Range) throws(KafkaError) {
+    let name = range.partition.topic
+    guard let topic = topics[name] ?? rd_kafka_topic_new(client.raw, name, nil) else {
+      throw KafkaError(
+        RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "read", detail: "topic name refused")
+    }
+    topics[name] = topic
+    guard
+      rd_kafka_consume_start_queue(topic, range.partition.partition, range.from, queue) == 0
+    else {
+      // The call itself tells no more: it fails only for a partition that is being read already.
+      throw KafkaError(
+        RD_KAFKA_RESP_ERR__CONFLICT, operation: "read", detail: "\(range.partition)")
+    }
+    indices[topic, default: [:]][range.partition.partition] = stretches.count
+    stretches.append(Stretch(range: range, topic: topic, position: range.from))
+    remaining += 1
+  }
+
+  /// - Returns: whether `body` was given a record.
+  func handle(
+    _ batch: MessageBatch, _ i: Int, _ body: (RecordView) throws -> Void
+  ) throws -> Bool {
+    let index = batch.topicIdentity(i).flatMap { indices[$0]?[batch.partition(i)] }
+    let kind = batch.kind(i)
+    if kind == .error {
+      guard let error = batch.error(i) else { return false }
+      // What passes by itself (a leader that moves) is waited for, until the stall timeout.
+      if error.isRetriable && !error.isFatal { return false }
+      throw KafkaError(
+        code: error.code, operation: "read", isFatal: error.isFatal, detail: error.detail)
+    }
+    guard let index, !stretches[index].isDone else { return false }
+    let offset = batch.offset(i)
+    let end = stretches[index].range.to
+    if kind == .endOfPartition || offset >= end {
+      stretches[index].position = min(max(offset, stretches[index].position), end)
+      finish(index)
+      return false
+    }
+    try body(batch.record(i))
+    stretches[index].position = offset + 1
+    if offset + 1 >= end { finish(index) }
+    return true
+  }
+
+  private func finish(_ index: Int) {
+    stretches[index].isDone = true
+    remaining -= 1
+    // Else it would go on to fetch up to the log's end.
+    rd_kafka_consume_stop(stretches[index].topic, stretches[index].range.partition.partition)
+  }
+
+  func stop() {
+    for i in stretches.indices where !stretches[i].isDone { finish(i) }
+    for topic in topics.values { rd_kafka_topic_destroy(topic) }
+    topics = [:]
+    rd_kafka_queue_destroy(queue)
+  }
+}

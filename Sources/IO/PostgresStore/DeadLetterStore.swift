@@ -1,0 +1,215 @@
+/// The dead letters: to be read, and to be sent again.
+package struct DeadLetterStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) {
+    self.connection = connection
+  }
+
+  /// Where a dead letter lies in the log: what tells it from all others, for good.
+  package struct Place: Hashable, Sendable, CustomStringConvertible {
+    package var logEpoch: Int32
+    package var topic: String
+    package var partition: Int32
+    package var offset: Int64
+
+    package init(logEpoch: Int32, topic: String, partition: Int32, offset: Int64) {
+      self.logEpoch = logEpoch
+      self.topic = topic
+      self.partition = partition
+      self.offset = offset
+    }
+
+    /// The value of the header `dead-letter` of a requeued record.
+    package var description: String { "\(logEpoch)/\(topic)/\(partition)/\(offset)" }
+  }
+
+  package struct DeadLetter: Sendable {
+    package var place: Place
+    package var group: String
+    package var reason: String
+    package var detail: String
+    package var payloadBytes: Int64?
+    package var receivedAt: String
+    package var forwardedAt: String?
+    package var requeuedAt: String?
+    package var countedAt: String?
+    /// Only where asked for.
+    package var payload: [UInt8]?
+    package var key: [UInt8]?
+  }
+
+  /// Which ones; nil asks for nothing.
+  package struct Filter: Sendable {
+    package var reason: String?
+    package var topic: String?
+    package var partition: Int32?
+    package var offset: Int64?
+    package var logEpoch: Int32?
+
+    package init(
+      reason: String? = nil, topic: String? = nil, partition: Int32? = nil, offset: Int64? = nil,
+      logEpoch: Int32? = nil
+    ) {
+      self.reason = reason
+      self.topic = topic
+      self.partition = partition
+      self.offset = offset
+      self.logEpoch = logEpoch
+    }
+
+    fileprivate var parameters: [SQLValue] {
+      [
+        .optional(reason), .optional(topic), partition.map { .int(Int($0)) } ?? .null,
+        offset.map { .integer($0) } ?? .null, logEpoch.map { .int(Int($0)) } ?? .null,
+      ]
+    }
+
+    fileprivate static let condition = """
+      ($1::text is null or reason = $1::text) and ($2::text is null or topic = $2::text)
+      and ($3::int is null or partition = $3::int) and ($4::bigint is null or log_offset = $4::bigint)
+      and ($5::int is null or log_epoch = $5::int)
+      """
+  }
+
+  /// The newest first. - Parameter withPayload: payloads have up to 64 KiB each.
+  package func list(
+    _ filter: Filter, limit: Int, withPayload: Bool = false
+  ) throws(PostgresError) -> [DeadLetter] {
+    let rows = try connection.query(
+      """
+      select \(Self.columns(withPayload)) from dead_letter where \(Filter.condition)
+      order by received_at desc, log_epoch desc, topic, partition, log_offset desc limit $6::int
+      """, filter.parameters + [.int(limit)], operation: "read dead letters")
+    return Self.deadLetters(rows)
+  }
+
+  /// How many there are, by reason; `open` are those that have not counted after all.
+  package func counts() throws(PostgresError) -> [(reason: String, total: Int64, open: Int64)] {
+    let rows = try connection.query(
+      """
+      select reason, count(*), count(*) filter (where counted_at is null)
+      from dead_letter group by 1 order by 2 desc, 1
+      """, operation: "count dead letters")
+    return rows.rows.indices.map {
+      (rows.text($0, 0) ?? "", rows.integer($0, 1) ?? 0, rows.integer($0, 2) ?? 0)
+    }
+  }
+
+  /// What of the chosen ones can be sent again, in the order of the log, and how many cannot, for which reason.
+  package struct Requeueable: Sendable {
+    package var places: [Place] = []
+    package var alreadyCounted = 0
+    package var alreadyRequeued = 0
+    /// Tombstones, and values longer than what is kept: sent again they would be dead letters again.
+    package var neverValid = 0
+    /// The same value is an earlier dead letter, which stands for it.
+    package var sameValue = 0
+  }
+
+  /// Of several dead letters with the same value in a topic only the first is sent again: each counts once for itself, so an event that was sent
+  /// three times, or a requeued one that died again, would count as often.
+  ///
+  /// - Parameter again: those too that were sent again before and have not counted (yet).
+  package func requeueable(
+    _ filter: Filter, again: Bool
+  ) throws(PostgresError) -> Requeueable {
+    let rows = try connection.query(
+      """
+      select log_epoch, topic, partition, log_offset, counted_at is not null, requeued_at is not null,
+        payload is null or length(payload) > 65536 or (reason = 'over_size' and length(payload) >= 65536),
+        rank > 1
+      from (
+        select *, dense_rank() over (
+          partition by topic, coalesce(sha256(payload), ''::bytea)
+          order by log_epoch, received_at, partition, log_offset) as rank
+        from dead_letter
+      ) d where \(Filter.condition)
+      group by log_epoch, topic, partition, log_offset, 5, 6, 7, 8 order by 1, 2, 3, 4
+      """, filter.parameters, operation: "choose dead letters")
+    var found = Requeueable()
+    for i in rows.rows.indices {
+      if rows.boolean(i, 4) {
+        found.alreadyCounted += 1
+      } else if rows.boolean(i, 6) {
+        found.neverValid += 1
+      } else if rows.boolean(i, 7) {
+        found.sameValue += 1
+      } else if rows.boolean(i, 5), !again {
+        found.alreadyRequeued += 1
+      } else {
+        found.places.append(
+          Place(
+            logEpoch: Int32(rows.integer(i, 0)!), topic: rows.text(i, 1) ?? "",
+            partition: Int32(rows.integer(i, 2)!), offset: rows.integer(i, 3)!))
+      }
+    }
+    return found
+  }
+
+  /// With payloads, in the order given; those that are gone or have counted since are left out.
+  package func uncounted(_ places: [Place]) throws(PostgresError) -> [DeadLetter] {
+    let rows = try connection.query(
+      """
+      select distinct on (u.place) \(Self.columns(true))
+      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[]) with ordinality u(e, t, p, o, place)
+      join dead_letter on topic = u.t and partition = u.p and log_offset = u.o and log_epoch = u.e
+      where counted_at is null order by u.place
+      """, Self.arrays(places), operation: "read dead letters")
+    return Self.deadLetters(rows)
+  }
+
+  /// To be called once the broker has acknowledged them.
+  package func markRequeued(_ places: [Place]) throws(PostgresError) {
+    try connection.query(
+      """
+      update dead_letter set requeued_at = now()
+      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[]) u(e, t, p, o)
+      where topic = u.t and partition = u.p and log_offset = u.o and log_epoch = u.e
+      """, Self.arrays(places), operation: "mark dead letters as requeued")
+  }
+
+  // MARK: -
+
+  private static func arrays(_ places: [Place]) -> [SQLValue] {
+    [
+      .integers(places.map { Int64($0.logEpoch) }), .texts(places.map(\.topic)),
+      .integers(places.map { Int64($0.partition) }), .integers(places.map(\.offset)),
+    ]
+  }
+
+  private static func columns(_ withPayload: Bool) -> String {
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+    }
+    let bytes = withPayload ? "encode(payload, 'hex'), encode(record_key, 'hex')" : "null, null"
+    return """
+      log_epoch, topic, partition, log_offset, consumer_group, reason, detail, length(payload),
+      \(time("received_at")), \(time("forwarded_at")), \(time("requeued_at")), \(time("counted_at")), \(bytes)
+      """
+  }
+
+  private static func deadLetters(_ rows: SQLRows) -> [DeadLetter] {
+    rows.rows.indices.map { i in
+      DeadLetter(
+        place: Place(
+          logEpoch: Int32(rows.integer(i, 0)!), topic: rows.text(i, 1) ?? "",
+          partition: Int32(rows.integer(i, 2)!), offset: rows.integer(i, 3)!),
+        group: rows.text(i, 4) ?? "", reason: rows.text(i, 5) ?? "", detail: rows.text(i, 6) ?? "",
+        payloadBytes: rows.integer(i, 7), receivedAt: rows.text(i, 8) ?? "",
+        forwardedAt: rows.text(i, 9), requeuedAt: rows.text(i, 10), countedAt: rows.text(i, 11),
+        payload: rows.text(i, 12).map(Self.bytes), key: rows.text(i, 13).map(Self.bytes))
+    }
+  }
+
+  private static func bytes(fromHex text: String) -> [UInt8] {
+    func digit(_ character: UInt8) -> UInt8 {
+      character <= UInt8(ascii: "9")
+        ? character - UInt8(ascii: "0") : character - UInt8(ascii: "a") + 10
+    }
+    let digits = Array(text.utf8)
+    return stride(from: 0, to: digits.count - 1, by: 2).map {
+      digit(digits[$0]) << 4 | digit(digits[$0 + 1])
+    }
+  }
+}

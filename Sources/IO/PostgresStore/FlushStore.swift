@@ -1,0 +1,88 @@
+/// The writes of one flush.
+package struct FlushStore {
+  package let connection: PostgresConnection
+  package let group: String
+  package let topic: String
+  package let owner: String
+
+  package init(
+    _ connection: PostgresConnection, group: String, topic: String, owner: String
+  ) {
+    self.connection = connection
+    self.group = group
+    self.topic = topic
+    self.owner = owner
+  }
+
+  package static let pendingColumns =
+    "usage_pending (log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count, minutes, dimensions)"
+  package static let deadLetterColumns =
+    "dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload, record_key, received_at)"
+
+  /// Columns of the last message, each an array.
+  package struct Commit: Sendable {
+    package var epochs: [Int64] = []
+    package var partitions: [Int64] = []
+    package var expected: [Int64] = []
+    package var next: [Int64] = []
+    package var lastOffsets: [Int64] = []
+    package var lastHashes: [Int64] = []
+
+    package var producerPartitions: [Int64] = []
+    package var producers: [String] = []
+    package var sequences: [Int64] = []
+    package var deadSequences: [Int64] = []
+    package var counted: [Int64] = []
+    package var duplicates: [Int64] = []
+    package var repeated: [Int64] = []
+    package var deadLettered: [Int64] = []
+
+    package var reportProducers: [String] = []
+    package var accepted: [Int64] = []
+    package var pending: [Int64] = []
+    package var dropped: [Int64] = []
+    package var finals: [Bool] = []
+    package var reportedAt: [String] = []
+
+    package var requeuedEpochs: [Int64] = []
+    package var requeuedTopics: [String] = []
+    package var requeuedPartitions: [Int64] = []
+    package var requeuedOffsets: [Int64] = []
+
+    package init() {}
+  }
+
+  package enum Refusal: Error, Sendable {
+    /// Other processes own these partitions now; nothing was stored.
+    case takenOver([Int32])
+    case database(PostgresError)
+  }
+
+  /// The compare-and-set of the offsets, what meets unique keys, and COMMIT, as one message.
+  package func commit(_ c: Commit) throws(Refusal) {
+    do throws(PostgresError) {
+      try connection.commit(
+        with: """
+          select flush_commit($1, $2, $3, $4::int[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+            $10::int[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
+            $18::text[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[], $23::timestamptz[],
+            $24::int[], $25::text[], $26::int[], $27::bigint[])
+          """,
+        [
+          .text(group), .text(topic), .text(owner), .integers(c.epochs), .integers(c.partitions),
+          .integers(c.expected), .integers(c.next), .integers(c.lastOffsets),
+          .integers(c.lastHashes), .integers(c.producerPartitions), .texts(c.producers),
+          .integers(c.sequences), .integers(c.deadSequences), .integers(c.counted),
+          .integers(c.duplicates), .integers(c.repeated), .integers(c.deadLettered),
+          .texts(c.reportProducers), .integers(c.accepted), .integers(c.pending),
+          .integers(c.dropped), .booleans(c.finals), .texts(c.reportedAt),
+          .integers(c.requeuedEpochs), .texts(c.requeuedTopics), .integers(c.requeuedPartitions),
+          .integers(c.requeuedOffsets),
+        ], operation: "flush")
+    } catch {
+      guard error.sqlState == "MM001" else { throw .database(error) }
+      let digits = (error.detail ?? "").split { !$0.isNumber }
+      throw .takenOver(digits.compactMap { Int32($0) })
+    }
+  }
+}

@@ -1,0 +1,201 @@
+/// Where a consumer group stands in a topic, and the state that moves with a partition.
+package struct OffsetStore {
+  package let connection: PostgresConnection
+  package let group: String
+  package let topic: String
+
+  package init(_ connection: PostgresConnection, group: String, topic: String) {
+    self.connection = connection
+    self.group = group
+    self.topic = topic
+  }
+
+  /// What the store knows of a partition.
+  package struct Stored: Sendable, Equatable {
+    package var partition: Int32
+    package var nextOffset: Int64
+    package var logEpoch: Int32
+    package var lastRecordOffset: Int64?
+    package var lastRecordHash: Int64?
+    package var claimedBy: String?
+  }
+
+  /// One producer's row of one partition.
+  package struct StoredProducer: Sendable {
+    package var partition: Int32
+    package var producer: String
+    package var sequence: Int64
+    package var deadSequence: Int64
+    package var counted: Int64
+    package var duplicates: Int64
+    package var repeated: Int64
+    package var deadLettered: Int64
+  }
+
+  /// Makes `owner` the only one whose flushes of these partitions are taken, and answers where to start.
+  ///
+  /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch that the topic has.
+  package func claim(
+    _ lowWatermarks: [(partition: Int32, low: Int64)], owner: String
+  ) throws(PostgresError) -> [Stored] {
+    let partitions = lowWatermarks.map { Int64($0.partition) }
+    try connection.query(
+      """
+      insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)
+      select $1, $2, u.partition, u.low, coalesce((select max(log_epoch) from consumer_offset where topic = $2), 1)
+      from unnest($3::int[], $4::bigint[]) u(partition, low) order by u.partition
+      on conflict do nothing
+      """,
+      [.text(group), .text(topic), .integers(partitions), .integers(lowWatermarks.map(\.low))],
+      operation: "claim partitions")
+    // In the order of the partitions: two processes that claim the same ones must not deadlock.
+    let rows = try connection.query(
+      """
+      with locked as (
+        select partition from consumer_offset
+        where consumer_group = $1 and topic = $2 and partition = any ($3::int[])
+        order by partition for update
+      )
+      update consumer_offset o set claimed_by = $4 from locked l
+      where o.consumer_group = $1 and o.topic = $2 and o.partition = l.partition
+      returning o.partition, next_offset, log_epoch, last_record_offset, last_record_hash, claimed_by
+      """,
+      [.text(group), .text(topic), .integers(partitions), .text(owner)],
+      operation: "claim partitions")
+    return Self.stored(rows)
+  }
+
+  package func stored(_ partitions: [Int32]? = nil) throws(PostgresError) -> [Stored] {
+    let rows = try connection.query(
+      """
+      select partition, next_offset, log_epoch, last_record_offset, last_record_hash, claimed_by
+      from consumer_offset where consumer_group = $1 and topic = $2
+        and ($3::int[] is null or partition = any ($3::int[])) order by partition
+      """,
+      [
+        .text(group), .text(topic),
+        partitions.map { .integers($0.map { Int64($0) }) } ?? .null,
+      ], operation: "read offsets")
+    return Self.stored(rows)
+  }
+
+  private static func stored(_ rows: SQLRows) -> [Stored] {
+    rows.rows.indices.map { i in
+      Stored(
+        partition: Int32(rows.integer(i, 0)!), nextOffset: rows.integer(i, 1)!,
+        logEpoch: Int32(rows.integer(i, 2)!), lastRecordOffset: rows.integer(i, 3),
+        lastRecordHash: rows.integer(i, 4), claimedBy: rows.text(i, 5))
+    }
+  }
+
+  package func producers(_ partitions: [Int32]) throws(PostgresError) -> [StoredProducer] {
+    let rows = try connection.query(
+      """
+      select partition, producer, sequence, dead_sequence, counted, duplicates, repeated, dead_lettered
+      from producer_sequence where consumer_group = $1 and topic = $2 and partition = any ($3::int[])
+      """,
+      [.text(group), .text(topic), .integers(partitions.map { Int64($0) })],
+      operation: "read producer sequences")
+    return rows.rows.indices.map { i in
+      StoredProducer(
+        partition: Int32(rows.integer(i, 0)!), producer: rows.text(i, 1)!,
+        sequence: rows.integer(i, 2)!, deadSequence: rows.integer(i, 3)!,
+        counted: rows.integer(i, 4)!, duplicates: rows.integer(i, 5)!,
+        repeated: rows.integer(i, 6)!, deadLettered: rows.integer(i, 7)!)
+    }
+  }
+
+  /// The window's size for each partition from now on: what is stored, or `configured` from `nextOffset` on where it differs.
+  package func window(
+    for starts: [Stored], configured: Int
+  ) throws(PostgresError) {
+    try connection.query(
+      """
+      insert into dedupe_window (consumer_group, topic, partition, log_epoch, from_offset, window_offsets)
+      select $1, $2, u.partition, u.epoch, u.next, $6::int
+      from unnest($3::int[], $4::int[], $5::bigint[]) u(partition, epoch, next)
+      where $6::int is distinct from (
+        select w.window_offsets from dedupe_window w
+        where w.consumer_group = $1 and w.topic = $2 and w.partition = u.partition and w.log_epoch = u.epoch
+        order by w.from_offset desc limit 1)
+      on conflict (consumer_group, topic, partition, log_epoch, from_offset)
+        do update set window_offsets = excluded.window_offsets
+      """,
+      [
+        .text(group), .text(topic), .integers(starts.map { Int64($0.partition) }),
+        .integers(starts.map { Int64($0.logEpoch) }), .integers(starts.map(\.nextOffset)),
+        .int(configured),
+      ], operation: "store the dedupe window")
+  }
+
+  /// Every size the window of a partition had, by the offset from which it held.
+  package func windows() throws(PostgresError) -> [(
+    partition: Int32, epoch: Int32, fromOffset: Int64, size: Int
+  )] {
+    let rows = try connection.query(
+      """
+      select partition, log_epoch, from_offset, window_offsets from dedupe_window
+      where consumer_group = $1 and topic = $2 order by 1, 2, 3
+      """, [.text(group), .text(topic)], operation: "read the dedupe window")
+    return rows.rows.indices.map {
+      (
+        Int32(rows.integer($0, 0)!), Int32(rows.integer($0, 1)!), rows.integer($0, 2)!,
+        Int(rows.integer($0, 3)!)
+      )
+    }
+  }
+
+  /// Begins a new log epoch: the topic was made anew. Every partition starts at its low watermark.
+  ///
+  /// - Returns: the new epoch.
+  package func beginEpoch(
+    _ lowWatermarks: [(partition: Int32, low: Int64)]
+  ) throws -> Int {
+    try connection.transaction {
+      let rows = try connection.query(
+        "select coalesce(max(log_epoch), 0) + 1 from consumer_offset where topic = $1",
+        [.text(topic)], operation: "new epoch")
+      let epoch = rows.integer(0, 0)!
+      try connection.query(
+        """
+        insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)
+        select $1, $2, u.partition, u.low, $5::int from unnest($3::int[], $4::bigint[]) u(partition, low)
+        on conflict (consumer_group, topic, partition) do update set next_offset = excluded.next_offset,
+          log_epoch = excluded.log_epoch, last_record_offset = null, last_record_hash = null,
+          claimed_by = null, updated_at = now()
+        """,
+        [
+          .text(group), .text(topic), .integers(lowWatermarks.map { Int64($0.partition) }),
+          .integers(lowWatermarks.map(\.low)), .integer(epoch),
+        ], operation: "new epoch")
+      return Int(epoch)
+    }
+  }
+
+  /// Gives up what lies between the stored offset and `next`: it is lost, and written down as such.
+  package func acceptGap(
+    partition: Int32, to next: Int64, reason: String, by person: String
+  ) throws {
+    try connection.transaction {
+      try connection.query(
+        """
+        insert into log_gap (consumer_group, topic, partition, log_epoch, first_offset, last_offset, reason, accepted_by)
+        select consumer_group, topic, partition, log_epoch, least(next_offset, $4::bigint),
+          greatest(next_offset, $4::bigint) - 1, $5, $6
+        from consumer_offset where consumer_group = $1 and topic = $2 and partition = $3::int
+        """,
+        [
+          .text(group), .text(topic), .int(Int(partition)), .integer(next), .text(reason),
+          .text(person),
+        ], operation: "accept the gap")
+      try connection.query(
+        """
+        update consumer_offset set next_offset = $4::bigint, last_record_offset = null, last_record_hash = null,
+          claimed_by = null, updated_at = now()
+        where consumer_group = $1 and topic = $2 and partition = $3::int
+        """,
+        [.text(group), .text(topic), .int(Int(partition)), .integer(next)],
+        operation: "accept the gap")
+    }
+  }
+}

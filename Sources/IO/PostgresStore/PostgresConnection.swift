@@ -1,0 +1,363 @@
+internal import CLibPQ
+
+/// A parameter of a statement; always sent apart from the SQL.
+package enum SQLValue: Sendable {
+  case null
+  case text(String)
+  case integer(Int64)
+  case boolean(Bool)
+  case bytes([UInt8])
+  case texts([String])
+  case integers([Int64])
+  case optionalIntegers([Int64?])
+  case booleans([Bool])
+
+  package static func int(_ value: Int) -> SQLValue { .integer(Int64(value)) }
+  package static func optional(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
+}
+
+/// The rows of one answer, in PostgreSQL's text format.
+package struct SQLRows: Sendable {
+  package let columns: [String]
+  package let rows: [[String?]]
+  /// Rows written, for statements that return none.
+  package let affected: Int
+
+  package var isEmpty: Bool { rows.isEmpty }
+  package func text(_ row: Int, _ column: Int) -> String? { rows[row][column] }
+  package func integer(_ row: Int, _ column: Int) -> Int64? { rows[row][column].flatMap { Int64($0) } }
+  package func boolean(_ row: Int, _ column: Int) -> Bool { rows[row][column] == "t" }
+}
+
+/// One connection, used by one thread at a time; every call blocks that thread, so none is made from the cooperative pool's hot paths.
+///
+/// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait for: connecting 5 s, TCP without
+/// acknowledgement 10 s, a lock 5 s, a statement as given, an open transaction without a command 10 s; so a stopped process cannot hold
+/// others up for longer, and this one cannot hang on a dead peer.
+package final class PostgresConnection {
+  private let connection: OpaquePointer
+
+  /// - Parameters:
+  ///   - url: a libpq URI or keyword string.
+  ///   - application: shown in `pg_stat_activity`.
+  ///   - statementTimeoutMilliseconds: 0 waits for ever.
+  /// - Throws: `PostgresError` with the server's or libpq's reason; never the URL.
+  package init(
+    url: String, application: String, statementTimeoutMilliseconds: Int = 60_000
+  ) throws(PostgresError) {
+    let keys = [
+      "dbname", "fallback_application_name", "connect_timeout", "keepalives_idle",
+      "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
+    ]
+    let values = [url, application, "5", "5", "2", "3", "10000", "UTF8"]
+    let opened = Self.withCStrings(keys) { keys in
+      Self.withCStrings(values) { values in PQconnectdbParams(keys, values, 1) }
+    }
+    guard let opened else {
+      throw PostgresError(sqlState: "58000", operation: "connect", message: "out of memory")
+    }
+    connection = opened
+    guard PQstatus(opened) == CONNECTION_OK else {
+      let message = Self.withoutAddresses(String(cString: PQerrorMessage(opened)), url)
+      let state = message.contains("password authentication") ? "28P01" : "08001"
+      PQfinish(opened)
+      throw PostgresError(sqlState: state, operation: "connect", message: message)
+    }
+    // Notices of migrations and IF NOT EXISTS are of no use to anyone.
+    PQsetNoticeProcessor(opened, { _, _ in }, nil)
+    do {
+      try execute(
+        """
+        set statement_timeout = \(statementTimeoutMilliseconds); set lock_timeout = 5000;
+        set idle_in_transaction_session_timeout = 10000; set timezone = 'UTC';
+        set datestyle = 'ISO, YMD'; set intervalstyle = 'iso_8601'; set bytea_output = 'hex'
+        """)
+    } catch {
+      PQfinish(opened)
+      throw error
+    }
+  }
+
+  deinit { PQfinish(connection) }
+
+  /// Whether the last answer left the connection usable.
+  package var isOpen: Bool { PQstatus(connection) == CONNECTION_OK }
+  package var backendPID: Int32 { PQbackendPID(connection) }
+
+  // MARK: Statements
+
+  /// Runs SQL without parameters; several statements may be separated by semicolons.
+  package func execute(_ sql: String) throws(PostgresError) {
+    _ = try take(PQexec(connection, sql), "execute")
+  }
+
+  /// Runs one statement with parameters `$1`…, answers its rows.
+  @discardableResult
+  package func query(
+    _ sql: String, _ parameters: [SQLValue] = [], operation: String = "query"
+  ) throws(PostgresError) -> SQLRows {
+    let encoded = Parameters(parameters)
+    let result = encoded.withPointers { count, values, lengths, formats in
+      PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
+    }
+    return try take(result, operation)
+  }
+
+  /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error.
+  package func transaction<T>(
+    _ begin: String = "begin", _ body: () throws -> T
+  ) throws -> T {
+    try execute(begin)
+    do {
+      let value = try body()
+      try execute("commit")
+      return value
+    } catch {
+      // The first error is the one to tell; a connection that cannot roll back is closed by its owner.
+      try? execute("rollback")
+      throw error
+    }
+  }
+
+  /// Sends one statement and COMMIT behind it as one message, so that the locks which the statement takes live for one round trip.
+  ///
+  /// - Throws: the statement's or the commit's error; the transaction is over then. With `isConnectionLost` its fate is unknown.
+  package func commit(
+    with sql: String, _ parameters: [SQLValue], operation: String
+  ) throws(PostgresError) {
+    let encoded = Parameters(parameters)
+    guard PQenterPipelineMode(connection) == 1 else { throw failure(operation) }
+    let sent = encoded.withPointers { count, values, lengths, formats in
+      PQsendQueryParams(connection, sql, count, nil, values, lengths, formats, 0)
+    }
+    guard sent == 1, PQsendQueryParams(connection, "commit", 0, nil, nil, nil, nil, 0) == 1,
+      PQpipelineSync(connection) == 1
+    else {
+      let error = failure(operation)
+      PQexitPipelineMode(connection)
+      throw error
+    }
+    var first: PostgresError?
+    var synced = false
+    while !synced {
+      guard let result = PQgetResult(connection) else {
+        // Null separates the answers of the pipeline; on a lost connection nothing follows.
+        if PQstatus(connection) != CONNECTION_OK {
+          if first == nil { first = failure(operation) }
+          break
+        }
+        continue
+      }
+      switch PQresultStatus(result) {
+      case PGRES_PIPELINE_SYNC: synced = true
+      case PGRES_FATAL_ERROR: if first == nil { first = Self.error(result, operation, connection) }
+      default: break
+      }
+      PQclear(result)
+    }
+    PQexitPipelineMode(connection)
+    if let first {
+      if !first.isConnectionLost { try? execute("rollback") }
+      throw first
+    }
+  }
+
+  // MARK: COPY
+
+  /// Streams rows into `table (columns)` in the binary format. `body` calls `send` with whole or partial rows, as often as it likes.
+  package func copy(
+    into target: String, operation: String,
+    _ body: ((UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) -> Void
+  ) throws(PostgresError) {
+    let started = PQexec(connection, "copy \(target) from stdin with (format binary)")
+    let status = PQresultStatus(started)
+    if status != PGRES_COPY_IN {
+      _ = try take(started, operation)
+      throw PostgresError(sqlState: "58000", operation: operation, message: "COPY did not start")
+    }
+    PQclear(started)
+    do throws(PostgresError) {
+      try body { (bytes: UnsafeRawBufferPointer) throws(PostgresError) in
+        guard bytes.count > 0 else { return }
+        let sent = PQputCopyData(
+          connection, bytes.baseAddress!.assumingMemoryBound(to: CChar.self), Int32(bytes.count))
+        guard sent == 1 else { throw failure(operation) }
+      }
+    } catch {
+      PQputCopyEnd(connection, "given up")
+      drain()
+      throw error
+    }
+    guard PQputCopyEnd(connection, nil) == 1 else { throw failure(operation) }
+    var first: PostgresError?
+    while let result = PQgetResult(connection) {
+      if PQresultStatus(result) != PGRES_COMMAND_OK, first == nil {
+        first = Self.error(result, operation, connection)
+      }
+      PQclear(result)
+    }
+    if let first { throw first }
+  }
+
+  private func drain() {
+    while let result = PQgetResult(connection) { PQclear(result) }
+  }
+
+  // MARK: Notifications
+
+  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers the channels heard.
+  package func notifications(waitMilliseconds: Int32) throws(PostgresError) -> [String] {
+    var heard: [String] = []
+    func collect() {
+      while let notify = PQnotifies(connection) {
+        heard.append(String(cString: notify.pointee.relname))
+        PQfreemem(notify)
+      }
+    }
+    guard PQconsumeInput(connection) == 1 else { throw failure("listen") }
+    collect()
+    if heard.isEmpty {
+      _ = SocketWait.readable(PQsocket(connection), milliseconds: waitMilliseconds)
+      guard PQconsumeInput(connection) == 1 else { throw failure("listen") }
+      collect()
+    }
+    return heard
+  }
+
+  // MARK: Results
+
+  private func take(_ result: OpaquePointer?, _ operation: String) throws(PostgresError) -> SQLRows {
+    guard let result else { throw failure(operation) }
+    defer { PQclear(result) }
+    switch PQresultStatus(result) {
+    case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: break
+    default: throw Self.error(result, operation, connection)
+    }
+    let columns = (0..<PQnfields(result)).map { String(cString: PQfname(result, $0)) }
+    let rows = (0..<PQntuples(result)).map { row in
+      (0..<Int32(columns.count)).map { column -> String? in
+        if PQgetisnull(result, row, column) == 1 { return nil }
+        let bytes = UnsafeRawBufferPointer(
+          start: PQgetvalue(result, row, column), count: Int(PQgetlength(result, row, column)))
+        return String(decoding: bytes, as: UTF8.self)
+      }
+    }
+    let affected = Int(String(cString: PQcmdTuples(result))) ?? 0
+    return SQLRows(columns: columns, rows: rows, affected: affected)
+  }
+
+  private func failure(_ operation: String) -> PostgresError {
+    let lost = PQstatus(connection) != CONNECTION_OK
+    let message = Self.firstLine(String(cString: PQerrorMessage(connection)))
+    return PostgresError(sqlState: lost ? "08006" : "58000", operation: operation, message: message)
+  }
+
+  private static func error(
+    _ result: OpaquePointer, _ operation: String, _ connection: OpaquePointer
+  ) -> PostgresError {
+    func field(_ code: Character) -> String? {
+      PQresultErrorField(result, Int32(code.asciiValue!)).map { String(cString: $0) }
+    }
+    let lost = PQstatus(connection) != CONNECTION_OK
+    return PostgresError(
+      sqlState: field("C") ?? (lost ? "08006" : "58000"), operation: operation,
+      message: field("M") ?? firstLine(String(cString: PQresultErrorMessage(result))),
+      detail: field("D"))
+  }
+
+  private static func firstLine(_ text: String) -> String {
+    String(text.split(separator: "\n").first ?? "the connection is gone")
+  }
+
+  /// libpq's message about a failed connection, on one line; it names host and port, which a health page may show, but must not quote
+  /// a URI that could not be parsed, since that holds the password.
+  private static func withoutAddresses(_ message: String, _ url: String) -> String {
+    if message.contains(url) || message.contains("URI") || message.contains("connection option") {
+      return "METER_DATABASE_URL is not a valid libpq URI"
+    }
+    return message.split(separator: "\n").map { String($0.drop { $0 == "\t" || $0 == " " }) }
+      .joined(separator: "; ")
+  }
+
+  private static func withCStrings<T>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> T
+  ) -> T {
+    let copies = strings.map { string in
+      let bytes = Array(string.utf8CString)
+      let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
+      copy.initialize(from: bytes, count: bytes.count)
+      return copy
+    }
+    defer { for copy in copies { copy.deallocate() } }
+    return body(copies.map { UnsafePointer($0) as UnsafePointer<CChar>? } + [nil])
+  }
+}
+
+/// Parameters as libpq wants them, alive for the length of a call.
+private struct Parameters {
+  private var bytes: [[UInt8]?] = []
+  private var formats: [Int32] = []
+
+  init(_ values: [SQLValue]) {
+    for value in values {
+      switch value {
+      case .null: add(nil, 0)
+      case .text(let s): add(Array(s.utf8) + [0], 0)
+      case .integer(let i): add(Array(String(i).utf8) + [0], 0)
+      case .boolean(let b): add(Array((b ? "t" : "f").utf8) + [0], 0)
+      case .bytes(let b): add(b, 1)
+      case .texts(let list): add(Array(Self.array(list.map(Self.quoted)).utf8) + [0], 0)
+      case .integers(let list): add(Array(Self.array(list.map { String($0) }).utf8) + [0], 0)
+      case .optionalIntegers(let list):
+        add(Array(Self.array(list.map { $0.map { String($0) } ?? "NULL" }).utf8) + [0], 0)
+      case .booleans(let list): add(Array(Self.array(list.map { $0 ? "t" : "f" }).utf8) + [0], 0)
+      }
+    }
+  }
+
+  private mutating func add(_ value: [UInt8]?, _ format: Int32) {
+    bytes.append(value)
+    formats.append(format)
+  }
+
+  private static func array(_ elements: [String]) -> String {
+    "{" + elements.joined(separator: ",") + "}"
+  }
+
+  private static func quoted(_ text: String) -> String {
+    var result = "\""
+    for character in text.unicodeScalars {
+      if character == "\"" || character == "\\" { result.unicodeScalars.append("\\") }
+      result.unicodeScalars.append(character)
+    }
+    return result + "\""
+  }
+
+  func withPointers<T>(
+    _ body: (
+      Int32, UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<Int32>, UnsafePointer<Int32>
+    ) -> T
+  ) -> T {
+    let total = bytes.reduce(0) { $0 + ($1?.count ?? 0) }
+    let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: max(total, 1))
+    defer { memory.deallocate() }
+    var pointers: [UnsafePointer<CChar>?] = []
+    var lengths: [Int32] = []
+    var used = 0
+    for value in bytes {
+      guard let value else {
+        pointers.append(nil)
+        lengths.append(0)
+        continue
+      }
+      value.withUnsafeBufferPointer {
+        if let base = $0.baseAddress { (memory + used).initialize(from: base, count: $0.count) }
+      }
+      pointers.append(
+        UnsafePointer(UnsafeMutableRawPointer(memory + used).assumingMemoryBound(to: CChar.self)))
+      lengths.append(Int32(value.count))
+      used += value.count
+    }
+    return body(Int32(bytes.count), pointers, lengths, formats)
+  }
+}

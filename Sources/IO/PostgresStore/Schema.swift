@@ -1,0 +1,77 @@
+/// The schema's migrations: numbered SQL files, compiled in.
+package enum Schema {
+  package struct Migration: Sendable {
+    package let version: Int
+    package let name: String
+    package let sql: String
+  }
+
+  /// What this build brings a database to.
+  package static let migrations: [Migration] = [
+    Migration(
+      version: 1, name: "0001_usage",
+      sql: String(decoding: PackageResources.v0001_usage_sql, as: UTF8.self))
+  ]
+  package static let version = migrations.last!.version
+
+  /// Any number that nobody else uses: held while migrations run.
+  private static let lockKey: Int64 = 0x4D45_5445_5231
+
+  package enum State: Equatable, Sendable {
+    case empty
+    case current
+    /// Older, and this build cannot work with it.
+    case tooOld(Int)
+    /// Newer, and no longer compatible with this build.
+    case tooNew(Int, minCompatible: Int)
+
+    /// What is wrong and what to do, or nil.
+    package var problem: String? {
+      switch self {
+      case .current: nil
+      case .empty: "the database has no schema; run: meterctl migrate"
+      case .tooOld(let v):
+        "the schema is at version \(v), this build needs \(Schema.version); run: meterctl migrate"
+      case .tooNew(let v, let minimum):
+        "the schema is at version \(v) and needs builds that know version \(minimum); this one knows \(Schema.version): upgrade it"
+      }
+    }
+  }
+
+  package static func state(_ connection: PostgresConnection) throws(PostgresError) -> State {
+    let table = try connection.query(
+      "select to_regclass('schema_version')", operation: "schema version")
+    guard table.text(0, 0) != nil else { return .empty }
+    let rows = try connection.query(
+      "select version, min_compatible from schema_version", operation: "schema version")
+    guard let found = rows.integer(0, 0), let minimum = rows.integer(0, 1) else { return .empty }
+    if Int(minimum) > version { return .tooNew(Int(found), minCompatible: Int(minimum)) }
+    return Int(found) < version ? .tooOld(Int(found)) : .current
+  }
+
+  /// Applies what is missing, each migration in a transaction of its own, under an advisory lock: two that start at once do it once.
+  ///
+  /// - Returns: the names of those applied.
+  package static func migrate(_ connection: PostgresConnection) throws -> [String] {
+    try connection.execute("set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
+    try connection.query("select pg_advisory_lock($1)", [.integer(lockKey)], operation: "migrate")
+    // Released with the session at the latest.
+    defer { _ = try? connection.query("select pg_advisory_unlock($1)", [.integer(lockKey)]) }
+    let found: Int
+    switch try state(connection) {
+    case .empty: found = 0
+    case .current: return []
+    case .tooOld(let v): found = v
+    case .tooNew(let v, _):
+      throw PostgresError(
+        sqlState: "58000", operation: "migrate",
+        message: "the schema is at version \(v), newer than this build's \(version)")
+    }
+    var applied: [String] = []
+    for migration in migrations where migration.version > found {
+      try connection.transaction { try connection.execute(migration.sql) }
+      applied.append(migration.name)
+    }
+    return applied
+  }
+}

@@ -1,0 +1,62 @@
+/// Escaping for what leaves the process as a single line: log lines, JSON bodies, error lines.
+enum LineText {
+  /// A longer value is cut and marked with `…`, so that one log call cannot fill a disk.
+  static let maximumValueScalars = 8_192
+
+  /// Appends `text` as a JSON string with its quotes (RFC 8259, section 7). O(n).
+  static func appendJSON(_ text: String, to output: inout String) {
+    output.append("\"")
+    appendEscaped(text, quoted: true, to: &output)
+    output.append("\"")
+  }
+
+  /// Appends `text` as it stands where it is one plain word, else as a JSON string.
+  static func appendWord(_ text: String, to output: inout String) {
+    let plain =
+      !text.isEmpty
+      && text.unicodeScalars.allSatisfy {
+        $0 != " " && $0 != "=" && $0 != "\"" && $0 != "\\" && !mustEscape($0)
+      }
+    if plain {
+      appendEscaped(text, quoted: false, to: &output)
+    } else {
+      appendJSON(text, to: &output)
+    }
+  }
+
+  /// `text` with every line break and control character escaped.
+  static func singleLine(_ text: String) -> String {
+    var output = ""
+    appendEscaped(text, quoted: false, to: &output)
+    return output
+  }
+
+  private static func appendEscaped(_ text: String, quoted: Bool, to output: inout String) {
+    var count = 0
+    for scalar in text.unicodeScalars {
+      count += 1
+      if count > maximumValueScalars {
+        output.append("…")
+        return
+      }
+      switch scalar {
+      case "\"" where quoted: output.append("\\\"")
+      case "\\" where quoted: output.append("\\\\")
+      case "\n": output.append("\\n")
+      case "\r": output.append("\\r")
+      case "\t": output.append("\\t")
+      case _ where mustEscape(scalar):
+        let digits = String(scalar.value, radix: 16)
+        output.append("\\u" + String(repeating: "0", count: 4 - digits.count) + digits)
+      default: output.unicodeScalars.append(scalar)
+      }
+    }
+  }
+
+  /// Control characters, C1 among them, and the two separators that some readers break lines at:
+  /// an event id chosen by a customer must not forge a log line or drive a terminal.
+  private static func mustEscape(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
+      || scalar.value == 0x2028 || scalar.value == 0x2029
+  }
+}

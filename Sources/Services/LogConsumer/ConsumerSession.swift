@@ -1,0 +1,447 @@
+import Foundation
+import KafkaTransport
+import Logging
+import PostgresStore
+import ServiceRuntime
+import UsageAggregation
+
+/// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
+final class ConsumerSession {
+  /// How long a partition that cannot go on waits before it is looked at again.
+  private static let recheckMilliseconds = 3_000
+  /// After another process's claim: longer than a session, so that the group has told its members who owns what.
+  private static let takeoverMilliseconds = 10_000
+  private static let batchCapacity = 4_096
+  private static let pollMilliseconds: Int32 = 5
+
+  private let settings: ConsumerSettings
+  private let health: HealthState
+  private let metrics: ConsumerMetrics
+  private let logger: Logger
+  private let backlog: MergeBacklog
+  private let stop: StopSignal
+  /// Names this membership in `consumer_offset.claimed_by`.
+  private let owner = "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
+
+  private var connection: PostgresConnection?
+  private var consumer: KafkaConsumer?
+  private var flusher: Flusher?
+  private let messages = MessageBatch(capacity: batchCapacity)
+  private let run_: UnsafeMutablePointer<LogRecordView>
+  private var accumulator: UsageAccumulator
+  private var batch: UsageBatch
+  private var spare: UsageBatch?
+  private var epochs: [Int32: Int32] = [:]
+  /// Assigned by the group, but not read: why, and when to look again.
+  private var suspended: [Int32: (problem: String, retryAt: Int)] = [:]
+  private var batchStarted = 0
+  private var isFlushing = false
+  private var isBehind = false
+  private var lastReport = 0
+  private(set) var madeProgress = false
+
+  init(
+    settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
+    backlog: MergeBacklog, stop: StopSignal
+  ) {
+    self.settings = settings
+    self.health = health
+    self.metrics = metrics
+    self.logger = logger
+    self.backlog = backlog
+    self.stop = stop
+    run_ = .allocate(capacity: Self.batchCapacity)
+    var limits = UsageAccumulator.Settings()
+    limits.maxQuantity = settings.maxQuantity
+    limits.maxEventAgeMilliseconds = settings.maxEventAgeMilliseconds
+    accumulator = UsageAccumulator(settings: limits)
+    batch = accumulator.makeBatch()
+    spare = accumulator.makeBatch()
+  }
+
+  deinit { run_.deallocate() }
+
+  // MARK: Beginning and end
+
+  /// Waits for nothing: throws what is missing, in words for the operator.
+  func prepare() throws {
+    let connection = try PostgresConnection(
+      url: settings.databaseURL, application: settings.group)
+    if let problem = try Schema.state(connection).problem {
+      throw SessionProblem(description: problem)
+    }
+    self.connection = connection
+    let consumer = try KafkaConsumer(
+      settings.kafka, group: settings.group, clientID: settings.group)
+    self.consumer = consumer
+    guard try consumer.partitionCount(settings.topic, timeoutMilliseconds: 5_000) != nil else {
+      throw SessionProblem(
+        description: "the topic \(settings.topic) is missing; run: meterctl topics apply")
+    }
+    flusher = Flusher(
+      settings: settings, owner: owner, metrics: metrics, health: health, logger: logger,
+      backlog: backlog, stop: stop)
+    flusher!.start()
+    try consumer.subscribe([settings.topic])
+    health.report("consumer", problem: "joining the group")
+  }
+
+  func close() {
+    messages.recycle()
+    flusher?.close(seconds: 3)
+    consumer?.close()
+    backlog.ownedPartitions = []
+    for partition in accumulator.ownedPartitions { metrics.forget(partition) }
+    for partition in suspended.keys { health.report("partition \(partition)", problem: nil) }
+    metrics.ownedPartitions.set(0)
+  }
+
+  func run() throws {
+    guard let consumer else { return }
+    while !stop.isRaised {
+      let count = try consumer.consume(
+        into: messages, timeoutMilliseconds: Self.pollMilliseconds)
+      isBehind = count == Self.batchCapacity
+      try take(count)
+      messages.recycle()
+      while let rebalance = consumer.takeRebalance() { try answer(rebalance, consumer) }
+      try settleFlush(waitMilliseconds: 0)
+      try flushIfDue()
+      try recheckSuspended(consumer)
+      report(consumer)
+    }
+    try drain()
+  }
+
+  // MARK: Records
+
+  private func take(_ count: Int) throws {
+    var i = 0
+    while i < count {
+      switch messages.kind(i) {
+      case .record:
+        let partition = messages.partition(i)
+        guard accumulator.owns(partition) else {
+          i += 1
+          continue
+        }
+        i = try takeRun(from: i, count, partition)
+      case .endOfPartition:
+        accumulator.reachedEnd(messages.partition(i), at: messages.offset(i))
+        try checkHalt(messages.partition(i))
+        i += 1
+      case .error:
+        try take(error: i)
+        i += 1
+      }
+    }
+  }
+
+  /// Records of one partition that stand together, as one call.
+  private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
+    var n = 0
+    var i = first
+    var requeues: [DeadLetterKey?] = []
+    while i < count, messages.kind(i) == .record, messages.partition(i) == partition {
+      let record = messages.record(i)
+      var view = LogRecordView(
+        offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
+      if let header = record.header(named: "dead-letter") {
+        view.requeueIndex = Int32(requeues.count)
+        requeues.append(try uncounted(header))
+      }
+      run_[n] = view
+      n += 1
+      i += 1
+    }
+    if batchStarted == 0 { batchStarted = Monotonic.milliseconds }
+    var taken = 0
+    while true {
+      taken += try accumulator.take(
+        UnsafeBufferPointer(start: run_ + taken, count: n - taken), of: partition,
+        requeues: requeues, into: batch, resolveImports: registered)
+      try checkHalt(partition)
+      if taken == n { return i }
+      // The batch is full: it must leave before the rest can be taken.
+      try settleFlush(waitMilliseconds: .max)
+      try seal()
+    }
+  }
+
+  private func take(error i: Int) throws {
+    guard let error = messages.error(i) else { return }
+    let partition = messages.partition(i)
+    guard messages.topicIdentity(i) != nil, accumulator.owns(partition) else {
+      if error.isFatal { throw error }
+      logger.warning("Kafka", metadata: ["error": "\(error)"])
+      return
+    }
+    if error.isOffsetOutOfRange {
+      try suspend(
+        partition,
+        "the stored offset lies outside the log: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap")
+    } else {
+      logger.warning(
+        "Kafka", metadata: ["error": "\(error)", "partition": "\(partition)"])
+    }
+  }
+
+  private func checkHalt(_ partition: Int32) throws {
+    guard case .logDiffers(let offset) = accumulator.halt(of: partition) else { return }
+    try suspend(
+      partition,
+      "the record at offset \(offset) is not the one remembered: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap")
+  }
+
+  /// The dead letter that a requeued record stands for, unless it was counted already (or nobody knows it).
+  private func uncounted(_ header: [UInt8]) throws -> DeadLetterKey? {
+    guard let key = DeadLetterKey(header: header), let connection else { return nil }
+    let rows = try connection.query(
+      """
+      select counted_at is null from dead_letter
+      where topic = $1 and partition = $2::int and log_offset = $3::bigint and log_epoch = $4::int
+      """,
+      [
+        .text(key.topic), .int(Int(key.partition)), .integer(key.offset), .int(Int(key.epoch)),
+      ], operation: "look up a requeued dead letter")
+    return !rows.isEmpty && rows.boolean(0, 0) ? key : nil
+  }
+
+  private func registered(_ names: [String]) throws -> [String: Int64] {
+    guard let connection else { return [:] }
+    let rows = try connection.query(
+      """
+      select batch, (extract(epoch from oldest_time) * 1000)::bigint from import_batch
+      where batch = any ($1::text[])
+      """, [.texts(names)], operation: "look up import batches")
+    return Dictionary(
+      uniqueKeysWithValues: rows.rows.indices.map { (rows.text($0, 0)!, rows.integer($0, 1)!) })
+  }
+
+  // MARK: Flushing
+
+  private func flushIfDue() throws {
+    guard !isFlushing, batchStarted > 0 else { return }
+    let age = Monotonic.milliseconds - batchStarted
+    let entries = batch.table.groupCount + batch.table.cellCount
+    let interval =
+      isBehind ? settings.catchUpFlushIntervalMilliseconds : settings.flushIntervalMilliseconds
+    guard age >= interval || entries >= settings.maxBatchEntries else { return }
+    try seal()
+  }
+
+  /// Hands the open batch to the flusher and opens the other one.
+  ///
+  /// - Precondition: no flush is under way.
+  private func seal() throws {
+    accumulator.seal(batch)
+    batchStarted = 0
+    if batch.progress.isEmpty {
+      batch.reset()
+      return
+    }
+    guard let next = spare, let flusher else { return }
+    spare = nil
+    let job = FlushJob(
+      batch, epochs: epochs.filter { e in batch.progress.contains { $0.partition == e.key } })
+    batch = next
+    isFlushing = true
+    flusher.submit(job)
+  }
+
+  /// Takes the outcome of the flush under way, if there is one.
+  private func settleFlush(waitMilliseconds: Int) throws {
+    guard isFlushing, let flusher else { return }
+    var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
+    // The flusher's patience is bounded, so this ends.
+    while outcome == nil, waitMilliseconds == .max { outcome = flusher.take(waitMilliseconds: 1_000) }
+    guard let (job, result) = outcome else { return }
+    isFlushing = false
+    accumulator.settled(job.batch)
+    let stored = job.batch.progress.map { ($0.partition, $0.nextOffset) }
+    job.batch.reset()
+    spare = job.batch
+    switch result {
+    case .stored(let takenOver):
+      madeProgress = true
+      consumer?.commitAsync(
+        stored.filter { !takenOver.contains($0.0) }.map {
+          (TopicPartition(topic: settings.topic, partition: $0.0), $0.1)
+        })
+      for partition in takenOver where accumulator.owns(partition) {
+        try suspend(
+          partition, "another process has claimed it", retryMilliseconds: Self.takeoverMilliseconds)
+      }
+    case .gaveUp(let problem):
+      throw SessionProblem(description: "the database takes no flush: \(problem)")
+    }
+  }
+
+  /// Stores everything taken so far.
+  private func drain() throws {
+    try settleFlush(waitMilliseconds: .max)
+    try seal()
+    try settleFlush(waitMilliseconds: .max)
+  }
+
+  // MARK: Partitions
+
+  private func answer(_ rebalance: KafkaConsumer.Rebalance, _ consumer: KafkaConsumer) throws {
+    switch rebalance {
+    case .assigned(let partitions):
+      try drain()
+      try own(partitions.map(\.partition), consumer)
+    case .revoked(let partitions, let lost):
+      logger.info(
+        "partitions revoked", metadata: ["count": "\(partitions.count)", "lost": "\(lost)"])
+      // Lost ones may be another's already; the store decides, so that trying costs nothing.
+      try drain()
+      for partition in partitions { disown(partition.partition) }
+      try consumer.unassign(partitions)
+    }
+    owned()
+  }
+
+  private func owned() {
+    let partitions = accumulator.ownedPartitions
+    backlog.ownedPartitions = partitions
+    metrics.ownedPartitions.set(partitions.count)
+    health.report(
+      "consumer", problem: nil)
+  }
+
+  private func disown(_ partition: Int32) {
+    accumulator.disown(partition)
+    epochs[partition] = nil
+    if suspended.removeValue(forKey: partition) != nil {
+      health.report("partition \(partition)", problem: nil)
+    }
+    metrics.forget(partition)
+  }
+
+  /// Stops reading a partition that the group still assigns to this process.
+  private func suspend(
+    _ partition: Int32, _ problem: String, retryMilliseconds: Int = recheckMilliseconds
+  ) throws {
+    guard let consumer else { return }
+    // Its share of the open batch must not meet what a later ownership counts.
+    if accumulator.owns(partition) {
+      accumulator.disown(partition)
+      epochs[partition] = nil
+      if !isFlushing { try seal() }
+    }
+    suspended[partition] = (problem, Monotonic.milliseconds + retryMilliseconds)
+    health.report("partition \(partition)", problem: problem)
+    logger.error(
+      "a partition stands still", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
+    try consumer.unassign([TopicPartition(topic: settings.topic, partition: partition)])
+    owned()
+  }
+
+  private func recheckSuspended(_ consumer: KafkaConsumer) throws {
+    let now = Monotonic.milliseconds
+    let due = suspended.filter { $0.value.retryAt <= now }.map(\.key)
+    guard !due.isEmpty else { return }
+    try drain()
+    try own(due, consumer)
+    owned()
+  }
+
+  /// Claims partitions in the store and begins to read them, each from where its window begins.
+  ///
+  /// - Precondition: the open batch is empty.
+  private func own(_ partitions: [Int32], _ consumer: KafkaConsumer) throws {
+    guard let connection else { return }
+    var watermarks: [Int32: (low: Int64, high: Int64)] = [:]
+    for partition in partitions {
+      watermarks[partition] = try consumer.watermarks(
+        TopicPartition(topic: settings.topic, partition: partition), timeoutMilliseconds: 10_000)
+    }
+    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
+    let claimed = try store.claim(
+      partitions.sorted().map { ($0, watermarks[$0]!.low) }, owner: owner)
+    try store.window(for: claimed, configured: settings.dedupeWindowOffsets)
+    var producers: [Int32: [ProducerState]] = [:]
+    for row in try store.producers(partitions) {
+      var state = ProducerState(name: Array(row.producer.utf8))
+      state.sequence = row.sequence
+      state.deadSequence = row.deadSequence
+      state.counted = row.counted
+      state.duplicates = row.duplicates
+      state.repeated = row.repeated
+      state.deadLettered = row.deadLettered
+      producers[row.partition, default: []].append(state)
+    }
+    var starts: [(TopicPartition, offset: Int64)] = []
+    for row in claimed {
+      let (low, high) = watermarks[row.partition]!
+      if let problem = Self.problem(row, low: low, high: high) {
+        suspended[row.partition] = (problem, Monotonic.milliseconds + Self.recheckMilliseconds)
+        health.report("partition \(row.partition)", problem: problem)
+        continue
+      }
+      if suspended.removeValue(forKey: row.partition) != nil {
+        health.report("partition \(row.partition)", problem: nil)
+        logger.info("a partition goes on", metadata: ["partition": "\(row.partition)"])
+      }
+      var remembered: (offset: Int64, hash: Int64)?
+      if let offset = row.lastRecordOffset, let hash = row.lastRecordHash, offset >= low {
+        remembered = (offset, hash)
+      }
+      let window = row.nextOffset - Int64(settings.dedupeWindowOffsets)
+      let readFrom = max(low, min(window, remembered?.offset ?? row.nextOffset))
+      epochs[row.partition] = row.logEpoch
+      accumulator.own(
+        row.partition, readFrom: readFrom, nextOffset: row.nextOffset,
+        windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
+        producers: producers[row.partition] ?? [])
+      starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
+    }
+    try consumer.assign(starts)
+    logger.info("partitions assigned", metadata: ["count": "\(starts.count)"])
+  }
+
+  /// Why a stored position cannot be gone on from, or nil.
+  private static func problem(_ row: OffsetStore.Stored, low: Int64, high: Int64) -> String? {
+    if row.nextOffset > high {
+      return
+        "the log ends at \(high), before the stored offset \(row.nextOffset): the topic was made anew or truncated; run: meterctl topics new-epoch"
+    }
+    if row.nextOffset < low {
+      return
+        "the log begins at \(low), behind the stored offset \(row.nextOffset): records are gone; run: meterctl topics accept-gap"
+    }
+    return nil
+  }
+
+  // MARK: Telling
+
+  private func report(_ consumer: KafkaConsumer) {
+    let now = Monotonic.milliseconds
+    guard now - lastReport >= 500 else { return }
+    lastReport = now
+    for partition in accumulator.ownedPartitions {
+      let tp = TopicPartition(topic: settings.topic, partition: partition)
+      if let high = consumer.cachedHighWatermark(tp),
+        let position = accumulator.position(of: partition)
+      {
+        metrics.lag(partition, max(0, high - position))
+      }
+    }
+    metrics.rebuildingPartitions.set(
+      accumulator.ownedPartitions.count { accumulator.isRebuilding($0) })
+    metrics.haltedPartitions.set(suspended.count)
+    metrics.batchBytes.set(batch.table.bytes)
+    if let error = consumer.takeErrors().last {
+      logger.warning("Kafka", metadata: ["error": "\(error)"])
+      health.report("kafka", problem: "\(error)")
+      kafkaProblemSince = now
+    } else if kafkaProblemSince > 0, now - kafkaProblemSince > 5_000 {
+      // librdkafka repeats its error while the cause lasts; five quiet seconds mean that it is gone.
+      kafkaProblemSince = 0
+      health.report("kafka", problem: nil)
+    }
+  }
+
+  private var kafkaProblemSince = 0
+}

@@ -1,0 +1,330 @@
+import EventCodec
+import Foundation
+import Logging
+import Metering
+import PostgresStore
+import ServiceRuntime
+import Synchronization
+import UsageAggregation
+
+/// A batch on its way into the store.
+///
+/// `@unchecked Sendable`: it is handed from the consumer's thread to the flusher's through a locked mailbox and back; only one of them touches it at a time.
+final class FlushJob: @unchecked Sendable {
+  let batch: UsageBatch
+  /// The epoch of each partition in `batch.progress`.
+  let epochs: [Int32: Int32]
+
+  init(_ batch: UsageBatch, epochs: [Int32: Int32]) {
+    self.batch = batch
+    self.epochs = epochs
+  }
+}
+
+enum FlushOutcome {
+  /// Stored, but for partitions that other processes own now.
+  case stored(takenOver: Set<Int32>)
+  /// The database did not take it within the patience; nothing of it is stored.
+  case gaveUp(String)
+}
+
+/// One thread that stores one batch at a time, while the consumer's thread fills the next.
+final class Flusher: @unchecked Sendable {
+  // All mutable state below `condition` is used with its lock held; the rest belongs to the flusher's thread.
+  private let condition = NSCondition()
+  private var job: FlushJob?
+  private var outcome: (FlushJob, FlushOutcome)?
+  private var isClosed = false
+
+  private let settings: ConsumerSettings
+  private let owner: String
+  private let metrics: ConsumerMetrics
+  private let health: HealthState
+  private let logger: Logger
+  private let backlog: MergeBacklog
+  private let stop: StopSignal
+  private var thread: WorkerThread?
+  private var connection: PostgresConnection?
+  private var encoder = PendingRowEncoder()
+
+  init(
+    settings: ConsumerSettings, owner: String, metrics: ConsumerMetrics, health: HealthState,
+    logger: Logger, backlog: MergeBacklog, stop: StopSignal
+  ) {
+    self.settings = settings
+    self.owner = owner
+    self.metrics = metrics
+    self.health = health
+    self.logger = logger
+    self.backlog = backlog
+    self.stop = stop
+  }
+
+  func start() { thread = WorkerThread("flusher") { [self] in run() } }
+
+  /// Ends the thread once its job is done.
+  func close(seconds: Double) {
+    condition.lock()
+    isClosed = true
+    condition.broadcast()
+    condition.unlock()
+    _ = thread?.join(seconds: seconds)
+  }
+
+  // MARK: The consumer's side
+
+  /// - Precondition: `take` has answered the job before.
+  func submit(_ job: FlushJob) {
+    condition.lock()
+    precondition(self.job == nil && outcome == nil, "one flush at a time")
+    self.job = job
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  /// The outcome of the submitted job; nil if it is not there within the time.
+  func take(waitMilliseconds: Int) -> (FlushJob, FlushOutcome)? {
+    condition.lock()
+    defer { condition.unlock() }
+    let end = Date(timeIntervalSinceNow: Double(waitMilliseconds) / 1_000)
+    while outcome == nil, waitMilliseconds > 0, condition.wait(until: end) {}
+    defer { outcome = nil }
+    return outcome
+  }
+
+  // MARK: The thread
+
+  private func run() {
+    while true {
+      condition.lock()
+      while job == nil, !isClosed { condition.wait() }
+      guard let job else {
+        condition.unlock()
+        return
+      }
+      condition.unlock()
+      let result = store(job)
+      condition.lock()
+      self.job = nil
+      outcome = (job, result)
+      condition.broadcast()
+      condition.unlock()
+    }
+  }
+
+  private func store(_ job: FlushJob) -> FlushOutcome {
+    let started = Monotonic.milliseconds
+    backlog.waitForRoom(settings.maxPendingRows, stop)
+    var epochs = job.epochs
+    var takenOver: Set<Int32> = []
+    var isFateUnknown = false
+    var pause = 20
+    while true {
+      do {
+        let connection = try open()
+        if isFateUnknown {
+          // The connection was lost at COMMIT: the offsets tell whether it was.
+          switch try fate(of: job, epochs, connection) {
+          case .stored:
+            finish(job, started, rows: nil)
+            return .stored(takenOver: takenOver)
+          case .notStored(let lost):
+            takenOver.formUnion(lost)
+            for partition in lost { epochs[partition] = nil }
+          }
+          isFateUnknown = false
+        }
+        if epochs.isEmpty { return .stored(takenOver: takenOver) }
+        let rows = try write(job.batch, epochs, connection)
+        finish(job, started, rows: rows)
+        return .stored(takenOver: takenOver)
+      } catch FlushStore.Refusal.takenOver(let partitions) {
+        metrics.takeovers.increment(by: partitions.count)
+        logger.warning(
+          "another process owns partitions now; their work is dropped",
+          metadata: ["partitions": "\(partitions)"])
+        // A refusal that names none would be repeated for ever.
+        let lost = partitions.isEmpty ? Set(epochs.keys) : Set(partitions)
+        takenOver.formUnion(lost)
+        for partition in lost { epochs[partition] = nil }
+      } catch {
+        let cause = Self.cause(error)
+        // Only a commit's own connection loss leaves doubt; asking needlessly is harmless.
+        if cause?.isConnectionLost ?? true { isFateUnknown = true }
+        metrics.flushFailures.increment()
+        health.report("database", problem: "\(cause.map { "\($0)" } ?? "\(error)")")
+        logger.warning("a flush failed and is tried again", metadata: ["error": "\(error)"])
+        if !(connection?.isOpen ?? false) || cause?.isConnectionLost ?? true { connection = nil }
+        let waited = Monotonic.milliseconds - started
+        let patience = stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds
+        if waited > patience { return .gaveUp("\(error)") }
+        Thread.sleep(forTimeInterval: Double(pause) / 1_000)
+        pause = min(pause * 2, 1_000)
+      }
+    }
+  }
+
+  private static func cause(_ error: any Error) -> PostgresError? {
+    if case FlushStore.Refusal.database(let error) = error { return error }
+    return error as? PostgresError
+  }
+
+  private func open() throws -> PostgresConnection {
+    if let connection { return connection }
+    let opened = try PostgresConnection(
+      url: settings.databaseURL, application: "\(settings.group) flush")
+    connection = opened
+    return opened
+  }
+
+  private func finish(_ job: FlushJob, _ started: Int, rows: Int?) {
+    health.report("database", problem: nil)
+    let batch = job.batch
+    metrics.flushSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)
+    if let oldest = batch.counters.oldestTimestamp, oldest >= 0 {
+      let now = Date().timeIntervalSince1970
+      metrics.visibleSeconds.observe(max(0, now - Double(oldest) / 1_000))
+    }
+    metrics.records.increment(by: batch.counters.records)
+    metrics.bytes.increment(by: batch.counters.bytes)
+    metrics.counted.increment(by: batch.counters.counted)
+    metrics.duplicates.increment(by: batch.counters.duplicates)
+    for letter in batch.deadLetters { metrics.deadLetter(letter.reason) }
+    let written = rows ?? batch.table.groupCount
+    metrics.flushRows.increment(by: written)
+    backlog.add(written)
+  }
+
+  // MARK: One transaction
+
+  /// - Returns: the rows appended.
+  private func write(
+    _ batch: UsageBatch, _ epochs: [Int32: Int32], _ connection: PostgresConnection
+  ) throws -> Int {
+    var rows = 0
+    try connection.execute("begin")
+    do {
+      if !batch.table.isEmpty {
+        try connection.copy(into: FlushStore.pendingColumns, operation: "append usage") {
+          (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
+          rows = try encoder.encode(batch.table, epochs: epochs, send: send)
+        }
+      }
+      let letters = batch.deadLetters.filter { epochs[$0.partition] != nil }
+      if !letters.isEmpty { try copy(letters, epochs, connection) }
+    } catch {
+      // The first error is the one to tell; a connection that cannot roll back is replaced.
+      try? connection.execute("rollback")
+      throw error
+    }
+    let store = FlushStore(
+      connection, group: settings.group, topic: settings.topic, owner: owner)
+    try store.commit(Self.commit(batch, epochs))
+    return rows
+  }
+
+  private func copy(
+    _ letters: [DeadLetter], _ epochs: [Int32: Int32], _ connection: PostgresConnection
+  ) throws(PostgresError) {
+    try connection.copy(into: FlushStore.deadLetterColumns, operation: "append dead letters") {
+      (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
+      var rows = BinaryRows()
+      rows.header()
+      for letter in letters {
+        rows.row(fields: 10)
+        rows.field(settings.topic)
+        rows.int4(letter.partition)
+        rows.int8(letter.offset)
+        rows.int4(epochs[letter.partition] ?? 0)
+        rows.field(settings.group)
+        rows.field(letter.reason.rawValue)
+        rows.field(letter.reason.detail)
+        rows.field(letter.payload)
+        rows.field(letter.key)
+        rows.timestamp(milliseconds: max(letter.timestamp, 0))
+        if rows.bytes.count > 1 << 20 {
+          try Self.send(&rows, send)
+        }
+      }
+      rows.trailer()
+      try Self.send(&rows, send)
+    }
+  }
+
+  private static func send(
+    _ rows: inout BinaryRows, _ send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void
+  ) throws(PostgresError) {
+    let bytes = rows.bytes
+    rows.removeAll()
+    var failure: PostgresError?
+    bytes.withUnsafeBytes {
+      do throws(PostgresError) { try send($0) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  private static func commit(_ batch: UsageBatch, _ epochs: [Int32: Int32]) -> FlushStore.Commit {
+    var c = FlushStore.Commit()
+    for progress in batch.progress {
+      guard let epoch = epochs[progress.partition] else { continue }
+      c.epochs.append(Int64(epoch))
+      c.partitions.append(Int64(progress.partition))
+      c.expected.append(progress.expectedOffset)
+      c.next.append(progress.nextOffset)
+      c.lastOffsets.append(progress.lastRecordOffset)
+      c.lastHashes.append(progress.lastRecordHash)
+      for producer in progress.producers {
+        c.producerPartitions.append(Int64(progress.partition))
+        c.producers.append(String(decoding: producer.name, as: UTF8.self))
+        c.sequences.append(producer.sequence)
+        c.deadSequences.append(producer.deadSequence)
+        c.counted.append(producer.counted)
+        c.duplicates.append(producer.duplicates)
+        c.repeated.append(producer.repeated)
+        c.deadLettered.append(producer.deadLettered)
+      }
+    }
+    for report in batch.reports where epochs[report.partition] != nil {
+      c.reportProducers.append(report.producer)
+      c.accepted.append(report.accepted)
+      c.pending.append(report.pending)
+      c.dropped.append(report.dropped)
+      c.finals.append(report.isFinal)
+      c.reportedAt.append(iso8601(report.timestamp))
+    }
+    for requeued in batch.requeued where epochs[requeued.partition] != nil {
+      c.requeuedEpochs.append(Int64(requeued.key.epoch))
+      c.requeuedTopics.append(requeued.key.topic)
+      c.requeuedPartitions.append(Int64(requeued.key.partition))
+      c.requeuedOffsets.append(requeued.key.offset)
+    }
+    return c
+  }
+
+  private static func iso8601(_ milliseconds: Int64) -> String {
+    Date(timeIntervalSince1970: Double(max(milliseconds, 0)) / 1_000)
+      .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+      + "Z"
+  }
+
+  private enum Fate {
+    case stored
+    case notStored(lost: Set<Int32>)
+  }
+
+  /// What became of a commit whose answer was lost. Only this process moves the offsets of partitions it has claimed, so any of them tells for all.
+  private func fate(
+    of job: FlushJob, _ epochs: [Int32: Int32], _ connection: PostgresConnection
+  ) throws -> Fate {
+    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
+    let progress = job.batch.progress.filter { epochs[$0.partition] != nil }
+    let stored = try store.stored(progress.map(\.partition))
+    var lost = Set(progress.map(\.partition))
+    for row in stored where row.claimedBy == owner && row.logEpoch == epochs[row.partition] {
+      guard let mine = progress.first(where: { $0.partition == row.partition }) else { continue }
+      if row.nextOffset == mine.nextOffset { return .stored }
+      lost.remove(row.partition)
+    }
+    return .notStored(lost: lost)
+  }
+}

@@ -1,0 +1,137 @@
+import Foundation
+import Logging
+import PostgresStore
+import ServiceRuntime
+import Synchronization
+
+/// How many appended rows wait to be merged, between the flusher that adds and the mergers that take away.
+final class MergeBacklog: @unchecked Sendable {
+  // All state is used with the condition's lock held.
+  private let condition = NSCondition()
+  private var rows = 0
+  private var owned: [Int32] = []
+  private let gauge: Gauge
+
+  init(gauge: Gauge) { self.gauge = gauge }
+
+  func add(_ count: Int) {
+    condition.lock()
+    rows = max(0, rows + count)
+    gauge.set(rows)
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  var count: Int {
+    condition.lock()
+    defer { condition.unlock() }
+    return rows
+  }
+
+  var ownedPartitions: [Int32] {
+    get {
+      condition.lock()
+      defer { condition.unlock() }
+      return owned
+    }
+    set {
+      condition.lock()
+      owned = newValue
+      condition.unlock()
+    }
+  }
+
+  /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for ever: a merge that cannot run must not stop
+  /// the counting.
+  func waitForRoom(_ limit: Int, _ stop: StopSignal) {
+    let end = Date(timeIntervalSinceNow: 10)
+    condition.lock()
+    defer { condition.unlock() }
+    while rows > limit, !stop.isRaised, condition.wait(until: end) {}
+  }
+}
+
+/// Moves appended rows into hour and day rows, behind the flushes. Each merger has its own share of the partitions, so that two use two cores.
+final class Merger: Sendable {
+  private let settings: ConsumerSettings
+  private let share: (index: Int32, of: Int32)
+  private let backlog: MergeBacklog
+  private let metrics: ConsumerMetrics
+  private let logger: Logger
+  private let stop: StopSignal
+
+  init(
+    settings: ConsumerSettings, share: (index: Int32, of: Int32), backlog: MergeBacklog,
+    metrics: ConsumerMetrics, logger: Logger, stop: StopSignal
+  ) {
+    self.settings = settings
+    self.share = share
+    self.backlog = backlog
+    self.metrics = metrics
+    self.logger = logger
+    self.stop = stop
+  }
+
+  func start() -> WorkerThread { WorkerThread("merger \(share.index)") { [self] in run() } }
+
+  private func run() {
+    var connection: PostgresConnection?
+    var last = Monotonic.milliseconds
+    var sinceVacuum = 0
+    while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
+      let isDue = Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
+      // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
+      guard isDue || backlog.count > settings.maxPendingRows * 3 / 4 else { continue }
+      let mine = backlog.ownedPartitions.filter { $0 % share.of == share.index }
+      guard !mine.isEmpty else { continue }
+      do {
+        let open =
+          try connection
+          ?? PostgresConnection(
+            url: settings.databaseURL, application: "\(settings.group) merge",
+            statementTimeoutMilliseconds: 300_000)
+        connection = open
+        let moved = try merge(mine, open)
+        last = Monotonic.milliseconds
+        sinceVacuum += moved
+        // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
+        if sinceVacuum > 20_000 {
+          try open.execute("vacuum (skip_locked, truncate false) usage_pending")
+          sinceVacuum = 0
+        }
+      } catch {
+        logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
+        connection = nil
+        last = Monotonic.milliseconds
+        _ = stop.wait(milliseconds: 1_000)
+      }
+    }
+  }
+
+  private func merge(_ partitions: [Int32], _ connection: PostgresConnection) throws -> Int {
+    let started = Monotonic.milliseconds
+    var isolate = false
+    while true {
+      do throws(PostgresError) {
+        let rows = try connection.query(
+          "select usage_merge($1::int[], $2::int, $3)",
+          [
+            .integers(partitions.map { Int64($0) }), .int(settings.maxPendingRows),
+            .boolean(isolate),
+          ], operation: "merge")
+        let moved = Int(rows.integer(0, 0) ?? 0)
+        if moved > 0 {
+          metrics.mergeSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)
+          metrics.mergedRows.increment(by: moved)
+          backlog.add(-moved)
+        }
+        return moved
+      } catch {
+        // A sum does not fit: set that license's rows aside, so that it stops nobody else's.
+        guard !isolate, error.sqlState == "23514" || error.sqlState == "22003" else { throw error }
+        logger.error("a license's total does not fit and is quarantined, see usage_quarantine")
+        isolate = true
+      }
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import Foundation
+import KafkaTransport
+package import Logging
+import PostgresStore
+import ServiceLifecycle
+package import ServiceRuntime
+import UsageAggregation
+
+/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher and its mergers.
+///
+/// What must hold, each of which has bitten somebody:
+/// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming a partition there makes every other process's
+///   flush of it fail, even if its offset would still fit.
+/// - Before a rebalance is answered, the open batch is sealed and flushed: no batch ever mixes two ownerships of a partition.
+/// - A flush writes only partitions that are in its `progress`; what a batch holds of others is dropped, since somebody else counts it.
+/// - The consumer never pauses. While the database is away it stops polling; after the patience it leaves the group and
+///   starts over when the database answers.
+package final class UsageConsumer: Service {
+  private let settings: ConsumerSettings
+  private let health: HealthState
+  private let metrics: ConsumerMetrics
+  private let logger: Logger
+  private let stop = StopSignal()
+
+  package init(
+    settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger
+  ) {
+    self.settings = settings
+    self.health = health
+    self.metrics = metrics
+    self.logger = logger
+    health.report("consumer", problem: "not started")
+  }
+
+  package func run() async throws {
+    let stop = self.stop
+    await withGracefulShutdownHandler {
+      await withTaskCancellationHandler {
+        await withCheckedContinuation { (finished: CheckedContinuation<Void, Never>) in
+          _ = WorkerThread("consumer") { [self] in
+            work()
+            finished.resume()
+          }
+        }
+      } onCancel: {
+        stop.raise()
+      }
+    } onGracefulShutdown: {
+      stop.raise()
+    }
+  }
+
+  /// One session after the other: a session ends when it cannot go on, and the next begins from what the store says.
+  private func work() {
+    let backlog = MergeBacklog(gauge: metrics.pendingRows)
+    let housekeeping = Housekeeping(
+      settings: settings, health: health, logger: logger, stop: stop
+    ).start()
+    let mergers = (0..<2).map { index in
+      Merger(
+        settings: settings, share: (Int32(index), 2), backlog: backlog, metrics: metrics,
+        logger: logger, stop: stop
+      ).start()
+    }
+    var pause = 200
+    while !stop.isRaised {
+      let session = ConsumerSession(
+        settings: settings, health: health, metrics: metrics, logger: logger, backlog: backlog,
+        stop: stop)
+      do {
+        try session.prepare()
+        health.report("database", problem: nil)
+        try session.run()
+        pause = 200
+      } catch {
+        health.report("consumer", problem: "\(error)")
+        logger.error("the consumer starts over", metadata: ["error": "\(error)"])
+        if session.madeProgress { pause = 200 }
+      }
+      session.close()
+      if stop.wait(milliseconds: pause) { break }
+      pause = min(pause * 2, 2_000)
+    }
+    health.report("consumer", problem: "stopping")
+    for thread in mergers + [housekeeping] { _ = thread.join(seconds: 3) }
+  }
+}
+
+/// A reason that the operator should read.
+struct SessionProblem: Error, CustomStringConvertible {
+  let description: String
+}

@@ -1,0 +1,90 @@
+import Foundation
+import KafkaTransport
+import Testing
+
+@Suite(.serialized) struct AdminTests {
+  @Test func theMockClusterDescribesTopicsWithoutTheirConfig() throws {
+    let fixture = try Fixture(topics: [("t", 5)])
+    let admin = try KafkaAdmin(fixture.configuration(), clientID: "test")
+    let described = try admin.describeTopic("t")
+    #expect(described?.partitions == 5)
+    #expect(described?.replication == 1)
+    #expect(described?.config == nil)
+    #expect(try admin.describeTopic("missing") == nil)
+    #expect(try admin.partitionCount("missing") == nil)
+  }
+
+  @Test func whatTheMockClusterCannotDoIsRecognizable() throws {
+    let fixture = try Fixture()
+    let admin = try KafkaAdmin(
+      fixture.configuration(), clientID: "test", timeoutMilliseconds: 5_000)
+    let created = #expect(throws: KafkaError.self) {
+      try admin.createTopic("new", partitions: 3, replication: 1, config: [("a", "b")])
+    }
+    #expect(created?.isUnsupported == true)
+    let altered = #expect(throws: KafkaError.self) {
+      try admin.alterConfig("t", [("retention.ms", "1")])
+    }
+    #expect(altered?.isUnsupported == true)
+  }
+
+  @Test func noBrokerIsATimeoutThatCanBeTriedAgain() throws {
+    let fixture = try Fixture()
+    let admin = try KafkaAdmin(
+      fixture.configuration(), clientID: "test", timeoutMilliseconds: 300)
+    try fixture.cluster.setBrokerDown()
+    let error = #expect(throws: KafkaError.self) { try admin.partitionCount("t") }
+    #expect(error?.isRetriable == true)
+  }
+}
+
+@Suite struct ConfigurationTests {
+  private func file(_ text: String) throws -> String {
+    let path = NSTemporaryDirectory() + "kafka-\(UUID().uuidString).properties"
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    return path
+  }
+
+  @Test func theFileIsAppliedLast() throws {
+    let path = try file("# tuning\n\n linger.ms = 7 \r\nssl.key.password=a=b\n")
+    var configuration = try KafkaConfiguration(brokers: "h:1", propertiesFile: path)
+    configuration.set("linger.ms", "1")
+    configuration.set("linger.ms", "2")
+    #expect(
+      configuration.properties.map { "\($0.0)=\($0.1)" } == [
+        "bootstrap.servers=h:1", "linger.ms=2", "linger.ms=7", "ssl.key.password=a=b",
+      ])
+  }
+
+  @Test func whatIsWrongIsSaidWithoutTheValue() throws {
+    let secret = "hunter2"
+    let path = try file("sasl.password \(secret)\n")
+    let unread = #expect(throws: KafkaError.self) {
+      try KafkaConfiguration(brokers: "h:1", propertiesFile: path)
+    }
+    #expect(unread?.description.contains("line 1") == true)
+    #expect(unread?.description.contains(secret) == false)
+    #expect(throws: KafkaError.self) {
+      try KafkaConfiguration(brokers: "h:1", propertiesFile: "/does/not/exist")
+    }
+    for (key, value) in [("no.such", secret), ("linger.ms", secret), ("security.protocol", secret)]
+    {
+      var configuration = try KafkaConfiguration(brokers: "h:1")
+      configuration.set(key, value)
+      let error = #expect(throws: KafkaError.self) {
+        try KafkaProducer(configuration, clientID: "c")
+      }
+      #expect(error?.description.contains(key) == true)
+      #expect(error?.description.contains(secret) == false)
+    }
+  }
+
+  @Test func anErrorReadsAsOperationTextAndDetail() {
+    let error = KafkaError(code: -187, operation: "consume", detail: "2/2 brokers are down")
+    #expect(
+      error.description
+        == "consume: Local: All broker connections are down (2/2 brokers are down)")
+    #expect(error.isRetriable)
+    #expect(!KafkaError(code: 29, operation: "consume").isRetriable)
+  }
+}

@@ -1,0 +1,107 @@
+import KafkaTransport
+import Testing
+
+@Suite(.serialized) struct LogReaderTests {
+  private let partition = TopicPartition(topic: "t", partition: 0)
+
+  @Test func aStretchIsReadFromItsStartUpToItsEnd() throws {
+    let fixture = try Fixture()
+    try fixture.fill(count: 100)
+    let reader = try fixture.reader()
+    var offsets: [Int64] = []
+    let reached = try reader.read(partition, from: 10, to: 20) { record in
+      offsets.append(record.offset)
+      #expect(text(record.value) == "\(record.offset)")
+      #expect(record.topicName == "t")
+    }
+    #expect(offsets == Array(10..<20))
+    #expect(reached == 20)
+    // The same reader, the same partition, once more.
+    offsets = []
+    try reader.read(partition, from: 95, to: 100) { offsets.append($0.offset) }
+    #expect(offsets == Array(95..<100))
+    let unmoved = try reader.read(partition, from: 5, to: 5) { _ in Issue.record("empty") }
+    #expect(unmoved == 5)
+  }
+
+  @Test func aStretchPastTheEndEndsWhereTheLogEnds() throws {
+    let fixture = try Fixture()
+    try fixture.fill(count: 10)
+    var count = 0
+    let reached = try fixture.reader().read(partition, from: 0, to: 1_000) { _ in count += 1 }
+    #expect(count == 10)
+    #expect(reached == 10)
+  }
+
+  @Test func aStartOutsideTheLogIsAClearError() throws {
+    let fixture = try Fixture()
+    // 8 MB that do not shrink: the mock cluster drops the oldest beyond 5 MB.
+    let producer = try fixture.producer([("compression.type", "none"), ("linger.ms", "0")])
+    for _ in 0..<80 {
+      try producer.send(partition: 0, value: String(repeating: "x", count: 100_000))
+      try producer.flush(timeoutMilliseconds: 10_000)
+    }
+    let reader = try fixture.reader()
+    let (low, high) = try reader.watermarks(partition)
+    #expect(low > 0 && high == 80)
+    for start in [low - 1, high + 1] {
+      let error = #expect(throws: KafkaError.self) {
+        try reader.read(partition, from: start, to: high + 5) { _ in }
+      }
+      #expect(error?.isOffsetOutOfRange == true)
+      #expect(error?.description.contains("t[0]: offset \(start)") == true)
+    }
+    var first: Int64?
+    try reader.read(partition, from: low, to: high) { first = first ?? $0.offset }
+    #expect(first == low)
+  }
+
+  @Test func manyPartitionsAreReadAtOnceWithProgress() throws {
+    let fixture = try Fixture(topics: [("t", 4), ("u", 1)])
+    for p in 0..<4 { try fixture.fill(partition: Int32(p), count: 1_000 * (p + 1)) }
+    try fixture.fill("u", count: 7)
+    let ranges =
+      (0..<4).map {
+        LogReader.Range(
+          TopicPartition(topic: "t", partition: $0), from: 1, to: 1_000 * Int64($0 + 1))
+      } + [LogReader.Range(TopicPartition(topic: "u", partition: 0), from: 0, to: 7)]
+    var counts: [String: Int] = [:]
+    var progress: [Int64] = []
+    let reached = try fixture.reader().readAll(ranges, progress: { progress.append($0) }) {
+      counts["\($0.topicName)[\($0.partition)]", default: 0] += 1
+    }
+    #expect(counts == ["t[0]": 999, "t[1]": 1_999, "t[2]": 2_999, "t[3]": 3_999, "u[0]": 7])
+    #expect(progress.last == 10_003)
+    for range in ranges { #expect(reached[range.partition] == range.to) }
+  }
+
+  @Test func anErrorOfTheBodyEndsTheReadAndTheReaderGoesOn() throws {
+    struct Stop: Error {}
+    let fixture = try Fixture()
+    try fixture.fill(count: 50)
+    let reader = try fixture.reader()
+    #expect(throws: Stop.self) {
+      try reader.read(partition, from: 0, to: 50) { if $0.offset == 3 { throw Stop() } }
+    }
+    var count = 0
+    try reader.read(partition, from: 0, to: 50) { _ in count += 1 }
+    #expect(count == 50)
+  }
+
+  @Test func aReadThatMakesNoProgressThrows() throws {
+    let fixture = try Fixture()
+    try fixture.fill(count: 10)
+    let reader = try fixture.reader(stallTimeoutMilliseconds: 500)
+    _ = try reader.watermarks(partition)
+    let error = #expect(throws: KafkaError.self) {
+      try reader.read(partition, from: 0, to: 10) { _ in
+        try fixture.cluster.setBrokerDown()
+        throw KafkaError(code: -185, operation: "stand-in")
+      }
+    }
+    #expect(error?.isTimeout == true)
+    #expect(throws: KafkaError.self) {
+      try reader.watermarks(partition, timeoutMilliseconds: 200)
+    }
+  }
+}

@@ -1,0 +1,296 @@
+# shellcheck shell=bash
+# What deploy/test and deploy/quickstart share: installing what is missing, a private PostgreSQL, and starting and stopping
+# processes. Sourced, never run; the caller has `set -euo pipefail` and stands in the project's folder.
+#
+# Rules: no service of the machine is started, stopped or configured; apt-get runs only when something is missing; only
+# processes that these scripts started are ever signaled, each known by its id and start time. `return` always says what:
+# in a trap, a bare one returns the status that the script was ending with.
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Settings of the caller's shell would change what is run and measured. METER_TEST_* are the tests' own knobs.
+clear_settings() {
+  local name
+  for name in ${!METER_@}; do
+    [[ $name == METER_TEST_* ]] || unset "$name"
+  done
+}
+
+# --- One at a time ---------------------------------------------------------------------------------------------------
+
+# take_lock FILE MESSAGE: holds FILE's lock until this script ends, however it ends. What it starts must not inherit the
+# lock, or a leftover process would keep it: long-lived children are started with `{lock_fd}>&-`.
+take_lock() {
+  exec {lock_fd}>"$1"
+  flock --nonblock "$lock_fd" || die "$2"
+}
+
+# --- Installing what is missing --------------------------------------------------------------------------------------
+
+# as_root COMMAND…: runs it as root; sudo asks for a password only where there is a terminal to ask on.
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif [[ -t 0 ]]; then
+    sudo "$@"
+  else
+    sudo --non-interactive "$@"
+  fi
+}
+
+# require_swift: the one thing that Debian does not package.
+require_swift() {
+  command -v swift >/dev/null || die "swift is not on the PATH: install Swift 6.3 or newer first (swift.org/install)"
+}
+
+# install_missing runtime|tests: the libraries, the PostgreSQL server and client, and curl; for the tests kcat too.
+install_missing() {
+  local missing=()
+  if command -v pkg-config >/dev/null; then
+    pkg-config --exists rdkafka || missing+=(librdkafka-dev)
+    pkg-config --exists libpq || missing+=(libpq-dev)
+    pkg-config --exists openssl || missing+=(libssl-dev)
+  else
+    missing+=(pkg-config librdkafka-dev libpq-dev libssl-dev)
+  fi
+  [[ -n $(postgres_bin) ]] || missing+=(postgresql)
+  command -v curl >/dev/null || missing+=(curl)
+  if [[ $1 == tests ]]; then
+    command -v kcat >/dev/null || missing+=(kcat)
+  fi
+  ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
+  [[ -n $(postgres_bin) ]] || die "PostgreSQL's server programs are not below /usr/lib/postgresql, though it is installed"
+}
+
+# apt_install PACKAGE…: Debian's postgresql creates and starts a cluster on port 5432 when it is installed. A file in
+# PostgreSQL's own drop-in folder prevents that for the time of the installation; clusters that exist are not touched.
+apt_install() {
+  command -v apt-get >/dev/null || die "missing: $*. Install them (this script knows apt-get only) and start again"
+  ((EUID == 0)) || command -v sudo >/dev/null ||
+    die "missing: $*. Install them (apt-get install $*), or run this as root or with sudo"
+  say "Installing what is missing: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+
+  local folder=/etc/postgresql-common/createcluster.d status=0
+  local file=$folder/zz-license-metering-install.conf
+  as_root mkdir -p "$folder"
+  printf 'create_main_cluster = false\n' | as_root tee "$file" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "$@" </dev/null || status=$?
+  as_root rm -f "$file"
+  ((status == 0)) || die "apt-get could not install: $*"
+}
+
+# provide_promtool FOLDER: puts Debian's promtool below FOLDER and on the PATH, unless it is there. Installing the package
+# would bring a Prometheus server that starts with the machine, so it is only unpacked.
+provide_promtool() {
+  local folder=$1
+  export PATH="$PATH:$folder/usr/bin"
+  ! command -v promtool >/dev/null || return 0
+  say "Fetching promtool"
+  mkdir -p "$folder/download"
+  (
+    cd "$folder/download"
+    apt-get download -qq prometheus 2>/dev/null || {
+      as_root apt-get update -qq
+      apt-get download -qq prometheus
+    }
+    dpkg-deb --extract prometheus_*.deb unpacked
+  ) || die "promtool (Debian's package prometheus) cannot be had"
+  mkdir -p "$folder/usr/bin"
+  mv "$folder/download/unpacked/usr/bin/promtool" "$folder/usr/bin/"
+  rm -rf "$folder/download"
+}
+
+# --- A private PostgreSQL --------------------------------------------------------------------------------------------
+#
+# One folder holds `data` (the cluster), `tmp` (for whoever makes clusters of its own beside it) and `log`. Superuser
+# `metering`, no password, reachable on 127.0.0.1 only; durable (fsync is on) as what it stands in for.
+
+# postgres_bin: the folder of the server's programs: Debian 12's version, else the newest that is there.
+postgres_bin() {
+  local folder
+  for folder in /usr/lib/postgresql/15/bin \
+    $(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -Vr); do
+    if [[ -x $folder/initdb && -x $folder/postgres ]]; then
+      printf '%s\n' "$folder"
+      return 0
+    fi
+  done
+}
+
+# choose_postgres_user FOLDER: sets `run_as_postgres`, the command prefix that drops root, which PostgreSQL refuses to run
+# as, and gives FOLDER to the user who will run it.
+#   - not root: no prefix, PostgreSQL runs as the caller.
+#   - root, and the user `postgres` can reach FOLDER: runuser, a user of its own.
+#   - root, and it cannot (a checkout below /root): a user namespace in which root has the number of `postgres`. The name
+#     must exist, initdb looks it up. Its files belong to root.
+# A cluster that is there already decides by its owner, so that it opens even where permissions have changed since.
+choose_postgres_user() {
+  local folder=$1
+  mkdir -p "$folder"
+  run_as_postgres=()
+  if ((EUID != 0)); then
+    [[ ! -e $folder/data || -O $folder/data ]] ||
+      die "$folder/data belongs to another user (was this run as root before?): delete it as that user"
+    mkdir -p "$folder/tmp"
+    return 0
+  fi
+
+  id postgres >/dev/null 2>&1 || die "there is no user postgres, whom Debian's package makes"
+  local by_name=(runuser -u postgres --)
+  local by_namespace=(unshare --user "--map-user=$(id -u postgres)" "--map-group=$(id -g postgres)" --)
+  local owner=
+  [[ ! -e $folder/data ]] || owner=$(stat -c %U "$folder/data")
+  if [[ $owner == root ]]; then
+    run_as_postgres=("${by_namespace[@]}")
+  elif [[ $owner == postgres ]] || "${by_name[@]}" test -x "$folder" 2>/dev/null; then
+    run_as_postgres=("${by_name[@]}")
+    chown postgres: "$folder"
+  elif "${by_namespace[@]}" true 2>/dev/null; then
+    run_as_postgres=("${by_namespace[@]}")
+  else
+    die "PostgreSQL does not run as root, the user postgres cannot reach $folder, and user namespaces are not allowed here: \
+run this as another user, or from a folder that all may enter"
+  fi
+  chmod go+x "$folder"
+  as_postgres mkdir -p "$folder/tmp"
+}
+
+# as_postgres COMMAND…: without the lock, and in /, which every user may be in.
+as_postgres() {
+  (
+    cd /
+    exec "${run_as_postgres[@]}" "$@" {lock_fd}>&-
+  )
+}
+
+# port_in_use PORT: whether something listens on 127.0.0.1.
+port_in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# free_port: a port that nobody listens on now, outside of the range that the kernel hands out to clients.
+free_port() {
+  local port tries
+  for ((tries = 0; tries < 100; tries++)); do
+    port=$((20000 + RANDOM % 12000))
+    port_in_use "$port" || {
+      printf '%s\n' "$port"
+      return 0
+    }
+  done
+  die "no free port found"
+}
+
+# start_postgres FOLDER PORT: makes the cluster if there is none, and starts it. Returns 1 if it does not start.
+start_postgres() {
+  local folder=$1 port=$2 bin
+  bin=$(postgres_bin)
+  if [[ ! -e $folder/data/PG_VERSION ]]; then
+    as_postgres rm -rf "$folder/data"
+    as_postgres "$bin/initdb" -D "$folder/data" -U metering -A trust --no-locale -E UTF8 \
+      --no-instructions >/dev/null
+    # No socket: paths of sockets are short, those of projects are not. The rest makes tests and a laptop quick without
+    # giving up durability.
+    as_postgres tee -a "$folder/data/postgresql.conf" >/dev/null <<'CONF'
+
+# License Metering's private server
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = on
+synchronous_commit = on
+max_connections = 200
+shared_buffers = 128MB
+max_wal_size = 2GB
+checkpoint_timeout = 15min
+timezone = 'UTC'
+log_timezone = 'UTC'
+CONF
+  fi
+  as_postgres "$bin/pg_ctl" start -D "$folder/data" -w -t 120 -s -l "$folder/log" -o "-p $port" \
+    </dev/null >/dev/null 2>&1
+}
+
+# stop_postgres DATA [MODE]: ends the server of that folder, if one runs; `fast` unless told. The id in postmaster.pid may
+# be another process by now (after a restart of the machine), so what runs under it must name the folder.
+stop_postgres() {
+  local data=$1 mode=${2:-fast} pid=
+  [[ -e $data/postmaster.pid ]] || return 0
+  read -r pid <"$data/postmaster.pid" || true
+  [[ $pid =~ ^[0-9]+$ ]] || return 0
+  grep -qzF -- "$data" "/proc/$pid/cmdline" 2>/dev/null || return 0
+  local bin
+  bin=$(postgres_bin)
+  as_postgres "$bin/pg_ctl" stop -D "$data" -m "$mode" -w -t 30 -s >/dev/null 2>&1 ||
+    as_postgres "$bin/pg_ctl" stop -D "$data" -m immediate -w -t 10 -s >/dev/null 2>&1 ||
+    kill -KILL "$pid" 2>/dev/null || true
+}
+
+# stop_all_postgres FOLDER: the server of FOLDER/data, and those that tests left in FOLDER/tmp, at once.
+stop_all_postgres() {
+  local file
+  while IFS= read -r file; do
+    stop_postgres "${file%/postmaster.pid}" immediate
+  done < <(find "$1" -name postmaster.pid 2>/dev/null)
+}
+
+# --- Processes -------------------------------------------------------------------------------------------------------
+
+# Set by the caller, after sourcing this.
+log_folder=
+run_folder=
+
+# start_time PID: with the id, what tells a process from a later one of the same id. The command's name, in parentheses,
+# may hold spaces: fields are counted behind it.
+start_time() {
+  local stat fields
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  read -ra fields <<<"${stat##*) }"
+  printf '%s\n' "${fields[19]}"
+}
+
+# start_process NAME COMMAND…: in the background and in a session of its own, so that Ctrl-C reaches the script alone and
+# it decides in which order things end. Output goes to $log_folder/NAME.log, the id to $run_folder/NAME.pid.
+start_process() {
+  local name=$1 pid
+  shift
+  setsid "$@" </dev/null >>"$log_folder/$name.log" 2>&1 {lock_fd}>&- &
+  pid=$!
+  printf '%s %s\n' "$pid" "$(start_time "$pid" || echo gone)" >"$run_folder/$name.pid"
+}
+
+# process_id NAME: its id, if it still runs.
+process_id() {
+  local pid started
+  read -r pid started 2>/dev/null <"$run_folder/$1.pid" || return 1
+  [[ $(start_time "$pid") == "$started" && $(process_state "$pid") != Z ]] || return 1
+  printf '%s\n' "$pid"
+}
+
+process_state() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  stat=${stat##*) }
+  printf '%s\n' "${stat:0:1}"
+}
+
+# stop_process NAME SECONDS: SIGTERM, and SIGKILL if it has not ended by then.
+stop_process() {
+  local name=$1 seconds=$2 pid step
+  if pid=$(process_id "$name"); then
+    kill -TERM "$pid" 2>/dev/null || true
+    for ((step = 0; step < seconds * 10; step++)); do
+      process_id "$name" >/dev/null || break
+      sleep 0.1 || true
+    done
+    if process_id "$name" >/dev/null; then
+      say "$name did not end within $seconds s: killed"
+      kill -KILL "$pid" 2>/dev/null || true
+    fi
+  fi
+  rm -f "$run_folder/$name.pid"
+}
