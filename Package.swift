@@ -10,6 +10,12 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
+/// For the modules that an event passes through: their small functions are inlined across modules in release builds (measured: a
+/// quarter of the time of decoding and counting). Overflow and bounds checks stay on.
+let hotPath: [SwiftSetting] = [
+  .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release))
+]
+
 let package = Package(
   name: "license-metering",
   platforms: [.macOS(.v15)],
@@ -29,10 +35,12 @@ let package = Package(
   targets: [
     // Core: values in, values out.
     .target(name: "Metering", path: "Sources/Core/Metering"),
-    .target(name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec"),
+    .target(
+      name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec",
+      swiftSettings: hotPath),
     .target(
       name: "UsageAggregation", dependencies: ["Metering", "EventCodec"],
-      path: "Sources/Core/UsageAggregation"),
+      path: "Sources/Core/UsageAggregation", swiftSettings: hotPath),
     .target(name: "Recount", dependencies: ["Metering"], path: "Sources/Core/Recount"),
 
     // IO: the only effects.
@@ -42,7 +50,9 @@ let package = Package(
     .systemLibrary(
       name: "CLibPQ", path: "Sources/IO/CLibPQ", pkgConfig: "libpq",
       providers: [.apt(["libpq-dev"])]),
-    .target(name: "KafkaTransport", dependencies: ["CRdKafka"], path: "Sources/IO/KafkaTransport"),
+    .target(
+      name: "KafkaTransport", dependencies: ["CRdKafka"], path: "Sources/IO/KafkaTransport",
+      swiftSettings: hotPath),
     .target(
       name: "PostgresStore", dependencies: ["CLibPQ", "Metering"], path: "Sources/IO/PostgresStore",
       resources: [.embedInCode("Migrations")]),
@@ -51,7 +61,6 @@ let package = Package(
       dependencies: [
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
         .product(name: "Hummingbird", package: "hummingbird"),
       ],
       path: "Sources/IO/ServiceRuntime"),
@@ -90,7 +99,7 @@ let package = Package(
     .executableTarget(
       name: "Benchmarks",
       dependencies: [
-        "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation",
+        "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "MeteringTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/Benchmarks"),
@@ -99,15 +108,22 @@ let package = Package(
     .target(
       name: "MeteringTestKit", dependencies: ["KafkaTransport", "PostgresStore"],
       path: "Tests/MeteringTestKit"),
-    .testTarget(name: "EventCodecTests", dependencies: ["EventCodec", "Recount", "MeteringTestKit"]),
+    .testTarget(
+      name: "EventCodecTests",
+      dependencies: ["EventCodec", "Metering", "Recount", "MeteringTestKit"]),
     .testTarget(
       name: "UsageAggregationTests",
-      dependencies: ["UsageAggregation", "EventCodec", "MeteringTestKit"]),
+      dependencies: ["UsageAggregation", "EventCodec", "Metering", "Recount", "MeteringTestKit"]),
     .testTarget(name: "RecountTests", dependencies: ["Recount"]),
     .testTarget(
       name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
     .testTarget(name: "PostgresStoreTests", dependencies: ["PostgresStore", "MeteringTestKit"]),
-    .testTarget(name: "ServiceRuntimeTests", dependencies: ["ServiceRuntime"]),
+    .testTarget(
+      name: "ServiceRuntimeTests",
+      dependencies: [
+        "ServiceRuntime", .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ]),
     .testTarget(
       name: "IntegrationTests",
       dependencies: [

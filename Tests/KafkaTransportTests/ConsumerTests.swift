@@ -45,6 +45,7 @@ import Testing
     try until("all are read", turn: { for driver in drivers { try driver.turn() } }) {
       store.total >= sent
     }
+    print("rereads: \(drivers.map(\.consumer.rereads)) over \(sent) records")
     #expect(store.total == sent)
     #expect(store.strays == [])
     #expect(store.disorder == [])

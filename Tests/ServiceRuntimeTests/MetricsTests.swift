@@ -168,7 +168,7 @@ private func promtoolCheck(_ text: String) throws -> (status: Int32, output: Str
       "license_minutes_rows_total", "a:b_total", "size_kilobytes_total", "events_total",
       "m_read_total",
       "events_read_bytes_total",
-      "age_days_total", "s_total", "summary_total",
+      "age_days_total", "s_total", "summary_total", "meter_events_total",
     ])
   func `A counter's name is refused where promtool refuses it`(name: String) throws {
     let text = "# HELP \(name) Help.\n# TYPE \(name) counter\n\(name) 1\n"

@@ -56,7 +56,7 @@ private func admin(_ onBound: @escaping @Sendable (Int) -> Void) -> AdminServer 
       processExitsWith: .exitCode(78), observing: [\.standardErrorContent]
     ) {
       await ServiceMain.run(service: "svc") { _ in
-        throw ConfigurationError(description: "METER_X must be\nset")
+        throw ConfigurationError("METER_X must be\nset")
       }
     }
     #expect(lines(result.standardErrorContent) == ["svc: METER_X must be\\nset"])

@@ -250,7 +250,9 @@ package enum EventTimeBounds {
   @inline(__always)
   package static func judge(time: Int64, record: Int64, maxAge: Int64) -> Verdict {
     if record < 0 { return .fine }
-    if time > record + Limits.aheadMilliseconds { return .tooFarAhead }
+    // Producers set the record's timestamp, up to 2^63−1: adding to it would trap. An event's time
+    // is bounded by the year 9999.
+    if time - Limits.aheadMilliseconds > record { return .tooFarAhead }
     return time < record - maxAge ? .tooOld : .fine
   }
 }

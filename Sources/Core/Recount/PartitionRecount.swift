@@ -192,9 +192,9 @@ package struct PartitionRecount: Sendable {
     of producer: [UInt8], _ sequence: Int64, isCounting: Bool
   ) {
     let producer = ExactText(String(decoding: producer, as: UTF8.self))
-    if let highest = deadLetteredSequences[producer], sequence <= highest {
-      return
-    }
+    // A resend changes nothing, also where the first sighting was valid and this one is too old.
+    let highest = max(deadLetteredSequences[producer] ?? -1, sequences[producer] ?? -1)
+    guard sequence > highest else { return }
     deadLetteredSequences[producer] = sequence
     if isCounting {
       ledger[producer, default: LedgerEntry()].deadLettered += 1

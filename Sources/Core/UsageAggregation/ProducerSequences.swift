@@ -105,6 +105,16 @@ package struct ProducerSequences: ~Copyable {
     states[i].deadLettered += 1
   }
 
+  /// Counts a valid event that became a dead letter because its license's sum does not fit.
+  /// `observe` has moved the sequence already, so `noteDeadLetter` would take it for a resend and
+  /// the ledger would miss one event.
+  ///
+  /// - Precondition: `observe` has said that it is none.
+  package mutating func noteOverflow(_ i: Int, sequence: Int64) {
+    states[i].deadSequence = max(states[i].deadSequence, sequence)
+    states[i].deadLettered += 1
+  }
+
   /// The states that changed since the last call.
   package mutating func takeChanged() -> [ProducerState] {
     let changed = dirty.map { states[$0] }

@@ -105,14 +105,15 @@ package struct UsageAccumulator: ~Copyable {
   /// - Parameters:
   ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were counted before.
   ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns those that are registered,
-  ///     with their oldest time in milliseconds. Called at most once a run; what it throws leaves the accumulator as it was.
+  ///     with their oldest time in milliseconds. Called at most once
+  ///     for each 256 records. Where it throws, those before are taken; to go on, give the same run again.
   /// - Returns: how many records were taken: fewer than given where the batch is full and must be sealed first.
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
     requeues: [DeadLetterKey?], into batch: UsageBatch,
     resolveImports: ([String]) throws -> [String: Int64]
   ) rethrows -> Int {
-    guard let state = partitions[partition] else { return records.count }
+    guard let state = partitions[partition], state.halt == nil else { return records.count }
     var taken = 0
     while taken < records.count {
       if batch.table.isFull || batch.deadLetterBytes > Self.deadLetterBytes { return taken }
@@ -186,8 +187,10 @@ package struct UsageAccumulator: ~Copyable {
         last = i
         batch.counters.records += 1
         batch.counters.bytes += record.value?.count ?? 0
-        let oldest = batch.counters.oldestTimestamp ?? record.timestamp
-        batch.counters.oldestTimestamp = min(oldest, record.timestamp)
+        if record.timestamp >= 0 {
+          let oldest = batch.counters.oldestTimestamp ?? record.timestamp
+          batch.counters.oldestTimestamp = min(oldest, record.timestamp)
+        }
       }
       switch events[i].kind {
       case .rejected:
@@ -223,7 +226,10 @@ package struct UsageAccumulator: ~Copyable {
         batch.counters.duplicates += 1
         return
       }
-      guard add(i, record, state, batch) else { return }
+      guard add(i, record, state, batch) else {
+        requeuedHere.remove(key)
+        return
+      }
       batch.requeued.append((state.partition, key))
       batch.counters.counted += 1
       return
@@ -236,7 +242,10 @@ package struct UsageAccumulator: ~Copyable {
       }
       return
     }
-    guard add(i, record, state, batch) else { return }
+    guard add(i, record, state, batch) else {
+      if producer >= 0 { state.producers.noteOverflow(producer, sequence: events[i].sequence) }
+      return
+    }
     batch.counters.counted += 1
     if producer >= 0 { state.producers.noteCounted(producer) }
   }

@@ -89,7 +89,11 @@ package struct UsageTable: ~Copyable {
   package func groupHash(_ event: DecodedEvent, hour: Int32, partition: Int32) -> UInt64 {
     let salt = UInt64(UInt32(bitPattern: hour)) << 32 | UInt64(UInt32(bitPattern: partition))
     var h = hash.hash(UnsafeRawBufferPointer(event.subject.buffer), salt)
-    if !event.meter.isAbsent { h ^= hash.hash(UnsafeRawBufferPointer(event.meter.buffer), salt &+ 1) }
+    // The default is one meter, named or not: two hashes would make two groups of it.
+    let isDefault = event.meter.equals(UnsafeRawBufferPointer(Text(Self.apiCalls).buffer))
+    if !event.meter.isAbsent, !isDefault {
+      h ^= hash.hash(UnsafeRawBufferPointer(event.meter.buffer), salt &+ 1)
+    }
     return h
   }
 

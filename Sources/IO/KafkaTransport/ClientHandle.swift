@@ -111,15 +111,33 @@ final class ClientHandle: @unchecked Sendable {
     return found.partition_cnt == 0 ? nil : Int(found.partition_cnt)
   }
 
+  /// Asks the partition's leader for both ends of the log.
+  ///
+  /// By ListOffsets with the special times -2 and -1: `rd_kafka_query_watermark_offsets` of 2.0.2,
+  /// which asks the same, forgets its timeout while the leader is down and blocks for minutes.
   func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> (low: Int64, high: Int64) {
-    var low: Int64 = 0
-    var high: Int64 = 0
-    try check(
-      rd_kafka_query_watermark_offsets(
-        raw, partition.topic, partition.partition, &low, &high, timeoutMilliseconds),
-      "watermarks", partition.description)
+    let low = try end(
+      of: partition, Int64(RD_KAFKA_OFFSET_BEGINNING), timeoutMilliseconds: timeoutMilliseconds)
+    let high = try end(
+      of: partition, Int64(RD_KAFKA_OFFSET_END), timeoutMilliseconds: timeoutMilliseconds)
     return (low, high)
+  }
+
+  private func end(
+    of partition: TopicPartition, _ which: Int64, timeoutMilliseconds: Int32
+  ) throws(KafkaError) -> Int64 {
+    let list = PartitionList([(partition, which)])
+    try check(
+      rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds), "watermarks",
+      partition.description)
+    try check(list.raw.pointee.elems.pointee.err, "watermarks", partition.description)
+    let offset = list.raw.pointee.elems.pointee.offset
+    guard offset >= 0 else {
+      throw KafkaError(
+        RD_KAFKA_RESP_ERR__NO_OFFSET, operation: "watermarks", detail: partition.description)
+    }
+    return offset
   }
 }

@@ -22,12 +22,14 @@ package final class KafkaConsumer {
     case revoked([TopicPartition], lost: Bool)
   }
 
-  private let handle: ClientHandle
+  let handle: ClientHandle
   /// What is being read, and the offset of the record that the caller is owed next.
-  private var positions: [TopicPartition: Int64] = [:]
+  var positions: [TopicPartition: Int64] = [:]
   /// By librdkafka's pointer, which stands as long as one of the topic's partitions is assigned;
   /// emptied at every change of the assignment.
-  private var topicNames: [OpaquePointer: String] = [:]
+  var topicNames: [OpaquePointer: String] = [:]
+  /// See `KafkaConsumer+Continuity.swift`.
+  var continuity = Continuity()
   /// Taken by the caller and not answered yet, for `close` to answer.
   private var hasUnansweredRebalance = false
   private var isClosed = false
@@ -77,8 +79,9 @@ package final class KafkaConsumer {
         ?? KafkaError(RD_KAFKA_RESP_ERR__FAIL, operation: "consume")
     }
     if count == 0, let fatal = handle.fatalError("consume") { throw fatal }
-    batch.forEachRun(advance)
-    return count
+    guard count > 0 else { return 0 }
+    try checkContinuity(batch)
+    return batch.count
   }
 
   /// The oldest rebalance not taken yet, nil if there is none.
@@ -107,6 +110,7 @@ package final class KafkaConsumer {
     }
     for (partition, offset) in starts { positions[partition] = offset }
     hasUnansweredRebalance = false
+    assignmentChanged()
     try reseat(retained)
   }
 
@@ -123,48 +127,16 @@ package final class KafkaConsumer {
       positions = [:]
     }
     hasUnansweredRebalance = false
+    assignmentChanged()
     try reseat(positions)
-  }
-
-  /// Sets the partitions that stay assigned to where the caller stands.
-  ///
-  /// librdkafka 2.0.2 loses records otherwise (measured: a few at every other rebalance). Every
-  /// cooperative rebalance, and every incremental assign, pauses and resumes all partitions from
-  /// librdkafka's own thread; if that happens while a batch is being filled, the partition's
-  /// records are taken out of the batch again, but reading goes on behind them.
-  private func reseat(_ retained: [TopicPartition: Int64]) throws(KafkaError) {
-    topicNames.removeAll(keepingCapacity: true)
-    guard !retained.isEmpty else { return }
-    let list = PartitionList(retained.map { ($0.key, $0.value) })
-    try check(rd_kafka_seek_partitions(handle.raw, list.raw, 10_000), "seek")
-    for element in UnsafeBufferPointer(
-      start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
-    {
-      // STATE: not started yet, so it will start at the offset it was assigned with.
-      if element.err == RD_KAFKA_RESP_ERR__STATE { continue }
-      try check(element.err, "seek", "\(String(cString: element.topic))[\(element.partition)]")
-    }
-  }
-
-  private func advance(_ topic: OpaquePointer, _ partition: Int32, to next: Int64) {
-    let name: String
-    if let known = topicNames[topic] {
-      name = known
-    } else {
-      name = String(cString: rd_kafka_topic_name(topic))
-      topicNames[topic] = name
-    }
-    // Not assigned: a straggler, whose offset says nothing of where to go on.
-    let key = TopicPartition(topic: name, partition: partition)
-    guard let index = positions.index(forKey: key) else { return }
-    positions.values[index] = next
   }
 
   /// What is being read, in no order.
   package var assignment: Set<TopicPartition> { Set(positions.keys) }
 
-  /// Asks the partition's leader; blocks for up to the timeout. `high` is the next offset to be
-  /// written (read_committed does not change it).
+  /// Asks the partition's leader; blocks for up to twice the timeout. `low` is the first offset of
+  /// the log; `high` the next one to be written, or, with read_committed while a transaction is
+  /// open, the first that may not be read yet.
   package func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> (low: Int64, high: Int64) {

@@ -54,11 +54,11 @@ package final class KafkaProducer: @unchecked Sendable {
   ///   - partition: nil: by the key's hash.
   ///   - key: nil: no key; an empty buffer is an empty key.
   ///   - value: nil: a tombstone; an empty buffer is an empty value.
-  ///   - timestamp: milliseconds since 1970, above 0; nil: now. A topic of LogAppendTime ignores it.
+  ///   - timestamp: milliseconds since 1970, above 0; nil: now. Ignored by LogAppendTime topics.
   ///   - opaque: comes back in the delivery.
   /// - Returns: false if the local queue is full (`queue.buffering.max.messages`, `…kbytes`):
   ///   `poll`, then try again.
-  /// - Throws: the record is too large, the partition is unknown, or the producer is fatally broken.
+  /// - Throws: the record is too large, the partition is unknown, or the producer is beyond help.
   package func produce(
     topic: String, partition: Int32? = nil, key: UnsafeRawBufferPointer?,
     value: UnsafeRawBufferPointer?, headers: [(String, [UInt8])] = [], timestamp: Int64? = nil,

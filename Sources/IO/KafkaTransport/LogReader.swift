@@ -64,7 +64,7 @@ package final class LogReader {
   ///
   /// - Parameters:
   ///   - ranges: at most one a partition.
-  ///   - progress: called about once a batch with the number of records handed to `body` so far.
+  ///   - progress: called about every 1,000 records with the number handed to `body` so far.
   ///   - body: the record is valid only within the call.
   /// - Returns: for each partition the position reached: `to`, or where the log ended before it.
   /// - Throws: `isOffsetOutOfRange` if a `from` lies outside the log; `isTimeout` if no broker
@@ -91,24 +91,30 @@ package final class LogReader {
     defer { session.stop() }
     for range in wanted { try session.start(range) }
 
-    let batch = MessageBatch(capacity: 4_096)
     let clock = ContinuousClock()
     var lastProgress = clock.now
     var delivered: Int64 = 0
+    var handled = 0
+    var handledBefore = 0
     while !session.isDone {
-      // Errors of brokers come by the main queue, which nobody else serves.
-      rd_kafka_poll(handle.raw, 0)
-      let count = batch.fill(from: session.queue, of: handle, timeoutMilliseconds: 20)
-      if count < 0 { throw KafkaError(RD_KAFKA_RESP_ERR__FAIL, operation: "read") }
-      if count == 0 {
+      // One at a time, not in batches: a batch of librdkafka 2.0.2 can lose records of one
+      // partition when another is started or stopped (see KafkaConsumer+Continuity.swift).
+      guard let message = rd_kafka_consume_queue(session.queue, 20) else {
+        // Errors of brokers come by the main queue, which nobody else serves.
+        rd_kafka_poll(handle.raw, 0)
+        if handled != handledBefore {
+          handledBefore = handled
+          lastProgress = clock.now
+        }
         guard lastProgress.duration(to: clock.now) < .milliseconds(stallTimeoutMilliseconds) else {
           throw stalled()
         }
         continue
       }
-      lastProgress = clock.now
-      for i in 0..<count { delivered += try session.handle(batch, i, body) ? 1 : 0 }
-      progress(delivered)
+      defer { rd_kafka_message_destroy(message) }
+      if try session.handle(message, body) { delivered += 1 }
+      handled += 1
+      if handled % 1_024 == 0 || session.isDone { progress(delivered) }
     }
     positions.merge(session.positions) { $1 }
     return positions
@@ -195,26 +201,29 @@ private final class ReadSession {
 
   /// - Returns: whether `body` was given a record.
   func handle(
-    _ batch: MessageBatch, _ i: Int, _ body: (RecordView) throws -> Void
+    _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ body: (RecordView) throws -> Void
   ) throws -> Bool {
-    let index = batch.topicIdentity(i).flatMap { indices[$0]?[batch.partition(i)] }
-    let kind = batch.kind(i)
-    if kind == .error {
-      guard let error = batch.error(i) else { return false }
+    let index = message.pointee.rkt.flatMap { indices[$0]?[message.pointee.partition] }
+    let code = message.pointee.err
+    let isEnd = code == RD_KAFKA_RESP_ERR__PARTITION_EOF
+    if code != RD_KAFKA_RESP_ERR_NO_ERROR && !isEnd {
+      // What a stretch that is read already still meets, behind its end, does not matter.
+      if let index, stretches[index].isDone { return false }
+      let error = KafkaError(
+        code, operation: "read", detail: index.map { "\(stretches[$0].range.partition)" } ?? "")
       // What passes by itself (a leader that moves) is waited for, until the stall timeout.
-      if error.isRetriable && !error.isFatal { return false }
-      throw KafkaError(
-        code: error.code, operation: "read", isFatal: error.isFatal, detail: error.detail)
+      if error.isRetriable { return false }
+      throw error
     }
     guard let index, !stretches[index].isDone else { return false }
-    let offset = batch.offset(i)
+    let offset = message.pointee.offset
     let end = stretches[index].range.to
-    if kind == .endOfPartition || offset >= end {
+    if isEnd || offset >= end {
       stretches[index].position = min(max(offset, stretches[index].position), end)
       finish(index)
       return false
     }
-    try body(batch.record(i))
+    try body(RecordView(message))
     stretches[index].position = offset + 1
     if offset + 1 >= end { finish(index) }
     return true

@@ -55,27 +55,48 @@ package final class MessageBatch {
     return filled
   }
 
-  /// Calls `body` at the end of each run of one partition's messages with the position that the run
-  /// led to. No allocation; O(count).
-  func forEachRun(_ body: (_ topic: OpaquePointer, _ partition: Int32, _ next: Int64) -> Void) {
+  /// Goes through the runs of one partition's messages (EOFs among them, errors not).
+  ///
+  /// No allocation; O(count).
+  /// - Parameters:
+  ///   - begin: given the run's first offset; messages below the offset that it returns are
+  ///     destroyed and taken out of the batch.
+  ///   - end: given the position that the rest of the run leads to, if there is a rest.
+  func forEachRun(
+    begin: (_ topic: OpaquePointer, _ partition: Int32, _ first: Int64) -> Int64,
+    end: (_ topic: OpaquePointer, _ partition: Int32, _ next: Int64) -> Void
+  ) {
     var topic: OpaquePointer?
     var partition: Int32 = -1
+    var keepFrom: Int64 = 0
     var next: Int64 = -1
+    var kept = 0
     for i in 0..<count {
       let message = messages[i].unsafelyUnwrapped
       let err = message.pointee.err
-      guard err == RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR__PARTITION_EOF else {
-        continue
+      if err == RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR__PARTITION_EOF,
+        let messageTopic = message.pointee.rkt
+      {
+        let offset = message.pointee.offset
+        if message.pointee.partition != partition || messageTopic != topic {
+          if let topic, next >= 0 { end(topic, partition, next) }
+          topic = messageTopic
+          partition = message.pointee.partition
+          next = -1
+          keepFrom = begin(messageTopic, partition, offset)
+        }
+        if offset < keepFrom {
+          rd_kafka_message_destroy(message)
+          continue
+        }
+        // An EOF's offset is the position itself.
+        next = err == RD_KAFKA_RESP_ERR_NO_ERROR ? offset + 1 : offset
       }
-      if message.pointee.partition != partition || message.pointee.rkt != topic {
-        if let topic { body(topic, partition, next) }
-        topic = message.pointee.rkt
-        partition = message.pointee.partition
-      }
-      // An EOF's offset is the position itself.
-      next = message.pointee.offset + (err == RD_KAFKA_RESP_ERR_NO_ERROR ? 1 : 0)
+      messages[kept] = message
+      kept += 1
     }
-    if let topic { body(topic, partition, next) }
+    if let topic, next >= 0 { end(topic, partition, next) }
+    count = kept
   }
 
   @inline(__always)

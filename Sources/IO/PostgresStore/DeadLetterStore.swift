@@ -116,16 +116,20 @@ package struct DeadLetterStore {
   ) throws(PostgresError) -> Requeueable {
     let rows = try connection.query(
       """
-      select log_epoch, topic, partition, log_offset, counted_at is not null, requeued_at is not null,
-        payload is null or length(payload) > 65536 or (reason = 'over_size' and length(payload) >= 65536),
-        rank > 1
+      select log_epoch, topic, partition, log_offset, is_counted, is_requeued, never_valid, rank > 1
       from (
-        select *, dense_rank() over (
-          partition by topic, coalesce(sha256(payload), ''::bytea)
-          order by log_epoch, received_at, partition, log_offset) as rank
-        from dead_letter
-      ) d where \(Filter.condition)
-      group by log_epoch, topic, partition, log_offset, 5, 6, 7, 8 order by 1, 2, 3, 4
+        select *, row_number() over (
+          partition by topic, value_hash order by log_epoch, first_seen, partition, log_offset) as rank
+        from (
+          -- Two groups that read a topic have a row each.
+          select log_epoch, topic, partition, log_offset, min(reason) as reason,
+            min(received_at) as first_seen, bool_or(counted_at is not null) as is_counted,
+            bool_or(requeued_at is not null) as is_requeued,
+            min(encode(sha256(coalesce(payload, '')), 'hex')) as value_hash,
+            bool_and(payload is null or (reason = 'over_size' and length(payload) >= 65536)) as never_valid
+          from dead_letter group by 1, 2, 3, 4
+        ) places
+      ) d where \(Filter.condition) order by 1, 2, 3, 4
       """, filter.parameters, operation: "choose dead letters")
     var found = Requeueable()
     for i in rows.rows.indices {

@@ -5,7 +5,7 @@
 package struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
   package let description: String
 
-  package init(description: String) {
+  package init(_ description: String) {
     self.description = LineText.singleLine(description)
   }
 }

@@ -31,7 +31,7 @@ package struct Settings: Sendable {
     }
     guard direct == nil else {
       throw ConfigurationError(
-        description: "\(name) and \(fileVariable) are both set; set one of them")
+        "\(name) and \(fileVariable) are both set; set one of them")
     }
     let value = try contents(of: path, named: fileVariable)
     try refuseNUL(value, fileVariable)
@@ -43,7 +43,7 @@ package struct Settings: Sendable {
   package func required(_ name: String) throws(ConfigurationError) -> String {
     guard let value = try optionalString(name) else {
       throw ConfigurationError(
-        description: "\(name) is required (or \(name)_FILE, a file that holds it)")
+        "\(name) is required (or \(name)_FILE, a file that holds it)")
     }
     return value
   }
@@ -55,7 +55,7 @@ package struct Settings: Sendable {
     guard let text = try optionalString(name) else { return `default` }
     guard let value = Self.decimal(text), range.contains(value) else {
       throw ConfigurationError(
-        description: "\(name) must be an integer from \(range.lowerBound) to \(range.upperBound)")
+        "\(name) must be an integer from \(range.lowerBound) to \(range.upperBound)")
     }
     return value
   }
@@ -66,7 +66,7 @@ package struct Settings: Sendable {
     case nil: return `default`
     case "true": return true
     case "false": return false
-    default: throw ConfigurationError(description: "\(name) must be true or false")
+    default: throw ConfigurationError("\(name) must be true or false")
     }
   }
 
@@ -80,8 +80,7 @@ package struct Settings: Sendable {
       let lowest = Self.durationText(range.lowerBound)
       let highest = Self.durationText(range.upperBound)
       throw ConfigurationError(
-        description:
-          "\(name) must be a duration from \(lowest) to \(highest), such as 250ms, 10s, 5m, 2h or 1d"
+        "\(name) must be a duration from \(lowest) to \(highest), such as 250ms, 10s, 5m, 2h or 1d"
       )
     }
     return value
@@ -93,7 +92,7 @@ package struct Settings: Sendable {
   ) throws(ConfigurationError) -> BindAddress {
     guard let address = BindAddress(parsing: try string(name, default: `default`)) else {
       throw ConfigurationError(
-        description: "\(name) must be host:port, such as 0.0.0.0:9100 or [::1]:9100")
+        "\(name) must be host:port, such as 0.0.0.0:9100 or [::1]:9100")
     }
     return address
   }
@@ -105,7 +104,7 @@ package struct Settings: Sendable {
     guard let text = try optionalString(name) else { return `default` }
     guard let value = T(rawValue: text) else {
       let known = T.allCases.map(\.rawValue).joined(separator: ", ")
-      throw ConfigurationError(description: "\(name) must be one of \(known)")
+      throw ConfigurationError("\(name) must be one of \(known)")
     }
     return value
   }
@@ -128,7 +127,7 @@ extension Settings {
   /// The C libraries behind most settings would silently cut the value there.
   private func refuseNUL(_ value: String, _ name: String) throws(ConfigurationError) {
     if value.utf8.contains(0) {
-      throw ConfigurationError(description: "\(name) must not contain a NUL byte")
+      throw ConfigurationError("\(name) must not contain a NUL byte")
     }
   }
 
@@ -139,21 +138,20 @@ extension Settings {
     switch BoundedFile.read(path, maximumBytes: Self.maximumFileBytes) {
     case .success(let content): bytes = content
     case .failure(.tooLarge):
-      throw ConfigurationError(description: "\(fileVariable) names a file of more than 1 MiB")
+      throw ConfigurationError("\(fileVariable) names a file of more than 1 MiB")
     case .failure(.system(let code)):
       throw ConfigurationError(
-        description:
-          "\(fileVariable) names a file that cannot be read: \(BoundedFile.message(code))")
+        "\(fileVariable) names a file that cannot be read: \(BoundedFile.message(code))")
     }
     if bytes.last == UInt8(ascii: "\n") {
       bytes.removeLast()
       if bytes.last == UInt8(ascii: "\r") { bytes.removeLast() }
     }
     guard !bytes.isEmpty else {
-      throw ConfigurationError(description: "\(fileVariable) names an empty file")
+      throw ConfigurationError("\(fileVariable) names an empty file")
     }
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw ConfigurationError(description: "\(fileVariable) names a file that is not UTF-8 text")
+      throw ConfigurationError("\(fileVariable) names a file that is not UTF-8 text")
     }
     return text
   }

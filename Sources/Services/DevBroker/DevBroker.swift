@@ -42,7 +42,8 @@ struct DevBroker: ParsableCommand {
       valueName: "path"))
   var topicsDir = "topics"
 
-  @Option(help: ArgumentHelp("Written once the brokers answer, removed at the end.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("Written once the brokers listen, removed at the end.", valueName: "path"))
   var readyFile: String?
 
   func validate() throws {

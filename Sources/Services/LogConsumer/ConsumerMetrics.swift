@@ -62,13 +62,15 @@ package final class ConsumerMetrics: Sendable {
     haltedPartitions = registry.gauge(
       "meter_halted_partitions", help: "Partitions that cannot go on; see /health/ready.")
     batchBytes = registry.gauge("meter_batch_bytes", help: "Memory of the batch being filled.")
+    // From the start at 0: an alert on an increase needs a first value.
+    for reason in RejectionReason.allCases { deadLetter(reason, 0) }
   }
 
-  func deadLetter(_ reason: RejectionReason) {
+  func deadLetter(_ reason: RejectionReason, _ count: Int = 1) {
     registry.counter(
       "meter_dead_letters_total", help: "Records that became dead letters, by reason.",
       labels: [("reason", reason.rawValue)]
-    ).increment()
+    ).increment(by: count)
   }
 
   func lag(_ partition: Int32, _ records: Int64) {

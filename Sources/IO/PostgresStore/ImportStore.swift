@@ -1,0 +1,109 @@
+/// Backfills: each batch stands in `import_batch` before its first event is sent, and until its last one is acknowledged it is `running`.
+package struct ImportStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  package struct Batch: Sendable, Equatable {
+    package var name: String
+    package var fileHash: String
+    package var fileName: String
+    package var format: String
+    /// A JSON object of strings: what else decides which event a line becomes.
+    package var options: String
+    /// RFC 3339.
+    package var oldestTime: String
+    package var producer: String
+
+    package init(
+      name: String, fileHash: String, fileName: String, format: String, options: String,
+      oldestTime: String, producer: String
+    ) {
+      self.name = name
+      self.fileHash = fileHash
+      self.fileName = fileName
+      self.format = format
+      self.options = options
+      self.oldestTime = oldestTime
+      self.producer = producer
+    }
+  }
+
+  /// A batch that is known already.
+  package struct Known: Sendable, Equatable {
+    package var name: String
+    package var fileHash: String
+    package var fileName: String
+    package var format: String
+    package var oldestTime: String
+    package var isFinished: Bool
+    package var startedAt: String
+    package var finishedAt: String?
+    /// Whether its options are those asked for.
+    package var hasSameOptions: Bool
+  }
+
+  /// Waits for nobody. - Returns: false if another process imports this file now. Held until the connection closes.
+  package func tryLock(fileHash: String) throws(PostgresError) -> Bool {
+    try connection.query(
+      "select pg_try_advisory_lock(hashtextextended('import ' || $1, 0))", [.text(fileHash)],
+      operation: "import"
+    ).boolean(0, 0)
+  }
+
+  /// The next link of a chain of digests: SHA-256 of (`link` followed by `chunk`); the first link is empty. So a file of any
+  /// size is hashed in pieces, by PostgreSQL.
+  package func chain(_ link: [UInt8], _ chunk: [UInt8]) throws(PostgresError) -> [UInt8] {
+    let rows = try connection.query(
+      "select encode(sha256($1::bytea || $2::bytea), 'hex')", [.bytes(link), .bytes(chunk)],
+      operation: "hash the file")
+    let hex = Array((rows.text(0, 0) ?? "").utf8)
+    func digit(_ byte: UInt8) -> UInt8 { byte < 0x3A ? byte - 0x30 : byte - 0x57 }
+    return stride(from: 0, to: hex.count - 1, by: 2).map { digit(hex[$0]) << 4 | digit(hex[$0 + 1]) }
+  }
+
+  /// The batch of this file, or else the one of this name.
+  package func find(fileHash: String, name: String, options: String) throws(PostgresError) -> Known? {
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+    }
+    let rows = try connection.query(
+      """
+      select batch, file_hash, file_name, format, \(time("oldest_time")), status = 'finished',
+        \(time("started_at")), \(time("finished_at")), options = $3::jsonb
+      from import_batch where file_hash = $1 or batch = $2 order by file_hash = $1 desc limit 1
+      """, [.text(fileHash), .text(name), .text(options)], operation: "read imports")
+    guard !rows.isEmpty else { return nil }
+    return Known(
+      name: rows.text(0, 0)!, fileHash: rows.text(0, 1)!, fileName: rows.text(0, 2)!,
+      format: rows.text(0, 3)!, oldestTime: rows.text(0, 4)!, isFinished: rows.boolean(0, 5),
+      startedAt: rows.text(0, 6)!, finishedAt: rows.text(0, 7), hasSameOptions: rows.boolean(0, 8))
+  }
+
+  package func register(_ batch: Batch) throws(PostgresError) {
+    try connection.query(
+      """
+      insert into import_batch (batch, file_hash, file_name, format, options, oldest_time, producer)
+      values ($1, $2, $3, $4, $5::jsonb, $6::timestamptz, $7)
+      """,
+      [
+        .text(batch.name), .text(batch.fileHash), .text(batch.fileName), .text(batch.format),
+        .text(batch.options), .text(batch.oldestTime), .text(batch.producer),
+      ], operation: "register the import")
+  }
+
+  /// How far it is; `finished` once, behind the last acknowledgement.
+  package func update(
+    _ name: String, lines: Int64, events: Int64, rejected: Int64, finished: Bool = false
+  ) throws(PostgresError) {
+    try connection.query(
+      """
+      update import_batch set lines_read = $2::bigint, events_sent = $3::bigint, lines_rejected = $4::bigint,
+        status = case when $5::boolean then 'finished' else status end,
+        finished_at = case when $5::boolean then now() else finished_at end
+      where batch = $1
+      """,
+      [.text(name), .integer(lines), .integer(events), .integer(rejected), .boolean(finished)],
+      operation: "write the import's progress")
+  }
+}

@@ -1,0 +1,235 @@
+import ArgumentParser
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import PostgresStore
+
+/// The whole aggregator beside the bare librdkafka consume loop: same machine, same log, one after the other.
+struct Aggregate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Events/s of the whole aggregator as a share of the bare consume loop.",
+    discussion: """
+      Makes the events, starts an embedded broker and a PostgreSQL of its own (fsync on), then in turn reads the log with a bare
+      rd_kafka_consume_batch_queue loop and counts it with usage-aggregator, built beside this program.
+
+      Example: swift run -c release Benchmarks aggregate --licenses 1000
+      """)
+
+  @Option(help: "Events.") var events = 2_000_000
+  @Option(help: "Licenses.") var licenses = 1_000
+  @Option(help: "Minutes over which event times are spread.") var minutes = 10
+  @Option(help: "How often each is run; the ratio is of the medians.") var runs = 3
+  @Flag(help: "One JSON object in place of text.") var json = false
+
+  private static let topic = "license.usage.v1"
+
+  func run() throws {
+    note("starting broker and PostgreSQL")
+    let postgres = try PrivatePostgres()
+    let broker = try ChildProcess(
+      ChildProcess.product("dev-broker"), ["--topics-dir", "topics"])
+    guard broker.waitForOutput("\n"), let servers = broker.output.split(separator: "\n").first
+    else { throw ValidationError("dev-broker did not start: build it first") }
+    let kafka = try KafkaConfiguration(brokers: String(servers))
+    note("producing \(events) events")
+    try produce(kafka)
+
+    var bare: [Double] = []
+    var visible: [Double] = []
+    var merged: [Double] = []
+    var ours: [Double] = []
+    var theirs: [Double] = []
+    var last = Measured()
+    for run in 1...runs {
+      bare.append(try bareLoop(kafka, run))
+      let measured = try aggregate(postgres, String(servers), run)
+      visible.append(measured.visibleSeconds)
+      merged.append(measured.mergedSeconds)
+      ours.append(measured.ourCPU)
+      theirs.append(measured.postgresCPU)
+      last = measured
+      note(
+        "run \(run): bare \(rate(bare.last!)), visible \(rate(measured.visibleSeconds)), merged \(rate(measured.mergedSeconds))"
+      )
+    }
+    let n = Double(events)
+    let result: [(String, String)] = [
+      ("events", "\(events)"), ("licenses", "\(licenses)"),
+      ("license_minutes", "\(last.licenseMinutes)"),
+      ("bare_events_per_second", "\(Int(n / median(bare)))"),
+      ("visible_events_per_second", "\(Int(n / median(visible)))"),
+      ("merged_events_per_second", "\(Int(n / median(merged)))"),
+      ("visible_ratio", two(median(bare) / median(visible))),
+      ("merged_ratio", two(median(bare) / median(merged))),
+      ("cpu_seconds_per_million_ours", two(median(ours) / n * 1e6)),
+      ("cpu_seconds_per_million_postgresql", two(median(theirs) / n * 1e6)),
+      ("rows_written_per_license_minute", two(Double(last.rowsWritten) / Double(max(last.licenseMinutes, 1)))),
+      ("peak_memory_mib", "\(last.peakKiB / 1_024)"),
+      ("bytes_a_license", "\((last.peakKiB - last.baseKiB) * 1_024 / licenses)"),
+    ]
+    if json {
+      print("{" + result.map { "\"\($0)\":\($1)" }.joined(separator: ",") + "}")
+    } else {
+      for (name, value) in result {
+        print(name.padding(toLength: 38, withPad: " ", startingAt: 0) + value)
+      }
+    }
+    broker.signal(SIGTERM)
+    broker.wait()
+  }
+
+  private struct Measured {
+    var visibleSeconds = 0.0
+    var mergedSeconds = 0.0
+    var ourCPU = 0.0
+    var postgresCPU = 0.0
+    var licenseMinutes = 0
+    var rowsWritten = 0
+    var peakKiB = 0
+    var baseKiB = 0
+  }
+
+  private func produce(_ kafka: KafkaConfiguration) throws {
+    var kafka = kafka
+    kafka.set("batch.size", "1000000")
+    kafka.set("linger.ms", "500")
+    kafka.set("queue.buffering.max.messages", "1000000")
+    let producer = try KafkaProducer(kafka, clientID: "benchmark")
+    var maker = EventMaker(
+      events: events, licenses: licenses, minutes: minutes,
+      now: Int64(Date().timeIntervalSince1970 * 1_000), seed: 1)
+    var key: [UInt8] = []
+    var value: [UInt8] = []
+    for _ in 0..<events {
+      maker.next(key: &key, value: &value)
+      while !(try key.withUnsafeBytes { key in
+        try value.withUnsafeBytes { try producer.produce(topic: Self.topic, key: key, value: $0) }
+      }) {
+        _ = producer.poll(timeoutMilliseconds: 100)
+      }
+    }
+    try producer.flush(timeoutMilliseconds: 120_000)
+  }
+
+  /// Seconds from the first message to the last.
+  private func bareLoop(_ kafka: KafkaConfiguration, _ run: Int) throws -> Double {
+    let consumer = try KafkaConsumer(kafka, group: "bare-\(run)-\(UUID())", clientID: "bare")
+    try consumer.subscribe([Self.topic])
+    let batch = MessageBatch(capacity: 4_096)
+    var count = 0
+    var bytes = 0
+    var started: UInt64 = 0
+    while count < events {
+      try consumer.consume(into: batch, timeoutMilliseconds: 5)
+      for i in 0..<batch.count where batch.kind(i) == .record {
+        if started == 0 { started = DispatchTime.now().uptimeNanoseconds }
+        count += 1
+        bytes += batch.record(i).value?.count ?? 0
+      }
+      batch.recycle()
+      while let rebalance = consumer.takeRebalance() {
+        switch rebalance {
+        case .assigned(let partitions): try consumer.assign(partitions.map { ($0, offset: 0) })
+        case .revoked(let partitions, _): try consumer.unassign(partitions)
+        }
+      }
+    }
+    let seconds = Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9
+    consumer.close()
+    return seconds
+  }
+
+  private func aggregate(_ postgres: PrivatePostgres, _ servers: String, _ run: Int) throws -> Measured {
+    var measured = Measured()
+    let url = try postgres.makeDatabase()
+    let watch = try PostgresConnection(url: url, application: "benchmark")
+    let cpuBefore = Self.cpuSeconds(ofTree: postgres.postmasterPID ?? 0)
+    let aggregator = try ChildProcess(
+      ChildProcess.product("usage-aggregator"),
+      environment: [
+        "METER_KAFKA_BROKERS": servers, "METER_DATABASE_URL": url,
+        "METER_ADMIN_BIND": "127.0.0.1:0",
+      ])
+    guard aggregator.waitForOutput("partitions assigned") else {
+      throw ValidationError("usage-aggregator did not start:\n\(aggregator.output)")
+    }
+    let started = DispatchTime.now().uptimeNanoseconds
+    let ourBefore = Self.cpuSeconds(of: aggregator.pid)
+    measured.baseKiB = Self.status(aggregator.pid, "VmRSS")
+    func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9 }
+    func poll(_ sql: String) throws {
+      while try watch.query(sql).boolean(0, 0) == false {
+        guard elapsed() < 300, aggregator.isRunning else {
+          throw ValidationError("not counted after \(Int(elapsed())) s:\n\(aggregator.output)")
+        }
+        Thread.sleep(forTimeInterval: 0.01)
+      }
+    }
+    try poll("select coalesce(sum(next_offset), 0) >= \(events) from consumer_offset")
+    measured.visibleSeconds = elapsed()
+    measured.ourCPU = Self.cpuSeconds(of: aggregator.pid) - ourBefore
+    let counted = try watch.query("select sum(event_count)::bigint from usage_by_hour").integer(0, 0)
+    guard counted == Int64(events) else {
+      throw ValidationError("counted \(counted ?? 0) of \(events)")
+    }
+    // The check above is not the aggregator's time.
+    let checked = elapsed()
+    try poll("select not exists (select from usage_pending)")
+    measured.mergedSeconds = elapsed() - min(checked - measured.visibleSeconds, 0.2)
+    measured.peakKiB = Self.status(aggregator.pid, "VmHWM")
+    measured.postgresCPU = Self.cpuSeconds(ofTree: postgres.postmasterPID ?? 0) - cpuBefore
+    measured.licenseMinutes = Int(
+      try watch.query("select count(*) from usage_by_minute").integer(0, 0) ?? 0)
+    aggregator.signal(SIGTERM)
+    aggregator.wait()
+    let written = try watch.query(
+      """
+      select pg_stat_force_next_flush(), coalesce(sum(n_tup_ins + n_tup_upd), 0)::bigint
+      from pg_stat_user_tables where relname like 'usage_%'
+      """)
+    measured.rowsWritten = Int(written.integer(0, 1) ?? 0)
+    return measured
+  }
+
+  // MARK: /proc
+
+  private static func stat(_ pid: Int32) -> [Substring] {
+    guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
+      let end = text.lastIndex(of: ")")
+    else { return [] }
+    return text[text.index(after: end)...].split(separator: " ")
+  }
+
+  private static func cpuSeconds(of pid: Int32) -> Double {
+    let fields = stat(pid)
+    guard fields.count > 14 else { return 0 }
+    return Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
+  /// The process, its ended children, and those that run.
+  private static func cpuSeconds(ofTree pid: Int32) -> Double {
+    let fields = stat(pid)
+    guard fields.count > 14 else { return 0 }
+    var total = cpuSeconds(of: pid)
+    total += Double((Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+      guard let child = Int32(name), stat(child).dropFirst().first.flatMap({ Int32($0) }) == pid
+      else { continue }
+      total += cpuSeconds(of: child)
+    }
+    return total
+  }
+
+  private static func status(_ pid: Int32, _ field: String) -> Int {
+    let text = (try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)) ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix(field + ":") }
+    return line.flatMap { $0.split { !$0.isNumber }.first }.flatMap { Int($0) } ?? 0
+  }
+
+  // MARK: Words
+
+  private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
+  private func rate(_ seconds: Double) -> String { "\(Int(Double(events) / seconds)) events/s" }
+  private func two(_ value: Double) -> String { String(format: "%.2f", value) }
+  private func note(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+}

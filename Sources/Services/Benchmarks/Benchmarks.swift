@@ -1,0 +1,9 @@
+import ArgumentParser
+
+@main
+struct Benchmarks: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "Benchmarks",
+    abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
+    subcommands: [Aggregate.self, Count.self])
+}

@@ -1,0 +1,73 @@
+import ArgumentParser
+import Dispatch
+import UsageAggregation
+
+/// Decode, dedupe and count alone: no broker, no database, one thread.
+struct Count: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Nanoseconds an event of decoding, deduplicating and counting, in memory.")
+
+  @Option(help: "Events.") var events = 2_000_000
+  @Option(help: "Licenses.") var licenses = 1_000
+  @Option(help: "Minutes over which event times are spread.") var minutes = 10
+  @Option(help: "Partitions.") var partitions = 64
+
+  func run() throws {
+    var maker = EventMaker(
+      events: events, licenses: licenses, minutes: minutes, now: 1_790_000_000_000, seed: 1)
+    var key: [UInt8] = []
+    var value: [UInt8] = []
+    // Runs of one partition, as fetches bring them.
+    var logs: [[(key: Range<Int>, value: Range<Int>)]] = Array(repeating: [], count: partitions)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: events * 420, alignment: 64)
+    defer { bytes.deallocate() }
+    var used = 0
+    func put(_ array: [UInt8]) -> Range<Int> {
+      array.withUnsafeBytes { (bytes.baseAddress! + used).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+      used += array.count
+      return used - array.count..<used
+    }
+    for _ in 0..<events {
+      maker.next(key: &key, value: &value)
+      let hash = key.reduce(UInt32(2_166_136_261)) { ($0 ^ UInt32($1)) &* 16_777_619 }
+      logs[Int(hash) % partitions].append((put(key), put(value)))
+    }
+    var accumulator = UsageAccumulator(settings: .init())
+    let batch = accumulator.makeBatch()
+    for partition in 0..<partitions {
+      accumulator.own(
+        Int32(partition), readFrom: 0, nextOffset: 0, windowOffsets: 262_144, remembered: nil,
+        producers: [])
+    }
+    var next = Array(repeating: 0, count: partitions)
+    var views: [LogRecordView] = []
+    var busy: UInt64 = 0
+    var left = events
+    while left > 0 {
+      for partition in 0..<partitions {
+        let end = min(next[partition] + 1_000, logs[partition].count)
+        guard end > next[partition] else { continue }
+        views.removeAll(keepingCapacity: true)
+        for i in next[partition]..<end {
+          let (key, value) = logs[partition][i]
+          views.append(
+            LogRecordView(
+              offset: Int64(i), timestamp: 1_790_000_000_000,
+              value: UnsafeRawBufferPointer(rebasing: bytes[value]),
+              key: UnsafeRawBufferPointer(rebasing: bytes[key])))
+        }
+        let started = DispatchTime.now().uptimeNanoseconds
+        _ = views.withUnsafeBufferPointer {
+          accumulator.take($0, of: Int32(partition), requeues: [], into: batch) { _ in [:] }
+        }
+        busy += DispatchTime.now().uptimeNanoseconds - started
+        left -= end - next[partition]
+        next[partition] = end
+      }
+    }
+    let minutesCounted = batch.table.groupCount
+    print("events \(events), licenses \(licenses), counted \(batch.counters.counted), duplicates \(batch.counters.duplicates)")
+    print("ns an event: \(busy / UInt64(events))")
+    print("license-hours \(minutesCounted), cells \(batch.table.cellCount), bytes \(batch.table.bytes)")
+  }
+}

@@ -1,0 +1,393 @@
+import ArgumentParser
+import KafkaTransport
+import PostgresStore
+import Recount
+import Synchronization
+
+struct DeadLetters: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dead-letters",
+    abstract: "What could not be counted: list it, look at it, send it again.",
+    discussion: """
+      Example: meterctl dead-letters list --reason key_mismatch
+      """,
+    subcommands: [DeadLettersList.self, DeadLettersShow.self, DeadLettersRequeue.self])
+}
+
+struct DeadLettersList: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List dead letters, the newest first.",
+    discussion: "Example: meterctl dead-letters list --reason too_old --limit 200 --json")
+
+  @Option(help: "This reason only (docs/event-validation.md names them).")
+  var reason: String?
+
+  @Option(help: "So many at most.")
+  var limit = 50
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard limit > 0 else { throw ValidationError("--limit: above 0") }
+  }
+
+  func run() throws {
+    let store = DeadLetterStore(try Connections().database("dead-letters"))
+    let counts = try store.counts().filter { reason == nil || $0.reason == reason }
+    let found = try store.list(.init(reason: reason), limit: limit)
+    let total = counts.reduce(0) { $0 + $1.total }
+    output.print(
+      ["total": .integer(total), "dead_letters": .array(found.map { $0.json() })],
+      text: text(found, total))
+  }
+
+  private func text(_ found: [DeadLetterStore.DeadLetter], _ total: Int64) -> String {
+    if found.isEmpty { return "no dead letters" + (reason.map { " with the reason \($0)" } ?? "") }
+    let table = Terminal.table(
+      ["received", "topic", "epoch", "partition", "offset", "reason", "state", "detail"],
+      found.map {
+        [
+          $0.receivedAt, $0.place.topic, "\($0.place.logEpoch)", "\($0.place.partition)",
+          "\($0.place.offset)", $0.reason, $0.state, Explained.printable($0.detail),
+        ]
+      }, right: [2, 3, 4])
+    return table + "\n\(Terminal.grouped(found.count)) of \(Terminal.grouped(total))"
+  }
+}
+
+/// Which dead letter is meant.
+struct DeadLetterPlaceOptions: ParsableArguments {
+  @Option(help: "The topic it was in.")
+  var topic: String?
+
+  @Option(help: "Its partition.")
+  var partition: Int32?
+
+  @Option(help: "Its offset.")
+  var offset: Int64?
+
+  @Option(help: "The epoch of the log, where more than one had that offset.")
+  var epoch: Int32?
+
+  var isGiven: Bool { topic != nil || partition != nil || offset != nil || epoch != nil }
+  var isComplete: Bool { topic != nil && partition != nil && offset != nil }
+
+  var filter: DeadLetterStore.Filter {
+    .init(topic: topic, partition: partition, offset: offset, logEpoch: epoch)
+  }
+}
+
+struct DeadLettersShow: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "show", abstract: "Show a dead letter whole: value, key, headers.",
+    discussion: """
+      The value and key come from PostgreSQL; the headers from the log, as long as that still has \
+      the record (and METER_KAFKA_BROKERS is set).
+
+      Example: meterctl dead-letters show --topic license.usage.v1 --partition 3 --offset 4711
+      """)
+
+  @OptionGroup var place: DeadLetterPlaceOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard place.isComplete else {
+      throw ValidationError("--topic, --partition and --offset say which one")
+    }
+  }
+
+  func run() throws {
+    let connection = try Connections().database("dead-letters")
+    let found = try DeadLetterStore(connection).list(place.filter, limit: 20, withPayload: true)
+    guard let newest = found.first else {
+      throw Failure("no dead letter there; see: meterctl dead-letters list")
+    }
+    let epochs = Set(found.map(\.place.logEpoch)).sorted()
+    if epochs.count > 1 {
+      throw Failure(
+        "that offset is a dead letter in the epochs \(epochs.map(String.init).joined(separator: ", ")): add --epoch")
+    }
+    let headers = headers(of: newest, connection)
+    output.print(newest.json(withPayload: true, headers: headers), text: text(newest, headers))
+  }
+
+  /// What the log still knows of the record; nil where it does not.
+  private func headers(
+    of deadLetter: DeadLetterStore.DeadLetter, _ connection: PostgresConnection
+  ) -> [(name: String, value: [UInt8])]? {
+    let place = deadLetter.place
+    var found: [(name: String, value: [UInt8])]?
+    // They are an extra: without a broker, or without the record, the row is shown all the same, and that they are unknown is said.
+    try? {
+      let stored = try OffsetStore(connection, group: deadLetter.group, topic: place.topic)
+        .stored([place.partition])
+      guard stored.first?.logEpoch == place.logEpoch else { return }
+      let reader = try LogReader(
+        Connections().kafka(), clientID: Connections.clientID("dead-letters"),
+        stallTimeoutMilliseconds: 5_000)
+      let partition = TopicPartition(topic: place.topic, partition: place.partition)
+      let (low, high) = try reader.watermarks(partition, timeoutMilliseconds: 5_000)
+      guard low <= place.offset, place.offset < high else { return }
+      try reader.read(partition, from: place.offset, to: place.offset + 1) { record in
+        guard record.offset == place.offset else { return }
+        found = record.headers
+      }
+    }()
+    return found
+  }
+
+  private func text(
+    _ it: DeadLetterStore.DeadLetter, _ headers: [(name: String, value: [UInt8])]?
+  ) -> String {
+    var lines = [
+      "topic      \(it.place.topic)",
+      "partition  \(it.place.partition)",
+      "offset     \(it.place.offset)",
+      "epoch      \(it.place.logEpoch)",
+      "group      \(it.group)",
+      "reason     \(it.reason): \(Explained.printable(it.detail))",
+      "received   \(it.receivedAt)",
+      "state      \(it.state)",
+      "key        \(it.key.map { Readable($0).text } ?? "none")",
+    ]
+    if let headers {
+      lines += headers.map {
+        "header     \(Explained.printable($0.name)): \(Readable($0.value).text)"
+      }
+      if headers.isEmpty { lines.append("headers    none") }
+    } else {
+      lines.append("headers    unknown: the log no longer has the record, or cannot be read")
+    }
+    guard let payload = it.payload else {
+      return (lines + ["value      none (a tombstone)"]).joined(separator: "\n")
+    }
+    let value = Readable(payload)
+    lines.append("value      \(payload.count) bytes\(value.isText ? "" : ", in hexadecimal"):")
+    return (lines + [value.text]).joined(separator: "\n")
+  }
+}
+
+struct DeadLettersRequeue: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "requeue", abstract: "Send dead letters to their topic again.",
+    discussion: """
+      Once what was wrong is put right (a setting, an import that was not registered, a key), the \
+      original value is sent to its topic again, keyed by its subject, with a header that names \
+      the dead letter: it counts once, however often it is sent. What has counted is left alone; \
+      so is what was sent again before, without --again. Of several dead letters with the same \
+      value the first stands for all.
+
+      Example: meterctl dead-letters requeue --reason key_mismatch --yes
+      """)
+
+  @Flag(help: "All of them.")
+  var all = false
+
+  @Option(help: "Those with this reason.")
+  var reason: String?
+
+  @OptionGroup var place: DeadLetterPlaceOptions
+
+  @Flag(help: "Those too that were sent again before and have not counted.")
+  var again = false
+
+  @OptionGroup var confirmation: ConfirmationOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    let chosen = (all ? 1 : 0) + (reason != nil ? 1 : 0) + (place.isGiven ? 1 : 0)
+    guard chosen == 1 else {
+      throw ValidationError("say one of --all, --reason, or --topic with --partition and --offset")
+    }
+    guard !place.isGiven || place.isComplete else {
+      throw ValidationError("--topic, --partition and --offset say which one")
+    }
+  }
+
+  func run() throws {
+    let store = DeadLetterStore(try Connections().database("dead-letters"))
+    var filter = place.filter
+    filter.reason = reason
+    // One that is named is meant.
+    let chosen = try store.requeueable(filter, again: again || place.isGiven)
+    var sent = 0
+    if !chosen.places.isEmpty {
+      try confirmation.confirm(
+        "\(Terminal.grouped(chosen.places.count)) dead letters are sent to their topics again.")
+      sent = try Requeue(store).run(chosen.places)
+    }
+    output.print(json(chosen, sent), text: text(chosen, sent))
+  }
+
+  private func json(_ chosen: DeadLetterStore.Requeueable, _ sent: Int) -> JSON {
+    [
+      "requeued": .int(sent), "already_counted": .int(chosen.alreadyCounted),
+      "already_requeued": .int(chosen.alreadyRequeued), "never_valid": .int(chosen.neverValid),
+      "same_value": .int(chosen.sameValue),
+    ]
+  }
+
+  private func text(_ chosen: DeadLetterStore.Requeueable, _ sent: Int) -> String {
+    var lines = ["\(Terminal.grouped(sent)) dead letters sent again"]
+    for (count, why) in [
+      (chosen.alreadyCounted, "have counted already"),
+      (chosen.alreadyRequeued, "were sent again before (--again sends them once more)"),
+      (chosen.neverValid, "can never be valid: no value, or too long a one"),
+      (chosen.sameValue, "have the same value as an earlier one, which stands for them"),
+    ] where count > 0 {
+      lines.append("\(Terminal.grouped(count)) left out: they \(why)")
+    }
+    return lines.joined(separator: "\n")
+  }
+}
+
+/// Sends dead letters again and notes which were taken.
+struct Requeue {
+  private let store: DeadLetterStore
+  private let producer: KafkaProducer
+  private let acknowledged = Acknowledged()
+  /// A page's payloads are held at once: 200 of 64 KiB are 13 MB.
+  private static let pageRows = 200
+  private static let timeoutMilliseconds: Int32 = 30_000
+
+  /// By the delivery's opaque number, an index into the page.
+  private final class Acknowledged: Sendable {
+    let results = Mutex<[UInt: KafkaError?]>([:])
+  }
+
+  init(_ store: DeadLetterStore) throws {
+    self.store = store
+    var configuration = try Connections().kafka()
+    configuration.set("message.timeout.ms", String(Self.timeoutMilliseconds))
+    let acknowledged = acknowledged
+    producer = try KafkaProducer(
+      configuration, clientID: Connections.clientID("dead-letters")
+    ) { delivery in
+      acknowledged.results.withLock { $0[delivery.opaque] = .some(delivery.error) }
+    }
+  }
+
+  /// - Returns: how many were sent and acknowledged.
+  /// - Throws: what the broker refused, once those that it took are marked.
+  func run(_ places: [DeadLetterStore.Place]) throws -> Int {
+    let progress = Progress("Sending", unit: "dead letters", total: Int64(places.count))
+    var sent = 0
+    defer { progress.finish(Int64(sent)) }
+    for start in stride(from: 0, to: places.count, by: Self.pageRows) {
+      let page = try store.uncounted(
+        Array(places[start..<min(start + Self.pageRows, places.count)]))
+      acknowledged.results.withLock { $0 = [:] }
+      for (i, deadLetter) in page.enumerated() { try send(deadLetter, UInt(i)) }
+      // Its time-out says no more than the missing acknowledgements do.
+      try? producer.flush(timeoutMilliseconds: Self.timeoutMilliseconds + 5_000)
+      let results = acknowledged.results.withLock { $0 }
+      let taken = page.indices.filter { results[UInt($0)] == .some(.none) }
+      try store.markRequeued(taken.map { page[$0].place })
+      sent += taken.count
+      progress.update(Int64(sent))
+      guard taken.count == page.count else {
+        let reason = results.values.compactMap { $0 }.first.map { "\($0)" } ?? "no answer"
+        throw Failure(
+          "\(sent) of \(places.count) dead letters were sent again, then the broker did not take "
+            + "more: \(reason); run it again for the rest")
+      }
+    }
+    return sent
+  }
+
+  private func send(_ deadLetter: DeadLetterStore.DeadLetter, _ opaque: UInt) throws {
+    let value = deadLetter.payload ?? []
+    let key = Self.key(of: value) ?? deadLetter.key
+    let headers = [("dead-letter", Array(deadLetter.place.description.utf8))]
+    func produce() throws -> Bool {
+      try value.withUnsafeBytes { value in
+        guard let key else {
+          return try producer.produce(
+            topic: deadLetter.place.topic, key: nil, value: value, headers: headers,
+            opaque: opaque)
+        }
+        return try key.withUnsafeBytes { key in
+          try producer.produce(
+            topic: deadLetter.place.topic, key: key, value: value, headers: headers,
+            opaque: opaque)
+        }
+      }
+    }
+    while try !produce() { producer.poll(timeoutMilliseconds: 100) }
+  }
+
+  /// The key that the contract asks for: the subject, or of a report the producer; nil where the value says none.
+  static func key(of value: [UInt8]) -> [UInt8]? {
+    guard let json = try? JSONReader.parse(value),  // what does not parse keeps its key
+      case .object(let members) = json
+    else { return nil }
+    let isReport =
+      if case .string(let type) = members["type"] {
+        type.equals("license.producer.reported")
+      } else { false }
+    guard case .string(let name) = members[isReport ? "producer" : "subject"],
+      !name.bytes.isEmpty, !name.hasLoneSurrogate
+    else { return nil }
+    return name.bytes
+  }
+}
+
+/// Bytes as people read them: text where it is UTF-8, else hexadecimal.
+struct Readable {
+  let isText: Bool
+  let text: String
+
+  init(_ bytes: [UInt8]) {
+    if let decoded = String(validating: bytes, as: UTF8.self) {
+      isText = true
+      // Line ends of a value that was written over several lines are no harm.
+      text = decoded.split(separator: "\n", omittingEmptySubsequences: false)
+        .map { Explained.printable(String($0)) }.joined(separator: "\n")
+    } else {
+      isText = false
+      let digits = Array("0123456789abcdef".utf8)
+      var hex: [UInt8] = []
+      hex.reserveCapacity(2 * bytes.count)
+      for byte in bytes {
+        hex.append(digits[Int(byte >> 4)])
+        hex.append(digits[Int(byte & 15)])
+      }
+      text = String(decoding: hex, as: UTF8.self)
+    }
+  }
+
+  static func json(_ bytes: [UInt8]) -> JSON {
+    String(validating: bytes, as: UTF8.self).map { ["text": .text($0)] }
+      ?? ["hex": .text(Readable(bytes).text)]
+  }
+}
+
+extension DeadLetterStore.DeadLetter {
+  fileprivate var state: String {
+    countedAt != nil ? "counted" : requeuedAt != nil ? "requeued" : "open"
+  }
+
+  fileprivate func json(
+    withPayload: Bool = false, headers: [(name: String, value: [UInt8])]? = nil
+  ) -> JSON {
+    var members: [(String, JSON)] = [
+      ("topic", .text(place.topic)), ("partition", .int(place.partition)),
+      ("log_offset", .integer(place.offset)), ("log_epoch", .int(place.logEpoch)),
+      ("consumer_group", .text(group)), ("reason", .text(reason)), ("detail", .text(detail)),
+      ("payload_bytes", .optional(payloadBytes)), ("received_at", .text(receivedAt)),
+      ("forwarded_at", .optional(forwardedAt)), ("requeued_at", .optional(requeuedAt)),
+      ("counted_at", .optional(countedAt)),
+    ]
+    if withPayload {
+      members += [
+        ("payload", payload.map(Readable.json) ?? .null), ("key", key.map(Readable.json) ?? .null),
+        (
+          "headers",
+          headers.map { .array($0.map { ["name": .text($0.name), "value": Readable.json($0.value)] }) }
+            ?? .null
+        ),
+      ]
+    }
+    return .object(members)
+  }
+}

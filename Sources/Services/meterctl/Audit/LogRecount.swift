@@ -1,0 +1,238 @@
+import KafkaTransport
+import PostgresStore
+import Recount
+
+/// One partition, counted over again from its log, as far as that reaches.
+struct CountedPartition {
+  let partition: Int32
+  let logEpoch: Int32
+  let low: Int64
+  let high: Int64
+  let nextOffset: Int64
+  /// Timestamp of the first record that can be read.
+  var logBegins: Int64?
+  /// Why nothing of it could be counted; nil if it was.
+  var unreadable: String?
+
+  var events: Int64 = 0
+  var counted: Int64 = 0
+  var duplicates: Int64 = 0
+  var totals: [UsageKey: Tally] = [:]
+  var dimensionTotals: [DimensionKey: Tally] = [:]
+  var provenance: [PartitionRecount.ProvenanceKey: OffsetRange] = [:]
+  var deadLetters: [Int64: String] = [:]
+  var ledger: [ExactText: LedgerEntry] = [:]
+  /// Of each hour, the timestamp of the earliest record that counted.
+  var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
+  /// Events that count by what can be read, but might be duplicates of what cannot: by producer where its
+  /// sequence alone is in doubt.
+  var doubtful: [DoubtKey: Tally] = [:]
+  /// The `dead-letter` headers that counted, with what they counted for.
+  var requeued: [ExactText: DoubtKey] = [:]
+  var requeuedTallies: [ExactText: Tally] = [:]
+
+  struct DoubtKey: Hashable {
+    var producer: ExactText?
+    var usage: UsageKey
+  }
+
+  /// Whether records of this partition's past, in this epoch or before, cannot be read any more.
+  var hasUnreadablePast: Bool { low > 0 || logEpoch > 1 || unreadable != nil }
+
+  init(partition: Int32, logEpoch: Int32, low: Int64, high: Int64, nextOffset: Int64) {
+    self.partition = partition
+    self.logEpoch = logEpoch
+    self.low = low
+    self.high = high
+    self.nextOffset = nextOffset
+  }
+
+  mutating func take(_ recount: PartitionRecount) {
+    totals = recount.totals
+    dimensionTotals = recount.dimensionTotals
+    provenance = recount.provenance
+    deadLetters = recount.deadLetters
+    ledger = recount.ledger
+  }
+}
+
+/// Reads every partition from its low watermark to the offset that was counted up to.
+struct LogRecount {
+  let reader: LogReader
+  let topic: String
+  let stored: StoredUsage
+  let settings: RecountSettings
+
+  /// A window's identities and the texts of a batch are held for each partition that is read at once; several at once, since a fetch
+  /// of the embedded broker brings a single batch of a partition.
+  private static let partitionsAtOnce = 8
+
+  /// - Parameter progress: offsets done and offsets in all.
+  func run(progress: (Int64, Int64) -> Void) throws -> [CountedPartition] {
+    var partitions = try bounds()
+    let readable = partitions.indices.filter { partitions[$0].unreadable == nil }
+    let total = readable.reduce(Int64(0)) { $0 + partitions[$1].nextOffset - partitions[$1].low }
+    var done: Int64 = 0
+    for start in stride(from: 0, to: readable.count, by: Self.partitionsAtOnce) {
+      let group = readable[start..<min(start + Self.partitionsAtOnce, readable.count)]
+      try read(group.map { $0 }, of: &partitions) { progress(min(done + $0, total), total) }
+      done += group.reduce(0) { $0 + partitions[$1].nextOffset - partitions[$1].low }
+      progress(done, total)
+    }
+    doubtRequeuedTwice(&partitions)
+    return partitions
+  }
+
+  // MARK: -
+
+  private func bounds() throws -> [CountedPartition] {
+    guard let count = try reader.partitionCount(topic) else {
+      throw Failure(
+        "the topic \(topic) is not there; see METER_KAFKA_BROKERS and: meterctl topics diff")
+    }
+    return try stored.positions.sorted { $0.key < $1.key }.map { partition, position in
+      guard Int(partition) < count else {
+        var missing = CountedPartition(
+          partition: partition, logEpoch: position.logEpoch, low: 0, high: 0,
+          nextOffset: position.nextOffset)
+        missing.unreadable = "the topic has no such partition"
+        return missing
+      }
+      let (low, high) = try reader.watermarks(TopicPartition(topic: topic, partition: partition))
+      var result = CountedPartition(
+        partition: partition, logEpoch: position.logEpoch, low: low, high: high,
+        nextOffset: position.nextOffset)
+      if high < position.nextOffset {
+        result.unreadable =
+          "the log ends at \(high), before \(position.nextOffset), up to where PostgreSQL has "
+          + "counted: it is not the log that was counted (remedy: meterctl topics new-epoch)"
+      } else if low > position.nextOffset {
+        result.unreadable =
+          "the log begins at offset \(low), behind \(position.nextOffset), up to where PostgreSQL "
+          + "has counted (remedy: meterctl topics accept-gap)"
+      }
+      return result
+    }
+  }
+
+  private func read(
+    _ indices: [Int], of partitions: inout [CountedPartition], progress: (Int64) -> Void
+  ) throws {
+    var recounts: [Int32: (index: Int, recount: PartitionRecount)] = [:]
+    var ranges: [LogReader.Range] = []
+    for index in indices {
+      let partition = partitions[index]
+      recounts[partition.partition] = (
+        index,
+        PartitionRecount(
+          partition: partition.partition, settings: settings, countFrom: partition.low)
+      )
+      ranges.append(
+        LogReader.Range(
+          TopicPartition(topic: topic, partition: partition.partition), from: partition.low,
+          to: partition.nextOffset))
+    }
+    let gaps = indices.reduce(into: [:]) {
+      $0[partitions[$1].partition] = stored.gaps(of: partitions[$1].partition)
+    }
+    let reached = try reader.readAll(ranges, progress: progress) { view in
+      let record = LogRecord(view)
+      // Taken out and put back, so that the dictionaries inside are changed in place.
+      guard var entry = recounts.removeValue(forKey: record.partition) else { return }
+      let index = entry.index
+      let decision = entry.recount.feed(record)
+      recounts[record.partition] = entry
+      partitions[index].note(
+        record, decision, windows: stored.windows[record.partition] ?? [],
+        gaps: gaps[record.partition] ?? [])
+    }
+    for range in ranges {
+      guard let (index, recount) = recounts.removeValue(forKey: range.partition.partition) else {
+        continue
+      }
+      guard reached[range.partition] == range.to else {
+        throw Failure(
+          "\(range.partition): the log ended at \(reached[range.partition] ?? range.from), before "
+            + "\(range.to), while it was read; run it again")
+      }
+      partitions[index].take(recount)
+    }
+  }
+
+  /// A dead letter counts once in all partitions together; which of two was the one, the logs do not say.
+  private func doubtRequeuedTwice(_ partitions: inout [CountedPartition]) {
+    var seen: [ExactText: Int] = [:]
+    for partition in partitions {
+      for header in partition.requeued.keys { seen[header, default: 0] += 1 }
+    }
+    for index in partitions.indices {
+      for (header, key) in partitions[index].requeued where seen[header, default: 0] > 1 {
+        partitions[index].doubtful[key, default: Tally()].add(
+          partitions[index].requeuedTallies[header] ?? Tally())
+      }
+    }
+  }
+}
+
+extension CountedPartition {
+  fileprivate mutating func note(
+    _ record: LogRecord, _ decision: Decision, windows: [WindowSize], gaps: [UsageReads.Gap]
+  ) {
+    events += 1
+    if logBegins == nil { logBegins = record.timestamp }
+    switch decision {
+    case .report, .deadLetter: break
+    case .duplicate: duplicates += 1
+    case .counted(let event):
+      counted += 1
+      let usage = event.minuteKey
+      let hour = usage.hour
+      earliest[hour] = min(earliest[hour] ?? record.timestamp, record.timestamp)
+      let tally = Tally(quantity: event.quantity, eventCount: 1)
+      let isInGap = gaps.contains { ($0.firstOffset...$0.lastOffset).contains(record.offset) }
+      let whole = DoubtKey(producer: nil, usage: usage)
+      if let header = record.deadLetterHeader {
+        requeued[ExactText(header)] = whole
+        requeuedTallies[ExactText(header)] = tally
+        if hasUnreadablePast || isInGap { doubtful[whole, default: Tally()].add(tally) }
+        return
+      }
+      let window =
+        windows.filter { $0.fromOffset <= record.offset }.max { $0.fromOffset < $1.fromOffset }?
+        .size ?? RecountSettings.defaultWindow
+      if isInGap || (low > 0 && record.offset - low < window) {
+        doubtful[whole, default: Tally()].add(tally)
+      } else if hasUnreadablePast, event.sequence != nil, let producer = event.producer {
+        doubtful[DoubtKey(producer: ExactText(producer), usage: usage), default: Tally()].add(tally)
+      }
+    }
+  }
+}
+
+extension LogRecord {
+  init(_ view: RecordView) {
+    self.init(
+      partition: view.partition, offset: view.offset, timestamp: view.timestamp,
+      key: view.key.map { [UInt8]($0) }, value: view.value.map { [UInt8]($0) },
+      deadLetterHeader: view.header(named: "dead-letter").map { String(decoding: $0, as: UTF8.self) }
+    )
+  }
+}
+
+extension UsageEvent {
+  var minuteKey: UsageKey {
+    UsageKey(
+      license: ExactText(subject), meter: ExactText(meter),
+      minuteStart: floorDivide(timeMilliseconds, by: 60_000))
+  }
+}
+
+extension UsageKey {
+  var hour: PartitionRecount.ProvenanceKey {
+    PartitionRecount.ProvenanceKey(
+      license: license, meter: meter, hourStart: UsageWindow.hour.start(ofMinute: minuteStart))
+  }
+  func start(of window: UsageWindow) -> UsageKey {
+    UsageKey(license: license, meter: meter, minuteStart: window.start(ofMinute: minuteStart))
+  }
+}

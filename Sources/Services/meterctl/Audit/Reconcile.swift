@@ -1,0 +1,122 @@
+import ArgumentParser
+import KafkaTransport
+import Metering
+import PostgresStore
+import Recount
+import ServiceRuntime
+
+struct Reconcile: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Count the log over again and compare PostgreSQL with it, row by row.",
+    discussion: """
+      Reads PostgreSQL at one snapshot and the log of every partition up to the offsets of that \
+      snapshot, counts with code of its own, and compares hours, minutes, days, dimensions, dead \
+      letters and producers. It needs no pause of the aggregator, and changes nothing.
+
+      Where the log no longer reaches (retention, a new log epoch, a gap that was accepted), rows \
+      are `not provable`: never equal. METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the \
+      aggregator runs with.
+
+      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed.
+
+      Example: meterctl reconcile --from 2026-11-01 --to 2026-12-01 --json
+      """)
+
+  @Option(help: "Compare rows that begin at this time or later, such as 2026-11-23T18:00:00Z.")
+  var from: Moment?
+
+  @Option(help: "Compare rows that end by this time.")
+  var to: Moment?
+
+  @Option(help: "The topic of usage events.")
+  var topic = Connections.usageTopic
+
+  @Option(help: "The consumer group that counted.")
+  var group = Connections.aggregatorGroup
+
+  @Option(help: "How many differences are listed; all are counted.")
+  var maxDifferences = 50
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    try AuditRange.validate(from: from, to: to)
+    guard maxDifferences >= 0 else { throw ValidationError("--max-differences: 0 or more") }
+  }
+
+  func run() throws {
+    let range = AuditRange.minutes(from: from, to: to)
+    var settings = try AuditRange.recountSettings()
+    let stored: StoredUsage
+    do {
+      let connection = try Connections().database("reconcile")
+      stored = try StoredUsage.take(connection, group: group, topic: topic, range: range)
+    }
+    guard !stored.positions.isEmpty else {
+      throw Failure(
+        "nothing of \(topic) was counted by the group \(group) yet: start usage-aggregator, or "
+          + "name another with --group and --topic")
+    }
+    settings.importBatches = stored.importBatches
+    let windows = stored.windows
+    settings.windows = { windows[$0] ?? [] }
+
+    let reader = try LogReader(
+      Connections().kafka(), clientID: Connections.clientID("reconcile"))
+    let recount = LogRecount(reader: reader, topic: topic, stored: stored, settings: settings)
+    let partitions = try AuditRange.reading { try recount.run(progress: $0) }
+
+    let report = Comparison.run(stored, partitions, maxDifferences: maxDifferences)
+    output.print(
+      report.json(partitions), text: report.text(partitions, topic: topic, group: group))
+    if report.status == .different { throw Ending.difference }
+  }
+}
+
+/// What reconcile and explain share of their arguments and surroundings.
+enum AuditRange {
+  static func validate(from: Moment?, to: Moment?) throws {
+    for (name, moment) in [("--from", from), ("--to", to)] {
+      if let moment, moment.milliseconds % 60_000 != 0 {
+        throw ValidationError("\(name): a whole minute, since usage is kept by the minute")
+      }
+    }
+    if let from, let to, from >= to { throw ValidationError("--from must be before --to") }
+  }
+
+  static func minutes(from: Moment?, to: Moment?) -> UsageReads.Minutes {
+    UsageReads.Minutes(
+      from: from.map { floorDivide($0.milliseconds, by: 60_000) },
+      to: to.map { floorDivide($0.milliseconds, by: 60_000) })
+  }
+
+  /// As the aggregator's, of the same variables.
+  static func recountSettings() throws -> RecountSettings {
+    let settings = Settings()
+    let century = 36_525 * 86_400_000
+    return RecountSettings(
+      maxQuantity: Int64(
+        try settings.integer(
+          "METER_MAX_QUANTITY", default: Int(Limits.quantity), in: 1...1_000_000_000_000)),
+      maxEventAgeMilliseconds: Int64(
+        try settings.milliseconds(
+          "METER_MAX_EVENT_AGE", default: Int(Limits.eventAgeMilliseconds), in: 0...century)))
+  }
+
+  /// Runs `body` under a progress bar over offsets.
+  static func reading<T>(_ body: ((Int64, Int64) -> Void) throws -> T) throws -> T {
+    var bar: Progress?
+    var last: Int64 = 0
+    defer { bar?.finish(last) }
+    do {
+      return try body { done, total in
+        if bar == nil { bar = Progress("Reading the log", unit: "offsets", total: total) }
+        last = done
+        bar?.update(done)
+      }
+    } catch let error as KafkaError where error.isOffsetOutOfRange {
+      throw Failure(
+        "the log's beginning moved on while it was read (retention): run it again")
+    }
+  }
+}

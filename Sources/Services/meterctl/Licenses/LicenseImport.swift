@@ -1,0 +1,127 @@
+import ArgumentParser
+import PostgresStore
+
+struct License: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Import and look at licenses.",
+    discussion: "Example: meterctl license import licenses.jsonl && meterctl license list",
+    subcommands: [Import.self, Show.self, List.self])
+}
+
+extension License {
+  struct Import: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Create and change licenses from a file, one JSON object a line.",
+      discussion: """
+        All or nothing: where any line is bad, nothing is imported, and the bad lines are listed. \
+        Customers that are missing are made. A line says all of a license: limits that it does \
+        not name end; only billing_anchor_day, trial, overage_policy and alert_thresholds stay as \
+        they are where they are absent. Another billing_anchor_day begins at its first date after \
+        today, which makes one short period. The same file again changes nothing. A line has at \
+        most 64 KiB; empty lines are skipped.
+
+          {"license_id":"lic_abc123","customer_id":"cus_42","plan":"professional",
+           "features":["analytics"],"domains":["example.com","*.example.com"],
+           "limits":{"apiCalls":50000,"seats":10},"status":"active",
+           "issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z",
+           "billing_anchor_day":15}      (on one line)
+
+        Example: meterctl license import licenses.jsonl
+        """)
+
+    @Argument(help: "The file.", completion: .file(extensions: ["jsonl"]))
+    var file: String
+
+    @OptionGroup var output: OutputOptions
+
+    private static let batchLines = 1_000
+    private static let listedLines = 20
+
+    func run() throws {
+      let lines = try LineReader(path: file)
+      let connection = try Connections().database("license-import")
+      let progress = Progress("Importing", unit: "bytes", total: lines.fileBytes)
+      var state = ImportState()
+      do {
+        try connection.transaction {
+          let store = LicenseStore(connection)
+          try store.lockForImport()
+          var batch: [JSON] = []
+          while let line = try lines.next() {
+            if let license = state.check(line, lines.number) { batch.append(license.json) }
+            // Bad lines are looked for up to the end, though nothing will be kept.
+            if batch.count == Self.batchLines {
+              if state.bad.isEmpty { state.add(try store.upsert(json: JSON.array(batch).compact)) }
+              batch.removeAll(keepingCapacity: true)
+              progress.update(lines.bytesRead)
+            }
+          }
+          if !state.bad.isEmpty { throw state.failure(file, listed: Self.listedLines) }
+          if !batch.isEmpty { state.add(try store.upsert(json: JSON.array(batch).compact)) }
+        }
+      } catch {
+        progress.finish(lines.bytesRead)
+        throw error
+      }
+      progress.finish(lines.bytesRead)
+      if !state.unknown.isEmpty {
+        let names = state.unknown.sorted { $0.key < $1.key }.prefix(20)
+          .map { "\($0.key) (line \($0.value))" }
+        Terminal.error("note: fields that nobody reads: \(names.joined(separator: ", "))")
+      }
+      let counts = state.counts
+      output.print(
+        [
+          "created": .int(counts.created), "changed": .int(counts.changed),
+          "unchanged": .int(counts.unchanged),
+        ],
+        text: "\(counts.created) licenses created, \(counts.changed) changed, "
+          + "\(counts.unchanged) unchanged")
+    }
+  }
+}
+
+/// What an import has seen so far.
+private struct ImportState {
+  var counts = LicenseStore.Counts()
+  /// The first ones in full; the others are only counted.
+  var bad: [(line: Int64, reason: String)] = []
+  var badCount = 0
+  /// Names, with the line that had each first.
+  var unknown: [String: Int64] = [:]
+  private var lineOfLicense: [String: Int64] = [:]
+
+  mutating func check(_ line: LineReader.Line, _ number: Int64) -> LicenseLine? {
+    do {
+      guard case .bytes(let bytes) = line else {
+        throw LicenseLine.Invalid("longer than 64 KiB")
+      }
+      if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return nil }
+      let license = try LicenseLine(Array(bytes))
+      if let earlier = lineOfLicense.updateValue(number, forKey: license.licenseID) {
+        throw LicenseLine.Invalid("license_id: stands on line \(earlier) already")
+      }
+      for name in license.unknown where unknown.count < 100 && unknown[name] == nil {
+        unknown[name] = number
+      }
+      return license
+    } catch {
+      badCount += 1
+      if bad.count < 20 { bad.append((number, String(describing: error))) }
+      return nil
+    }
+  }
+
+  mutating func add(_ other: LicenseStore.Counts) {
+    counts.created += other.created
+    counts.changed += other.changed
+    counts.unchanged += other.unchanged
+  }
+
+  func failure(_ file: String, listed: Int) -> Failure {
+    var lines = bad.prefix(listed).map { "line \($0.line): \($0.reason)" }
+    if badCount > lines.count { lines.append("… and \(badCount - lines.count) more") }
+    return Failure(
+      "\(file): nothing was imported, mend these lines first\n" + lines.joined(separator: "\n"))
+  }
+}

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Foundation
+import KafkaTransport
+import PostgresStore
+
+/// The exit codes of DESIGN section 8.
+enum Ending {
+  /// A difference was found: `throw Ending.difference` behind what was printed.
+  static let difference = ExitCode(1)
+  static let wrongUsage: Int32 = 2
+  static let failed: Int32 = 3
+
+  /// Runs the command line and ends the process: 0 done, 1 found a difference, 2 wrong usage,
+  /// 3 failed. One line says what failed, on stderr.
+  static func run<Root: ParsableCommand>(_ root: Root.Type) async -> Never {
+    do {
+      var command = try root.parseAsRoot()
+      if var command = command as? any AsyncParsableCommand {
+        try await command.run()
+      } else {
+        try command.run()
+      }
+      Foundation.exit(0)
+    } catch {
+      end(root, error)
+    }
+  }
+
+  private static func end<Root: ParsableCommand>(_ root: Root.Type, _ error: any Error) -> Never {
+    if let code = error as? ExitCode { Foundation.exit(code.rawValue) }
+    switch root.exitCode(for: error) {
+    case .success: root.exit(withError: error)  // --help, --version
+    case .validationFailure:
+      Terminal.error(root.fullMessage(for: error))
+      Foundation.exit(wrongUsage)
+    default:
+      Terminal.error("meterctl: " + message(error))
+      Foundation.exit(failed)
+    }
+  }
+
+  /// One line, with what to do about it where that is known; never a value of a setting.
+  static func message(_ error: any Error) -> String {
+    switch error {
+    case let error as PostgresError where error.operation == "connect":
+      "\(error); METER_DATABASE_URL must name a PostgreSQL that runs and lets you in"
+    case let error as KafkaError where error.isTimeout || error.isRetriable:
+      "Kafka, \(error); METER_KAFKA_BROKERS must name brokers that run and can be reached"
+    case let error as KafkaError: "Kafka, \(error)"
+    case let error as any LocalizedError:
+      error.errorDescription ?? String(describing: error)
+    default: String(describing: error)
+    }
+  }
+}
+
+/// What went wrong and what to do, in one sentence; the process ends with status 3.
+struct Failure: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,19 @@
+import Glibc
+import Synchronization
+
+/// SIGINT and SIGTERM ask a long command to end in good order; the second one ends it at once.
+enum Interrupt {
+  private static let flag = Atomic<Bool>(false)
+
+  static var isRequested: Bool { flag.load(ordering: .relaxed) }
+
+  static func install() {
+    // Made before a handler could be the first to touch it: that would take a lock.
+    _ = isRequested
+    for number in [SIGINT, SIGTERM] {
+      signal(number) { number in
+        if Interrupt.flag.exchange(true, ordering: .relaxed) { _exit(128 + number) }
+      }
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import Glibc
+
+/// The lines of a file, in order, each at most `maximumBytes` long; memory stays bounded whatever
+/// the file holds. A last line without its end is a line too; LF ends lines, a CR before it is kept.
+final class LineReader {
+  enum Line {
+    case bytes(ArraySlice<UInt8>)
+    /// Longer than allowed: skipped up to its end.
+    case tooLong
+  }
+
+  let path: String
+  /// Of the file when it was opened; 0 for a pipe.
+  let fileBytes: Int64
+  private(set) var bytesRead: Int64 = 0
+  /// Of the line that `next` gave last, from 1.
+  private(set) var number: Int64 = 0
+
+  private let descriptor: Int32
+  private let maximumBytes: Int
+  private var buffer: [UInt8]
+  private var start = 0
+  private var end = 0
+  private var isAtEnd = false
+
+  init(path: String, maximumBytes: Int = 65_536) throws {
+    descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw Failure("\(path) cannot be read: \(String(cString: strerror(errno)))")
+    }
+    var status = stat()
+    fstat(descriptor, &status)
+    if status.st_mode & S_IFMT == S_IFDIR {
+      close(descriptor)
+      throw Failure("\(path) is a folder; name a file")
+    }
+    self.path = path
+    fileBytes = Int64(status.st_size)
+    self.maximumBytes = maximumBytes
+    buffer = [UInt8](repeating: 0, count: maximumBytes + 1_048_576)
+  }
+
+  deinit { close(descriptor) }
+
+  func next() throws -> Line? {
+    var isTooLong = false
+    var searched = start
+    while true {
+      if let newline = buffer[searched..<end].firstIndex(of: UInt8(ascii: "\n")) {
+        let line = buffer[start..<newline]
+        start = newline + 1
+        number += 1
+        return isTooLong || line.count > maximumBytes ? .tooLong : .bytes(line)
+      }
+      if end - start > maximumBytes {
+        isTooLong = true
+        start = end
+      }
+      if isAtEnd {
+        guard start < end || isTooLong else { return nil }
+        let line = buffer[start..<end]
+        start = end
+        number += 1
+        return isTooLong ? .tooLong : .bytes(line)
+      }
+      searched = try fill()
+    }
+  }
+
+  /// Reads on. - Returns: where the new bytes begin.
+  private func fill() throws -> Int {
+    let kept = end - start
+    if start > 0 {
+      _ = buffer.withUnsafeMutableBytes { memmove($0.baseAddress!, $0.baseAddress! + start, kept) }
+    }
+    start = 0
+    end = kept
+    while true {
+      let count = buffer.withUnsafeMutableBytes {
+        read(descriptor, $0.baseAddress! + kept, $0.count - kept)
+      }
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw Failure("\(path) cannot be read: \(String(cString: strerror(errno)))")
+      }
+      isAtEnd = count == 0
+      end += count
+      bytesRead += Int64(count)
+      return kept
+    }
+  }
+}

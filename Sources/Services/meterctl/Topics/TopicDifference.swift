@@ -1,0 +1,66 @@
+import KafkaTransport
+
+/// One thing in which a topic of the cluster is not as its file wants it.
+struct TopicDifference: Equatable, Sendable {
+  enum Remedy: String, Sendable {
+    case create
+    case alter
+    /// Not done by `meterctl topics apply`.
+    case byHand = "by_hand"
+  }
+
+  var topic: String
+  /// `topic`, `partitions`, `replication` or the setting's name.
+  var property: String
+  var wanted: String
+  var found: String?
+  var remedy: Remedy
+
+  /// What differs. Where the broker does not tell its settings (nil), only the partitions are compared.
+  static func all(_ spec: TopicSpec, _ found: KafkaAdmin.TopicDescription?) -> [TopicDifference] {
+    guard let found else {
+      return [
+        TopicDifference(
+          topic: spec.name, property: "topic", wanted: "\(spec.partitions) partitions", found: nil,
+          remedy: .create)
+      ]
+    }
+    var result: [TopicDifference] = []
+    func add(_ property: String, _ wanted: String, _ found: String?, _ remedy: Remedy) {
+      guard wanted != found else { return }
+      result.append(
+        TopicDifference(
+          topic: spec.name, property: property, wanted: wanted, found: found, remedy: remedy))
+    }
+    add("partitions", String(spec.partitions), String(found.partitions), .byHand)
+    guard let config = found.config else { return result }
+    add("replication", String(spec.replication), String(found.replication), .byHand)
+    for setting in spec.config {
+      let value = config.first { $0.name == setting.name }?.value
+      add(setting.name, setting.value, value, .alter)
+    }
+    return result
+  }
+
+  var text: String {
+    switch property {
+    case "topic": "\(topic): missing, wanted with \(wanted)"
+    case "partitions":
+      """
+      \(topic): \(found ?? "?") partitions, wanted \(wanted). Never changed by meterctl, since events of a license \
+      would change partitions and count twice. The drained procedure: stop producers (they spool), wait for lag 0, \
+      double the partitions, give each new one its parent's window and sequences
+      """
+    case "replication":
+      "\(topic): \(found ?? "?") copies, wanted \(wanted): kafka-reassign-partitions.sh changes them"
+    default: "\(topic): \(property) is \(found ?? "not set"), wanted \(wanted)"
+    }
+  }
+
+  var json: JSON {
+    [
+      "topic": .text(topic), "property": .text(property), "wanted": .text(wanted),
+      "found": .optional(found), "remedy": .text(remedy.rawValue),
+    ]
+  }
+}

@@ -1,0 +1,112 @@
+import Foundation
+import Yams
+
+/// A topic as its YAML file wants it.
+struct TopicSpec: Equatable, Sendable {
+  var name: String
+  var partitions: Int
+  var replication: Int
+  /// In the order of the names.
+  var config: [Setting]
+
+  struct Setting: Equatable, Sendable {
+    var name: String
+    var value: String
+  }
+
+  /// - Parameter path: only named in errors.
+  init(yaml: String, path: String) throws {
+    let root: Node?
+    do { root = try Yams.compose(yaml: yaml) } catch { throw Failure("\(path): \(error)") }
+    guard let mapping = root?.mapping else { throw Failure("\(path): not a YAML mapping") }
+    func text(_ key: String) -> String? { mapping[Node(key)]?.scalar?.string }
+    func count(_ key: String, _ range: ClosedRange<Int>) throws -> Int {
+      guard let value = text(key).flatMap({ Int($0) }), range.contains(value) else {
+        throw Failure(
+          "\(path): \(key) must be a number from \(range.lowerBound) to \(range.upperBound)")
+      }
+      return value
+    }
+    guard let name = text("name"), Self.isTopicName(name) else {
+      throw Failure("\(path): name must be a topic's name: up to 249 of A-Z a-z 0-9 . _ -")
+    }
+    self.name = name
+    partitions = try count("partitions", 1...10_000)
+    replication = try count("replication", 1...32)
+    config = []
+    guard let settings = mapping[Node("config")] else { return }
+    guard let pairs = settings.mapping else {
+      throw Failure("\(path): config must be a mapping of names to values")
+    }
+    for (key, value) in pairs {
+      guard let key = key.scalar?.string, let value = value.scalar?.string else {
+        throw Failure("\(path): config must be a mapping of names to single values")
+      }
+      config.append(Setting(name: key, value: value))
+    }
+    config.sort { $0.name < $1.name }
+  }
+
+  /// For clusters with fewer brokers than the files expect. `min.insync.replicas` never exceeds the
+  /// copies there are: no write would be acknowledged.
+  mutating func useReplication(_ copies: Int) {
+    replication = copies
+    for i in config.indices where config[i].name == "min.insync.replicas" {
+      if let wanted = Int(config[i].value) { config[i].value = String(min(wanted, copies)) }
+    }
+  }
+
+  private static func isTopicName(_ name: String) -> Bool {
+    (1...249).contains(name.utf8.count) && name != "." && name != ".."
+      && name.unicodeScalars.allSatisfy {
+        ("a"..."z").contains($0) || ("A"..."Z").contains($0) || ("0"..."9").contains($0)
+          || $0 == "." || $0 == "_" || $0 == "-"
+      }
+  }
+
+  /// All `.yaml` files of a folder, in the order of their names.
+  static func all(in folder: String) throws -> [TopicSpec] {
+    let names: [String]
+    do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
+      throw Failure("the folder \(folder) cannot be read; --dir names the one of the topics' files")
+    }
+    let files = names.filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }.sorted()
+    guard !files.isEmpty else { throw Failure("there is no .yaml file in \(folder)") }
+    var specs: [TopicSpec] = []
+    for file in files {
+      let path = folder + "/" + file
+      guard let data = FileManager.default.contents(atPath: path),
+        let text = String(data: data, encoding: .utf8)
+      else { throw Failure("\(path) cannot be read as UTF-8 text") }
+      let spec = try TopicSpec(yaml: text, path: path)
+      if specs.contains(where: { $0.name == spec.name }) {
+        throw Failure("\(path): the topic \(spec.name) is in another file already")
+      }
+      specs.append(spec)
+    }
+    return specs
+  }
+
+  /// `--dir`, else ./topics, else the `topics` folder of the package that the program was built in.
+  static func folder(_ given: String?) throws -> String {
+    if let given { return given }
+    var candidates = ["topics"]
+    if var folder = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
+      // .build/<triple>/<configuration>/meterctl: the package is four up; a few more do no harm.
+      for _ in 0..<6 {
+        guard let slash = folder.lastIndex(of: "/"), slash != folder.startIndex else { break }
+        folder = String(folder[..<slash])
+        candidates.append(folder + "/topics")
+      }
+    }
+    for candidate in candidates {
+      var isFolder: ObjCBool = false
+      if FileManager.default.fileExists(atPath: candidate, isDirectory: &isFolder),
+        isFolder.boolValue
+      {
+        return candidate
+      }
+    }
+    throw Failure("there is no folder ./topics; --dir names the one of the topics' files")
+  }
+}

@@ -1,0 +1,148 @@
+import ArgumentParser
+import KafkaTransport
+
+struct Topics: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Bring the cluster's topics in line, and heal what the log lost.",
+    discussion: "Example: meterctl topics diff || meterctl topics apply",
+    subcommands: [Apply.self, Diff.self, NewEpoch.self, AcceptGap.self])
+}
+
+/// What `apply` and `diff` share.
+struct TopicFiles: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Folder of the topics' YAML files (default: ./topics, else the one of the package that "
+        + "the program was built in).", valueName: "folder"))
+  var dir: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Copies of every partition, instead of the files' number: for clusters with fewer brokers. "
+        + "min.insync.replicas is lowered to it.", valueName: "n"))
+  var replication: Int?
+
+  func validate() throws {
+    if let replication, !(1...32).contains(replication) {
+      throw ValidationError("--replication: 1 to 32")
+    }
+  }
+
+  func specs() throws -> [TopicSpec] {
+    var specs = try TopicSpec.all(in: TopicSpec.folder(dir))
+    if let replication { for i in specs.indices { specs[i].useReplication(replication) } }
+    return specs
+  }
+
+  static let noSettings = """
+    this broker does not tell its topics' settings (dev-broker does not): only partitions were \
+    compared
+    """
+}
+
+/// The topics of the cluster beside those of the files.
+private struct Survey {
+  var differences: [TopicDifference] = []
+  /// Topics whose settings the broker does not tell.
+  var untold: [String] = []
+
+  init(_ specs: [TopicSpec], _ admin: KafkaAdmin) throws {
+    for spec in specs {
+      let found = try admin.describeTopic(spec.name)
+      if let found, found.config == nil { untold.append(spec.name) }
+      differences += TopicDifference.all(spec, found)
+    }
+  }
+}
+
+extension Topics {
+  struct Diff: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Say in what the cluster's topics differ from topics/*.yaml; exit 1 if they do.",
+      discussion: "Changes nothing.\n\nExample: meterctl topics diff --json")
+
+    @OptionGroup var files: TopicFiles
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let specs = try files.specs()
+      let admin = try KafkaAdmin(Connections().kafka(), clientID: Connections.clientID("topics"))
+      let survey = try Survey(specs, admin)
+      if !survey.untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
+      output.print(
+        [
+          "differences": .array(survey.differences.map(\.json)),
+          "settings_unknown": .array(survey.untold.map { .text($0) }),
+        ],
+        text: survey.differences.isEmpty
+          ? "\(specs.count) topics are as their files want them"
+          : survey.differences.map(\.text).joined(separator: "\n"))
+      if !survey.differences.isEmpty { throw Ending.difference }
+    }
+  }
+
+  struct Apply: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Create missing topics and change settings that differ from topics/*.yaml.",
+      discussion: """
+        Settings that the files do not name are left alone. Never changes a number of partitions, \
+        nor of copies: it says what to do, and exits 3. dev-broker makes its topics itself and \
+        takes no settings: topics that are there with the right number of partitions are fine.
+
+        Example: meterctl topics apply --dir /etc/license-metering/topics
+        """)
+
+    @OptionGroup var files: TopicFiles
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let specs = try files.specs()
+      let admin = try KafkaAdmin(Connections().kafka(), clientID: Connections.clientID("topics"))
+      let survey = try Survey(specs, admin)
+      var changed: [String] = []
+      for spec in specs {
+        let own = survey.differences.filter { $0.topic == spec.name }
+        if own.contains(where: { $0.remedy == .create }) {
+          try create(spec, admin)
+          changed.append("created \(spec.name) with \(spec.partitions) partitions")
+          continue
+        }
+        let settings = own.filter { $0.remedy == .alter }
+        guard !settings.isEmpty else { continue }
+        try admin.alterConfig(spec.name, settings.map { ($0.property, $0.wanted) })
+        changed += settings.map {
+          "\($0.topic): \($0.property) is now \($0.wanted), was \($0.found ?? "not set")"
+        }
+      }
+      let refused = survey.differences.filter { $0.remedy == .byHand }
+      if !survey.untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
+      let told = changed.isEmpty ? ["nothing to change in \(specs.count) topics"] : changed
+      output.print(
+        [
+          "changed": .array(changed.map { .text($0) }),
+          "refused": .array(refused.map(\.json)),
+          "settings_unknown": .array(survey.untold.map { .text($0) }),
+        ],
+        text: told.joined(separator: "\n"))
+      if !refused.isEmpty { throw Failure(refused.map(\.text).joined(separator: "\n")) }
+    }
+
+    private func create(_ spec: TopicSpec, _ admin: KafkaAdmin) throws {
+      do throws(KafkaError) {
+        try admin.createTopic(
+          spec.name, partitions: spec.partitions, replication: spec.replication,
+          config: spec.config.map { ($0.name, $0.value) })
+      } catch {
+        // Another operator was quicker; diff tells whether it is as wanted.
+        if error.isTopicAlreadyThere { return }
+        // Not `catch where`: Swift 6.3.1 crashes on it behind a typed `do`.
+        guard error.isUnsupported else { throw error }
+        throw Failure(
+          """
+          \(spec.name) is missing, and this broker cannot create topics by request. dev-broker \
+          makes those of its --topics-dir when it starts: start it with this folder
+          """)
+      }
+    }
+  }
+}

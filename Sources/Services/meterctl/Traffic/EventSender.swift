@@ -1,0 +1,149 @@
+import Glibc
+import KafkaTransport
+import Synchronization
+
+/// Sends records to one topic, waits where Kafka is slow or away, and knows what was acknowledged.
+/// Used by one thread.
+final class EventSender {
+  enum Kind: UInt {
+    /// What reports account for.
+    case event = 1
+    case other
+  }
+
+  /// Written by the delivery handler, which runs inside `poll` and `flush`.
+  private final class Ledger: Sendable {
+    let acknowledgedEvents = Atomic<Int64>(0)
+    let failedEvents = Atomic<Int64>(0)
+    let answered = Atomic<Int64>(0)
+    let firstError = Mutex<KafkaError?>(nil)
+  }
+
+  let topic: String
+  private let producer: KafkaProducer
+  private let ledger = Ledger()
+  private let progress: Progress
+  private let clock = ContinuousClock()
+  /// When and how far answers came last: without any for `patience` while records wait, it is said.
+  private var lastAnswer: ContinuousClock.Instant
+  private var lastAnswered: Int64 = 0
+  private var isWaiting = false
+  private var lastError: KafkaError?
+  private var handed: Int64 = 0
+
+  private static let patience: Duration = .seconds(3)
+
+  /// - Throws: `Failure` if the topic is missing (a broker might make it by itself, with other partitions).
+  ///   Waits for a cluster that is away until it is there; nil if interrupted meanwhile.
+  init?(_ configuration: KafkaConfiguration, topic: String, command: String, progress: Progress)
+    throws
+  {
+    var configuration = configuration
+    // Enough to keep every broker busy, and a bound on memory and on what a flush at the end takes.
+    configuration.set("queue.buffering.max.messages", "300000")
+    configuration.set("queue.buffering.max.kbytes", "262144")
+    let ledger = ledger
+    producer = try KafkaProducer(configuration, clientID: Connections.clientID(command)) {
+      delivery in
+      ledger.answered.wrappingAdd(1, ordering: .relaxed)
+      if let error = delivery.error {
+        ledger.firstError.withLock { if $0 == nil { $0 = error } }
+        if delivery.opaque == Kind.event.rawValue {
+          ledger.failedEvents.wrappingAdd(1, ordering: .relaxed)
+        }
+      } else if delivery.opaque == Kind.event.rawValue {
+        ledger.acknowledgedEvents.wrappingAdd(1, ordering: .relaxed)
+      }
+    }
+    self.topic = topic
+    self.progress = progress
+    lastAnswer = clock.now
+    guard try waitForTopic() else { return nil }
+    lastAnswer = clock.now
+  }
+
+  var acknowledgedEvents: Int64 { ledger.acknowledgedEvents.load(ordering: .relaxed) }
+  /// Refused for good by the brokers.
+  var failedEvents: Int64 { ledger.failedEvents.load(ordering: .relaxed) }
+  var firstError: KafkaError? { ledger.firstError.withLock { $0 } }
+  /// For the progress's line.
+  var note: String { isWaiting ? "waiting for Kafka" : "" }
+
+  /// Queues one record; waits while the queue is full.
+  ///
+  /// - Returns: false if interrupted before it was queued.
+  func send(
+    _ kind: Kind, key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?
+  ) throws -> Bool {
+    while true {
+      if try producer.produce(topic: topic, key: key, value: value, opaque: kind.rawValue) { break }
+      try poll(milliseconds: 50)
+      if Interrupt.isRequested, isWaiting { return false }
+    }
+    handed += 1
+    if handed & 1_023 == 0 { try poll() }
+    return true
+  }
+
+  /// Serves acknowledgements; waits up to `milliseconds` for the first.
+  func poll(milliseconds: Int32 = 0) throws {
+    producer.poll(timeoutMilliseconds: milliseconds)
+    try watch()
+  }
+
+  /// Until all is acknowledged, however long Kafka is away. A second signal ends the process.
+  func flush(_ whileWaiting: () -> Void = {}) throws {
+    while true {
+      do throws(KafkaError) {
+        try producer.flush(timeoutMilliseconds: 200)
+        return
+      } catch {
+        guard error.isTimeout else { throw error }
+      }
+      try watch()
+      whileWaiting()
+    }
+  }
+
+  private func watch() throws {
+    let answered = ledger.answered.load(ordering: .relaxed)
+    let now = clock.now
+    if answered != lastAnswered || producer.queued == 0 {
+      lastAnswered = answered
+      lastAnswer = now
+      if isWaiting { progress.say("Kafka answers again") }
+      isWaiting = false
+      return
+    }
+    guard !isWaiting, lastAnswer.duration(to: now) > Self.patience else { return }
+    if let fatal = producer.fatalError { throw fatal }
+    isWaiting = true
+    sayWaiting(producer.takeErrors().last)
+  }
+
+  private func sayWaiting(_ error: KafkaError?) {
+    progress.say(
+      """
+      Kafka does not answer\(error.map { " (\($0.summary))" } ?? ""): waiting, nothing is lost; \
+      METER_KAFKA_BROKERS must name brokers that run
+      """)
+  }
+
+  private func waitForTopic() throws -> Bool {
+    while !Interrupt.isRequested {
+      do {
+        guard try producer.partitionCount(topic, timeoutMilliseconds: 3_000) != nil else {
+          throw Failure("the topic \(topic) is missing; run: meterctl topics apply")
+        }
+        if isWaiting { progress.say("Kafka answers again") }
+        isWaiting = false
+        return true
+      } catch let error as KafkaError where error.isTimeout || error.isRetriable {
+        if !isWaiting { sayWaiting(error) }
+        isWaiting = true
+        usleep(200_000)
+      }
+    }
+    return false
+  }
+}

@@ -1,0 +1,122 @@
+import Glibc
+
+/// SplitMix64 (Steele, Lea, Flood 2014): fast, and the same numbers from the same seed everywhere.
+struct SeededNumbers {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  @inline(__always)
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  /// 0 to `bound` − 1, by Lemire's multiplication; its bias is below 2⁻⁴⁰ for the bounds used here.
+  @inline(__always)
+  mutating func below(_ bound: Int) -> Int {
+    Int(truncatingIfNeeded: next().multipliedFullWidth(by: UInt64(bound)).high)
+  }
+
+  /// In [0, 1).
+  @inline(__always)
+  mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
+}
+
+/// Ranks from 0, the lower the more often: rank k about as 1/(k+1)^skew, by the inverse of the
+/// continuous distribution, which needs no table.
+struct SkewedChoice {
+  private let count: Int
+  private let exponent: Double
+  private let span: Double
+  private let isHarmonic: Bool
+
+  init(count: Int, skew: Double) {
+    self.count = count
+    exponent = 1 - skew
+    isHarmonic = abs(exponent) < 1e-9
+    span = isHarmonic ? log(Double(count) + 1) : pow(Double(count) + 1, 1 - skew) - 1
+  }
+
+  @inline(__always)
+  func rank(_ unit: Double) -> Int {
+    let x = isHarmonic ? exp(unit * span) : pow(unit * span + 1, 1 / exponent)
+    return min(count - 1, max(0, Int(x) - 1))
+  }
+}
+
+/// Writes the values of made-up usage events; everything but times is a function of the seed.
+final class LoadGenerator {
+  let event = EventBytes(capacity: 2_048)
+  let key = EventBytes(capacity: 64)
+
+  private var numbers: SeededNumbers
+  private let licenses: SkewedChoice
+  /// From `","source":` to `"subject":"`.
+  private let source: [UInt8]
+  /// From `","datacontenttype"` to `"sequence":`.
+  private let producer: [UInt8]
+  private var timeMilliseconds: Int64 = .min
+  private var timeText = [UInt8](repeating: 0, count: Timestamp.length)
+
+  private static let features: [StaticString] = [
+    "analytics", "webhooks", "custom-domains", "exports", "sso", "audit-log",
+  ]
+
+  /// - Parameter producerName: letters, digits and `-._`, as the command checks.
+  init(seed: UInt64, licenses: Int, skew: Double, producerName: String) {
+    numbers = SeededNumbers(seed: seed)
+    self.licenses = SkewedChoice(count: licenses, skew: skew)
+    source = Array(
+      """
+      ","source":"/load/\(producerName)","type":"license.usage.recorded","subject":"
+      """.utf8)
+    producer = Array(
+      """
+      ","datacontenttype":"application/json","producer":"\(producerName)","sequence":
+      """.utf8)
+  }
+
+  /// Makes `key` and `event` the event of this sequence.
+  func make(sequence: UInt64, time: Int64) {
+    let license = UInt64(licenses.rank(numbers.unit()))
+    let random = numbers.next()
+    key.removeAll()
+    key.append("lic_")
+    key.append(license, width: 8)
+    if time != timeMilliseconds {
+      timeMilliseconds = time
+      timeText.withUnsafeMutableBufferPointer { Timestamp.write(time, to: $0.baseAddress!) }
+    }
+    event.removeAll()
+    event.append("{\"specversion\":\"1.0\",\"id\":\"")
+    // A ULID's shape: ten digits that grow, sixteen at random.
+    event.append(base32: 0x18D_0000_0000 &+ sequence, digits: 10)
+    event.append(base32: random, digits: 8)
+    event.append(base32: numbers.next(), digits: 8)
+    event.append(source)
+    event.append(key.bytes)
+    event.append("\",\"time\":\"")
+    event.append(timeText)
+    event.append(producer)
+    event.append(sequence)
+    event.append(",\"data\":{\"meter\":\"api_calls\",\"quantity\":")
+    // One call in sixteen stands for several.
+    event.append(random >> 60 == 0 ? 2 + (random >> 40) % 9 : 1)
+    event.append(",\"domain\":\"app.customer")
+    event.append(license)
+    event.append(".example\",\"feature\":\"")
+    event.append(Self.features[Int((random >> 44) % 6)])
+    event.append("\"}}")
+  }
+
+  /// Whether something of `percent` happens now.
+  func happens(_ percent: Double) -> Bool {
+    percent > 0 && numbers.unit() * 100 < percent
+  }
+
+  func below(_ bound: Int) -> Int { numbers.below(bound) }
+}

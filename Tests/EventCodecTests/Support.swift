@@ -1,0 +1,264 @@
+import EventCodec
+import Foundation
+import Metering
+import Recount
+
+func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+/// 2026-11-23T18:40:00Z.
+let sampleTime: Int64 = 1_795_459_200_000
+
+/// SplitMix64: the same numbers from the same seed, everywhere.
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or to come back.
+  init(of test: String) {
+    let seed = ProcessInfo.processInfo.environment["TEST_SEED"].flatMap { UInt64($0) } ?? 20_260_729
+    print("\(test): TEST_SEED=\(seed)")
+    state = seed
+  }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &self) < percent }
+  mutating func pick<T>(_ choices: [T]) -> T { choices.randomElement(using: &self)! }
+  mutating func bytes(_ count: Int) -> [UInt8] {
+    (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) }
+  }
+}
+
+/// A usage event as raw JSON by member, so that a test changes one thing and leaves the rest valid.
+struct Document {
+  var members: [(name: String, json: String)] = [
+    ("specversion", #""1.0""#), ("id", #""e-1""#), ("source", #""/validation/eu-1""#),
+    ("type", #""license.usage.recorded""#), ("subject", #""lic_abc123""#),
+    ("time", #""2026-11-23T18:40:00.123Z""#), ("producer", #""eu-1-7f3a""#),
+    ("sequence", "4711"),
+    ("data", #"{"meter":"api_calls","quantity":3,"domain":"app.example.com","feature":"x"}"#),
+  ]
+  var key: [UInt8]? = bytes("lic_abc123")
+  var timestamp = sampleTime
+
+  static var report: Document {
+    Document()
+      .with("type", #""license.producer.reported""#).without("subject").without("time")
+      .without("sequence")
+      .with("data", #"{"accepted":10,"pending":2,"dropped":1,"final":true}"#)
+      .keyed(bytes("eu-1-7f3a"))
+  }
+
+  func with(_ name: String, _ json: String) -> Document {
+    var copy = self
+    if let index = copy.members.firstIndex(where: { $0.name == name }) {
+      copy.members[index].json = json
+    } else {
+      copy.members.append((name, json))
+    }
+    return copy
+  }
+
+  func without(_ name: String) -> Document {
+    var copy = self
+    copy.members.removeAll { $0.name == name }
+    return copy
+  }
+
+  /// With a second member of that name behind all others.
+  func adding(_ name: String, _ json: String) -> Document {
+    var copy = self
+    copy.members.append((name, json))
+    return copy
+  }
+
+  func keyed(_ key: [UInt8]?) -> Document {
+    var copy = self
+    copy.key = key
+    return copy
+  }
+
+  /// At the license, as member and as key.
+  func of(_ subject: String) -> Document {
+    with("subject", "\"\(subject)\"").keyed(bytes(subject))
+  }
+
+  func stamped(_ timestamp: Int64) -> Document {
+    var copy = self
+    copy.timestamp = timestamp
+    return copy
+  }
+
+  var json: String {
+    "{" + members.map { "\"\($0.name)\":\($0.json)" }.joined(separator: ",") + "}"
+  }
+
+  var record: LogRecord { record(bytes(json)) }
+
+  func record(_ value: [UInt8]?) -> LogRecord {
+    LogRecord(partition: 0, offset: 0, timestamp: timestamp, key: key, value: value)
+  }
+}
+
+/// What a record is, in full, as either program says it.
+enum Outcome: Equatable {
+  struct Usage: Equatable {
+    var texts: [String: [UInt8]] = [:]
+    var sequence: Int64?
+    var time: Int64
+    var quantity: Int64
+  }
+
+  struct Report: Equatable {
+    var producer: [UInt8]
+    var numbers: [Int64]
+    var isFinal: Bool
+  }
+
+  case usage(Usage)
+  case report(Report)
+  case rejected(String, producer: [UInt8]?, sequence: Int64?)
+
+  var reason: String? {
+    guard case .rejected(let reason, _, _) = self else { return nil }
+    return reason
+  }
+
+  var usage: Usage? {
+    guard case .usage(let usage) = self else { return nil }
+    return usage
+  }
+
+  func text(_ name: String) -> String? {
+    usage?.texts[name].map { String(decoding: $0, as: UTF8.self) }
+  }
+}
+
+extension Outcome {
+  /// The recount's word.
+  init(_ verdict: EventVerdict) {
+    switch verdict {
+    case .usage(let event):
+      let texts: [String: String?] = [
+        "id": event.id, "source": event.source, "subject": event.subject, "meter": event.meter,
+        "producer": event.producer, "import": event.importBatch, "domain": event.domain,
+        "feature": event.feature,
+      ]
+      // The decoder hands a sequence on only together with its producer: alone it means nothing.
+      self = .usage(
+        Usage(
+          texts: texts.compactMapValues { $0.map { Array($0.utf8) } },
+          sequence: event.producer == nil ? nil : event.sequence, time: event.timeMilliseconds,
+          quantity: event.quantity))
+    case .report(let report):
+      self = .report(
+        Report(
+          producer: Array(report.producer.utf8),
+          numbers: [report.accepted, report.pending, report.dropped], isFinal: report.isFinal))
+    case .rejected(let reason, _, let producer, let sequence):
+      self = .rejected(reason, producer: producer, sequence: sequence)
+    }
+  }
+
+  /// The decoder's word, with check 22 as the accumulator makes it.
+  init(_ event: DecodedEvent, timestamp: Int64, _ settings: RecountSettings) {
+    func owned(_ text: Text) -> [UInt8]? { text.isAbsent ? nil : Array(text.buffer) }
+    let sequence = event.sequence < 0 ? nil : event.sequence
+    func rejected(_ reason: RejectionReason) -> Outcome {
+      .rejected(
+        reason.rawValue, producer: sequence == nil ? nil : owned(event.producer),
+        sequence: event.producer.isAbsent ? nil : sequence)
+    }
+    switch event.kind {
+    case .rejected: self = rejected(event.reason)
+    case .report:
+      self = .report(
+        Report(
+          producer: owned(event.producer) ?? [],
+          numbers: [event.accepted, event.pending, event.dropped], isFinal: event.isFinal))
+    case .usage:
+      let verdict = EventTimeBounds.judge(
+        time: event.time, record: timestamp, maxAge: settings.maxEventAgeMilliseconds)
+      let oldest = settings.importBatches[ExactText(event.importBatch.string)]
+      if verdict == .tooFarAhead {
+        self = rejected(.tooFarAhead)
+      } else if verdict == .tooOld, event.importBatch.isAbsent || (oldest ?? .max) > event.time {
+        self = rejected(.tooOld)
+      } else {
+        let texts: [String: Text] = [
+          "id": event.id, "source": event.source, "subject": event.subject,
+          "producer": event.producer, "import": event.importBatch, "domain": event.domain,
+          "feature": event.feature, "meter": event.meter,
+        ]
+        var owned = texts.compactMapValues(owned)
+        if event.meter.isAbsent { owned["meter"] = bytes("api_calls") }
+        self = .usage(
+          Usage(texts: owned, sequence: sequence, time: event.time, quantity: event.quantity))
+      }
+    }
+  }
+}
+
+/// The decoder under test, fed from memory that ends where the value ends, so that a sanitizer sees a byte read too many.
+struct DecoderHarness: ~Copyable {
+  let settings: RecountSettings
+  private var decoder: EventDecoder
+  private var decodedSinceReset = 0
+
+  init(_ settings: RecountSettings = RecountSettings()) {
+    self.settings = settings
+    decoder = EventDecoder(maxQuantity: settings.maxQuantity)
+  }
+
+  mutating func outcome(_ record: LogRecord) -> Outcome {
+    // Reset now and then, as the accumulator does, so that the arena is met empty and used.
+    decodedSinceReset += 1
+    if decodedSinceReset == 100 {
+      decoder.reset()
+      decodedSinceReset = 0
+    }
+    let value = record.value.map(exactCopy)
+    let key = record.key.map(exactCopy)
+    defer {
+      value?.deallocate()
+      key?.deallocate()
+    }
+    let event = decoder.decode(
+      RecordBytes(
+        value: value.map { UnsafeRawBufferPointer($0) },
+        key: key.map { UnsafeRawBufferPointer($0) },
+        timestamp: record.timestamp))
+    return Outcome(event, timestamp: record.timestamp, settings)
+  }
+
+  /// Nil where both programs say the same; else both words and the document.
+  mutating func disagreement(_ record: LogRecord) -> String? {
+    let decoded = outcome(record)
+    let recounted = Outcome(judge(record, settings))
+    if decoded == recounted { return nil }
+    let value = record.value.map { "\(String(decoding: $0, as: UTF8.self)) \($0.prefix(2_000))" }
+    return
+      "decoder: \(decoded)\nrecount: \(recounted)\nkey: \(record.key ?? [])\n\(value ?? "null")"
+  }
+
+  mutating func disagreement(_ document: Document) -> String? { disagreement(document.record) }
+
+  /// The reason that both give; nil: valid.
+  mutating func reason(_ document: Document) -> String? {
+    if let words = disagreement(document) { return "they disagree: \(words)" }
+    return outcome(document.record).reason
+  }
+}
+
+func exactCopy(_ bytes: [UInt8]) -> UnsafeMutableRawBufferPointer {
+  let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+  copy.copyBytes(from: bytes)
+  return copy
+}

@@ -1,0 +1,249 @@
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+extension IntegrationTests {
+  /// Everything at once. `METER_TEST_SEED` repeats a run's events and faults (not its timing).
+  @Suite struct ChaosTests {
+    /// Makes events on a thread of its own until it is stopped, and keeps the truth.
+    private final class Producer: @unchecked Sendable {
+      // `isStopped` is used with its lock held; all else belongs to the thread until `stop` has returned.
+      private let lock = NSLock()
+      private var isStopped = false
+      private let done = DispatchSemaphore(value: 0)
+      private let log: UsageLog
+      private var random: SeededRandom
+
+      private(set) var truth = UsageTruth()
+      /// What each garbage value must be refused as; the tombstones have no value to tell them by.
+      private(set) var reasons: [[UInt8]: String] = [:]
+      private(set) var records = 0
+      private(set) var failure: String?
+      private var sequences: [String: Int64] = [:]
+      private let names = ["eu-1", "eu-2", "us-1"]
+      /// Sent again later, oldest first.
+      private var again: [(key: String?, value: [UInt8]?)] = []
+      private var recent: [UsageEventText] = []
+
+      init(_ log: UsageLog, seed: UInt64) {
+        self.log = log
+        random = SeededRandom(seed: seed)
+      }
+
+      func start(eventsPerSecond: Int) {
+        Thread.detachNewThread { [self] in
+          do { try run(eventsPerSecond) } catch { failure = "\(error)" }
+          done.signal()
+        }
+      }
+
+      /// Ends with what is still to be resent, and the final reports.
+      func stop() {
+        lock.lock()
+        isStopped = true
+        lock.unlock()
+        done.wait()
+      }
+
+      private var goesOn: Bool {
+        lock.lock()
+        defer { lock.unlock() }
+        return !isStopped
+      }
+
+      private func run(_ perSecond: Int) throws {
+        let started = DispatchTime.now().uptimeNanoseconds
+        var n = 0
+        while goesOn {
+          let elapsed = Int((DispatchTime.now().uptimeNanoseconds - started) / 1_000_000)
+          let due = elapsed * perSecond / 1_000
+          while n < due {
+            try one(n)
+            n += 1
+            if n % (perSecond * 4) == 0 { try report(isFinal: false) }
+          }
+          Thread.sleep(forTimeInterval: 0.005)
+        }
+        for record in again { try put(record.key, record.value) }
+        try report(isFinal: true)
+      }
+
+      private func one(_ n: Int) throws {
+        var event = UsageEventText(id: "e\(n)", subject: "lic_\(Int.random(in: 0..<50, using: &random))")
+        // Hours, and now and then weeks, late.
+        let late = Int.random(in: 0..<100, using: &random)
+        let span: Int64 = late < 80 ? 3_600_000 * 2 : late < 97 ? 3_600_000 * 30 : 86_400_000 * 33
+        event.milliseconds -= Int64.random(in: 0..<span, using: &random)
+        event.meter = ["api_calls", "api_calls", "seats", "exports"].randomElement(using: &random)!
+        event.quantity = Int64.random(in: 0...50, using: &random)
+        event.domain = "d\(Int.random(in: 0..<12, using: &random)).example.com"
+        if Bool.random(using: &random) {
+          event.feature = ["analytics", "webhooks", "größe \"x\""].randomElement(using: &random)!
+        }
+        let name = names.randomElement(using: &random)!
+        event.producer = name
+        let isGarbage = Int.random(in: 0..<100, using: &random) == 0
+        if isGarbage { return try garbage(n, event, name) }
+        event.sequence = nextSequence(name)
+        try send(event.subject, Array(event.json().utf8))
+        truth.count(event)
+        recent.append(event)
+        if recent.count > 2_000 { recent.removeFirst(1_000) }
+        // The same event as a new one of its producer: only its id tells.
+        if Int.random(in: 0..<50, using: &random) == 0, var old = recent.randomElement(using: &random) {
+          old.producer = name
+          old.sequence = nextSequence(name)
+          try send(old.subject, Array(old.json().utf8))
+        }
+        // What was sent a while ago comes once more.
+        if again.count > 500, let record = again.first {
+          again.removeFirst()
+          try put(record.key, record.value)
+        }
+      }
+
+      private func garbage(_ n: Int, _ event: UsageEventText, _ name: String) throws {
+        var event = event
+        let kind = Int.random(in: 0..<20, using: &random)
+        // The ledger knows those whose producer and sequence can be read.
+        let isReadable = ![0, 1, 2, 16, 17, 19].contains(kind)
+        if isReadable { event.sequence = nextSequence(name) }
+        let bad = DeadLetterTests.garbage(kind, event)
+        if let value = bad.value { reasons[value] = bad.reason }
+        try send(bad.key, bad.value)
+      }
+
+      private func nextSequence(_ name: String) -> Int64 {
+        sequences[name, default: 0] += 1
+        return sequences[name]!
+      }
+
+      /// Once to three times, at once or later.
+      private func send(_ key: String?, _ value: [UInt8]?) throws {
+        try put(key, value)
+        for _ in 0..<Int.random(in: 0...2, using: &random) {
+          if Bool.random(using: &random) { try put(key, value) } else { again.append((key, value)) }
+        }
+      }
+
+      private func put(_ key: String?, _ value: [UInt8]?) throws {
+        try log.send(key: key, value: value)
+        records += 1
+      }
+
+      private func report(isFinal: Bool) throws {
+        for name in names {
+          let text = UsageEventText.report(
+            producer: name, accepted: sequences[name] ?? 0, isFinal: isFinal)
+          try put(name, Array(text.utf8))
+        }
+      }
+    }
+
+    private enum Fault: CaseIterable {
+      case kill, stop, crashDatabase, takeDatabaseAway, takeBrokersAway, leaveAndJoin
+    }
+
+    @Test("Counts equal the truth whatever is killed, cut off or sent twice")
+    func chaos() throws {
+      let seed = SeededRandom.testSeed()
+      print("chaos: METER_TEST_SEED=\(seed)")
+      var random = SeededRandom(seed: seed)
+      let postgres = try PrivatePostgres()
+      let pipeline = try Pipeline(
+        log: UsageLog(partitions: 8), database: TestDatabase(url: postgres.makeDatabase()))
+      var anchors: [String: Int] = [:]
+      for n in 0..<20 {
+        anchors["lic_\(n)"] = [1, 15, 28, 30, 31, 7, 23][n % 7]
+        try pipeline.database.addLicense("lic_\(n)", anchorDay: anchors["lic_\(n)"]!)
+      }
+      let environment = ["METER_DATABASE_PATIENCE": "3s"]
+      func member() throws -> AggregatorProcess {
+        try pipeline.start(briefSessions: false, environment: environment)
+      }
+      var members = [try member(), try member(), try member()]
+      let producer = Producer(pipeline.log, seed: random.next())
+      producer.start(eventsPerSecond: 900)
+
+      // Each fault, in any order, and some twice.
+      var faults = Fault.allCases + [.kill, .leaveAndJoin]
+      faults.shuffle(using: &random)
+      for fault in faults {
+        print("chaos: \(fault), \(pipeline.log.partitions) partitions")
+        let victim = Int.random(in: 0..<members.count, using: &random)
+        // Time in which the fault lasts, not time in which something must have happened.
+        switch fault {
+        case .kill:
+          members[victim].process.killNow()
+          members[victim] = try member()
+        case .stop:
+          members[victim].process.signal(SIGSTOP)
+          Thread.sleep(forTimeInterval: 8)
+          members[victim].process.signal(SIGCONT)
+        case .crashDatabase:
+          try postgres.stop(mode: "immediate")
+          try postgres.start()
+        case .takeDatabaseAway:
+          try postgres.stop()
+          Thread.sleep(forTimeInterval: 5)
+          try postgres.start()
+        case .takeBrokersAway:
+          try pipeline.log.cluster.setBrokerDown()
+          Thread.sleep(forTimeInterval: 4)
+          try pipeline.log.cluster.setBrokerUp()
+        case .leaveAndJoin:
+          #expect(try pipeline.terminate(members[victim]) == 0)
+          members[victim] = try member()
+        }
+        Thread.sleep(forTimeInterval: Double.random(in: 1...4, using: &random))
+      }
+      producer.stop()
+      #expect(producer.failure == nil)
+      #expect(producer.records > 50_000, "\(producer.records) records in \(producer.truth.events) events")
+      print("chaos: \(producer.records) records, \(producer.truth.events) events")
+
+      try pipeline.log.waitUntilCounted(pipeline.database, within: 90)
+      #expect(try producer.truth.differences(pipeline.database, anchors: anchors) == [])
+      try expectDeadLetters(producer.reasons, pipeline)
+      try expectLedger(pipeline)
+      // Once more when all is merged.
+      try eventually("merged") { try pipeline.database.integer("select count(*) from usage_pending") == 0 }
+      #expect(try producer.truth.differences(pipeline.database, anchors: anchors) == [])
+      try Meterctl.expectReconciled(pipeline)
+      for member in members { #expect(try pipeline.terminate(member) == 0) }
+    }
+
+    /// Each garbage record that the log holds (an idempotent producer's retry may stand there twice) is a dead letter, nothing else is.
+    private func expectDeadLetters(_ reasons: [[UInt8]: String], _ pipeline: Pipeline) throws {
+      var expected: Set<String> = []
+      try pipeline.log.readAll { record in
+        let reason = record.value.map { reasons[Array($0)] } ?? "tombstone"
+        if let reason { expected.insert("\(record.partition) \(record.offset) \(reason)") }
+      }
+      let rows = try pipeline.database.rows(
+        "select partition || ' ' || log_offset || ' ' || reason from dead_letter where log_epoch = 1")
+      let found = rows.map { $0[0]! }
+      #expect(expected.count > 50)
+      #expect(Set(found).count == found.count, "a dead letter stands twice")
+      #expect(Set(found).symmetricDifference(expected).sorted().prefix(10) == [])
+    }
+
+    private func expectLedger(_ pipeline: Pipeline) throws {
+      var last: [[String?]] = []
+      try eventually("the final reports are judged, with nothing missing: \(last)") {
+        last = try pipeline.database.rows(
+          """
+          select l.producer, l.accepted, l.counted, l.duplicates, l.dead_lettered, l.in_flight, l.missing
+          from producer_ledger l join producer_report r using (consumer_group, topic, producer)
+          where r.final and r.judged_at is not null order by 1
+          """)
+        return last.count == 3
+      }
+      for row in last {
+        #expect(row[5] == "0" && row[6] == "0", "\(row)")
+      }
+    }
+  }
+}

@@ -1,0 +1,178 @@
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import Testing
+
+extension IntegrationTests {
+  @Suite struct DeadLetterTests {
+    /// What is wrong with a record, and the reason that docs/event-validation.md gives it.
+    static func garbage(_ n: Int, _ event: UsageEventText) -> (
+      key: String?, value: [UInt8]?, reason: String
+    ) {
+      let key = event.subject
+      func changed(_ name: String, _ json: String?) -> [UInt8] {
+        Array(event.json(changing: [name: json]).utf8)
+      }
+      switch n % 20 {
+      case 0: return (key, Array("\(event.json())x".utf8), "not_json")
+      case 1: return (key, [0xC3, 0x28] + Array(event.id.utf8), "not_json")
+      case 2: return (key, nil, "tombstone")
+      case 3: return (key, changed("specversion", #""0.3""#), "not_cloudevent")
+      case 4: return (key, changed("type", #""license.unknown""#), "wrong_type")
+      case 5: return (key, changed("subject", "null"), "no_subject")
+      case 6: return (key, changed("subject", #""a\u0000b""#), "nul_in_text")
+      case 7: return (key, changed("source", #""\ud800""#), "bad_text")
+      case 8: return (key, changed("time", #""yesterday""#), "bad_time")
+      case 9: return (key, changed("data", "[]"), "bad_data")
+      case 10: return (key, changed("data", #"{"meter":"Bad Meter"}"#), "bad_meter")
+      case 11: return (key, changed("data", #"{"quantity":1e2}"#), "bad_quantity")
+      case 12: return (key, changed("data", #"{"quantity":1000000001}"#), "bad_quantity")
+      case 13: return (key + "x", Array(event.json().utf8), "key_mismatch")
+      case 14:
+        var early = event
+        early.milliseconds = UsageEventText.now + 3 * 3_600_000
+        return (key, Array(early.json().utf8), "too_far_ahead")
+      case 15:
+        var old = event
+        old.milliseconds = UsageEventText.now - 36 * 86_400_000
+        return (key, Array(old.json().utf8), "too_old")
+      case 16:
+        let long = String(repeating: "x", count: 70_000)
+        return (key, changed("data", #"{"padding":"\#(long)"}"#), "over_size")
+      case 17: return (key, changed("sequence", "-1"), "bad_sequence")
+      case 18: return (nil, Array(event.json().utf8), "key_mismatch")
+      default:
+        let nested = String(repeating: "[", count: 600) + String(repeating: "]", count: 600)
+        return (key, changed("nested", nested) + Array(nested.utf8), "not_json")
+      }
+    }
+
+    @Test("A record of every kind of garbage becomes a dead letter, and its neighbors count")
+    func everyReason() throws {
+      let pipeline = try Pipeline(partitions: 2)
+      let aggregator = try pipeline.start()
+      var traffic = Traffic(pipeline.log)
+      for n in 0..<20 {
+        try traffic.send(3)
+        var event = UsageEventText(id: "bad\(n)", subject: "lic_\(n % 7)")
+        event.producer = "p1"
+        event.sequence = Int64(n + 1)
+        let bad = Self.garbage(n, event)
+        try pipeline.log.send(key: bad.key, value: bad.value)
+        try traffic.send(3)
+      }
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+
+      let found = try pipeline.database.rows(
+        "select reason, count(*) from dead_letter group by 1 order by 1")
+      var expected: [String: Int] = [:]
+      for n in 0..<20 {
+        expected[Self.garbage(n, UsageEventText(id: "x", subject: "y")).reason, default: 0] += 1
+      }
+      #expect(
+        Dictionary(uniqueKeysWithValues: found.map { ($0[0]!, Int($0[1]!)!) }) == expected)
+      #expect(aggregator.metric("meter_dead_letters_total") == 20)
+
+      // Copied to their topic, with headers that say why and where.
+      try eventually("forwarded") {
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where forwarded_at is null") == 0
+      }
+      var copies: Set<String> = []
+      try pipeline.log.readAll(UsageLog.deadLetterTopic) { record in
+        func header(_ name: String) -> String {
+          record.header(named: name).map { String(decoding: $0, as: UTF8.self) } ?? "?"
+        }
+        #expect(header("topic") == UsageLog.topic)
+        #expect(!header("detail").isEmpty && header("detail") != "?")
+        copies.insert(
+          "\(header("partition")) \(header("offset")) \(header("reason")) \(record.value?.count ?? -1) \(record.key?.count ?? -1)"
+        )
+      }
+      let rows = try pipeline.database.rows(
+        """
+        select partition || ' ' || log_offset || ' ' || reason || ' ' || coalesce(length(payload), -1)
+          || ' ' || coalesce(length(record_key), -1) from dead_letter
+        """)
+      #expect(copies == Set(rows.map { $0[0]! }))
+    }
+
+    @Test("A requeued dead letter counts once, however often it is sent")
+    func requeue() throws {
+      let pipeline = try Pipeline(partitions: 2)
+      var aggregator = try pipeline.start()
+      var traffic = Traffic(pipeline.log)
+      // Too old for now: its import is registered later.
+      var event = UsageEventText(id: "late", subject: "lic_1")
+      event.milliseconds -= 60 * 86_400_000
+      event.quantity = 17
+      event.importBatch = "batch-1"
+      try pipeline.log.send(event)
+      try traffic.send(20)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      let place = try #require(
+        try pipeline.database.rows(
+          "select log_epoch || '/' || topic || '/' || partition || '/' || log_offset from dead_letter where reason = 'too_old'"
+        ).first?[0])
+
+      func requeue() throws {
+        try pipeline.log.send(
+          key: event.subject, value: Array(event.json().utf8),
+          headers: [("dead-letter", Array(place.utf8))])
+      }
+      // Before it can be valid: it dies again.
+      try requeue()
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+      try pipeline.database.execute(
+        """
+        insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
+        values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
+        """)
+      traffic.truth.count(event)
+      // Twice in one flush, once in a later one, once for another process.
+      try requeue()
+      try requeue()
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+      try requeue()
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try pipeline.terminate(aggregator) == 0)
+      aggregator = try pipeline.start()
+      try requeue()
+      try traffic.send(20)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+      #expect(
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where counted_at is not null") == 1)
+      try Meterctl.expectReconciled(pipeline)
+    }
+
+    @Test("meterctl requeues what can be valid now, once")
+    func requeueByMeterctl() throws {
+      let pipeline = try Pipeline(partitions: 2)
+      try pipeline.start()
+      var traffic = Traffic(pipeline.log)
+      var event = UsageEventText(id: "late", subject: "lic_1")
+      event.milliseconds -= 60 * 86_400_000
+      event.importBatch = "batch-1"
+      try pipeline.log.send(event)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.database.execute(
+        """
+        insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
+        values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
+        """)
+      traffic.truth.count(event)
+      for _ in 0..<2 {
+        let answer = try Meterctl.run(
+          ["dead-letters", "requeue", "--reason", "too_old", "--yes"], pipeline)
+        #expect(answer.exit == 0, "\(answer.output)")
+        try pipeline.log.waitUntilCounted(pipeline.database)
+        #expect(try traffic.truth.differences(pipeline.database) == [])
+      }
+    }
+  }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+extension IntegrationTests {
+  /// Each fault alone, at each step of a flush.
+  @Suite struct FlushFaultTests {
+    enum Fault: String, CaseIterable { case cut, stall, kill }
+
+    /// One aggregator after the other lives through all steps: joining the group anew takes seconds.
+    @Test("Counts equal the truth after a fault at any step of a flush", arguments: Fault.allCases)
+    func faultAtEachStep(_ fault: Fault) throws {
+      let pipeline = try Pipeline()
+      let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
+      defer { proxy.shutDown() }
+      let url = proxy.url(like: pipeline.database.url)
+      // Merges by the same proxy, but seldom, so that what waits is seen too.
+      let environment = ["METER_MERGE_INTERVAL": "500ms"]
+      var aggregator = try pipeline.start(by: url, environment: environment)
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(200)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      for (number, step) in PostgresProxy.Step.allCases.enumerated() {
+        let process = aggregator.process
+        switch fault {
+        case .cut: proxy.arm(step, flushesBefore: number % 2, .cut)
+        case .stall: proxy.arm(step, flushesBefore: number % 2, .stall(seconds: 1.5))
+        case .kill: proxy.arm(step, .run { process.killNow() })
+        }
+        // Enough that the trap's flush comes, whichever it is.
+        for _ in 0..<6 where !proxy.waitUntilFired(seconds: 0) {
+          try traffic.send(60)
+          _ = proxy.waitUntilFired(seconds: 1)
+        }
+        #expect(proxy.waitUntilFired(), "the fault did not happen: \(step)")
+        if fault == .kill { aggregator = try pipeline.start(by: url, environment: environment) }
+        try traffic.send(40)
+        try pipeline.log.waitUntilCounted(pipeline.database)
+        let differences = try traffic.truth.differences(pipeline.database)
+        #expect(differences.isEmpty, "\(fault) at \(step)")
+      }
+      let failures = try #require(aggregator.metric("meter_flush_failures_total"))
+      if fault == .cut { #expect(failures >= Double(PostgresProxy.Step.allCases.count)) }
+      #expect(aggregator.metric("meter_partition_takeovers_total") == 0)
+      #expect(try pipeline.terminate(aggregator) == 0)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+    }
+  }
+
+  /// A process that was stopped in mid-flush, and comes back when another one has its partitions.
+  @Suite struct ZombieTests {
+    @Test(
+      "The work of a process that was stopped in mid-flush is dropped",
+      arguments: [PostgresProxy.Step.midCopy, .beforeCommit])
+    func zombie(_ step: PostgresProxy.Step) throws {
+      let pipeline = try Pipeline()
+      let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
+      defer { proxy.shutDown() }
+      let first = try pipeline.start(by: proxy.url(like: pipeline.database.url))
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(100)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+
+      proxy.arm(step, .hold)
+      try traffic.send(400)
+      #expect(proxy.waitUntilFired())
+      first.process.signal(SIGSTOP)
+      defer { first.process.signal(SIGCONT) }
+      let second = try pipeline.start()
+      // The second counts what the first has half written.
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+
+      first.process.signal(SIGCONT)
+      proxy.release()
+      try eventually("the zombie notices") {
+        (first.metric("meter_partition_takeovers_total") ?? 0) > 0
+          || (first.metric("meter_flush_failures_total") ?? 0) > 0
+      }
+      if step == .midCopy {
+        // Its transaction was alive: only the compare-and-set stood in the way.
+        try eventually("takeovers") { (first.metric("meter_partition_takeovers_total") ?? 0) > 0 }
+      }
+      try traffic.send(300)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+      // It becomes a member like any other.
+      try first.waitUntilReady()
+      try second.waitUntilReady()
+      try eventually("both own partitions") {
+        (first.metric("meter_owned_partitions") ?? 0) > 0
+          && (second.metric("meter_owned_partitions") ?? 0) > 0
+      }
+      try traffic.send(100)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+    }
+  }
+}

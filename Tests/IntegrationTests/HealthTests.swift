@@ -1,0 +1,95 @@
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+extension IntegrationTests {
+  @Suite struct HealthTests {
+    @Test("What is missing at the start is named, and healed from without a restart")
+    func missingThings() throws {
+      // Nothing is there: no schema, no topic; then one after the other comes.
+      let database = TestDatabase(url: try SharedPostgres.makeDatabase(migrated: false))
+      let pipeline = try Pipeline(
+        log: UsageLog(partitions: 2, makesTopics: false), database: database)
+      try pipeline.log.cluster.setBrokerDown()
+      let aggregator = try pipeline.start()
+      try aggregator.waitUntilUnavailable("the database has no schema; run: meterctl migrate")
+
+      _ = try Schema.migrate(database.connection())
+      try database.execute("update schema_version set version = 99, min_compatible = 99")
+      try aggregator.waitUntilUnavailable("the schema is at version 99")
+      try database.execute("update schema_version set version = 0, min_compatible = 0")
+      try aggregator.waitUntilUnavailable("the schema is at version 0")
+      try database.execute("update schema_version set version = 99, min_compatible = 1")
+      // Newer, but compatible: it goes on to the broker, which is away.
+      try aggregator.waitUntilUnavailable("Kafka")
+      pipeline.log.cluster.setTopicError(UsageLog.topic, code: 3)
+      try pipeline.log.cluster.setBrokerUp()
+      try aggregator.waitUntilUnavailable("the topic license.usage.v1 is missing")
+      pipeline.log.cluster.setTopicError(UsageLog.topic, code: 0)
+      try pipeline.log.cluster.createTopic(UsageLog.topic, partitions: 2)
+      try aggregator.waitUntilReady()
+
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(50)
+      try pipeline.log.waitUntilCounted(pipeline.database)
+      #expect(try pipeline.terminate(aggregator) == 0)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+    }
+
+    @Test("A database that cannot be reached, or refuses the password, is named without its password")
+    func unreachableDatabase() throws {
+      let pipeline = try Pipeline(partitions: 2)
+      let nobody = try FreePort.next()
+      let aggregator = try pipeline.start(
+        by: "postgresql://metering:hunter2secret@127.0.0.1:\(nobody)/metering")
+      try aggregator.waitUntilUnavailable("PostgreSQL, connect")
+      #expect(aggregator.ready()?.body.contains("hunter2secret") == false)
+      #expect(!aggregator.process.output.contains("hunter2secret"))
+      #expect(try pipeline.terminate(aggregator) == 0)
+    }
+
+    @Test(
+      "A wrong setting ends the process with 78 and one line that names it",
+      arguments: [
+        ["METER_KAFKA_BROKERS": ""], ["METER_DATABASE_URL": ""],
+        ["METER_FLUSH_INTERVAL": "50"], ["METER_DEDUPE_WINDOW": "-1"],
+        ["METER_ADMIN_BIND": "nowhere"], ["METER_KAFKA_CONFIG_FILE": "/does/not/exist"],
+        ["METER_LOG_LEVEL": "loud"],
+      ])
+    func wrongSetting(_ setting: [String: String]) throws {
+      let aggregator = try AggregatorProcess(
+        brokers: "127.0.0.1:1", databaseURL: "postgresql://u:hunter2secret@127.0.0.1:1/d",
+        environment: setting)
+      try eventually("the end", within: 10) { !aggregator.process.isRunning }
+      #expect(aggregator.process.wait() == 78)
+      try eventually("a line") { aggregator.process.output.hasSuffix("\n") }
+      let output = aggregator.process.output
+      #expect(output.split(separator: "\n").count == 1, "\(output)")
+      #expect(output.contains(setting.keys.first!))
+      #expect(!output.contains("hunter2secret"))
+    }
+
+    @Test("SIGTERM stores everything taken and exits 0 within 10 s")
+    func sigterm() throws {
+      let pipeline = try Pipeline(partitions: 2)
+      // Nothing is flushed by the clock: only the end does it.
+      let aggregator = try pipeline.start(
+        environment: ["METER_FLUSH_INTERVAL": "10s", "METER_CATCH_UP_FLUSH_INTERVAL": "10s"])
+      try aggregator.waitUntilReady()
+      try eventually("partitions") { aggregator.metric("meter_owned_partitions") == 2 }
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(500)
+      // Gauges are written every 500 ms: taken is what shows no lag for longer than that.
+      var calm = 0
+      try eventually("taken") {
+        calm = aggregator.metric("meter_consumer_lag") == 0 ? calm + 1 : 0
+        return calm > 40
+      }
+      #expect(try pipeline.database.integer("select count(*) from usage_by_hour") == 0)
+      #expect(try pipeline.terminate(aggregator) == 0)
+      #expect(try traffic.truth.differences(pipeline.database) == [])
+    }
+  }
+}

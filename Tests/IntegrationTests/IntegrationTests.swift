@@ -1,0 +1,95 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// Real processes, a real PostgreSQL, and librdkafka's mock cluster in the test process.
+///
+/// One test at a time: each starts processes that need the machine. Suites are nested here by
+/// extension, a file each.
+@Suite(.serialized) enum IntegrationTests {}
+
+/// A log and a database, and the aggregators between them.
+final class Pipeline {
+  let log: UsageLog
+  let database: TestDatabase
+  private(set) var aggregators: [AggregatorProcess] = []
+
+  init(log: UsageLog? = nil, database: TestDatabase? = nil, partitions: Int = 4) throws {
+    self.log = try log ?? UsageLog(partitions: partitions)
+    self.database = try database ?? TestDatabase()
+  }
+
+  deinit { for aggregator in aggregators where aggregator.process.isRunning { aggregator.process.killNow() } }
+
+  /// Starts one more member of the group.
+  @discardableResult
+  func start(
+    by url: String? = nil, briefSessions: Bool = true, kafka: [String: String] = [:],
+    environment: [String: String] = [:]
+  ) throws -> AggregatorProcess {
+    let properties = briefSessions ? AggregatorProcess.briefSessions : [:]
+    let made = try AggregatorProcess(
+      brokers: log.brokers, databaseURL: url ?? database.url,
+      kafka: properties.merging(kafka) { $1 }, environment: environment)
+    aggregators.append(made)
+    return made
+  }
+
+  /// SIGTERM, and its exit code.
+  func terminate(_ aggregator: AggregatorProcess) throws -> Int32 {
+    aggregator.process.signal(SIGTERM)
+    try eventually("exit within 10 s of SIGTERM", within: 10.5) { !aggregator.process.isRunning }
+    return aggregator.process.wait()
+  }
+}
+
+/// Events of a few licenses, counted as they are sent.
+struct Traffic {
+  let log: UsageLog
+  var truth = UsageTruth()
+  private var next = 0
+
+  init(_ log: UsageLog) { self.log = log }
+
+  /// Events spread over licenses, meters, domains and the last hours.
+  mutating func send(_ count: Int, licenses: Int = 7) throws {
+    for _ in 0..<count {
+      let n = next
+      next += 1
+      var event = UsageEventText(id: "e\(n)", subject: "lic_\(n % licenses)")
+      event.milliseconds -= Int64(n * 7_919 % 7_200_000)
+      event.quantity = Int64(n % 5)
+      event.meter = n % 3 == 0 ? "seats" : "api_calls"
+      event.domain = "d\(n % 4).example.com"
+      if n % 2 == 0 { event.feature = "analytics" }
+      truth.count(event)
+      try log.send(event)
+    }
+    try log.flush()
+  }
+}
+
+/// `meterctl` of this build against a pipeline.
+enum Meterctl {
+  static func run(_ arguments: [String], _ pipeline: Pipeline) throws -> (exit: Int32, output: String) {
+    let process = try ChildProcess(
+      ChildProcess.product("meterctl"), arguments,
+      environment: [
+        "METER_KAFKA_BROKERS": pipeline.log.brokers, "METER_DATABASE_URL": pipeline.database.url,
+      ])
+    try eventually("the end of meterctl \(arguments)", within: 120) { !process.isRunning }
+    let code = process.wait()
+    _ = process.waitForOutput("\u{0}", seconds: 0.5)
+    return (code, process.output)
+  }
+
+  /// Recounts the log by other code and compares.
+  static func expectReconciled(
+    _ pipeline: Pipeline, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let answer = try run(["reconcile", "--json"], pipeline)
+    #expect(
+      answer.exit == 0 && answer.output.contains(#""equal""#), "\(answer.output.suffix(4_000))",
+      sourceLocation: sourceLocation)
+  }
+}

@@ -1,0 +1,87 @@
+import Foundation
+
+/// A program started by a test, killed with it at the latest when the object goes.
+package final class ChildProcess: @unchecked Sendable {
+  // `Process` may be asked from any thread; nothing of ours is mutable after init but what `condition` guards.
+  private let process = Process()
+  private let condition = NSCondition()
+  private var text = ""
+  private var isClosed = false
+  package let name: String
+
+  /// - Parameters:
+  ///   - environment: replaces nothing but the named variables of this process's own environment.
+  package init(_ executable: String, _ arguments: [String] = [], environment: [String: String] = [:])
+    throws
+  {
+    name = (executable as NSString).lastPathComponent
+    process.executableURL = URL(fileURLWithPath: executable)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.standardInput = FileHandle.nullDevice
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
+      let data = handle.availableData
+      guard let self else { return }
+      self.condition.lock()
+      if data.isEmpty {
+        self.isClosed = true
+        handle.readabilityHandler = nil
+      } else {
+        self.text += String(decoding: data, as: UTF8.self)
+      }
+      self.condition.broadcast()
+      self.condition.unlock()
+    }
+    try process.run()
+  }
+
+  deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+
+  package var pid: Int32 { process.processIdentifier }
+  package var isRunning: Bool { process.isRunning }
+
+  /// Everything printed so far, both streams.
+  package var output: String {
+    condition.lock()
+    defer { condition.unlock() }
+    return text
+  }
+
+  package func signal(_ number: Int32) { kill(pid, number) }
+
+  /// Waits for the end; the exit code, or minus the signal.
+  @discardableResult
+  package func wait() -> Int32 {
+    process.waitUntilExit()
+    return process.terminationReason == .uncaughtSignal
+      ? -process.terminationStatus : process.terminationStatus
+  }
+
+  /// SIGKILL, and waits.
+  package func killNow() {
+    signal(SIGKILL)
+    process.waitUntilExit()
+  }
+
+  /// Waits until the output holds `needle`; false at the end of the output or of the time.
+  package func waitForOutput(_ needle: String, seconds: Double = 60) -> Bool {
+    let end = Date(timeIntervalSinceNow: seconds)
+    condition.lock()
+    defer { condition.unlock() }
+    while !text.contains(needle) {
+      if isClosed || !condition.wait(until: end) { return text.contains(needle) }
+    }
+    return true
+  }
+
+  /// The folder that holds the project's executables: beside the running test bundle or benchmark.
+  package static var productsFolder: String {
+    let own = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath()
+    return own.deletingLastPathComponent().path
+  }
+
+  package static func product(_ name: String) -> String { productsFolder + "/" + name }
+}

@@ -1,0 +1,69 @@
+import Foundation
+
+/// A usage event as a test means it, and the bytes that say it.
+package struct UsageEventText: Sendable {
+  package var id: String
+  package var subject: String
+  package var source = "/test"
+  package var milliseconds: Int64
+  package var meter = "api_calls"
+  package var quantity: Int64 = 1
+  package var domain: String?
+  package var feature: String?
+  package var producer: String?
+  package var sequence: Int64?
+  package var importBatch: String?
+
+  package init(id: String, subject: String, milliseconds: Int64 = UsageEventText.now) {
+    self.id = id
+    self.subject = subject
+    self.milliseconds = milliseconds
+  }
+
+  /// The wall clock, by which records are stamped.
+  package static var now: Int64 { Int64(Date().timeIntervalSince1970 * 1_000) }
+
+  /// Members that `changing` names are replaced by that raw JSON, or left out where it is nil.
+  package func json(changing changes: [String: String?] = [:]) -> String {
+    var members: [(String, String)] = [
+      ("specversion", #""1.0""#), ("id", Self.quoted(id)), ("source", Self.quoted(source)),
+      ("type", #""license.usage.recorded""#), ("subject", Self.quoted(subject)),
+      ("time", Self.quoted(Self.time(milliseconds: milliseconds))),
+    ]
+    if let producer { members.append(("producer", Self.quoted(producer))) }
+    if let sequence { members.append(("sequence", String(sequence))) }
+    if let importBatch { members.append(("import", Self.quoted(importBatch))) }
+    var data = #""meter":"\#(meter)","quantity":\#(quantity)"#
+    if let domain { data += #","domain":"# + Self.quoted(domain) }
+    if let feature { data += #","feature":"# + Self.quoted(feature) }
+    members.append(("data", "{\(data)}"))
+    let texts = members.compactMap { name, value -> String? in
+      guard let change = changes[name] else { return "\"\(name)\":\(value)" }
+      return change.map { "\"\(name)\":\($0)" }
+    }
+    return "{" + texts.joined(separator: ",") + "}"
+  }
+
+  package static func report(
+    producer: String, accepted: Int64, isFinal: Bool
+  ) -> String {
+    #"{"specversion":"1.0","id":"r\#(accepted)","source":"/test","type":"license.producer.reported","#
+      + #""producer":"\#(producer)","data":{"accepted":\#(accepted),"pending":0,"dropped":0,"final":\#(isFinal)}}"#
+  }
+
+  /// RFC 3339, UTC.
+  package static func time(milliseconds: Int64) -> String {
+    var seconds = time_t(milliseconds / 1_000)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    func two(_ n: Int32) -> String { n < 10 ? "0\(n)" : "\(n)" }
+    let fraction = String(milliseconds % 1_000 + 1_000).dropFirst()
+    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T"
+      + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(fraction)Z"
+  }
+
+  private static func quoted(_ text: String) -> String {
+    "\"" + text.replacingOccurrences(of: "\\", with: "\\\\")
+      .replacingOccurrences(of: "\"", with: "\\\"") + "\""
+  }
+}

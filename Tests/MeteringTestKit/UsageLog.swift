@@ -1,0 +1,91 @@
+import Foundation
+package import KafkaTransport
+
+/// A mock cluster with the topics, and what tests do with it: write, ask for the ends, read all of it.
+package final class UsageLog: @unchecked Sendable {
+  // All members are set once; producer and cluster are Sendable.
+  package static let topic = "license.usage.v1"
+  package static let deadLetterTopic = "license.dead-letter.v1"
+
+  package let cluster: MockCluster
+  package let partitions: Int
+  private let producer: KafkaProducer
+
+  package init(partitions: Int = 8, brokers: Int = 1, makesTopics: Bool = true) throws {
+    cluster = try MockCluster(brokers: brokers)
+    self.partitions = partitions
+    if makesTopics {
+      try cluster.createTopic(Self.topic, partitions: partitions)
+      try cluster.createTopic(Self.deadLetterTopic, partitions: 2)
+    }
+    var configuration = try KafkaConfiguration(brokers: cluster.bootstrapServers)
+    configuration.set("reconnect.backoff.max.ms", "300")
+    configuration.set("linger.ms", "5")
+    producer = try KafkaProducer(configuration, clientID: "test")
+  }
+
+  package var brokers: String { cluster.bootstrapServers }
+
+  package func send(
+    key: String?, value: [UInt8]?, partition: Int32? = nil, headers: [(String, [UInt8])] = [],
+    timestamp: Int64? = nil
+  ) throws {
+    let key = key.map { Array($0.utf8) }
+    while true {
+      let isQueued = try (key ?? []).withUnsafeBytes { keyBytes in
+        try (value ?? []).withUnsafeBytes { valueBytes in
+          try producer.produce(
+            topic: Self.topic, partition: partition, key: key == nil ? nil : keyBytes,
+            value: value == nil ? nil : valueBytes, headers: headers, timestamp: timestamp)
+        }
+      }
+      if isQueued { break }
+      producer.poll(timeoutMilliseconds: 100)
+    }
+    producer.poll(timeoutMilliseconds: 0)
+  }
+
+  package func send(_ event: UsageEventText, partition: Int32? = nil) throws {
+    try send(key: event.subject, value: Array(event.json().utf8), partition: partition)
+  }
+
+  /// Waits until everything is stored.
+  package func flush() throws { try producer.flush(timeoutMilliseconds: 60_000) }
+
+  private func reader() throws -> LogReader {
+    try LogReader(KafkaConfiguration(brokers: brokers), clientID: "test")
+  }
+
+  /// The log end of every partition.
+  package func ends(_ topic: String = UsageLog.topic) throws -> [Int64] {
+    let reader = try reader()
+    return try (0..<(try reader.partitionCount(topic) ?? 0)).map {
+      try reader.watermarks(TopicPartition(topic: topic, partition: Int32($0))).high
+    }
+  }
+
+  /// Every record of the topic, each partition in order.
+  package func readAll(_ topic: String = UsageLog.topic, _ body: (RecordView) throws -> Void) throws {
+    let ends = try ends(topic)
+    try reader().readAll(
+      ends.enumerated().map {
+        .init(TopicPartition(topic: topic, partition: Int32($0.offset)), from: 0, to: $0.element)
+      }, body)
+  }
+
+  /// Waits until the group has stored every record that is in the log now.
+  package func waitUntilCounted(_ database: TestDatabase, within seconds: Double = 60) throws {
+    try flush()
+    let ends = try ends()
+    var last = "nothing stored"
+    try eventually("offsets at \(ends), but \(last)", within: seconds) {
+      guard let rows = database.rowsIfReachable(
+        "select partition, next_offset from consumer_offset where topic = '\(Self.topic)' order by 1")
+      else { return false }
+      var next: [Int64] = Array(repeating: 0, count: ends.count)
+      for row in rows { if let p = Int(row[0] ?? ""), p < next.count { next[p] = Int64(row[1] ?? "") ?? 0 } }
+      last = "\(next)"
+      return zip(next, ends).allSatisfy { $0 >= $1 }
+    }
+  }
+}

@@ -1,0 +1,176 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+@Suite struct PostgresConnectionTests {
+  @Test(
+    "No error of a connection holds the password or the URL",
+    arguments: [
+      "postgresql://user:hunter2@127.0.0.1:1/db",
+      "postgresql://user:hunter2@127.0.0.1:notaport/db",
+      "postgresql://user:hunter2@[::1/db",
+      "postgresql://user:hunter2@127.0.0.1:1/db?nonsense=hunter2",
+      "postgresql://user:%hunter2@127.0.0.1:1/db",
+      "postgresql://user:a@hunter2@127.0.0.1:1/db",
+      "postgresql://user:1/hunter2@127.0.0.1:1/db",
+      "postgresql://user:hunter2/a@127.0.0.1:1/db",
+      "host=127.0.0.1 port=1 password=hunter2 nonsense=1",
+      "host=127.0.0.1 port=1 password='hunter2",
+      "password hunter2",
+    ])
+  func connectionErrors(_ url: String) throws {
+    let error = try #require(throws: PostgresError.self) {
+      try PostgresConnection(url: url, application: "test")
+    }
+    #expect(!"\(error)".contains("hunter2"), "\(error)")
+    #expect(!error.message.contains("\n"))
+    #expect(error.detail == nil)
+  }
+
+  @Test func aRefusedConnectionIsLostAndRetriable() throws {
+    let error = try #require(throws: PostgresError.self) {
+      try PostgresConnection(url: "postgresql://u@127.0.0.1:1/d", application: "test")
+    }
+    #expect(error.isConnectionLost && error.isRetriable)
+  }
+
+  @Test func aStatementErrorHoldsNoParameter() throws {
+    let database = try TestDatabase()
+    let error = try #require(throws: PostgresError.self) {
+      try database.rows("select $1::int", [.text("hunter2-not-a-number")])
+    }
+    // PostgreSQL quotes the value in its primary message here; the code is what callers decide by.
+    #expect(error.sqlState == "22P02")
+    #expect(!error.isRetriable && !error.isConnectionLost)
+  }
+
+  @Test func aTransactionThatThrowsLeavesNothing() throws {
+    struct Stop: Error {}
+    let database = try TestDatabase()
+    try database.execute("create table t (n int)")
+    #expect(throws: Stop.self) {
+      try database.connection().transaction {
+        try database.execute("insert into t values (1)")
+        throw Stop()
+      }
+    }
+    #expect(try database.integer("select count(*) from t") == 0)
+    // An error of the server's ends it alike, and the connection goes on.
+    #expect(throws: PostgresError.self) {
+      try database.connection().transaction {
+        try database.execute("insert into t values (1)")
+        try database.execute("insert into t values (1/0)")
+      }
+    }
+    #expect(try database.integer("select count(*) from t") == 0)
+  }
+
+  @Test func parametersArriveAsTheyWereGiven() throws {
+    let database = try TestDatabase()
+    let texts = ["", "a\"b", "a\\b", "{x,y}", "NULL", "größe", " ", "a,b", "'"]
+    let rows = try database.rows(
+      "select u from unnest($1::text[]) with ordinality x(u, n) order by n", [.texts(texts)])
+    #expect(rows.map { $0[0] } == texts)
+    let mixed = try database.rows(
+      "select $1::text is null, $2::bigint, $3::bool, encode($4::bytea, 'hex'), $5::bigint[]::text, $6::bool[]::text",
+      [
+        .null, .integer(.min), .boolean(true), .bytes([0, 255]),
+        .optionalIntegers([1, nil, .max]), .booleans([true, false]),
+      ])
+    #expect(
+      mixed == [["t", "-9223372036854775808", "t", "00ff", "{1,NULL,9223372036854775807}", "{t,f}"]])
+    #expect(try database.rows("select unnest($1::text[])", [.texts([])]).isEmpty)
+  }
+
+  @Test func copyStoresRowsAndNothingOfOneThatIsGivenUp() throws {
+    struct Row { var text: String; var number: Int64 }
+    let database = try TestDatabase()
+    let connection = try database.connection()
+    try connection.execute("create table t (name text, n bigint)")
+    func copy(_ rows: [Row], failAfter: Int? = nil) throws(PostgresError) {
+      try connection.copy(into: "t (name, n)", operation: "test") {
+        (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
+        var binary = BinaryRows()
+        binary.header()
+        func flush() throws(PostgresError) {
+          var failure: PostgresError?
+          binary.bytes.withUnsafeBytes {
+            do throws(PostgresError) { try send($0) } catch { failure = error }
+          }
+          binary.removeAll()
+          if let failure { throw failure }
+        }
+        for (i, row) in rows.enumerated() {
+          binary.row(fields: 2)
+          binary.field(row.text)
+          binary.int8(row.number)
+          if i % 100 == 0 { try flush() }
+          if i == failAfter {
+            throw PostgresError(sqlState: "XX999", operation: "test", message: "enough")
+          }
+        }
+        binary.trailer()
+        try flush()
+      }
+    }
+    let rows = (0..<10_000).map { Row(text: "row \($0) ü", number: Int64($0)) }
+    try copy(rows)
+    #expect(try database.integer("select sum(n)::bigint from t") == 49_995_000)
+    let error = try #require(throws: PostgresError.self) { try copy(rows, failAfter: 5_000) }
+    #expect(error.sqlState == "XX999")
+    #expect(connection.isOpen)
+    #expect(try database.integer("select count(*) from t") == 10_000)
+    // What PostgreSQL cannot store is the server's error, and the connection goes on.
+    let refused = try #require(throws: PostgresError.self) {
+      try copy([Row(text: "a\0b", number: 1)])
+    }
+    #expect(refused.sqlState == "22021")
+    #expect(try database.integer("select count(*) from t") == 10_000)
+    let missing = try #require(throws: PostgresError.self) {
+      try connection.copy(into: "no_such_table", operation: "test") {
+        (_: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
+      }
+    }
+    #expect(missing.sqlState == "42P01")
+    #expect(try database.integer("select 1") == 1)
+  }
+
+  @Test func aConnectionThatTheServerEndsSaysSo() throws {
+    let database = try TestDatabase()
+    let connection = try PostgresConnection(url: database.url, application: "victim")
+    _ = try database.rows("select pg_terminate_backend($1::int)", [.int(Int(connection.backendPID))])
+    let error = try #require(throws: PostgresError.self) {
+      // The first may still be on its way while the server ends it; the second is not.
+      try connection.execute("select pg_sleep(5)")
+      try connection.execute("select 1")
+    }
+    #expect(error.isConnectionLost)
+    #expect(!connection.isOpen)
+  }
+
+  @Test func commitWithRunsBothOrNeither() throws {
+    let database = try TestDatabase()
+    let connection = try database.connection()
+    try connection.execute("create table t (n int unique deferrable initially deferred)")
+    try connection.execute("begin")
+    try connection.commit(with: "insert into t values ($1::int)", [.int(1)], operation: "test")
+    #expect(try TestDatabase(url: database.url).integer("select count(*) from t") == 1)
+    // The statement fails.
+    try connection.execute("begin; insert into t values (2)")
+    let statement = try #require(throws: PostgresError.self) {
+      try connection.commit(with: "select 1/$1::int", [.int(0)], operation: "test")
+    }
+    #expect(statement.sqlState == "22012")
+    // COMMIT itself fails.
+    try connection.execute("begin")
+    let commit = try #require(throws: PostgresError.self) {
+      try connection.commit(with: "insert into t values ($1::int)", [.int(1)], operation: "test")
+    }
+    #expect(commit.sqlState == "23505")
+    #expect(try database.rows("select n from t") == [["1"]])
+    // And it is no longer in a transaction.
+    try connection.execute("begin; insert into t values (3); commit")
+    #expect(try database.integer("select count(*) from t") == 2)
+  }
+}

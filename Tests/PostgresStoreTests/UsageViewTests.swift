@@ -1,0 +1,208 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+/// What the views and functions of the migration make of pending rows.
+@Suite struct UsageViewTests {
+  /// One pending row with one minute, and values as `["domain",…]`.
+  private func append(
+    _ database: TestDatabase, _ license: String, _ hour: String, quantity: Int64 = 1,
+    partition: Int = 0, domains: [String] = []
+  ) throws {
+    let dimensions = domains.map { "[\"domain\",\"\($0)\",\(quantity),1]" }.joined(separator: ",")
+    _ = try database.rows(
+      """
+      insert into usage_pending values (1, $5::int, $1, 'api_calls', $2::timestamptz, 0, 0, $3::bigint, 1,
+        '[5,' || $3 || ',1]', $4)
+      """,
+      [.text(license), .text(hour), .integer(quantity), .text(dimensions), .int(partition)])
+  }
+
+  private func merge(_ database: TestDatabase, isolate: Bool = false) throws -> Int64 {
+    try database.integer("select usage_merge('{0,1}', 100000, \(isolate))") ?? 0
+  }
+
+  private func periods(_ database: TestDatabase, _ license: String) throws -> [String] {
+    try database.rows(
+      """
+      select to_char(period_start, 'YYYY-MM-DD') || ' ' || to_char(period_end, 'YYYY-MM-DD') || ' ' || quantity
+      from usage_by_period where license_id = $1 order by 1
+      """, [.text(license)]
+    ).map { $0[0]! }
+  }
+
+  @Test func periodsFollowTheAnchorDay() throws {
+    let database = try TestDatabase()
+    try database.addLicense("lic_31", anchorDay: 31)
+    try database.addLicense("lic_15", anchorDay: 15)
+    for license in ["lic_31", "lic_15", "lic_none"] {
+      for day in ["2027-01-30", "2027-01-31", "2027-02-27", "2027-02-28", "2027-03-30", "2027-03-31"] {
+        try append(database, license, "\(day) 23:00Z")
+      }
+    }
+    try append(database, "lic_31", "2028-02-28 12:00Z")
+    try append(database, "lic_31", "2028-02-29 12:00Z")
+    for _ in 0..<2 {
+      #expect(
+        try periods(database, "lic_31") == [
+          "2026-12-31 2027-01-31 1", "2027-01-31 2027-02-28 2", "2027-02-28 2027-03-31 2",
+          "2027-03-31 2027-04-30 1", "2028-01-31 2028-02-29 1", "2028-02-29 2028-03-31 1",
+        ])
+      #expect(
+        try periods(database, "lic_15") == [
+          "2027-01-15 2027-02-15 2", "2027-02-15 2027-03-15 2", "2027-03-15 2027-04-15 2",
+        ])
+      #expect(
+        try periods(database, "lic_none") == [
+          "2027-01-01 2027-02-01 2", "2027-02-01 2027-03-01 2", "2027-03-01 2027-04-01 2",
+        ])
+      // The same once merged.
+      _ = try merge(database)
+    }
+  }
+
+  @Test func aChangeOfAnchorMakesOneShortPeriod() throws {
+    let database = try TestDatabase()
+    try database.addLicense("lic_1", anchorDay: 1)
+    try database.execute("insert into license_billing_anchor values ('lic_1', '2027-03-15', 15)")
+    for day in ["2027-02-20", "2027-03-01", "2027-03-14", "2027-03-15", "2027-04-14", "2027-04-15"] {
+      try append(database, "lic_1", "\(day) 10:00Z")
+    }
+    #expect(
+      try periods(database, "lic_1") == [
+        "2027-02-01 2027-03-01 1", "2027-03-01 2027-03-15 2", "2027-03-15 2027-04-15 2",
+        "2027-04-15 2027-05-15 1",
+      ])
+    #expect(
+      try database.integer(
+        "select count(*) - count(distinct period_id) from usage_by_period") == 0)
+  }
+
+  @Test func dimensionsAreCappedAndBoundDomainsStay() throws {
+    let database = try TestDatabase()
+    try database.addLicense("lic_1", domains: ["bound.example.com"])
+    for n in 0..<260 { try append(database, "lic_1", "2027-01-01 \(n % 24):00Z", domains: ["d\(n).com"]) }
+    try append(database, "lic_1", "2027-01-01 23:00Z", quantity: 5, domains: ["bound.example.com"])
+    func check(_ when: Comment) throws {
+      #expect(
+        try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 265, when)
+      // 200 values, and the rest in one more row or as one of them.
+      let values = try #require(try database.integer("select count(*) from usage_by_dimension_day"))
+      #expect((200...201).contains(values), when)
+      #expect(
+        try database.rows("select quantity from usage_by_dimension_day where value = 'bound.example.com'")
+          == [["5"]], when)
+      #expect(
+        try #require(
+          try database.integer("select quantity from usage_by_dimension_day where value = '(other)'")) >= 60, when)
+    }
+    try check("pending")
+    _ = try merge(database)
+    try check("merged")
+    // Merged again and again, and so compacted.
+    for round in 0..<40 {
+      for n in 0..<5 { try append(database, "lic_1", "2027-01-01 0\(n):00Z", domains: ["late\(round)-\(n).com"]) }
+      _ = try merge(database)
+    }
+    #expect(try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 465)
+    #expect((200...201).contains(try database.integer("select count(*) from usage_by_dimension_day") ?? 0))
+    #expect(
+      try database.rows("select quantity from usage_by_dimension_day where value = 'bound.example.com'") == [["5"]])
+    #expect(
+      try database.integer("select max(length(dimensions)) from usage_day") ?? 0 < 40_000)
+  }
+
+  @Test func mergedMinutesAreCompactedWithoutChangingSums() throws {
+    let database = try TestDatabase()
+    for round in 0..<300 {
+      try append(database, "lic_1", "2027-01-01 10:00Z", quantity: Int64(round))
+      if round % 3 == 0 { _ = try merge(database) }
+    }
+    _ = try merge(database)
+    #expect(try merge(database) == 0)
+    #expect(
+      try database.rows("select quantity, event_count from usage_by_minute") == [["44850", "300"]])
+    #expect(try database.rows("select quantity, event_count from usage_by_hour") == [["44850", "300"]])
+    #expect(try database.integer("select max(length(minutes)) from usage_hour") ?? 0 < 2_500)
+  }
+
+  @Test func mergesOfTheSamePartitionsAtOnceMoveEachRowOnce() throws {
+    let database = try TestDatabase()
+    let url = database.url
+    for n in 0..<200 { try append(database, "lic_\(n % 5)", "2027-01-01 10:00Z", partition: n % 2) }
+    let lock = NSLock()
+    nonisolated(unsafe) var failures: [String] = []  // Guarded by `lock`.
+    DispatchQueue.concurrentPerform(iterations: 4) { _ in
+      do {
+        let own = TestDatabase(url: url)
+        for _ in 0..<10 { _ = try own.rows("select usage_merge('{0,1}', 40)") }
+      } catch {
+        lock.lock()
+        failures.append("\(error)")
+        lock.unlock()
+      }
+    }
+    #expect(failures == [])
+    #expect(try database.integer("select count(*) from usage_pending") == 0)
+    for view in ["usage_by_minute", "usage_by_hour", "usage_by_day", "usage_by_period"] {
+      #expect(try database.integer("select sum(quantity)::bigint from \(view)") == 200)
+    }
+  }
+
+  @Test func aTotalThatDoesNotFitIsSetAsideAlone() throws {
+    let database = try TestDatabase()
+    try append(database, "lic_huge", "2027-01-01 10:00Z", quantity: 60_000_000_000_000_000)
+    #expect(try merge(database) == 1)
+    try append(database, "lic_huge", "2027-01-01 11:00Z", quantity: 60_000_000_000_000_000)
+    try append(database, "lic_huge", "2027-01-02 11:00Z", quantity: 3)
+    try append(database, "lic_1", "2027-01-01 11:00Z")
+    let error = try #require(throws: PostgresError.self) { try merge(database) }
+    #expect(["23514", "22003"].contains(error.sqlState))
+    #expect(try merge(database, isolate: true) == 3)
+    #expect(
+      try database.rows("select license_id, quantity from usage_quarantine")
+        == [["lic_huge", "60000000000000000"]])
+    #expect(
+      try database.rows("select license_id, sum(quantity) from usage_by_day group by 1 order by 1")
+        == [["lic_1", "1"], ["lic_huge", "60000000000000003"]])
+  }
+
+  @Test func viewsAnswerForEverybodyWhileATotalDoesNotFit() throws {
+    let database = try TestDatabase()
+    // Each fits a row; together, before a merge has looked, they do not fit 64 bits.
+    for _ in 0..<2 { try append(database, "lic_huge", "2027-01-01 10:00Z", quantity: .max - 1) }
+    try append(database, "lic_1", "2027-01-01 10:00Z")
+    for view in ["usage_by_minute", "usage_by_hour", "usage_by_day", "usage_by_period"] {
+      #expect(
+        try database.integer("select quantity from \(view) where license_id = 'lic_1'") == 1)
+    }
+    _ = try? merge(database)
+    _ = try merge(database, isolate: true)
+    #expect(try database.integer("select count(*) from usage_quarantine") == 2)
+    #expect(try database.integer("select count(*) from usage_by_day") == 1)
+  }
+
+  @Test func retentionKeepsDaysAndPeriods() throws {
+    let database = try TestDatabase()
+    for n in 0..<3 { try append(database, "lic_\(n)", "2027-01-01 10:00Z") }
+    _ = try merge(database)
+    try database.execute("update usage_hour set written_at = now() - interval '8 days' where license_id = 'lic_1'")
+    try database.execute("update usage_hour set written_at = now() - interval '401 days' where license_id = 'lic_2'")
+    var touched: Int64 = 0
+    while let n = try database.integer("select usage_retain(1)"), n > 0 { touched += n }
+    #expect(touched >= 2)
+    func licenses(_ view: String) throws -> [String?] {
+      try database.rows("select license_id from \(view) order by 1").map { $0[0] }
+    }
+    #expect(try licenses("usage_by_minute") == ["lic_0"])
+    #expect(try licenses("usage_by_hour") == ["lic_0", "lic_1"])
+    #expect(try licenses("usage_by_day") == ["lic_0", "lic_1", "lic_2"])
+    #expect(try licenses("usage_by_period") == ["lic_0", "lic_1", "lic_2"])
+    // An hour whose minutes are gone takes new ones.
+    try append(database, "lic_1", "2027-01-01 10:00Z", quantity: 4)
+    _ = try merge(database)
+    #expect(try database.rows("select quantity from usage_by_hour where license_id = 'lic_1'") == [["5"]])
+    #expect(try database.rows("select quantity from usage_by_minute where license_id = 'lic_1'") == [["4"]])
+  }
+}

@@ -1,0 +1,80 @@
+import EventCodec
+import Testing
+import UsageAggregation
+
+@Suite("The sequences of producers")
+struct ProducerSequencesTests {
+  @Test("Sequences, dead letters and counts follow a dictionary, with many producers")
+  func model() {
+    var random = SeededGenerator(of: "producers")
+    let store = ByteStore()
+    let names = (0..<200).map { store.text("producer-\($0)" + ($0 % 5 == 0 ? "é" : "")) }
+    var loaded = ProducerState(name: Array(names[7].buffer))
+    loaded.sequence = 50
+    loaded.deadSequence = 60
+    loaded.counted = 5
+    var producers = ProducerSequences([loaded], hash: fixedHash)
+    var states: [Int: ProducerState] = [7: loaded]
+    var changed: Set<Int> = []
+    for step in 0..<30_000 {
+      let n = random.chance(50) ? 7 : Int.random(in: 0..<names.count, using: &random)
+      let sequence = Int64.random(in: 0...Int64(step / 100), using: &random)
+      var state = states[n] ?? ProducerState(name: Array(names[n].buffer))
+      let index = producers.index(of: names[n])
+      if random.chance(30) {
+        producers.noteDeadLetter(index, sequence: sequence)
+        if sequence > max(state.deadSequence, state.sequence) {
+          state.deadSequence = sequence
+          state.deadLettered += 1
+          changed.insert(n)
+        }
+      } else {
+        let isResend = producers.observe(index, sequence: sequence)
+        expect(isResend == (sequence <= state.sequence))
+        state.sequence = max(state.sequence, sequence)
+        changed.insert(n)
+        if isResend || random.chance(10) {
+          producers.noteDuplicate(index, isRepeated: !isResend)
+          state.duplicates += 1
+          if !isResend { state.repeated += 1 }
+        } else {
+          producers.noteCounted(index)
+          state.counted += 1
+        }
+      }
+      states[n] = state
+      if random.chance(1) {
+        let taken = producers.takeChanged()
+        expect(taken.count == changed.count)
+        for found in taken {
+          let n = names.firstIndex { Array($0.buffer) == found.name }!
+          expect(changed.contains(n))
+          expect(describe(found) == describe(states[n]!))
+        }
+        changed = []
+        expect(producers.takeChanged().isEmpty)
+      }
+    }
+    expect(Set(producers.states.map(\.name)).count == producers.states.count)
+  }
+
+  @Test("An event that does not fit is one dead letter of its producer")
+  func overflow() {
+    let store = ByteStore()
+    var producers = ProducerSequences([], hash: fixedHash)
+    let index = producers.index(of: store.text("p"))
+    expect(!producers.observe(index, sequence: 3))
+    producers.noteDeadLetter(index, sequence: 3)
+    producers.noteOverflow(index, sequence: 3)
+    producers.noteDeadLetter(index, sequence: 3)
+    expect(producers.states[index].deadLettered == 1)
+    expect(producers.states[index].deadSequence == 3)
+  }
+
+  private func describe(_ state: ProducerState) -> [Int64] {
+    [
+      state.sequence, state.deadSequence, state.counted, state.duplicates, state.repeated,
+      state.deadLettered,
+    ]
+  }
+}
