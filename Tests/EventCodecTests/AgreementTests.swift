@@ -2,7 +2,8 @@ import EventCodec
 import Recount
 import Testing
 
-/// The decoder and the recount were written apart, from docs/event-validation.md; here they must say the same of every byte string.
+/// The decoder and the recount were written apart, from docs/event-validation.md; here they must
+/// say the same of every byte string.
 @Suite("Agreement of the decoder with the recount")
 struct AgreementTests {
   static let settings = RecountSettings(

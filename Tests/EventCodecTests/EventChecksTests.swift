@@ -3,7 +3,8 @@ import Metering
 import Recount
 import Testing
 
-/// The rows of docs/event-validation.md, each at its bounds. `reason` is what the decoder says, and fails where the recount differs.
+/// The rows of docs/event-validation.md, each at its bounds: the decoder gives the reason, and the
+/// recount must give the same.
 @Suite("The checks of an event")
 struct EventChecksTests {
   private func expect(

@@ -1,4 +1,5 @@
-/// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out of place.
+/// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out
+/// of place.
 struct RandomDocuments {
   var random: SeededGenerator
 

@@ -14,7 +14,8 @@ struct SeededGenerator: RandomNumberGenerator {
 
   init(seed: UInt64) { state = seed }
 
-  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or to come back.
+  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or
+  /// to come back.
   init(of test: String) {
     let seed = ProcessInfo.processInfo.environment["TEST_SEED"].flatMap { UInt64($0) } ?? 20_260_729
     print("\(test): TEST_SEED=\(seed)")
@@ -206,7 +207,8 @@ extension Outcome {
   }
 }
 
-/// The decoder under test, fed from memory that ends where the value ends, so that a sanitizer sees a byte read too many.
+/// The decoder under test, fed from memory that ends where the value ends, so that a sanitizer sees
+/// a byte read too many.
 struct DecoderHarness: ~Copyable {
   let settings: RecountSettings
   private var decoder: EventDecoder

@@ -101,8 +101,9 @@ struct KeyedHashTests {
 
   @Test("Nobody finds two texts that collide under every key by choosing their words and lengths")
   func noKeylessCollisions() {
-    // The length once was folded into the first word by a known factor. Texts of 16 and 15 bytes with the same last eight and
-    // with first words that undo the difference then collided whatever the keys were; a search of ten thousand finds ASCII ones.
+    // The length once was folded into the first word by a known factor. Texts of 16 and 15 bytes
+    // with the same last eight and with first words that undo the difference then collided whatever
+    // the keys were; a search of some thousands finds printable ones.
     let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
     var inverse: UInt64 = 1
     for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }

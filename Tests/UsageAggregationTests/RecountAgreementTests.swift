@@ -4,7 +4,8 @@ import Recount
 import Testing
 import UsageAggregation
 
-/// The aggregator's session in small: takes runs, seals, stores, loses partitions and starts over, all at random.
+/// The aggregator's session in small: takes runs, seals, stores, loses partitions and starts over,
+/// all at random.
 private struct Session: ~Copyable {
   let log: PartitionLog
   let window: Int
@@ -148,7 +149,7 @@ private struct Session: ~Copyable {
 @Suite("Agreement of the accumulator with the recount")
 struct RecountAgreementTests {
   @Test(
-    "However a log is split, flushed, lost and read again, every event counts as the recount has it",
+    "However a log is split, flushed, lost and read again, all counts are those of the recount",
     arguments: [1, 2, 7, 20, 64], 0..<8)
   func agrees(window: Int, round: Int) {
     var random = SeededGenerator(of: "agrees(window: \(window), round: \(round))")

@@ -14,7 +14,8 @@ struct SeededGenerator: RandomNumberGenerator {
 
   init(seed: UInt64) { state = seed }
 
-  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or to come back.
+  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or
+  /// to come back.
   init(of test: String) {
     let seed = ProcessInfo.processInfo.environment["TEST_SEED"].flatMap { UInt64($0) } ?? 20_260_729
     print("\(test): TEST_SEED=\(seed)")
@@ -60,7 +61,7 @@ final class ByteStore {
   func text(_ string: String) -> Text { text(bytes(string)) }
 }
 
-/// `#expect` for what is not copyable or mutates: the macro would pass it on to a function of its own.
+/// `#expect` for what is not copyable or mutates, which the macro cannot take apart.
 func expect(
   _ condition: Bool, _ comment: @autoclosure () -> Comment? = nil,
   sourceLocation: SourceLocation = #_sourceLocation

@@ -58,19 +58,16 @@ struct Envelope {
     guard scanner.take(0x7B) else { return false }
     if scanner.peek() == 0x7D { return scanner.take(0x7D) }
     while true {
-      guard var name = scanner.string(), scanner.take(0x3A) else { return false }
-      var bytes = value.baseAddress!.assumingMemoryBound(to: UInt8.self)
-      if name.hasEscapes {
-        let output = arena.reserve(name.end - name.start)
-        name = StringToken(
-          start: 0, end: name.unescape(from: value, into: output).count, hasEscapes: false)
-        bytes = UnsafePointer(output)
+      let name = scanner.name { token in
+        let output = arena.reserve(token.end - token.start)
+        let length = token.unescape(from: value, into: output).count
+        return MemberName(UnsafeRawBufferPointer(start: output, count: length))
       }
-      let key = Text(base: bytes + name.start, count: name.end - name.start)
+      guard let name else { return false }
       if inData {
         guard let member = Self.member(&scanner, depth: 2) else { return false }
-        storeData(key, member)
-      } else if key.equals("data") {
+        storeData(name, member)
+      } else if name.first == Name.data, name.length == 4 {
         clearData()
         if scanner.peek() == 0x7B {
           guard scanMembers(&scanner, value, &arena, inData: true) else { return false }
@@ -81,7 +78,7 @@ struct Envelope {
         }
       } else {
         guard let member = Self.member(&scanner, depth: 1) else { return false }
-        store(key, member)
+        store(name, member)
       }
       if scanner.take(0x2C) { continue }
       return scanner.take(0x7D)
@@ -107,49 +104,32 @@ struct Envelope {
   }
 
   @inline(__always)
-  private mutating func store(_ key: Text, _ member: Member) {
-    switch key.count {
-    case 2: if key.equals("id") { id = member }
-    case 4:
-      if key.equals("type") { type = member } else if key.equals("time") { time = member }
-    case 6:
-      if key.equals("source") {
-        source = member
-      } else if key.equals("import") {
-        importBatch = member
-      }
-    case 7: if key.equals("subject") { subject = member }
-    case 8:
-      if key.equals("producer") {
-        producer = member
-      } else if key.equals("sequence") {
-        sequence = member
-      }
-    case 11: if key.equals("specversion") { specversion = member }
+  private mutating func store(_ name: MemberName, _ member: Member) {
+    switch (name.first, name.length) {
+    case (Name.id, 2): id = member
+    case (Name.type, 4): type = member
+    case (Name.time, 4): time = member
+    case (Name.source, 6): source = member
+    case (Name.importBatch, 6): importBatch = member
+    case (Name.subject, 7): subject = member
+    case (Name.producer, 8): producer = member
+    case (Name.sequence, 8): sequence = member
+    case (Name.specvers, 11): if name.second == Name.ion { specversion = member }
     default: break
     }
   }
 
   @inline(__always)
-  private mutating func storeData(_ key: Text, _ member: Member) {
-    switch key.count {
-    case 5:
-      if key.equals("meter") { meter = member } else if key.equals("final") { final = member }
-    case 6: if key.equals("domain") { domain = member }
-    case 7:
-      if key.equals("feature") {
-        feature = member
-      } else if key.equals("pending") {
-        pending = member
-      } else if key.equals("dropped") {
-        dropped = member
-      }
-    case 8:
-      if key.equals("quantity") {
-        quantity = member
-      } else if key.equals("accepted") {
-        accepted = member
-      }
+  private mutating func storeData(_ name: MemberName, _ member: Member) {
+    switch (name.first, name.length) {
+    case (Name.meter, 5): meter = member
+    case (Name.final, 5): final = member
+    case (Name.domain, 6): domain = member
+    case (Name.feature, 7): feature = member
+    case (Name.pending, 7): pending = member
+    case (Name.dropped, 7): dropped = member
+    case (Name.quantity, 8): quantity = member
+    case (Name.accepted, 8): accepted = member
     default: break
     }
   }
@@ -166,4 +146,27 @@ struct Envelope {
     dropped = Member()
     final = Member()
   }
+}
+
+/// The names' bytes as little-endian numbers, see `MemberName`.
+private enum Name {
+  static let id: UInt64 = 0x6469
+  static let type: UInt64 = 0x65707974
+  static let time: UInt64 = 0x656D6974
+  static let data: UInt64 = 0x61746164
+  static let source: UInt64 = 0x656372756F73
+  static let importBatch: UInt64 = 0x74726F706D69
+  static let subject: UInt64 = 0x7463656A627573
+  static let producer: UInt64 = 0x72656375646F7270
+  static let sequence: UInt64 = 0x65636E6575716573
+  static let specvers: UInt64 = 0x7372657663657073
+  static let ion: UInt64 = 0x6E6F69
+  static let meter: UInt64 = 0x726574656D
+  static let final: UInt64 = 0x6C616E6966
+  static let domain: UInt64 = 0x6E69616D6F64
+  static let feature: UInt64 = 0x65727574616566
+  static let pending: UInt64 = 0x676E69646E6570
+  static let dropped: UInt64 = 0x646570706F7264
+  static let quantity: UInt64 = 0x797469746E617571
+  static let accepted: UInt64 = 0x6465747065636361
 }

@@ -6,6 +6,7 @@ import Metering
 package struct EventDecoder: ~Copyable {
   package let maxQuantity: Int64
   private var arena = TextArena()
+  private var lastTime = Timestamp.Memory()
 
   package init(maxQuantity: Int64 = Limits.quantity) {
     self.maxQuantity = maxQuantity
@@ -17,18 +18,24 @@ package struct EventDecoder: ~Copyable {
   /// Decodes one record; everything but the time against the record (`EventTimeBounds`), which depends on registered imports.
   package mutating func decode(_ record: RecordBytes) -> DecodedEvent {
     var event = DecodedEvent()
-    guard let value = record.value else { return event.rejecting(.tombstone) }
-    guard value.count <= Limits.valueBytes else { return event.rejecting(.overSize) }
+    decode(record, into: &event)
+    return event
+  }
+
+  /// The same in place, for a caller that keeps its events in an array.
+  package mutating func decode(_ record: RecordBytes, into event: inout DecodedEvent) {
+    event = DecodedEvent()
+    guard let value = record.value else { return event.reject(.tombstone) }
+    guard value.count <= Limits.valueBytes else { return event.reject(.overSize) }
     var envelope = Envelope()
     switch envelope.scan(value, arena: &arena) {
-    case .notJSON: return event.rejecting(.notJSON)
-    case .notAnObject: return event.rejecting(.notCloudEvent)
+    case .notJSON: return event.reject(.notJSON)
+    case .notAnObject: return event.reject(.notCloudEvent)
     case .object: break
     }
     if let reason = validate(envelope, value, record.key, into: &event) {
-      return event.rejecting(reason, ledgerKey: ledgerKey(envelope, value))
+      event.reject(reason, ledgerKey: ledgerKey(envelope, value))
     }
-    return event
   }
 
   // MARK: The checks, in the specification's order
@@ -116,7 +123,7 @@ package struct EventDecoder: ~Copyable {
     guard time.kind == .string else { return .badTime }
     // A text with U+0000 or a lone surrogate is no RFC 3339 either, whatever the problem is called.
     guard case .text(let text) = text(time, value),
-      let milliseconds = Timestamp.milliseconds(text.buffer)
+      let milliseconds = Timestamp.milliseconds(text.buffer, &lastTime)
     else { return .badTime }
     event.time = milliseconds
     return nil
@@ -221,17 +228,15 @@ package struct EventDecoder: ~Copyable {
 }
 
 extension DecodedEvent {
-  fileprivate func rejecting(
+  fileprivate mutating func reject(
     _ reason: RejectionReason, ledgerKey: (producer: Text, sequence: Int64)? = nil
-  ) -> DecodedEvent {
-    var rejected = DecodedEvent()
-    rejected.kind = .rejected
-    rejected.reason = reason
+  ) {
+    self = DecodedEvent()
+    self.reason = reason
     if let ledgerKey {
-      rejected.producer = ledgerKey.producer
-      rejected.sequence = ledgerKey.sequence
+      producer = ledgerKey.producer
+      sequence = ledgerKey.sequence
     }
-    return rejected
   }
 }
 

@@ -1,22 +1,41 @@
 /// RFC 3339 into milliseconds since 1970-01-01T00:00:00Z, in the proleptic Gregorian calendar.
 package enum Timestamp {
+  /// The last `YYYY-MM-DDTHH:MM` that was read, and what it means: neighboring events mostly share their minute.
+  package struct Memory {
+    fileprivate var first: UInt64 = 0
+    fileprivate var second: UInt64 = 0
+    /// Minutes since 1970, before the offset is applied.
+    fileprivate var minutes = 0
+
+    package init() {}
+  }
+
   /// - Returns: nil where the text is not RFC 3339 as `docs/event-validation.md` reads it. Digits behind the third of the
   ///   fraction are dropped.
   package static func milliseconds(_ text: UnsafeBufferPointer<UInt8>) -> Int64? {
+    var memory = Memory()
+    return milliseconds(text, &memory)
+  }
+
+  package static func milliseconds(
+    _ text: UnsafeBufferPointer<UInt8>, _ memory: inout Memory
+  ) -> Int64? {
     guard text.count >= 20 else { return nil }
+    let bytes = UnsafeRawPointer(text.baseAddress!)
+    let first = bytes.loadUnaligned(as: UInt64.self)
+    let second = bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+    if first != memory.first || second != memory.second {
+      guard let minutes = civilMinutes(text) else { return nil }
+      memory.first = first
+      memory.second = second
+      memory.minutes = minutes
+    }
     @inline(__always) func two(_ i: Int) -> Int? {
       let a = text[i] &- 0x30
       let b = text[i + 1] &- 0x30
       return a < 10 && b < 10 ? Int(a) * 10 + Int(b) : nil
     }
-    guard text[4] == 0x2D, text[7] == 0x2D, text[10] | 0x20 == 0x74, text[13] == 0x3A,
-      text[16] == 0x3A, let century = two(0), let yearOfCentury = two(2), let month = two(5),
-      let day = two(8), let hour = two(11), let minute = two(14), let second = two(17)
-    else { return nil }
-    let year = century * 100 + yearOfCentury
-    guard year >= 1, (1...12).contains(month), day >= 1, day <= daysInMonth(year, month),
-      hour <= 23, minute <= 59, second <= 60
-    else { return nil }
+    guard text[16] == 0x3A, let second = two(17), second <= 60 else { return nil }
 
     var i = 19
     var milliseconds = 0
@@ -41,7 +60,7 @@ package enum Timestamp {
       else { return nil }
       offsetMinutes = (hours * 60 + minutes) * (text[i] == 0x2D ? -1 : 1)
     }
-    let minutes = daysFromCivil(year, month, day) * 1_440 + hour * 60 + minute - offsetMinutes
+    let minutes = memory.minutes - offsetMinutes
     if second == 60 {
       // A leap second is inserted at the end of a UTC day only.
       let minuteOfDay = ((minutes % 1_440) + 1_440) % 1_440
@@ -49,6 +68,24 @@ package enum Timestamp {
       return Int64(minutes) * 60_000 + 59_000 + Int64(milliseconds)
     }
     return Int64(minutes) * 60_000 + Int64(second * 1_000 + milliseconds)
+  }
+
+  /// `YYYY-MM-DDTHH:MM`, the first 16 bytes.
+  private static func civilMinutes(_ text: UnsafeBufferPointer<UInt8>) -> Int? {
+    func two(_ i: Int) -> Int? {
+      let a = text[i] &- 0x30
+      let b = text[i + 1] &- 0x30
+      return a < 10 && b < 10 ? Int(a) * 10 + Int(b) : nil
+    }
+    guard text[4] == 0x2D, text[7] == 0x2D, text[10] | 0x20 == 0x74, text[13] == 0x3A,
+      let century = two(0), let yearOfCentury = two(2), let month = two(5), let day = two(8),
+      let hour = two(11), let minute = two(14)
+    else { return nil }
+    let year = century * 100 + yearOfCentury
+    guard year >= 1, (1...12).contains(month), day >= 1, day <= daysInMonth(year, month),
+      hour <= 23, minute <= 59
+    else { return nil }
+    return daysFromCivil(year, month, day) * 1_440 + hour * 60 + minute
   }
 
   private static func daysInMonth(_ year: Int, _ month: Int) -> Int {

@@ -18,63 +18,122 @@ package struct ProducerState: Sendable {
 
 /// The producers of one partition. Found by name; a batch's events mostly share one, which is tried first.
 package struct ProducerSequences: ~Copyable {
-  package private(set) var states: [ProducerState] = []
-  private var isDirty: [Bool] = []
+  private struct Entry {
+    let name: UnsafeMutableRawBufferPointer
+    let hash: UInt64
+    var isDirty = false
+    var sequence: Int64 = -1
+    var deadSequence: Int64 = -1
+    var counted: Int64 = 0
+    var duplicates: Int64 = 0
+    var repeated: Int64 = 0
+    var deadLettered: Int64 = 0
+
+    func isNamed(_ text: Text) -> Bool { text.equals(UnsafeRawBufferPointer(name)) }
+  }
+
+  /// Memory of its own, not an array: an event changes its entry, and would pay for asking whether the array is shared.
+  private var entries: UnsafeMutablePointer<Entry>
+  private var capacity = 8
+  private var count = 0
   private var dirty: [Int] = []
-  private var hashes: [UInt64] = []
-  /// Position in `states` + 1; 0 is empty. At most half full.
+  /// Position in `entries` + 1; 0 is empty. At most half full.
   private var slots: [Int32] = Array(repeating: 0, count: 16)
   private var last = -1
   private let hash: KeyedHash
 
   package init(_ states: [ProducerState], hash: KeyedHash) {
     self.hash = hash
+    entries = .allocate(capacity: capacity)
     for state in states {
-      let h = state.name.withUnsafeBytes { hash.hash($0, 0) }
-      append(state, h)
+      state.name.withUnsafeBytes { append($0, hash.hash($0, 0)) }
+      entries[count - 1].sequence = state.sequence
+      entries[count - 1].deadSequence = state.deadSequence
+      entries[count - 1].counted = state.counted
+      entries[count - 1].duplicates = state.duplicates
+      entries[count - 1].repeated = state.repeated
+      entries[count - 1].deadLettered = state.deadLettered
     }
   }
 
+  deinit {
+    for i in 0..<count { entries[i].name.deallocate() }
+    entries.deallocate()
+  }
+
+  /// All of them, in the order of their first events.
+  package var states: [ProducerState] {
+    // Loops, not `map(state)`: the compiler (6.3.1) crashes on a method of a noncopyable value taken as a function.
+    var all: [ProducerState] = []
+    for i in 0..<count { all.append(state(i)) }
+    return all
+  }
+
+  private func state(_ i: Int) -> ProducerState {
+    var state = ProducerState(name: Array(entries[i].name))
+    state.sequence = entries[i].sequence
+    state.deadSequence = entries[i].deadSequence
+    state.counted = entries[i].counted
+    state.duplicates = entries[i].duplicates
+    state.repeated = entries[i].repeated
+    state.deadLettered = entries[i].deadLettered
+    return state
+  }
+
   /// The position of the producer of that name, added where it is new.
+  @inline(__always)
   package mutating func index(of name: Text) -> Int {
-    if last >= 0, states[last].name.withUnsafeBytes({ name.equals($0) }) { return last }
-    let h = hash.hash(UnsafeRawBufferPointer(name.buffer), 0)
+    if last >= 0, entries[last].isNamed(name) { return last }
+    return find(name)
+  }
+
+  private mutating func find(_ name: Text) -> Int {
+    let bytes = UnsafeRawBufferPointer(name.buffer)
+    let h = hash.hash(bytes, 0)
     var slot = Int(truncatingIfNeeded: h) & (slots.count - 1)
     while slots[slot] != 0 {
       let i = Int(slots[slot]) - 1
-      if hashes[i] == h, states[i].name.withUnsafeBytes({ name.equals($0) }) {
+      if entries[i].hash == h, entries[i].isNamed(name) {
         last = i
         return i
       }
       slot = (slot + 1) & (slots.count - 1)
     }
-    append(ProducerState(name: Array(name.buffer)), h)
-    last = states.count - 1
+    append(bytes, h)
+    last = count - 1
     return last
   }
 
-  private mutating func append(_ state: ProducerState, _ h: UInt64) {
-    states.append(state)
-    hashes.append(h)
-    isDirty.append(false)
-    if states.count * 2 > slots.count {
+  private mutating func append(_ name: UnsafeRawBufferPointer, _ h: UInt64) {
+    if count == capacity {
+      let larger = UnsafeMutablePointer<Entry>.allocate(capacity: capacity * 2)
+      larger.moveInitialize(from: entries, count: count)
+      entries.deallocate()
+      entries = larger
+      capacity *= 2
+    }
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: name.count, alignment: 8)
+    copy.copyMemory(from: name)
+    (entries + count).initialize(to: Entry(name: copy, hash: h))
+    count += 1
+    if count * 2 > slots.count {
       slots = Array(repeating: 0, count: slots.count * 2)
-      for i in states.indices { put(i) }
+      for i in 0..<count { put(i) }
     } else {
-      put(states.count - 1)
+      put(count - 1)
     }
   }
 
   private mutating func put(_ i: Int) {
-    var slot = Int(truncatingIfNeeded: hashes[i]) & (slots.count - 1)
+    var slot = Int(truncatingIfNeeded: entries[i].hash) & (slots.count - 1)
     while slots[slot] != 0 { slot = (slot + 1) & (slots.count - 1) }
     slots[slot] = Int32(i + 1)
   }
 
   @inline(__always)
   private mutating func touch(_ i: Int) {
-    if !isDirty[i] {
-      isDirty[i] = true
+    if !entries[i].isDirty {
+      entries[i].isDirty = true
       dirty.append(i)
     }
   }
@@ -83,26 +142,26 @@ package struct ProducerSequences: ~Copyable {
   @inline(__always)
   package mutating func observe(_ i: Int, sequence: Int64) -> Bool {
     touch(i)
-    if sequence <= states[i].sequence { return true }
-    states[i].sequence = sequence
+    if sequence <= entries[i].sequence { return true }
+    entries[i].sequence = sequence
     return false
   }
 
   @inline(__always)
-  package mutating func noteCounted(_ i: Int) { states[i].counted += 1 }
+  package mutating func noteCounted(_ i: Int) { entries[i].counted += 1 }
 
   package mutating func noteDuplicate(_ i: Int, isRepeated: Bool) {
-    states[i].duplicates += 1
-    if isRepeated { states[i].repeated += 1 }
+    entries[i].duplicates += 1
+    if isRepeated { entries[i].repeated += 1 }
   }
 
   /// Counts a dead letter once, however often it is sent: a resend is at or below what was seen, also where the first sighting was valid
   /// and the resend has become too old.
   package mutating func noteDeadLetter(_ i: Int, sequence: Int64) {
-    guard sequence > max(states[i].deadSequence, states[i].sequence) else { return }
+    guard sequence > max(entries[i].deadSequence, entries[i].sequence) else { return }
     touch(i)
-    states[i].deadSequence = sequence
-    states[i].deadLettered += 1
+    entries[i].deadSequence = sequence
+    entries[i].deadLettered += 1
   }
 
   /// Counts a valid event that became a dead letter because its license's sum does not fit.
@@ -111,14 +170,17 @@ package struct ProducerSequences: ~Copyable {
   ///
   /// - Precondition: `observe` has said that it is none.
   package mutating func noteOverflow(_ i: Int, sequence: Int64) {
-    states[i].deadSequence = max(states[i].deadSequence, sequence)
-    states[i].deadLettered += 1
+    entries[i].deadSequence = max(entries[i].deadSequence, sequence)
+    entries[i].deadLettered += 1
   }
 
   /// The states that changed since the last call.
   package mutating func takeChanged() -> [ProducerState] {
-    let changed = dirty.map { states[$0] }
-    for i in dirty { isDirty[i] = false }
+    var changed: [ProducerState] = []
+    for i in dirty {
+      changed.append(state(i))
+      entries[i].isDirty = false
+    }
     dirty.removeAll(keepingCapacity: true)
     return changed
   }

@@ -26,7 +26,7 @@ package struct UsageAccumulator: ~Copyable {
   private let settings: Settings
   private let hash: KeyedHash
   private var decoder: EventDecoder
-  private var partitions: [Int32: PartitionState] = [:]
+  private var partitions: [Int32: OwnedPartition] = [:]
   private var imports: [String: Int64] = [:]
   private let events: UnsafeMutablePointer<DecodedEvent>
   private let identities: UnsafeMutablePointer<Identity>
@@ -63,10 +63,11 @@ package struct UsageAccumulator: ~Copyable {
     _ partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
     remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState]
   ) {
-    partitions[partition] = PartitionState(
-      partition: partition, readFrom: readFrom, nextOffset: nextOffset,
-      windowOffsets: windowOffsets, remembered: remembered,
-      producers: ProducerSequences(producers, hash: hash))
+    partitions[partition] = OwnedPartition(
+      PartitionState(
+        partition: partition, readFrom: readFrom, nextOffset: nextOffset,
+        windowOffsets: windowOffsets, remembered: remembered,
+        producers: ProducerSequences(producers, hash: hash)))
   }
 
   /// Forgets a partition. Its share of open batches is dropped by whoever flushes them.
@@ -74,12 +75,12 @@ package struct UsageAccumulator: ~Copyable {
 
   package func owns(_ partition: Int32) -> Bool { partitions[partition] != nil }
   package var ownedPartitions: [Int32] { partitions.keys.sorted() }
-  package func position(of partition: Int32) -> Int64? { partitions[partition]?.position }
-  package func halt(of partition: Int32) -> Halt? { partitions[partition]?.halt }
+  package func position(of partition: Int32) -> Int64? { partitions[partition]?.state.position }
+  package func halt(of partition: Int32) -> Halt? { partitions[partition]?.state.halt }
   /// Whether the partition still reads what others have counted.
   package func isRebuilding(_ partition: Int32) -> Bool {
-    guard let state = partitions[partition] else { return false }
-    return state.position < state.countFrom
+    guard let owned = partitions[partition] else { return false }
+    return owned.state.position < owned.state.countFrom
   }
 
   package mutating func allow(importBatch: String, from oldestTime: Int64) {
@@ -88,14 +89,14 @@ package struct UsageAccumulator: ~Copyable {
 
   /// The partition's end: everything below `offset` has been seen, control records and gaps included.
   package mutating func reachedEnd(_ partition: Int32, at offset: Int64) {
-    guard let state = partitions[partition], state.halt == nil, offset > state.position else {
+    guard let owned = partitions[partition], owned.state.halt == nil,
+      offset > owned.state.position
+    else { return }
+    if let remembered = owned.state.remembered, remembered.offset < offset {
+      owned.state.halt = .logDiffers(offset: remembered.offset)
       return
     }
-    if let remembered = state.remembered, remembered.offset < offset {
-      state.halt = .logDiffers(offset: remembered.offset)
-      return
-    }
-    state.position = offset
+    owned.state.position = offset
   }
 
   // MARK: Records
@@ -105,23 +106,23 @@ package struct UsageAccumulator: ~Copyable {
   /// - Parameters:
   ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were counted before.
   ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns those that are registered,
-  ///     with their oldest time in milliseconds. Called at most once
-  ///     for each 256 records. Where it throws, those before are taken; to go on, give the same run again.
+  ///     with their oldest time in milliseconds. Called at most once for each 256 records. Where it
+  ///     throws, the records before those are taken: to go on, give the same run again.
   /// - Returns: how many records were taken: fewer than given where the batch is full and must be sealed first.
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
     requeues: [DeadLetterKey?], into batch: UsageBatch,
     resolveImports: ([String]) throws -> [String: Int64]
   ) rethrows -> Int {
-    guard let state = partitions[partition], state.halt == nil else { return records.count }
+    guard let owned = partitions[partition], owned.state.halt == nil else { return records.count }
     var taken = 0
     while taken < records.count {
       if batch.table.isFull || batch.deadLetterBytes > Self.deadLetterBytes { return taken }
       let chunk = UnsafeBufferPointer(
         rebasing: records[taken..<min(taken + Self.lookahead, records.count)])
-      try decode(chunk, state, resolveImports)
-      taken += apply(chunk, state, requeues, batch)
-      if state.halt != nil { return records.count }
+      try decode(chunk, owned.state, resolveImports)
+      taken += apply(chunk, &owned.state, requeues, batch, &batch.table, &batch.counters)
+      if owned.state.halt != nil { return records.count }
     }
     return taken
   }
@@ -129,14 +130,14 @@ package struct UsageAccumulator: ~Copyable {
   /// Decodes ahead, and fetches the cache lines that `apply` will need.
   @inline(__always)
   private mutating func decode(
-    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: PartitionState,
+    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: borrowing PartitionState,
     _ resolveImports: ([String]) throws -> [String: Int64]
   ) rethrows {
     decoder.reset()
     var unknownImports: Set<String> = []
     var touched: UInt64 = 0
     for i in 0..<chunk.count {
-      events[i] = decoder.decode(chunk[i].bytes)
+      decoder.decode(chunk[i].bytes, into: &events[i])
       guard events[i].kind == .usage else { continue }
       identities[i] = hash.identity(
         subject: events[i].subject, source: events[i].source, id: events[i].id)
@@ -162,46 +163,49 @@ package struct UsageAccumulator: ~Copyable {
 
   /// - Returns: how many of the chunk were taken.
   private mutating func apply(
-    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: PartitionState,
-    _ requeues: [DeadLetterKey?], _ batch: UsageBatch
+    _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: inout PartitionState,
+    _ requeues: [DeadLetterKey?], _ batch: UsageBatch, _ table: inout UsageTable,
+    _ counters: inout BatchCounters
   ) -> Int {
     let partition = state.partition
     for i in 0..<chunk.count where events[i].kind == .usage {
-      groupHashes[i] = batch.table.groupHash(
+      groupHashes[i] = table.groupHash(
         events[i], hour: Self.hour(events[i].time), partition: partition)
-      sink ^= batch.table.touch(groupHashes[i])
+      sink ^= table.touch(groupHashes[i])
     }
     // The last record that counts is what the log is remembered by.
     var last = -1
-    defer { if last >= 0 { state.lastHash = KeyedHash.fingerprint(of: chunk[last]) } }
+    defer {
+      if last >= 0 { state.lastHash = KeyedHash.fingerprint(of: chunk[last]) }
+    }
     for i in 0..<chunk.count {
       let record = chunk[i]
       // Records below the position are left-overs of an earlier fetch; they have been dealt with.
       guard record.offset >= state.position else { continue }
-      if state.remembered != nil, !checkRemembered(record, state) { return i }
-      if batch.table.isFull { return i }
+      if state.remembered != nil, !checkRemembered(record, &state) { return i }
+      if table.isFull { return i }
       let counts = record.offset >= state.countFrom
       state.position = record.offset + 1
       if counts {
         state.last = record.offset
         last = i
-        batch.counters.records += 1
-        batch.counters.bytes += record.value?.count ?? 0
+        counters.records += 1
+        counters.bytes += record.value?.count ?? 0
         if record.timestamp >= 0 {
-          let oldest = batch.counters.oldestTimestamp ?? record.timestamp
-          batch.counters.oldestTimestamp = min(oldest, record.timestamp)
+          let oldest = counters.oldestTimestamp ?? record.timestamp
+          counters.oldestTimestamp = min(oldest, record.timestamp)
         }
       }
       switch events[i].kind {
       case .rejected:
-        if counts { reject(record, i, events[i].reason, state, batch) }
+        if counts { reject(record, i, events[i].reason, &state, batch) }
       case .report:
-        if counts { report(record, i, state, batch) }
+        if counts { report(record, i, state.partition, batch) }
       case .usage:
         if let reason = timeProblem(i, record) {
-          if counts { reject(record, i, reason, state, batch) }
+          if counts { reject(record, i, reason, &state, batch) }
         } else {
-          count(i, record, counts, state, requeues, batch)
+          count(i, record, counts, &state, requeues, batch, &table, &counters)
         }
       }
     }
@@ -211,8 +215,9 @@ package struct UsageAccumulator: ~Copyable {
   /// One valid usage event.
   @inline(__always)
   private mutating func count(
-    _ i: Int, _ record: LogRecordView, _ counts: Bool, _ state: PartitionState,
-    _ requeues: [DeadLetterKey?], _ batch: UsageBatch
+    _ i: Int, _ record: LogRecordView, _ counts: Bool, _ state: inout PartitionState,
+    _ requeues: [DeadLetterKey?], _ batch: UsageBatch, _ table: inout UsageTable,
+    _ counters: inout BatchCounters
   ) {
     let isRepeat = state.window.observe(identities[i], at: record.offset)
     // Before `countFrom` the sequences are already what the store says.
@@ -223,41 +228,42 @@ package struct UsageAccumulator: ~Copyable {
       producer >= 0 && state.producers.observe(producer, sequence: events[i].sequence)
     if record.requeueIndex >= 0 {
       guard let key = requeues[Int(record.requeueIndex)], requeuedHere.insert(key).inserted else {
-        batch.counters.duplicates += 1
+        counters.duplicates += 1
         return
       }
-      guard add(i, record, state, batch) else {
+      guard add(i, record, &state, batch, &table) else {
         requeuedHere.remove(key)
         return
       }
       batch.requeued.append((state.partition, key))
-      batch.counters.counted += 1
+      counters.counted += 1
       return
     }
     if isRepeat || isResend {
-      batch.counters.duplicates += 1
+      counters.duplicates += 1
       if producer >= 0 {
         state.producers.noteDuplicate(
           producer, isRepeated: !isResend)
       }
       return
     }
-    guard add(i, record, state, batch) else {
+    guard add(i, record, &state, batch, &table) else {
       if producer >= 0 { state.producers.noteOverflow(producer, sequence: events[i].sequence) }
       return
     }
-    batch.counters.counted += 1
+    counters.counted += 1
     if producer >= 0 { state.producers.noteCounted(producer) }
   }
 
   @inline(__always)
   private func add(
-    _ i: Int, _ record: LogRecordView, _ state: PartitionState, _ batch: UsageBatch
+    _ i: Int, _ record: LogRecordView, _ state: inout PartitionState, _ batch: UsageBatch,
+    _ table: inout UsageTable
   ) -> Bool {
-    let fits = batch.table.add(
+    let fits = table.add(
       events[i], groupHash: groupHashes[i], hour: Self.hour(events[i].time),
       minute: Self.minute(events[i].time), partition: state.partition, offset: record.offset)
-    if !fits { reject(record, i, .quantityOverflow, state, batch) }
+    if !fits { reject(record, i, .quantityOverflow, &state, batch) }
     return fits
   }
 
@@ -274,7 +280,7 @@ package struct UsageAccumulator: ~Copyable {
   }
 
   private func reject(
-    _ record: LogRecordView, _ i: Int, _ reason: RejectionReason, _ state: PartitionState,
+    _ record: LogRecordView, _ i: Int, _ reason: RejectionReason, _ state: inout PartitionState,
     _ batch: UsageBatch
   ) {
     let payload = record.value.map { Array($0.prefix(Limits.valueBytes)) }
@@ -291,17 +297,17 @@ package struct UsageAccumulator: ~Copyable {
   }
 
   private func report(
-    _ record: LogRecordView, _ i: Int, _ state: PartitionState, _ batch: UsageBatch
+    _ record: LogRecordView, _ i: Int, _ partition: Int32, _ batch: UsageBatch
   ) {
     batch.reports.append(
       ProducerReport(
-        partition: state.partition, producer: events[i].producer.string,
+        partition: partition, producer: events[i].producer.string,
         accepted: events[i].accepted, pending: events[i].pending, dropped: events[i].dropped,
         isFinal: events[i].isFinal, timestamp: record.timestamp))
   }
 
   /// Compares the record that the store remembers with the one that stands in the log.
-  private func checkRemembered(_ record: LogRecordView, _ state: PartitionState) -> Bool {
+  private func checkRemembered(_ record: LogRecordView, _ state: inout PartitionState) -> Bool {
     guard let remembered = state.remembered, record.offset >= remembered.offset else { return true }
     if record.offset == remembered.offset,
       KeyedHash.fingerprint(of: record) == remembered.hash
@@ -333,18 +339,18 @@ package struct UsageAccumulator: ~Copyable {
 
   /// Closes the batch: adds how far every owned partition has come since it was last sealed.
   package mutating func seal(_ batch: UsageBatch) {
-    for state in partitions.values where state.halt == nil {
-      let changed = state.producers.takeChanged()
-      guard state.position > state.sealedOffset else {
+    for owned in partitions.values where owned.state.halt == nil {
+      let changed = owned.state.producers.takeChanged()
+      guard owned.state.position > owned.state.sealedOffset else {
         precondition(changed.isEmpty, "a producer changes only with a record that counts")
         continue
       }
       batch.progress.append(
         PartitionProgress(
-          partition: state.partition, expectedOffset: state.sealedOffset,
-          nextOffset: state.position, lastRecordOffset: state.last,
-          lastRecordHash: state.lastHash, producers: changed))
-      state.sealedOffset = state.position
+          partition: owned.state.partition, expectedOffset: owned.state.sealedOffset,
+          nextOffset: owned.state.position, lastRecordOffset: owned.state.last,
+          lastRecordHash: owned.state.lastHash, producers: changed))
+      owned.state.sealedOffset = owned.state.position
     }
     batch.progress.sort { $0.partition < $1.partition }
   }
@@ -355,8 +361,16 @@ package struct UsageAccumulator: ~Copyable {
   }
 }
 
-/// What belongs to a partition while this process owns it. A class, so that a run of records pays for finding it once.
-private final class PartitionState {
+/// A class, so that a run of records pays for finding its partition once; the state is lent as `inout` for a whole chunk, which pays
+/// for one check of exclusive access in place of several an event.
+private final class OwnedPartition {
+  var state: PartitionState
+
+  init(_ state: consuming PartitionState) { self.state = state }
+}
+
+/// What belongs to a partition while this process owns it.
+private struct PartitionState: ~Copyable {
   let partition: Int32
   /// Next offset to take.
   var position: Int64
