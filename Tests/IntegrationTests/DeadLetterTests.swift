@@ -61,7 +61,7 @@ extension IntegrationTests {
         try pipeline.log.send(key: bad.key, value: bad.value)
         try traffic.send(3)
       }
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
 
       let found = try pipeline.database.rows(
@@ -110,7 +110,7 @@ extension IntegrationTests {
       event.importBatch = "batch-1"
       try pipeline.log.send(event)
       try traffic.send(20)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       let place = try #require(
         try pipeline.database.rows(
           "select log_epoch || '/' || topic || '/' || partition || '/' || log_offset from dead_letter where reason = 'too_old'"
@@ -123,7 +123,7 @@ extension IntegrationTests {
       }
       // Before it can be valid: it dies again.
       try requeue()
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
       try pipeline.database.execute(
         """
@@ -134,15 +134,15 @@ extension IntegrationTests {
       // Twice in one flush, once in a later one, once for another process.
       try requeue()
       try requeue()
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
       try requeue()
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try pipeline.terminate(aggregator) == 0)
       aggregator = try pipeline.start()
       try requeue()
       try traffic.send(20)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
       #expect(
         try pipeline.database.integer(
@@ -159,7 +159,7 @@ extension IntegrationTests {
       event.milliseconds -= 60 * 86_400_000
       event.importBatch = "batch-1"
       try pipeline.log.send(event)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       try pipeline.database.execute(
         """
         insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
@@ -170,7 +170,7 @@ extension IntegrationTests {
         let answer = try Meterctl.run(
           ["dead-letters", "requeue", "--reason", "too_old", "--yes"], pipeline)
         #expect(answer.exit == 0, "\(answer.output)")
-        try pipeline.log.waitUntilCounted(pipeline.database)
+        try pipeline.waitUntilCounted()
         #expect(try traffic.truth.differences(pipeline.database) == [])
       }
     }

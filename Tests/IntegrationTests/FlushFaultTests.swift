@@ -19,7 +19,7 @@ extension IntegrationTests {
       var aggregator = try pipeline.start(by: url, environment: environment)
       var traffic = Traffic(pipeline.log)
       try traffic.send(200)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       for (number, step) in PostgresProxy.Step.allCases.enumerated() {
         let process = aggregator.process
         switch fault {
@@ -35,7 +35,7 @@ extension IntegrationTests {
         #expect(proxy.waitUntilFired(), "the fault did not happen: \(step)")
         if fault == .kill { aggregator = try pipeline.start(by: url, environment: environment) }
         try traffic.send(40)
-        try pipeline.log.waitUntilCounted(pipeline.database)
+        try pipeline.waitUntilCounted()
         let differences = try traffic.truth.differences(pipeline.database)
         #expect(differences.isEmpty, "\(fault) at \(step)")
       }
@@ -59,7 +59,7 @@ extension IntegrationTests {
       let first = try pipeline.start(by: proxy.url(like: pipeline.database.url))
       var traffic = Traffic(pipeline.log)
       try traffic.send(100)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
 
       proxy.arm(step, .hold)
       try traffic.send(400)
@@ -68,7 +68,7 @@ extension IntegrationTests {
       defer { first.process.signal(SIGCONT) }
       let second = try pipeline.start()
       // The second counts what the first has half written.
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
 
       first.process.signal(SIGCONT)
@@ -82,7 +82,7 @@ extension IntegrationTests {
         try eventually("takeovers") { (first.metric("meter_partition_takeovers_total") ?? 0) > 0 }
       }
       try traffic.send(300)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
       // It becomes a member like any other.
       try first.waitUntilReady()
@@ -92,7 +92,7 @@ extension IntegrationTests {
           && (second.metric("meter_owned_partitions") ?? 0) > 0
       }
       try traffic.send(100)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       #expect(try traffic.truth.differences(pipeline.database) == [])
     }
   }

@@ -35,6 +35,14 @@ final class Pipeline {
     return made
   }
 
+  /// Waits until every record that is in the log now is counted; else tells what the members say.
+  func waitUntilCounted(within seconds: Double = 60) throws {
+    do { try log.waitUntilCounted(database, within: seconds) } catch {
+      let said = aggregators.suffix(4).map { "\($0.process.pid): \($0.process.output.suffix(2_000))" }
+      throw NeverHappened(description: "\(error)\n\(said.joined(separator: "\n"))")
+    }
+  }
+
   /// SIGTERM, and its exit code.
   func terminate(_ aggregator: AggregatorProcess) throws -> Int32 {
     aggregator.process.signal(SIGTERM)

@@ -17,7 +17,7 @@ extension IntegrationTests {
       let first = try old.start()
       var traffic = Traffic(old.log)
       try traffic.send(200)
-      try old.log.waitUntilCounted(old.database)
+      try old.waitUntilCounted()
       #expect(try old.terminate(first) == 0)
       let before = try old.database.rows(
         "select partition, next_offset, log_epoch from consumer_offset order by 1")
@@ -43,7 +43,7 @@ extension IntegrationTests {
         try new.database.connection(), group: "usage-aggregator", topic: UsageLog.topic)
       #expect(try store.beginEpoch((0..<2).map { (Int32($0), Int64(0)) }) == 2)
       try second.waitUntilReady()
-      try new.log.waitUntilCounted(new.database)
+      try new.waitUntilCounted()
       #expect(try truth.differences(new.database) == [])
       #expect(
         try new.database.integer(

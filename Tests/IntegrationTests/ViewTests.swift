@@ -71,7 +71,7 @@ extension IntegrationTests {
       reader.start(pipeline.database.url)
       var traffic = Traffic(pipeline.log)
       for _ in 0..<60 { try traffic.send(100) }
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       try eventually("merged") { try pipeline.database.integer("select count(*) from usage_pending") == 0 }
       let result = reader.stop()
       #expect(result.wrong.prefix(3) == [])
@@ -96,13 +96,13 @@ extension IntegrationTests {
         try pipeline.log.send(event)
       }
       try traffic.send(50)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       try eventually("the quarantine") {
         try pipeline.database.integer(
           "select sum(event_count)::bigint from usage_quarantine where license_id = 'lic_huge'") ?? 0 > 0
       }
       try traffic.send(50)
-      try pipeline.log.waitUntilCounted(pipeline.database)
+      try pipeline.waitUntilCounted()
       try eventually("merged") { try pipeline.database.integer("select count(*) from usage_pending") == 0 }
       // Counted nowhere or set aside, lost nowhere.
       #expect(

@@ -3,6 +3,8 @@ import Foundation
 /// A condition did not come about in the time that it was given.
 package struct NeverHappened: Error, CustomStringConvertible {
   package let description: String
+
+  package init(description: String) { self.description = description }
 }
 
 /// Asks until the answer is not nil. The time bounds a broken test; a working one never waits for it.

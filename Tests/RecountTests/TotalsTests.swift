@@ -90,7 +90,7 @@ struct TotalsTests {
         partition: partition, settings: RecountSettings(), countFrom: 0)
       var good = EventFixture().at(0)
       good.partition = partition
-      var bad = EventFixture().with("time", "0").at(1)
+      var bad = EventFixture().with("time", "0").with("sequence", "9999").at(1)
       bad.partition = partition
       _ = recount.feed(good.record)
       _ = recount.feed(bad.record)

@@ -190,7 +190,9 @@ private func readUsage(
   // 21
   try requireKey(record.key, equals: subject, "subject")
   // 22
-  try checkTime(time, importBatch, against: record.timestamp, settings)
+  let place = LogPosition(partition: record.partition, offset: record.offset)
+  let batch = settings.refusedForAge.contains(place) ? nil : importBatch
+  try checkTime(time, batch, against: record.timestamp, settings)
   return UsageEvent(
     id: envelope.id, source: envelope.source, subject: subject, producer: envelope.producer,
     sequence: sequence, timeMilliseconds: time, importBatch: importBatch, meter: meter,

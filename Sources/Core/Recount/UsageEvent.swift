@@ -110,6 +110,9 @@ package struct RecountSettings: Sendable {
   package var maxEventAgeMilliseconds: Int64
   /// `oldest_time` of each registered batch, in milliseconds since 1970.
   package var importBatches: [ExactText: Int64]
+  /// Records that were dead letters for their age when they were counted: a batch that was registered
+  /// afterwards does not make them valid.
+  package var refusedForAge: Set<LogPosition>
   /// The sizes of a partition's dedupe window, each with the offset from which it holds. Order
   /// does not matter. Below the first offset the default holds.
   package var windows: @Sendable (_ partition: Int32) -> [WindowSize]
@@ -118,11 +121,13 @@ package struct RecountSettings: Sendable {
     maxQuantity: Int64 = 1_000_000_000,
     maxEventAgeMilliseconds: Int64 = 35 * 24 * 3_600_000,
     importBatches: [ExactText: Int64] = [:],
+    refusedForAge: Set<LogPosition> = [],
     windows: @escaping @Sendable (_ partition: Int32) -> [WindowSize] = { _ in [] }
   ) {
     self.maxQuantity = maxQuantity
     self.maxEventAgeMilliseconds = maxEventAgeMilliseconds
     self.importBatches = importBatches
+    self.refusedForAge = refusedForAge
     self.windows = windows
   }
 }

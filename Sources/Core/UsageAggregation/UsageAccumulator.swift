@@ -59,15 +59,19 @@ package struct UsageAccumulator: ~Copyable {
   // MARK: Partitions
 
   /// Begins to own a partition: reads from `readFrom` fill window only, those from `nextOffset` count.
+  ///
+  /// - Parameter deadLetters: offsets from `readFrom` on that were dead letters. They never enter the window, whatever has been
+  ///   registered or configured since.
   package mutating func own(
     _ partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
-    remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState]
+    remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState],
+    deadLetters: Set<Int64> = []
   ) {
     partitions[partition] = OwnedPartition(
       PartitionState(
         partition: partition, readFrom: readFrom, nextOffset: nextOffset,
         windowOffsets: windowOffsets, remembered: remembered,
-        producers: ProducerSequences(producers, hash: hash)))
+        producers: ProducerSequences(producers, hash: hash), deadLetters: deadLetters))
   }
 
   /// Forgets a partition. Its share of open batches is dropped by whoever flushes them.
@@ -204,6 +208,8 @@ package struct UsageAccumulator: ~Copyable {
       case .usage:
         if let reason = timeProblem(i, record) {
           if counts { reject(record, i, reason, &state, batch) }
+        } else if !counts, state.deadLetters.contains(record.offset) {
+          continue
         } else {
           count(i, record, counts, &state, requeues, batch, &table, &counters)
         }
@@ -383,12 +389,14 @@ private struct PartitionState: ~Copyable {
   /// Until it has been found in the log.
   var remembered: (offset: Int64, hash: Int64)?
   var halt: UsageAccumulator.Halt?
+  let deadLetters: Set<Int64>
   var window: DedupeWindow
   var producers: ProducerSequences
 
   init(
     partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
-    remembered: (offset: Int64, hash: Int64)?, producers: consuming ProducerSequences
+    remembered: (offset: Int64, hash: Int64)?, producers: consuming ProducerSequences,
+    deadLetters: Set<Int64>
   ) {
     self.partition = partition
     position = readFrom
@@ -397,6 +405,7 @@ private struct PartitionState: ~Copyable {
     last = remembered?.offset ?? -1
     lastHash = remembered?.hash ?? 0
     self.remembered = remembered
+    self.deadLetters = deadLetters
     window = DedupeWindow(size: windowOffsets, startOffset: readFrom)
     self.producers = producers
   }

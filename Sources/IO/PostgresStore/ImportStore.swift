@@ -59,11 +59,14 @@ package struct ImportStore {
       operation: "hash the file")
     let hex = Array((rows.text(0, 0) ?? "").utf8)
     func digit(_ byte: UInt8) -> UInt8 { byte < 0x3A ? byte - 0x30 : byte - 0x57 }
-    return stride(from: 0, to: hex.count - 1, by: 2).map { digit(hex[$0]) << 4 | digit(hex[$0 + 1]) }
+    return stride(from: 0, to: hex.count - 1, by: 2).map {
+      digit(hex[$0]) << 4 | digit(hex[$0 + 1])
+    }
   }
 
   /// The batch of this file, or else the one of this name.
-  package func find(fileHash: String, name: String, options: String) throws(PostgresError) -> Known? {
+  package func find(fileHash: String, name: String, options: String) throws(PostgresError) -> Known?
+  {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
     }

@@ -44,7 +44,8 @@ package struct LicenseStore {
       order by 1 on conflict do nothing
       """)
     let existing = ids(
-      try run(" select license_id from license join input using (license_id) for update of license"))
+      try run(" select license_id from license join input using (license_id) for update of license")
+    )
     let count = try run(
       """
        insert into license (license_id, customer_id, plan, features, domains, seats, status, issued_at, expires_at,

@@ -105,6 +105,23 @@ package struct OffsetStore {
     }
   }
 
+  /// Offsets of a partition's dead letters from `offset` on, in its epoch.
+  package func deadLetters(
+    of partition: Stored, from offset: Int64
+  ) throws(PostgresError) -> Set<Int64> {
+    let rows = try connection.query(
+      """
+      select log_offset from dead_letter
+      where topic = $1 and partition = $2::int and log_epoch = $3::int and log_offset >= $4::bigint
+        and consumer_group = $5
+      """,
+      [
+        .text(topic), .int(Int(partition.partition)), .int(Int(partition.logEpoch)),
+        .integer(offset), .text(group),
+      ], operation: "read dead letters")
+    return Set(rows.rows.indices.compactMap { rows.integer($0, 0) })
+  }
+
   /// The window's size for each partition from now on: what is stored, or `configured` from `nextOffset` on where it differs.
   package func window(
     for starts: [Stored], configured: Int

@@ -394,7 +394,8 @@ final class ConsumerSession {
       accumulator.own(
         row.partition, readFrom: readFrom, nextOffset: row.nextOffset,
         windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
-        producers: producers[row.partition] ?? [])
+        producers: producers[row.partition] ?? [],
+        deadLetters: try store.deadLetters(of: row, from: readFrom))
       starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
     }
     try consumer.assign(starts)

@@ -114,11 +114,8 @@ final class Merger: Sendable {
     while true {
       do throws(PostgresError) {
         let rows = try connection.query(
-          "select usage_merge($1::int[], $2::int, $3)",
-          [
-            .integers(partitions.map { Int64($0) }), .int(settings.maxPendingRows),
-            .boolean(isolate),
-          ], operation: "merge")
+          "select usage_merge($1::int[], $2)",
+          [.integers(partitions.map { Int64($0) }), .boolean(isolate)], operation: "merge")
         let moved = Int(rows.integer(0, 0) ?? 0)
         if moved > 0 {
           metrics.mergeSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)

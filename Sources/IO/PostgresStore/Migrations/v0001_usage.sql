@@ -304,17 +304,16 @@ $$;
 
 -- Moves what is pending of some partitions into the hour and day rows, in one transaction, so that every reader sees each
 -- event once: pending before, merged after. Rows are written in the order of their keys, so that merges never deadlock.
-create function usage_merge(owned int[], max_rows int, isolate boolean default false) returns bigint
+create function usage_merge(owned int[], isolate boolean default false) returns bigint
 language plpgsql set plan_cache_mode = force_custom_plan as $$
 declare
   moved bigint;
 begin
   if not exists (select from usage_pending where partition = any (owned)) then return 0; end if;
   create temp table if not exists merging (like usage_pending) on commit delete rows;
+  -- All at once: a limit would need a second walk over the rows, and flushes wait for merges anyway.
   with taken as (
-    delete from usage_pending where ctid = any (array(
-      select ctid from usage_pending where partition = any (owned) limit max_rows))
-    returning *
+    delete from usage_pending where partition = any (owned) returning *
   ) insert into merging select * from taken;
   get diagnostics moved = row_count;
   if moved = 0 then return 0; end if;

@@ -56,6 +56,7 @@ struct Explain: ParsableCommand {
     }
     var settings = try AuditRange.recountSettings()
     settings.importBatches = explained.stored.importBatches
+    settings.refusedForAge = explained.stored.refusedForAge
     let windows = explained.stored.windows
     settings.windows = { windows[$0] ?? [] }
     let reader = try LogReader(Connections().kafka(), clientID: Connections.clientID("explain"))

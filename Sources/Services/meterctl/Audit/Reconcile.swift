@@ -58,6 +58,7 @@ struct Reconcile: ParsableCommand {
           + "name another with --group and --topic")
     }
     settings.importBatches = stored.importBatches
+    settings.refusedForAge = stored.refusedForAge
     let windows = stored.windows
     settings.windows = { windows[$0] ?? [] }
 

@@ -45,6 +45,13 @@ struct StoredUsage {
   var disagreements: [UsageReads.Disagreement] = []
   var quarantined: [(license: String, rows: Int64)] = []
 
+  /// What was too old when it was counted: registering its import batch afterwards changes nothing.
+  var refusedForAge: Set<LogPosition> {
+    Set(
+      deadLetters.filter { $0.reason == "too_old" && $0.logEpoch == positions[$0.partition]?.logEpoch }
+        .map { LogPosition(partition: $0.partition, offset: $0.offset) })
+  }
+
   init(range: UsageReads.Minutes) {
     self.range = range
   }

@@ -223,7 +223,8 @@ private struct LicenseFields {
     return value
   }
 
-  func integer(_ name: String, _ range: ClosedRange<Int64>, in parent: String = "") throws -> Int64 {
+  func integer(_ name: String, _ range: ClosedRange<Int64>, in parent: String = "") throws -> Int64
+  {
     guard let value = members[name].flatMap(Self.integer), range.contains(value) else {
       throw Invalid(
         "\(parent)\(name): must be an integer from \(range.lowerBound) to \(range.upperBound)")

@@ -60,7 +60,9 @@ extension License {
       let rows = try LicenseStore(Connections().database("license-list")).licenses(
         customer: customer, status: status?.rawValue, limit: limit + 1)
       let all = rows.rows.indices.prefix(limit).map { License.members(rows, $0) }
-      let shown = ["license_id", "customer_id", "plan", "status", "expires_at", "limits", "domains"]
+      let shown = [
+        "license_id", "customer_id", "plan", "status", "expires_at", "limits", "domains",
+      ]
       output.print(
         .array(all.map { .object($0) }),
         text: all.isEmpty

@@ -70,7 +70,8 @@ final class Progress {
         text += "[" + String(repeating: "#", count: filled)
         text += String(repeating: ".", count: 30 - filled) + "] "
       }
-      text += "\(Int(share * 100)) %  \(Terminal.grouped(done)) of \(Terminal.grouped(total)) \(unit)"
+      text +=
+        "\(Int(share * 100)) %  \(Terminal.grouped(done)) of \(Terminal.grouped(total)) \(unit)"
     } else {
       text += "\(Terminal.grouped(done)) \(unit)"
     }

@@ -51,7 +51,8 @@ extension Topics {
       let database = try connections.database("topics")
       let store = OffsetStore(database, group: group, topic: topic)
       guard let stored = try store.stored([partition]).first else {
-        throw Failure("\(group) has no offset in \(topic)[\(partition)]: there is nothing to give up")
+        throw Failure(
+          "\(group) has no offset in \(topic)[\(partition)]: there is nothing to give up")
       }
       let reader = try LogReader(connections.kafka(), clientID: Connections.clientID("topics"))
       guard let count = try reader.partitionCount(topic), partition < count else {
@@ -66,7 +67,8 @@ extension Topics {
       let first = min(stored.nextOffset, next)
       let last = max(stored.nextOffset, next) - 1
       try confirmation.confirm(
-        "\(topic)[\(partition)]: offsets \(first) to \(last) are given up, \(group) goes on at \(next).")
+        "\(topic)[\(partition)]: offsets \(first) to \(last) are given up, \(group) goes on at \(next)."
+      )
       try store.acceptGap(partition: partition, to: next, reason: reason, by: Self.person())
       output.print(
         [

@@ -44,7 +44,8 @@ extension Topics {
       var topics = topic.map { [$0] } ?? [Connections.usageTopic]
       if all { topics += try store.topics().filter { !topics.contains($0) } }
       try confirmation.confirm(
-        "A new log epoch begins for \(topics.joined(separator: ", ")): all that its log holds is read.")
+        "A new log epoch begins for \(topics.joined(separator: ", ")): all that its log holds is read."
+      )
       var begun: [JSON] = []
       var lines: [String] = []
       for topic in topics {

@@ -42,7 +42,8 @@ struct ImportLog: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Lines older than this are rejected (default: the oldest line's time).", valueName: "rfc3339"))
+      "Lines older than this are rejected (default: the oldest line's time).", valueName: "rfc3339")
+  )
   var oldest: Moment?
 
   @Option(help: "The meter that is counted.")
@@ -110,8 +111,9 @@ struct ImportLog: ParsableCommand {
   private func register(_ survey: FileSurvey, _ store: ImportStore) throws -> String {
     let fileName = (file as NSString).lastPathComponent
     let name = batch ?? "\(Self.plain(fileName))-\(survey.hash.prefix(12))"
-    guard let known = try store.find(
-      fileHash: survey.hash, name: name, options: options.compact)
+    guard
+      let known = try store.find(
+        fileHash: survey.hash, name: name, options: options.compact)
     else {
       try store.register(
         ImportStore.Batch(
@@ -121,7 +123,8 @@ struct ImportLog: ParsableCommand {
       return name
     }
     guard known.fileHash == survey.hash else {
-      throw Failure("the batch \(name) is of another file, \(known.fileName); choose another --batch")
+      throw Failure(
+        "the batch \(name) is of another file, \(known.fileName); choose another --batch")
     }
     if known.isFinished {
       throw Failure(

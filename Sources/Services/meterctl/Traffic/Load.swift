@@ -70,7 +70,9 @@ struct Load: ParsableCommand {
     try check((0...100_000_000).contains(rate), "--rate: 0 to 100,000,000")
     try check((0...100).contains(duplicates), "--duplicates: 0 to 100 percent")
     try check((0...100).contains(invalid), "--invalid: 0 to 100 percent")
-    try check((1...50_000).contains(minutes), "--minutes: 1 to 50,000 (events older than 35 days are refused)")
+    try check(
+      (1...50_000).contains(minutes),
+      "--minutes: 1 to 50,000 (events older than 35 days are refused)")
     try check((0...2).contains(skew), "--skew: 0 to 2")
     if let producer {
       let isPlain = producer.utf8.allSatisfy {
@@ -166,7 +168,8 @@ private struct LoadRun {
       for _ in 0..<stretch {
         // From `spread` ago to now, as far as the run is.
         let back =
-          spread == 0 ? 0 : spread - Int64(Double(spread) * Double(accepted) / Double(command.events))
+          spread == 0
+          ? 0 : spread - Int64(Double(spread) * Double(accepted) / Double(command.events))
         let time = spread == 0 ? wall : startTime - back
         guard try one(sender, time: time, wall: wall) else { break }
       }
