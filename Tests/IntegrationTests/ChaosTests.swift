@@ -71,7 +71,8 @@ extension IntegrationTests {
       }
 
       private func one(_ n: Int) throws {
-        var event = UsageEventText(id: "e\(n)", subject: "lic_\(Int.random(in: 0..<50, using: &random))")
+        var event = UsageEventText(
+          id: "e\(n)", subject: "lic_\(Int.random(in: 0..<50, using: &random))")
         // Hours, and now and then weeks, late.
         let late = Int.random(in: 0..<100, using: &random)
         let span: Int64 = late < 80 ? 3_600_000 * 2 : late < 97 ? 3_600_000 * 30 : 86_400_000 * 33
@@ -92,7 +93,9 @@ extension IntegrationTests {
         recent.append(event)
         if recent.count > 2_000 { recent.removeFirst(1_000) }
         // The same event as a new one of its producer: only its id tells.
-        if Int.random(in: 0..<50, using: &random) == 0, var old = recent.randomElement(using: &random) {
+        if Int.random(in: 0..<50, using: &random) == 0,
+          var old = recent.randomElement(using: &random)
+        {
           old.producer = name
           old.sequence = nextSequence(name)
           try send(old.subject, Array(old.json().utf8))
@@ -196,25 +199,28 @@ extension IntegrationTests {
           Thread.sleep(forTimeInterval: 4)
           try pipeline.log.cluster.setBrokerUp()
         case .leaveAndJoin:
-          #expect(try pipeline.terminate(members[victim]) == 0)
+          try pipeline.expectStops(members[victim])
           members[victim] = try member()
         }
         Thread.sleep(forTimeInterval: Double.random(in: 1...4, using: &random))
       }
       producer.stop()
       #expect(producer.failure == nil)
-      #expect(producer.records > 50_000, "\(producer.records) records in \(producer.truth.events) events")
+      #expect(
+        producer.records > 50_000, "\(producer.records) records in \(producer.truth.events) events")
       print("chaos: \(producer.records) records, \(producer.truth.events) events")
 
       try pipeline.waitUntilCounted(within: 90)
-      #expect(try producer.truth.differences(pipeline.database, anchors: anchors) == [])
+      expectNone(try producer.truth.differences(pipeline.database, anchors: anchors))
       try expectDeadLetters(producer.reasons, pipeline)
       try expectLedger(pipeline)
       // Once more when all is merged.
-      try eventually("merged") { try pipeline.database.integer("select count(*) from usage_pending") == 0 }
-      #expect(try producer.truth.differences(pipeline.database, anchors: anchors) == [])
+      try eventually("merged") {
+        try pipeline.database.integer("select count(*) from usage_pending") == 0
+      }
+      expectNone(try producer.truth.differences(pipeline.database, anchors: anchors))
       try Meterctl.expectReconciled(pipeline)
-      for member in members { #expect(try pipeline.terminate(member) == 0) }
+      for member in members { try pipeline.expectStops(member) }
     }
 
     /// Each garbage record that the log holds (an idempotent producer's retry may stand there twice) is a dead letter, nothing else is.
@@ -225,7 +231,8 @@ extension IntegrationTests {
         if let reason { expected.insert("\(record.partition) \(record.offset) \(reason)") }
       }
       let rows = try pipeline.database.rows(
-        "select partition || ' ' || log_offset || ' ' || reason from dead_letter where log_epoch = 1")
+        "select partition || ' ' || log_offset || ' ' || reason from dead_letter where log_epoch = 1"
+      )
       let found = rows.map { $0[0]! }
       #expect(expected.count > 50)
       #expect(Set(found).count == found.count, "a dead letter stands twice")

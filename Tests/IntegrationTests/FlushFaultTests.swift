@@ -36,14 +36,13 @@ extension IntegrationTests {
         if fault == .kill { aggregator = try pipeline.start(by: url, environment: environment) }
         try traffic.send(40)
         try pipeline.waitUntilCounted()
-        let differences = try traffic.truth.differences(pipeline.database)
-        #expect(differences.isEmpty, "\(fault) at \(step)")
+        expectNone(try traffic.truth.differences(pipeline.database), "\(fault) at \(step)")
       }
       let failures = try #require(aggregator.metric("meter_flush_failures_total"))
       if fault == .cut { #expect(failures >= Double(PostgresProxy.Step.allCases.count)) }
       #expect(aggregator.metric("meter_partition_takeovers_total") == 0)
-      #expect(try pipeline.terminate(aggregator) == 0)
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      try pipeline.expectStops(aggregator)
+      expectNone(try traffic.truth.differences(pipeline.database))
     }
   }
 
@@ -69,7 +68,7 @@ extension IntegrationTests {
       let second = try pipeline.start()
       // The second counts what the first has half written.
       try pipeline.waitUntilCounted()
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      expectNone(try traffic.truth.differences(pipeline.database))
 
       first.process.signal(SIGCONT)
       proxy.release()
@@ -83,7 +82,7 @@ extension IntegrationTests {
       }
       try traffic.send(300)
       try pipeline.waitUntilCounted()
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      expectNone(try traffic.truth.differences(pipeline.database))
       // It becomes a member like any other.
       try first.waitUntilReady()
       try second.waitUntilReady()
@@ -93,7 +92,7 @@ extension IntegrationTests {
       }
       try traffic.send(100)
       try pipeline.waitUntilCounted()
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      expectNone(try traffic.truth.differences(pipeline.database))
     }
   }
 }

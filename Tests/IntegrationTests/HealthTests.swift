@@ -27,7 +27,8 @@ extension IntegrationTests {
       // Known to the mock cluster only, which answers as if it were not (UNKNOWN_TOPIC_OR_PART).
       do {
         try pipeline.log.cluster.createTopic(UsageLog.topic, partitions: 2)
-      } catch let error as KafkaError where error.isTopicAlreadyThere {
+      } catch {
+        guard error.isTopicAlreadyThere else { throw error }
         // The mock cluster makes a topic as soon as anybody asks for it, whatever the asker allows.
       }
       pipeline.log.cluster.setTopicError(UsageLog.topic, code: 3)
@@ -39,11 +40,12 @@ extension IntegrationTests {
       var traffic = Traffic(pipeline.log)
       try traffic.send(50)
       try pipeline.waitUntilCounted()
-      #expect(try pipeline.terminate(aggregator) == 0)
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      try pipeline.expectStops(aggregator)
+      expectNone(try traffic.truth.differences(pipeline.database))
     }
 
-    @Test("A database that cannot be reached, or refuses the password, is named without its password")
+    @Test(
+      "A database that cannot be reached, or refuses the password, is named without its password")
     func unreachableDatabase() throws {
       let pipeline = try Pipeline(partitions: 2)
       let nobody = try FreePort.next()
@@ -52,7 +54,7 @@ extension IntegrationTests {
       try aggregator.waitUntilUnavailable("PostgreSQL, connect")
       #expect(aggregator.ready()?.body.contains("hunter2secret") == false)
       #expect(!aggregator.process.output.contains("hunter2secret"))
-      #expect(try pipeline.terminate(aggregator) == 0)
+      try pipeline.expectStops(aggregator)
     }
 
     @Test(
@@ -93,8 +95,8 @@ extension IntegrationTests {
         return calm > 40
       }
       #expect(try pipeline.database.integer("select count(*) from usage_by_hour") == 0)
-      #expect(try pipeline.terminate(aggregator) == 0)
-      #expect(try traffic.truth.differences(pipeline.database) == [])
+      try pipeline.expectStops(aggregator)
+      expectNone(try traffic.truth.differences(pipeline.database))
     }
   }
 }

@@ -19,7 +19,11 @@ final class Pipeline {
     self.database = try database ?? TestDatabase()
   }
 
-  deinit { for aggregator in aggregators where aggregator.process.isRunning { aggregator.process.killNow() } }
+  deinit {
+    for aggregator in aggregators where aggregator.process.isRunning {
+      aggregator.process.killNow()
+    }
+  }
 
   /// Starts one more member of the group.
   @discardableResult
@@ -38,17 +42,31 @@ final class Pipeline {
   /// Waits until every record that is in the log now is counted; else tells what the members say.
   func waitUntilCounted(within seconds: Double = 60) throws {
     do { try log.waitUntilCounted(database, within: seconds) } catch {
-      let said = aggregators.suffix(4).map { "\($0.process.pid): \($0.process.output.suffix(2_000))" }
+      let said = aggregators.suffix(4).map {
+        "\($0.process.pid): \($0.process.output.suffix(2_000))"
+      }
       throw NeverHappened(description: "\(error)\n\(said.joined(separator: "\n"))")
     }
   }
 
-  /// SIGTERM, and its exit code.
-  func terminate(_ aggregator: AggregatorProcess) throws -> Int32 {
+  /// SIGTERM ends it with 0 within 10 s.
+  func expectStops(
+    _ aggregator: AggregatorProcess, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
     aggregator.process.signal(SIGTERM)
     try eventually("exit within 10 s of SIGTERM", within: 10.5) { !aggregator.process.isRunning }
-    return aggregator.process.wait()
+    let code = aggregator.process.wait()
+    #expect(
+      code == 0, "it said: \(aggregator.process.output.suffix(3_000))", sourceLocation: sourceLocation)
   }
+}
+
+/// Says what differs, which an expectation of a throwing expression does not.
+func expectNone(
+  _ differences: [String], _ comment: Comment? = nil,
+  sourceLocation: SourceLocation = #_sourceLocation
+) {
+  #expect(differences == [], comment, sourceLocation: sourceLocation)
 }
 
 /// Events of a few licenses, counted as they are sent.
@@ -79,7 +97,9 @@ struct Traffic {
 
 /// `meterctl` of this build against a pipeline.
 enum Meterctl {
-  static func run(_ arguments: [String], _ pipeline: Pipeline) throws -> (exit: Int32, output: String) {
+  static func run(_ arguments: [String], _ pipeline: Pipeline) throws -> (
+    exit: Int32, output: String
+  ) {
     let process = try ChildProcess(
       ChildProcess.product("meterctl"), arguments,
       environment: [

@@ -18,7 +18,7 @@ extension IntegrationTests {
       var traffic = Traffic(old.log)
       try traffic.send(200)
       try old.waitUntilCounted()
-      #expect(try old.terminate(first) == 0)
+      try old.expectStops(first)
       let before = try old.database.rows(
         "select partition, next_offset, log_epoch from consumer_offset order by 1")
 
@@ -34,7 +34,7 @@ extension IntegrationTests {
       let second = try new.start()
       try second.waitUntilUnavailable(other.reason)
       try second.waitUntilUnavailable("meterctl topics")
-      #expect(try traffic.truth.differences(new.database) == [])
+      expectNone(try traffic.truth.differences(new.database))
       #expect(
         try new.database.rows(
           "select partition, next_offset, log_epoch from consumer_offset order by 1") == before)
@@ -44,7 +44,7 @@ extension IntegrationTests {
       #expect(try store.beginEpoch((0..<2).map { (Int32($0), Int64(0)) }) == 2)
       try second.waitUntilReady()
       try new.waitUntilCounted()
-      #expect(try truth.differences(new.database) == [])
+      expectNone(try truth.differences(new.database))
       #expect(
         try new.database.integer(
           "select count(distinct log_epoch) from usage_provenance") == 2)

@@ -256,10 +256,13 @@ import Testing
       try consumer.subscribe(["t"])
       if takes {
         var isTaken = false
-        try until("assigned", turn: {
-          _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
-          if consumer.takeRebalance() != nil { isTaken = true }
-        }) { isTaken }
+        try until(
+          "assigned",
+          turn: {
+            _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
+            if consumer.takeRebalance() != nil { isTaken = true }
+          }
+        ) { isTaken }
       } else {
         // Long enough for the assignment to be recorded or to be on its way.
         _ = try consumer.consume(into: batch, timeoutMilliseconds: 4_000)
@@ -310,10 +313,13 @@ import Testing
     let first = try Driver(fixture.consumer("g", properties), ["t"], store)
     try until("first", turn: { try first.turn() }) { first.owned.count == 4 && store.total == 4 }
     let second = try Driver(fixture.consumer("g", properties), ["t"], store)
-    try until("shared", turn: {
-      try first.turn()
-      try second.turn()
-    }) { first.owned.count == 2 && second.owned.count == 2 }
+    try until(
+      "shared",
+      turn: {
+        try first.turn()
+        try second.turn()
+      }
+    ) { first.owned.count == 2 && second.owned.count == 2 }
     #expect(store.strays == [])
     first.consumer.close()
     second.consumer.close()
@@ -322,13 +328,16 @@ import Testing
   /// Answers rebalances until partition 0 is assigned from the start.
   private func consumerReady(_ consumer: KafkaConsumer, _ batch: MessageBatch) throws {
     var isAssigned = false
-    try until("assigned", turn: {
-      _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
-      while case .assigned(let partitions)? = consumer.takeRebalance() {
-        try consumer.assign(partitions.map { ($0, 0) })
-        isAssigned = true
+    try until(
+      "assigned",
+      turn: {
+        _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
+        while case .assigned(let partitions)? = consumer.takeRebalance() {
+          try consumer.assign(partitions.map { ($0, 0) })
+          isAssigned = true
+        }
       }
-    }) { isAssigned }
+    ) { isAssigned }
   }
 
   private func fill(_ batch: MessageBatch, _ consumer: KafkaConsumer) throws {

@@ -42,7 +42,8 @@ package final class AggregatorProcess {
 
   package func waitUntilReady(within seconds: Double = 30) throws {
     var last = "no answer"
-    try eventually("ready, but \(last); it says: \(process.output.suffix(3_000))", within: seconds) {
+    try eventually("ready, but \(last); it says: \(process.output.suffix(3_000))", within: seconds)
+    {
       guard let answer = ready() else { return false }
       last = answer.body
       return answer.status == 200
@@ -61,7 +62,9 @@ package final class AggregatorProcess {
 
   /// The sum of a metric over its labels; nil while nobody answers.
   package func metric(_ name: String) -> Double? {
-    guard let answer = HTTPGet.get(port: adminPort, "/metrics"), answer.status == 200 else { return nil }
+    guard let answer = HTTPGet.get(port: adminPort, "/metrics"), answer.status == 200 else {
+      return nil
+    }
     return answer.body.split(separator: "\n")
       .filter { $0.hasPrefix(name + " ") || $0.hasPrefix(name + "{") }
       .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }.reduce(0, +)

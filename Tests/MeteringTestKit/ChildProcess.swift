@@ -11,7 +11,9 @@ package final class ChildProcess: @unchecked Sendable {
 
   /// - Parameters:
   ///   - environment: replaces nothing but the named variables of this process's own environment.
-  package init(_ executable: String, _ arguments: [String] = [], environment: [String: String] = [:])
+  package init(
+    _ executable: String, _ arguments: [String] = [], environment: [String: String] = [:]
+  )
     throws
   {
     name = (executable as NSString).lastPathComponent

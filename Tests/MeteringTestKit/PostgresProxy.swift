@@ -168,8 +168,14 @@ private final class Link: @unchecked Sendable {
   }
 
   func start() {
-    Thread.detachNewThread { self.frontend(); self.end() }
-    Thread.detachNewThread { self.backend(); self.end() }
+    Thread.detachNewThread {
+      self.frontend()
+      self.end()
+    }
+    Thread.detachNewThread {
+      self.backend()
+      self.end()
+    }
   }
 
   var isOver: Bool {

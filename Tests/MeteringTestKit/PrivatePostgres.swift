@@ -50,9 +50,10 @@ package final class PrivatePostgres: @unchecked Sendable {
       "log_min_messages = fatal", "timezone = 'UTC'",
     ]
     lines += settings.map { "\($0) = '\($1)'" }
-    try Self.run([
-      "sh", "-c", #"printf '%s\n' "$@" >> "$0""#, folder + "/data/postgresql.conf",
-    ] + lines)
+    try Self.run(
+      [
+        "sh", "-c", #"printf '%s\n' "$@" >> "$0""#, folder + "/data/postgresql.conf",
+      ] + lines)
     try start()
   }
 

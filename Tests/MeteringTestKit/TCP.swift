@@ -76,7 +76,9 @@ enum TCP {
     var bytes = [UInt8](repeating: 0, count: count)
     var done = 0
     while done < count {
-      let got = bytes.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + done, count - done, 0) }
+      let got = bytes.withUnsafeMutableBytes {
+        recv(descriptor, $0.baseAddress! + done, count - done, 0)
+      }
       guard got > 0 else { return nil }
       done += got
     }

@@ -42,7 +42,9 @@ package final class TestDatabase: @unchecked Sendable {
   /// A customer and a license, with the anchor that `meterctl license import` would write.
   package func addLicense(_ license: String, anchorDay: Int = 1, domains: [String] = []) throws {
     try connection().transaction {
-      try execute("insert into customer (customer_id, name) values ('cus_test', 'test') on conflict do nothing")
+      try execute(
+        "insert into customer (customer_id, name) values ('cus_test', 'test') on conflict do nothing"
+      )
       _ = try rows(
         """
         insert into license (license_id, customer_id, plan, domains, issued_at, expires_at, billing_anchor_day)

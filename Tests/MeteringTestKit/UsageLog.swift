@@ -65,7 +65,8 @@ package final class UsageLog: @unchecked Sendable {
   }
 
   /// Every record of the topic, each partition in order.
-  package func readAll(_ topic: String = UsageLog.topic, _ body: (RecordView) throws -> Void) throws {
+  package func readAll(_ topic: String = UsageLog.topic, _ body: (RecordView) throws -> Void) throws
+  {
     let ends = try ends(topic)
     try reader().readAll(
       ends.enumerated().map {
@@ -79,11 +80,15 @@ package final class UsageLog: @unchecked Sendable {
     let ends = try ends()
     var last = "nothing stored"
     try eventually("offsets at \(ends), but \(last)", within: seconds) {
-      guard let rows = database.rowsIfReachable(
-        "select partition, next_offset from consumer_offset where topic = '\(Self.topic)' order by 1")
+      guard
+        let rows = database.rowsIfReachable(
+          "select partition, next_offset from consumer_offset where topic = '\(Self.topic)' order by 1"
+        )
       else { return false }
       var next: [Int64] = Array(repeating: 0, count: ends.count)
-      for row in rows { if let p = Int(row[0] ?? ""), p < next.count { next[p] = Int64(row[1] ?? "") ?? 0 } }
+      for row in rows {
+        if let p = Int(row[0] ?? ""), p < next.count { next[p] = Int64(row[1] ?? "") ?? 0 }
+      }
       last = "\(next)"
       return zip(next, ends).allSatisfy { $0 >= $1 }
     }

@@ -95,7 +95,9 @@ package struct UsageTruth: Sendable {
   }
 
   /// Every row of every view that is not as it should be, at one snapshot; at most ten a view.
-  package func differences(_ database: TestDatabase, anchors: [String: Int] = [:]) throws -> [String] {
+  package func differences(_ database: TestDatabase, anchors: [String: Int] = [:]) throws
+    -> [String]
+  {
     let start = "extract(epoch from bucket_start)::bigint, 0, '', ''"
     let connection = try database.connection()
     return try connection.transaction("begin isolation level repeatable read read only") {

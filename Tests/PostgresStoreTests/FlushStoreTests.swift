@@ -50,16 +50,20 @@ import Testing
     let offsets = try offsets(database)
     let claimed = try offsets.claim([(0, 5), (1, 0), (2, 9)], owner: "a")
     #expect(claimed.map(\.nextOffset).sorted() == [0, 5, 9])
-    #expect(claimed.allSatisfy { $0.logEpoch == 1 && $0.lastRecordOffset == nil && $0.claimedBy == "a" })
+    #expect(
+      claimed.allSatisfy { $0.logEpoch == 1 && $0.lastRecordOffset == nil && $0.claimedBy == "a" })
 
     #expect(
-      try store(database, owner: "a", commit([0, 1, 2], expected: [5, 0, 9], next: [8, 4, 10])) == [])
+      try store(database, owner: "a", commit([0, 1, 2], expected: [5, 0, 9], next: [8, 4, 10]))
+        == [])
     #expect(try offsets.stored().map(\.nextOffset) == [8, 4, 10])
     #expect(try offsets.stored().map(\.lastRecordHash) == [56, 28, 70])
 
     // Twice is a refusal, of those that do not fit; nothing of it is stored.
     #expect(
-      try store(database, owner: "a", commit([0, 1, 2], expected: [5, 4, 9], next: [8, 6, 10])) == [0, 2])
+      try store(database, owner: "a", commit([0, 1, 2], expected: [5, 4, 9], next: [8, 6, 10])) == [
+        0, 2,
+      ])
     #expect(try offsets.stored().map(\.nextOffset) == [8, 4, 10])
     #expect(try database.integer("select count(*) from dead_letter") == 1)
     // A partition that nobody has claimed.
@@ -75,7 +79,8 @@ import Testing
     let second = try offsets.claim([(1, 0)], owner: "b")
     #expect(second.map(\.nextOffset) == [0])
     // The offset would still fit.
-    #expect(try store(database, owner: "a", commit([0, 1], expected: [0, 0], next: [3, 3])) == [1])
+    #expect(
+      try store(database, owner: "a", commit([0, 1], expected: [0, 0], next: [3, 3])) == [1])
     #expect(try store(database, owner: "a", commit([0], expected: [0], next: [3])) == [])
     #expect(try store(database, owner: "b", commit([1], expected: [0], next: [2])) == [])
     // A claim starts where the store stands, whatever the log's beginning.
@@ -109,7 +114,8 @@ import Testing
     // Every flush that was taken left its work, every other one nothing.
     #expect(
       try database.integer(
-        "select (select sum(next_offset) from consumer_offset)::bigint - 8 * (select count(*) from dead_letter)") == 0)
+        "select (select sum(next_offset) from consumer_offset)::bigint - 8 * (select count(*) from dead_letter)"
+      ) == 0)
   }
 
   @Test func anEpochBeginsForEveryPartition() throws {
@@ -120,9 +126,11 @@ import Testing
     #expect(try offsets.beginEpoch([(0, 0), (1, 3), (2, 0)]) == 2)
     let stored = try offsets.stored()
     #expect(stored.map(\.nextOffset) == [0, 3, 0])
-    #expect(stored.allSatisfy { $0.logEpoch == 2 && $0.lastRecordHash == nil && $0.claimedBy == nil })
+    #expect(
+      stored.allSatisfy { $0.logEpoch == 2 && $0.lastRecordHash == nil && $0.claimedBy == nil })
     // Whoever still writes in the old one is refused.
-    #expect(try store(database, owner: "a", commit([0, 1], expected: [0, 3], next: [1, 4])) == [0, 1])
+    #expect(
+      try store(database, owner: "a", commit([0, 1], expected: [0, 3], next: [1, 4])) == [0, 1])
     // A partition that comes later begins in the newest epoch.
     #expect(try offsets.claim([(5, 0)], owner: "a").map(\.logEpoch) == [2])
   }
@@ -161,7 +169,8 @@ import Testing
     let producer = try #require(try offsets.producers([0]).first)
     #expect(producer.producer == "p \"1\"" && producer.sequence == 7 && producer.deadSequence == 8)
     #expect(
-      try database.rows("select accepted, counted, dead_lettered, in_flight, missing from producer_ledger")
+      try database.rows(
+        "select accepted, counted, dead_lettered, in_flight, missing from producer_ledger")
         == [["8", "6", "1", "0", "0"]])
     // An older report that comes again changes nothing.
     var old = commit([0], expected: [10], next: [11])

@@ -79,12 +79,17 @@ import Testing
         .optionalIntegers([1, nil, .max]), .booleans([true, false]),
       ])
     #expect(
-      mixed == [["t", "-9223372036854775808", "t", "00ff", "{1,NULL,9223372036854775807}", "{t,f}"]])
+      mixed == [
+        ["t", "-9223372036854775808", "t", "00ff", "{1,NULL,9223372036854775807}", "{t,f}"]
+      ])
     #expect(try database.rows("select unnest($1::text[])", [.texts([])]).isEmpty)
   }
 
   @Test func copyStoresRowsAndNothingOfOneThatIsGivenUp() throws {
-    struct Row { var text: String; var number: Int64 }
+    struct Row {
+      var text: String
+      var number: Int64
+    }
     let database = try TestDatabase()
     let connection = try database.connection()
     try connection.execute("create table t (name text, n bigint)")
@@ -139,7 +144,8 @@ import Testing
   @Test func aConnectionThatTheServerEndsSaysSo() throws {
     let database = try TestDatabase()
     let connection = try PostgresConnection(url: database.url, application: "victim")
-    _ = try database.rows("select pg_terminate_backend($1::int)", [.int(Int(connection.backendPID))])
+    _ = try database.rows(
+      "select pg_terminate_backend($1::int)", [.int(Int(connection.backendPID))])
     let error = try #require(throws: PostgresError.self) {
       // The first may still be on its way while the server ends it; the second is not.
       try connection.execute("select pg_sleep(5)")

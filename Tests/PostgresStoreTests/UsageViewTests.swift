@@ -37,7 +37,9 @@ import Testing
     try database.addLicense("lic_31", anchorDay: 31)
     try database.addLicense("lic_15", anchorDay: 15)
     for license in ["lic_31", "lic_15", "lic_none"] {
-      for day in ["2027-01-30", "2027-01-31", "2027-02-27", "2027-02-28", "2027-03-30", "2027-03-31"] {
+      for day in [
+        "2027-01-30", "2027-01-31", "2027-02-27", "2027-02-28", "2027-03-30", "2027-03-31",
+      ] {
         try append(database, license, "\(day) 23:00Z")
       }
     }
@@ -66,7 +68,8 @@ import Testing
     let database = try TestDatabase()
     try database.addLicense("lic_1", anchorDay: 1)
     try database.execute("insert into license_billing_anchor values ('lic_1', '2027-03-15', 15)")
-    for day in ["2027-02-20", "2027-03-01", "2027-03-14", "2027-03-15", "2027-04-14", "2027-04-15"] {
+    for day in ["2027-02-20", "2027-03-01", "2027-03-14", "2027-03-15", "2027-04-14", "2027-04-15"]
+    {
       try append(database, "lic_1", "\(day) 10:00Z")
     }
     #expect(
@@ -82,33 +85,43 @@ import Testing
   @Test func dimensionsAreCappedAndBoundDomainsStay() throws {
     let database = try TestDatabase()
     try database.addLicense("lic_1", domains: ["bound.example.com"])
-    for n in 0..<260 { try append(database, "lic_1", "2027-01-01 \(n % 24):00Z", domains: ["d\(n).com"]) }
+    for n in 0..<260 {
+      try append(database, "lic_1", "2027-01-01 \(n % 24):00Z", domains: ["d\(n).com"])
+    }
     try append(database, "lic_1", "2027-01-01 23:00Z", quantity: 5, domains: ["bound.example.com"])
     func check(_ when: Comment) throws {
       #expect(
-        try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 265, when)
+        try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 265,
+        when)
       // 200 values, and the rest in one more row or as one of them.
       let values = try #require(try database.integer("select count(*) from usage_by_dimension_day"))
       #expect((200...201).contains(values), when)
       #expect(
-        try database.rows("select quantity from usage_by_dimension_day where value = 'bound.example.com'")
+        try database.rows(
+          "select quantity from usage_by_dimension_day where value = 'bound.example.com'")
           == [["5"]], when)
       #expect(
         try #require(
-          try database.integer("select quantity from usage_by_dimension_day where value = '(other)'")) >= 60, when)
+          try database.integer(
+            "select quantity from usage_by_dimension_day where value = '(other)'")) >= 60, when)
     }
     try check("pending")
     _ = try merge(database)
     try check("merged")
     // Merged again and again, and so compacted.
     for round in 0..<40 {
-      for n in 0..<5 { try append(database, "lic_1", "2027-01-01 0\(n):00Z", domains: ["late\(round)-\(n).com"]) }
+      for n in 0..<5 {
+        try append(database, "lic_1", "2027-01-01 0\(n):00Z", domains: ["late\(round)-\(n).com"])
+      }
       _ = try merge(database)
     }
     #expect(try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 465)
-    #expect((200...201).contains(try database.integer("select count(*) from usage_by_dimension_day") ?? 0))
     #expect(
-      try database.rows("select quantity from usage_by_dimension_day where value = 'bound.example.com'") == [["5"]])
+      (200...201).contains(try database.integer("select count(*) from usage_by_dimension_day") ?? 0)
+    )
+    #expect(
+      try database.rows(
+        "select quantity from usage_by_dimension_day where value = 'bound.example.com'") == [["5"]])
     #expect(
       try database.integer("select max(length(dimensions)) from usage_day") ?? 0 < 40_000)
   }
@@ -123,7 +136,8 @@ import Testing
     #expect(try merge(database) == 0)
     #expect(
       try database.rows("select quantity, event_count from usage_by_minute") == [["44850", "300"]])
-    #expect(try database.rows("select quantity, event_count from usage_by_hour") == [["44850", "300"]])
+    #expect(
+      try database.rows("select quantity, event_count from usage_by_hour") == [["44850", "300"]])
     #expect(try database.integer("select max(length(minutes)) from usage_hour") ?? 0 < 2_500)
   }
 
@@ -187,8 +201,10 @@ import Testing
     let database = try TestDatabase()
     for n in 0..<3 { try append(database, "lic_\(n)", "2027-01-01 10:00Z") }
     _ = try merge(database)
-    try database.execute("update usage_hour set written_at = now() - interval '8 days' where license_id = 'lic_1'")
-    try database.execute("update usage_hour set written_at = now() - interval '401 days' where license_id = 'lic_2'")
+    try database.execute(
+      "update usage_hour set written_at = now() - interval '8 days' where license_id = 'lic_1'")
+    try database.execute(
+      "update usage_hour set written_at = now() - interval '401 days' where license_id = 'lic_2'")
     var touched: Int64 = 0
     while let n = try database.integer("select usage_retain(1)"), n > 0 { touched += n }
     #expect(touched >= 2)
@@ -202,7 +218,11 @@ import Testing
     // An hour whose minutes are gone takes new ones.
     try append(database, "lic_1", "2027-01-01 10:00Z", quantity: 4)
     _ = try merge(database)
-    #expect(try database.rows("select quantity from usage_by_hour where license_id = 'lic_1'") == [["5"]])
-    #expect(try database.rows("select quantity from usage_by_minute where license_id = 'lic_1'") == [["4"]])
+    #expect(
+      try database.rows("select quantity from usage_by_hour where license_id = 'lic_1'") == [["5"]])
+    #expect(
+      try database.rows("select quantity from usage_by_minute where license_id = 'lic_1'") == [
+        ["4"]
+      ])
   }
 }

@@ -151,22 +151,22 @@ struct Envelope {
 /// The names' bytes as little-endian numbers, see `MemberName`.
 private enum Name {
   static let id: UInt64 = 0x6469
-  static let type: UInt64 = 0x65707974
-  static let time: UInt64 = 0x656D6974
-  static let data: UInt64 = 0x61746164
-  static let source: UInt64 = 0x656372756F73
-  static let importBatch: UInt64 = 0x74726F706D69
-  static let subject: UInt64 = 0x7463656A627573
-  static let producer: UInt64 = 0x72656375646F7270
-  static let sequence: UInt64 = 0x65636E6575716573
-  static let specvers: UInt64 = 0x7372657663657073
+  static let type: UInt64 = 0x6570_7974
+  static let time: UInt64 = 0x656D_6974
+  static let data: UInt64 = 0x6174_6164
+  static let source: UInt64 = 0x6563_7275_6F73
+  static let importBatch: UInt64 = 0x7472_6F70_6D69
+  static let subject: UInt64 = 0x74_6365_6A62_7573
+  static let producer: UInt64 = 0x7265_6375_646F_7270
+  static let sequence: UInt64 = 0x6563_6E65_7571_6573
+  static let specvers: UInt64 = 0x7372_6576_6365_7073
   static let ion: UInt64 = 0x6E6F69
-  static let meter: UInt64 = 0x726574656D
-  static let final: UInt64 = 0x6C616E6966
-  static let domain: UInt64 = 0x6E69616D6F64
-  static let feature: UInt64 = 0x65727574616566
-  static let pending: UInt64 = 0x676E69646E6570
-  static let dropped: UInt64 = 0x646570706F7264
-  static let quantity: UInt64 = 0x797469746E617571
-  static let accepted: UInt64 = 0x6465747065636361
+  static let meter: UInt64 = 0x72_6574_656D
+  static let final: UInt64 = 0x6C_616E_6966
+  static let domain: UInt64 = 0x6E69_616D_6F64
+  static let feature: UInt64 = 0x65_7275_7461_6566
+  static let pending: UInt64 = 0x67_6E69_646E_6570
+  static let dropped: UInt64 = 0x64_6570_706F_7264
+  static let quantity: UInt64 = 0x7974_6974_6E61_7571
+  static let accepted: UInt64 = 0x6465_7470_6563_6361
 }

@@ -76,7 +76,8 @@ package struct JSONScanner {
     }
     guard let token = string(), take(0x3A) else { return nil }
     if token.hasEscapes { return unescape(token) }
-    return MemberName(UnsafeRawBufferPointer(start: bytes + token.start, count: token.end - token.start))
+    return MemberName(
+      UnsafeRawBufferPointer(start: bytes + token.start, count: token.end - token.start))
   }
 
   /// Reads a string whose opening quote is next. The token's range lies between the quotes.
@@ -111,7 +112,8 @@ package struct JSONScanner {
     let quote = w ^ (ones &* 0x22)
     let backslash = w ^ (ones &* 0x5C)
     let control = w &- (ones &* 0x20)
-    return (((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | (control & ~w) | w) & high
+    return (((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | (control & ~w) | w)
+      & high
   }
 
   private mutating func stringSlowly(start: Int, from: Int) -> StringToken? {

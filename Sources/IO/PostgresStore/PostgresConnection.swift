@@ -25,7 +25,9 @@ package struct SQLRows: Sendable {
 
   package var isEmpty: Bool { rows.isEmpty }
   package func text(_ row: Int, _ column: Int) -> String? { rows[row][column] }
-  package func integer(_ row: Int, _ column: Int) -> Int64? { rows[row][column].flatMap { Int64($0) } }
+  package func integer(_ row: Int, _ column: Int) -> Int64? {
+    rows[row][column].flatMap { Int64($0) }
+  }
   package func boolean(_ row: Int, _ column: Int) -> Bool { rows[row][column] == "t" }
 }
 
@@ -224,7 +226,8 @@ package final class PostgresConnection {
 
   // MARK: Results
 
-  private func take(_ result: OpaquePointer?, _ operation: String) throws(PostgresError) -> SQLRows {
+  private func take(_ result: OpaquePointer?, _ operation: String) throws(PostgresError) -> SQLRows
+  {
     guard let result else { throw failure(operation) }
     defer { PQclear(result) }
     switch PQresultStatus(result) {

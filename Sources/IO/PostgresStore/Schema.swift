@@ -53,7 +53,9 @@ package enum Schema {
   ///
   /// - Returns: the names of those applied.
   package static func migrate(_ connection: PostgresConnection) throws -> [String] {
-    try connection.execute("set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0")
+    try connection.execute(
+      "set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0"
+    )
     try connection.query("select pg_advisory_lock($1)", [.integer(lockKey)], operation: "migrate")
     // Released with the session at the latest.
     defer { _ = try? connection.query("select pg_advisory_unlock($1)", [.integer(lockKey)]) }

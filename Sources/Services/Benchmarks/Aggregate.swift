@@ -63,7 +63,10 @@ struct Aggregate: ParsableCommand {
       ("merged_ratio", two(median(bare) / median(merged))),
       ("cpu_seconds_per_million_ours", two(median(ours) / n * 1e6)),
       ("cpu_seconds_per_million_postgresql", two(median(theirs) / n * 1e6)),
-      ("rows_written_per_license_minute", two(Double(last.rowsWritten) / Double(max(last.licenseMinutes, 1)))),
+      (
+        "rows_written_per_license_minute",
+        two(Double(last.rowsWritten) / Double(max(last.licenseMinutes, 1)))
+      ),
       ("peak_memory_mib", "\(last.peakKiB / 1_024)"),
       ("bytes_a_license", "\((last.peakKiB - last.baseKiB) * 1_024 / licenses)"),
     ]
@@ -139,7 +142,9 @@ struct Aggregate: ParsableCommand {
     return seconds
   }
 
-  private func aggregate(_ postgres: PrivatePostgres, _ servers: String, _ run: Int) throws -> Measured {
+  private func aggregate(_ postgres: PrivatePostgres, _ servers: String, _ run: Int) throws
+    -> Measured
+  {
     var measured = Measured()
     let url = try postgres.makeDatabase()
     let watch = try PostgresConnection(url: url, application: "benchmark")
@@ -168,7 +173,8 @@ struct Aggregate: ParsableCommand {
     try poll("select coalesce(sum(next_offset), 0) >= \(events) from consumer_offset")
     measured.visibleSeconds = elapsed()
     measured.ourCPU = Self.cpuSeconds(of: aggregator.pid) - ourBefore
-    let counted = try watch.query("select sum(event_count)::bigint from usage_by_hour").integer(0, 0)
+    let counted = try watch.query("select sum(event_count)::bigint from usage_by_hour").integer(
+      0, 0)
     guard counted == Int64(events) else {
       throw ValidationError("counted \(counted ?? 0) of \(events)")
     }
@@ -203,7 +209,8 @@ struct Aggregate: ParsableCommand {
   private static func cpuSeconds(of pid: Int32) -> Double {
     let fields = stat(pid)
     guard fields.count > 14 else { return 0 }
-    return Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    return Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0))
+      / Double(sysconf(Int32(_SC_CLK_TCK)))
   }
 
   /// The process, its ended children, and those that run.
@@ -211,7 +218,8 @@ struct Aggregate: ParsableCommand {
     let fields = stat(pid)
     guard fields.count > 14 else { return 0 }
     var total = cpuSeconds(of: pid)
-    total += Double((Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    total +=
+      Double((Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
     for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
       guard let child = Int32(name), stat(child).dropFirst().first.flatMap({ Int32($0) }) == pid
       else { continue }

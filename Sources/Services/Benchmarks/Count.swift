@@ -23,7 +23,9 @@ struct Count: ParsableCommand {
     defer { bytes.deallocate() }
     var used = 0
     func put(_ array: [UInt8]) -> Range<Int> {
-      array.withUnsafeBytes { (bytes.baseAddress! + used).copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+      array.withUnsafeBytes {
+        (bytes.baseAddress! + used).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+      }
       used += array.count
       return used - array.count..<used
     }
@@ -66,8 +68,11 @@ struct Count: ParsableCommand {
       }
     }
     let minutesCounted = batch.table.groupCount
-    print("events \(events), licenses \(licenses), counted \(batch.counters.counted), duplicates \(batch.counters.duplicates)")
+    print(
+      "events \(events), licenses \(licenses), counted \(batch.counters.counted), duplicates \(batch.counters.duplicates)"
+    )
     print("ns an event: \(busy / UInt64(events))")
-    print("license-hours \(minutesCounted), cells \(batch.table.cellCount), bytes \(batch.table.bytes)")
+    print(
+      "license-hours \(minutesCounted), cells \(batch.table.cellCount), bytes \(batch.table.bytes)")
   }
 }

@@ -8,7 +8,9 @@ struct EventMaker {
   private let start: Int64
   private let total: Int
   private var made = 0
-  private static let features = ["analytics", "webhooks", "custom-domains", "export", "sso", "audit"]
+  private static let features = [
+    "analytics", "webhooks", "custom-domains", "export", "sso", "audit",
+  ]
 
   /// - Parameters:
   ///   - minutes: event times advance through so many minutes up to `now`.
@@ -50,13 +52,18 @@ struct EventMaker {
       value.append(Self.base32[Int(id >> UInt64(i * 4) & 15)])
     }
     Self.digits(made, 9, &value)
-    value.append(contentsOf: #"","source":"/validation/eu-1","type":"license.usage.recorded","subject":""#.utf8)
+    value.append(
+      contentsOf: #"","source":"/validation/eu-1","type":"license.usage.recorded","subject":""#.utf8
+    )
     value.append(contentsOf: key)
     value.append(contentsOf: #"","time":""#.utf8)
     Self.time(time, &value)
-    value.append(contentsOf: #"","datacontenttype":"application/json","producer":"bench-7f3a","sequence":"#.utf8)
+    value.append(
+      contentsOf: #"","datacontenttype":"application/json","producer":"bench-7f3a","sequence":"#
+        .utf8)
     Self.digits(made + 1, 0, &value)
-    value.append(contentsOf: #","data":{"meter":"api_calls","quantity":1,"domain":"app.customer"#.utf8)
+    value.append(
+      contentsOf: #","data":{"meter":"api_calls","quantity":1,"domain":"app.customer"#.utf8)
     Self.digits(license, 0, &value)
     value.append(contentsOf: #".example","feature":""#.utf8)
     value.append(contentsOf: Self.features[(license + (random() & 7 == 0 ? 1 : 0)) % 6].utf8)

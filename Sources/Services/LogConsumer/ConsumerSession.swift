@@ -21,13 +21,14 @@ final class ConsumerSession {
   private let backlog: MergeBacklog
   private let stop: StopSignal
   /// Names this membership in `consumer_offset.claimed_by`.
-  private let owner = "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
+  private let owner =
+    "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
 
   private var connection: PostgresConnection?
   private var consumer: KafkaConsumer?
   private var flusher: Flusher?
   private let messages = MessageBatch(capacity: batchCapacity)
-  private let run_: UnsafeMutablePointer<LogRecordView>
+  private let views: UnsafeMutablePointer<LogRecordView>
   private var accumulator: UsageAccumulator
   private var batch: UsageBatch
   private var spare: UsageBatch?
@@ -50,7 +51,7 @@ final class ConsumerSession {
     self.logger = logger
     self.backlog = backlog
     self.stop = stop
-    run_ = .allocate(capacity: Self.batchCapacity)
+    views = .allocate(capacity: Self.batchCapacity)
     var limits = UsageAccumulator.Settings()
     limits.maxQuantity = settings.maxQuantity
     limits.maxEventAgeMilliseconds = settings.maxEventAgeMilliseconds
@@ -59,7 +60,7 @@ final class ConsumerSession {
     spare = accumulator.makeBatch()
   }
 
-  deinit { run_.deallocate() }
+  deinit { views.deallocate() }
 
   // MARK: Beginning and end
 
@@ -150,7 +151,7 @@ final class ConsumerSession {
         view.requeueIndex = Int32(requeues.count)
         requeues.append(try uncounted(header))
       }
-      run_[n] = view
+      views[n] = view
       n += 1
       i += 1
     }
@@ -158,12 +159,12 @@ final class ConsumerSession {
     var taken = 0
     while true {
       taken += try accumulator.take(
-        UnsafeBufferPointer(start: run_ + taken, count: n - taken), of: partition,
+        UnsafeBufferPointer(start: views + taken, count: n - taken), of: partition,
         requeues: requeues, into: batch, resolveImports: registered)
       try checkHalt(partition)
       if taken == n { return i }
       // The batch is full: it must leave before the rest can be taken.
-      try settleFlush(waitMilliseconds: .max)
+      try awaitFlush()
       try seal()
     }
   }
@@ -179,7 +180,8 @@ final class ConsumerSession {
     if error.isOffsetOutOfRange {
       try suspend(
         partition,
-        "the stored offset lies outside the log: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap")
+        "the stored offset lies outside the log: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap"
+      )
     } else {
       logger.warning(
         "Kafka", metadata: ["error": "\(error)", "partition": "\(partition)"])
@@ -190,7 +192,8 @@ final class ConsumerSession {
     guard case .logDiffers(let offset) = accumulator.halt(of: partition) else { return }
     try suspend(
       partition,
-      "the record at offset \(offset) is not the one remembered: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap")
+      "the record at offset \(offset) is not the one remembered: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap"
+    )
   }
 
   /// The dead letter that a requeued record stands for, unless it was counted already (or nobody knows it).
@@ -234,6 +237,7 @@ final class ConsumerSession {
   ///
   /// - Precondition: no flush is under way.
   private func seal() throws {
+    precondition(!isFlushing, "a batch that cannot be handed over must not be sealed")
     accumulator.seal(batch)
     batchStarted = 0
     if batch.progress.isEmpty {
@@ -254,7 +258,9 @@ final class ConsumerSession {
     guard isFlushing, let flusher else { return }
     var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
     // The flusher's patience is bounded, so this ends.
-    while outcome == nil, waitMilliseconds == .max { outcome = flusher.take(waitMilliseconds: 1_000) }
+    while outcome == nil, waitMilliseconds == .max {
+      outcome = flusher.take(waitMilliseconds: 1_000)
+    }
     guard let (job, result) = outcome else { return }
     isFlushing = false
     accumulator.settled(job.batch)
@@ -279,9 +285,14 @@ final class ConsumerSession {
 
   /// Stores everything taken so far.
   private func drain() throws {
-    try settleFlush(waitMilliseconds: .max)
+    try awaitFlush()
     try seal()
-    try settleFlush(waitMilliseconds: .max)
+    try awaitFlush()
+  }
+
+  /// Settles until no flush is under way: settling one that met a takeover seals the open batch, which is the next.
+  private func awaitFlush() throws {
+    while isFlushing { try settleFlush(waitMilliseconds: .max) }
   }
 
   // MARK: Partitions

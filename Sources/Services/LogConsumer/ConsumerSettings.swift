@@ -38,7 +38,8 @@ package struct ConsumerSettings: Sendable {
       try settings.integer("METER_MAX_QUANTITY", default: Int(maxQuantity), in: 1...Int.max))
     maxEventAgeMilliseconds = Int64(
       try settings.milliseconds(
-        "METER_MAX_EVENT_AGE", default: Int(maxEventAgeMilliseconds), in: 0...(10 * 365 * 86_400_000)))
+        "METER_MAX_EVENT_AGE", default: Int(maxEventAgeMilliseconds),
+        in: 0...(10 * 365 * 86_400_000)))
     dedupeWindowOffsets = try settings.integer(
       "METER_DEDUPE_WINDOW", default: dedupeWindowOffsets, in: 1_024...16_777_216)
     flushIntervalMilliseconds = try settings.milliseconds(

@@ -177,7 +177,9 @@ struct Comparison {
     }
     let log = partition.provenance[hour]
     for gap in stored.gaps(of: key.partition) {
-      let touches = { (first: Int64, last: Int64) in first <= gap.lastOffset && gap.firstOffset <= last }
+      let touches = { (first: Int64, last: Int64) in
+        first <= gap.lastOffset && gap.firstOffset <= last
+      }
       if row.map({ touches($0.firstOffset, $0.lastOffset) }) ?? false
         || log.map({ touches($0.firstOffset, $0.lastOffset) }) ?? false
       {

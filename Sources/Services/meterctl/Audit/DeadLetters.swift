@@ -105,7 +105,8 @@ struct DeadLettersShow: ParsableCommand {
     let epochs = Set(found.map(\.place.logEpoch)).sorted()
     if epochs.count > 1 {
       throw Failure(
-        "that offset is a dead letter in the epochs \(epochs.map(String.init).joined(separator: ", ")): add --epoch")
+        "that offset is a dead letter in the epochs \(epochs.map(String.init).joined(separator: ", ")): add --epoch"
+      )
     }
     let headers = headers(of: newest, connection)
     output.print(newest.json(withPayload: true, headers: headers), text: text(newest, headers))
@@ -383,7 +384,9 @@ extension DeadLetterStore.DeadLetter {
         ("payload", payload.map(Readable.json) ?? .null), ("key", key.map(Readable.json) ?? .null),
         (
           "headers",
-          headers.map { .array($0.map { ["name": .text($0.name), "value": Readable.json($0.value)] }) }
+          headers.map {
+            .array($0.map { ["name": .text($0.name), "value": Readable.json($0.value)] })
+          }
             ?? .null
         ),
       ]

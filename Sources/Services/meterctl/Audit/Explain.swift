@@ -299,7 +299,9 @@ struct Explained {
       return "\(meter): \(log.quantity) in \(log.eventCount) events of the log; PostgreSQL: \(same)"
     }
     if meters.isEmpty {
-      text.append("No events of \(Self.printable(license)) in this time, in PostgreSQL or its part of the log.")
+      text.append(
+        "No events of \(Self.printable(license)) in this time, in PostgreSQL or its part of the log."
+      )
     }
     text += notProvable.map { "not provable: \($0)" }
     switch status {

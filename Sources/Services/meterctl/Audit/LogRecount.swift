@@ -214,7 +214,9 @@ extension LogRecord {
     self.init(
       partition: view.partition, offset: view.offset, timestamp: view.timestamp,
       key: view.key.map { [UInt8]($0) }, value: view.value.map { [UInt8]($0) },
-      deadLetterHeader: view.header(named: "dead-letter").map { String(decoding: $0, as: UTF8.self) }
+      deadLetterHeader: view.header(named: "dead-letter").map {
+        String(decoding: $0, as: UTF8.self)
+      }
     )
   }
 }

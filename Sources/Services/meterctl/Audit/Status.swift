@@ -95,8 +95,9 @@ struct StatusSnapshot {
   private var commitAge: Double?
   private var pendingRows: Int64 = 0
   private var deadLetters: [(reason: String, total: Int64, open: Int64)] = []
-  private var ledger: (rows: [UsageReads.LedgerRow], total: Int64, missing: Int64, inFlight: Int64) =
-    ([], 0, 0, 0)
+  private var ledger:
+    (rows: [UsageReads.LedgerRow], total: Int64, missing: Int64, inFlight: Int64) =
+      ([], 0, 0, 0)
 
   static let ledgerRows = 100
 
@@ -216,7 +217,8 @@ struct StatusSnapshot {
 extension StatusSnapshot.Topic {
   fileprivate mutating func lookAtLog(_ reader: LogReader, _ next: [Int32: Int64]) throws {
     guard let count = try reader.partitionCount(name) else {
-      throw Failure("the topic \(name) is not there; see METER_KAFKA_BROKERS and: meterctl topics diff")
+      throw Failure(
+        "the topic \(name) is not there; see METER_KAFKA_BROKERS and: meterctl topics diff")
     }
     partitions = count
     for partition in 0..<Int32(count) {

@@ -48,8 +48,10 @@ struct StoredUsage {
   /// What was too old when it was counted: registering its import batch afterwards changes nothing.
   var refusedForAge: Set<LogPosition> {
     Set(
-      deadLetters.filter { $0.reason == "too_old" && $0.logEpoch == positions[$0.partition]?.logEpoch }
-        .map { LogPosition(partition: $0.partition, offset: $0.offset) })
+      deadLetters.filter {
+        $0.reason == "too_old" && $0.logEpoch == positions[$0.partition]?.logEpoch
+      }
+      .map { LogPosition(partition: $0.partition, offset: $0.offset) })
   }
 
   init(range: UsageReads.Minutes) {
