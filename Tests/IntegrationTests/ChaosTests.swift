@@ -199,6 +199,8 @@ extension IntegrationTests {
           Thread.sleep(forTimeInterval: 4)
           try pipeline.log.cluster.setBrokerUp()
         case .leaveAndJoin:
+          // A signal to a program that is still being loaded just ends it.
+          try eventually("it runs") { members[victim].ready() != nil }
           try pipeline.expectStops(members[victim])
           members[victim] = try member()
         }

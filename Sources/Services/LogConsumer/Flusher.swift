@@ -241,7 +241,8 @@ final class Flusher: @unchecked Sendable {
         rows.field(letter.reason.detail)
         rows.field(letter.payload)
         rows.field(letter.key)
-        rows.timestamp(milliseconds: max(letter.timestamp, 0))
+        // Producers set it, up to 2^63−1; the year 9999 is the last that is written.
+        rows.timestamp(milliseconds: min(max(letter.timestamp, 0), 253_402_300_799_000))
         if rows.bytes.count > 1 << 20 {
           try Self.send(&rows, send)
         }
@@ -302,8 +303,10 @@ final class Flusher: @unchecked Sendable {
   }
 
   private static func iso8601(_ milliseconds: Int64) -> String {
-    Date(timeIntervalSince1970: Double(max(milliseconds, 0)) / 1_000)
-      .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+    Date(
+      timeIntervalSince1970: Double(min(max(milliseconds, 0), 253_402_300_799_000)) / 1_000
+    )
+    .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
       + "Z"
   }
 
