@@ -280,10 +280,12 @@ process_state() {
 
 # stop_process NAME SECONDS: SIGTERM, and SIGKILL if it has not ended by then.
 stop_process() {
-  local name=$1 seconds=$2 pid step
+  local name=$1 seconds=$2 pid end
   if pid=$(process_id "$name"); then
     kill -TERM "$pid" 2>/dev/null || true
-    for ((step = 0; step < seconds * 10; step++)); do
+    # By the clock, not by counting naps: a signal to this script cuts them short.
+    end=$((SECONDS + seconds))
+    while ((SECONDS < end)); do
       process_id "$name" >/dev/null || break
       sleep 0.1 || true
     done
