@@ -13,6 +13,8 @@ final class ClientHandle: @unchecked Sendable {
   /// The consumer's queue or the main queue, to poll or to wake.
   let queue: OpaquePointer
   let callbacks: CallbackState
+  /// Of a group: see `deinit`.
+  private let isMember: Bool
 
   /// - Parameters:
   ///   - defaults: what this kind of client wants; `configuration` is applied over it.
@@ -22,6 +24,7 @@ final class ClientHandle: @unchecked Sendable {
     _ type: rd_kafka_type_t, _ configuration: KafkaConfiguration, defaults: [(String, String)],
     callbacks: CallbackState, hasGroup: Bool = false
   ) throws(KafkaError) {
+    isMember = hasGroup
     var conf: OpaquePointer? = rd_kafka_conf_new()
     // `rd_kafka_new` takes the configuration over when it succeeds, and only then.
     defer { if let conf { rd_kafka_conf_destroy(conf) } }
@@ -57,6 +60,13 @@ final class ClientHandle: @unchecked Sendable {
   deinit {
     callbacks.beginClosing()
     rd_kafka_queue_destroy(queue)
+    if isMember {
+      // librdkafka 2.0.2 aborts the process when it frees a consumer that has joined a group but never got to assign
+      // (`rd_kafka_sticky_assignor_state_destroy: Assertion 'assignor_state' failed`; seen after PostgreSQL had been away). The group has
+      // been left by `close`; the client stays until the process ends, with what its threads may still call.
+      _ = Unmanaged.passRetained(callbacks)
+      return
+    }
     rd_kafka_destroy(raw)
   }
 
