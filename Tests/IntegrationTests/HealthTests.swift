@@ -1,3 +1,4 @@
+// swift-format-ignore-file: LineLength
 import Foundation
 import KafkaTransport
 import MeteringTestKit
@@ -108,6 +109,7 @@ extension IntegrationTests {
       try aggregator.waitUntilUnavailable("joining the group")
       // Nothing tells from outside when the 3 s of the mock cluster's join are over. Too early would test less, and fail nothing.
       Thread.sleep(forTimeInterval: 7)
+      print("XX", aggregator.ready() as Any, aggregator.metric("meter_owned_partitions") as Any, aggregator.process.output)
       try pipeline.expectStops(aggregator)
     }
   }
