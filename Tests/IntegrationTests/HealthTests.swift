@@ -98,24 +98,5 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
       expectNone(try traffic.truth.differences(pipeline.database))
     }
-
-    @Test(
-      "SIGTERM before the first assignment exits 0, though librdkafka 2.0.2 cannot free such a consumer"
-    )
-    func sigtermWhileJoining() throws {
-      let pipeline = try Pipeline(partitions: 2)
-      // REBALANCE_IN_PROGRESS: the group is joined again and again, and nothing is ever assigned.
-      pipeline.log.cluster.pushRequestErrors(
-        apiKey: .syncGroup, Array(repeating: 27, count: 10_000))
-      let aggregator = try pipeline.start()
-      try aggregator.waitUntilUnavailable("joining the group")
-      // Nothing tells from outside when the 3 s of the mock cluster's join are over. Too early
-      // would test less, and fail nothing.
-      Thread.sleep(forTimeInterval: 7)
-      print(
-        "XX", aggregator.ready() as Any, aggregator.metric("meter_owned_partitions") as Any,
-        aggregator.process.output)
-      try pipeline.expectStops(aggregator)
-    }
   }
 }

@@ -4,6 +4,7 @@ import Foundation
 package final class AggregatorProcess {
   package let process: ChildProcess
   package let adminPort: Int
+  private let propertiesFile: String?
 
   /// - Parameters:
   ///   - kafka: librdkafka properties, applied last.
@@ -17,17 +18,24 @@ package final class AggregatorProcess {
       "METER_KAFKA_BROKERS": brokers, "METER_DATABASE_URL": databaseURL,
       "METER_ADMIN_BIND": "127.0.0.1:\(adminPort)", "METER_MERGE_INTERVAL": "200ms",
     ]
-    if !kafka.isEmpty {
+    if kafka.isEmpty {
+      propertiesFile = nil
+    } else {
       let path = NSTemporaryDirectory() + "metering-kafka-\(UUID().uuidString).properties"
       try kafka.map { "\($0)=\($1)" }.joined(separator: "\n")
         .write(toFile: path, atomically: true, encoding: .utf8)
       all["METER_KAFKA_CONFIG_FILE"] = path
+      propertiesFile = path
     }
     all.merge(environment) { $1 }
     process = try ChildProcess(ChildProcess.product("usage-aggregator"), environment: all)
   }
 
-  deinit { if process.isRunning { process.killNow() } }
+  deinit {
+    if process.isRunning { process.killNow() }
+    // Without it nothing else is lost than a little room in the temporary folder.
+    if let propertiesFile { try? FileManager.default.removeItem(atPath: propertiesFile) }
+  }
 
   /// A group that notices a dead member soon: tests wait for it often. The mock cluster lets a join take 3 s, in
   /// which nobody sends heartbeats: a shorter session would end before it began.
