@@ -147,6 +147,7 @@ extension IntegrationTests {
       #expect(
         try pipeline.database.integer(
           "select count(*) from dead_letter where counted_at is not null") == 1)
+      try Meterctl.expectReconciled(pipeline)
     }
 
     @Test("A dead letter that was sent again with its key mended counts once, and reconcile agrees")
