@@ -1,4 +1,5 @@
 import EventCodec
+import MeteringTestKit
 import Recount
 import Testing
 
@@ -73,7 +74,7 @@ struct AgreementTests {
 
   @Test("Tokens that changed places are judged alike")
   func swappedTokens() {
-    var random = SeededGenerator(of: "swappedTokens")
+    var random = SeededRandom(of: "swappedTokens")
     var harness = DecoderHarness(Self.settings)
     for document in Self.documents {
       let tokens = Self.tokens(bytes(document.json))
@@ -114,7 +115,7 @@ struct AgreementTests {
 
   @Test("Random events, whole and damaged, are judged alike")
   func randomDocuments() {
-    var documents = RandomDocuments(SeededGenerator(of: "randomDocuments"))
+    var documents = RandomDocuments(SeededRandom(of: "randomDocuments"))
     var harness = DecoderHarness(Self.settings)
     var reasons: [String: Int] = [:]
     for _ in 0..<25_000 {
@@ -150,7 +151,7 @@ struct AgreementTests {
 
   @Test("Bytes at random are judged alike and crash nothing")
   func randomBytes() {
-    var random = SeededGenerator(of: "randomBytes")
+    var random = SeededRandom(of: "randomBytes")
     var harness = DecoderHarness(Self.settings)
     let alphabet = bytes(#"{}[]":,\u00eEdD8-+.1tfn rals"#) + [0x0A, 0x80, 0xC3, 0xED, 0xF4]
     for _ in 0..<8_000 {

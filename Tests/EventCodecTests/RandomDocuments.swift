@@ -1,9 +1,11 @@
+import MeteringTestKit
+
 /// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out
 /// of place.
 struct RandomDocuments {
-  var random: SeededGenerator
+  var random: SeededRandom
 
-  init(_ random: SeededGenerator) { self.random = random }
+  init(_ random: SeededRandom) { self.random = random }
 
   mutating func record() -> (key: [UInt8]?, value: [UInt8]) {
     let isReport = random.chance(15)

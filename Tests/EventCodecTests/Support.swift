@@ -8,35 +8,6 @@ func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 /// 2026-11-23T18:40:00Z.
 let sampleTime: Int64 = 1_795_459_200_000
 
-/// SplitMix64: the same numbers from the same seed, everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  /// One generator a test. `TEST_SEED` in the environment replaces the seed, to look elsewhere or
-  /// to come back.
-  init(of test: String) {
-    let seed = ProcessInfo.processInfo.environment["TEST_SEED"].flatMap { UInt64($0) } ?? 20_260_729
-    print("\(test): TEST_SEED=\(seed)")
-    state = seed
-  }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &self) < percent }
-  mutating func pick<T>(_ choices: [T]) -> T { choices.randomElement(using: &self)! }
-  mutating func bytes(_ count: Int) -> [UInt8] {
-    (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) }
-  }
-}
-
 /// A usage event as raw JSON by member, so that a test changes one thing and leaves the rest valid.
 struct Document {
   var members: [(name: String, json: String)] = [

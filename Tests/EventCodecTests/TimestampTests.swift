@@ -1,4 +1,5 @@
 import EventCodec
+import MeteringTestKit
 import Recount
 import Testing
 
@@ -138,7 +139,7 @@ struct TimestampTests {
 
   @Test("Times at random are read alike")
   func randomTimes() {
-    var random = SeededGenerator(of: "randomTimes")
+    var random = SeededRandom(of: "randomTimes")
     var valid = 0
     for _ in 0..<30_000 {
       let clock =

@@ -39,9 +39,11 @@ extension IntegrationTests {
         try new.database.rows(
           "select partition, next_offset, log_epoch from consumer_offset order by 1") == before)
 
-      let store = OffsetStore(
-        try new.database.connection(), group: "usage-aggregator", topic: UsageLog.topic)
-      #expect(try store.beginEpoch((0..<2).map { (Int32($0), Int64(0)) }) == 2)
+      let epochs = EpochStore(try new.database.connection())
+      let epoch = try epochs.beginEpoch(
+        topic: UsageLog.topic, groups: ["usage-aggregator"],
+        (0..<2).map { (Int32($0), Int64(0)) })
+      #expect(epoch == 2)
       try second.waitUntilReady()
       try new.waitUntilCounted()
       expectNone(try truth.differences(new.database))

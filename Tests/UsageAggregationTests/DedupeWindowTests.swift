@@ -1,3 +1,4 @@
+import MeteringTestKit
 import Testing
 import UsageAggregation
 
@@ -20,7 +21,7 @@ struct DedupeWindowTests {
   }
 
   private func identity(_ name: Int, _ seed: UInt64 = 0) -> Identity {
-    var random = SeededGenerator(seed: UInt64(name) &* 7_919 &+ seed)
+    var random = SeededRandom(seed: UInt64(name) &* 7_919 &+ seed)
     return Identity(high: random.next(), low: random.next() | 1)
   }
 
@@ -28,7 +29,7 @@ struct DedupeWindowTests {
     "Random streams are judged as a dictionary of all sightings judges them",
     arguments: [1, 2, 3, 7, 64, 100, 4_095, 4_096, 4_097])
   func randomStreams(_ size: Int) {
-    var random = SeededGenerator(of: "randomStreams(\(size))")
+    var random = SeededRandom(of: "randomStreams(\(size))")
     for round in 0..<(size > 100 ? 2 : 20) {
       var offset = round % 2 == 0 ? 0 : Int64.random(in: 0..<1 << 40, using: &random)
       var window = DedupeWindow(size: size, startOffset: offset)
@@ -115,7 +116,7 @@ struct DedupeWindowTests {
   func sharedHash() {
     var window = DedupeWindow(size: 64, startOffset: 0)
     var model = Model(size: 64)
-    var random = SeededGenerator(of: "sharedHash")
+    var random = SeededRandom(of: "sharedHash")
     for offset in Int64(0)..<4_000 {
       let name = Int.random(in: 0..<90, using: &random)
       // The same high half, or one of few homes at the end of the index so that probes wrap around.

@@ -1,4 +1,5 @@
 import EventCodec
+import MeteringTestKit
 import Testing
 import UsageAggregation
 
@@ -108,7 +109,7 @@ struct KeyedHashTests {
     var inverse: UInt64 = 1
     for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }
     #expect(factor &* inverse == 1)
-    var random = SeededGenerator(of: "noKeylessCollisions")
+    var random = SeededRandom(of: "noKeylessCollisions")
     for _ in 0..<2_000 {
       let tail = (0..<8).map { _ in UInt8.random(in: 0x20...0x7E, using: &random) }
       for (longer, shorter) in [(16, 15), (16, 9), (12, 11), (9, 8)] as [(Int, Int)] {

@@ -1,5 +1,6 @@
 import EventCodec
 import Metering
+import MeteringTestKit
 import Recount
 import UsageAggregation
 
@@ -9,10 +10,10 @@ struct PartitionLog {
 
   /// By partition, in the order of their offsets, which have gaps.
   private(set) var records: [[LogRecord]] = []
-  private var random: SeededGenerator
+  private var random: SeededRandom
   private var sequences: [Int64] = [0, 0, 0]
 
-  init(partitions: Int, records count: Int, window: Int, _ random: SeededGenerator) {
+  init(partitions: Int, records count: Int, window: Int, _ random: SeededRandom) {
     self.random = random
     for partition in 0..<partitions {
       sequences = [0, 0, 0]

@@ -1,4 +1,5 @@
 import EventCodec
+import MeteringTestKit
 import Testing
 import UsageAggregation
 
@@ -6,7 +7,7 @@ import UsageAggregation
 struct ProducerSequencesTests {
   @Test("Sequences, dead letters and counts follow a dictionary, with many producers")
   func model() {
-    var random = SeededGenerator(of: "producers")
+    var random = SeededRandom(of: "producers")
     let store = ByteStore()
     let names = (0..<200).map { store.text("producer-\($0)" + ($0 % 5 == 0 ? "é" : "")) }
     var loaded = ProducerState(name: Array(names[7].buffer))

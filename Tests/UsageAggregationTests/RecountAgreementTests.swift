@@ -1,5 +1,6 @@
 import EventCodec
 import Metering
+import MeteringTestKit
 import Recount
 import Testing
 import UsageAggregation
@@ -11,7 +12,7 @@ private struct Session: ~Copyable {
   let window: Int
   let store = ByteStore()
   let views: [[LogRecordView]]
-  var random: SeededGenerator
+  var random: SeededRandom
   var accumulator: UsageAccumulator
   var open: UsageBatch
   /// Sealed and on its way to the store.
@@ -22,7 +23,7 @@ private struct Session: ~Copyable {
   var owned: Set<Int32> = []
   var askedImports = 0
 
-  init(_ log: PartitionLog, window: Int, _ random: SeededGenerator) {
+  init(_ log: PartitionLog, window: Int, _ random: SeededRandom) {
     self.log = log
     self.window = window
     self.random = random
@@ -152,11 +153,11 @@ struct RecountAgreementTests {
     "However a log is split, flushed, lost and read again, all counts are those of the recount",
     arguments: [1, 2, 7, 20, 64], 0..<8)
   func agrees(window: Int, round: Int) {
-    var random = SeededGenerator(of: "agrees(window: \(window), round: \(round))")
+    var random = SeededRandom(of: "agrees(window: \(window), round: \(round))")
     for _ in 0..<(window * 100 + round) { _ = random.next() }
     let log = PartitionLog(
-      partitions: 3, records: 300, window: window, SeededGenerator(seed: random.next()))
-    var session = Session(log, window: window, SeededGenerator(seed: random.next()))
+      partitions: 3, records: 300, window: window, SeededRandom(seed: random.next()))
+    var session = Session(log, window: window, SeededRandom(seed: random.next()))
     for partition in 0..<Int32(3) { session.own(partition) }
     // Round 0 is plain: everything in order, once.
     if round > 0 { for _ in 0..<150 { session.step() } }

@@ -1,4 +1,5 @@
 import EventCodec
+import MeteringTestKit
 import Testing
 import UsageAggregation
 
@@ -66,7 +67,7 @@ struct UsageTableTests {
   }
 
   private func fill(
-    _ table: inout UsageTable, _ choices: Choices, _ events: Int, _ random: inout SeededGenerator
+    _ table: inout UsageTable, _ choices: Choices, _ events: Int, _ random: inout SeededRandom
   ) -> [UsageRow: UsageSum] {
     var model: [UsageRow: UsageSum] = [:]
     for offset in 0..<Int64(events) {
@@ -111,7 +112,7 @@ struct UsageTableTests {
 
   @Test("Sums are those of a dictionary, through growth and reuse", arguments: [1, 10, 3_000])
   func sums(_ licenses: Int) {
-    var random = SeededGenerator(of: "sums(\(licenses))")
+    var random = SeededRandom(of: "sums(\(licenses))")
     let choices = Choices(licenses: licenses)
     var table = UsageTable(hash: fixedHash)
     for events in [20_000, 500, 0] {

@@ -19,6 +19,7 @@ final class CallbackState: Sendable {
   static let maximumErrors = 32
 
   private let isClosing = Atomic<Bool>(false)
+  private let wasAssigned = Atomic<Bool>(false)
   private let errors = Mutex<[KafkaError]>([])
   private let rebalances = Mutex<[PendingRebalance]>([])
   let onDelivery: KafkaProducer.DeliveryHandler?
@@ -29,6 +30,9 @@ final class CallbackState: Sendable {
 
   /// From now on the rebalance callback answers by itself, by giving everything up.
   func beginClosing() { isClosing.store(true, ordering: .relaxed) }
+
+  /// Whether the group has ever assigned anything to this member, be it nothing.
+  var hasBeenAssigned: Bool { wasAssigned.load(ordering: .relaxed) }
 
   func takeErrors() -> [KafkaError] {
     errors.withLock { list in
@@ -98,6 +102,9 @@ final class CallbackState: Sendable {
     _ client: OpaquePointer, _ code: rd_kafka_resp_err_t,
     _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
   ) {
+    if code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+      wasAssigned.store(true, ordering: .relaxed)
+    }
     if isClosing.load(ordering: .relaxed) {
       // `rd_kafka_consumer_close` waits for this answer, and nobody takes rebalances any more.
       KafkaConsumer.answerAtClose(client, partitions)

@@ -60,10 +60,11 @@ final class ClientHandle: @unchecked Sendable {
   deinit {
     callbacks.beginClosing()
     rd_kafka_queue_destroy(queue)
-    if isMember {
-      // librdkafka 2.0.2 aborts the process when it frees a consumer that has joined a group but never got to assign
-      // (`rd_kafka_sticky_assignor_state_destroy: Assertion 'assignor_state' failed`; seen after PostgreSQL had been away). The group has
-      // been left by `close`; the client stays until the process ends, with what its threads may still call.
+    if isMember, !callbacks.hasBeenAssigned {
+      // librdkafka 2.0.2 aborts the process when it frees a consumer that joined a group and was
+      // never assigned anything (`Assertion 'assignor_state' failed`; its issue 4312, mended in
+      // 2.3.0). `close` has left the group; the client, which has fetched nothing, stays until the
+      // process ends, with what its threads may still call.
       _ = Unmanaged.passRetained(callbacks)
       return
     }

@@ -109,7 +109,7 @@ package final class KafkaProducer: @unchecked Sendable {
     Int(rd_kafka_poll(handle.raw, timeoutMilliseconds))
   }
 
-  /// Records not delivered yet, and deliveries not served yet.
+  /// Records not delivered yet, and deliveries and errors not served yet: `poll` serves them.
   package var queued: Int { Int(rd_kafka_outq_len(handle.raw)) }
 
   /// Sends what is queued without lingering, and serves deliveries until none is left.

@@ -19,7 +19,7 @@ package struct EpochStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// Begins a new epoch for all of `groups` at once; `OffsetStore.beginEpoch` would give each a number of its own.
+  /// Begins a new epoch for all of `groups` at once: the topic was made anew. Every partition starts at its low watermark.
   ///
   /// - Returns: the new epoch.
   package func beginEpoch(

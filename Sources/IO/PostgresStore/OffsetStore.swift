@@ -162,33 +162,6 @@ package struct OffsetStore {
     }
   }
 
-  /// Begins a new log epoch: the topic was made anew. Every partition starts at its low watermark.
-  ///
-  /// - Returns: the new epoch.
-  package func beginEpoch(
-    _ lowWatermarks: [(partition: Int32, low: Int64)]
-  ) throws -> Int {
-    try connection.transaction {
-      let rows = try connection.query(
-        "select coalesce(max(log_epoch), 0) + 1 from consumer_offset where topic = $1",
-        [.text(topic)], operation: "new epoch")
-      let epoch = rows.integer(0, 0)!
-      try connection.query(
-        """
-        insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)
-        select $1, $2, u.partition, u.low, $5::int from unnest($3::int[], $4::bigint[]) u(partition, low)
-        on conflict (consumer_group, topic, partition) do update set next_offset = excluded.next_offset,
-          log_epoch = excluded.log_epoch, last_record_offset = null, last_record_hash = null,
-          claimed_by = null, updated_at = now()
-        """,
-        [
-          .text(group), .text(topic), .integers(lowWatermarks.map { Int64($0.partition) }),
-          .integers(lowWatermarks.map(\.low)), .integer(epoch),
-        ], operation: "new epoch")
-      return Int(epoch)
-    }
-  }
-
   /// Gives up what lies between the stored offset and `next`: it is lost, and written down as such.
   package func acceptGap(
     partition: Int32, to next: Int64, reason: String, by person: String

@@ -385,7 +385,13 @@ final class ConsumerSession {
     }
     var starts: [(TopicPartition, offset: Int64)] = []
     for row in claimed {
-      let (low, high) = watermarks[row.partition]!
+      var (low, high) = watermarks[row.partition]!
+      if row.nextOffset > high {
+        // Asked before the claim, so an earlier owner may have stored records since that had not been there then.
+        (low, high) = try consumer.watermarks(
+          TopicPartition(topic: settings.topic, partition: row.partition),
+          timeoutMilliseconds: 10_000)
+      }
       if let problem = Self.problem(row, low: low, high: high) {
         suspended[row.partition] = (problem, Monotonic.milliseconds + Self.recheckMilliseconds)
         health.report("partition \(row.partition)", problem: problem)

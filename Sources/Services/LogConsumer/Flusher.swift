@@ -118,6 +118,8 @@ final class Flusher: @unchecked Sendable {
     var epochs = job.epochs
     var takenOver: Set<Int32> = []
     var isFateUnknown = false
+    /// Whether a commit of this job may still have been running when its connection was lost.
+    var mayCommitLate = false
     var pause = 20
     while true {
       do {
@@ -139,6 +141,13 @@ final class Flusher: @unchecked Sendable {
         finish(job, started, rows: rows)
         return .stored(takenOver: takenOver)
       } catch FlushStore.Refusal.takenOver(let partitions) {
+        if mayCommitLate {
+          // It may be this very job that moved the offsets: the server went on with the lost commit, and this attempt waited behind
+          // it. Asked once more, the offsets tell.
+          mayCommitLate = false
+          isFateUnknown = true
+          continue
+        }
         metrics.takeovers.increment(by: partitions.count)
         logger.warning(
           "another process owns partitions now; their work is dropped",
@@ -150,14 +159,19 @@ final class Flusher: @unchecked Sendable {
       } catch {
         let cause = Self.cause(error)
         // Only a commit's own connection loss leaves doubt; asking needlessly is harmless.
-        if cause?.isConnectionLost ?? true { isFateUnknown = true }
+        if cause?.isConnectionLost ?? true {
+          isFateUnknown = true
+          mayCommitLate = true
+        }
         metrics.flushFailures.increment()
         health.report("database", problem: "\(cause.map { "\($0)" } ?? "\(error)")")
         logger.warning("a flush failed and is tried again", metadata: ["error": "\(error)"])
         if !(connection?.isOpen ?? false) || cause?.isConnectionLost ?? true { connection = nil }
         let waited = Monotonic.milliseconds - started
         let patience = stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds
-        if waited > patience { return .gaveUp("\(error)") }
+        // MM002: a requeued dead letter was counted since it was looked up. The same batch would be refused for ever; the next
+        // session looks it up again, and takes it for the duplicate that it is.
+        if waited > patience || cause?.sqlState == "MM002" { return .gaveUp("\(error)") }
         Thread.sleep(forTimeInterval: Double(pause) / 1_000)
         pause = min(pause * 2, 1_000)
       }

@@ -364,6 +364,7 @@ begin
 end $$;
 
 -- Retention: minutes 7 days, hours 400 days since they were last written; days for good. Returns the rows touched.
+-- Walks all hour rows: an index on written_at would cost every merge its HOT update.
 create function usage_retain(max_rows int) returns bigint language plpgsql as $$
 declare
   cleared bigint;
@@ -373,7 +374,6 @@ begin
   where (license_id, meter, hour, log_epoch, partition) in (
     select license_id, meter, hour, log_epoch, partition from usage_hour
     where written_at < now() - interval '7 days' and minutes <> ''
-      -- An hour row's own key bounds the scan to months that can have such rows.
     limit max_rows for update skip locked);
   get diagnostics cleared = row_count;
   delete from usage_hour
