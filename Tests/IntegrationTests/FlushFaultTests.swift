@@ -1,5 +1,6 @@
 import Foundation
 import MeteringTestKit
+import PostgresStore
 import Testing
 
 extension IntegrationTests {
@@ -43,6 +44,37 @@ extension IntegrationTests {
       #expect(aggregator.metric("meter_partition_takeovers_total") == 0)
       try pipeline.expectStops(aggregator)
       expectNone(try traffic.truth.differences(pipeline.database))
+    }
+
+    @Test(
+      "A commit that runs on after its connection was lost counts once, and nothing is given up")
+    func lateCommit() throws {
+      let pipeline = try Pipeline()
+      let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
+      defer { proxy.shutDown() }
+      let aggregator = try pipeline.start(by: proxy.url(like: pipeline.database.url))
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(200)
+      try pipeline.waitUntilCounted()
+
+      // The server holds the commit back, and does not learn meanwhile that its client is gone.
+      // A connection of its own: within a transaction, pg_stat_activity stands still.
+      let locker = try PostgresConnection(url: pipeline.database.url, application: "locker")
+      try locker.execute("begin; select * from consumer_offset for update")
+      proxy.arm(.commitForwarded, .cut)
+      try traffic.send(200)
+      #expect(proxy.waitUntilFired())
+      try eventually("the second attempt waits behind the first") {
+        try pipeline.database.integer(
+          "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%flush_commit%' and datname = current_database()"
+        ) == 2
+      }
+      try locker.execute("rollback")
+
+      try pipeline.waitUntilCounted()
+      expectNone(try traffic.truth.differences(pipeline.database))
+      #expect(aggregator.metric("meter_partition_takeovers_total") == 0)
+      try pipeline.expectStops(aggregator)
     }
   }
 
