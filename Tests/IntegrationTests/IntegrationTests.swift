@@ -110,7 +110,7 @@ enum Meterctl {
       ])
     try eventually("the end of meterctl \(arguments)", within: 120) { !process.isRunning }
     let code = process.wait()
-    _ = process.waitForOutput("\u{0}", seconds: 0.5)
+    try eventually("all of its output") { process.outputEnded }
     return (code, process.output)
   }
 

@@ -24,20 +24,32 @@ package final class ChildProcess: @unchecked Sendable {
     let pipe = Pipe()
     process.standardOutput = pipe
     process.standardError = pipe
-    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
-      let data = handle.availableData
-      guard let self else { return }
-      self.condition.lock()
-      if data.isEmpty {
-        self.isClosed = true
-        handle.readabilityHandler = nil
-      } else {
-        self.text += String(decoding: data, as: UTF8.self)
-      }
-      self.condition.broadcast()
-      self.condition.unlock()
-    }
     try process.run()
+    // Only the child holds it now, so that its end is the output's.
+    try pipe.fileHandleForWriting.close()
+    let reading = pipe.fileHandleForReading
+    Thread.detachNewThread { [weak self] in Self.read(reading) { self?.take($0) } }
+  }
+
+  /// A thread of its own that blocks in `read`: `readabilityHandler` lost the tail of 98 KB that a program wrote
+  /// just before it ended.
+  private static func read(_ handle: FileHandle, _ take: (Data) -> Void) {
+    while true {
+      let data = handle.availableData
+      take(data)
+      if data.isEmpty { return }
+    }
+  }
+
+  private func take(_ data: Data) {
+    condition.lock()
+    if data.isEmpty {
+      isClosed = true
+    } else {
+      text += String(decoding: data, as: UTF8.self)
+    }
+    condition.broadcast()
+    condition.unlock()
   }
 
   deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
@@ -50,6 +62,13 @@ package final class ChildProcess: @unchecked Sendable {
     condition.lock()
     defer { condition.unlock() }
     return text
+  }
+
+  /// Whether both streams have ended, so that `output` is all of it.
+  package var outputEnded: Bool {
+    condition.lock()
+    defer { condition.unlock() }
+    return isClosed
   }
 
   package func signal(_ number: Int32) { kill(pid, number) }

@@ -1,0 +1,77 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+extension IntegrationTests {
+  /// A real server's log of 2015, which is no part of the project.
+  @Suite struct ImportLogTests {
+    private static let log = URL(fileURLWithPath: #filePath)
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "shared/data/access-log/access.log").path
+
+    @Test(
+      "A real log, cut off and imported again, counts per host, hour and day as awk counts it",
+      .enabled(if: FileManager.default.fileExists(atPath: log)))
+    func realLog() throws {
+      let pipeline = try Pipeline(partitions: 8)
+      let aggregator = try pipeline.start()
+      // Ten times over, so that it can be cut off, and with two lines that are none.
+      let file = NSTemporaryDirectory() + "access-\(UUID().uuidString).log"
+      defer { try? FileManager.default.removeItem(atPath: file) }
+      let text = try String(contentsOfFile: Self.log, encoding: .utf8)
+      try ("no log line\n" + String(repeating: text, count: 10) + "another\n").write(
+        toFile: file, atomically: true, encoding: .utf8)
+      let arguments = [
+        "import-log", file, "--format", "combined", "--license-from", "host", "--json",
+      ]
+
+      let cutOff = try ChildProcess(
+        ChildProcess.product("meterctl"), arguments,
+        environment: [
+          "METER_KAFKA_BROKERS": pipeline.log.brokers, "METER_DATABASE_URL": pipeline.database.url,
+        ])
+      try eventually("some of it is counted") {
+        try pipeline.database.integer("select sum(next_offset)::bigint from consumer_offset") ?? 0
+          > 0
+      }
+      cutOff.killNow()
+      let first = try Meterctl.run(arguments, pipeline)
+      #expect(first.exit == 0, "\(first.output)")
+      #expect(first.output.contains(#""rejected": 2"#) || first.output.contains(#""rejected":2"#))
+      for line in ["line 1:", "line 100002:"] {
+        #expect(first.output.contains(line), "\(first.output.suffix(600))")
+      }
+      let again = try Meterctl.run(arguments, pipeline)
+      #expect(again.exit == 3, "\(again.output)")
+      try pipeline.waitUntilCounted()
+
+      #expect(
+        try pipeline.database.integer("select sum(quantity)::bigint from usage_by_hour") == 100_000)
+      // Field 4 is [17/May/2015:10:05:03 in UTC.
+      try expectSame(
+        pipeline, #"{ n[$1 " " substr($4, 2, 14)]++ } END { for (k in n) print k, 10 * n[k] }"#,
+        "select license_id || ' ' || to_char(bucket_start at time zone 'UTC', 'DD/Mon/YYYY:HH24') || ' ' || quantity from usage_by_hour"
+      )
+      try expectSame(
+        pipeline, #"{ n[$1 " " substr($4, 2, 11)]++ } END { for (k in n) print k, 10 * n[k] }"#,
+        "select license_id || ' ' || to_char(bucket_start at time zone 'UTC', 'DD/Mon/YYYY') || ' ' || quantity from usage_by_day"
+      )
+      try Meterctl.expectReconciled(pipeline)
+      try pipeline.expectStops(aggregator)
+    }
+
+    private func expectSame(_ pipeline: Pipeline, _ program: String, _ sql: String) throws {
+      let awk = try ChildProcess("/usr/bin/env", ["awk", program, Self.log])
+      try eventually(
+        "all of awk's output: \(awk.isRunning), \(awk.output.utf8.count) bytes", within: 20
+      ) {
+        awk.outputEnded
+      }
+      #expect(awk.wait() == 0)
+      let counted = Set(awk.output.split(separator: "\n").map(String.init))
+      let stored = Set(try pipeline.database.rows(sql).map { $0[0]! })
+      #expect(counted.count > 100)
+      #expect(stored.symmetricDifference(counted).sorted().prefix(5) == [])
+    }
+  }
+}
