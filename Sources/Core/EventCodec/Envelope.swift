@@ -14,37 +14,35 @@ struct Member {
   var isAbsentOrNull: Bool { kind == nil || kind == .null }
 }
 
-/// The members of one CloudEvent that we read, found in one pass over the whole document.
-struct Envelope {
-  var specversion = Member()
-  var id = Member()
-  var source = Member()
-  var type = Member()
-  var subject = Member()
-  var time = Member()
-  var producer = Member()
-  var sequence = Member()
-  var importBatch = Member()
-  var data = Member()
+/// The members of one CloudEvent that we read; those behind `data` are members of `data`.
+enum Field: UInt8 {
+  case specversion, id, source, type, subject, time, producer, sequence, importBatch, data
+  case meter, quantity, domain, feature, accepted, pending, dropped, final
 
-  // Members of data.
-  var meter = Member()
-  var quantity = Member()
-  var domain = Member()
-  var feature = Member()
-  var accepted = Member()
-  var pending = Member()
-  var dropped = Member()
-  var final = Member()
+  static let count = 18
+}
+
+/// The members of one CloudEvent, found in one pass over the whole document.
+struct Envelope {
+  private var members: InlineArray<18, Member> = .init(repeating: Member())
+
+  subscript(_ field: Field) -> Member {
+    // A Field's raw value is below 18.
+    @inline(__always) get { members[unchecked: Int(field.rawValue)] }
+    @inline(__always) set { members[unchecked: Int(field.rawValue)] = newValue }
+  }
 
   enum Outcome { case object, notAnObject, notJSON }
 
-  mutating func scan(_ value: UnsafeRawBufferPointer, arena: inout TextArena) -> Outcome {
+  /// - Parameter spans: where the values stand from which a `DocumentShape` can be made.
+  mutating func scan(
+    _ value: UnsafeRawBufferPointer, arena: inout TextArena, spans: inout ValueSpans
+  ) -> Outcome {
     var scanner = JSONScanner(value)
     guard scanner.peek() == 0x7B else {
       return scanner.skipValue(depth: 0) != nil && scanner.atEnd() ? .notAnObject : .notJSON
     }
-    guard scanMembers(&scanner, value, &arena, inData: false), scanner.atEnd() else {
+    guard scanMembers(&scanner, value, &arena, &spans, inData: false), scanner.atEnd() else {
       return .notJSON
     }
     return .object
@@ -53,7 +51,7 @@ struct Envelope {
   /// Reads an object whose opening brace is next.
   private mutating func scanMembers(
     _ scanner: inout JSONScanner, _ value: UnsafeRawBufferPointer, _ arena: inout TextArena,
-    inData: Bool
+    _ spans: inout ValueSpans, inData: Bool
   ) -> Bool {
     guard scanner.take(0x7B) else { return false }
     if scanner.peek() == 0x7D { return scanner.take(0x7D) }
@@ -64,22 +62,22 @@ struct Envelope {
         return MemberName(UnsafeRawBufferPointer(start: output, count: length))
       }
       guard let name else { return false }
-      if inData {
-        guard let member = Self.member(&scanner, depth: 2) else { return false }
-        storeData(name, member)
-      } else if name.first == Name.data, name.length == 4 {
+      let field = inData ? name.fieldOfData : name.field
+      if field == .data {
         clearData()
         if scanner.peek() == 0x7B {
-          guard scanMembers(&scanner, value, &arena, inData: true) else { return false }
-          data = Member(kind: .object)
-        } else {
-          guard let member = Self.member(&scanner, depth: 1) else { return false }
-          data = member
+          guard scanMembers(&scanner, value, &arena, &spans, inData: true) else { return false }
+          self[.data] = Member(kind: .object)
+          spans.note(.data, self[.data])
+          if scanner.take(0x2C) { continue }
+          return scanner.take(0x7D)
         }
-      } else {
-        guard let member = Self.member(&scanner, depth: 1) else { return false }
-        store(name, member)
       }
+      guard let member = Self.member(&scanner, depth: inData ? 2 : 1) else {
+        return false
+      }
+      if let field { self[field] = member }
+      spans.note(field, member)
       if scanner.take(0x2C) { continue }
       return scanner.take(0x7D)
     }
@@ -87,7 +85,9 @@ struct Envelope {
 
   /// Reads any value, within `depth` open containers.
   @inline(__always)
-  private static func member(_ scanner: inout JSONScanner, depth: Int) -> Member? {
+  private static func member(
+    _ scanner: inout JSONScanner, depth: Int
+  ) -> Member? {
     switch scanner.peek() {
     case 0x22:
       guard let token = scanner.string() else { return nil }
@@ -95,56 +95,58 @@ struct Envelope {
         kind: .string, hasEscapes: token.hasEscapes, start: Int32(token.start),
         end: Int32(token.end))
     case 0x2D, 0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39:
+      let start = scanner.position
       guard let token = scanner.number() else { return nil }
-      return Member(kind: .number, integer: token.integer(upTo: .max) ?? -1)
+      return Member(
+        kind: .number, start: Int32(start), end: Int32(scanner.position),
+        integer: token.integer(upTo: .max) ?? -1)
     default:
       guard let kind = scanner.skipValue(depth: depth) else { return nil }
       return Member(kind: kind)
     }
   }
 
-  @inline(__always)
-  private mutating func store(_ name: MemberName, _ member: Member) {
-    switch (name.first, name.length) {
-    case (Name.id, 2): id = member
-    case (Name.type, 4): type = member
-    case (Name.time, 4): time = member
-    case (Name.source, 6): source = member
-    case (Name.importBatch, 6): importBatch = member
-    case (Name.subject, 7): subject = member
-    case (Name.producer, 8): producer = member
-    case (Name.sequence, 8): sequence = member
-    case (Name.specvers, 11): if name.second == Name.ion { specversion = member }
-    default: break
-    }
-  }
-
-  @inline(__always)
-  private mutating func storeData(_ name: MemberName, _ member: Member) {
-    switch (name.first, name.length) {
-    case (Name.meter, 5): meter = member
-    case (Name.final, 5): final = member
-    case (Name.domain, 6): domain = member
-    case (Name.feature, 7): feature = member
-    case (Name.pending, 7): pending = member
-    case (Name.dropped, 7): dropped = member
-    case (Name.quantity, 8): quantity = member
-    case (Name.accepted, 8): accepted = member
-    default: break
-    }
-  }
-
   /// The last `data` counts, whole.
   private mutating func clearData() {
-    guard data.kind != nil else { return }
-    meter = Member()
-    quantity = Member()
-    domain = Member()
-    feature = Member()
-    accepted = Member()
-    pending = Member()
-    dropped = Member()
-    final = Member()
+    guard self[.data].kind != nil else { return }
+    for i in Int(Field.meter.rawValue)..<Field.count { members[i] = Member() }
+  }
+}
+
+extension MemberName {
+  /// Of the envelope.
+  fileprivate var field: Field? {
+    @inline(__always) get {
+      switch (first, length) {
+      case (Name.id, 2): .id
+      case (Name.type, 4): .type
+      case (Name.time, 4): .time
+      case (Name.data, 4): .data
+      case (Name.source, 6): .source
+      case (Name.importBatch, 6): .importBatch
+      case (Name.subject, 7): .subject
+      case (Name.producer, 8): .producer
+      case (Name.sequence, 8): .sequence
+      case (Name.specvers, 11): second == Name.ion ? .specversion : nil
+      default: nil
+      }
+    }
+  }
+
+  fileprivate var fieldOfData: Field? {
+    @inline(__always) get {
+      switch (first, length) {
+      case (Name.meter, 5): .meter
+      case (Name.final, 5): .final
+      case (Name.domain, 6): .domain
+      case (Name.feature, 7): .feature
+      case (Name.pending, 7): .pending
+      case (Name.dropped, 7): .dropped
+      case (Name.quantity, 8): .quantity
+      case (Name.accepted, 8): .accepted
+      default: nil
+      }
+    }
   }
 }
 

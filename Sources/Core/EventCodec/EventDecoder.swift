@@ -7,6 +7,8 @@ package struct EventDecoder: ~Copyable {
   package let maxQuantity: Int64
   private var arena = TextArena()
   private var lastTime = Timestamp.Memory()
+  private var shapes = DocumentShapes()
+  private var spans = ValueSpans()
 
   package init(maxQuantity: Int64 = Limits.quantity) {
     self.maxQuantity = maxQuantity
@@ -27,13 +29,26 @@ package struct EventDecoder: ~Copyable {
     event = DecodedEvent()
     guard let value = record.value else { return event.reject(.tombstone) }
     guard value.count <= Limits.valueBytes else { return event.reject(.overSize) }
+    if let shape = shapes.match(value) {
+      // Its memory is the decoder's own, and nothing below learns another shape.
+      return finish(shape.pointee.envelope, value, record.key, into: &event)
+    }
     var envelope = Envelope()
-    switch envelope.scan(value, arena: &arena) {
+    spans.removeAll()
+    switch envelope.scan(value, arena: &arena, spans: &spans) {
     case .notJSON: return event.reject(.notJSON)
     case .notAnObject: return event.reject(.notCloudEvent)
     case .object: break
     }
-    if let reason = validate(envelope, value, record.key, into: &event) {
+    finish(envelope, value, record.key, into: &event)
+    if event.kind == .usage { shapes.learn(value, envelope, spans) }
+  }
+
+  private mutating func finish(
+    _ envelope: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
+    into event: inout DecodedEvent
+  ) {
+    if let reason = validate(envelope, value, key, into: &event) {
       event.reject(reason, ledgerKey: ledgerKey(envelope, value))
     }
   }
@@ -44,21 +59,21 @@ package struct EventDecoder: ~Copyable {
     _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
     into event: inout DecodedEvent
   ) -> RejectionReason? {
-    guard e.specversion.kind == .string, isVersionOne(e.specversion, value),
-      e.id.kind == .string, e.source.kind == .string, e.type.kind == .string
+    guard e[.specversion].kind == .string, isVersionOne(e[.specversion], value),
+      e[.id].kind == .string, e[.source].kind == .string, e[.type].kind == .string
     else { return .notCloudEvent }
     let id: Text
     let source: Text
     let type: Text
-    switch text(e.id, value) {
+    switch text(e[.id], value) {
     case .problem(let reason): return reason
     case .text(let t): id = t
     }
-    switch text(e.source, value) {
+    switch text(e[.source], value) {
     case .problem(let reason): return reason
     case .text(let t): source = t
     }
-    switch text(e.type, value) {
+    switch text(e[.type], value) {
     case .problem(let reason): return reason
     case .text(let t): type = t
     }
@@ -82,33 +97,33 @@ package struct EventDecoder: ~Copyable {
     _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
     into event: inout DecodedEvent
   ) -> RejectionReason? {
-    guard e.subject.kind == .string else { return .noSubject }
-    switch text(e.subject, value) {
+    guard e[.subject].kind == .string else { return .noSubject }
+    switch text(e[.subject], value) {
     case .problem(let reason): return reason
     case .text(let t): event.subject = t
     }
     guard event.subject.count > 0 else { return .noSubject }
     guard event.subject.count <= Limits.subjectBytes else { return .overSize }
-    guard e.sequence.isAbsentOrNull || e.sequence.isInteger else { return .badSequence }
-    if e.sequence.isInteger, !event.producer.isAbsent { event.sequence = e.sequence.integer }
-    if let reason = validateTime(e.time, value, into: &event) { return reason }
-    switch optionalText(e.importBatch, value) {
+    guard e[.sequence].isAbsentOrNull || e[.sequence].isInteger else { return .badSequence }
+    if e[.sequence].isInteger, !event.producer.isAbsent { event.sequence = e[.sequence].integer }
+    if let reason = validateTime(e[.time], value, into: &event) { return reason }
+    switch optionalText(e[.importBatch], value) {
     case .problem(let reason): return reason
     case .text(let t):
       guard t.isAbsent || (1...Limits.importBytes).contains(t.count) else { return .badData }
       event.importBatch = t
     }
-    guard e.data.kind == .object || e.data.kind == nil else { return .badData }
-    if let reason = validateMeter(e.meter, value, into: &event) { return reason }
-    if e.quantity.kind != nil {
-      guard e.quantity.isInteger, e.quantity.integer <= maxQuantity else { return .badQuantity }
-      event.quantity = e.quantity.integer
+    guard e[.data].kind == .object || e[.data].kind == nil else { return .badData }
+    if let reason = validateMeter(e[.meter], value, into: &event) { return reason }
+    if e[.quantity].kind != nil {
+      guard e[.quantity].isInteger, e[.quantity].integer <= maxQuantity else { return .badQuantity }
+      event.quantity = e[.quantity].integer
     }
-    switch optionalText(e.domain, value) {
+    switch optionalText(e[.domain], value) {
     case .problem(let reason): return reason
     case .text(let t): event.domain = Self.dimension(t)
     }
-    switch optionalText(e.feature, value) {
+    switch optionalText(e[.feature], value) {
     case .problem(let reason): return reason
     case .text(let t): event.feature = Self.dimension(t)
     }
@@ -146,17 +161,18 @@ package struct EventDecoder: ~Copyable {
     _ e: Envelope, _ key: UnsafeRawBufferPointer?, into event: inout DecodedEvent
   ) -> RejectionReason? {
     guard !event.producer.isAbsent else { return .badSequence }
-    guard e.data.kind == .object, e.accepted.isInteger, e.pending.isInteger, e.dropped.isInteger
+    guard e[.data].kind == .object, e[.accepted].isInteger, e[.pending].isInteger,
+      e[.dropped].isInteger
     else { return .badData }
-    switch e.final.kind {
+    switch e[.final].kind {
     case .true: event.isFinal = true
     case .false, nil: break
     default: return .badData
     }
     guard let key, event.producer.equals(key) else { return .keyMismatch }
-    event.accepted = e.accepted.integer
-    event.pending = e.pending.integer
-    event.dropped = e.dropped.integer
+    event.accepted = e[.accepted].integer
+    event.pending = e[.pending].integer
+    event.dropped = e[.dropped].integer
     event.kind = .report
     return nil
   }
@@ -193,9 +209,9 @@ package struct EventDecoder: ~Copyable {
   }
 
   private mutating func producer(_ e: Envelope, _ value: UnsafeRawBufferPointer) -> Reading {
-    if e.producer.isAbsentOrNull { return .text(.absent) }
-    guard e.producer.kind == .string else { return .problem(.badSequence) }
-    let reading = text(e.producer, value)
+    if e[.producer].isAbsentOrNull { return .text(.absent) }
+    guard e[.producer].kind == .string else { return .problem(.badSequence) }
+    let reading = text(e[.producer], value)
     if case .text(let t) = reading, !(1...Limits.producerBytes).contains(t.count) {
       return .problem(.badSequence)
     }
@@ -206,10 +222,10 @@ package struct EventDecoder: ~Copyable {
   private mutating func ledgerKey(
     _ e: Envelope, _ value: UnsafeRawBufferPointer
   ) -> (producer: Text, sequence: Int64)? {
-    guard e.sequence.isInteger, case .text(let t) = producer(e, value), !t.isAbsent else {
+    guard e[.sequence].isInteger, case .text(let t) = producer(e, value), !t.isAbsent else {
       return nil
     }
-    return (t, e.sequence.integer)
+    return (t, e[.sequence].integer)
   }
 
   private mutating func isVersionOne(_ member: Member, _ value: UnsafeRawBufferPointer) -> Bool {

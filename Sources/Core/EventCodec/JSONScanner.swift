@@ -55,6 +55,15 @@ package struct JSONScanner {
     return true
   }
 
+  /// Consumes exactly these bytes, if they are next.
+  @inline(__always)
+  package mutating func take(_ expected: UnsafeRawPointer, _ length: Int) -> Bool {
+    guard length <= count - position, Bytes.areEqual(bytes + position, expected, count: length)
+    else { return false }
+    position += length
+    return true
+  }
+
   /// Whether nothing but white space is left.
   package mutating func atEnd() -> Bool { peek() == nil }
 
@@ -84,6 +93,12 @@ package struct JSONScanner {
   @inline(__always)
   package mutating func string() -> StringToken? {
     guard take(0x22) else { return nil }
+    return restOfString()
+  }
+
+  /// Reads a string whose opening quote has been taken.
+  @inline(__always)
+  package mutating func restOfString() -> StringToken? {
     let start = position
     var i = start
     // Eight bytes at a time while they are plain ASCII without quote, backslash or control.

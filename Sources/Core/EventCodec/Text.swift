@@ -36,22 +36,23 @@ package enum Bytes {
     _ a: UnsafeRawPointer?, _ b: UnsafeRawPointer?, count: Int
   ) -> Bool {
     guard let a, let b else { return count == 0 }
-    var i = 0
-    while i + 8 <= count {
-      if a.loadUnaligned(fromByteOffset: i, as: UInt64.self)
-        != b.loadUnaligned(fromByteOffset: i, as: UInt64.self)
-      {
+    @inline(__always) func word(_ p: UnsafeRawPointer, _ i: Int) -> UInt64 {
+      p.loadUnaligned(fromByteOffset: i, as: UInt64.self)
+    }
+    if count < 8 {
+      for i in 0..<count
+      where a.load(fromByteOffset: i, as: UInt8.self) != b.load(fromByteOffset: i, as: UInt8.self) {
         return false
       }
+      return true
+    }
+    var i = 0
+    while i + 8 < count {
+      if word(a, i) != word(b, i) { return false }
       i += 8
     }
-    while i < count {
-      if a.load(fromByteOffset: i, as: UInt8.self) != b.load(fromByteOffset: i, as: UInt8.self) {
-        return false
-      }
-      i += 1
-    }
-    return true
+    // The last eight bytes, some of them for the second time.
+    return word(a, count - 8) == word(b, count - 8)
   }
 }
 

@@ -92,6 +92,7 @@ final class ConsumerSession {
     flusher?.close(seconds: 3)
     consumer?.close()
     backlog.ownedPartitions = []
+    backlog.isBehind = false
     for partition in accumulator.ownedPartitions { metrics.forget(partition) }
     for partition in suspended.keys { health.report("partition \(partition)", problem: nil) }
     metrics.ownedPartitions.set(0)
@@ -102,7 +103,7 @@ final class ConsumerSession {
     while !stop.isRaised {
       let count = try consumer.consume(
         into: messages, timeoutMilliseconds: Self.pollMilliseconds)
-      isBehind = count == Self.batchCapacity
+      noteBehind(count == Self.batchCapacity)
       try take(count)
       messages.recycle()
       while let rebalance = consumer.takeRebalance() { try answer(rebalance, consumer) }
@@ -112,6 +113,12 @@ final class ConsumerSession {
       report(consumer)
     }
     try drain()
+  }
+
+  private func noteBehind(_ value: Bool) {
+    guard value != isBehind else { return }
+    isBehind = value
+    backlog.isBehind = value
   }
 
   // MARK: Records

@@ -15,9 +15,9 @@ package struct ConsumerSettings: Sendable {
   /// An idle event waits this long for company.
   package var flushIntervalMilliseconds = 50
   /// While the log is behind: larger flushes write fewer rows.
-  package var catchUpFlushIntervalMilliseconds = 500
+  package var catchUpFlushIntervalMilliseconds = 1_000
   /// Groups and cells that make a flush due at once.
-  package var maxBatchEntries = 600_000
+  package var maxBatchEntries = 1_000_000
   package var mergeIntervalMilliseconds = 2_000
   /// Flushes wait while so many rows wait to be merged: it bounds what readers of the views pay.
   package var maxPendingRows = 400_000

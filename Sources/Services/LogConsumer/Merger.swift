@@ -10,6 +10,7 @@ final class MergeBacklog: @unchecked Sendable {
   private let condition = NSCondition()
   private var rows = 0
   private var owned: [Int32] = []
+  private var behind = false
   private let gauge: Gauge
 
   init(gauge: Gauge) { self.gauge = gauge }
@@ -37,6 +38,20 @@ final class MergeBacklog: @unchecked Sendable {
     set {
       condition.lock()
       owned = newValue
+      condition.unlock()
+    }
+  }
+
+  /// Whether the consumer reads as fast as it can: then it needs the processors more than the readers need merged rows.
+  var isBehind: Bool {
+    get {
+      condition.lock()
+      defer { condition.unlock() }
+      return behind
+    }
+    set {
+      condition.lock()
+      behind = newValue
       condition.unlock()
     }
   }
@@ -81,7 +96,9 @@ final class Merger: Sendable {
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
       let isDue = Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
       // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
-      guard isDue || backlog.count > settings.maxPendingRows * 3 / 4 else { continue }
+      guard
+        isDue && !backlog.isBehind || backlog.count > settings.maxPendingRows * 3 / 4
+      else { continue }
       let mine = backlog.ownedPartitions.filter { $0 % share.of == share.index }
       guard !mine.isEmpty else { continue }
       do {
