@@ -40,6 +40,8 @@ struct Aggregate: ParsableCommand {
     var ours: [Double] = []
     var theirs: [Double] = []
     var last = Measured()
+    note("warming up: a new PostgreSQL makes its log's files")
+    _ = try aggregate(postgres, String(servers), 0)
     for run in 1...runs {
       bare.append(try bareLoop(kafka, run))
       let measured = try aggregate(postgres, String(servers), run)

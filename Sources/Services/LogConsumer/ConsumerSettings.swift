@@ -15,7 +15,7 @@ package struct ConsumerSettings: Sendable {
   /// An idle event waits this long for company.
   package var flushIntervalMilliseconds = 50
   /// While the log is behind: larger flushes write fewer rows.
-  package var catchUpFlushIntervalMilliseconds = 1_000
+  package var catchUpFlushIntervalMilliseconds = 4_000
   /// Groups and cells that make a flush due at once.
   package var maxBatchEntries = 1_000_000
   package var mergeIntervalMilliseconds = 2_000

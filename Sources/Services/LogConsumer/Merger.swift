@@ -66,28 +66,27 @@ final class MergeBacklog: @unchecked Sendable {
   }
 }
 
-/// Moves appended rows into hour and day rows, behind the flushes. Each merger has its own share of the partitions, so that two use two cores.
+/// Moves appended rows into hour and day rows, behind the flushes. One for each process: two wrote no faster, since both write the same
+/// pages of the same log.
 final class Merger: Sendable {
   private let settings: ConsumerSettings
-  private let share: (index: Int32, of: Int32)
   private let backlog: MergeBacklog
   private let metrics: ConsumerMetrics
   private let logger: Logger
   private let stop: StopSignal
 
   init(
-    settings: ConsumerSettings, share: (index: Int32, of: Int32), backlog: MergeBacklog,
-    metrics: ConsumerMetrics, logger: Logger, stop: StopSignal
+    settings: ConsumerSettings, backlog: MergeBacklog, metrics: ConsumerMetrics, logger: Logger,
+    stop: StopSignal
   ) {
     self.settings = settings
-    self.share = share
     self.backlog = backlog
     self.metrics = metrics
     self.logger = logger
     self.stop = stop
   }
 
-  func start() -> WorkerThread { WorkerThread("merger \(share.index)") { [self] in run() } }
+  func start() -> WorkerThread { WorkerThread("merger") { [self] in run() } }
 
   private func run() {
     var connection: PostgresConnection?
@@ -96,10 +95,12 @@ final class Merger: Sendable {
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
       let isDue = Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
       // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
+      let waiting = backlog.count
       guard
-        isDue && !backlog.isBehind || backlog.count > settings.maxPendingRows * 3 / 4
+        waiting > settings.maxPendingRows * 3 / 4
+          || !backlog.isBehind && (isDue || waiting > settings.maxPendingRows / 8)
       else { continue }
-      let mine = backlog.ownedPartitions.filter { $0 % share.of == share.index }
+      let mine = backlog.ownedPartitions
       guard !mine.isEmpty else { continue }
       do {
         let open =

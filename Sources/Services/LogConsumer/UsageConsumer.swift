@@ -6,7 +6,7 @@ import ServiceLifecycle
 package import ServiceRuntime
 import UsageAggregation
 
-/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher and its mergers.
+/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher and its merger.
 ///
 /// What must hold, each of which has bitten somebody:
 /// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming a partition there makes every other process's
@@ -56,12 +56,9 @@ package final class UsageConsumer: Service {
     let housekeeping = Housekeeping(
       settings: settings, health: health, logger: logger, stop: stop
     ).start()
-    let mergers = (0..<2).map { index in
-      Merger(
-        settings: settings, share: (Int32(index), 2), backlog: backlog, metrics: metrics,
-        logger: logger, stop: stop
-      ).start()
-    }
+    let merger = Merger(
+      settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
+    ).start()
     var pause = 200
     while !stop.isRaised {
       let session = ConsumerSession(
@@ -82,7 +79,7 @@ package final class UsageConsumer: Service {
       pause = min(pause * 2, 2_000)
     }
     health.report("consumer", problem: "stopping")
-    for thread in mergers + [housekeeping] { _ = thread.join(seconds: 3) }
+    for thread in [merger, housekeeping] { _ = thread.join(seconds: 3) }
   }
 }
 
