@@ -145,11 +145,14 @@ package struct UsageAccumulator: ~Copyable {
       guard events[i].kind == .usage else { continue }
       identities[i] = hash.identity(
         subject: events[i].subject, source: events[i].source, id: events[i].id)
-      touched ^= state.window.touch(identities[i])
       if !events[i].importBatch.isAbsent, judge(events[i], chunk[i]) == .tooOld {
         let name = events[i].importBatch.string
         if imports[name] == nil { unknownImports.insert(name) }
       }
+    }
+    // In a loop of their own, so that the misses overlap: between two decodings, each would wait for its line alone.
+    for i in 0..<chunk.count where events[i].kind == .usage {
+      touched ^= state.window.touch(identities[i])
     }
     sink ^= touched
     if !unknownImports.isEmpty {
@@ -175,6 +178,8 @@ package struct UsageAccumulator: ~Copyable {
     for i in 0..<chunk.count where events[i].kind == .usage {
       groupHashes[i] = table.groupHash(
         events[i], hour: Self.hour(events[i].time), partition: partition)
+    }
+    for i in 0..<chunk.count where events[i].kind == .usage {
       sink ^= table.touch(groupHashes[i])
     }
     // The last record that counts is what the log is remembered by.

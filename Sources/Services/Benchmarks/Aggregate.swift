@@ -116,7 +116,7 @@ struct Aggregate: ParsableCommand {
     try producer.flush(timeoutMilliseconds: 120_000)
   }
 
-  /// Seconds from the first message to the last.
+  /// Seconds from the assignment, as the aggregator's are measured, to the last message.
   private func bareLoop(_ kafka: KafkaConfiguration, _ run: Int) throws -> Double {
     let consumer = try KafkaConsumer(kafka, group: "bare-\(run)-\(UUID())", clientID: "bare")
     try consumer.subscribe([Self.topic])
@@ -127,14 +127,15 @@ struct Aggregate: ParsableCommand {
     while count < events {
       try consumer.consume(into: batch, timeoutMilliseconds: 5)
       for i in 0..<batch.count where batch.kind(i) == .record {
-        if started == 0 { started = DispatchTime.now().uptimeNanoseconds }
         count += 1
         bytes += batch.record(i).value?.count ?? 0
       }
       batch.recycle()
       while let rebalance = consumer.takeRebalance() {
         switch rebalance {
-        case .assigned(let partitions): try consumer.assign(partitions.map { ($0, offset: 0) })
+        case .assigned(let partitions):
+          started = DispatchTime.now().uptimeNanoseconds
+          try consumer.assign(partitions.map { ($0, offset: 0) })
         case .revoked(let partitions, _): try consumer.unassign(partitions)
         }
       }
