@@ -26,11 +26,8 @@ struct Aggregate: ParsableCommand {
   func run() throws {
     note("starting broker and PostgreSQL")
     let postgres = try PrivatePostgres()
-    let broker = try ChildProcess(
-      ChildProcess.product("dev-broker"), ["--topics-dir", "topics"])
-    guard broker.waitForOutput("\n"), let servers = broker.output.split(separator: "\n").first
-    else { throw ValidationError("dev-broker did not start: build it first") }
-    let kafka = try KafkaConfiguration(brokers: String(servers))
+    let stage = try Stage()
+    let kafka = try stage.kafka()
     note("producing \(events) events")
     try produce(kafka)
 
@@ -41,10 +38,10 @@ struct Aggregate: ParsableCommand {
     var theirs: [Double] = []
     var last = Measured()
     note("warming up: a new PostgreSQL makes its log's files")
-    _ = try aggregate(postgres, String(servers), 0)
+    _ = try aggregate(postgres, stage)
     for run in 1...runs {
       bare.append(try bareLoop(kafka, run))
-      let measured = try aggregate(postgres, String(servers), run)
+      let measured = try aggregate(postgres, stage)
       visible.append(measured.visibleSeconds)
       merged.append(measured.mergedSeconds)
       ours.append(measured.ourCPU)
@@ -79,8 +76,7 @@ struct Aggregate: ParsableCommand {
         print(name.padding(toLength: 38, withPad: " ", startingAt: 0) + value)
       }
     }
-    broker.signal(SIGTERM)
-    broker.wait()
+    stage.end()
   }
 
   private struct Measured {
@@ -145,22 +141,12 @@ struct Aggregate: ParsableCommand {
     return seconds
   }
 
-  private func aggregate(_ postgres: PrivatePostgres, _ servers: String, _ run: Int) throws
-    -> Measured
-  {
+  private func aggregate(_ postgres: PrivatePostgres, _ stage: Stage) throws -> Measured {
     var measured = Measured()
     let url = try postgres.makeDatabase()
     let watch = try PostgresConnection(url: url, application: "benchmark")
     let cpuBefore = Self.cpuSeconds(ofTree: postgres.postmasterPID ?? 0)
-    let aggregator = try ChildProcess(
-      ChildProcess.product("usage-aggregator"),
-      environment: [
-        "METER_KAFKA_BROKERS": servers, "METER_DATABASE_URL": url,
-        "METER_ADMIN_BIND": "127.0.0.1:0",
-      ])
-    guard aggregator.waitForOutput("partitions assigned") else {
-      throw ValidationError("usage-aggregator did not start:\n\(aggregator.output)")
-    }
+    let aggregator = try stage.startAggregator(database: url)
     let started = DispatchTime.now().uptimeNanoseconds
     let ourBefore = Self.cpuSeconds(of: aggregator.pid)
     measured.baseKiB = Self.status(aggregator.pid, "VmRSS")
@@ -242,5 +228,4 @@ struct Aggregate: ParsableCommand {
   private func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
   private func rate(_ seconds: Double) -> String { "\(Int(Double(events) / seconds)) events/s" }
   private func two(_ value: Double) -> String { String(format: "%.2f", value) }
-  private func note(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 }

@@ -5,5 +5,5 @@ struct Benchmarks: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "Benchmarks",
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
-    subcommands: [Aggregate.self, Count.self])
+    subcommands: [Aggregate.self, Latency.self, Count.self])
 }

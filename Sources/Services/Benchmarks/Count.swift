@@ -67,12 +67,16 @@ struct Count: ParsableCommand {
         next[partition] = end
       }
     }
-    let minutesCounted = batch.table.groupCount
+    var minutes = 0
+    batch.table.forEachGroup { _, _, _, address in
+      batch.table.forEachCell(of: address) { cell, _ in if cell.kind == .minute { minutes += 1 } }
+    }
     print(
       "events \(events), licenses \(licenses), counted \(batch.counters.counted), duplicates \(batch.counters.duplicates)"
     )
     print("ns an event: \(busy / UInt64(events))")
     print(
-      "license-hours \(minutesCounted), cells \(batch.table.cellCount), bytes \(batch.table.bytes)")
+      "license-minutes \(minutes), bytes \(batch.table.bytes), a license-minute \(batch.table.bytes / max(minutes, 1))"
+    )
   }
 }

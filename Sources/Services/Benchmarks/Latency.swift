@@ -1,0 +1,152 @@
+import ArgumentParser
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import PostgresStore
+
+/// How long an event takes from the producer's call until a reader of the views sees it: alone, and while others flow.
+struct Latency: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Milliseconds from produce to visible in PostgreSQL, idle and under load.",
+    discussion: """
+      Marked events are sent one at a time; a connection of its own asks the view until it counts them. The time includes the
+      producer's linger, the broker, the flush, and up to a millisecond of asking.
+
+      Example: swift run -c release Benchmarks latency --rate 100000
+      """)
+
+  @Option(help: "Events a second beside the marked ones.") var rate = 100_000
+  @Option(help: "Seconds under load.") var seconds = 20
+  @Option(help: "Licenses.") var licenses = 1_000
+  @Option(help: "Marked events in the idle part.") var idleProbes = 60
+
+  private static let topic = "license.usage.v1"
+  private static let probe = "lic_probe"
+
+  func run() throws {
+    note("starting broker and PostgreSQL")
+    let postgres = try PrivatePostgres()
+    let stage = try Stage()
+    let url = try postgres.makeDatabase()
+    let watch = try PostgresConnection(url: url, application: "benchmark")
+    let aggregator = try stage.startAggregator(database: url)
+    var kafka = try stage.kafka()
+    kafka.set("linger.ms", "5")
+    let producer = try KafkaProducer(kafka, clientID: "probe")
+    var prober = Prober(producer: producer, watch: watch)
+    // The first ones pay for connections and plans.
+    for _ in 0..<5 { _ = try prober.probe() }
+
+    note("idle")
+    var idle: [Double] = []
+    for _ in 0..<idleProbes {
+      Thread.sleep(forTimeInterval: 0.1)
+      idle.append(try prober.probe())
+    }
+    report("idle", idle)
+
+    note("\(rate) events/s for \(seconds) s")
+    let flow = try Flow(stage.kafka(), rate: rate, seconds: seconds, licenses: licenses)
+    var loaded: [Double] = []
+    while !flow.isFinished { loaded.append(try prober.probe()) }
+    report("under_load", loaded)
+    print(
+      "sent_events_per_second".padding(toLength: 30, withPad: " ", startingAt: 0), flow.sentRate)
+    aggregator.signal(SIGTERM)
+    aggregator.wait()
+    stage.end()
+  }
+
+  private func report(_ name: String, _ milliseconds: [Double]) {
+    let sorted = milliseconds.sorted()
+    guard !sorted.isEmpty else { return }
+    func quantile(_ q: Double) -> String {
+      String(format: "%.0f", sorted[min(sorted.count - 1, Int(Double(sorted.count) * q))])
+    }
+    for (label, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
+      print(
+        "\(name)_\(label)_ms".padding(toLength: 30, withPad: " ", startingAt: 0), quantile(q))
+    }
+    print("\(name)_probes".padding(toLength: 30, withPad: " ", startingAt: 0), sorted.count)
+  }
+
+  private struct Prober {
+    let producer: KafkaProducer
+    let watch: PostgresConnection
+    var sent: Int64 = 0
+
+    /// Sends one marked event and waits until the view counts it: the milliseconds between.
+    mutating func probe() throws -> Double {
+      sent += 1
+      let now = Date().formatted(
+        .iso8601.year().month().day().time(includingFractionalSeconds: true))
+      let value = Array(
+        #"{"specversion":"1.0","id":"probe-\#(sent)","source":"/probe","type":"license.usage.recorded","subject":"\#(Latency.probe)","time":"\#(now)Z","data":{}}"#
+          .utf8)
+      let started = DispatchTime.now().uptimeNanoseconds
+      func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e6 }
+      _ = try Array(Latency.probe.utf8).withUnsafeBytes { key in
+        try value.withUnsafeBytes {
+          try producer.produce(topic: Latency.topic, key: key, value: $0)
+        }
+      }
+      while true {
+        _ = producer.poll(timeoutMilliseconds: 0)
+        let rows = try watch.query(
+          "select coalesce(sum(event_count), 0)::bigint from usage_by_hour where license_id = $1",
+          [.text(Latency.probe)])
+        if rows.integer(0, 0) == sent { return elapsed() }
+        guard elapsed() < 60_000 else { throw ValidationError("not counted after a minute") }
+        Thread.sleep(forTimeInterval: 0.001)
+      }
+    }
+  }
+
+  /// Sends events at an even rate from a thread of its own.
+  private final class Flow: @unchecked Sendable {
+    // Written by the thread before `done` is signalled, read after; `finished` under the lock.
+    private let lock = NSLock()
+    private var finished = false
+    private(set) var sentRate = 0
+
+    var isFinished: Bool {
+      lock.lock()
+      defer { lock.unlock() }
+      return finished
+    }
+
+    init(_ kafka: KafkaConfiguration, rate: Int, seconds: Int, licenses: Int) throws {
+      var kafka = kafka
+      kafka.set("linger.ms", "5")
+      let producer = try KafkaProducer(kafka, clientID: "flow")
+      Thread.detachNewThread { [self] in
+        var maker = EventMaker(
+          events: rate * seconds, licenses: licenses, minutes: 1,
+          now: Int64(Date().timeIntervalSince1970 * 1_000), seed: 2)
+        var key: [UInt8] = []
+        var value: [UInt8] = []
+        let started = DispatchTime.now().uptimeNanoseconds
+        func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9 }
+        var sent = 0
+        while elapsed() < Double(seconds) {
+          let due = min(rate * seconds, Int(elapsed() * Double(rate)))
+          while sent < due {
+            maker.next(key: &key, value: &value)
+            let isQueued = key.withUnsafeBytes { key in
+              value.withUnsafeBytes {
+                // A refusal means a full queue or a broken setup; the rate that is printed shows either.
+                (try? producer.produce(topic: Latency.topic, key: key, value: $0)) ?? false
+              }
+            }
+            if isQueued { sent += 1 } else { _ = producer.poll(timeoutMilliseconds: 1) }
+          }
+          _ = producer.poll(timeoutMilliseconds: 1)
+        }
+        sentRate = Int(Double(sent) / elapsed())
+        lock.lock()
+        finished = true
+        lock.unlock()
+      }
+    }
+  }
+}
