@@ -21,6 +21,8 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [
     .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
+    .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
+    .library(name: "WebhookDelivery", targets: ["WebhookDelivery"]),
     .executable(name: "dev-broker", targets: ["DevBroker"]),
     .executable(name: "meterctl", targets: ["meterctl"]),
     .executable(name: "Benchmarks", targets: ["Benchmarks"]),
@@ -30,6 +32,10 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
@@ -42,6 +48,9 @@ let package = Package(
       name: "UsageAggregation", dependencies: ["Metering", "EventCodec"],
       path: "Sources/Core/UsageAggregation", swiftSettings: hotPath),
     .target(name: "Recount", dependencies: ["Metering"], path: "Sources/Core/Recount"),
+    .target(
+      name: "WebhookDelivery", dependencies: [.product(name: "Crypto", package: "swift-crypto")],
+      path: "Sources/Core/WebhookDelivery"),
 
     // IO: the only effects.
     .systemLibrary(
@@ -84,6 +93,21 @@ let package = Package(
       ],
       path: "Sources/Services/UsageAggregator"),
     .executableTarget(
+      name: "WebhookDispatcher",
+      dependencies: [
+        "WebhookDelivery", "PostgresStore", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/WebhookDispatcher"),
+    .executableTarget(
       name: "DevBroker",
       dependencies: [
         "KafkaTransport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -92,15 +116,21 @@ let package = Package(
     .executableTarget(
       name: "meterctl",
       dependencies: [
-        "Metering", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime", "Yams",
+        "Metering", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
+        "WebhookDelivery", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/meterctl"),
     .executableTarget(
       name: "Benchmarks",
       dependencies: [
-        "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "MeteringTestKit",
+        "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "WebhookDelivery",
+        "MeteringTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
       ],
       path: "Sources/Services/Benchmarks"),
 
@@ -123,6 +153,17 @@ let package = Package(
       dependencies: [
         "ServiceRuntime", .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ]),
+    .testTarget(
+      name: "WebhookDeliveryTests", dependencies: ["WebhookDelivery", "MeteringTestKit"]),
+    .testTarget(
+      name: "WebhookDispatcherTests",
+      dependencies: [
+        "WebhookDispatcher", "WebhookDelivery", "PostgresStore", "MeteringTestKit", "meterctl",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
     .testTarget(
       name: "IntegrationTests",

@@ -10,7 +10,10 @@ package enum Schema {
   package static let migrations: [Migration] = [
     Migration(
       version: 1, name: "0001_usage",
-      sql: String(decoding: PackageResources.v0001_usage_sql, as: UTF8.self))
+      sql: String(decoding: PackageResources.v0001_usage_sql, as: UTF8.self)),
+    Migration(
+      version: 2, name: "0002_alerts",
+      sql: String(decoding: PackageResources.v0002_alerts_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

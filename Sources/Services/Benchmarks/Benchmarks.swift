@@ -1,9 +1,9 @@
 import ArgumentParser
 
 @main
-struct Benchmarks: ParsableCommand {
+struct Benchmarks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "Benchmarks",
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
-    subcommands: [Aggregate.self, Latency.self, Count.self])
+    subcommands: [Aggregate.self, Latency.self, Count.self, Webhooks.self])
 }

@@ -18,7 +18,8 @@ struct Meterctl: AsyncParsableCommand {
       """,
     subcommands: [
       Migrate.self, Topics.self, License.self, Load.self, ImportLog.self, Reconcile.self,
-      Explain.self, Status.self, DeadLetters.self,
+      Explain.self, Status.self, DeadLetters.self, Endpoint.self,
+      Deliveries.self,
     ])
 
   static func main() async { await Ending.run(Self.self) }

@@ -1,0 +1,195 @@
+/// Which claimed deliveries are under way and which may begin: no endpoint holds up another.
+///
+/// - An endpoint has at most `perEndpoint` requests at a time; one that has never answered, or whose last answer was a failure, has
+///   a single one.
+/// - Requests begin on one of `fastSlots`. One that takes longer than `slowAfterMilliseconds` moves to one of `slowSlots`, and so does
+///   everything of an endpoint that was last that slow. So endpoints that hang hold slow slots among themselves and a fast slot for
+///   a second at most.
+/// - Endpoints take turns; within one, the order of the claims.
+/// - What waits here is bounded by what was asked for: `room(for:)` and `capacity`.
+///
+/// Times are milliseconds of any monotonic clock. All operations are O(1) but `tick` and `next`, which are O(requests under way) and
+/// O(endpoints waiting).
+package struct DeliveryScheduler<Work: Sendable>: Sendable {
+  package struct Limits: Sendable {
+    package var fastSlots = 512
+    package var slowSlots = 1_024
+    package var perEndpoint = 4
+    package var slowAfterMilliseconds: Int64 = 1_000
+    /// Claimed ahead for an endpoint: so much as it would take in this time, by its own latency.
+    package var aheadMilliseconds: Int64 = 500
+    package var maximumAhead = 256
+    /// Claimed and not begun, all endpoints together.
+    package var maximumWaiting = 2_048
+
+    package init() {}
+  }
+
+  private struct Endpoint {
+    var waiting: [Work] = []
+    var taken = 0
+    var underway = 0
+    /// Of the last answers, exponentially weighted; nil: none yet.
+    var latencyMilliseconds: Double?
+    var isSlow = false
+    /// In a row, as this process saw them.
+    var failures = 0
+    var isQueued = false
+
+    var waitingCount: Int { waiting.count - taken }
+  }
+
+  private struct Request {
+    let endpoint: String
+    let began: Int64
+    var isSlow: Bool
+  }
+
+  private let limits: Limits
+  private var endpoints: [String: Endpoint] = [:]
+  private var turns: [String] = []
+  private var requests: [Int64: Request] = [:]
+  private var fastUnderway = 0
+  private var slowUnderway = 0
+  private var waitingTotal = 0
+  private var nextRequest: Int64 = 1
+
+  package init(limits: Limits = Limits()) { self.limits = limits }
+
+  package var underway: Int { requests.count }
+  package var waiting: Int { waitingTotal }
+
+  /// How many more may be claimed, all endpoints together.
+  package var capacity: Int { max(0, limits.maximumWaiting - waitingTotal) }
+
+  /// Claims for endpoints that are not named in `rooms`: an endpoint unknown here has the room of a first request.
+  package var defaultRoom: Int { limits.perEndpoint }
+
+  /// What a claim may bring for the endpoints that are known here.
+  package func rooms() -> [(endpoint: String, room: Int)] {
+    endpoints.map { ($0.key, room($0.value)) }
+  }
+
+  private func room(_ endpoint: Endpoint) -> Int {
+    guard let latency = endpoint.latencyMilliseconds, !endpoint.isSlow, endpoint.failures == 0
+    else { return max(0, most(endpoint) - endpoint.underway - endpoint.waitingCount) }
+    let ahead = Double(limits.perEndpoint * Int(limits.aheadMilliseconds)) / max(latency, 0.5)
+    let most = min(max(Int(min(ahead, 1e6)), limits.perEndpoint), limits.maximumAhead)
+    return max(0, most - endpoint.waitingCount)
+  }
+
+  private func most(_ endpoint: Endpoint) -> Int {
+    endpoint.latencyMilliseconds == nil || endpoint.failures > 0 ? 1 : limits.perEndpoint
+  }
+
+  package mutating func add(_ work: Work, endpoint name: String) {
+    endpoints[name, default: Endpoint()].waiting.append(work)
+    waitingTotal += 1
+    enqueue(name)
+  }
+
+  private mutating func enqueue(_ name: String) {
+    guard let endpoint = endpoints[name], !endpoint.isQueued, endpoint.waitingCount > 0 else {
+      return
+    }
+    endpoints[name]?.isQueued = true
+    turns.append(name)
+  }
+
+  /// What may begin now, with the number to call `finished` with.
+  package mutating func next(now: Int64) -> [(request: Int64, work: Work)] {
+    var begun: [(request: Int64, work: Work)] = []
+    var turn = turns
+    while !turn.isEmpty {
+      var again: [String] = []
+      for name in turn where begin(name, now, &begun) { again.append(name) }
+      turn = again
+    }
+    turns = turns.filter { name in
+      let isWaiting = (endpoints[name]?.waitingCount ?? 0) > 0
+      if !isWaiting { endpoints[name]?.isQueued = false }
+      return isWaiting
+    }
+    // The next round begins behind the one that was served first.
+    if turns.count > 1 { turns.append(turns.removeFirst()) }
+    return begun
+  }
+
+  /// One of the endpoint, where it may; true if another may be tried.
+  private mutating func begin(
+    _ name: String, _ now: Int64, _ begun: inout [(request: Int64, work: Work)]
+  ) -> Bool {
+    guard var endpoint = endpoints[name], endpoint.waitingCount > 0 else { return false }
+    guard endpoint.underway < most(endpoint) else { return false }
+    guard endpoint.isSlow ? slowUnderway < limits.slowSlots : fastUnderway < limits.fastSlots else {
+      return false
+    }
+    let work = endpoint.waiting[endpoint.taken]
+    endpoint.taken += 1
+    if endpoint.taken == endpoint.waiting.count || endpoint.taken > 256 {
+      endpoint.waiting.removeFirst(endpoint.taken)
+      endpoint.taken = 0
+    }
+    endpoint.underway += 1
+    if endpoint.isSlow { slowUnderway += 1 } else { fastUnderway += 1 }
+    requests[nextRequest] = Request(endpoint: name, began: now, isSlow: endpoint.isSlow)
+    begun.append((nextRequest, work))
+    nextRequest += 1
+    waitingTotal -= 1
+    endpoints[name] = endpoint
+    return true
+  }
+
+  /// Answers how many requests of its endpoint have failed in a row by now.
+  @discardableResult
+  package mutating func finished(_ number: Int64, now: Int64, failed: Bool = false) -> Int {
+    guard let request = requests.removeValue(forKey: number) else { return 0 }
+    if request.isSlow { slowUnderway -= 1 } else { fastUnderway -= 1 }
+    guard var endpoint = endpoints[request.endpoint] else { return 0 }
+    endpoint.failures = failed ? endpoint.failures + 1 : 0
+    endpoint.underway -= 1
+    let took = Double(max(0, now - request.began))
+    endpoint.latencyMilliseconds =
+      endpoint.latencyMilliseconds.map { $0 * 0.8 + took * 0.2 } ?? took
+    endpoint.isSlow = now - request.began >= limits.slowAfterMilliseconds
+    endpoints[request.endpoint] = endpoint
+    enqueue(request.endpoint)
+    return endpoint.failures
+  }
+
+  /// Moves what takes long to the slow slots. Where those are full it keeps its fast one: the requests' own time limit ends it.
+  package mutating func tick(now: Int64) {
+    for (number, request) in requests
+    where !request.isSlow && now - request.began >= limits.slowAfterMilliseconds {
+      endpoints[request.endpoint]?.isSlow = true
+      guard slowUnderway < limits.slowSlots else { continue }
+      requests[number]?.isSlow = true
+      fastUnderway -= 1
+      slowUnderway += 1
+    }
+  }
+
+  /// Takes back what waits for an endpoint: its breaker has opened.
+  package mutating func withdraw(endpoint name: String) -> [Work] {
+    guard var endpoint = endpoints[name] else { return [] }
+    let work = Array(endpoint.waiting[endpoint.taken...])
+    endpoint.waiting = []
+    endpoint.taken = 0
+    waitingTotal -= work.count
+    endpoints[name] = endpoint
+    return work
+  }
+
+  /// Everything that has not begun.
+  package mutating func withdrawAll() -> [Work] {
+    endpoints.keys.sorted().flatMap { withdraw(endpoint: $0) }
+  }
+
+  /// Forgets endpoints that have nothing here, where more than `most` are known.
+  package mutating func forgetIdle(keeping most: Int) {
+    guard endpoints.count > most else { return }
+    endpoints = endpoints.filter {
+      $0.value.underway > 0 || $0.value.waitingCount > 0 || $0.value.isQueued
+    }
+  }
+}

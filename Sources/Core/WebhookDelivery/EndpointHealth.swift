@@ -1,0 +1,87 @@
+/// An endpoint's circuit breaker: what its successes and failures make of it.
+///
+///     closed ──5 failures in a row──► open until T ──T: one probe──► closed (it succeeded)
+///                                       ▲                    └─────► open for twice as long, at most 5 min
+///     any ──410──► disabled (gone)      any ──only failures for 5 days──► disabled (failing)
+///
+/// While it is open, deliveries wait and use up no retries; the probe is a delivery like any other. Times are milliseconds of
+/// one clock, the database's.
+package struct EndpointHealth: Sendable, Equatable {
+  /// One failing deployment of a receiver is a failure or two of each of four connections.
+  package static let failuresToOpen = 5
+  package static let firstOpenMilliseconds: Int64 = 10_000
+  /// A receiver that is back waits at most so long for what it missed.
+  package static let maximumOpenMilliseconds: Int64 = 300_000
+  package static let disableAfterMilliseconds: Int64 = 5 * 86_400_000
+  /// A quiet endpoint's two failures five days apart say nothing about the days between.
+  package static let failuresToDisable = 10
+
+  package enum Outcome: Sendable, Equatable {
+    case success
+    case failure
+    /// 410: it says itself that it does not want any more.
+    case gone
+  }
+
+  package enum Action: Sendable, Equatable {
+    case none
+    case disable(reason: DisabledReason)
+  }
+
+  package enum DisabledReason: String, Sendable, CaseIterable {
+    case gone
+    case failing
+    case manual
+  }
+
+  package var consecutiveFailures = 0
+  package var failingSinceMilliseconds: Int64?
+  /// Nothing but a probe at this moment; nil: closed.
+  package var openUntilMilliseconds: Int64?
+
+  package init() {}
+
+  package init(
+    consecutiveFailures: Int, failingSinceMilliseconds: Int64?, openUntilMilliseconds: Int64?
+  ) {
+    self.consecutiveFailures = consecutiveFailures
+    self.failingSinceMilliseconds = failingSinceMilliseconds
+    self.openUntilMilliseconds = openUntilMilliseconds
+  }
+
+  package mutating func take(_ outcome: Outcome, atMilliseconds now: Int64) -> Action {
+    switch outcome {
+    case .success:
+      self = EndpointHealth()
+      return .none
+    case .gone:
+      return .disable(reason: .gone)
+    case .failure:
+      break
+    }
+    let since = failingSinceMilliseconds ?? now
+    failingSinceMilliseconds = since
+    // The column is a 32-bit integer; far beyond any meaning.
+    consecutiveFailures = min(consecutiveFailures + 1, 1_000_000_000)
+    if now - since >= Self.disableAfterMilliseconds, consecutiveFailures >= Self.failuresToDisable {
+      return .disable(reason: .failing)
+    }
+    if consecutiveFailures >= Self.failuresToOpen {
+      let doublings = min(consecutiveFailures - Self.failuresToOpen, 16)
+      let wait = min(Self.firstOpenMilliseconds << Int64(doublings), Self.maximumOpenMilliseconds)
+      openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + wait)
+    }
+    return .none
+  }
+
+  /// What a batch of results makes of it, in any order: one success among them closes the breaker, since the endpoint does answer.
+  package mutating func take(_ outcomes: [Outcome], atMilliseconds now: Int64) -> Action {
+    if outcomes.contains(.gone) { return .disable(reason: .gone) }
+    if outcomes.contains(.success) { return take(.success, atMilliseconds: now) }
+    for outcome in outcomes {
+      let action = take(outcome, atMilliseconds: now)
+      if action != .none { return action }
+    }
+    return .none
+  }
+}

@@ -1,0 +1,238 @@
+/// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's: `WebhookDelivery` has both.
+package struct EndpointStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// For how long the secret that was replaced still signs.
+  package static let rotationHours = 24
+  /// Each signature makes every webhook larger.
+  package static let maximumSecrets = 4
+
+  package struct Endpoint: Sendable {
+    package var id: String
+    package var customer: String?
+    package var url: String
+    package var events: [String]
+    package var status: String
+    package var disabledReason: String?
+    package var signing: String
+    package var consecutiveFailures: Int64
+    package var failingSince: String?
+    package var openUntil: String?
+    package var createdAt: String
+  }
+
+  /// `events` empty: all types. A customer that is not known is made, as by an import.
+  package func add(
+    id: String, customer: String?, url: String, events: [String], signing: String,
+    sealedSecret: [UInt8]
+  ) throws {
+    try connection.transaction {
+      if let customer {
+        try connection.query(
+          "insert into customer (customer_id, name) values ($1, $1) on conflict do nothing",
+          [.text(customer)], operation: "add endpoint")
+      }
+      try connection.query(
+        "insert into webhook_endpoint (endpoint_id, customer_id, url, events, signing) values ($1, $2, $3, $4::text[], $5)",
+        [.text(id), .optional(customer), .text(url), .texts(events), .text(signing)],
+        operation: "add endpoint")
+      try connection.query(
+        "insert into webhook_secret (endpoint_id, ciphertext) values ($1, $2)",
+        [.text(id), .bytes(sealedSecret)], operation: "add endpoint")
+    }
+  }
+
+  /// In the order of their making. - Parameter id, customer: nil: all.
+  package func list(
+    id: String? = nil, customer: String? = nil, limit: Int
+  ) throws(PostgresError) -> [Endpoint] {
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    }
+    let rows = try connection.query(
+      """
+      select endpoint_id, customer_id, url, array_to_string(events, ','), status, disabled_reason, signing,
+        consecutive_failures, \(time("failing_since")), \(time("open_until")), \(time("created_at"))
+      from webhook_endpoint
+      where ($1::text is null or endpoint_id = $1) and ($2::text is null or customer_id = $2)
+      order by created_at, endpoint_id limit $3::bigint
+      """, [.optional(id), .optional(customer), .int(limit)], operation: "read endpoints")
+    return rows.rows.indices.map { i in
+      Endpoint(
+        id: rows.text(i, 0) ?? "", customer: rows.text(i, 1), url: rows.text(i, 2) ?? "",
+        events: (rows.text(i, 3) ?? "").split(separator: ",").map(String.init),
+        status: rows.text(i, 4) ?? "", disabledReason: rows.text(i, 5),
+        signing: rows.text(i, 6) ?? "", consecutiveFailures: rows.integer(i, 7) ?? 0,
+        failingSince: rows.text(i, 8), openUntil: rows.text(i, 9), createdAt: rows.text(i, 10) ?? ""
+      )
+    }
+  }
+
+  /// What it missed while it was disabled is not sent by itself: `recover` does that. False where there is none of that id.
+  package func enable(_ id: String) throws(PostgresError) -> Bool {
+    try connection.query(
+      """
+      update webhook_endpoint set status = 'active', disabled_reason = null, disabled_at = null,
+        consecutive_failures = 0, failing_since = null, open_until = null, updated_at = now()
+      where endpoint_id = $1
+      """, [.text(id)], operation: "enable endpoint"
+    ).affected > 0
+  }
+
+  /// By hand: raises no alert. True also where it was disabled already.
+  package func disable(
+    _ id: String, reason: String, withAlert: Bool = false
+  ) throws(PostgresError) -> Bool {
+    try connection.query(
+      "select webhook_endpoint_disable($1, $2, $3::boolean) from webhook_endpoint where endpoint_id = $1",
+      [.text(id), .text(reason), .boolean(withAlert)], operation: "disable endpoint"
+    ).rows.count > 0
+  }
+
+  /// With its deliveries, some at a time, so that a million of them hold nobody up. False where there is none of that id.
+  package func delete(_ id: String) throws(PostgresError) -> Bool {
+    guard try disable(id, reason: "deleted") else { return false }
+    while try connection.query(
+      "delete from webhook_delivery where delivery_id in (select delivery_id from webhook_delivery where endpoint_id = $1 limit 10000)",
+      [.text(id)], operation: "delete endpoint"
+    ).affected > 0 {}
+    return try connection.query(
+      "delete from webhook_endpoint where endpoint_id = $1", [.text(id)],
+      operation: "delete endpoint"
+    ).affected > 0
+  }
+
+  /// The new secret signs from now on, the ones before it for `rotationHours` more. False where there is no such endpoint.
+  package func rotate(_ id: String, sealedSecret: [UInt8]) throws -> Bool {
+    try connection.transaction {
+      let found = try connection.query(
+        "select from webhook_endpoint where endpoint_id = $1 for no key update", [.text(id)],
+        operation: "rotate secret")
+      guard found.rows.count > 0 else { return false }
+      try connection.query(
+        """
+        update webhook_secret set expires_at = now() + make_interval(hours => $2::int)
+        where endpoint_id = $1 and expires_at is null
+        """, [.text(id), .int(Self.rotationHours)], operation: "rotate secret")
+      try connection.query(
+        "insert into webhook_secret (endpoint_id, ciphertext) values ($1, $2)",
+        [.text(id), .bytes(sealedSecret)], operation: "rotate secret")
+      try connection.query(
+        """
+        delete from webhook_secret where endpoint_id = $1 and secret_id not in (
+          select secret_id from webhook_secret where endpoint_id = $1 order by secret_id desc limit $2::int)
+        """, [.text(id), .int(Self.maximumSecrets)], operation: "rotate secret")
+      return true
+    }
+  }
+
+  /// An alert of the type `webhook.test` with one delivery, whatever the endpoint's events; the delivery's id, or nil where there is no
+  /// such active endpoint.
+  package func test(_ id: String) throws(PostgresError) -> Int64? {
+    try connection.query(
+      """
+      with made as (
+        insert into alert (type, customer_id, occurred_at, data, dedupe_key)
+        select 'webhook.test', customer_id, now(), jsonb_build_object('endpoint_id', endpoint_id),
+          'webhook.test/' || gen_random_uuid()
+        from webhook_endpoint where endpoint_id = $1 and status = 'active'
+        returning alert_id, dedupe_key
+      ), delivery as (
+        insert into webhook_delivery (alert_id, endpoint_id, webhook_id)
+        select alert_id, $1, webhook_id_of(dedupe_key, $1) from made returning delivery_id
+      ) select delivery_id, pg_notify('webhook_delivery', '') from delivery
+      """, [.text(id)], operation: "test endpoint"
+    ).rows.first?[0].flatMap { Int64($0) }
+  }
+
+  // MARK: Deliveries
+
+  package struct Delivery: Sendable {
+    package var id: Int64
+    package var webhookID: String
+    package var endpoint: String
+    package var type: String
+    package var license: String?
+    package var status: String
+    package var attempts: Int64
+    package var nextAttemptAt: String?
+    package var createdAt: String
+    package var lastStatusCode: Int64?
+    package var lastError: String?
+  }
+
+  /// The newest first.
+  package func deliveries(
+    id: Int64? = nil, endpoint: String? = nil, status: String? = nil, limit: Int
+  ) throws(PostgresError) -> [Delivery] {
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    }
+    let rows = try connection.query(
+      """
+      select d.delivery_id, d.webhook_id, d.endpoint_id, a.type, a.license_id, d.status, d.attempts,
+        \(time("d.next_attempt_at")), \(time("d.created_at")), t.status_code, t.error
+      from webhook_delivery d join alert a using (alert_id)
+      left join webhook_attempt t on t.delivery_id = d.delivery_id and t.attempt = d.attempts
+      where ($1::bigint is null or d.delivery_id = $1) and ($2::text is null or d.endpoint_id = $2)
+        and ($3::text is null or d.status = $3)
+      order by d.delivery_id desc limit $4::bigint
+      """,
+      [id.map { .integer($0) } ?? .null, .optional(endpoint), .optional(status), .int(limit)],
+      operation: "read deliveries")
+    return rows.rows.indices.map { i in
+      Delivery(
+        id: rows.integer(i, 0) ?? 0, webhookID: rows.text(i, 1) ?? "",
+        endpoint: rows.text(i, 2) ?? "", type: rows.text(i, 3) ?? "", license: rows.text(i, 4),
+        status: rows.text(i, 5) ?? "", attempts: rows.integer(i, 6) ?? 0,
+        nextAttemptAt: rows.text(i, 7), createdAt: rows.text(i, 8) ?? "",
+        lastStatusCode: rows.integer(i, 9), lastError: rows.text(i, 10))
+    }
+  }
+
+  /// Sends it again, now, from the start of the retry schedule, under the same `webhook-id`; whatever became of it. False where there is
+  /// none, or its endpoint is disabled.
+  package func redeliver(_ delivery: Int64) throws -> Bool {
+    try connection.transaction {
+      let done =
+        try connection.query(
+          Self.again + " and d.delivery_id = $1", [.integer(delivery)], operation: "redeliver"
+        ).affected > 0
+      if done { try connection.execute("notify \(WebhookStore.channel)") }
+      return done
+    }
+  }
+
+  /// Sends everything of an endpoint again that failed or was discarded, of alerts in the half-open span; answers how many. In
+  /// steps, so that many of them hold nobody up.
+  package func recover(
+    _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
+  ) throws -> Int {
+    var total = 0
+    while true {
+      let count = try connection.transaction {
+        let count = try connection.query(
+          Self.again + """
+             and d.delivery_id in (select w.delivery_id from webhook_delivery w
+              where w.endpoint_id = $1 and w.status in ('failed', 'discarded')
+                and w.created_at >= to_timestamp($2::bigint / 1000.0) and w.created_at < to_timestamp($3::bigint / 1000.0)
+              limit 5000)
+            """, [.text(endpoint), .integer(sinceMilliseconds), .integer(untilMilliseconds)],
+          operation: "recover deliveries"
+        ).affected
+        if count > 0 { try connection.execute("notify \(WebhookStore.channel)") }
+        return count
+      }
+      total += count
+      if count == 0 { return total }
+    }
+  }
+
+  private static let again = """
+    update webhook_delivery d set status = 'pending', next_attempt_at = clock_timestamp(), retry_step = 0, lease = null,
+      finished_at = null
+    from webhook_endpoint e where e.endpoint_id = d.endpoint_id and e.status = 'active'
+    """
+}

@@ -1,0 +1,272 @@
+/// Deliveries of alerts: claimed, tried, written down.
+package struct WebhookStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// The channel that `alert_raise` notifies.
+  package static let channel = "webhook_delivery"
+
+  /// One delivery, taken for the length of a lease, with all that an attempt needs.
+  package struct Claim: Sendable {
+    package var deliveryID: Int64
+    package var lease: Int64
+    package var endpoint: String
+    package var webhookID: String
+    /// Failed attempts since it was made or asked for again.
+    package var retryStep: Int
+    package var url: String
+    /// The newest first, each as `SecretBox` sealed it.
+    package var sealedSecrets: [[UInt8]]
+    package var type: String
+    /// RFC 3339, UTC, milliseconds.
+    package var occurredAt: String
+    /// A JSON object.
+    package var data: String
+    /// How late it is, at most since it was due.
+    package var dueSecondsAgo: Double
+    package var isProbe: Bool
+  }
+
+  /// Takes what is due; see `webhook_claim` in v0002_alerts.sql.
+  ///
+  /// - Parameters:
+  ///   - most: of all endpoints together.
+  ///   - perEndpoint: of those that `rooms` does not name.
+  /// - Complexity: an index probe for each endpoint that has something pending, then what is taken; not what is pending.
+  package func claim(
+    most: Int, perEndpoint: Int, rooms: [(endpoint: String, room: Int)], leaseSeconds: Int
+  ) throws(PostgresError) -> [Claim] {
+    let rows = try connection.query(
+      """
+      select delivery_id, lease, endpoint_id, webhook_id, retry_step, url, secrets, type, occurred_at, data,
+        due_seconds_ago, is_probe
+      from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int)
+      """,
+      [
+        .int(most), .int(perEndpoint), .texts(rooms.map(\.endpoint)),
+        .integers(rooms.map { Int64($0.room) }), .int(leaseSeconds),
+      ], operation: "claim deliveries")
+    return rows.rows.indices.map { i in
+      Claim(
+        deliveryID: rows.integer(i, 0) ?? 0, lease: rows.integer(i, 1) ?? 0,
+        endpoint: rows.text(i, 2) ?? "", webhookID: rows.text(i, 3) ?? "",
+        retryStep: Int(rows.integer(i, 4) ?? 0), url: rows.text(i, 5) ?? "",
+        sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hex.bytes($0) },
+        type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
+        data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
+        isProbe: rows.boolean(i, 11))
+    }
+  }
+
+  /// What became of one attempt.
+  package struct Result: Sendable {
+    package var deliveryID: Int64
+    package var lease: Int64
+    package var succeeded: Bool
+    /// Nil: no further attempt.
+    package var retryMilliseconds: Int64?
+    /// When the attempt began, milliseconds since 1970.
+    package var atMilliseconds: Int64
+    package var statusCode: Int?
+    package var error: String?
+    package var durationMilliseconds: Int64
+    /// The first 1 KiB of the answer at most.
+    package var response: [UInt8]
+
+    package init(
+      deliveryID: Int64, lease: Int64, succeeded: Bool, retryMilliseconds: Int64?,
+      atMilliseconds: Int64, statusCode: Int?, error: String?, durationMilliseconds: Int64,
+      response: [UInt8]
+    ) {
+      self.deliveryID = deliveryID
+      self.lease = lease
+      self.succeeded = succeeded
+      self.retryMilliseconds = retryMilliseconds
+      self.atMilliseconds = atMilliseconds
+      self.statusCode = statusCode
+      self.error = error
+      self.durationMilliseconds = durationMilliseconds
+      self.response = response
+    }
+  }
+
+  /// Writes attempts and what follows from them for their deliveries, in the caller's transaction.
+  package func record(_ results: [Result]) throws(PostgresError) {
+    guard !results.isEmpty else { return }
+    try connection.query(
+      """
+      select webhook_record($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[],
+        (select array_agg(to_timestamp(m / 1000.0) order by n) from unnest($5::bigint[]) with ordinality x(m, n)),
+        $6::int[], (select array_agg(nullif(e, '') order by n) from unnest($7::text[]) with ordinality x(e, n)),
+        $8::int[], $9::text[])
+      """,
+      [
+        .integers(results.map(\.deliveryID)), .integers(results.map(\.lease)),
+        .booleans(results.map(\.succeeded)), .optionalIntegers(results.map(\.retryMilliseconds)),
+        .integers(results.map(\.atMilliseconds)),
+        .optionalIntegers(results.map { $0.statusCode.map(Int64.init) }),
+        .texts(results.map { $0.error ?? "" }),
+        .integers(results.map { min(max($0.durationMilliseconds, 0), Int64(Int32.max)) }),
+        .texts(results.map { Hex.text($0.response.prefix(1_024)) }),
+      ], operation: "record attempts")
+  }
+
+  /// Gives claims back that were never tried.
+  package func release(_ claims: [(deliveryID: Int64, lease: Int64)]) throws(PostgresError) {
+    guard !claims.isEmpty else { return }
+    try connection.query(
+      "select webhook_release($1::bigint[], $2::bigint[])",
+      [.integers(claims.map(\.deliveryID)), .integers(claims.map(\.lease))],
+      operation: "release deliveries")
+  }
+
+  // MARK: Endpoints' breakers
+
+  package struct Health: Sendable {
+    package var endpoint: String
+    package var consecutiveFailures: Int
+    package var failingSinceMilliseconds: Int64?
+    package var openUntilMilliseconds: Int64?
+
+    package init(
+      endpoint: String, consecutiveFailures: Int, failingSinceMilliseconds: Int64?,
+      openUntilMilliseconds: Int64?
+    ) {
+      self.endpoint = endpoint
+      self.consecutiveFailures = consecutiveFailures
+      self.failingSinceMilliseconds = failingSinceMilliseconds
+      self.openUntilMilliseconds = openUntilMilliseconds
+    }
+  }
+
+  /// The server's clock, and the state of active endpoints, locked until the transaction ends, in the order of their ids.
+  package func lockHealth(
+    of endpoints: [String]
+  ) throws(PostgresError) -> (nowMilliseconds: Int64, health: [Health]) {
+    let rows = try connection.query(
+      """
+      select endpoint_id, consecutive_failures, (extract(epoch from failing_since) * 1000)::bigint,
+        (extract(epoch from open_until) * 1000)::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint
+      from webhook_endpoint where endpoint_id = any ($1::text[]) and status = 'active'
+      order by endpoint_id for no key update
+      """, [.texts(endpoints)], operation: "read endpoints")
+    let health = rows.rows.indices.map { i in
+      Health(
+        endpoint: rows.text(i, 0) ?? "", consecutiveFailures: Int(rows.integer(i, 1) ?? 0),
+        failingSinceMilliseconds: rows.integer(i, 2), openUntilMilliseconds: rows.integer(i, 3))
+    }
+    return (rows.rows.isEmpty ? 0 : rows.integer(0, 4) ?? 0, health)
+  }
+
+  package func setHealth(_ health: Health) throws(PostgresError) {
+    try connection.query(
+      """
+      update webhook_endpoint set consecutive_failures = $2::int, failing_since = to_timestamp($3::bigint / 1000.0),
+        open_until = to_timestamp($4::bigint / 1000.0)
+      where endpoint_id = $1
+      """,
+      [
+        .text(health.endpoint), .int(health.consecutiveFailures),
+        health.failingSinceMilliseconds.map { .integer($0) } ?? .null,
+        health.openUntilMilliseconds.map { .integer($0) } ?? .null,
+      ], operation: "update endpoint")
+  }
+
+  /// Closes the breakers of endpoints that answered; those that have nothing to forget are not written.
+  package func markHealthy(_ endpoints: [String]) throws(PostgresError) {
+    guard !endpoints.isEmpty else { return }
+    try connection.query(
+      """
+      update webhook_endpoint e set consecutive_failures = 0, failing_since = null, open_until = null
+      from (select endpoint_id from webhook_endpoint where endpoint_id = any ($1::text[]) and consecutive_failures > 0
+        order by endpoint_id for no key update) f
+      where e.endpoint_id = f.endpoint_id
+      """, [.texts(endpoints)], operation: "update endpoints")
+  }
+
+  // MARK: Housekeeping
+
+  /// Ends what disabled endpoints still had to deliver, at most `most`; answers how many.
+  package func discard(most: Int) throws(PostgresError) -> Int {
+    let rows = try connection.query(
+      "select webhook_discard($1::int)", [.int(most)], operation: "discard deliveries")
+    return Int(rows.integer(0, 0) ?? 0)
+  }
+
+  /// Raises expiry notices that are due; answers how many. None while another dispatcher does.
+  package func raiseExpiryNotices(most: Int) throws(PostgresError) -> Int {
+    let rows = try connection.query(
+      "select expiry_notices_raise($1::int)", [.int(most)], operation: "raise expiry notices")
+    return Int(rows.integer(0, 0) ?? 0)
+  }
+
+  /// Deletes deliveries that ended longer ago than `days`, with their attempts, and secrets that expired; alerts stay. The
+  /// ids grow with time, so the oldest are found where the key begins.
+  package func retain(days: Int, most: Int) throws(PostgresError) -> Int {
+    try connection.execute("delete from webhook_secret where expires_at < now() - interval '1 day'")
+    return try connection.query(
+      """
+      delete from webhook_delivery where delivery_id in (
+        select delivery_id from (select delivery_id, status, finished_at from webhook_delivery
+          order by delivery_id limit $2::int) oldest
+        where status <> 'pending' and finished_at < now() - make_interval(days => $1::int))
+      """, [.int(days), .int(most)], operation: "retain deliveries"
+    ).affected
+  }
+
+  package struct Backlog: Sendable {
+    /// Counted up to a million: beyond, the number says nothing more.
+    package var pending: Int64
+    /// Of what is due, breakers that are open aside.
+    package var oldestDueSeconds: Double
+    package var closed: Int64
+    package var failing: Int64
+    package var open: Int64
+    package var disabled: Int64
+  }
+
+  package func backlog() throws(PostgresError) -> Backlog {
+    let rows = try connection.query(
+      """
+      select (select count(*) from (select from webhook_delivery where status = 'pending' limit 1000000) p),
+        coalesce((select extract(epoch from clock_timestamp() - min(d.first))::float8 from (
+          select (select next_attempt_at from webhook_delivery w where w.endpoint_id = e.endpoint_id and status = 'pending'
+            order by next_attempt_at limit 1) as first
+          from webhook_endpoint e where e.status = 'active' and e.open_until is null) d
+          where d.first <= clock_timestamp()), 0),
+        count(*) filter (where status = 'active' and consecutive_failures = 0),
+        count(*) filter (where status = 'active' and consecutive_failures > 0 and open_until is null),
+        count(*) filter (where status = 'active' and open_until is not null),
+        count(*) filter (where status = 'disabled')
+      from webhook_endpoint
+      """, operation: "read the backlog")
+    return Backlog(
+      pending: rows.integer(0, 0) ?? 0,
+      oldestDueSeconds: rows.text(0, 1).flatMap(Double.init) ?? 0, closed: rows.integer(0, 2) ?? 0,
+      failing: rows.integer(0, 3) ?? 0, open: rows.integer(0, 4) ?? 0,
+      disabled: rows.integer(0, 5) ?? 0)
+  }
+}
+
+/// bytea within arrays and aggregates goes as hexadecimal text.
+enum Hex {
+  private static let digits = Array("0123456789abcdef".utf8)
+
+  static func text(_ bytes: some Sequence<UInt8>) -> String {
+    var text: [UInt8] = []
+    for byte in bytes {
+      text.append(digits[Int(byte >> 4)])
+      text.append(digits[Int(byte & 15)])
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// Of what PostgreSQL wrote.
+  static func bytes(_ text: some StringProtocol) -> [UInt8] {
+    let values = text.utf8.map { UInt8($0 >= 0x61 ? $0 - 0x61 + 10 : $0 &- 0x30) }
+    return stride(from: 0, to: values.count - values.count % 2, by: 2).map {
+      values[$0] << 4 | values[$0 + 1]
+    }
+  }
+}

@@ -1,0 +1,270 @@
+import Foundation
+package import Logging
+import PostgresStore
+import ServiceLifecycle
+package import ServiceRuntime
+import Synchronization
+import WebhookDelivery
+
+/// A claim in hand.
+package struct Claimed: Sendable {
+  let claim: WebhookStore.Claim
+  /// Monotonic milliseconds at which the lease was asked for.
+  let since: Int64
+}
+
+/// Takes deliveries from PostgreSQL and sends them, until it is told to stop.
+///
+/// What must hold:
+/// - A delivery is sent only while its lease lasts longer than an attempt can: nobody else takes it meanwhile.
+/// - Results wait in memory until they are written. A process that dies before has its deliveries taken when their leases end, and
+///   sent again under the same `webhook-id`: at least once, never silence.
+/// - Three threads block, on a connection each: `listener` waits for NOTIFY, `claimer` claims and starts, `writer` writes results;
+///   requests run on tasks. What is claimed and what runs is bounded by `DeliveryScheduler`.
+package final class Dispatcher: Service {
+  private struct State {
+    var scheduler: DeliveryScheduler<Claimed>
+    var tasks: [Int64: Task<Void, Never>] = [:]
+    /// Of the last claim; a full one means that there is more.
+    var lastClaimed = 0
+    var isStopping = false
+  }
+
+  let settings: DispatcherSettings
+  let health: HealthState
+  let metrics: DispatcherMetrics
+  let logger: Logger
+  private let sender: Sender
+  private let state: Mutex<State>
+  private let claimerWakeup = Wakeup()
+  private let listenerWakeup = Wakeup()
+  private let writer: ResultWriter
+
+  package init(
+    settings: DispatcherSettings, resolver: any NameResolver, health: HealthState,
+    metrics: DispatcherMetrics, logger: Logger
+  ) {
+    self.settings = settings
+    self.health = health
+    self.metrics = metrics
+    self.logger = logger
+    sender = Sender(settings: settings.sender, box: settings.box, resolver: resolver)
+    state = Mutex(State(scheduler: DeliveryScheduler(limits: settings.limits)))
+    writer = ResultWriter(
+      databaseURL: settings.databaseURL, health: health, metrics: metrics, logger: logger)
+    health.report("database", problem: "not started")
+  }
+
+  package func run() async throws {
+    await withTaskCancellationHandler {
+      await withGracefulShutdownHandler {
+        await work()
+      } onGracefulShutdown: {
+        self.stop()
+      }
+    } onCancel: {
+      self.stop()
+    }
+  }
+
+  private func stop() {
+    claimerWakeup.stop()
+    listenerWakeup.stop()
+  }
+
+  private func work() async {
+    writer.onOpened = { [weak self] endpoints in self?.withdraw(endpoints) }
+    let writerThread = writer.start()
+    let housekeeping = Housekeeping(dispatcher: self, wakeup: listenerWakeup)
+    let threads = [
+      WorkerThread("listener") { self.listen() },
+      WorkerThread("housekeeping") { housekeeping.run() },
+    ]
+    let sweeper = Task {
+      while !Task.isCancelled {
+        do { try await Task.sleep(for: .seconds(10)) } catch { return }
+        await self.sender.closeIdle()
+      }
+    }
+    await withCheckedContinuation { (finished: CheckedContinuation<Void, Never>) in
+      _ = WorkerThread("claimer") {
+        self.claimUntilStopped()
+        finished.resume()
+      }
+    }
+    sweeper.cancel()
+    await drain()
+    await withCheckedContinuation { (finished: CheckedContinuation<Void, Never>) in
+      _ = WorkerThread("ending") {
+        self.writer.stop()
+        for thread in [writerThread] + threads { _ = thread.join(seconds: 2) }
+        finished.resume()
+      }
+    }
+    await sender.close()
+  }
+
+  /// Gives back what has not begun, lets requests end for a while, then cuts them: those are given back too.
+  private func drain() async {
+    let waiting = state.withLock { state in
+      state.isStopping = true
+      return state.scheduler.withdrawAll()
+    }
+    writer.release(waiting.map(\.claim))
+    let end = Clock.monotonicMilliseconds + 4_000
+    while Clock.monotonicMilliseconds < end, state.withLock({ !$0.tasks.isEmpty }) {
+      // Cancellation has cut the wait short: what is left is cut too.
+      do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
+    }
+    let left = state.withLock { Array($0.tasks.values) }
+    for task in left { task.cancel() }
+    for task in left { await task.value }
+  }
+
+  // MARK: Listening
+
+  private func listen() {
+    while !listenerWakeup.isStopped {
+      do {
+        let connection = try PostgresConnection(
+          url: settings.databaseURL, application: "webhook-dispatcher-listen")
+        try connection.execute("listen \(WebhookStore.channel)")
+        // What was raised while nobody listened.
+        claimerWakeup.wake()
+        while !listenerWakeup.isStopped {
+          if try !connection.notifications(waitMilliseconds: 250).isEmpty { claimerWakeup.wake() }
+        }
+      } catch {
+        // Deliveries go on by the poll; the claimer reports the database.
+        metrics.databaseFailures.increment()
+        if !listenerWakeup.pause(milliseconds: 500) { return }
+      }
+    }
+  }
+
+  // MARK: Claiming
+
+  private func claimUntilStopped() {
+    var pause = 200
+    while !claimerWakeup.isStopped {
+      do {
+        let connection = try PostgresConnection(
+          url: settings.databaseURL, application: "webhook-dispatcher-claim",
+          statementTimeoutMilliseconds: 30_000)
+        if let problem = try Schema.state(connection).problem {
+          throw PostgresError(sqlState: "58000", operation: "schema", message: problem)
+        }
+        health.report("database", problem: nil)
+        pause = 200
+        try claim(WebhookStore(connection))
+      } catch {
+        metrics.databaseFailures.increment()
+        health.report("database", problem: "\(error)")
+        logger.error("claiming starts over", metadata: ["error": "\(error)"])
+        start()
+        if !claimerWakeup.pause(milliseconds: pause) { break }
+        pause = min(pause * 2, 2_000)
+      }
+    }
+    health.report("database", problem: "stopping")
+  }
+
+  private func claim(_ store: WebhookStore) throws {
+    while !claimerWakeup.isStopped {
+      let began = Clock.monotonicMilliseconds
+      let (capacity, room, rooms) = state.withLock {
+        ($0.scheduler.capacity, $0.scheduler.defaultRoom, $0.scheduler.rooms())
+      }
+      var claims: [WebhookStore.Claim] = []
+      if capacity > 0 {
+        claims = try store.claim(
+          most: min(capacity, 512), perEndpoint: room, rooms: rooms,
+          leaseSeconds: settings.leaseSeconds)
+      }
+      state.withLock { state in
+        for claim in claims {
+          state.scheduler.add(Claimed(claim: claim, since: began), endpoint: claim.endpoint)
+        }
+        state.lastClaimed = claims.count
+        state.scheduler.forgetIdle(keeping: 20_000)
+      }
+      metrics.claims.increment(by: claims.count)
+      for claim in claims where claim.retryStep == 0 {
+        metrics.waitSeconds.observe(claim.dueSecondsAgo)
+      }
+      start()
+      // Results come in crowds: one claim serves those of a few milliseconds.
+      if !claims.isEmpty, !claimerWakeup.pause(milliseconds: 2) { return }
+      let underway = state.withLock { $0.scheduler.underway }
+      claimerWakeup.sleep(
+        milliseconds: underway > 0 ? min(100, settings.pollMilliseconds) : settings.pollMilliseconds
+      )
+    }
+  }
+
+  // MARK: Sending
+
+  /// Begins whatever may begin.
+  private func start() {
+    let now = Clock.monotonicMilliseconds
+    let usable = Int64(settings.leaseSeconds * 1_000 - settings.sender.timeoutMilliseconds)
+    state.withLock { state in
+      guard !state.isStopping else { return }
+      state.scheduler.tick(now: now)
+      var begun = state.scheduler.next(now: now)
+      while !begun.isEmpty {
+        var hasExpired = false
+        for (number, work) in begun {
+          if now - work.since >= usable {
+            // Its lease may end while it is being sent; whoever claims it next sends it.
+            metrics.expired.increment()
+            state.scheduler.finished(number, now: now)
+            hasExpired = true
+          } else {
+            state.tasks[number] = Task { await self.send(number, work.claim) }
+          }
+        }
+        begun = hasExpired ? state.scheduler.next(now: now) : []
+      }
+      metrics.underway.set(state.scheduler.underway)
+      metrics.waiting.set(state.scheduler.waiting)
+    }
+  }
+
+  private func send(_ number: Int64, _ claim: WebhookStore.Claim) async {
+    let message = Message(
+      endpoint: claim.endpoint, webhookID: claim.webhookID, url: claim.url,
+      sealedSecrets: claim.sealedSecrets,
+      body: WebhookBody.make(
+        id: claim.webhookID, timestamp: claim.occurredAt, type: claim.type, data: claim.data),
+      retryStep: claim.retryStep)
+    let attempt = await sender.attempt(message)
+    if attempt.failure == .canceled {
+      writer.release([claim])
+    } else {
+      metrics.count(attempt)
+      writer.add(claim, attempt)
+    }
+    let (wantsMore, back) = state.withLock { state in
+      state.tasks[number] = nil
+      let failures = state.scheduler.finished(
+        number, now: Clock.monotonicMilliseconds, failed: attempt.failure != nil)
+      // The breaker opens when these failures are written; nothing more goes out until then.
+      let back =
+        failures >= EndpointHealth.failuresToOpen
+        ? state.scheduler.withdraw(endpoint: claim.endpoint) : []
+      return (state.scheduler.waiting <= state.lastClaimed / 2 && !state.isStopping, back)
+    }
+    writer.release(back.map(\.claim))
+    start()
+    if wantsMore { claimerWakeup.wake() }
+  }
+
+  /// Their breakers have opened, or they are disabled: what waits for them goes back.
+  private func withdraw(_ endpoints: [String]) {
+    let back = state.withLock { state in
+      endpoints.flatMap { state.scheduler.withdraw(endpoint: $0) }
+    }
+    writer.release(back.map(\.claim))
+  }
+}

@@ -1,0 +1,63 @@
+import Logging
+import PostgresStore
+import ServiceRuntime
+
+/// What is done now and then, by every dispatcher: each step is safe beside itself.
+struct Housekeeping {
+  /// Of a pass: many notices at once would be a flood to their receivers, and a long transaction.
+  private static let noticesAPass = 500
+  private static let discardedAPass = 5_000
+  private static let deletedAPass = 5_000
+  private static let passMilliseconds = 1_000
+
+  let dispatcher: Dispatcher
+  let wakeup: Wakeup
+
+  func run() {
+    var connection: PostgresConnection?
+    var sweepDue: Int64 = 0
+    var retentionDue: Int64 = 0
+    while !wakeup.isStopped {
+      do {
+        let open =
+          try connection
+          ?? PostgresConnection(
+            url: dispatcher.settings.databaseURL, application: "webhook-dispatcher-keep")
+        connection = open
+        let store = WebhookStore(open)
+        _ = try store.discard(most: Self.discardedAPass)
+        try report(store)
+        let now = Clock.monotonicMilliseconds
+        if now >= sweepDue {
+          let raised = try store.raiseExpiryNotices(most: Self.noticesAPass)
+          dispatcher.metrics.notices.increment(by: raised)
+          // A full pass has more behind it: the next one comes with the next second.
+          if raised < Self.noticesAPass {
+            sweepDue = now + Int64(dispatcher.settings.expirySweepMilliseconds)
+          }
+        }
+        if now >= retentionDue {
+          let deleted = try store.retain(
+            days: dispatcher.settings.retentionDays, most: Self.deletedAPass)
+          if deleted < Self.deletedAPass { retentionDue = now + 600_000 }
+        }
+      } catch {
+        dispatcher.metrics.databaseFailures.increment()
+        dispatcher.logger.warning("housekeeping failed", metadata: ["error": "\(error)"])
+        if connection?.isOpen != true { connection = nil }
+      }
+      if !wakeup.pause(milliseconds: Self.passMilliseconds) { return }
+    }
+  }
+
+  private func report(_ store: WebhookStore) throws {
+    let backlog = try store.backlog()
+    let metrics = dispatcher.metrics
+    metrics.pending.set(Int(backlog.pending))
+    metrics.oldestDueSeconds.set(backlog.oldestDueSeconds)
+    metrics.endpoints["closed"]?.set(Int(backlog.closed))
+    metrics.endpoints["failing"]?.set(Int(backlog.failing))
+    metrics.endpoints["open"]?.set(Int(backlog.open))
+    metrics.endpoints["disabled"]?.set(Int(backlog.disabled))
+  }
+}

@@ -1,0 +1,163 @@
+import Foundation
+import Logging
+import PostgresStore
+import ServiceRuntime
+import Synchronization
+import WebhookDelivery
+
+/// Writes what became of attempts: many in one transaction, since each commit waits for the disk.
+///
+/// Its queue is bounded by what may be claimed: nothing new is claimed while the database does not answer.
+final class ResultWriter: @unchecked Sendable {
+  // `onOpened` is set once, before the thread starts; all else that changes is behind the mutex.
+  private enum Entry {
+    case result(WebhookStore.Claim, Attempt)
+    case release(WebhookStore.Claim)
+  }
+
+  private static let maximumBatch = 1_000
+
+  var onOpened: @Sendable ([String]) -> Void = { _ in }
+  private let databaseURL: String
+  private let health: HealthState
+  private let metrics: DispatcherMetrics
+  private let logger: Logger
+  private let queue = Mutex<[Entry]>([])
+  private let wakeup = Wakeup()
+
+  init(databaseURL: String, health: HealthState, metrics: DispatcherMetrics, logger: Logger) {
+    self.databaseURL = databaseURL
+    self.health = health
+    self.metrics = metrics
+    self.logger = logger
+  }
+
+  func add(_ claim: WebhookStore.Claim, _ attempt: Attempt) {
+    queue.withLock { $0.append(.result(claim, attempt)) }
+    wakeup.wake()
+  }
+
+  func release(_ claims: [WebhookStore.Claim]) {
+    guard !claims.isEmpty else { return }
+    queue.withLock { $0.append(contentsOf: claims.map { .release($0) }) }
+    wakeup.wake()
+  }
+
+  /// What is in the queue is written first, if the database lets it.
+  func stop() { wakeup.stop() }
+
+  func start() -> WorkerThread { WorkerThread("writer") { self.work() } }
+
+  private func work() {
+    var connection: PostgresConnection?
+    while true {
+      let goesOn = wakeup.sleep(milliseconds: 1_000)
+      while true {
+        let batch = queue.withLock { Array($0.prefix(Self.maximumBatch)) }
+        if batch.isEmpty { break }
+        do {
+          let open =
+            try connection
+            ?? PostgresConnection(
+              url: databaseURL, application: "webhook-dispatcher-write")
+          connection = open
+          try writeApart(batch, WebhookStore(open))
+          queue.withLock { $0.removeFirst(batch.count) }
+          health.report("results", problem: nil)
+        } catch {
+          metrics.databaseFailures.increment()
+          health.report("results", problem: "\(error)")
+          logger.warning("results wait for the database", metadata: ["error": "\(error)"])
+          if connection?.isOpen != true { connection = nil }
+          // Leases end by themselves: what cannot be written now is sent again by whoever runs then.
+          if !goesOn || !wakeup.pause(milliseconds: 200) { return }
+        }
+      }
+      if !goesOn { return }
+    }
+  }
+
+  /// One that the database refuses for its own sake must not hold up the others: then each is written alone.
+  private func writeApart(_ batch: [Entry], _ store: WebhookStore) throws {
+    do {
+      try write(batch, store)
+    } catch let error as PostgresError where !error.isRetriable {
+      guard batch.count > 1 else {
+        logger.error("a result cannot be written", metadata: ["error": "\(error)"])
+        return
+      }
+      for entry in batch { try writeApart([entry], store) }
+    }
+  }
+
+  private func write(_ batch: [Entry], _ store: WebhookStore) throws {
+    var results: [WebhookStore.Result] = []
+    var released: [(deliveryID: Int64, lease: Int64)] = []
+    var outcomes: [String: [EndpointHealth.Outcome]] = [:]
+    for entry in batch {
+      switch entry {
+      case .release(let claim): released.append((claim.deliveryID, claim.lease))
+      case .result(let claim, let attempt):
+        outcomes[claim.endpoint, default: []].append(attempt.outcome)
+        results.append(Self.result(claim, attempt))
+      }
+    }
+    let stopped = try store.connection.transaction {
+      let stopped = try judge(outcomes, store)
+      try store.record(results)
+      try store.release(released)
+      return stopped
+    }
+    if !stopped.isEmpty { onOpened(stopped) }
+  }
+
+  /// The endpoints' breakers, before the deliveries: every transaction locks in this order.
+  /// - Returns: endpoints that nothing may be sent to for now.
+  private func judge(
+    _ outcomes: [String: [EndpointHealth.Outcome]], _ store: WebhookStore
+  ) throws -> [String] {
+    let failing = outcomes.filter { $0.value.contains { $0 != .success } }
+    try store.markHealthy(outcomes.keys.filter { failing[$0] == nil })
+    guard !failing.isEmpty else { return [] }
+    var stopped: [String] = []
+    let (now, states) = try store.lockHealth(of: Array(failing.keys))
+    for state in states {
+      var health = EndpointHealth(
+        consecutiveFailures: state.consecutiveFailures,
+        failingSinceMilliseconds: state.failingSinceMilliseconds,
+        openUntilMilliseconds: state.openUntilMilliseconds)
+      switch health.take(failing[state.endpoint] ?? [], atMilliseconds: now) {
+      case .disable(let reason):
+        _ = try EndpointStore(store.connection).disable(
+          state.endpoint, reason: reason.rawValue, withAlert: true)
+        stopped.append(state.endpoint)
+      case .none:
+        try store.setHealth(
+          .init(
+            endpoint: state.endpoint, consecutiveFailures: health.consecutiveFailures,
+            failingSinceMilliseconds: health.failingSinceMilliseconds,
+            openUntilMilliseconds: health.openUntilMilliseconds))
+        if health.openUntilMilliseconds != nil { stopped.append(state.endpoint) }
+      }
+    }
+    return stopped
+  }
+
+  private static func result(
+    _ claim: WebhookStore.Claim, _ attempt: Attempt
+  ) -> WebhookStore.Result {
+    let retry: Int64? =
+      switch attempt.outcome {
+      case .success, .gone: nil
+      case .failure:
+        RetrySchedule.delayMilliseconds(
+          failures: claim.retryStep + 1, jitter: .random(in: -1...1),
+          retryAfterMilliseconds: attempt.retryAfterMilliseconds)
+      }
+    return WebhookStore.Result(
+      deliveryID: claim.deliveryID, lease: claim.lease, succeeded: attempt.failure == nil,
+      retryMilliseconds: retry, atMilliseconds: attempt.beganMilliseconds,
+      statusCode: attempt.statusCode, error: attempt.error,
+      durationMilliseconds: attempt.durationMilliseconds, response: attempt.response)
+  }
+}

@@ -1,0 +1,241 @@
+import ArgumentParser
+import PostgresStore
+import ServiceRuntime
+import WebhookDelivery
+
+struct Endpoint: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "endpoint",
+    abstract: "Webhook endpoints: who is told of alerts.",
+    discussion: """
+      Example: meterctl endpoint add --customer cus_42 --url https://example.com/hooks --events license.limit_exceeded
+      """,
+    subcommands: [
+      EndpointAdd.self, EndpointList.self, EndpointEnable.self, EndpointDisable.self,
+      EndpointDelete.self, EndpointTest.self, EndpointRotateSecret.self,
+    ])
+
+  static func noSuch(_ id: String) -> Failure {
+    Failure("there is no endpoint \(id); meterctl endpoint list shows those there are")
+  }
+
+  static func random(_ count: Int) -> [UInt8] {
+    var generator = SystemRandomNumberGenerator()
+    return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
+  }
+
+  /// A new secret, and what of it is stored.
+  static func newSecret(
+    _ scheme: SigningSecret.Scheme, endpoint: String
+  ) throws -> (secret: SigningSecret, sealed: [UInt8]) {
+    let box = try SecretBox(base64Key: Settings().required("METER_ENCRYPTION_KEY"))
+    let secret = try SigningSecret(scheme: scheme, bytes: random(SigningSecret.newSecretBytes))
+    return (secret, try box.seal(secret, endpoint: endpoint, nonce: random(SecretBox.nonceBytes)))
+  }
+}
+
+extension SigningSecret.Scheme: ExpressibleByArgument {}
+
+struct EndpointAdd: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "add", abstract: "Add an endpoint; its secret is shown this once.",
+    discussion: """
+      The secret is encrypted with METER_ENCRYPTION_KEY. Names are resolved and checked when webhooks \
+      are sent; METER_WEBHOOK_ALLOW_CIDRS and METER_WEBHOOK_ALLOW_HTTP must be as the dispatcher's.
+
+      Example: meterctl endpoint add --customer cus_42 --url https://example.com/hooks
+      """)
+
+  @Option(help: "Whose alerts.")
+  var customer: String?
+
+  @Flag(help: "Alerts of all customers: for the vendor.")
+  var allCustomers = false
+
+  @Option(help: "Where to send them.")
+  var url: String
+
+  @Option(help: "Types of alerts, separated by commas; none: all.")
+  var events = ""
+
+  @Option(help: "v1 (a shared secret) or v1a (a public key).")
+  var signing = SigningSecret.Scheme.v1
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard (customer != nil) != allCustomers else {
+      throw ValidationError("either --customer or --all-customers")
+    }
+    for event in types where event != "*" && !AlertType.known.contains(event) {
+      throw ValidationError("--events: one of \(AlertType.known.joined(separator: ", "))")
+    }
+  }
+
+  private var types: [String] { events.split(separator: ",").map(String.init) }
+
+  func run() throws {
+    let settings = Settings()
+    let policy = try TargetAddressPolicy(
+      cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: ""))
+    let checked: WebhookURL
+    do {
+      checked = try WebhookURL(
+        url, policy: policy,
+        allowsHTTP: settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false))
+    } catch let error as WebhookURL.Refusal {
+      throw Failure("--url: \(error)")
+    }
+    let id = EndpointID.make(Endpoint.random(EndpointID.randomBytes))
+    let (secret, sealed) = try Endpoint.newSecret(signing, endpoint: id)
+    try EndpointStore(Connections().database("endpoint")).add(
+      id: id, customer: customer, url: "\(checked)", events: types, signing: signing.rawValue,
+      sealedSecret: sealed)
+    output.print(
+      ["endpoint_id": .text(id), "secret": .text(secret.verifier)],
+      text: "endpoint  \(id)\nsecret    \(secret.verifier)\nThe secret is not shown again.")
+  }
+}
+
+struct EndpointList: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List endpoints in the order of their making.",
+    discussion: "Example: meterctl endpoint list --customer cus_42")
+
+  @Option(help: "Only of this customer.")
+  var customer: String?
+
+  @Option(help: "At most so many.")
+  var limit = 1_000
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard (1...1_000_000).contains(limit) else { throw ValidationError("--limit: 1 to 1,000,000") }
+  }
+
+  func run() throws {
+    let found = try EndpointStore(Connections().database("endpoint")).list(
+      customer: customer, limit: limit)
+    output.print(
+      .array(
+        found.map {
+          [
+            "endpoint_id": .text($0.id), "customer_id": .optional($0.customer),
+            "url": .text($0.url), "events": .array($0.events.map { .text($0) }),
+            "status": .text($0.status), "disabled_reason": .optional($0.disabledReason),
+            "signing": .text($0.signing),
+            "consecutive_failures": .integer($0.consecutiveFailures),
+            "failing_since": .optional($0.failingSince), "paused_until": .optional($0.openUntil),
+            "created_at": .text($0.createdAt),
+          ]
+        }),
+      text: found.isEmpty
+        ? "no endpoints"
+        : Terminal.table(
+          ["endpoint", "customer", "status", "failures", "events", "url"],
+          found.map {
+            [
+              $0.id, $0.customer ?? "(all)",
+              $0.status + ($0.disabledReason.map { " (\($0))" } ?? ""),
+              "\($0.consecutiveFailures)",
+              $0.events.isEmpty ? "all" : $0.events.joined(separator: ","), $0.url,
+            ]
+          }, right: [3]))
+  }
+}
+
+struct EndpointEnable: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "enable", abstract: "Send to an endpoint again.",
+    discussion: """
+      What it missed meanwhile: meterctl deliveries recover.
+
+      Example: meterctl endpoint enable ep_0123
+      """)
+
+  @Argument(help: "The endpoint.") var id: String
+
+  func run() throws {
+    guard try EndpointStore(Connections().database("endpoint")).enable(id) else {
+      throw Endpoint.noSuch(id)
+    }
+    print("enabled")
+  }
+}
+
+struct EndpointDisable: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "disable",
+    abstract: "Send nothing more to an endpoint; what is pending is discarded.",
+    discussion: "Example: meterctl endpoint disable ep_0123")
+
+  @Argument(help: "The endpoint.") var id: String
+
+  func run() throws {
+    guard
+      try EndpointStore(Connections().database("endpoint")).disable(
+        id, reason: EndpointHealth.DisabledReason.manual.rawValue)
+    else { throw Endpoint.noSuch(id) }
+    print("disabled")
+  }
+}
+
+struct EndpointDelete: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "delete", abstract: "Delete an endpoint with its deliveries and attempts.",
+    discussion: "Example: meterctl endpoint delete ep_0123")
+
+  @Argument(help: "The endpoint.") var id: String
+  @OptionGroup var confirmation: ConfirmationOptions
+
+  func run() throws {
+    try confirmation.confirm("The endpoint and the record of its deliveries are deleted.")
+    guard try EndpointStore(Connections().database("endpoint")).delete(id) else {
+      throw Endpoint.noSuch(id)
+    }
+    print("deleted")
+  }
+}
+
+struct EndpointTest: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "test", abstract: "Send an alert of the type webhook.test to an endpoint.",
+    discussion: """
+      A dispatcher must be running; the answer is seen with: meterctl deliveries list --endpoint ID
+
+      Example: meterctl endpoint test ep_0123
+      """)
+
+  @Argument(help: "The endpoint.") var id: String
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    guard let delivery = try EndpointStore(Connections().database("endpoint")).test(id) else {
+      throw Failure("there is no active endpoint of that id; see: meterctl endpoint list")
+    }
+    output.print(["delivery_id": .integer(delivery)], text: "delivery \(delivery) is pending")
+  }
+}
+
+struct EndpointRotateSecret: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "rotate-secret",
+    abstract: "Make a new secret; the old one signs beside it for 24 hours.",
+    discussion: "Example: meterctl endpoint rotate-secret ep_0123")
+
+  @Argument(help: "The endpoint.") var id: String
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let store = EndpointStore(try Connections().database("endpoint"))
+    guard let endpoint = try store.list(id: id, limit: 1).first,
+      let scheme = SigningSecret.Scheme(rawValue: endpoint.signing)
+    else { throw Endpoint.noSuch(id) }
+    let (secret, sealed) = try Endpoint.newSecret(scheme, endpoint: id)
+    guard try store.rotate(id, sealedSecret: sealed) else { throw Endpoint.noSuch(id) }
+    output.print(
+      ["endpoint_id": .text(id), "secret": .text(secret.verifier)],
+      text: "secret  \(secret.verifier)\nThe secret is not shown again.")
+  }
+}

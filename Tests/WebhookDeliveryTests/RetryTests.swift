@@ -1,0 +1,93 @@
+import MeteringTestKit
+import Testing
+import WebhookDelivery
+
+@Suite struct RetryTests {
+  @Test("The schedule is the promised one, and ends behind the tenth attempt")
+  func schedule() {
+    let seconds = (1...10).map {
+      RetrySchedule.delayMilliseconds(failures: $0, jitter: 0).map { $0 / 1_000 }
+    }
+    #expect(seconds == [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000, 86_400, 86_400, nil])
+    #expect(RetrySchedule.delayMilliseconds(failures: 0, jitter: 0) == nil)
+    #expect(RetrySchedule.delayMilliseconds(failures: .max, jitter: 0) == nil)
+  }
+
+  @Test("Jitter stays within a fifth", arguments: [-9.0, -1, -0.5, 0, 0.5, 1, 9, .nan, .infinity])
+  func jitter(_ jitter: Double) throws {
+    let delay = try #require(RetrySchedule.delayMilliseconds(failures: 1, jitter: jitter))
+    #expect((4_000...6_000).contains(delay))
+  }
+
+  @Test("A receiver may ask for longer, never for shorter, and for a day at most")
+  func retryAfter() {
+    func delay(_ asked: Int64) -> Int64? {
+      RetrySchedule.delayMilliseconds(failures: 1, jitter: 0, retryAfterMilliseconds: asked)
+    }
+    #expect(delay(60_000) == 60_000)
+    #expect(delay(0) == 5_000)
+    #expect(delay(-1) == 5_000)
+    #expect(delay(.max) == 86_400_000)
+  }
+
+  @Test("Retry-After is read as seconds or as an HTTP date")
+  func parse() {
+    let now: Int64 = 784_111_777_000  // Sun, 06 Nov 1994 08:49:37 GMT
+    func wait(_ text: String) -> Int64? { RetryAfter.milliseconds(text, nowMilliseconds: now) }
+    #expect(wait("120") == 120_000)
+    #expect(wait(" 0 ") == 0)
+    #expect(wait("99999999999999999999999") == 1_099_511_627_776_000)
+    #expect(wait("Sun, 06 Nov 1994 08:49:47 GMT") == 10_000)
+    #expect(wait("Sun, 06 Nov 1994 08:49:07 GMT") == 0)
+    for bad in [
+      "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:37", "Sunday, 06-Nov-94 08:49:37 GMT",
+      "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 6  Nov 1994 08:49:37 GMT",
+      "Xxx, 06 Nov 1994 08:49:37 GMT",
+    ] { #expect(wait(bad) == nil, "\(bad)") }
+  }
+
+  @Test(
+    "The fifth failure in a row opens the breaker; each failed probe doubles the wait, to 5 min")
+  func breaker() {
+    var health = EndpointHealth()
+    var waits: [Int64] = []
+    for n in 0..<12 {
+      #expect(health.take(.failure, atMilliseconds: Int64(n)) == .none)
+      waits.append(health.openUntilMilliseconds.map { ($0 - Int64(n)) / 1_000 } ?? 0)
+      health.openUntilMilliseconds = nil
+    }
+    #expect(waits == [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300])
+  }
+
+  @Test("A success forgets all failures")
+  func success() {
+    var health = EndpointHealth()
+    for n in 0..<9 { _ = health.take(.failure, atMilliseconds: Int64(n)) }
+    #expect(health.take(.success, atMilliseconds: 10) == .none)
+    #expect(health == EndpointHealth())
+    _ = health.take([.failure, .success, .failure], atMilliseconds: 11)
+    #expect(health == EndpointHealth())
+  }
+
+  @Test(
+    "Five days of nothing but failure disable, a pause of five days between two failures does not")
+  func disabling() {
+    let day: Int64 = 86_400_000
+    var health = EndpointHealth()
+    _ = health.take(.failure, atMilliseconds: 0)
+    #expect(health.take(.failure, atMilliseconds: 6 * day) == .none)
+    health = EndpointHealth()
+    for n in 0..<20 {
+      #expect(health.take(.failure, atMilliseconds: Int64(n) * 3_600_000) == .none)
+    }
+    #expect(health.take(.failure, atMilliseconds: 5 * day - 1) == .none)
+    #expect(health.take(.failure, atMilliseconds: 5 * day) == .disable(reason: .failing))
+  }
+
+  @Test("410 disables at once, whatever else a batch brought")
+  func gone() {
+    var health = EndpointHealth()
+    #expect(
+      health.take([.success, .gone, .failure], atMilliseconds: 1) == .disable(reason: .gone))
+  }
+}

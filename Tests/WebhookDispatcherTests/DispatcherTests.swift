@@ -1,0 +1,269 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+import WebhookDelivery
+
+/// The whole: PostgreSQL, `webhook-dispatcher` as a process, endpoints.
+@Suite(.serialized) struct DispatcherTests {
+  final class Setup {
+    let database: TestDatabase
+    let server: HookServer
+    let box: SecretBox
+    var processes: [ChildProcess] = []
+
+    init() throws {
+      database = try TestDatabase()
+      server = try HookServer()
+      box = try SecretBox(base64Key: SenderTests.key)
+      try database.addLicense("lic_1")
+    }
+
+    deinit {
+      for process in processes where process.isRunning { process.killNow() }
+      server.end()
+    }
+
+    @discardableResult
+    func start(_ environment: [String: String] = [:]) throws -> ChildProcess {
+      let port = try FreePort.next()
+      let all = [
+        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": SenderTests.key,
+        "METER_ADMIN_BIND": "127.0.0.1:\(port)", "METER_WEBHOOK_ALLOW_HTTP": "true",
+        "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "METER_WEBHOOK_TIMEOUT": "2s",
+        "METER_WEBHOOK_LEASE": "4s", "METER_EXPIRY_SWEEP_INTERVAL": "200ms",
+      ].merging(environment) { $1 }
+      let process = try ChildProcess(ChildProcess.product("webhook-dispatcher"), environment: all)
+      processes.append(process)
+      return process
+    }
+
+    func endpoint(_ id: String, _ path: String, customer: String? = "cus_test") throws {
+      let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
+      try EndpointStore(database.connection()).add(
+        id: id, customer: customer, url: server.url(path), events: [], signing: "v1",
+        sealedSecret: box.seal(secret, endpoint: id, nonce: Array(0..<12)))
+    }
+
+    func raise(_ count: Int, from first: Int = 0) throws {
+      try database.execute(
+        """
+        select alert_raise('license.limit_exceeded', 'lic_1', now(), '{"meter":"api_calls"}', 'k' || n)
+        from generate_series(\(first), \(first + count - 1)) n
+        """)
+    }
+
+    func count(_ status: String, _ endpoint: String) throws -> Int64 {
+      try database.integer(
+        "select count(*) from webhook_delivery where status = '\(status)' and endpoint_id = '\(endpoint)'"
+      ) ?? -1
+    }
+  }
+
+  @Test("An alert reaches the customer's and the vendor's endpoint at once, and each once")
+  func delivered() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_a", "/a")
+    try setup.endpoint("ep_v", "/v", customer: nil)
+    try setup.endpoint("ep_other", "/other", customer: "cus_other")
+    let process = try setup.start()
+    #expect(process.waitForOutput("admin server listening"))
+    try setup.raise(1)
+    let raised = Date()
+    try eventually("both are told; \(process.output)") { setup.server.received.count >= 2 }
+    #expect(Date().timeIntervalSince(raised) < 5)
+    try eventually("both are written down") {
+      try setup.count("delivered", "ep_a") == 1 && setup.count("delivered", "ep_v") == 1
+    }
+    let got = setup.server.received
+    #expect(Set(got.map(\.path)) == ["/a", "/v"] && Set(got.map(\.id)).count == 2)
+    #expect(
+      got[0].body.contains(#""event":"license.limit_exceeded","type":"license.limit_exceeded""#))
+    #expect(got[0].body.contains(#""license_id":"lic_1""#))
+    try setup.raise(1)
+    #expect(try setup.database.integer("select count(*) from alert") == 1)
+    process.signal(SIGTERM)
+    #expect(process.wait() == 0)
+  }
+
+  @Test("Endpoints that hang or fail hold up nobody; each is bounded to its connections")
+  func fairness() throws {
+    let setup = try Setup()
+    for n in 0..<20 { try setup.endpoint("ep_hang\(n)", "/hang") }
+    try setup.endpoint("ep_fail", "/fail")
+    try setup.endpoint("ep_good", "/good")
+    try setup.start(["METER_WEBHOOK_CONCURRENCY": "8"])
+    try setup.raise(100)
+    try eventually("the good one has all", within: 20) {
+      try setup.count("delivered", "ep_good") == 100
+    }
+    let open = try setup.database.rows(
+      "select consecutive_failures, open_until is not null from webhook_endpoint where endpoint_id = 'ep_fail'"
+    )
+    #expect(open[0][1] == "t", "\(open)")
+    // Four connections may each have failed when the breaker opens, and a probe or two have followed since.
+    #expect(setup.server.received.count { $0.path == "/fail" } <= 12)
+  }
+
+  @Test(
+    "A dispatcher killed in mid-delivery: another sends the same webhook-id when the lease ends")
+  func killed() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_slow", "/slow")
+    let first = try setup.start()
+    try setup.raise(1)
+    try eventually("under way") { setup.server.received.count == 1 }
+    first.killNow()
+    #expect(try setup.count("pending", "ep_slow") == 1)
+    try setup.start()
+    try eventually("delivered", within: 30) { try setup.count("delivered", "ep_slow") == 1 }
+    #expect(Set(setup.server.received.map(\.id)).count == 1 && setup.server.received.count == 2)
+  }
+
+  @Test("Several dispatchers share the work: everything arrives, nothing twice")
+  func shared() throws {
+    let setup = try Setup()
+    for n in 0..<5 { try setup.endpoint("ep_\(n)", "/\(n)") }
+    for _ in 0..<3 { try setup.start() }
+    try setup.raise(400)
+    try eventually("all are delivered", within: 60) {
+      try setup.database.integer("select count(*) from webhook_delivery where status = 'delivered'")
+        == 2_000
+    }
+    let ids = setup.server.received.map(\.id)
+    #expect(Set(ids).count == 2_000 && ids.count == 2_000)
+  }
+
+  @Test(
+    "410 disables the endpoint, raises an alert that others hear, and what was pending is discarded"
+  )
+  func gone() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_gone", "/gone")
+    try setup.endpoint("ep_v", "/v", customer: nil)
+    try setup.raise(20)
+    try setup.start()
+    try eventually("disabled") {
+      try setup.database.rows(
+        "select disabled_reason from webhook_endpoint where endpoint_id = 'ep_gone' and status = 'disabled'"
+      ).first?[0] == "gone"
+    }
+    try eventually("the rest is discarded") { try setup.count("pending", "ep_gone") == 0 }
+    try eventually("the vendor hears of it") {
+      setup.server.received.contains {
+        $0.path == "/v" && $0.body.contains("webhook.endpoint_disabled")
+          && $0.body.contains("ep_gone")
+      }
+    }
+  }
+
+  @Test(
+    "The breaker probes, and what waited flows when the endpoint is back; redeliver and recover send again"
+  )
+  func recovery() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_dead", "/dead")
+    try setup.raise(50)
+    try setup.start()
+    try eventually("open") {
+      try setup.database.integer(
+        "select count(*) from webhook_endpoint where open_until is not null") == 1
+    }
+    let before = setup.server.received.count
+    #expect(before <= 12)
+    setup.server.heal()
+    // The probe's time has come; the retries that failed are due too.
+    try setup.database.execute(
+      """
+      update webhook_endpoint set open_until = now();
+      update webhook_delivery set next_attempt_at = now() where status = 'pending' and lease is null
+      """)
+    try eventually("all are delivered", within: 20) {
+      try setup.count("delivered", "ep_dead") == 50
+    }
+    #expect(
+      try setup.database.integer(
+        "select count(*) from webhook_endpoint where consecutive_failures = 0") == 1)
+    let store = EndpointStore(try setup.database.connection())
+    #expect(try store.redeliver(1))
+    try eventually("sent again") {
+      try setup.database.integer("select count(*) from webhook_delivery where status = 'delivered'")
+        == 50
+        && (setup.database.integer("select attempts from webhook_delivery where delivery_id = 1")
+          ?? 0) >= 2
+    }
+    try setup.database.execute(
+      """
+      update webhook_delivery set status = case when delivery_id % 2 = 0 then 'failed' else 'discarded' end
+      where delivery_id <= 10
+      """)
+    #expect(
+      try store.recover("ep_dead", sinceMilliseconds: 0, untilMilliseconds: 4_000_000_000_000) == 10
+    )
+    try eventually("recovered") { try setup.count("delivered", "ep_dead") == 50 }
+    let test = try #require(try store.test("ep_dead"))
+    try eventually("tested") {
+      try store.deliveries(id: test, limit: 1).first?.status == "delivered"
+    }
+  }
+
+  @Test(
+    "Attempts are written down with status, error and the answer's first KiB; Retry-After is honored"
+  )
+  func attempts() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_fail", "/fail")
+    try setup.endpoint("ep_later", "/later")
+    try setup.raise(1)
+    try setup.start()
+    try eventually("two attempts") {
+      try setup.database.integer("select count(*) from webhook_attempt") == 2
+    }
+    let rows = try setup.database.rows(
+      """
+      select t.status_code, t.error, length(t.response), extract(epoch from d.next_attempt_at - now())::int
+      from webhook_attempt t join webhook_delivery d using (delivery_id) order by d.endpoint_id
+      """)
+    #expect(rows[0][0] == "500" && rows[0][1] == "status" && rows[0][2] == "1024")
+    #expect((1...6).contains(Int(rows[0][3] ?? "") ?? -1))
+    #expect(rows[1][0] == "429")
+    #expect((110...120).contains(Int(rows[1][3] ?? "") ?? -1))
+  }
+
+  @Test(
+    "Expiry notices: once however many dispatchers, only the stage that is now, nothing for what had begun before"
+  )
+  func expiry() throws {
+    let setup = try Setup()
+    func license(_ id: String, _ expires: String, created: String, trial: Bool = false) throws {
+      try setup.database.execute(
+        """
+        insert into license (license_id, customer_id, plan, issued_at, expires_at, created_at, trial)
+        values ('\(id)', 'cus_test', 'p', now(), now() + interval '\(expires)', now() + interval '\(created)', \(trial))
+        """)
+    }
+    try license("soon14", "10 days", created: "-1 year")
+    try license("soon3", "2 days", created: "-1 year")
+    try license("soon1", "3 hours", created: "-1 year")
+    try license("grace", "-2 days", created: "-1 year")
+    try license("trial", "-2 days", created: "-1 month", trial: true)
+    try license("over", "-9 days", created: "-1 year")
+    try license("ancient", "-100 days", created: "-1 year")
+    try license("imported", "-9 days", created: "-1 hour")
+    try license("far", "20 days", created: "-1 year")
+    for _ in 0..<3 { try setup.start() }
+    try eventually("six notices") { try setup.database.integer("select count(*) from alert") == 6 }
+    let rows = try setup.database.rows(
+      "select license_id, type, data->>'days_before' from alert order by 1")
+    #expect(
+      rows == [
+        ["grace", "license.grace_started", nil], ["over", "license.expired", nil],
+        ["soon1", "license.expiring", "1"], ["soon14", "license.expiring", "14"],
+        ["soon3", "license.expiring", "3"], ["trial", "license.expired", nil],
+      ])
+    // A renewed license is told of anew.
+    try setup.database.execute(
+      "update license set expires_at = now() + interval '13 days' where license_id = 'grace'")
+    try eventually("a seventh") { try setup.database.integer("select count(*) from alert") == 7 }
+  }
+}

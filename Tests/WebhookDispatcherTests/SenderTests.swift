@@ -1,0 +1,178 @@
+import Foundation
+import MeteringTestKit
+import Testing
+import WebhookDelivery
+import WebhookDispatcher
+
+@Suite struct SenderTests {
+  static let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+  /// Answers with the next of its answers, and the last for ever.
+  final class ScriptedResolver: NameResolver, @unchecked Sendable {
+    // Guarded by the lock.
+    private let lock = NSLock()
+    private var answers: [[String]]
+    private var count = 0
+
+    init(_ answers: [[String]]) { self.answers = answers }
+
+    var asked: Int { lock.withLock { count } }
+
+    func addresses(of host: String) async throws -> [IPAddress] {
+      let answer = lock.withLock {
+        count += 1
+        return answers.count > 1 ? answers.removeFirst() : answers[0]
+      }
+      if answer.isEmpty { throw ResolutionFailure(description: "no such name") }
+      return answer.compactMap { IPAddress($0) }
+    }
+  }
+
+  struct Fixture {
+    let server: HookServer
+    let sender: Sender
+    let sealed: [UInt8]
+    let secret: SigningSecret
+
+    init(
+      resolver: any NameResolver = SystemResolver(threads: 1), allow: String = "127.0.0.1/32",
+      timeoutMilliseconds: Int = 1_000
+    ) throws {
+      server = try HookServer()
+      let box = try SecretBox(base64Key: SenderTests.key)
+      secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
+      sealed = try box.seal(secret, endpoint: "ep", nonce: Array(0..<12))
+      var settings = Sender.Settings()
+      settings.policy = try TargetAddressPolicy(cidrs: allow)
+      settings.allowsHTTP = true
+      settings.timeoutMilliseconds = timeoutMilliseconds
+      sender = Sender(settings: settings, box: box, resolver: resolver)
+    }
+
+    func attempt(_ url: String, retryStep: Int = 0) async -> Attempt {
+      await sender.attempt(
+        Message(
+          endpoint: "ep", webhookID: "msg_1", url: url, sealedSecrets: [sealed],
+          body: Array(#"{"a":1}"#.utf8), retryStep: retryStep))
+    }
+
+    func end() async {
+      server.end()
+      await sender.close()
+    }
+  }
+
+  @Test("A success carries the specification's headers, and is signed")
+  func success() async throws {
+    let fixture = try Fixture()
+    let attempt = await fixture.attempt(fixture.server.url("/ok?a=b"))
+    #expect(attempt.failure == nil && attempt.statusCode == 200, "\(attempt)")
+    #expect(String(decoding: attempt.response, as: UTF8.self) == "ok")
+    let got = try #require(fixture.server.received.first)
+    let timestamp = try #require(got.headers["webhook-timestamp"].flatMap { Int64($0) })
+    #expect(got.path == "/ok?a=b" && got.body == #"{"a":1}"# && got.id == "msg_1")
+    #expect(got.headers["content-type"] == "application/json")
+    #expect(
+      got.headers["webhook-signature"]
+        == WebhookSignature.header(
+          id: "msg_1", timestampSeconds: timestamp, body: Array(got.body.utf8),
+          secrets: [fixture.secret]))
+    await fixture.end()
+  }
+
+  @Test(
+    "Endpoints that do not answer as they should are failures, each by its name, within the time limit",
+    arguments: [
+      ("/fail", Attempt.Failure.status, 500), ("/gone", .status, 410), ("/later", .status, 429),
+      ("/redirect", .status, 302), ("/hang", .timeout, nil), ("/close", .closed, nil),
+      ("/half", .closed, nil), ("/garbage", .protocolError, nil), ("/headers", .protocolError, nil),
+      ("/trickle", .timeout, 500),
+    ] as [(String, Attempt.Failure, Int?)])
+  func failures(_ path: String, _ failure: Attempt.Failure, _ status: Int?) async throws {
+    let fixture = try Fixture()
+    let began = Date()
+    let attempt = await fixture.attempt(fixture.server.url(path))
+    #expect(attempt.failure == failure, "\(attempt.error ?? "success")")
+    #expect(attempt.statusCode == status)
+    #expect(attempt.response.count <= 1_024)
+    #expect(Date().timeIntervalSince(began) < 4)
+    #expect(attempt.retryAfterMilliseconds == (path == "/later" ? 120_000 : nil))
+    #expect(!fixture.server.received.contains { $0.path == "/target" })
+    await fixture.end()
+  }
+
+  @Test("An endless answer is dropped behind 16 KiB, and is a success if its status was one")
+  func bomb() async throws {
+    let fixture = try Fixture(timeoutMilliseconds: 10_000)
+    let attempt = await fixture.attempt(fixture.server.url("/bomb"))
+    #expect(attempt.failure == nil && attempt.response.count == 1_024, "\(attempt)")
+    #expect(attempt.durationMilliseconds < 5_000)
+    await fixture.end()
+  }
+
+  @Test("A refused connection is a failure like any other")
+  func refusedConnection() async throws {
+    let fixture = try Fixture()
+    let attempt = await fixture.attempt("http://127.0.0.1:\(try FreePort.next())/")
+    #expect(attempt.failure == .connect, "\(attempt)")
+    await fixture.end()
+  }
+
+  @Test(
+    "A name that resolves to a private address is not connected to, public ones beside it or not")
+  func privateAnswers() async throws {
+    for answer in [
+      ["10.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["127.0.0.1", "::1"], ["169.254.169.254"],
+    ] {
+      let fixture = try Fixture(resolver: ScriptedResolver([answer]))
+      let attempt = await fixture.attempt("http://hooks.example.com:\(fixture.server.port)/")
+      #expect(attempt.failure == .address, "\(answer): \(attempt)")
+      #expect(fixture.server.received.isEmpty)
+      await fixture.end()
+    }
+  }
+
+  @Test("The address that was checked is the one connected to, though the name has another by then")
+  func rebinding() async throws {
+    // The name is one that no resolver knows: were it resolved again for the connection, that would fail.
+    let resolver = ScriptedResolver([["127.0.0.1"], ["10.0.0.1"]])
+    let fixture = try Fixture(resolver: resolver)
+    let url = "http://rebinding.invalid:\(fixture.server.port)/ok"
+    let first = await fixture.attempt(url)
+    #expect(first.failure == nil, "\(first)")
+    #expect(resolver.asked == 1)
+    #expect(
+      fixture.server.received.first?.headers["host"] == "rebinding.invalid:\(fixture.server.port)")
+    let second = await fixture.attempt(url)
+    #expect(second.failure == .address, "\(second)")
+    #expect(fixture.server.received.count == 1)
+    await fixture.end()
+  }
+
+  @Test("Each retry tries the next of a name's addresses")
+  func rotation() async throws {
+    let fixture = try Fixture(
+      resolver: ScriptedResolver([["127.0.0.2", "127.0.0.1"]]), allow: "127.0.0.0/8")
+    let url = "http://many.invalid:\(fixture.server.port)/ok"
+    #expect(await fixture.attempt(url).failure == .connect)
+    #expect(await fixture.attempt(url, retryStep: 1).failure == nil)
+    await fixture.end()
+  }
+
+  @Test(
+    "A name that does not resolve, a URL that is refused and a secret that does not open are failures"
+  )
+  func noRequest() async throws {
+    let fixture = try Fixture(resolver: ScriptedResolver([[]]))
+    #expect(await fixture.attempt("http://nowhere.invalid/").failure == .dns)
+    #expect(await fixture.attempt("http://127.1/").failure == .url)
+    #expect(await fixture.attempt("http://10.0.0.1/").failure == .address)
+    let attempt = await fixture.sender.attempt(
+      Message(
+        endpoint: "another", webhookID: "m", url: fixture.server.url("/ok"),
+        sealedSecrets: [fixture.sealed], body: [], retryStep: 0))
+    #expect(attempt.failure == .secret)
+    #expect(fixture.server.received.isEmpty)
+    await fixture.end()
+  }
+}
