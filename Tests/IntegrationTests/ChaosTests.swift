@@ -163,6 +163,11 @@ extension IntegrationTests {
       for n in 0..<20 {
         anchors["lic_\(n)"] = [1, 15, 28, 30, 31, 7, 23][n % 7]
         try pipeline.database.addLicense("lic_\(n)", anchorDay: anchors["lic_\(n)"]!)
+        for meter in ["api_calls", "seats"] {
+          let limit = Int.random(in: 0...20_000, using: &random)
+          try pipeline.database.execute(
+            "insert into license_limit values ('lic_\(n)', '\(meter)', \(limit))")
+        }
       }
       let environment = ["METER_DATABASE_PATIENCE": "3s"]
       func member() throws -> AggregatorProcess {
@@ -228,6 +233,7 @@ extension IntegrationTests {
         try pipeline.database.integer("select count(*) from usage_pending") == 0
       }
       expectNone(try producer.truth.differences(pipeline.database, anchors: anchors))
+      try expectLimitAlerts(pipeline)
       try Meterctl.expectReconciled(pipeline)
       for member in members { try pipeline.expectStops(member) }
     }
@@ -246,6 +252,34 @@ extension IntegrationTests {
       #expect(expected.count > 50)
       #expect(Set(found).count == found.count, "a dead letter stands twice")
       #expect(Set(found).symmetricDifference(expected).sorted().prefix(10) == [])
+    }
+
+    /// Every threshold that a period's usage has reached was told once, and no other; the running sums equal the rows.
+    private func expectLimitAlerts(_ pipeline: Pipeline) throws {
+      let reached = """
+        select l.license_id, l.meter, p.period_start, t.percent
+        from usage_by_period p join license_limit l using (license_id, meter), (values (80), (100)) t(percent)
+        where p.quantity * 100 >= l.quantity * t.percent and p.quantity > 0 and (l.quantity > 0 or t.percent = 100)
+          and p.period_end::date >= (now() at time zone 'UTC')::date - 7
+        """
+      let told = """
+        select license_id, data->>'meter', (data->>'period_start')::timestamptz, (data->>'threshold_percent')::int
+        from alert where (data->>'threshold_percent')::int <= 100
+        """
+      func count(_ rows: String) throws -> Int64? {
+        try pipeline.database.integer("select count(*) from (\(rows)) x")
+      }
+      #expect(try count(reached)! > 10)
+      #expect(try count("\(reached) except \(told)") == 0)
+      #expect(try count("\(told) except \(reached)") == 0)
+      #expect(try count(told) == count(reached))
+      #expect(
+        try count(
+          """
+          select from limit_state s left join usage_by_period p on p.license_id = s.license_id
+            and p.meter = s.meter and (p.period_start at time zone 'UTC')::date = s.period_start
+          where s.used <> coalesce(p.quantity, 0)
+          """) == 0)
     }
 
     private func expectLedger(_ pipeline: Pipeline) throws {

@@ -14,6 +14,9 @@ package enum Schema {
     Migration(
       version: 2, name: "0002_alerts",
       sql: String(decoding: PackageResources.v0002_alerts_sql, as: UTF8.self)),
+    Migration(
+      version: 3, name: "0003_limits",
+      sql: String(decoding: PackageResources.v0003_limits_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

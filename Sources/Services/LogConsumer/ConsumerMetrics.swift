@@ -23,6 +23,7 @@ package final class ConsumerMetrics: Sendable {
   let takeovers: Counter
   let pendingRows: Gauge
   let ownedPartitions: Gauge
+  let limitHints: Gauge
   let rebuildingPartitions: Gauge
   let haltedPartitions: Gauge
   let batchBytes: Gauge
@@ -57,6 +58,8 @@ package final class ConsumerMetrics: Sendable {
       help: "Partitions whose work was dropped because another process owns them.")
     pendingRows = registry.gauge("meter_pending_rows", help: "Rows that wait to be merged.")
     ownedPartitions = registry.gauge("meter_owned_partitions", help: "Partitions of this process.")
+    limitHints = registry.gauge(
+      "meter_limit_hints", help: "Limits whose next threshold this process watches.")
     rebuildingPartitions = registry.gauge(
       "meter_rebuilding_partitions", help: "Partitions that still re-read their dedupe window.")
     haltedPartitions = registry.gauge(

@@ -16,13 +16,16 @@ final class ConsumerSession {
   private static let reportMilliseconds = 100
   /// More records than this left to read, and throughput matters more than the latency of each: at 100,000 events/s a twentieth of this is
   /// on its way at any time. Full batches are no sign: a consumer that outruns its fetches never sees one.
-  private static let behindRecords = 100_000
+  private static let behindRecords: Int64 = 100_000
+  /// A pace that every machine keeps.
+  private static let recordsReadPerMillisecond: Int64 = 250
 
   private let settings: ConsumerSettings
   private let health: HealthState
   private let metrics: ConsumerMetrics
   private let logger: Logger
   private let backlog: MergeBacklog
+  private let limits: LimitHints
   private let stop: StopSignal
   /// Names this membership in `consumer_offset.claimed_by`.
   private let owner =
@@ -41,25 +44,28 @@ final class ConsumerSession {
   private var suspended: [Int32: (problem: String, retryAt: Int)] = [:]
   private var batchStarted = 0
   private var isFlushing = false
-  private var isBehind = false
+  /// Records that the broker has and this process has not read yet.
+  private var lag: Int64 = 0
+  private var isBehind: Bool { lag > Self.behindRecords }
   private var lastReport = 0
   private(set) var madeProgress = false
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
-    backlog: MergeBacklog, stop: StopSignal
+    backlog: MergeBacklog, limits: LimitHints, stop: StopSignal
   ) {
     self.settings = settings
     self.health = health
     self.metrics = metrics
     self.logger = logger
     self.backlog = backlog
+    self.limits = limits
     self.stop = stop
     views = .allocate(capacity: Self.batchCapacity)
-    var limits = UsageAccumulator.Settings()
-    limits.maxQuantity = settings.maxQuantity
-    limits.maxEventAgeMilliseconds = settings.maxEventAgeMilliseconds
-    accumulator = UsageAccumulator(settings: limits)
+    var rules = UsageAccumulator.Settings()
+    rules.maxQuantity = settings.maxQuantity
+    rules.maxEventAgeMilliseconds = settings.maxEventAgeMilliseconds
+    accumulator = UsageAccumulator(settings: rules)
     batch = accumulator.makeBatch()
     spare = accumulator.makeBatch()
   }
@@ -85,7 +91,7 @@ final class ConsumerSession {
     }
     flusher = Flusher(
       settings: settings, owner: owner, metrics: metrics, health: health, logger: logger,
-      backlog: backlog, stop: stop)
+      backlog: backlog, limits: limits, stop: stop)
     flusher!.start()
     try consumer.subscribe([settings.topic])
     health.report("consumer", problem: "joining the group")
@@ -231,10 +237,14 @@ final class ConsumerSession {
     guard !isFlushing, batchStarted > 0 else { return }
     let age = Monotonic.milliseconds - batchStarted
     let entries = batch.table.groupCount + batch.table.cellCount
-    let interval =
-      isBehind ? settings.catchUpFlushIntervalMilliseconds : settings.flushIntervalMilliseconds
-    guard age >= interval || entries >= settings.maxBatchEntries else { return }
+    guard age >= flushInterval || entries >= settings.maxBatchEntries else { return }
     try seal()
+  }
+
+  /// While behind, about as long as catching up may take: larger flushes write fewer rows, but none waits long after the end is reached.
+  private var flushInterval: Int {
+    guard isBehind else { return settings.flushIntervalMilliseconds }
+    return min(Int(lag / Self.recordsReadPerMillisecond), settings.catchUpFlushIntervalMilliseconds)
   }
 
   /// Hands the open batch to the flusher and opens the other one.
@@ -442,7 +452,7 @@ final class ConsumerSession {
     let now = Monotonic.milliseconds
     guard now - lastReport >= Self.reportMilliseconds else { return }
     lastReport = now
-    var lag: Int64 = 0
+    lag = 0
     for partition in accumulator.ownedPartitions {
       let tp = TopicPartition(topic: settings.topic, partition: partition)
       if let high = consumer.cachedHighWatermark(tp),
@@ -452,7 +462,6 @@ final class ConsumerSession {
         lag += max(0, high - position)
       }
     }
-    isBehind = lag > Self.behindRecords
     backlog.isBehind = isBehind
     metrics.rebuildingPartitions.set(
       accumulator.ownedPartitions.count { accumulator.isRebuilding($0) })

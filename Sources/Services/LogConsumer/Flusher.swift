@@ -42,6 +42,7 @@ final class Flusher: @unchecked Sendable {
   private let health: HealthState
   private let logger: Logger
   private let backlog: MergeBacklog
+  private let limits: LimitHints
   private let stop: StopSignal
   private var thread: WorkerThread?
   private var connection: PostgresConnection?
@@ -49,7 +50,7 @@ final class Flusher: @unchecked Sendable {
 
   init(
     settings: ConsumerSettings, owner: String, metrics: ConsumerMetrics, health: HealthState,
-    logger: Logger, backlog: MergeBacklog, stop: StopSignal
+    logger: Logger, backlog: MergeBacklog, limits: LimitHints, stop: StopSignal
   ) {
     self.settings = settings
     self.owner = owner
@@ -57,6 +58,7 @@ final class Flusher: @unchecked Sendable {
     self.health = health
     self.logger = logger
     self.backlog = backlog
+    self.limits = limits
     self.stop = stop
   }
 
@@ -207,6 +209,7 @@ final class Flusher: @unchecked Sendable {
     let written = rows ?? batch.table.groupCount
     metrics.flushRows.increment(by: written)
     backlog.add(written)
+    limits.spend(batch.table)
   }
 
   // MARK: One transaction

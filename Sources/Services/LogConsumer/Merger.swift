@@ -109,7 +109,8 @@ final class Merger: Sendable {
             url: settings.databaseURL, application: "\(settings.group) merge",
             statementTimeoutMilliseconds: 300_000)
         connection = open
-        let moved = try merge(mine, open)
+        let moved = try PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
+          .run(mine, open)
         last = Monotonic.milliseconds
         sinceVacuum += moved
         // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
@@ -125,8 +126,16 @@ final class Merger: Sendable {
       }
     }
   }
+}
 
-  private func merge(_ partitions: [Int32], _ connection: PostgresConnection) throws -> Int {
+/// One merge of what waits of some partitions, with the licenses set aside whose sums no longer fit.
+struct PendingMerge {
+  let backlog: MergeBacklog
+  let metrics: ConsumerMetrics
+  let logger: Logger
+
+  /// - Returns: the rows moved.
+  func run(_ partitions: [Int32], _ connection: PostgresConnection) throws -> Int {
     let started = Monotonic.milliseconds
     var isolate = false
     while true {

@@ -6,7 +6,7 @@ import ServiceLifecycle
 package import ServiceRuntime
 import UsageAggregation
 
-/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher and its merger.
+/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher, its merger and its judge of limits.
 ///
 /// What must hold, each of which has bitten somebody:
 /// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming a partition there makes every other process's
@@ -59,11 +59,16 @@ package final class UsageConsumer: Service {
     let merger = Merger(
       settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
     ).start()
+    let limits = LimitHints()
+    let judge = LimitJudge(
+      settings: settings, hints: limits, backlog: backlog, metrics: metrics, health: health,
+      logger: logger, stop: stop
+    ).start()
     var pause = 200
     while !stop.isRaised {
       let session = ConsumerSession(
         settings: settings, health: health, metrics: metrics, logger: logger, backlog: backlog,
-        stop: stop)
+        limits: limits, stop: stop)
       do {
         try session.prepare()
         health.report("database", problem: nil)
@@ -79,7 +84,7 @@ package final class UsageConsumer: Service {
       pause = min(pause * 2, 2_000)
     }
     health.report("consumer", problem: "stopping")
-    for thread in [merger, housekeeping] { _ = thread.join(seconds: 3) }
+    for thread in [judge, merger, housekeeping] { _ = thread.join(seconds: 3) }
   }
 }
 

@@ -1,0 +1,111 @@
+import Foundation
+import Logging
+import PostgresStore
+import ServiceRuntime
+
+/// Merges at once what may have reached a threshold, and makes anew the states of limits that were changed. Every merge judges (see
+/// v0003_limits.sql); this thread sees to it that nobody is told late.
+final class LimitJudge: Sendable {
+  private static let waitMilliseconds = 250
+  /// Between merges out of turn: small limits are reached often.
+  private static let pauseMilliseconds = 20
+  private static let sweepRows = 500
+  /// Hints of licenses that were gone from the store would otherwise stay.
+  private static let reloadMilliseconds = 600_000
+
+  private let settings: ConsumerSettings
+  private let hints: LimitHints
+  private let backlog: MergeBacklog
+  private let metrics: ConsumerMetrics
+  private let health: HealthState
+  private let logger: Logger
+  private let stop: StopSignal
+
+  init(
+    settings: ConsumerSettings, hints: LimitHints, backlog: MergeBacklog, metrics: ConsumerMetrics,
+    health: HealthState, logger: Logger, stop: StopSignal
+  ) {
+    self.settings = settings
+    self.hints = hints
+    self.backlog = backlog
+    self.metrics = metrics
+    self.health = health
+    self.logger = logger
+    self.stop = stop
+  }
+
+  func start() -> WorkerThread { WorkerThread("limits") { [self] in run() } }
+
+  private func run() {
+    var connection: PostgresConnection?
+    var known: Int64 = -1
+    var lastLoad = 0
+    while !stop.isRaised {
+      let due = hints.takeDue(waitMilliseconds: Self.waitMilliseconds)
+      do {
+        if connection == nil {
+          let opened = try PostgresConnection(
+            url: settings.databaseURL, application: "\(settings.group) limits")
+          guard try Schema.state(opened).problem == nil else {
+            _ = stop.wait(milliseconds: 1_000)
+            continue
+          }
+          connection = opened
+          known = -1
+        }
+        guard let connection else { continue }
+        if !due.isEmpty { try judge(due, connection) }
+        let swept = try connection.query(
+          "select limit_sweep($1::int)", [.int(Self.sweepRows)], operation: "judge changed limits")
+        if Monotonic.milliseconds - lastLoad > Self.reloadMilliseconds { known = -1 }
+        if known < 0 { lastLoad = Monotonic.milliseconds }
+        known = try load(newerThan: known, connection)
+        metrics.limitHints.set(hints.count)
+        health.degraded("limits", problem: nil)
+        if swept.integer(0, 0) == 0, !due.isEmpty {
+          _ = stop.wait(milliseconds: Self.pauseMilliseconds)
+        }
+      } catch {
+        // What was due is judged by the next merge, whoever runs it.
+        for one in due { hints.judged(one, left: 0) }
+        connection = nil
+        health.degraded("limits", problem: "\(error)")
+        logger.warning("judging limits failed and is tried again", metadata: ["error": "\(error)"])
+        _ = stop.wait(milliseconds: 500)
+      }
+    }
+  }
+
+  private func judge(_ due: [LimitHints.Due], _ connection: PostgresConnection) throws {
+    // While behind, nothing is told on time, and merges out of turn would only slow the catching up.
+    if !backlog.isBehind {
+      let merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
+      _ = try merge.run(Array(Set(due.map(\.partition))).sorted(), connection)
+    }
+    let rows = try connection.query(
+      """
+      select d.place::int - 1, (select s.next_quantity - s.used from limit_state s
+        where s.license_id = d.license_id and s.meter = d.meter order by s.period_start desc limit 1)
+      from unnest($1::text[], $2::text[]) with ordinality d(license_id, meter, place)
+      """, [.texts(due.map(\.license)), .texts(due.map(\.meter))], operation: "read limits")
+    for i in rows.rows.indices {
+      hints.judged(due[Int(rows.integer(i, 0)!)], left: rows.integer(i, 1))
+    }
+  }
+
+  /// - Returns: the newest version there is.
+  private func load(newerThan known: Int64, _ connection: PostgresConnection) throws -> Int64 {
+    let rows = try connection.query(
+      """
+      select license_id, meter, next_quantity - used, version from limit_state
+      where \(known < 0 ? "$1 < 0" : "version > $1 and version > 0") and next_quantity is not null
+        and period_end > (now() at time zone 'UTC')::date
+      """, [.integer(known)], operation: "read limits")
+    var newest = max(known, 0)
+    for i in rows.rows.indices {
+      hints.set(license: rows.text(i, 0)!, meter: rows.text(i, 1)!, left: rows.integer(i, 2)!)
+      newest = max(newest, rows.integer(i, 3)!)
+    }
+    return newest
+  }
+}

@@ -1,0 +1,218 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+/// Limits are judged by merges and sweeps, in SQL.
+@Suite struct LimitTests {
+  private static let changes = [
+    "update license_limit set quantity = 50 + (random() * 5000)::int",
+    "update license set alert_thresholds = array[80, 100]",
+    "delete from license_limit",
+    "insert into license_limit values ('lic_1', 'api_calls', 1000) on conflict do nothing",
+  ]
+
+  private func database(limit: Int64? = 100, anchorDay: Int = 1) throws -> TestDatabase {
+    let database = try TestDatabase()
+    try database.addLicense("lic_1", anchorDay: anchorDay)
+    if let limit { try set(limit, database) }
+    return database
+  }
+
+  private func set(_ limit: Int64, _ database: TestDatabase) throws {
+    _ = try database.rows(
+      """
+      insert into license_limit values ('lic_1', 'api_calls', $1::bigint)
+      on conflict (license_id, meter) do update set quantity = excluded.quantity
+      """, [.integer(limit)])
+    _ = try database.rows("select limit_sweep(100)")
+  }
+
+  /// Uses some today (or at another time) and merges it.
+  private func use(
+    _ quantity: Int64, _ database: TestDatabase, at time: String = "now()", partition: Int = 0
+  ) throws {
+    try append(quantity, database, at: time, partition: partition)
+    _ = try database.rows("select usage_merge('{0,1}')")
+  }
+
+  private func append(
+    _ quantity: Int64, _ database: TestDatabase, at time: String = "now()", partition: Int = 0
+  ) throws {
+    _ = try database.rows(
+      """
+      insert into usage_pending values (1, $2::int, 'lic_1', 'api_calls', date_trunc('hour', \(time)), 7, 9, $1::bigint, 1,
+        '[5,' || $1 || ',1]', '')
+      """, [.integer(quantity), .int(partition)])
+  }
+
+  /// `approaching 80 of 100 at 80`, in the order of their making.
+  private func alerts(_ database: TestDatabase) throws -> [String] {
+    try database.rows(
+      """
+      select replace(type, 'license.limit_', '') || ' ' || (data->>'threshold_percent') || ' of ' || (data->>'limit')
+        || ' at ' || (data->>'used')
+      from alert where type like 'license.limit%' order by alert_id
+      """
+    ).map { $0[0]! }
+  }
+
+  @Test("Each threshold is told once, when it is reached, with what it is about")
+  func thresholds() throws {
+    let database = try database()
+    _ = try database.rows(
+      "insert into webhook_endpoint (endpoint_id, customer_id, url) values ('ep_1', 'cus_test', 'https://a.example')"
+    )
+    try use(79, database)
+    #expect(try alerts(database).isEmpty)
+    try use(1, database)
+    #expect(try alerts(database) == ["approaching 80 of 100 at 80"])
+    try use(19, database)
+    try use(1, database)
+    try use(1, database)
+    #expect(try alerts(database) == ["approaching 80 of 100 at 80", "exceeded 100 of 100 at 100"])
+    let row = try database.rows(
+      """
+      select data->>'license_id', data->>'meter',
+        (data->>'period_start')::timestamptz = p.period_start, (data->>'period_end')::timestamptz = p.period_end,
+        customer_id, evidence->0->>'first_offset', d.status, (select is_over from limit_state)
+      from alert a join webhook_delivery d using (alert_id), usage_by_period p where type = 'license.limit_exceeded'
+      """)
+    #expect(row == [["lic_1", "api_calls", "t", "t", "cus_test", "7", "pending", "t"]])
+  }
+
+  @Test("What one merge passes is told together; of further hundreds the highest")
+  func jump() throws {
+    let database = try database()
+    try use(570, database)
+    #expect(
+      try alerts(database) == [
+        "approaching 80 of 100 at 570", "exceeded 100 of 100 at 570", "exceeded 500 of 100 at 570",
+      ])
+    try use(29, database)
+    #expect(try alerts(database).count == 3)
+    try use(1, database)
+    #expect(try alerts(database).last == "exceeded 600 of 100 at 600")
+  }
+
+  @Test("A raised or lowered limit alerts anew, by the use so far; the same one never again")
+  func changedLimit() throws {
+    let database = try database()
+    try use(100, database)
+    try set(110, database)
+    #expect(try alerts(database).last == "approaching 80 of 110 at 100")
+    #expect(try database.integer("select count(*) from limit_state where is_over") == 0)
+    try set(100, database)
+    #expect(try alerts(database).count == 3)
+    #expect(try database.integer("select count(*) from limit_state where is_over") == 1)
+    try set(50, database)
+    #expect(
+      Array(try alerts(database).dropFirst(3)) == [
+        "approaching 80 of 50 at 100", "exceeded 100 of 50 at 100", "exceeded 200 of 50 at 100",
+      ])
+    try database.execute("delete from license_limit")
+    _ = try database.rows("select limit_sweep(100)")
+    try use(1_000, database)
+    #expect(try alerts(database).count == 6)
+    #expect(try database.integer("select count(*) from limit_state") == 0)
+  }
+
+  @Test("A license that is registered after its events is judged by all of them")
+  func lateLicense() throws {
+    let database = try TestDatabase()
+    try use(100, database)
+    try append(20, database)
+    try database.addLicense("lic_1")
+    try set(110, database)
+    #expect(try alerts(database) == ["approaching 80 of 110 at 100"])
+    _ = try database.rows("select usage_merge('{0,1}')")
+    #expect(try alerts(database).last == "exceeded 100 of 110 at 120")
+  }
+
+  @Test("A license's own thresholds; a limit of 0 is exceeded by one call; none are none")
+  func ownThresholds() throws {
+    let database = try database()
+    try database.execute("update license set alert_thresholds = '{50}'")
+    _ = try database.rows("select limit_sweep(100)")
+    try use(1_000, database)
+    #expect(try alerts(database) == ["approaching 50 of 100 at 1000"])
+    try database.execute("update license set alert_thresholds = '{}'")
+    try set(10, database)
+    #expect(try alerts(database).count == 1)
+    let none = try self.database(limit: 0)
+    #expect(try alerts(none).isEmpty)
+    try use(0, none)
+    #expect(try alerts(none).isEmpty)
+    try use(1, none)
+    try use(1, none)
+    #expect(try alerts(none) == ["exceeded 100 of 0 at 1"])
+  }
+
+  @Test("Each period begins at 0; late events reach the one before; of long ago nobody is told")
+  func periods() throws {
+    let database = try database()
+    let start = "date_trunc('month', now(), 'UTC')"
+    try use(100, database, at: "\(start) - interval '70 days'")
+    #expect(try alerts(database).isEmpty)
+    try use(80, database, at: start)
+    try use(
+      30, database, at: "\(start) - interval '1 hour'")
+    #expect(try alerts(database) == ["approaching 80 of 100 at 80"])
+    let day = try database.integer("select extract(day from now() at time zone 'UTC')::int")!
+    try use(70, database, at: "\(start) - interval '1 hour'")
+    // Up to a week after its end.
+    #expect(try alerts(database).count == (day <= 8 ? 3 : 1))
+    #expect(
+      try database.rows("select used from limit_state order by period_start") == [["100"], ["80"]])
+  }
+
+  @Test("A new anchor day makes another period, judged by what was used in it")
+  func anchor() throws {
+    let database = try database()
+    try use(90, database)
+    let other = try database.integer(
+      "select case when extract(day from now() at time zone 'UTC') > 14 then 3 else 20 end")!
+    _ = try database.rows(
+      "update license_billing_anchor set anchor_day = $1::int", [.integer(other)])
+    _ = try database.rows("select limit_sweep(100)")
+    #expect(
+      try database.rows(
+        """
+        select s.used = p.quantity, s.period_start = (p.period_start at time zone 'UTC')::date,
+          s.period_end = (p.period_end at time zone 'UTC')::date
+        from limit_state s, usage_by_period p
+        """) == [["t", "t", "t"]])
+  }
+
+  @Test("The running sum equals the rows whatever merges and changes run at once")
+  func concurrent() async throws {
+    let database = try database(limit: 1_000)
+    let seed = SeededRandom.testSeed()
+    print("limits: METER_TEST_SEED=\(seed)")
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for partition in 0..<2 {
+        group.addTask {
+          let own = TestDatabase(url: database.url)
+          for _ in 0..<60 {
+            try self.append(3, own, partition: partition)
+            _ = try own.rows("select usage_merge('{\(partition)}')")
+          }
+        }
+      }
+      group.addTask {
+        var random = SeededRandom(seed: seed)
+        let own = TestDatabase(url: database.url)
+        for _ in 0..<40 { try own.execute(Self.changes.randomElement(using: &random)!) }
+        try own.execute(Self.changes.last!)
+      }
+      group.addTask {
+        let own = TestDatabase(url: database.url)
+        for _ in 0..<60 { _ = try own.rows("select limit_sweep(1)") }
+      }
+      try await group.waitForAll()
+    }
+    _ = try database.rows("select limit_sweep(100)")
+    #expect(try database.rows("select used from limit_state") == [["360"]])
+    #expect(try database.integer("select count(*) - count(distinct dedupe_key) from alert") == 0)
+  }
+}
