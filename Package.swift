@@ -159,7 +159,8 @@ let package = Package(
     .testTarget(
       name: "WebhookDispatcherTests",
       dependencies: [
-        "WebhookDispatcher", "WebhookDelivery", "PostgresStore", "MeteringTestKit", "meterctl",
+        "WebhookDispatcher", "UsageAggregator", "WebhookDelivery", "PostgresStore",
+        "MeteringTestKit", "meterctl",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -62,6 +62,7 @@ install_missing() {
   command -v curl >/dev/null || missing+=(curl)
   if [[ $1 == tests ]]; then
     command -v kcat >/dev/null || missing+=(kcat)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
   [[ -n $(postgres_bin) ]] || die "PostgreSQL's server programs are not below /usr/lib/postgresql, though it is installed"
@@ -105,6 +106,21 @@ provide_promtool() {
   mkdir -p "$folder/usr/bin"
   mv "$folder/download/unpacked/usr/bin/promtool" "$folder/usr/bin/"
   rm -rf "$folder/download"
+}
+
+# provide_standardwebhooks FOLDER: a Python below FOLDER with PyPI's standardwebhooks, the independent client of the webhooks' tests. They
+# are skipped where it cannot be had.
+provide_standardwebhooks() {
+  local folder=$1
+  if [[ ! -x $folder/bin/python ]] || ! "$folder/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
+    say "Fetching standardwebhooks"
+    rm -rf "$folder"
+    if ! { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet standardwebhooks==1.1.0; } >/dev/null 2>&1; then
+      say "standardwebhooks cannot be had from PyPI: the tests that verify with it are skipped"
+      return 0
+    fi
+  fi
+  export METER_TEST_PYTHON=$folder/bin/python
 }
 
 # --- A private PostgreSQL --------------------------------------------------------------------------------------------

@@ -5,5 +5,5 @@ struct Benchmarks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "Benchmarks",
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
-    subcommands: [Aggregate.self, Latency.self, Count.self, Webhooks.self])
+    subcommands: [Aggregate.self, Latency.self, Count.self, Webhooks.self, AlertLatency.self])
 }

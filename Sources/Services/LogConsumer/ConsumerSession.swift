@@ -18,7 +18,7 @@ final class ConsumerSession {
   /// on its way at any time. Full batches are no sign: a consumer that outruns its fetches never sees one.
   private static let behindRecords: Int64 = 100_000
   /// A pace that every machine keeps.
-  private static let recordsReadPerMillisecond: Int64 = 250
+  private static let recordsReadPerMillisecond: Int64 = 100
 
   private let settings: ConsumerSettings
   private let health: HealthState

@@ -66,12 +66,14 @@ final class MergeBacklog: @unchecked Sendable {
   }
 }
 
-/// Moves appended rows into hour and day rows, behind the flushes. One for each process: two wrote no faster, since both write the same
-/// pages of the same log.
+/// Moves appended rows into hour and day rows, behind the flushes.
 final class Merger: Sendable {
+  /// Fewer rows are merged before a second connection has begun.
+  private static let rowsWorthTwo = 20_000
+
   private let settings: ConsumerSettings
   private let backlog: MergeBacklog
-  private let metrics: ConsumerMetrics
+  private let merge: PendingMerge
   private let logger: Logger
   private let stop: StopSignal
 
@@ -81,7 +83,7 @@ final class Merger: Sendable {
   ) {
     self.settings = settings
     self.backlog = backlog
-    self.metrics = metrics
+    merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
     self.logger = logger
     self.stop = stop
   }
@@ -90,12 +92,18 @@ final class Merger: Sendable {
 
   private func run() {
     var connection: PostgresConnection?
+    var second: PostgresConnection?
     var last = Monotonic.milliseconds
     var sinceVacuum = 0
+    var wasBehind = false
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
-      let isDue = Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
+      // Whoever has caught up has the most to merge.
+      let isDue =
+        wasBehind && !backlog.isBehind
+        || Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
       // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
       let waiting = backlog.count
+      wasBehind = backlog.isBehind || wasBehind && waiting == 0
       guard
         waiting > settings.maxPendingRows * 3 / 4
           || !backlog.isBehind && (isDue || waiting > settings.maxPendingRows / 8)
@@ -103,28 +111,50 @@ final class Merger: Sendable {
       let mine = backlog.ownedPartitions
       guard !mine.isEmpty else { continue }
       do {
-        let open =
-          try connection
-          ?? PostgresConnection(
-            url: settings.databaseURL, application: "\(settings.group) merge",
-            statementTimeoutMilliseconds: 300_000)
-        connection = open
-        let moved = try PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
-          .run(mine, open)
+        if connection == nil { connection = try open() }
+        let connection = connection!
+        let moved =
+          waiting < Self.rowsWorthTwo || mine.count < 2
+          ? try merge.run(mine, connection) : try mergeInTwo(mine, connection, &second)
         last = Monotonic.milliseconds
         sinceVacuum += moved
         // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
         if sinceVacuum > 20_000 {
-          try open.execute("vacuum (skip_locked, truncate false) usage_pending")
+          try connection.execute("vacuum (skip_locked, truncate false) usage_pending")
           sinceVacuum = 0
         }
       } catch {
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
         connection = nil
+        second = nil
         last = Monotonic.milliseconds
         _ = stop.wait(milliseconds: 1_000)
       }
     }
+  }
+
+  private func open() throws -> PostgresConnection {
+    try PostgresConnection(
+      url: settings.databaseURL, application: "\(settings.group) merge",
+      statementTimeoutMilliseconds: 300_000)
+  }
+
+  /// Half of the partitions each, at once: who has caught up leaves the processors to the database.
+  private func mergeInTwo(
+    _ partitions: [Int32], _ connection: PostgresConnection, _ second: inout PostgresConnection?
+  ) throws -> Int {
+    // Used by the thread below alone until it is joined.
+    nonisolated(unsafe) let other = try second ?? open()
+    second = other
+    let middle = partitions.count / 2
+    let outcome = Mutex<Result<Int, any Error>>(.success(0))
+    let thread = WorkerThread("merger") { [self] in
+      let result = Result { try merge.run(Array(partitions[middle...]), other) }
+      outcome.withLock { $0 = result }
+    }
+    let moved = Result { try merge.run(Array(partitions[..<middle]), connection) }
+    thread.join()
+    return try moved.get() + outcome.withLock { $0 }.get()
   }
 }
 

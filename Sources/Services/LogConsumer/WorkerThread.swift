@@ -15,6 +15,12 @@ final class WorkerThread: Sendable {
     thread.start()
   }
 
+  /// Waits until the body has returned.
+  func join() {
+    finished.wait()
+    finished.signal()
+  }
+
   /// Waits until the body has returned; false if it did not within the time.
   func join(seconds: Double) -> Bool {
     guard finished.wait(timeout: .now() + seconds) == .success else { return false }
