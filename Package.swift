@@ -33,6 +33,7 @@ let package = Package(
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -48,6 +49,10 @@ let package = Package(
       name: "UsageAggregation", dependencies: ["Metering", "EventCodec"],
       path: "Sources/Core/UsageAggregation", swiftSettings: hotPath),
     .target(name: "Recount", dependencies: ["Metering"], path: "Sources/Core/Recount"),
+    .target(
+      name: "AnomalyDetection",
+      dependencies: [.product(name: "RealModule", package: "swift-numerics")],
+      path: "Sources/Core/AnomalyDetection"),
     .target(
       name: "WebhookDelivery", dependencies: [.product(name: "Crypto", package: "swift-crypto")],
       path: "Sources/Core/WebhookDelivery"),
@@ -117,7 +122,7 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "WebhookDelivery", "Yams",
+        "AnomalyDetection", "WebhookDelivery", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/meterctl"),
@@ -154,6 +159,8 @@ let package = Package(
         "ServiceRuntime", .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
+    .testTarget(
+      name: "AnomalyDetectionTests", dependencies: ["AnomalyDetection", "MeteringTestKit"]),
     .testTarget(
       name: "WebhookDeliveryTests", dependencies: ["WebhookDelivery", "MeteringTestKit"]),
     .testTarget(

@@ -14,7 +14,7 @@ struct Webhooks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Deliveries a second beside a bare POST loop; the claim with a million pending.")
 
-  @Option(help: "Deliveries of each side.") var deliveries = 20_000
+  @Option(help: "Deliveries of each side.") var deliveries = 60_000
   @Option(help: "Endpoints, with four connections each.") var endpoints = 8
   @Option(help: "Pending deliveries while claims are timed; 0: not timed.") var pending = 1_000_000
 

@@ -19,7 +19,7 @@ struct Meterctl: AsyncParsableCommand {
     subcommands: [
       Migrate.self, Topics.self, License.self, Load.self, ImportLog.self, Reconcile.self,
       Explain.self, Status.self, DeadLetters.self, Endpoint.self,
-      Deliveries.self,
+      Deliveries.self, Backtest.self,
     ])
 
   static func main() async { await Ending.run(Self.self) }

@@ -1,0 +1,134 @@
+import AnomalyDetection
+import ArgumentParser
+import Glibc
+
+/// `meterctl backtest`: the detector over a recorded series, row by row.
+struct Backtest: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Judge a series of timestamp,value rows: what would have been an anomaly?",
+    discussion: """
+      Reads CSV from standard input: a first line that names the columns `timestamp` and `value`, then a row a line, timestamps as \
+      `YYYY-MM-DD HH:MM:SS` or RFC 3339. Writes each row with its anomaly_score in [0, 1] at once, by that row and those before it \
+      alone; a score of \(SeriesDetector.threshold) or more is a detection.
+
+      A row that cannot be read ends it with status 3 and the line's number; rows before it are written.
+
+      Example: meterctl backtest --plot out.svg < series.csv > scores.csv
+      """)
+
+  @Flag(help: "Print the threshold and end.") var threshold = false
+  @Option(help: "Also draw the series, the expected band and the detections to this SVG file.")
+  var plot: String?
+
+  func run() throws {
+    if threshold {
+      print(SeriesDetector.threshold)
+      return
+    }
+    let lines = try LineReader(path: "/dev/stdin", maximumBytes: 4_096)
+    guard let header = try row(lines), let columns = SeriesColumns(header) else {
+      throw Failure(
+        "line 1 must name the columns timestamp and value, such as: timestamp,value")
+    }
+    var detector = SeriesDetector()
+    var drawing: SeriesPlot? = plot == nil ? nil : SeriesPlot()
+    try write("timestamp,value,anomaly_score\n")
+    while let line = try row(lines) {
+      if line.allSatisfy({ $0 == UInt8(ascii: " ") }) { continue }
+      let (stamp, text, value): (String, String, Double)
+      do { (stamp, text, value) = try columns.parse(line) } catch {
+        throw Failure("line \(lines.number): \(error)")
+      }
+      let judgement = detector.observe(value)
+      try write("\(stamp),\(text),\(judgement.score)\n")
+      drawing?.add(stamp, value, judgement)
+    }
+    if let plot, let drawing { try drawing.write(to: plot) }
+  }
+
+  /// Without its line end; nil at the end of the input.
+  private func row(_ lines: LineReader) throws -> ArraySlice<UInt8>? {
+    switch try lines.next() {
+    case nil: return nil
+    case .tooLong: throw Failure("line \(lines.number) is longer than 4096 bytes")
+    case .bytes(var bytes):
+      if bytes.last == UInt8(ascii: "\r") { bytes.removeLast() }
+      return bytes
+    }
+  }
+
+  /// Each line at once, not a block at a time: others read along.
+  private func write(_ line: String) throws {
+    var line = line
+    try line.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)
+      while !rest.isEmpty {
+        let count = Glibc.write(STDOUT_FILENO, rest.baseAddress!, rest.count)
+        if count < 0 {
+          if errno == EINTR { continue }
+          throw Failure("the output cannot be written: \(String(cString: strerror(errno)))")
+        }
+        rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+      }
+    }
+  }
+}
+
+/// Where timestamp and value stand in a row.
+struct SeriesColumns {
+  struct Invalid: Error, CustomStringConvertible { let description: String }
+
+  private let timestamp: Int
+  private let value: Int
+
+  init?(_ header: ArraySlice<UInt8>) {
+    var bytes = header
+    // A byte order mark, as spreadsheets write it.
+    if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes = bytes.dropFirst(3) }
+    let names = Self.fields(bytes)
+    guard let timestamp = names.firstIndex(of: "timestamp"),
+      let value = names.firstIndex(of: "value")
+    else { return nil }
+    self.timestamp = timestamp
+    self.value = value
+  }
+
+  /// - Throws: `Invalid`, in words.
+  func parse(_ line: ArraySlice<UInt8>) throws -> (String, String, Double) {
+    let fields = Self.fields(line)
+    guard fields.count > max(timestamp, value) else {
+      throw Invalid(description: "too few columns")
+    }
+    let stamp = fields[timestamp]
+    guard Self.isTimestamp(stamp) else {
+      throw Invalid(description: "\"\(stamp)\" is no timestamp (YYYY-MM-DD HH:MM:SS or RFC 3339)")
+    }
+    guard let number = Double(fields[value]), number.isFinite else {
+      throw Invalid(description: "\"\(fields[value])\" is no number")
+    }
+    return (stamp, fields[value], number)
+  }
+
+  private static func fields(_ line: ArraySlice<UInt8>) -> [String] {
+    line.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map { field in
+      var text = Substring(String(decoding: field, as: UTF8.self))
+      while text.first?.isWhitespace == true { text.removeFirst() }
+      while text.last?.isWhitespace == true { text.removeLast() }
+      if text.count >= 2, text.first == "\"", text.last == "\"" {
+        text = text.dropFirst().dropLast()
+      }
+      return String(text)
+    }
+  }
+
+  private static func isTimestamp(_ text: String) -> Bool {
+    text.wholeMatch(
+      of: #/(\d{4})-(\d\d)-(\d\d)[ Tt](\d\d):(\d\d)(:(\d\d)(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?/#
+    ).map { match in
+      let month = Int(match.output.2)!
+      let day = Int(match.output.3)!
+      return (1...12).contains(month) && (1...31).contains(day) && Int(match.output.4)! < 24
+        && Int(match.output.5)! < 60 && Int(match.output.7 ?? "0")! <= 60
+    } ?? false
+  }
+}

@@ -1,0 +1,94 @@
+import AnomalyDetection
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// Seeded series: what must be told, once, and what must not.
+@Suite struct SeriesDetectorTests {
+  /// Gaussian noise by Box and Muller.
+  private static func noise(_ random: inout SeededRandom) -> Double {
+    let u = Double.random(in: Double.leastNonzeroMagnitude..<1, using: &random)
+    let v = Double.random(in: 0..<1, using: &random)
+    return (-2 * log(u)).squareRoot() * cos(2 * .pi * v)
+  }
+
+  /// Rows at which something was detected.
+  private static func detections(_ values: [Double]) -> [Int] {
+    var detector = SeriesDetector()
+    return values.indices.filter { detector.observe(values[$0]).isDetection }
+  }
+
+  private static func daily(_ rows: Int, _ random: inout SeededRandom) -> [Double] {
+    (0..<rows).map { 100 + 40 * sin(2 * .pi * Double($0) / 288) + 4 * noise(&random) }
+  }
+
+  @Test("Noise and a daily rhythm are seldom an anomaly", arguments: 1...8)
+  func calm(seed: Int) {
+    var random = SeededRandom(seed: UInt64(seed))
+    let found = Self.detections(Self.daily(4_000, &random))
+    #expect(found.filter { $0 > 600 }.count <= 3, "\(found)")
+  }
+
+  @Test("A flash crowd is told within three rows, and not again while it lasts", arguments: 1...8)
+  func flashCrowd(seed: Int) {
+    var random = SeededRandom(seed: UInt64(seed))
+    var values = Self.daily(4_000, &random)
+    for row in 3_000..<3_020 { values[row] *= 10 }
+    let found = Self.detections(values).filter { (3_000..<3_020).contains($0) }
+    #expect(!found.isEmpty && found[0] < 3_003 && found.count <= 2, "\(found)")
+  }
+
+  @Test("A level that stays elsewhere is told, and then becomes the usual", arguments: 1...8)
+  func newLevel(seed: Int) {
+    var random = SeededRandom(seed: UInt64(seed))
+    let values = (0..<8_000).map { ($0 < 3_000 ? 100.0 : 250) + 5 * Self.noise(&random) }
+    let found = Self.detections(values)
+    #expect(found.contains { (3_000..<3_010).contains($0) })
+    #expect(found.filter { $0 > 5_000 }.count <= 3, "\(found)")
+  }
+
+  @Test("The score is in [0, 1] whatever comes, and what is not finite changes nothing")
+  func extremes() {
+    var detector = SeriesDetector()
+    var random = SeededRandom(seed: 1)
+    let odd: [Double] = [
+      0, -0.0, .greatestFiniteMagnitude, -.greatestFiniteMagnitude, .leastNonzeroMagnitude, 1e-300,
+      -1, 1,
+    ]
+    for _ in 0..<20_000 {
+      let score = detector.observe(odd.randomElement(using: &random)!).score
+      #expect((0...1).contains(score))
+    }
+    var one = SeriesDetector()
+    var other = SeriesDetector()
+    for row in 0..<500 {
+      let value = Double(row % 7)
+      let judged = one.observe(value)
+      for strange in [Double.nan, .infinity, -.infinity] {
+        #expect(other.observe(strange).score == 0)
+      }
+      #expect(other.observe(value) == judged)
+    }
+  }
+
+  @Test("A constant series is none, and its first other value is")
+  func constant() {
+    let found = Self.detections(Array(repeating: 5, count: 1_000) + [6])
+    #expect(found == [1_000])
+  }
+
+  @Test("A row is judged by those before it alone")
+  func noLookAhead() {
+    var random = SeededRandom(seed: 3)
+    let values = Self.daily(2_000, &random)
+    var whole = SeriesDetector()
+    let scores = values.map { whole.observe($0).score }
+    for end in [1, 50, 51, 700, 1_999] {
+      var part = SeriesDetector()
+      #expect(values[..<end].map { part.observe($0).score } == Array(scores[..<end]))
+    }
+  }
+
+  @Test("The state of a series is small")
+  func size() { #expect(MemoryLayout<SeriesDetector>.size <= 512) }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+extension IntegrationTests {
+  /// The command as scripts use it.
+  @Suite struct BacktestTests {
+    private static let data = URL(filePath: #filePath).deletingLastPathComponent()
+      .appending(path: "../../../shared/data/nab-tuning").standardized
+    static let hasData = FileManager.default.fileExists(
+      atPath: data.appending(path: "score.py").path)
+
+    private func backtest(
+      _ input: Data, _ arguments: [String] = []
+    ) throws -> (status: Int32, output: String, error: String) {
+      try run(ChildProcess.product("meterctl"), ["backtest"] + arguments, input)
+    }
+
+    private func run(
+      _ program: String, _ arguments: [String], _ input: Data
+    ) throws -> (status: Int32, output: String, error: String) {
+      let process = Process()
+      process.executableURL = URL(filePath: program)
+      process.arguments = arguments
+      let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let files = ["in", "out", "err"].map { folder.appending(path: $0) }
+      try input.write(to: files[0])
+      for file in files[1...] { try Data().write(to: file) }
+      process.standardInput = try FileHandle(forReadingFrom: files[0])
+      process.standardOutput = try FileHandle(forWritingTo: files[1])
+      process.standardError = try FileHandle(forWritingTo: files[2])
+      try process.run()
+      process.waitUntilExit()
+      return (
+        process.terminationStatus, try String(contentsOf: files[1], encoding: .utf8),
+        try String(contentsOf: files[2], encoding: .utf8)
+      )
+    }
+
+    @Test("Rows come out as they went in, with a score; a bad row is named by its line")
+    func rows() throws {
+      let good = "timestamp,value\r\n2026-01-01 00:00:00,1.50\r\n2026-01-01T00:05:00+02:00,-2e3\n"
+      let result = try backtest(Data(good.utf8))
+      #expect(result.status == 0)
+      let lines = result.output.split(separator: "\n")
+      #expect(lines.first == "timestamp,value,anomaly_score")
+      #expect(lines.count == 3 && lines[1].hasPrefix("2026-01-01 00:00:00,1.50,"))
+      #expect(lines[2].hasPrefix("2026-01-01T00:05:00+02:00,-2e3,"))
+      for (bad, words) in [
+        ("yesterday,1", "line 4"), ("2026-13-01 00:00:00,1", "line 4"),
+        ("2026-01-01 00:00:00,much", "line 4"), ("2026-01-01 00:00:00", "too few"),
+        ("2026-01-01 00:00:00,nan", "no number"),
+      ] {
+        let result = try backtest(Data((good + bad + "\n").utf8))
+        #expect(result.status == 3 && result.error.contains(words), "\(result)")
+        #expect(result.output.split(separator: "\n").count == 3)
+      }
+      #expect(try backtest(Data("1,2\n".utf8)).status == 3)
+      #expect(try backtest(Data()).status == 3)
+      #expect(try backtest(Data(), ["--threshold"]).output == "0.5\n")
+    }
+
+    @Test("A plot shows the series and its detections")
+    func plot() throws {
+      let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).svg")
+      defer { try? FileManager.default.removeItem(at: path) }
+      var input = "timestamp,value\n"
+      for row in 0..<1_000 { input += "2026-01-01 00:00:00,\(row == 900 ? 500 : row % 10)\n" }
+      #expect(try backtest(Data(input.utf8), ["--plot", path.path]).status == 0)
+      let document = try XMLDocumentCheck.elements(of: Data(contentsOf: path))
+      #expect(document.contains("polyline") && document.contains("polygon"))
+      #expect(document.filter { $0 == "circle" }.count >= 1)
+    }
+
+    @Test(
+      "At the shipped threshold the labelled series score at least 60, and 50 where false alarms cost double",
+      .enabled(if: BacktestTests.hasData))
+    func labelledSeries() throws {
+      let scores = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+      defer { try? FileManager.default.removeItem(at: scores) }
+      let data = Self.data.appending(path: "data")
+      for category in try FileManager.default.contentsOfDirectory(atPath: data.path) {
+        let folder = scores.appending(path: category)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let files = try FileManager.default.contentsOfDirectory(
+          atPath: data.appending(path: category).path)
+        for file in files {
+          let series = data.appending(path: category).appending(path: file)
+          let result = try backtest(Data(contentsOf: series))
+          #expect(result.status == 0, "\(result.error)")
+          try Data(result.output.utf8).write(to: folder.appending(path: file))
+        }
+      }
+      let output = try run(
+        "/usr/bin/env",
+        [
+          "python3", Self.data.appending(path: "score.py").path, "--data", Self.data.path,
+          "--scores", scores.path, "--threshold", "0.5",
+        ], Data()
+      ).output
+      print("backtest:\n\(output)")
+      func score(_ profile: String) -> Double {
+        let line = output.split(separator: "\n").first { $0.hasPrefix(profile) }
+        return line.flatMap { Double($0.split(separator: " ")[1]) } ?? -1
+      }
+      #expect(score("standard") >= 60)
+      #expect(score("reward_low_FP") >= 50)
+    }
+  }
+}
+
+/// The names of a document's elements; throws where it is not well-formed.
+private enum XMLDocumentCheck {
+  struct NotWellFormed: Error {}
+
+  static func elements(of data: Data) throws -> [Substring] {
+    let text = String(decoding: data, as: UTF8.self)
+    var open: [Substring] = []
+    var all: [Substring] = []
+    for match in text.matches(of: #/<(\/?)([a-z]+)[^<>]*?(\/?)>/#) {
+      let name = match.output.2
+      if match.output.1 == "/" {
+        guard open.popLast() == name else { throw NotWellFormed() }
+      } else {
+        all.append(name)
+        if match.output.3.isEmpty { open.append(name) }
+      }
+    }
+    guard open.isEmpty, !all.isEmpty else { throw NotWellFormed() }
+    return all
+  }
+}
