@@ -80,8 +80,8 @@ package final class AggregatorProcess {
 }
 
 /// Just enough of HTTP for an admin address.
-enum HTTPGet {
-  static func get(port: Int, _ path: String) -> (status: Int, body: String)? {
+package enum HTTPGet {
+  package static func get(port: Int, _ path: String) -> (status: Int, body: String)? {
     guard let socket = TCP.connect(port: port, timeoutSeconds: 2) else { return nil }
     defer { close(socket) }
     let request = "GET \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

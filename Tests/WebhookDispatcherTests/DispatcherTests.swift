@@ -266,4 +266,31 @@ import WebhookDelivery
       "update license set expires_at = now() + interval '13 days' where license_id = 'grace'")
     try eventually("a seventh") { try setup.database.integer("select count(*) from alert") == 7 }
   }
+
+  @Test("Its metrics are what Prometheus reads, and it is ready only while the database answers")
+  func observed() throws {
+    let postgres = try PrivatePostgres()
+    let database = TestDatabase(url: try postgres.makeDatabase())
+    let port = try FreePort.next()
+    let process = try ChildProcess(
+      ChildProcess.product("webhook-dispatcher"),
+      environment: [
+        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": SenderTests.key,
+        "METER_ADMIN_BIND": "127.0.0.1:\(port)",
+      ])
+    defer { if process.isRunning { process.killNow() } }
+    try eventually("ready") { HTTPGet.get(port: port, "/health/ready")?.status == 200 }
+    let text = try #require(HTTPGet.get(port: port, "/metrics")?.body)
+    #expect(text.contains("meter_webhook_attempts_total{outcome=\"delivered\"} 0"))
+    #expect(text.contains("# TYPE meter_webhook_wait_seconds histogram"))
+    try postgres.stop(mode: "immediate")
+    try eventually("not ready") { HTTPGet.get(port: port, "/health/ready")?.status == 503 }
+    let body = HTTPGet.get(port: port, "/health/ready")?.body ?? ""
+    #expect(body.contains("database") && !body.contains(SenderTests.key))
+    try postgres.start()
+    try eventually("ready again") { HTTPGet.get(port: port, "/health/ready")?.status == 200 }
+    process.signal(SIGTERM)
+    #expect(process.wait() == 0)
+    #expect(!process.output.contains(SenderTests.key))
+  }
 }

@@ -5,7 +5,7 @@ import PostgresStore
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "How far counting is: lag, rate, last commit, dead letters, ledger.",
+    abstract: "How far everything is: lag, rate, last commit, dead letters, ledger, deliveries.",
     discussion: """
       One look takes a second, in which the rate is measured. With --watch the screen refreshes \
       until Ctrl-C; where stdout is no terminal, a snapshot is printed at each interval (with \
@@ -98,6 +98,7 @@ struct StatusSnapshot {
   private var ledger:
     (rows: [UsageReads.LedgerRow], total: Int64, missing: Int64, inFlight: Int64) =
       ([], 0, 0, 0)
+  private var deliveries: WebhookStore.Backlog?
 
   static let ledgerRows = 100
 
@@ -127,6 +128,7 @@ struct StatusSnapshot {
     snapshot.pendingRows = try reads.pendingRows()
     snapshot.deadLetters = try DeadLetterStore(connection).counts()
     snapshot.ledger = try reads.ledgerRows(limit: ledgerRows)
+    snapshot.deliveries = try WebhookStore(connection).backlog()
     return snapshot
   }
 
@@ -162,6 +164,7 @@ struct StatusSnapshot {
       "ledger": .array(ledger.rows.map(\.json)),
       "ledger_total": .integer(ledger.total),
       "missing": .integer(ledger.missing), "in_flight": .integer(ledger.inFlight),
+      "deliveries": deliveries?.json ?? .null,
     ]
   }
 
@@ -194,6 +197,7 @@ struct StatusSnapshot {
     lines.append(
       "ledger        \(Terminal.grouped(ledger.total)) producers, missing "
         + "\(Terminal.grouped(ledger.missing)), in flight \(Terminal.grouped(ledger.inFlight))")
+    if let deliveries { lines.append("deliveries    \(deliveries.text)") }
     let shown = ledger.rows.prefix(10)
     if !shown.isEmpty {
       func number(_ value: Int64?) -> String { value.map { Terminal.grouped($0) } ?? "-" }
@@ -241,5 +245,28 @@ extension UsageReads.LedgerRow {
       "in_flight": .optional(inFlight), "missing": .optional(missing),
       "last_report_at": .optional(lastReport),
     ]
+  }
+}
+
+extension WebhookStore.Backlog {
+  fileprivate var json: JSON {
+    [
+      "pending": .integer(pending),
+      "oldest_due_seconds": .number((oldestDueSeconds * 1_000).rounded() / 1_000),
+      "endpoints": [
+        "closed": .integer(closed), "failing": .integer(failing), "open": .integer(open),
+        "disabled": .integer(disabled),
+      ],
+    ]
+  }
+
+  fileprivate var text: String {
+    var text = "\(Terminal.grouped(pending)) pending"
+    if oldestDueSeconds >= 1 { text += ", due for \(Int(oldestDueSeconds)) s: webhook-dispatcher?" }
+    let endpoints = [
+      ("well", closed), ("failing", failing), ("paused", open), ("disabled", disabled),
+    ]
+    let named = endpoints.filter { $0.1 > 0 }.map { "\(Terminal.grouped($0.1)) \($0.0)" }
+    return text + "; endpoints: " + (named.isEmpty ? "none" : named.joined(separator: ", "))
   }
 }
