@@ -9,7 +9,8 @@ final class LimitJudge: Sendable {
   private static let waitMilliseconds = 250
   /// Between merges out of turn: small limits are reached often.
   private static let pauseMilliseconds = 20
-  private static let sweepRows = 500
+  /// A sweep keeps merges waiting: 2,000 of them take 70 ms.
+  private static let sweepRows = 2_000
   /// Hints of licenses that were gone from the store would otherwise stay.
   private static let reloadMilliseconds = 600_000
 
@@ -40,13 +41,15 @@ final class LimitJudge: Sendable {
     var connection: PostgresConnection?
     var known: Int64 = -1
     var lastLoad = 0
+    var isMoreMarked = false
     while !stop.isRaised {
-      let due = hints.takeDue(waitMilliseconds: Self.waitMilliseconds)
+      let due = hints.takeDue(waitMilliseconds: isMoreMarked ? 0 : Self.waitMilliseconds)
       do {
         if connection == nil {
           let opened = try PostgresConnection(
             url: settings.databaseURL, application: "\(settings.group) limits")
           guard try Schema.state(opened).problem == nil else {
+            for one in due { hints.judged(one, left: 0) }
             _ = stop.wait(milliseconds: 1_000)
             continue
           }
@@ -56,19 +59,20 @@ final class LimitJudge: Sendable {
         guard let connection else { continue }
         if !due.isEmpty { try judge(due, connection) }
         let swept = try connection.query(
-          "select limit_sweep($1::int)", [.int(Self.sweepRows)], operation: "judge changed limits")
+          "select limit_sweep($1::int)", [.int(Self.sweepRows)], operation: "judge changed limits"
+        ).integer(0, 0)
+        isMoreMarked = swept == Int64(Self.sweepRows)
         if Monotonic.milliseconds - lastLoad > Self.reloadMilliseconds { known = -1 }
         if known < 0 { lastLoad = Monotonic.milliseconds }
         known = try load(newerThan: known, connection)
         metrics.limitHints.set(hints.count)
         health.degraded("limits", problem: nil)
-        if swept.integer(0, 0) == 0, !due.isEmpty {
-          _ = stop.wait(milliseconds: Self.pauseMilliseconds)
-        }
+        if !due.isEmpty { _ = stop.wait(milliseconds: Self.pauseMilliseconds) }
       } catch {
         // What was due is judged by the next merge, whoever runs it.
         for one in due { hints.judged(one, left: 0) }
         connection = nil
+        isMoreMarked = false
         health.degraded("limits", problem: "\(error)")
         logger.warning("judging limits failed and is tried again", metadata: ["error": "\(error)"])
         _ = stop.wait(milliseconds: 500)
