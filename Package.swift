@@ -162,7 +162,10 @@ let package = Package(
     .testTarget(
       name: "AnomalyDetectionTests", dependencies: ["AnomalyDetection", "MeteringTestKit"]),
     .testTarget(
-      name: "WebhookDeliveryTests", dependencies: ["WebhookDelivery", "MeteringTestKit"]),
+      name: "WebhookDeliveryTests",
+      dependencies: [
+        "WebhookDelivery", "MeteringTestKit", .product(name: "Crypto", package: "swift-crypto"),
+      ]),
     .testTarget(
       name: "WebhookDispatcherTests",
       dependencies: [

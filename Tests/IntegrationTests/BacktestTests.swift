@@ -1,4 +1,5 @@
 import Foundation
+import FoundationXML
 import MeteringTestKit
 import Testing
 
@@ -69,7 +70,7 @@ extension IntegrationTests {
       var input = "timestamp,value\n"
       for row in 0..<1_000 { input += "2026-01-01 00:00:00,\(row == 900 ? 500 : row % 10)\n" }
       #expect(try backtest(Data(input.utf8), ["--plot", path.path]).status == 0)
-      let document = try XMLDocumentCheck.elements(of: Data(contentsOf: path))
+      let document = try XMLElements.of(Data(contentsOf: path))
       #expect(document.contains("polyline") && document.contains("polygon"))
       #expect(document.filter { $0 == "circle" }.count >= 1)
     }
@@ -112,23 +113,20 @@ extension IntegrationTests {
 }
 
 /// The names of a document's elements; throws where it is not well-formed.
-private enum XMLDocumentCheck {
+private final class XMLElements: NSObject, XMLParserDelegate {
   struct NotWellFormed: Error {}
+  private var names: [String] = []
 
-  static func elements(of data: Data) throws -> [Substring] {
-    let text = String(decoding: data, as: UTF8.self)
-    var open: [Substring] = []
-    var all: [Substring] = []
-    for match in text.matches(of: #/<(\/?)([a-z]+)[^<>]*?(\/?)>/#) {
-      let name = match.output.2
-      if match.output.1 == "/" {
-        guard open.popLast() == name else { throw NotWellFormed() }
-      } else {
-        all.append(name)
-        if match.output.3.isEmpty { open.append(name) }
-      }
-    }
-    guard open.isEmpty, !all.isEmpty else { throw NotWellFormed() }
-    return all
+  static func of(_ data: Data) throws -> [String] {
+    let found = XMLElements()
+    let parser = XMLParser(data: data)
+    parser.delegate = found
+    guard parser.parse() else { throw NotWellFormed() }
+    return found.names
   }
+
+  func parser(
+    _ parser: XMLParser, didStartElement name: String, namespaceURI: String?,
+    qualifiedName: String?, attributes: [String: String]
+  ) { names.append(name) }
 }

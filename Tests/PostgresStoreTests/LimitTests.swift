@@ -215,4 +215,40 @@ import Testing
     #expect(try database.rows("select used from limit_state") == [["360"]])
     #expect(try database.integer("select count(*) - count(distinct dedupe_key) from alert") == 0)
   }
+
+  @Test("An endpoint that is being deleted is left out, and fails no merge that raises an alert")
+  func deletedEndpoint() async throws {
+    let database = try database()
+    _ = try database.rows(
+      "insert into webhook_endpoint (endpoint_id, customer_id, url) values ('ep_1', 'cus_test', 'https://a.example')"
+    )
+    let other = TestDatabase(url: database.url)
+    try database.execute("begin; delete from webhook_endpoint")
+    let merging = Task { try self.use(100, other) }
+    let watch = TestDatabase(url: database.url)
+    try eventually("the merge waits") {
+      try watch.integer(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+      ) == 1
+    }
+    try database.execute("commit")
+    try await merging.value
+    #expect(try alerts(database).count == 2)
+    #expect(try database.integer("select count(*) from webhook_delivery") == 0)
+  }
+
+  @Test("States of periods that are long over are forgotten, running ones stay")
+  func retention() throws {
+    let database = try database()
+    try use(10, database)
+    try use(20, database, at: "date_trunc('month', now(), 'UTC') - interval '1 hour'")
+    #expect(try database.integer("select count(*) from limit_state") == 2)
+    try database.execute(
+      """
+      update limit_state set period_start = period_start - 60, period_end = period_end - 60
+      where used = 20
+      """)
+    #expect(try database.integer("select limit_states_retain()") == 1)
+    #expect(try database.rows("select used from limit_state") == [["10"]])
+  }
 }

@@ -1,3 +1,5 @@
+import Crypto
+import Foundation
 import MeteringTestKit
 import Testing
 import WebhookDelivery
@@ -23,14 +25,19 @@ import WebhookDelivery
     #expect(header([new, old]) == header([new]) + " " + header([old]))
   }
 
-  @Test("An Ed25519 endpoint is given the public key, and signatures begin with v1a")
+  @Test("An Ed25519 endpoint is given the public key, which verifies its signatures")
   func ed25519() throws {
     let secret = try SigningSecret(scheme: .v1a, bytes: Array(0..<32))
     #expect(secret.verifier.hasPrefix("whpk_"))
     #expect(!secret.verifier.contains(secret.text.dropFirst(5)))
     let header = WebhookSignature.header(
-      id: "a", timestampSeconds: 1, body: [], secrets: [secret])
+      id: "a", timestampSeconds: 1, body: [0x62], secrets: [secret])
     #expect(header.hasPrefix("v1a,"))
+    let signature = try #require(Data(base64Encoded: String(header.dropFirst(4))))
+    let published = try #require(Data(base64Encoded: String(secret.verifier.dropFirst(5))))
+    let key = try Curve25519.Signing.PublicKey(rawRepresentation: published)
+    #expect(key.isValidSignature(signature, for: Data("a.1.b".utf8)))
+    #expect(!key.isValidSignature(signature, for: Data("a.2.b".utf8)))
   }
 
   @Test("Secrets of 24 to 64 bytes are taken, others refused", arguments: [0, 23, 24, 32, 64, 65])

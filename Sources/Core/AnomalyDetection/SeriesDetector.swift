@@ -68,7 +68,8 @@ public struct SeriesDetector: Sendable {
     let shifted = shiftTail.surprise(shift / (usualShift + abs(long) * 1e-3 + 1e-9))
     let varied = variationTail.surprise(variationRatio)
     learn(value, shift)
-    let evidence = [deviation, shifted, varied].reduce(0) { $0 + min($1, Self.mostEvidence) } / 3
+    let most = Self.mostEvidence
+    let evidence = (min(deviation, most) + min(shifted, most) + min(varied, most)) / 3
     return Judgement(score: score(evidence), expected: expected, spread: spread)
   }
 

@@ -25,7 +25,6 @@ package struct WebhookStore {
     package var data: String
     /// How late it is, at most since it was due.
     package var dueSecondsAgo: Double
-    package var isProbe: Bool
   }
 
   /// Takes what is due; see `webhook_claim` in v0002_alerts.sql.
@@ -40,7 +39,7 @@ package struct WebhookStore {
     let rows = try connection.query(
       """
       select delivery_id, lease, endpoint_id, webhook_id, retry_step, url, secrets, type, occurred_at, data,
-        due_seconds_ago, is_probe
+        due_seconds_ago
       from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int)
       """,
       [
@@ -54,8 +53,7 @@ package struct WebhookStore {
         retryStep: Int(rows.integer(i, 4) ?? 0), url: rows.text(i, 5) ?? "",
         sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hex.bytes($0) },
         type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
-        data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
-        isProbe: rows.boolean(i, 11))
+        data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0)
     }
   }
 

@@ -22,8 +22,6 @@ struct AlertLatency: AsyncParsableCommand {
   @Option(help: "Events that reach a limit, a second.") var alertsPerSecond = 20
   @Option(help: "Endpoints, each another customer's.") var endpoints = 20
 
-  private static let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
   func run() async throws {
     note("starting broker, PostgreSQL, usage-aggregator and webhook-dispatcher")
     let postgres = try PrivatePostgres()
@@ -33,13 +31,7 @@ struct AlertLatency: AsyncParsableCommand {
     let probes = seconds * alertsPerSecond
     try prepare(database, receiver, probes)
     let aggregator = try stage.startAggregator(database: database.url)
-    let dispatcher = try ChildProcess(
-      ChildProcess.product("webhook-dispatcher"),
-      environment: [
-        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": Self.key,
-        "METER_ADMIN_BIND": "127.0.0.1:0", "METER_WEBHOOK_ALLOW_HTTP": "true",
-        "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.1/32",
-      ])
+    let dispatcher = try Stage.startDispatcher(database: database.url)
     defer { dispatcher.killNow() }
     try eventually("limits are watched", within: 60) {
       try database.integer("select count(*) from limit_change") == 0
@@ -90,14 +82,9 @@ struct AlertLatency: AsyncParsableCommand {
       insert into license_limit select license_id, 'api_calls', case when license_id like 'lic_probe%' then 1 else 1000000000 end
       from license;
       """)
-    let box = try SecretBox(base64Key: Self.key)
-    let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
     for n in 0..<endpoints {
-      let sealed = try box.seal(
-        secret, endpoint: "ep_\(n)", nonce: Array(repeating: UInt8(n), count: 12))
-      try EndpointStore(database.connection()).add(
-        id: "ep_\(n)", customer: "cus_\(n)", url: url(n, receiver), events: [], signing: "v1",
-        sealedSecret: sealed)
+      try Stage.addEndpoint(
+        n, customer: "cus_\(n)", url: url(n, receiver), database.connection())
     }
   }
 

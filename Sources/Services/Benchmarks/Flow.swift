@@ -4,7 +4,7 @@ import MeteringTestKit
 
 /// Sends events at an even rate from a thread of its own.
 final class Flow: @unchecked Sendable {
-  // Written by the thread before `done` is signalled, read after; `finished` under the lock.
+  // `finished` is used with the lock held; `sentRate` is written before it is set and read after.
   private let lock = NSLock()
   private var finished = false
   private(set) var sentRate = 0

@@ -2,6 +2,8 @@ import ArgumentParser
 import Foundation
 import KafkaTransport
 import MeteringTestKit
+import PostgresStore
+import WebhookDelivery
 
 /// An embedded broker with the topics of `topics/`, and the services under measure, built beside this program.
 struct Stage {
@@ -30,6 +32,31 @@ struct Stage {
       throw ValidationError("usage-aggregator did not start:\n\(aggregator.output)")
     }
     return aggregator
+  }
+
+  /// The key that seals and opens secrets in benchmarks.
+  static let encryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+  /// A dispatcher that may send to this machine.
+  static func startDispatcher(database: String) throws -> ChildProcess {
+    try ChildProcess(
+      ChildProcess.product("webhook-dispatcher"),
+      environment: [
+        "METER_DATABASE_URL": database, "METER_ENCRYPTION_KEY": encryptionKey,
+        "METER_ADMIN_BIND": "127.0.0.1:0", "METER_WEBHOOK_ALLOW_HTTP": "true",
+        "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.1/32",
+      ])
+  }
+
+  /// The endpoint `ep_N`.
+  static func addEndpoint(
+    _ n: Int, customer: String, url: String, _ connection: PostgresConnection
+  ) throws {
+    let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
+    let sealed = try SecretBox(base64Key: encryptionKey).seal(
+      secret, endpoint: "ep_\(n)", nonce: Array(repeating: UInt8(truncatingIfNeeded: n), count: 12))
+    try EndpointStore(connection).add(
+      id: "ep_\(n)", customer: customer, url: url, events: [], signing: "v1", sealedSecret: sealed)
   }
 
   func end() {

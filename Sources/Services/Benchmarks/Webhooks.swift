@@ -18,8 +18,6 @@ struct Webhooks: AsyncParsableCommand {
   @Option(help: "Endpoints, with four connections each.") var endpoints = 8
   @Option(help: "Pending deliveries while claims are timed; 0: not timed.") var pending = 1_000_000
 
-  private static let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
   func run() async throws {
     let receiver = try await Receiver()
     let bare = try await bareRate(receiver)
@@ -73,13 +71,7 @@ struct Webhooks: AsyncParsableCommand {
   ) throws -> (sent: Double, recorded: Double) {
     try database.addLicense("lic_1")
     try addEndpoints(endpoints, url: receiver.url, database)
-    let process = try ChildProcess(
-      ChildProcess.product("webhook-dispatcher"),
-      environment: [
-        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": Self.key,
-        "METER_ADMIN_BIND": "127.0.0.1:\(try FreePort.next())", "METER_WEBHOOK_ALLOW_HTTP": "true",
-        "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.1/32",
-      ])
+    let process = try Stage.startDispatcher(database: database.url)
     defer { process.killNow() }
     func round(_ alerts: Int, _ name: String) throws -> (sent: Double, recorded: Double) {
       let expected = receiver.count + alerts * endpoints
@@ -105,14 +97,8 @@ struct Webhooks: AsyncParsableCommand {
   }
 
   private func addEndpoints(_ count: Int, url: String, _ database: TestDatabase) throws {
-    let box = try SecretBox(base64Key: Self.key)
-    let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
     for n in 0..<count {
-      let sealed = try box.seal(
-        secret, endpoint: "ep_\(n)", nonce: Array(repeating: UInt8(n), count: 12))
-      try EndpointStore(database.connection()).add(
-        id: "ep_\(n)", customer: "cus_test", url: url, events: [], signing: "v1",
-        sealedSecret: sealed)
+      try Stage.addEndpoint(n, customer: "cus_test", url: url, database.connection())
     }
   }
 

@@ -178,6 +178,7 @@ final class Housekeeping: Sendable {
       let rows = try connection.query("select usage_retain(5000)", operation: "retention")
       if rows.integer(0, 0) ?? 0 < 5_000 { break }
     }
+    try connection.query("select limit_states_retain()", operation: "retention")
     try connection.query(
       "select pg_advisory_unlock($1)", [.integer(Self.retentionLock)], operation: "retention")
   }

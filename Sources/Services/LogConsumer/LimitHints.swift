@@ -73,9 +73,10 @@ final class LimitHints: Sendable {
     }
   }
 
-  func set(license: String, meter: String, left: Int64) {
+  /// By the store, which does not know of rows that wait to be merged: the smaller of the two is kept, so that a hint errs early.
+  func read(license: String, meter: String, left: Int64) {
     let key = Self.key(license, meter)
-    state.withLock { $0.left[key] = left }
+    state.withLock { $0.left[key] = min($0.left[key] ?? left, left) }
   }
 
   private static func key(_ license: String, _ meter: String) -> Int {

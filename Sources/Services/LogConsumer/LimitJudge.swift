@@ -11,7 +11,7 @@ final class LimitJudge: Sendable {
   private static let pauseMilliseconds = 20
   /// A sweep keeps merges waiting: 2,000 of them take 70 ms.
   private static let sweepRows = 2_000
-  /// Hints of licenses that were gone from the store would otherwise stay.
+  /// All are read then: a state whose merge committed behind a newer one is found.
   private static let reloadMilliseconds = 600_000
 
   private let settings: ConsumerSettings
@@ -102,12 +102,12 @@ final class LimitJudge: Sendable {
     let rows = try connection.query(
       """
       select license_id, meter, next_quantity - used, version from limit_state
-      where \(known < 0 ? "$1 < 0" : "version > $1 and version > 0") and next_quantity is not null
+      where version > $1 and next_quantity is not null
         and period_end > (now() at time zone 'UTC')::date
       """, [.integer(known)], operation: "read limits")
     var newest = max(known, 0)
     for i in rows.rows.indices {
-      hints.set(license: rows.text(i, 0)!, meter: rows.text(i, 1)!, left: rows.integer(i, 2)!)
+      hints.read(license: rows.text(i, 0)!, meter: rows.text(i, 1)!, left: rows.integer(i, 2)!)
       newest = max(newest, rows.integer(i, 3)!)
     }
     return newest

@@ -84,7 +84,11 @@ package final class UsageConsumer: Service {
       pause = min(pause * 2, 2_000)
     }
     health.report("consumer", problem: "stopping")
-    for thread in [judge, merger, housekeeping] { _ = thread.join(seconds: 3) }
+    // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone, PostgreSQL takes back.
+    let end = Monotonic.milliseconds + 3_000
+    for thread in [judge, merger, housekeeping] {
+      _ = thread.join(seconds: Double(max(0, end - Monotonic.milliseconds)) / 1_000)
+    }
   }
 }
 

@@ -21,7 +21,7 @@ struct UsageAggregator: AsyncParsableCommand {
         METER_MAX_EVENT_AGE            older events are dead letters                    35d
         METER_DEDUPE_WINDOW            offsets of a partition, 1024 to 16777216         262144
         METER_FLUSH_INTERVAL           an idle event waits this long for company        50ms
-        METER_CATCH_UP_FLUSH_INTERVAL  the same while the log is behind                 4s
+        METER_CATCH_UP_FLUSH_INTERVAL  the same while the log is behind, at most        4s
         METER_MAX_BATCH_ENTRIES        license-hours, -minutes and values of a flush    1000000
         METER_MERGE_INTERVAL           between merges of appended rows                  2s
         METER_MAX_PENDING_ROWS         flushes wait while more rows wait to be merged   400000

@@ -111,8 +111,8 @@ package final class Dispatcher: Service {
       return state.scheduler.withdrawAll()
     }
     writer.release(waiting.map(\.claim))
-    let end = Clock.monotonicMilliseconds + 4_000
-    while Clock.monotonicMilliseconds < end, state.withLock({ !$0.tasks.isEmpty }) {
+    let end = Int64(Monotonic.milliseconds) + 4_000
+    while Int64(Monotonic.milliseconds) < end, state.withLock({ !$0.tasks.isEmpty }) {
       // Cancellation has cut the wait short: what is left is cut too.
       do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
     }
@@ -171,7 +171,7 @@ package final class Dispatcher: Service {
 
   private func claim(_ store: WebhookStore) throws {
     while !claimerWakeup.isStopped {
-      let began = Clock.monotonicMilliseconds
+      let began = Int64(Monotonic.milliseconds)
       let (capacity, room, rooms) = state.withLock {
         ($0.scheduler.capacity, $0.scheduler.defaultRoom, $0.scheduler.rooms())
       }
@@ -206,7 +206,7 @@ package final class Dispatcher: Service {
 
   /// Begins whatever may begin.
   private func start() {
-    let now = Clock.monotonicMilliseconds
+    let now = Int64(Monotonic.milliseconds)
     let usable = Int64(settings.leaseSeconds * 1_000 - settings.sender.timeoutMilliseconds)
     state.withLock { state in
       guard !state.isStopping else { return }
@@ -248,7 +248,7 @@ package final class Dispatcher: Service {
     let (wantsMore, back) = state.withLock { state in
       state.tasks[number] = nil
       let failures = state.scheduler.finished(
-        number, now: Clock.monotonicMilliseconds, failed: attempt.failure != nil)
+        number, now: Int64(Monotonic.milliseconds), failed: attempt.failure != nil)
       // The breaker opens when these failures are written; nothing more goes out until then.
       let back =
         failures >= EndpointHealth.failuresToOpen

@@ -27,7 +27,7 @@ struct Housekeeping {
         let store = WebhookStore(open)
         _ = try store.discard(most: Self.discardedAPass)
         try report(store)
-        let now = Clock.monotonicMilliseconds
+        let now = Int64(Monotonic.milliseconds)
         if now >= sweepDue {
           let raised = try store.raiseExpiryNotices(most: Self.noticesAPass)
           dispatcher.metrics.notices.increment(by: raised)

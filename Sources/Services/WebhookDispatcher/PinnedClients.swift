@@ -2,6 +2,7 @@ import AsyncHTTPClient
 import NIOCore
 import NIOPosix
 import NIOSSL
+import ServiceRuntime
 import Synchronization
 import WebhookDelivery
 
@@ -57,7 +58,7 @@ final class PinnedClients: Sendable {
     defer {
       clients.withLock { clients in
         clients[key]?.users -= 1
-        clients[key]?.lastUsed = Clock.monotonicMilliseconds
+        clients[key]?.lastUsed = Int64(Monotonic.milliseconds)
       }
     }
     return try await body(client)
@@ -65,7 +66,7 @@ final class PinnedClients: Sendable {
 
   /// Closes clients that nobody has used for a minute, or more of them where there are many; called now and then.
   func closeIdle() async {
-    let now = Clock.monotonicMilliseconds
+    let now = Int64(Monotonic.milliseconds)
     let idle = clients.withLock { clients -> [HTTPClient] in
       let patience = clients.count > Self.maximumIdle ? 1_000 : Self.idleMilliseconds
       let keys = clients.filter { $0.value.users == 0 && now - $0.value.lastUsed > patience }.keys

@@ -1,5 +1,6 @@
 import Foundation
 import NIOPosix
+import ServiceRuntime
 import Synchronization
 package import WebhookDelivery
 
@@ -34,7 +35,7 @@ package final class SystemResolver: NameResolver {
   deinit { pool.shutdownGracefully { _ in } }
 
   package func addresses(of host: String) async throws -> [IPAddress] {
-    let now = Clock.monotonicMilliseconds
+    let now = Int64(Monotonic.milliseconds)
     if let known = kept.withLock({ $0[host] }), known.until > now { return known.addresses }
     let answer = OneAnswer()
     pool.submit { state in
@@ -44,7 +45,7 @@ package final class SystemResolver: NameResolver {
     let found = try await answer.value()
     kept.withLock { kept in
       if kept.count >= Self.maximumKept { kept.removeAll() }
-      kept[host] = (Clock.monotonicMilliseconds + Self.keepMilliseconds, found)
+      kept[host] = (Int64(Monotonic.milliseconds) + Self.keepMilliseconds, found)
     }
     return found
   }

@@ -5,6 +5,7 @@ import NIOHTTP1
 import NIOPosix
 package import NIOSSL
 import PostgresStore
+import ServiceRuntime
 import Synchronization
 package import WebhookDelivery
 
@@ -114,7 +115,7 @@ package final class Sender: Sendable {
 
   /// Never throws: what goes wrong is the attempt's failure.
   package func attempt(_ message: Message) async -> Attempt {
-    let began = Clock.monotonicMilliseconds
+    let began = Int64(Monotonic.milliseconds)
     let limit = settings.timeoutMilliseconds
     let progress = Progress()
     let work = Task { try await exchange(message, progress) }
@@ -142,7 +143,7 @@ package final class Sender: Sendable {
       attempt.failure = .status
       attempt.detail = (300..<400).contains(status) ? "redirects are not followed" : nil
     }
-    attempt.durationMilliseconds = Clock.monotonicMilliseconds - began
+    attempt.durationMilliseconds = Int64(Monotonic.milliseconds) - began
     return attempt
   }
 
@@ -157,7 +158,7 @@ package final class Sender: Sendable {
     }
     let secrets = try open(message)
     let address = try await pin(url, message)
-    let timestamp = Clock.wallMilliseconds / 1_000
+    let timestamp = WallClock.milliseconds / 1_000
     var request = HTTPClientRequest(url: "\(url)")
     request.method = .POST
     request.headers = [
@@ -177,7 +178,7 @@ package final class Sender: Sendable {
     progress.attempt.withLock {
       $0.statusCode = Int(exchanged.status.code)
       $0.retryAfterMilliseconds = exchanged.headers.first(name: "retry-after").flatMap {
-        RetryAfter.milliseconds($0, nowMilliseconds: Clock.wallMilliseconds)
+        RetryAfter.milliseconds($0, nowMilliseconds: WallClock.milliseconds)
       }
     }
     var read = 0
@@ -193,7 +194,7 @@ package final class Sender: Sendable {
 
   /// What is known of an attempt so far: it may be ended at any moment.
   private final class Progress: Sendable {
-    let attempt = Mutex(Attempt(beganMilliseconds: Clock.wallMilliseconds))
+    let attempt = Mutex(Attempt(beganMilliseconds: WallClock.milliseconds))
     let timedOut = Atomic<Bool>(false)
   }
 

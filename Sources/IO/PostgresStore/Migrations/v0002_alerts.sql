@@ -142,7 +142,8 @@ begin
   from webhook_endpoint e
   where (e.customer_id = alert_raise_for.customer_id or e.customer_id is null) and e.status = 'active'
     and (e.events = '{}' or e.events && array['*', type])
-  order by e.endpoint_id;
+  -- One that is just being deleted is waited for and left out: its foreign key would fail the caller's transaction.
+  order by e.endpoint_id for key share of e;
   get diagnostics made = row_count;
   -- Heard at COMMIT, once a transaction: no payload, so that a thousand alerts are one wake-up.
   if made > 0 then perform pg_notify('webhook_delivery', ''); end if;

@@ -15,12 +15,12 @@ create table limit_state (
   -- The next threshold in units of the meter; null: none is left.
   next_quantity bigint,
   is_over boolean generated always as (used >= limit_quantity) stored,
-  -- Ascending in the order of commits, set where a limit changed: readers ask for what is newer than they know.
-  version bigint not null default 0,
+  -- Of the making: readers ask for what is newer than they know. Merges may commit out of this order, so now and then they read all.
+  version bigint not null,
   primary key (license_id, meter, period_start)
 ) with (fillfactor = 70);
 create index limit_state_over on limit_state (license_id, meter) where is_over;
-create index limit_state_changed on limit_state (version) where version > 0;
+create index limit_state_made on limit_state (version);
 create sequence limit_version;
 
 -- Licenses whose state must be made anew. Counting up instead of doing nothing takes the row's lock: a sweep that runs meanwhile skips it
@@ -157,7 +157,8 @@ begin
       select from limit_state s where s.license_id = t.license_id and s.meter = t.meter
         and s.period_start <= t.day and t.day < s.period_end)
   ), made as (
-    select m.* from missing, limit_states_make(licenses, meters, days, 0) m where licenses is not null
+    select m.* from missing, limit_states_make(licenses, meters, days, nextval('limit_version')) m
+    where licenses is not null
   )
   -- Their sums were read behind this merge's day rows.
   update limit_touched t set is_counted = true from made m
@@ -238,6 +239,13 @@ begin
   perform pg_notify('limit_state', '');
   return cardinality(licenses);
 end $$;
+
+-- Forgets states of periods that merges no longer add to; one that is needed again is made from the day rows.
+create function limit_states_retain() returns bigint language sql as $$
+  with gone as (
+    delete from limit_state where period_end < (now() at time zone 'UTC')::date - 45 returning 1
+  ) select count(*) from gone
+$$;
 
 -- Licenses that have limits already.
 insert into limit_change (license_id, meter) select license_id, meter from license_limit;

@@ -1,6 +1,7 @@
 import AnomalyDetection
 import ArgumentParser
 import Glibc
+import Recount
 
 /// `meterctl backtest`: the detector over a recorded series, row by row.
 struct Backtest: ParsableCommand {
@@ -122,13 +123,12 @@ struct SeriesColumns {
   }
 
   private static func isTimestamp(_ text: String) -> Bool {
-    text.wholeMatch(
-      of: #/(\d{4})-(\d\d)-(\d\d)[ Tt](\d\d):(\d\d)(:(\d\d)(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?/#
-    ).map { match in
-      let month = Int(match.output.2)!
-      let day = Int(match.output.3)!
-      return (1...12).contains(month) && (1...31).contains(day) && Int(match.output.4)! < 24
-        && Int(match.output.5)! < 60 && Int(match.output.7 ?? "0")! <= 60
-    } ?? false
+    // `YYYY-MM-DD HH:MM:SS` is RFC 3339 but for the blank and the zone.
+    var rfc3339 = text
+    if text.utf8.count == 19 { rfc3339 += "Z" }
+    if text.utf8.count > 10, text.utf8.dropFirst(10).first == UInt8(ascii: " ") {
+      rfc3339 = rfc3339.prefix(10) + "T" + rfc3339.dropFirst(11)
+    }
+    return millisecondsFromRFC3339(Array(rfc3339.utf8)) != nil
   }
 }
