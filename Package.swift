@@ -22,6 +22,8 @@ let package = Package(
   products: [
     .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
+    .library(name: "Licensing", targets: ["Licensing"]),
+    .library(name: "DomainNames", targets: ["DomainNames"]),
     .library(name: "WebhookDelivery", targets: ["WebhookDelivery"]),
     .executable(name: "dev-broker", targets: ["DevBroker"]),
     .executable(name: "meterctl", targets: ["meterctl"]),
@@ -42,19 +44,29 @@ let package = Package(
   targets: [
     // Core: values in, values out.
     .target(name: "Metering", path: "Sources/Core/Metering"),
+    .target(name: "JSONText", path: "Sources/Core/JSONText", swiftSettings: hotPath),
     .target(
       name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec",
       swiftSettings: hotPath),
     .target(
       name: "UsageAggregation", dependencies: ["Metering", "EventCodec"],
       path: "Sources/Core/UsageAggregation", swiftSettings: hotPath),
-    .target(name: "Recount", dependencies: ["Metering"], path: "Sources/Core/Recount"),
+    .target(
+      name: "Recount", dependencies: ["Metering", "JSONText"], path: "Sources/Core/Recount"),
+    .target(
+      name: "Licensing",
+      dependencies: [
+        "Metering", "JSONText", .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
+      ],
+      path: "Sources/Core/Licensing", swiftSettings: hotPath),
     .target(
       name: "AnomalyDetection",
       dependencies: [.product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Core/AnomalyDetection"),
     .target(
-      name: "WebhookDelivery", dependencies: [.product(name: "Crypto", package: "swift-crypto")],
+      name: "WebhookDelivery",
+      dependencies: ["Metering", .product(name: "Crypto", package: "swift-crypto")],
       path: "Sources/Core/WebhookDelivery"),
 
     // IO: the only effects.
@@ -64,6 +76,15 @@ let package = Package(
     .systemLibrary(
       name: "CLibPQ", path: "Sources/IO/CLibPQ", pkgConfig: "libpq",
       providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(
+      name: "CLibPSL", path: "Sources/IO/CLibPSL", pkgConfig: "libpsl",
+      providers: [.apt(["libpsl-dev"])]),
+    .systemLibrary(
+      name: "CLibIDN2", path: "Sources/IO/CLibIDN2", pkgConfig: "libidn2",
+      providers: [.apt(["libidn2-dev"])]),
+    .target(
+      name: "DomainNames", dependencies: ["CLibPSL", "CLibIDN2", "Licensing"],
+      path: "Sources/IO/DomainNames"),
     .target(
       name: "KafkaTransport", dependencies: ["CRdKafka"], path: "Sources/IO/KafkaTransport",
       swiftSettings: hotPath),
@@ -100,7 +121,7 @@ let package = Package(
     .executableTarget(
       name: "WebhookDispatcher",
       dependencies: [
-        "WebhookDelivery", "PostgresStore", "ServiceRuntime",
+        "Metering", "WebhookDelivery", "PostgresStore", "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "Crypto", package: "swift-crypto"),
@@ -121,7 +142,7 @@ let package = Package(
     .executableTarget(
       name: "meterctl",
       dependencies: [
-        "Metering", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
+        "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
         "AnomalyDetection", "WebhookDelivery", "Yams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -145,11 +166,11 @@ let package = Package(
       path: "Tests/MeteringTestKit"),
     .testTarget(
       name: "EventCodecTests",
-      dependencies: ["EventCodec", "Metering", "Recount", "MeteringTestKit"]),
+      dependencies: ["EventCodec", "Metering", "JSONText", "Recount", "MeteringTestKit"]),
     .testTarget(
       name: "UsageAggregationTests",
       dependencies: ["UsageAggregation", "EventCodec", "Metering", "Recount", "MeteringTestKit"]),
-    .testTarget(name: "RecountTests", dependencies: ["Recount"]),
+    .testTarget(name: "RecountTests", dependencies: ["Recount", "JSONText"]),
     .testTarget(
       name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
     .testTarget(name: "PostgresStoreTests", dependencies: ["PostgresStore", "MeteringTestKit"]),
@@ -164,12 +185,16 @@ let package = Package(
     .testTarget(
       name: "WebhookDeliveryTests",
       dependencies: [
-        "WebhookDelivery", "MeteringTestKit", .product(name: "Crypto", package: "swift-crypto"),
+        "Metering", "WebhookDelivery", "MeteringTestKit",
+        .product(name: "Crypto", package: "swift-crypto"),
       ]),
+    .testTarget(
+      name: "LicensingTests",
+      dependencies: ["Licensing", "DomainNames", "JSONText", "MeteringTestKit"]),
     .testTarget(
       name: "WebhookDispatcherTests",
       dependencies: [
-        "WebhookDispatcher", "UsageAggregator", "WebhookDelivery", "PostgresStore",
+        "WebhookDispatcher", "UsageAggregator", "Metering", "WebhookDelivery", "PostgresStore",
         "MeteringTestKit", "meterctl",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),

@@ -54,9 +54,11 @@ install_missing() {
   if command -v pkg-config >/dev/null; then
     pkg-config --exists rdkafka || missing+=(librdkafka-dev)
     pkg-config --exists libpq || missing+=(libpq-dev)
+    pkg-config --exists libpsl || missing+=(libpsl-dev publicsuffix)
+    pkg-config --exists libidn2 || missing+=(libidn2-dev)
     pkg-config --exists openssl || missing+=(libssl-dev)
   else
-    missing+=(pkg-config librdkafka-dev libpq-dev libssl-dev)
+    missing+=(pkg-config librdkafka-dev libpq-dev libssl-dev libpsl-dev libidn2-dev publicsuffix)
   fi
   [[ -n $(postgres_bin) ]] || missing+=(postgresql)
   command -v curl >/dev/null || missing+=(curl)

@@ -1,4 +1,5 @@
 import EventCodec
+import JSONText
 import MeteringTestKit
 import Recount
 import Testing

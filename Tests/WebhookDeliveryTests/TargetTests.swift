@@ -1,3 +1,4 @@
+import Metering
 import MeteringTestKit
 import Testing
 import WebhookDelivery

@@ -1,3 +1,5 @@
+import JSONText
+
 /// Decides what a record of `license.usage.v1` is, by docs/event-validation.md.
 ///
 /// The numbers in the comments are the numbers of the checks there; the code runs in their order,

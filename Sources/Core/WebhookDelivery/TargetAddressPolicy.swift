@@ -1,3 +1,5 @@
+package import Metering
+
 /// Which addresses webhooks may be sent to: the public internet, and what the operator allows beside it.
 ///
 /// Customers choose the URLs, and the dispatcher stands within the operator's network: without this it would call whatever they name there

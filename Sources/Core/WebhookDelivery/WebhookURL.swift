@@ -1,3 +1,5 @@
+package import Metering
+
 /// An endpoint's URL, taken apart by rules stricter than RFC 3986's: wherever two parsers could read a text differently, it is refused, since
 /// what is checked must be what is connected to. The request is made from the parts, never from the text.
 package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {

@@ -205,12 +205,23 @@ package final class PostgresConnection {
 
   // MARK: Notifications
 
-  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers the channels heard.
-  package func notifications(waitMilliseconds: Int32) throws(PostgresError) -> [String] {
-    var heard: [String] = []
+  /// What a NOTIFY said.
+  package struct Notification: Sendable, Equatable {
+    package let channel: String
+    package let payload: String
+  }
+
+  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers those heard, in their order.
+  package func notifications(
+    waitMilliseconds: Int32
+  ) throws(PostgresError) -> [Notification] {
+    var heard: [Notification] = []
     func collect() {
       while let notify = PQnotifies(connection) {
-        heard.append(String(cString: notify.pointee.relname))
+        heard.append(
+          Notification(
+            channel: String(cString: notify.pointee.relname),
+            payload: String(cString: notify.pointee.extra)))
         PQfreemem(notify)
       }
     }

@@ -17,6 +17,9 @@ package enum Schema {
     Migration(
       version: 3, name: "0003_limits",
       sql: String(decoding: PackageResources.v0003_limits_sql, as: UTF8.self)),
+    Migration(
+      version: 4, name: "0004_access",
+      sql: String(decoding: PackageResources.v0004_access_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

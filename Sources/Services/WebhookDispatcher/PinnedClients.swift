@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import Metering
 import NIOCore
 import NIOPosix
 import NIOSSL

@@ -1,8 +1,9 @@
 import Foundation
+package import Metering
 import NIOPosix
 import ServiceRuntime
 import Synchronization
-package import WebhookDelivery
+import WebhookDelivery
 
 /// Names to addresses.
 package protocol NameResolver: Sendable {

@@ -1,3 +1,4 @@
+import JSONText
 import Recount
 
 /// One line of `license import`: an object as DESIGN section 8 has it, checked to the last field.

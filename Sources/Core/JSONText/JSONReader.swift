@@ -54,6 +54,27 @@ package struct JSONReader {
     return value
   }
 
+  /// Where the elements of a text that is an array stand; nil where it is valid, but no array. Linear, as `parse` is.
+  ///
+  /// - Throws: as `parse` does.
+  package static func elements(of bytes: [UInt8]) throws(JSONError) -> [Range<Int>]? {
+    guard case .array = try parse(bytes) else { return nil }
+    var reader = JSONReader(bytes: bytes)
+    var ranges: [Range<Int>] = []
+    reader.skipWhiteSpace()
+    try reader.expect("[")
+    reader.skipWhiteSpace()
+    if try reader.peek() == UInt8(ascii: "]") { return [] }
+    repeat {
+      reader.skipWhiteSpace()
+      let start = reader.offset
+      _ = try reader.readValue()
+      ranges.append(start..<reader.offset)
+      reader.skipWhiteSpace()
+    } while reader.skip(",")
+    return ranges
+  }
+
   // MARK: Values
 
   /// An array or object that is not closed yet.

@@ -44,3 +44,40 @@ extension [JSONMember] {
     last { $0.name.equals(name) }?.value
   }
 }
+
+extension JSONValue {
+  /// Of an object, its members.
+  package var members: [JSONMember]? {
+    if case .object(let members) = self { members } else { nil }
+  }
+
+  package var elements: [JSONValue]? {
+    if case .array(let elements) = self { elements } else { nil }
+  }
+
+  /// Of a string without lone surrogates, its text.
+  package var text: String? {
+    guard case .string(let string) = self, !string.hasLoneSurrogate else { return nil }
+    return String(decoding: string.bytes, as: UTF8.self)
+  }
+
+  /// Of a number that is written as an integer within 64 bits: `1.0` and `1e2` are none.
+  package var integer: Int64? {
+    if case .number(let digits) = self { Int64(digits) } else { nil }
+  }
+
+  package var boolean: Bool? {
+    if case .bool(let value) = self { value } else { nil }
+  }
+}
+
+extension [JSONMember] {
+  /// A name that stands more than once, if one does: two readers could take different ones for it.
+  package var repeatedName: String? {
+    var seen: Set<[UInt8]> = []
+    for member in self where !seen.insert(member.name.bytes).inserted {
+      return String(decoding: member.name.bytes, as: UTF8.self)
+    }
+    return nil
+  }
+}

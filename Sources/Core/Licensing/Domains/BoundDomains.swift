@@ -1,0 +1,85 @@
+/// The domains that a license holds for: `example.com` is that name alone, `*.example.com` every name below it and not itself.
+public struct BoundDomains: Sendable, Equatable {
+  /// Why a license cannot be bound to something.
+  public enum Refusal: Error, Sendable, Equatable, CustomStringConvertible {
+    case notADomain
+    case publicSuffix
+    case addressWildcard
+
+    /// One sentence, without the domain.
+    public var description: String {
+      switch self {
+      case .notADomain: "no domain name: example.com or *.example.com, without scheme and path"
+      case .publicSuffix:
+        "a public suffix, under which anybody may register: name a domain below it"
+      case .addressWildcard: "an address has nothing below it"
+      }
+    }
+  }
+
+  private struct Pattern: Sendable, Equatable {
+    /// Without the `*.`.
+    var name: String
+    var isWildcard: Bool
+    /// `.example.com`
+    var suffix: String
+  }
+
+  private var patterns: [Pattern] = []
+
+  /// What cannot be bound covers nothing and is left out: a license from elsewhere may hold it, and must not hold for a whole registry.
+  public init(_ domains: [String], rules: some DomainNameRules) {
+    for domain in domains {
+      if let pattern = try? Self.pattern(domain, rules: rules) { patterns.append(pattern) }
+    }
+  }
+
+  /// The spelling to store.
+  /// - Throws: `Refusal`.
+  public static func normalized(
+    _ domain: String, rules: some DomainNameRules
+  ) throws(Refusal) -> String {
+    let pattern = try pattern(domain, rules: rules)
+    return pattern.isWildcard ? "*." + pattern.name : pattern.name
+  }
+
+  private static func pattern(
+    _ domain: String, rules: some DomainNameRules
+  ) throws(Refusal) -> Pattern {
+    let isWildcard = domain.hasPrefix("*.")
+    guard let name = DomainName(isWildcard ? String(domain.dropFirst(2)) : domain, rules: rules)
+    else { throw .notADomain }
+    if name.isAddress {
+      if isWildcard { throw .addressWildcard }
+    } else if rules.isPublicSuffix(name.description) {
+      throw .publicSuffix
+    }
+    return Pattern(
+      name: name.description, isWildcard: isWildcard, suffix: "." + name.description)
+  }
+
+  /// As they are stored, those that cannot be bound left out.
+  public var names: [String] { patterns.map { $0.isWildcard ? "*." + $0.name : $0.name } }
+
+  /// Whether the license holds there.
+  public func covers(_ domain: DomainName) -> Bool {
+    patterns.contains { pattern in
+      pattern.isWildcard
+        ? !domain.isAddress && domain.description.utf8.count > pattern.suffix.utf8.count
+          && domain.description.hasSuffix(pattern.suffix)
+        : domain.description == pattern.name
+    }
+  }
+
+  /// The one that a reader would think was meant: with the most labels in common from the right, of these the first. Nil: none is bound.
+  public func closest(to domain: DomainName) -> String? {
+    let labels = domain.description.split(separator: ".").reversed()
+    var best: (pattern: Pattern, common: Int)?
+    for pattern in patterns {
+      let own = pattern.name.split(separator: ".").reversed()
+      let common = zip(labels, own).prefix { $0 == $1 }.count
+      if best == nil || common > best!.common { best = (pattern, common) }
+    }
+    return best.map { $0.pattern.isWildcard ? "*." + $0.pattern.name : $0.pattern.name }
+  }
+}

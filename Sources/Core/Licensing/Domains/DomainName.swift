@@ -1,0 +1,117 @@
+import Metering
+
+/// What a domain name is judged with; handed in, so that this library needs neither list nor tables. `DomainNames` brings both.
+public protocol DomainNameRules: Sendable {
+  /// A name of any script in its ASCII form by UTS #46, non-transitional, lower case; nil where it has none.
+  func ascii(_ name: String) -> String?
+  /// Whether the Public Suffix List has the name, in ASCII, as a suffix under which others register (`co.uk`, `github.io`); names under no
+  /// rule are judged by the list's default, by which the last label is one.
+  func isPublicSuffix(_ name: String) -> Bool
+  /// The public suffix and one label more; nil where there is no such label.
+  func registrableDomain(_ name: String) -> String?
+}
+
+/// Where an application runs: a name or an address, in the one spelling that is compared.
+public struct DomainName: Sendable, Hashable, CustomStringConvertible {
+  /// Lower case, in ASCII, without trailing dot and port; an IPv6 address without brackets.
+  public let description: String
+  /// An IPv4 or IPv6 address, no name.
+  public let isAddress: Bool
+
+  /// Nil where it is neither a name (of 1 to 253 bytes, labels of 1 to 63 letters, digits, hyphens and underscores) nor an address. An
+  /// application's `Host` header does; a URL does not.
+  ///
+  /// Hosts that end in a number but are no plain address (`127.1`, `0x7f000001`) are refused: some readers would take them for one.
+  public init?(_ text: String, rules: some DomainNameRules) {
+    guard (1...1_024).contains(text.utf8.count) else { return nil }
+    if let address = Self.address(text) {
+      description = address.description
+      isAddress = true
+      return
+    }
+    var name = Self.withoutPort(text)
+    if name.hasSuffix(".") { name.removeLast() }
+    var lower: [UInt8] = []
+    lower.reserveCapacity(name.utf8.count)
+    var needsRules = false
+    for byte in name.utf8 {
+      lower.append((0x41...0x5A).contains(byte) ? byte | 0x20 : byte)
+      needsRules = needsRules || byte >= 0x80
+    }
+    // Punycode is checked too: it could spell what no name may.
+    if needsRules || Self.hasPunycode(lower) {
+      guard let ascii = rules.ascii(String(decoding: lower, as: UTF8.self)) else { return nil }
+      lower = Array(ascii.utf8)
+      if lower.last == UInt8(ascii: ".") { lower.removeLast() }
+    }
+    guard Self.isName(lower) else { return nil }
+    description = String(decoding: lower, as: UTF8.self)
+    isAddress = false
+  }
+
+  /// `localhost`, `*.localhost`, `*.test` and loopback addresses: where developers run what they write.
+  public var isLocal: Bool {
+    if isAddress {
+      guard let address = IPAddress(description) else { return false }
+      return Self.loopback.contains { $0.contains(address) }
+    }
+    return description == "localhost" || description.hasSuffix(".localhost")
+      || description == "test" || description.hasSuffix(".test")
+  }
+
+  private static let loopback = ["127.0.0.0/8", "::1", "::ffff:127.0.0.0/104"].compactMap {
+    AddressRange($0)
+  }
+
+  /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+  private static func address(_ text: String) -> IPAddress? {
+    if text.hasPrefix("[") {
+      guard let close = text.firstIndex(of: "]"), isPort(text[text.index(after: close)...]) else {
+        return nil
+      }
+      let address = IPAddress(text[..<close].dropFirst())
+      return address?.isV6 == true ? address : nil
+    }
+    return IPAddress(text) ?? IPAddress(withoutPort(text))
+  }
+
+  private static func withoutPort(_ text: String) -> Substring {
+    guard let colon = text.lastIndex(of: ":"), isPort(text[colon...]),
+      text.firstIndex(of: ":") == colon
+    else { return Substring(text) }
+    return text[..<colon]
+  }
+
+  /// Nothing, or `:` and a port.
+  private static func isPort(_ text: Substring) -> Bool {
+    if text.isEmpty { return true }
+    let digits = text.dropFirst().utf8
+    return text.hasPrefix(":") && (1...5).contains(digits.count)
+      && digits.allSatisfy { (0x30...0x39).contains($0) }
+  }
+
+  private static func hasPunycode(_ name: [UInt8]) -> Bool {
+    name.split(separator: UInt8(ascii: ".")).contains { $0.starts(with: "xn--".utf8) }
+  }
+
+  static func isName(_ name: [UInt8]) -> Bool {
+    guard (1...253).contains(name.count) else { return false }
+    let labels = name.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+    for label in labels {
+      guard (1...63).contains(label.count), label.first != UInt8(ascii: "-"),
+        label.last != UInt8(ascii: "-"),
+        label.allSatisfy({
+          (0x61...0x7A).contains($0) || (0x30...0x39).contains($0)
+            || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_")
+        })
+      else { return false }
+    }
+    guard let last = labels.last else { return false }
+    if last.allSatisfy({ (0x30...0x39).contains($0) }) { return false }
+    return
+      !(last.starts(with: "0x".utf8)
+      && last.dropFirst(2).allSatisfy {
+        (0x30...0x39).contains($0) || (0x61...0x66).contains($0)
+      })
+  }
+}

@@ -1,0 +1,142 @@
+import JSONText
+
+/// What a license says of itself, in its JWT. Times are milliseconds since 1970, from the token's whole seconds.
+public struct LicenseClaims: Sendable, Equatable {
+  /// `sub`, 1 to 512 bytes.
+  public var licenseID: String
+  /// `domain` and `domains` together, as they stand.
+  public var domains: [String]
+  /// Empty where the token has none.
+  public var plan: String
+  /// What it unlocks; at most 100.
+  public var features: [String]
+  /// `limits`, in the order of their names: `apiCalls`, `seats`, meters.
+  public var limits: [Limit]
+  /// `iat`.
+  public var issuedAt: Int64
+  /// `exp`, later than `iat`.
+  public var expiresAt: Int64
+  /// `nbf`.
+  public var notBefore: Int64?
+  /// `trial`.
+  public var isTrial: Bool
+
+  /// How much of something the license grants.
+  public struct Limit: Sendable, Equatable {
+    /// As the token and the answers write it: `apiCalls`, `seats`, or a meter.
+    public var name: String
+    /// Not negative.
+    public var quantity: Int64
+
+    /// A limit by its name.
+    public init(name: String, quantity: Int64) {
+      self.name = name
+      self.quantity = quantity
+    }
+  }
+
+  /// Claims to be signed.
+  public init(
+    licenseID: String, domains: [String], plan: String, features: [String] = [],
+    limits: [Limit] = [], issuedAt: Int64, expiresAt: Int64, notBefore: Int64? = nil,
+    isTrial: Bool = false
+  ) {
+    self.licenseID = licenseID
+    self.domains = domains
+    self.plan = plan
+    self.features = features
+    self.limits = limits.sorted { $0.name < $1.name }
+    self.issuedAt = issuedAt
+    self.expiresAt = expiresAt
+    self.notBefore = notBefore
+    self.isTrial = isTrial
+  }
+
+  private static let maximumItems = 100
+  /// The end of the year 9999, in seconds: later ones have no RFC 3339.
+  private static let maximumSeconds: Int64 = 253_402_300_799
+
+  /// - Throws: `badClaims` where a member is missing, of another type, out of bounds, or stands twice.
+  init(payload: [UInt8]) throws(TokenRefusal) {
+    guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
+      let licenseID = Self.text(members["sub"], 512),
+      let plan = members["plan"].map({ Self.text($0, 256) }) ?? "",
+      let features = members["features"].map(Self.texts) ?? [],
+      let single = members["domain"].map({ Self.text($0, 256).map { [$0] } }) ?? [],
+      let several = members["domains"].map(Self.texts) ?? [],
+      let limits = members["limits"].map(Self.limits) ?? [],
+      let issuedAt = members["iat"].flatMap(Self.time),
+      let expiresAt = members["exp"].flatMap(Self.time), issuedAt < expiresAt,
+      let isTrial = members["trial"].map(\.boolean) ?? false
+    else { throw .badClaims }
+    var notBefore: Int64?
+    if let value = members["nbf"] {
+      guard let time = Self.time(value) else { throw .badClaims }
+      notBefore = time
+    }
+    self.init(
+      licenseID: licenseID, domains: single + several.filter { !single.contains($0) }, plan: plan,
+      features: features, limits: limits, issuedAt: issuedAt, expiresAt: expiresAt,
+      notBefore: notBefore, isTrial: isTrial)
+  }
+
+  /// As the token carries it: one domain stays a string.
+  var payload: [UInt8] {
+    var json = JSONWriter()
+    json.beginObject()
+    json.member("sub", licenseID)
+    if domains.count == 1 {
+      json.member("domain", domains[0])
+    } else if !domains.isEmpty {
+      json.member("domains", domains)
+    }
+    json.member("plan", plan)
+    json.member("features", features)
+    json.name("limits")
+    Self.write(limits, to: &json)
+    if isTrial { json.member("trial", true) }
+    if let notBefore { json.member("nbf", notBefore / 1_000) }
+    json.member("iat", issuedAt / 1_000)
+    json.member("exp", expiresAt / 1_000)
+    json.endObject()
+    return json.bytes
+  }
+
+  static func write(_ limits: [Limit], to json: inout JSONWriter) {
+    json.beginObject()
+    for limit in limits { json.member(limit.name, limit.quantity) }
+    json.endObject()
+  }
+
+  private static func text(_ value: JSONValue?, _ maximumBytes: Int) -> String? {
+    guard let text = value?.text, (1...maximumBytes).contains(text.utf8.count),
+      text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })
+    else { return nil }
+    return text
+  }
+
+  private static func texts(_ value: JSONValue) -> [String]? {
+    guard let elements = value.elements, elements.count <= maximumItems else { return nil }
+    let texts = elements.compactMap { text($0, 256) }
+    return texts.count == elements.count ? texts : nil
+  }
+
+  private static func limits(_ value: JSONValue) -> [Limit]? {
+    guard let members = value.members, members.count <= maximumItems,
+      members.repeatedName == nil
+    else { return nil }
+    var limits: [Limit] = []
+    for member in members where member.value != .null {
+      guard let name = text(.string(member.name), 64), let quantity = member.value.integer,
+        quantity >= 0
+      else { return nil }
+      limits.append(Limit(name: name, quantity: quantity))
+    }
+    return limits
+  }
+
+  private static func time(_ value: JSONValue) -> Int64? {
+    guard let seconds = value.integer, (0...maximumSeconds).contains(seconds) else { return nil }
+    return seconds * 1_000
+  }
+}

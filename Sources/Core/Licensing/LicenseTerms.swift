@@ -1,0 +1,64 @@
+/// What a license is judged by, whether it was registered or only signed.
+public struct LicenseTerms: Sendable {
+  /// What an operator made of it.
+  public enum Status: String, Sendable, CaseIterable {
+    case active
+    case suspended
+    case canceled
+  }
+
+  /// What happens beyond a limit.
+  public enum OveragePolicy: String, Sendable, CaseIterable {
+    /// Beyond a limit the license does not hold.
+    case block
+    /// It holds, and what is beyond is billed.
+    case allow
+  }
+
+  /// `sub` of its token.
+  public var licenseID: String
+  /// The product that was bought, in the vendor's words.
+  public var plan: String
+  /// What it unlocks, in the vendor's words.
+  public var features: [String]
+  /// By name: `apiCalls`, `seats`, meters.
+  public var limits: [LicenseClaims.Limit]
+  /// Where it holds.
+  public var domains: BoundDomains
+  /// Milliseconds since 1970.
+  public var validFrom: Int64?
+  /// Milliseconds since 1970; the first at which it does not hold.
+  public var expiresAt: Int64
+  /// A trial has no grace.
+  public var isTrial: Bool
+  /// See `Status`.
+  public var status: Status
+  /// See `OveragePolicy`.
+  public var overagePolicy: OveragePolicy
+
+  /// Of a registered license.
+  public init(
+    licenseID: String, plan: String, features: [String], limits: [LicenseClaims.Limit],
+    domains: BoundDomains, validFrom: Int64?, expiresAt: Int64, isTrial: Bool,
+    status: Status = .active, overagePolicy: OveragePolicy = .block
+  ) {
+    self.licenseID = licenseID
+    self.plan = plan
+    self.features = features
+    self.limits = limits
+    self.domains = domains
+    self.validFrom = validFrom
+    self.expiresAt = expiresAt
+    self.isTrial = isTrial
+    self.status = status
+    self.overagePolicy = overagePolicy
+  }
+
+  /// Of a verified token, for a license that nobody registered: active, and blocked beyond its limits.
+  public init(_ claims: LicenseClaims, rules: some DomainNameRules) {
+    self.init(
+      licenseID: claims.licenseID, plan: claims.plan, features: claims.features,
+      limits: claims.limits, domains: BoundDomains(claims.domains, rules: rules),
+      validFrom: claims.notBefore, expiresAt: claims.expiresAt, isTrial: claims.isTrial)
+  }
+}

@@ -1,0 +1,99 @@
+import JSONText
+
+/// A compact JWS by RFC 7515, taken apart and its signature verified; what it carries is bytes still.
+struct CompactJWS {
+  static let maximumBytes = 8_192
+
+  /// What is read of a header; what names keys or places of its own (`jwk`, `jku`, `x5u`, `x5c`) is not looked at.
+  private struct Header {
+    var algorithm: SigningAlgorithm
+    var keyID: String?
+    var type: String?
+  }
+
+  /// - Parameter types: what `typ` may be, in lower case, without `application/`; nil stands for an absent one.
+  /// - Returns: the payload.
+  static func verify(
+    _ token: String, keys: [JSONWebKey], types: [String?]
+  ) throws(TokenRefusal) -> [UInt8] {
+    guard token.utf8.count <= maximumBytes else { throw .tooLarge }
+    let bytes = Array(token.utf8)
+    let parts = bytes.split(
+      separator: UInt8(ascii: "."), maxSplits: 3, omittingEmptySubsequences: false)
+    guard parts.count == 3, let headerBytes = Base64URL.decode(parts[0]),
+      let payload = Base64URL.decode(parts[1]), let signature = Base64URL.decode(parts[2])
+    else { throw .notCompact }
+    let header = try read(headerBytes)
+    guard types.contains(header.type) else { throw .wrongType }
+    // Without an id, only where one key could be meant.
+    let key: JSONWebKey
+    if let id = header.keyID {
+      guard let named = keys.first(where: { $0.keyID == id }) else { throw .unknownKey }
+      key = named
+    } else {
+      guard keys.count == 1 else { throw .unknownKey }
+      key = keys[0]
+    }
+    guard key.algorithm == header.algorithm else { throw .algorithmMismatch }
+    guard key.isValid(signature: signature, for: bytes[..<parts[1].endIndex]) else {
+      throw .badSignature
+    }
+    return payload
+  }
+
+  private static func read(_ bytes: [UInt8]) throws(TokenRefusal) -> Header {
+    guard let members = (try? JSONReader.parse(bytes))?.members, members.repeatedName == nil,
+      let algorithm = members["alg"]?.text
+    else { throw .badHeader }
+    guard let known = SigningAlgorithm(rawValue: algorithm) else { throw .unsupportedAlgorithm }
+    // `b64` is an extension too (RFC 7797), and must be critical to count.
+    guard members["crit"] == nil, members["b64"] == nil else { throw .critical }
+    var header = Header(algorithm: known)
+    if let value = members["kid"] {
+      guard let id = value.text, id.utf8.count <= 256 else { throw .badHeader }
+      header.keyID = id
+    }
+    if let value = members["typ"] {
+      guard let type = value.text?.lowercased() else { throw .badHeader }
+      header.type = type.hasPrefix("application/") ? String(type.dropFirst(12)) : type
+    }
+    return header
+  }
+
+  /// Nil where the key is none that signs.
+  static func sign(_ payload: [UInt8], type: String, key: JSONWebKey) -> [UInt8]? {
+    Signer(key: key, type: type)?.sign(payload)
+  }
+
+  /// Signs many payloads under one header, which is encoded once.
+  struct Signer: Sendable {
+    private let key: JSONWebKey
+    private let prefix: [UInt8]
+
+    init?(key: JSONWebKey, type: String) {
+      guard key.isPrivate else { return nil }
+      self.key = key
+      var json = JSONWriter()
+      json.beginObject()
+      json.member("alg", key.algorithm.rawValue)
+      json.member("kid", key.keyID)
+      json.member("typ", type)
+      json.endObject()
+      var prefix: [UInt8] = []
+      Base64URL.append(json.bytes, to: &prefix)
+      prefix.append(UInt8(ascii: "."))
+      self.prefix = prefix
+    }
+
+    func sign(_ payload: [UInt8]) -> [UInt8]? {
+      var token: [UInt8] = []
+      token.reserveCapacity(prefix.count + payload.count * 4 / 3 + 100)
+      token += prefix
+      Base64URL.append(payload, to: &token)
+      guard let signature = key.signature(for: token) else { return nil }
+      token.append(UInt8(ascii: "."))
+      Base64URL.append(signature, to: &token)
+      return token
+    }
+  }
+}

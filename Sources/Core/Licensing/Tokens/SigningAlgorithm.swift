@@ -1,0 +1,10 @@
+/// The signature algorithms of RFC 7518 and RFC 8037 that are verified; `none` and every HMAC are not among them, so neither a stripped
+/// signature nor a public key that is used as a secret can pass.
+public enum SigningAlgorithm: String, Sendable, CaseIterable {
+  /// Ed25519.
+  case edDSA = "EdDSA"
+  /// ECDSA on P-256 with SHA-256; the signature is `r ‖ s`, 64 bytes.
+  case es256 = "ES256"
+  /// RSASSA-PKCS1-v1_5 with SHA-256, 2,048 bits or more.
+  case rs256 = "RS256"
+}

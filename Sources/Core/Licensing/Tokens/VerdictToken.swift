@@ -1,0 +1,60 @@
+import JSONText
+
+/// Signs answers of the validation service, with a key of their own.
+public struct VerdictSigner: Sendable {
+  private let signer: CompactJWS.Signer
+
+  /// Nil where the set has no private key for verdicts.
+  public init?(keys: JSONWebKeySet) {
+    guard let key = keys.signingKey(for: .verdict),
+      let signer = CompactJWS.Signer(key: key, type: "verdict+jwt")
+    else { return nil }
+    self.signer = signer
+  }
+
+  /// A compact JWS over `answer`, in ASCII; nil where the system has no randomness.
+  public func sign(_ answer: [UInt8]) -> [UInt8]? { signer.sign(answer) }
+}
+
+/// For clients: verifies that an answer is the service's, and is the one to this very question.
+public struct VerdictVerifier: Sendable {
+  private let keys: [JSONWebKey]
+
+  /// - Parameter keys: those with purpose `verdict` are used, as `/.well-known/jwks.json` answers them.
+  public init(keys: JSONWebKeySet) {
+    self.keys = keys.keys.filter { $0.purpose == .verdict }.map(\.publicKey)
+  }
+
+  /// Why an answer is not believed.
+  public enum Refusal: Error, Sendable, Equatable {
+    case token(TokenRefusal)
+    /// The answer to another question: a captured one, replayed.
+    case otherNonce
+    /// Its timestamp is further from `now` than tolerated, or none.
+    case stale
+  }
+
+  /// - Parameters:
+  ///   - signature: the answer's member `signature`.
+  ///   - nonce: the one that was sent.
+  ///   - now: milliseconds since 1970.
+  ///   - tolerance: milliseconds by which the clocks may differ, and the answer may be old.
+  /// - Returns: the answer that was signed, JSON. It alone is to be believed, not the members beside the signature.
+  public func verify(
+    signature: String, nonce: String, now: Int64, tolerance: Int64 = 300_000
+  ) throws(Refusal) -> [UInt8] {
+    let payload: [UInt8]
+    do throws(TokenRefusal) {
+      payload = try CompactJWS.verify(signature, keys: keys, types: ["verdict+jwt"])
+    } catch {
+      throw .token(error)
+    }
+    guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
+      members["nonce"]?.text == nonce
+    else { throw .otherNonce }
+    guard let time = members["timestamp"]?.text.flatMap(UTCTime.milliseconds),
+      time >= now - tolerance, time <= now + tolerance
+    else { throw .stale }
+    return payload
+  }
+}

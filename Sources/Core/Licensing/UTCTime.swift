@@ -1,0 +1,82 @@
+/// `2026-11-23T18:40:00.123Z`, the one spelling of a time in answers; by the proleptic Gregorian calendar.
+package enum UTCTime {
+  private static let dayMilliseconds: Int64 = 86_400_000
+
+  /// - Parameter milliseconds: since 1970; beyond the years 0000 to 9999 the nearest that has a spelling.
+  package static func text(_ milliseconds: Int64) -> String {
+    let time = min(max(milliseconds, -62_167_219_200_000), 253_402_300_799_999)
+    let day = (time >= 0 ? time : time - dayMilliseconds + 1) / dayMilliseconds
+    let inDay = time - day * dayMilliseconds
+    let (year, month, date) = civil(day)
+    var text: [UInt8] = []
+    text.reserveCapacity(24)
+    func put(_ value: Int64, _ digits: Int) {
+      var divisor: Int64 = digits == 4 ? 1_000 : digits == 3 ? 100 : 10
+      while divisor > 0 {
+        text.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
+        divisor /= 10
+      }
+    }
+    put(year, 4)
+    text.append(UInt8(ascii: "-"))
+    put(month, 2)
+    text.append(UInt8(ascii: "-"))
+    put(date, 2)
+    text.append(UInt8(ascii: "T"))
+    put(inDay / 3_600_000, 2)
+    text.append(UInt8(ascii: ":"))
+    put(inDay / 60_000 % 60, 2)
+    text.append(UInt8(ascii: ":"))
+    put(inDay / 1_000 % 60, 2)
+    text.append(UInt8(ascii: "."))
+    put(inDay % 1_000, 3)
+    text.append(UInt8(ascii: "Z"))
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// Nil unless it is of the spelling above.
+  package static func milliseconds(_ text: String) -> Int64? {
+    let bytes = Array(text.utf8)
+    guard bytes.count == 24 else { return nil }
+    func number(_ range: Range<Int>) -> Int64? {
+      var value: Int64 = 0
+      for byte in bytes[range] {
+        guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+        value = value * 10 + Int64(byte - UInt8(ascii: "0"))
+      }
+      return value
+    }
+    guard let year = number(0..<4), let month = number(5..<7), let date = number(8..<10),
+      let hour = number(11..<13), let minute = number(14..<16), let second = number(17..<19),
+      let fraction = number(20..<23)
+    else { return nil }
+    let result =
+      days(year, month, date) * dayMilliseconds + hour * 3_600_000 + minute * 60_000
+      + second * 1_000 + fraction
+    // What is spelled otherwise, such as the 31st of June, comes back as something else.
+    return self.text(result) == text ? result : nil
+  }
+
+  /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's last.
+  private static func civil(_ day: Int64) -> (year: Int64, month: Int64, date: Int64) {
+    let shifted = day + 719_468
+    let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+    let dayOfEra = shifted - era * 146_097
+    let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+    let shiftedMonth = (5 * dayOfYear + 2) / 153
+    let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+    return (
+      yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month,
+      dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
+    )
+  }
+
+  private static func days(_ year: Int64, _ month: Int64, _ date: Int64) -> Int64 {
+    let shiftedYear = month <= 2 ? year - 1 : year
+    let era = (shiftedYear >= 0 ? shiftedYear : shiftedYear - 399) / 400
+    let yearOfEra = shiftedYear - era * 400
+    let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + date - 1
+    return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
+  }
+}

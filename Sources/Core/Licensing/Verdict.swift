@@ -1,0 +1,77 @@
+/// Whether a license holds, and why not.
+public struct Verdict: Sendable, Equatable {
+  /// In the order in which they are judged: the first that applies is the verdict.
+  public enum Code: String, Sendable, CaseIterable {
+    case invalidSignature = "invalid_signature"
+    case notFound = "not_found"
+    case canceled
+    case suspended
+    case notYetValid = "not_yet_valid"
+    case expired
+    case domainMismatch = "domain_mismatch"
+    case limitExceeded = "limit_exceeded"
+    case grace
+    case valid
+  }
+
+  /// Seven days in which an expired license still holds, and says so; a trial has none.
+  public static let graceMilliseconds: Int64 = 7 * 86_400_000
+
+  /// See `Code`.
+  public var code: Code
+  /// Whether usage is beyond a limit; such a license may hold all the same (`OveragePolicy.allow`).
+  public var isOverLimit: Bool
+
+  /// A verdict that needs no terms, such as `notFound`.
+  public init(_ code: Code, isOverLimit: Bool = false) {
+    self.code = code
+    self.isOverLimit = isOverLimit
+  }
+
+  /// Whether the application may run.
+  public var isValid: Bool { code == .valid || code == .grace }
+
+  /// One sentence for the developer who reads the answer; nil where the license holds.
+  public var explanation: String? {
+    switch code {
+    case .invalidSignature: "The license key was not signed by its vendor, or was changed since."
+    case .notFound: "There is no such license."
+    case .canceled: "The license was canceled."
+    case .suspended: "The license is suspended."
+    case .notYetValid: "The license does not hold yet."
+    case .expired: "The license has expired."
+    case .domainMismatch: "The license does not hold for this domain."
+    case .limitExceeded: "The license's limit for this period is used up."
+    case .grace, .valid: nil
+    }
+  }
+
+  /// Judges a license that is known.
+  ///
+  /// - Parameters:
+  ///   - now: milliseconds since 1970.
+  ///   - isOverLimit: whether its usage of this period has reached a limit.
+  public static func judge(
+    _ terms: LicenseTerms, domain: DomainName, now: Int64, isOverLimit: Bool
+  ) -> Verdict {
+    Verdict(
+      code(terms, domain: domain, now: now, isOverLimit: isOverLimit), isOverLimit: isOverLimit)
+  }
+
+  private static func code(
+    _ terms: LicenseTerms, domain: DomainName, now: Int64, isOverLimit: Bool
+  ) -> Code {
+    switch terms.status {
+    case .canceled: return .canceled
+    case .suspended: return .suspended
+    case .active: break
+    }
+    if let from = terms.validFrom, now < from { return .notYetValid }
+    let isExpired = now >= terms.expiresAt
+    let (graceEnd, overflow) = terms.expiresAt.addingReportingOverflow(graceMilliseconds)
+    if isExpired, terms.isTrial || (!overflow && now >= graceEnd) { return .expired }
+    if domain.isLocal || !terms.domains.covers(domain) { return .domainMismatch }
+    if isOverLimit, terms.overagePolicy == .block { return .limitExceeded }
+    return isExpired ? .grace : .valid
+  }
+}

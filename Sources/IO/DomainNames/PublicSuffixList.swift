@@ -1,0 +1,54 @@
+import CLibIDN2
+import CLibPSL
+public import Licensing
+
+/// Mozilla's Public Suffix List by libpsl, and internationalized names by libidn2. Made once; safe to use from every thread.
+public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
+  // libpsl only reads the list behind the pointer.
+  private let list: OpaquePointer
+  private let isOwned: Bool
+
+  /// - Parameter file: a list in Mozilla's format; nil takes the newer of the system's (Debian's `publicsuffix`) and the one that is built
+  ///   into libpsl.
+  /// - Returns: nil where the file cannot be read, or libpsl was built without a list.
+  public init?(file: String? = nil) {
+    if let file {
+      guard let list = psl_load_file(file), psl_suffix_count(list) > 0 else { return nil }
+      self.list = list
+      isOwned = true
+    } else if let list = psl_latest(nil) {
+      self.list = list
+      // The built-in list is not on the heap.
+      isOwned = list != psl_builtin()
+    } else {
+      return nil
+    }
+  }
+
+  deinit {
+    if isOwned { psl_free(list) }
+  }
+
+  /// By UTS #46, non-transitional.
+  public func ascii(_ name: String) -> String? {
+    var result: UnsafeMutablePointer<CChar>?
+    // STD3 rules would refuse the underscores that hosts do have; `DomainName` judges the letters itself.
+    let flags = CInt(IDN2_NFC_INPUT.rawValue | IDN2_NONTRANSITIONAL.rawValue)
+    guard !name.utf8.contains(0), idn2_to_ascii_8z(name, &result, flags) == CInt(IDN2_OK.rawValue),
+      let result
+    else { return nil }
+    defer { idn2_free(result) }
+    return String(cString: result)
+  }
+
+  /// By the list, its default rule included.
+  public func isPublicSuffix(_ name: String) -> Bool {
+    psl_is_public_suffix(list, name) == 1
+  }
+
+  /// The public suffix and one label more.
+  public func registrableDomain(_ name: String) -> String? {
+    // The answer points into the text that is handed in.
+    name.withCString { text in psl_registrable_domain(list, text).map { String(cString: $0) } }
+  }
+}
