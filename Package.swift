@@ -22,6 +22,7 @@ let package = Package(
   products: [
     .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
+    .library(name: "EventPublisher", targets: ["EventPublisher"]),
     .library(name: "Licensing", targets: ["Licensing"]),
     .library(name: "DomainNames", targets: ["DomainNames"]),
     .library(name: "WebhookDelivery", targets: ["WebhookDelivery"]),
@@ -44,6 +45,7 @@ let package = Package(
   targets: [
     // Core: values in, values out.
     .target(name: "Metering", path: "Sources/Core/Metering"),
+    .target(name: "CChecksum", path: "Sources/Core/CChecksum", cSettings: [.unsafeFlags(["-O2"])]),
     .target(name: "JSONText", path: "Sources/Core/JSONText", swiftSettings: hotPath),
     .target(
       name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec",
@@ -101,6 +103,13 @@ let package = Package(
       path: "Sources/IO/ServiceRuntime"),
 
     // Services: IO wired to Core.
+    .target(
+      name: "EventPublisher",
+      dependencies: [
+        "CChecksum", "KafkaTransport", .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/EventPublisher", swiftSettings: hotPath),
     .target(
       name: "LogConsumer",
       dependencies: [
@@ -188,6 +197,17 @@ let package = Package(
         "Metering", "WebhookDelivery", "MeteringTestKit",
         .product(name: "Crypto", package: "swift-crypto"),
       ]),
+    .executableTarget(
+      name: "publish-probe",
+      dependencies: ["EventPublisher", .product(name: "Logging", package: "swift-log")],
+      path: "Tests/PublishProbe"),
+    .testTarget(
+      name: "EventPublisherTests",
+      dependencies: [
+        "EventPublisher", "publish-probe", "CChecksum", "Recount", "EventCodec", "Metering",
+        "KafkaTransport",
+        "MeteringTestKit", .product(name: "Logging", package: "swift-log"),
+      ]),
     .testTarget(
       name: "LicensingTests",
       dependencies: ["Licensing", "DomainNames", "JSONText", "MeteringTestKit"]),
@@ -209,6 +229,7 @@ let package = Package(
       ]),
   ]
 )
-for target in package.targets where ![.system, .plugin, .binary].contains(target.type) {
+for target in package.targets
+where target.name != "CChecksum" && ![.system, .plugin, .binary].contains(target.type) {
   target.swiftSettings = (target.swiftSettings ?? []) + settings
 }

@@ -3,10 +3,10 @@ import Glibc
 /// Runs a command to its end, silently.
 ///
 /// Not Foundation's `Process`: it learns of the end by a socket that daemons inherit, and would wait for PostgreSQL itself after `pg_ctl start`.
-enum Command {
-  struct Failed: Error, CustomStringConvertible { let description: String }
+package enum Command {
+  package struct Failed: Error, CustomStringConvertible { package let description: String }
 
-  static func run(_ command: [String], folder: String = "/") throws {
+  package static func run(_ command: [String], folder: String = "/") throws {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }

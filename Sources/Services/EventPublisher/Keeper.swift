@@ -1,0 +1,62 @@
+import Foundation
+import Logging
+import Synchronization
+
+/// Does for the spool what an append must not wait for: files, the disk, words about what was dropped.
+final class Keeper: Sendable {
+  private let spool: Spool
+  private let syncs: Bool
+  private let logger: Logger
+  private let isStopping = Atomic<Bool>(false)
+  private let drops = Atomic<Int64>(0)
+  private let finished = DispatchSemaphore(value: 0)
+
+  init(spool: Spool, syncs: Bool, logger: Logger) {
+    self.spool = spool
+    self.syncs = syncs
+    self.logger = logger
+    let thread = Thread { [self] in
+      run()
+      finished.signal()
+    }
+    thread.name = "spool-keeper"
+    thread.start()
+  }
+
+  /// An event found no room.
+  func noteDrop() { drops.add(1, ordering: .relaxed) }
+
+  func stop() {
+    isStopping.store(true, ordering: .releasing)
+    spool.wakeKeeper.signal()
+    finished.wait()
+    finished.signal()
+  }
+
+  private func run() {
+    var problem: SpoolError?
+    var nextSync = DispatchTime.now() + 1
+    var nextWord = DispatchTime.now()
+    while !isStopping.load(ordering: .acquiring) {
+      _ = spool.wakeKeeper.wait(timeout: .now() + 1)
+      let found = spool.prepare()
+      if let found, found != problem {
+        logger.error("the spool cannot grow", metadata: ["reason": "\(found)"])
+      }
+      problem = found
+      if syncs, DispatchTime.now() >= nextSync {
+        spool.sync()
+        nextSync = .now() + 1
+      }
+      if DispatchTime.now() >= nextWord, drops.load(ordering: .relaxed) > 0 {
+        logger.error(
+          "the spool is full: events are dropped",
+          metadata: [
+            "dropped": "\(drops.exchange(0, ordering: .relaxed))",
+            "pending": "\(spool.pending)",
+          ])
+        nextWord = .now() + 10
+      }
+    }
+  }
+}

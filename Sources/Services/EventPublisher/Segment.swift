@@ -1,0 +1,160 @@
+import CChecksum
+import Foundation
+
+/// One file of the spool, mapped whole: a header, then records one behind the other.
+///
+/// Header, 64 bytes, little-endian: magic (8), the segment's number (8), of each topic how many events had been written before it (16), 28 bytes
+/// of zeros, CRC-32C of the 60 before it (4).
+///
+/// Record: length of the body (4), CRC-32C of the body continued from one of number and place (4), body: sequence (8), topic (1), a zero
+/// (1), length of the key (2), key, value, zeros to a multiple of 8. A length of 0 ends the segment. Number and place are in the sum since files are used again: what an
+/// older life of the file left behind fits nowhere.
+///
+/// A process that dies leaves the pages to the kernel: whatever was written here is read by the next. The spool's lock guards all writes.
+final class Segment: @unchecked Sendable {
+  static let headerBytes = 64
+  private static let magic: UInt64 = 0x3130_4C50_5352_544D  // "MTRSPL01"
+  /// In front of every body.
+  static let frameBytes = 8
+  static let bodyHeaderBytes = 12
+
+  let path: String
+  let size: Int
+  private let base: UnsafeMutableRawPointer
+  private(set) var number: UInt64 = 0
+
+  /// Makes the file, or opens one of this size, and maps it.
+  ///
+  /// The blocks are allocated now: a disk that fills up later must not be found out by a signal in the middle of a store.
+  init(path: String, size: Int) throws(SpoolError) {
+    self.path = path
+    self.size = size
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw .system("open a segment", errno) }
+    defer { close(file) }
+    let code = posix_fallocate(file, 0, off_t(size))
+    guard code == 0 else { throw .system("allocate a segment", code) }
+    guard
+      let map = mmap(
+        nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), file, 0),
+      map != MAP_FAILED
+    else { throw .system("map a segment", errno) }
+    base = map
+  }
+
+  deinit { munmap(base, size) }
+
+  /// Begins a new life of the file.
+  func begin(number: UInt64, appendedBefore: [Int64]) {
+    self.number = number
+    // Ends the segment before anything says that it begins.
+    base.storeBytes(of: 0, toByteOffset: Self.headerBytes, as: UInt32.self)
+    memset(base, 0, Self.headerBytes)
+    base.storeBytes(of: Self.magic, as: UInt64.self)
+    base.storeBytes(of: number, toByteOffset: 8, as: UInt64.self)
+    for (i, count) in appendedBefore.enumerated() {
+      base.storeBytes(of: count, toByteOffset: 16 + 8 * i, as: Int64.self)
+    }
+    base.storeBytes(of: meter_crc32c(0, base, 60), toByteOffset: 60, as: UInt32.self)
+  }
+
+  var isUnused: Bool {
+    (0..<Self.headerBytes).allSatisfy { base.load(fromByteOffset: $0, as: UInt8.self) == 0 }
+  }
+
+  /// Reads the header; nil where it is none. Of each topic, what had been written before the segment.
+  func readHeader() -> [Int64]? {
+    guard base.load(as: UInt64.self) == Self.magic,
+      base.load(fromByteOffset: 60, as: UInt32.self) == meter_crc32c(0, base, 60)
+    else { return nil }
+    number = base.load(fromByteOffset: 8, as: UInt64.self)
+    return Spool.topicIndices.map { base.load(fromByteOffset: 16 + 8 * $0, as: Int64.self) }
+  }
+
+  /// What a record takes, the end mark behind it not counted.
+  static func recordBytes(key: Int, value: Int) -> Int {
+    (frameBytes + bodyHeaderBytes + key + value + 7) & ~7
+  }
+
+  func hasRoom(at offset: Int, _ bytes: Int) -> Bool { offset + bytes + 4 <= size }
+
+  /// Writes a record; the length last, so that a half-written one ends the segment.
+  /// - Returns: the offset behind it.
+  func append(
+    at offset: Int, sequence: Int64, topic: Int, key: UnsafeRawBufferPointer,
+    value: UnsafeRawBufferPointer
+  ) -> Int {
+    let end = offset + Self.recordBytes(key: key.count, value: value.count)
+    let body = base + offset + Self.frameBytes
+    body.storeBytes(of: sequence, as: Int64.self)
+    body.storeBytes(of: UInt8(topic), toByteOffset: 8, as: UInt8.self)
+    body.storeBytes(of: 0, toByteOffset: 9, as: UInt8.self)
+    body.storeBytes(of: UInt16(key.count), toByteOffset: 10, as: UInt16.self)
+    (body + 12).copyMemory(from: key.baseAddress!, byteCount: key.count)
+    (body + 12 + key.count).copyMemory(from: value.baseAddress!, byteCount: value.count)
+    base.storeBytes(of: 0, toByteOffset: end, as: UInt32.self)
+    let length = Self.bodyHeaderBytes + key.count + value.count
+    base.storeBytes(
+      of: meter_crc32c(seed(offset), body, length), toByteOffset: offset + 4, as: UInt32.self)
+    base.storeBytes(of: UInt32(length), toByteOffset: offset, as: UInt32.self)
+    return end
+  }
+
+  private func seed(_ offset: Int) -> UInt32 {
+    UInt32(truncatingIfNeeded: number) &* 0x9E37_79B1 ^ UInt32(truncatingIfNeeded: offset)
+  }
+
+  /// A record where it lies.
+  struct Record {
+    var sequence: Int64
+    var topic: Int
+    var key: UnsafeRawBufferPointer
+    var value: UnsafeRawBufferPointer
+    /// The offset behind it.
+    var end: Int
+  }
+
+  enum Reading {
+    case record(Record)
+    /// Nothing more.
+    case end
+    /// Bytes that are no record.
+    case corrupt
+  }
+
+  /// - Parameter verify: whether to sum; what this process wrote itself needs none.
+  func read(at offset: Int, verify: Bool) -> Reading {
+    guard offset + Self.frameBytes + Self.bodyHeaderBytes <= size else { return .end }
+    let length = Int(base.load(fromByteOffset: offset, as: UInt32.self))
+    if length == 0 { return .end }
+    let end = (offset + Self.frameBytes + length + 7) & ~7
+    guard length >= Self.bodyHeaderBytes, end + 4 <= size else { return .corrupt }
+    let body = base + offset + Self.frameBytes
+    if verify {
+      guard
+        base.load(fromByteOffset: offset + 4, as: UInt32.self)
+          == meter_crc32c(seed(offset), body, length)
+      else { return .corrupt }
+    }
+    let keyLength = Int(body.load(fromByteOffset: 10, as: UInt16.self))
+    let topic = Int(body.load(fromByteOffset: 8, as: UInt8.self))
+    guard Self.bodyHeaderBytes + keyLength <= length, Spool.topicIndices.contains(topic) else {
+      return .corrupt
+    }
+    return .record(
+      Record(
+        sequence: body.load(as: Int64.self), topic: topic,
+        key: UnsafeRawBufferPointer(start: body + 12, count: keyLength),
+        value: UnsafeRawBufferPointer(
+          start: body + 12 + keyLength, count: length - 12 - keyLength),
+        end: end))
+  }
+
+  /// Ends the segment here, whatever lies behind.
+  func cut(at offset: Int) {
+    if offset + 4 <= size { base.storeBytes(of: 0, toByteOffset: offset, as: UInt32.self) }
+  }
+
+  /// Writes the pages to the disk; blocks for as long as that takes.
+  func sync() { msync(base, size, MS_SYNC) }
+}

@@ -1,0 +1,334 @@
+import Foundation
+import KafkaTransport
+import Logging
+import Synchronization
+
+/// Moves records from the spool to Kafka, in their order, on a thread of its own.
+///
+/// A record may be sent again, by this process or the next, but never behind one that came after it: the consumer knows a resend by its
+/// sequence only if sequences never go back. So any failure ends the producer (`enable.gapless.guarantee`), and a new one begins at the
+/// first record that is not known to be delivered.
+final class Sender: @unchecked Sendable {
+  // All but `status` and `isStopping` belongs to the thread.
+
+  /// What the outside may ask for.
+  struct Status: Sendable, Equatable {
+    /// Why nothing is sent, for people; nil while it is.
+    var problem: String?
+    var restarts: Int64 = 0
+    var unsendable: Int64 = 0
+  }
+
+  private struct InFlight {
+    var position: Spool.Position
+    var topic: Int
+    var isDone = false
+    var isUnsendable = false
+  }
+
+  /// Deliveries of one producer; filled while it is polled.
+  private final class Deliveries: @unchecked Sendable {
+    var list: [KafkaProducer.Delivery] = []
+  }
+
+  private let spool: Spool
+  private let configuration: KafkaConfiguration
+  private let topics: [String]
+  private let logger: Logger
+  private let status = Mutex(Status())
+  private let isStopping = Atomic<Bool>(false)
+  private let deadline = Atomic<Int>(0)
+  private let finished = DispatchSemaphore(value: 0)
+
+  private var producer: KafkaProducer?
+  private var deliveries = Deliveries()
+  /// In the order of the spool; the first `head` are done with.
+  private var inFlight: [InFlight] = []
+  private var head = 0
+  /// How many were sent before `inFlight` begins: a delivery's opaque counts on from it.
+  private var sent = 0
+  private var cursor: Spool.Position
+  private var knownTopics: Set<Int> = []
+  /// One record a batch, for so many records: to find the one that no broker takes.
+  private var careful = 0
+  private var pauseUntil = 0
+  private var encoder = EventEncoder()
+  private var reportsInFlight = 0
+  private var reports: Int64 = 0
+  private var nextReport: Int
+
+  private static let maximumInFlight = 100_000
+  private static let reportMilliseconds = 10_000
+  private static let reportOpaque = UInt.max
+
+  init(spool: Spool, configuration: KafkaConfiguration, topics: [String], logger: Logger) {
+    self.spool = spool
+    self.configuration = configuration
+    self.topics = topics
+    self.logger = logger
+    cursor = spool.firstPending
+    nextReport = Self.now + Self.reportMilliseconds
+    let thread = Thread { [self] in
+      run()
+      finished.signal()
+    }
+    thread.name = "spool-sender"
+    thread.start()
+  }
+
+  var current: Status { status.withLock { $0 } }
+
+  /// Sends what it can until the time is over, makes the final report, and ends.
+  func stop(milliseconds: Int) {
+    deadline.store(Self.now + milliseconds, ordering: .relaxed)
+    isStopping.store(true, ordering: .releasing)
+    finished.wait()
+    finished.signal()
+  }
+
+  private static var now: Int { Int(DispatchTime.now().uptimeNanoseconds / 1_000_000) }
+
+  // MARK: The thread
+
+  private func run() {
+    while true {
+      if isStopping.load(ordering: .acquiring),
+        spool.pending == 0 || Self.now >= deadline.load(ordering: .relaxed)
+      {
+        break
+      }
+      step()
+    }
+    finish()
+  }
+
+  private func step() {
+    guard let producer = producer ?? open() else { return }
+    let isIdle = !fill(producer)
+    producer.poll(timeoutMilliseconds: isIdle ? 5 : 0)
+    take(producer)
+    if Self.now >= nextReport {
+      report(isFinal: false)
+      nextReport = Self.now + Self.reportMilliseconds
+    }
+  }
+
+  private func open() -> KafkaProducer? {
+    if Self.now < pauseUntil {
+      usleep(10_000)
+      return nil
+    }
+    var configuration = configuration
+    configuration.set("enable.gapless.guarantee", "true")
+    if careful > 0 { configuration.set("batch.num.messages", "1") }
+    deliveries = Deliveries()
+    do {
+      producer = try KafkaProducer(configuration, clientID: spool.producer) {
+        [deliveries] delivery in deliveries.list.append(delivery)
+      }
+    } catch {
+      pause("Kafka's settings are refused: \(error)")
+    }
+    return producer
+  }
+
+  /// Hands over what there is room for. - Returns: whether there was anything.
+  private func fill(_ producer: KafkaProducer) -> Bool {
+    var handed = 0
+    while inFlight.count - head < Self.maximumInFlight, handed < 4_096,
+      let window = spool.window(from: cursor)
+    {
+      var offset = window.start
+      reading: while offset < window.end, handed < 4_096 {
+        switch window.segment.read(at: offset, verify: false) {
+        case .end, .corrupt:
+          // Sealed: what follows is in the next.
+          cursor = Spool.Position(segment: window.segment.number + 1, offset: 0)
+          break reading
+        case .record(let record):
+          guard isKnown(record.topic, producer), hand(record, window.segment, producer) else {
+            return handed > 0
+          }
+          offset = record.end
+          cursor = Spool.Position(segment: window.segment.number, offset: offset)
+          handed += 1
+        }
+      }
+    }
+    return handed > 0
+  }
+
+  /// Sent before the topic is there, records would be refused, each for itself and in no order.
+  private func isKnown(_ topic: Int, _ producer: KafkaProducer) -> Bool {
+    if knownTopics.contains(topic) { return true }
+    if Self.now < pauseUntil { return false }
+    do {
+      if try producer.partitionCount(topics[topic], timeoutMilliseconds: 1_000) != nil {
+        knownTopics.insert(topic)
+        say(nil)
+        return true
+      }
+      say("there is no topic \(topics[topic]): meterctl topics apply")
+    } catch {
+      say("Kafka does not answer: \(error)")
+    }
+    pauseUntil = Self.now + 500
+    return false
+  }
+
+  private func hand(
+    _ record: Segment.Record, _ segment: Segment, _ producer: KafkaProducer
+  ) -> Bool {
+    do {
+      guard
+        try producer.produce(
+          topic: topics[record.topic], key: record.key, value: record.value,
+          opaque: UInt(sent + inFlight.count))
+      else { return false }
+    } catch {
+      // Too large for a limit of the operator's, or the producer is beyond help, which the next look finds.
+      guard producer.fatalError == nil, !error.isRetriable else { return false }
+      append(record, segment, isUnsendable: true)
+      logger.error("an event cannot be sent", metadata: ["reason": "\(error)"])
+      return true
+    }
+    append(record, segment, isUnsendable: false)
+    return true
+  }
+
+  private func append(_ record: Segment.Record, _ segment: Segment, isUnsendable: Bool) {
+    inFlight.append(
+      InFlight(
+        position: Spool.Position(segment: segment.number, offset: record.end), topic: record.topic,
+        isDone: isUnsendable, isUnsendable: isUnsendable))
+  }
+
+  // MARK: Deliveries
+
+  private func take(_ producer: KafkaProducer) {
+    var failure: KafkaError?
+    for delivery in deliveries.list {
+      if delivery.opaque == Self.reportOpaque {
+        reportsInFlight -= 1
+        continue
+      }
+      let index = Int(delivery.opaque) - sent
+      guard inFlight.indices.contains(index) else { continue }
+      if let error = delivery.error {
+        failure = failure ?? error
+        // Sent alone and refused for what it is: no broker will ever take it.
+        if careful > 0, error.isRecordRefused {
+          inFlight[index].isDone = true
+          inFlight[index].isUnsendable = true
+        }
+      } else {
+        inFlight[index].isDone = true
+      }
+    }
+    if !deliveries.list.isEmpty {
+      deliveries.list.removeAll(keepingCapacity: true)
+      release()
+      if failure == nil, producer.fatalError == nil { say(nil) }
+    }
+    for error in producer.takeErrors() where !error.isFatal {
+      if inFlight.count > head { say("Kafka: \(error)") }
+    }
+    if let error = producer.fatalError ?? failure { restart(after: failure ?? error) }
+  }
+
+  private func release() {
+    var counts: [Int64] = [0, 0]
+    var unsendable: [Int64] = [0, 0]
+    var last: Spool.Position?
+    while head < inFlight.count, inFlight[head].isDone {
+      counts[inFlight[head].topic] += 1
+      if inFlight[head].isUnsendable { unsendable[inFlight[head].topic] += 1 }
+      last = inFlight[head].position
+      head += 1
+    }
+    guard let last else { return }
+    careful = max(careful - Int(counts[0] + counts[1]), 0)
+    spool.delivered(to: last, counts: counts, unsendable: unsendable)
+    let refused = unsendable[0] + unsendable[1]
+    if refused > 0 { status.withLock { $0.unsendable += refused } }
+    if head == inFlight.count || head > 65_536 {
+      inFlight.removeFirst(head)
+      sent += head
+      head = 0
+    }
+  }
+
+  private func restart(after error: KafkaError) {
+    if error.isRecordRefused, careful == 0 { careful = inFlight.count - head }
+    producer = nil
+    deliveries = Deliveries()
+    reportsInFlight = 0
+    knownTopics = []
+    sent += inFlight.count
+    // What was delivered behind the first that was not is sent again, and known by its sequence.
+    inFlight = []
+    head = 0
+    cursor = spool.resume()
+    status.withLock { $0.restarts += 1 }
+    pause("Kafka refused records: \(error)")
+  }
+
+  private func pause(_ problem: String) {
+    say(problem)
+    pauseUntil = Self.now + 500
+  }
+
+  /// Logs what changed, once.
+  private func say(_ problem: String?) {
+    let before = status.withLock { status in
+      defer { status.problem = problem }
+      return status.problem
+    }
+    guard before != problem else { return }
+    if let problem {
+      logger.warning("events stay in the spool", metadata: ["reason": "\(problem)"])
+    } else {
+      logger.info("events are being sent again")
+    }
+  }
+
+  // MARK: Reports
+
+  private func report(isFinal: Bool) {
+    guard let producer, reportsInFlight == 0 || isFinal else { return }
+    for topic in Spool.topicIndices {
+      let counts = spool.counts(topic)
+      guard counts.accepted > 0, isKnown(topic, producer) else { continue }
+      reports += 1
+      encoder.encodeReport(
+        producer: spool.producer, number: reports, accepted: counts.accepted,
+        pending: counts.pending, dropped: counts.dropped, isFinal: isFinal,
+        now: EventPublisher.now)
+      let key = Array(spool.producer.utf8)
+      let isTaken = key.withUnsafeBytes {
+        try? producer.produce(
+          topic: topics[topic], key: $0, value: encoder.bytes, opaque: Self.reportOpaque)
+      }
+      if isTaken == true { reportsInFlight += 1 }
+    }
+  }
+
+  private func finish() {
+    report(isFinal: true)
+    // A report that does not arrive is made up for by the next process's.
+    let left = max(deadline.load(ordering: .relaxed) - Self.now, 200)
+    if let producer {
+      try? producer.flush(timeoutMilliseconds: Int32(clamping: left))
+      take(producer)
+    }
+    producer = nil
+    spool.sync()
+  }
+}
+
+extension KafkaError {
+  /// Refused for what the record is: the same broker will refuse it for ever.
+  fileprivate var isRecordRefused: Bool {
+    [10, 2, 87].contains(code)  // MSG_SIZE_TOO_LARGE, INVALID_MSG, INVALID_RECORD
+  }
+}

@@ -1,0 +1,354 @@
+import Foundation
+import Synchronization
+
+/// Events that were accepted and are not in Kafka yet, in files that outlive the process.
+///
+/// `append` is called by whoever publishes, everything else by the sender's and the keeper's thread. One lock guards it; nothing under it waits
+/// for a disk or a network, only for pages of the kernel's.
+final class Spool: @unchecked Sendable {
+  /// 0: usage, 1: validations.
+  static let topicIndices = 0..<2
+
+  /// How far a reader is.
+  struct Position: Equatable {
+    var segment: UInt64
+    var offset: Int
+  }
+
+  /// Of one topic. `accepted` includes `dropped`, as the ledger wants it.
+  struct Counts: Sendable, Equatable {
+    var accepted: Int64 = 0
+    var pending: Int64 = 0
+    var dropped: Int64 = 0
+  }
+
+  /// What opening found that somebody should know.
+  struct Recovery: Sendable, Equatable {
+    var pending: Int64 = 0
+    /// Accepted by an earlier process, and not readable any more.
+    var lost: Int64 = 0
+    /// Segments whose end could not be read; kept as `.corrupt`.
+    var damaged: [String] = []
+  }
+
+  private struct Core: ~Copyable {
+    var encoder = EventEncoder()
+    /// The oldest first; the last is written to.
+    var segments: [Segment] = []
+    var offset = Segment.headerBytes
+    /// Made ahead, or freed: the next ones, so that an append never waits for a file.
+    var spares: [Segment] = []
+    var nextSequence: Int64 = 1
+    /// Below it sequences may be given: the disk knows.
+    var sequenceEnd: Int64 = 1
+    var pending: [Int64] = [0, 0]
+    var isStopped = false
+  }
+
+  let producer: String
+  let recovery: Recovery
+  private let directory: String
+  private let segmentBytes: Int
+  private let maximumSegments: Int
+  /// So many are made ahead: two, of small ones more.
+  private let spareSegments: Int
+  /// Files are named in the order in which they were made; what lies in them says their headers.
+  private let nextFile: Atomic<UInt64>
+  private let state: SpoolState
+  private let lockFile: Int32
+  private let core: Mutex<Core>
+  /// Signaled when there is something for the keeper.
+  let wakeKeeper = DispatchSemaphore(value: 0)
+  /// Where the first record lies that is not known to be delivered.
+  let firstPending: Position
+
+  /// How many sequences are taken at once: the disk is asked once for so many events.
+  private static let reservation: Int64 = 1 << 24
+
+  /// - Parameter producerPrefix: of the name that a new spool gets: letters, digits, `.`, `_` and `-`.
+  init(
+    directory: String, maximumBytes: Int, segmentBytes: Int, producerPrefix: String
+  ) throws(SpoolError) {
+    self.directory = directory
+    self.segmentBytes = segmentBytes
+    maximumSegments = max(maximumBytes / segmentBytes, 2)
+    spareSegments = min(max(2, (4 << 20) / segmentBytes), maximumSegments - 1)
+    lockFile = try Self.lock(directory)
+    state = try SpoolState(path: directory + "/state") {
+      producerPrefix + "-" + String(UInt64.random(in: .min ... .max), radix: 36)
+    }
+    producer = state.producer
+    var opened = try SpoolRecovery(directory: directory, state: state)
+    var core = Core()
+    core.segments = opened.segments
+    core.pending = opened.pending
+    core.nextSequence = max(opened.lastSequence + 1, state[.reserved], 1)
+    core.sequenceEnd = core.nextSequence + Self.reservation
+    state[.reserved] = core.sequenceEnd
+    state.sync()
+    // Never behind an older one's end: what follows a torn record is not to be trusted.
+    nextFile = Atomic(opened.nextFile)
+    let first = try Segment(
+      path: Self.path(directory, opened.nextFile), size: segmentBytes)
+    first.begin(
+      number: opened.nextNumber,
+      appendedBefore: Self.topicIndices.map { [state] in state[.appended, topic: $0] })
+    core.segments.append(first)
+    opened.summary.pending = core.pending.reduce(0, +)
+    recovery = opened.summary
+    firstPending = opened.start ?? Position(segment: first.number, offset: Segment.headerBytes)
+    self.core = Mutex(core)
+    prepare()
+  }
+
+  deinit { close(lockFile) }
+
+  private static func lock(_ directory: String) throws(SpoolError) -> Int32 {
+    if mkdir(directory, 0o700) != 0, errno != EEXIST {
+      throw .system("make its directory", errno)
+    }
+    let file = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw .system("open its lock", errno) }
+    guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+      close(file)
+      throw .inUse(directory)
+    }
+    return file
+  }
+
+  static func path(_ directory: String, _ number: UInt64) -> String {
+    let digits = String(number)
+    return "\(directory)/\(String(repeating: "0", count: 20 - digits.count))\(digits).seg"
+  }
+
+  // MARK: Writing
+
+  /// What was appended; nil: there is no room, or the spool has stopped.
+  private static func append(
+    _ core: inout Core, _ state: SpoolState, topic: Int, key: UnsafeRawBufferPointer
+  ) -> Bool {
+    let value = core.encoder.bytes
+    let bytes = Segment.recordBytes(key: key.count, value: value.count)
+    if !core.segments[core.segments.count - 1].hasRoom(at: core.offset, bytes) {
+      guard let next = core.spares.popLast() else { return false }
+      next.begin(
+        number: core.segments[core.segments.count - 1].number + 1,
+        appendedBefore: [state[.appended, topic: 0], state[.appended, topic: 1]])
+      core.segments.append(next)
+      core.offset = Segment.headerBytes
+    }
+    core.offset = core.segments[core.segments.count - 1].append(
+      at: core.offset, sequence: core.nextSequence, topic: topic, key: key, value: value)
+    core.nextSequence += 1
+    core.pending[topic] += 1
+    state[.appended, topic: topic] += 1
+    return true
+  }
+
+  /// An event of either kind, and what is asked of it.
+  protocol Event: Sendable {
+    static var topic: Int { get }
+    var subject: String { get }
+    func encode(
+      _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
+    ) -> PublishOutcome.Reason?
+  }
+
+  func append(_ event: some Event, now: Int64) -> PublishOutcome {
+    let topic = type(of: event).topic
+    var needsKeeper = false
+    let outcome = core.withLock { core -> PublishOutcome in
+      let refusal = event.encode(
+        &core.encoder, producer: producer, sequence: core.nextSequence, now: now)
+      if let refusal { return .invalid(refusal) }
+      var key = event.subject
+      let fits =
+        !core.isStopped && core.nextSequence < core.sequenceEnd
+        && key.withUTF8 {
+          Self.append(&core, state, topic: topic, key: UnsafeRawBufferPointer($0))
+        }
+      needsKeeper = core.spares.count < spareSegments
+      if fits { return .accepted }
+      state[.refused, topic: topic] += 1
+      return .dropped
+    }
+    if needsKeeper { wakeKeeper.signal() }
+    return outcome
+  }
+
+  /// All or nothing; a process that dies in the middle may leave the first of them.
+  func append<E: Event>(batch: [E], now: Int64) -> BatchOutcome {
+    let outcome = core.withLock { core -> BatchOutcome in
+      guard !core.isStopped,
+        core.nextSequence + Int64(batch.count) < core.sequenceEnd
+      else { return .full }
+      // In what is left of this segment and in the one that is ready.
+      var room = core.segments[core.segments.count - 1].size - core.offset - 4
+      var hasSpare = !core.spares.isEmpty
+      for (i, event) in batch.enumerated() {
+        if let reason = event.encode(
+          &core.encoder, producer: producer, sequence: core.nextSequence + Int64(i), now: now)
+        {
+          return .invalid(index: i, reason)
+        }
+        let bytes = Segment.recordBytes(
+          key: event.subject.utf8.count, value: core.encoder.bytes.count)
+        if bytes > room {
+          guard hasSpare else { return .full }
+          hasSpare = false
+          room = segmentBytes - Segment.headerBytes - 4
+        }
+        room -= bytes
+        if room < 0 { return .full }
+      }
+      for event in batch {
+        _ = event.encode(
+          &core.encoder, producer: producer, sequence: core.nextSequence, now: now)
+        var key = event.subject
+        _ = key.withUTF8 {
+          Self.append(&core, state, topic: E.topic, key: UnsafeRawBufferPointer($0))
+        }
+      }
+      return .accepted
+    }
+    wakeKeeper.signal()
+    return outcome
+  }
+
+  /// From now on everything is dropped.
+  func stop() { core.withLock { $0.isStopped = true } }
+
+  /// Lets another process have it; nothing may be appended any more.
+  func unlock() { _ = flock(lockFile, LOCK_UN) }
+
+  // MARK: Reading
+
+  /// Records from here on lie in `segment` up to `end`; nil: there are none yet.
+  func window(from position: Position) -> (segment: Segment, start: Int, end: Int)? {
+    core.withLock { core in
+      guard var index = core.segments.firstIndex(where: { $0.number >= position.segment }) else {
+        return nil
+      }
+      var start =
+        core.segments[index].number == position.segment
+        ? max(position.offset, Segment.headerBytes) : Segment.headerBytes
+      // A sealed segment ends where its end mark is.
+      while index < core.segments.count - 1,
+        case .end = core.segments[index].read(at: start, verify: false)
+      {
+        index += 1
+        start = Segment.headerBytes
+      }
+      let isLast = index == core.segments.count - 1
+      if isLast, start >= core.offset { return nil }
+      return (core.segments[index], start, isLast ? core.offset : .max)
+    }
+  }
+
+  /// All before `position` is delivered: so many of each topic since the last call.
+  ///
+  /// - Parameter unsendable: of these, refused for good.
+  func delivered(to position: Position, counts: [Int64], unsendable: [Int64]) {
+    let hasTooMany = core.withLock { core in
+      for topic in Self.topicIndices {
+        core.pending[topic] -= counts[topic]
+        state[.lost, topic: topic] += unsendable[topic]
+        state[.delivered, topic: topic] += counts[topic] - unsendable[topic]
+      }
+      state[.deliveredSegment] = Int64(position.segment)
+      state[.deliveredOffset] = Int64(position.offset)
+      while core.segments.count > 1, core.segments[0].number < position.segment {
+        core.spares.append(core.segments.removeFirst())
+      }
+      return core.spares.count > spareSegments
+    }
+    if hasTooMany { wakeKeeper.signal() }
+  }
+
+  /// Where to send from again: behind what is known to be delivered.
+  func resume() -> Position {
+    core.withLock { core in
+      let oldest = core.segments[0]
+      let segment = UInt64(clamping: state[.deliveredSegment])
+      return oldest.number > segment
+        ? Position(segment: oldest.number, offset: Segment.headerBytes)
+        : Position(segment: segment, offset: max(Int(state[.deliveredOffset]), Segment.headerBytes))
+    }
+  }
+
+  func counts(_ topic: Int) -> Counts {
+    core.withLock { core in
+      Counts(
+        accepted: state[.appended, topic: topic] + state[.refused, topic: topic],
+        pending: core.pending[topic],
+        dropped: state[.refused, topic: topic] + state[.lost, topic: topic])
+    }
+  }
+
+  var pending: Int64 { core.withLock { $0.pending[0] + $0.pending[1] } }
+  var bytes: Int { core.withLock { $0.segments.count } * segmentBytes }
+
+  // MARK: Keeping
+
+  /// Has the next segment ready, and sequences ahead: what an append must not wait for.
+  ///
+  /// - Returns: why there is no next segment, where it is the system's fault.
+  @discardableResult
+  func prepare() -> SpoolError? {
+    let (missing, surplus, sequenceEnd) = core.withLock { core in
+      // Of another size: of an earlier setting.
+      var surplus = core.spares.filter { $0.size != segmentBytes }
+      core.spares.removeAll { $0.size != segmentBytes }
+      while core.spares.count > spareSegments { surplus.append(core.spares.removeLast()) }
+      let room = maximumSegments - core.segments.count - core.spares.count
+      let end = core.sequenceEnd
+      return (
+        min(spareSegments - core.spares.count, room), surplus,
+        core.nextSequence + Self.reservation / 2 > end ? end + Self.reservation : end
+      )
+    }
+    for segment in surplus { unlink(segment.path) }
+    if sequenceEnd > state[.reserved] {
+      state[.reserved] = sequenceEnd
+      state.sync()
+      core.withLock { $0.sequenceEnd = sequenceEnd }
+    }
+    for _ in 0..<max(missing, 0) {
+      let path = Self.path(directory, nextFile.wrappingAdd(1, ordering: .relaxed).newValue)
+      do throws(SpoolError) {
+        let segment = try Segment(path: path, size: segmentBytes)
+        core.withLock { $0.spares.append(segment) }
+      } catch {
+        unlink(path)
+        return error
+      }
+    }
+    return nil
+  }
+
+  /// Writes to the disk what there is; blocks for as long as that takes.
+  func sync() {
+    for segment in core.withLock({ $0.segments }) { segment.sync() }
+    state.sync()
+  }
+}
+
+extension UsageEvent: Spool.Event {
+  static var topic: Int { 0 }
+
+  func encode(
+    _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
+  ) -> PublishOutcome.Reason? {
+    encoder.encode(self, producer: producer, sequence: sequence, now: now)
+  }
+}
+
+extension ValidationEvent: Spool.Event {
+  static var topic: Int { 1 }
+
+  func encode(
+    _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
+  ) -> PublishOutcome.Reason? {
+    encoder.encode(self, producer: producer, sequence: sequence, now: now)
+  }
+}

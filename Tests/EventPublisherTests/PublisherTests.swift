@@ -1,0 +1,208 @@
+import EventPublisher
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import Testing
+
+@Suite(.serialized)
+struct PublisherTests {
+  static func log() throws -> UsageLog {
+    let log = try UsageLog(partitions: 4)
+    try log.cluster.createTopic("license.validations.v1", partitions: 4)
+    return log
+  }
+
+  static func event(_ n: Int) -> UsageEvent {
+    UsageEvent(id: "e-\(n)", source: "/test", subject: "lic_\(n % 20)")
+  }
+
+  @Test("What is published arrives, counts once, and the last report leaves nothing missing")
+  func arrives() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    let publisher = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    for n in 0..<10_000 { #expect(publisher.publish(Self.event(n)) == .accepted) }
+    for n in 0..<500 {
+      let event = ValidationEvent(
+        source: "/test", subject: "lic_\(n)", code: "domain_mismatch", isValid: false,
+        domain: "pirated-site.com", clientIP: "203.0.113.9", sdk: "node/2.1.0", duration: 812)
+      #expect(publisher.publish(event) == .accepted)
+    }
+    #expect(publisher.publish(UsageEvent(source: "/t", subject: "")) == .invalid(.subject))
+    try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
+    publisher.stop()
+    #expect(publisher.publish(Self.event(10_000)) == .dropped)
+    let count = try Count(log)
+    #expect(count.total == 10_000 && count.ids.count == 10_000 && count.deadLetters.isEmpty)
+    let report = try #require(count.reports.last { $0.isFinal })
+    #expect(report.producer == publisher.producer && report.producer.hasPrefix("eu-1-"))
+    #expect(report.accepted - report.dropped - report.pending == 10_000)
+    var validations = 0
+    try log.readAll("license.validations.v1") { _ in validations += 1 }
+    #expect(validations == 501)
+  }
+
+  @Test("With Kafka away events stay, and the next process sends them under the same name, once")
+  func restart() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    try log.cluster.setBrokerDown()
+    var settings = configuration(log.brokers, folder.spool)
+    settings.drainMilliseconds = 100
+    var producer = ""
+    for life in 0..<3 {
+      let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+      if life > 0 { #expect(publisher.producer == producer) }
+      producer = publisher.producer
+      for n in 0..<1_000 { publisher.publish(Self.event(life * 1_000 + n)) }
+      #expect(publisher.statistics.usage.pending == Int64(life + 1) * 1_000)
+      publisher.stop()
+    }
+    try log.cluster.setBrokerUp()
+    let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+    try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
+    publisher.stop()
+    let count = try Count(log)
+    #expect(count.total == 3_000 && count.ids.count == 3_000)
+    for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
+  }
+
+  @Test("A missing topic is waited for, in order")
+  func missingTopic() throws {
+    let log = try UsageLog(partitions: 2, makesTopics: false)
+    let folder = try TemporaryFolder()
+    let publisher = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    for n in 0..<100 { publisher.publish(Self.event(n)) }
+    try eventually("it says what is missing") {
+      publisher.statistics.problem?.contains("topics apply") == true
+    }
+    try log.cluster.createTopic(UsageLog.topic, partitions: 2)
+    try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
+    #expect(publisher.statistics.problem == nil)
+    publisher.stop()
+    #expect(try Count(log).total == 100)
+  }
+
+  @Test("Refusals of the broker make it begin again where it was, never behind it")
+  func refusals() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    let publisher = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    for round in 0..<5 {
+      // TOPIC_AUTHORIZATION_FAILED is for good for a batch, NOT_LEADER and a timeout are tried again by librdkafka itself.
+      log.cluster.pushRequestErrors(apiKey: .produce, [29, 6, 7, 29])
+      for n in 0..<2_000 { publisher.publish(Self.event(round * 2_000 + n)) }
+      try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
+    }
+    #expect(publisher.statistics.restarts > 0)
+    #expect(publisher.statistics.usage.dropped == 0)
+    publisher.stop()
+    let count = try Count(log)
+    #expect(count.total == 10_000 && count.ids.count == 10_000)
+    for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
+  }
+
+  @Test("A full spool keeps the oldest, and counts what it drops in the ledger")
+  func full() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    try log.cluster.setBrokerDown()
+    var settings = configuration(log.brokers, folder.spool)
+    settings.maximumBytes = 1 << 20
+    let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+    var accepted: [String] = []
+    for n in 0..<20_000 where publisher.publish(Self.event(n)) == .accepted {
+      accepted.append("e-\(n)")
+    }
+    #expect(accepted.count > 1_000 && accepted.count < 20_000)
+    #expect(publisher.publish(batch: (0..<10).map(Self.event)) == .full)
+    #expect(publisher.statistics.usage.dropped == Int64(20_000 - accepted.count))
+    #expect(publisher.statistics.spoolBytes <= 1 << 20)
+    try log.cluster.setBrokerUp()
+    try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
+    // There is room again.
+    try eventually("events are taken again") {
+      publisher.publish(Self.event(20_000)) == .accepted
+    }
+    publisher.stop()
+    let count = try Count(log)
+    #expect(Set(count.ids.keys).isSuperset(of: accepted) && count.total == accepted.count + 1)
+    let report = try #require(count.reports.last { $0.isFinal })
+    #expect(report.accepted - report.dropped - report.pending == Int64(count.total))
+  }
+
+  @Test("A batch is taken whole or not at all")
+  func batch() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    let publisher = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    var batch = (0..<100).map(Self.event)
+    #expect(publisher.publish(batch: batch) == .accepted)
+    batch[57].meter = "Bad Meter"
+    #expect(publisher.publish(batch: batch) == .invalid(index: 57, .meter))
+    #expect(publisher.statistics.usage.accepted == 100)
+    #expect(publisher.publish(batch: []) == .accepted)
+    publisher.stop()
+    #expect(try Count(log).total == 100)
+  }
+
+  @Test("A spool belongs to one process at a time")
+  func exclusive() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    let first = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    #expect(throws: SpoolError.inUse(folder.spool)) {
+      try EventPublisher(
+        configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    }
+    first.stop()
+  }
+
+  @Test("Killed a hundred times at any moment: every event that was accepted counts, once")
+  func killed() throws {
+    var random = SeededRandom(of: "publisher killed")
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    var accepted: [Int64] = []
+    for life in 0..<100 {
+      let counter = folder.path + "/counter-\(life)"
+      let probe = try ChildProcess(
+        ChildProcess.product("publish-probe"), [log.brokers, folder.spool, counter, "life\(life)"])
+      try eventually("it publishes") { Self.read(counter) > 0 }
+      usleep(UInt32.random(in: 0..<20_000, using: &random))
+      probe.killNow()
+      accepted.append(Self.read(counter))
+      // Now and then nobody is there to send to.
+      if life % 10 == 3 { try log.cluster.setBrokerDown() }
+      if life % 10 == 6 { try log.cluster.setBrokerUp() }
+    }
+    var settings = configuration(log.brokers, folder.spool)
+    settings.maximumBytes = 64 << 20
+    let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+    try eventually("all are delivered", within: 60) { publisher.statistics.usage.pending == 0 }
+    publisher.stop()
+    let count = try Count(log)
+    var missing = 0
+    for (life, events) in accepted.enumerated() {
+      for n in 0..<events where count.ids["life\(life)-\(n)"] != 1 { missing += 1 }
+    }
+    #expect(missing == 0)
+    #expect(count.ids.values.allSatisfy { $0 == 1 })
+    // The last of a life may have been accepted without a note of it.
+    let total = accepted.reduce(0, +)
+    #expect((total...total + 100).contains(Int64(count.total)))
+    let report = try #require(count.reports.last { $0.isFinal })
+    #expect(report.accepted - report.dropped - report.pending == Int64(count.total))
+    #expect(report.dropped == 0 && report.pending == 0)
+  }
+
+  private static func read(_ path: String) -> Int64 {
+    guard let bytes = FileManager.default.contents(atPath: path), bytes.count >= 8 else { return 0 }
+    return bytes.withUnsafeBytes { $0.load(as: Int64.self) }
+  }
+}

@@ -1,0 +1,281 @@
+import CChecksum
+import EventCodec
+import Foundation
+import MeteringTestKit
+import Testing
+
+@testable import EventPublisher
+
+struct SpoolTests {
+  static let segmentBytes = 256 << 10
+
+  static func open(_ folder: TemporaryFolder, maximumBytes: Int = 8 << 20) throws -> Spool {
+    try Spool(
+      directory: folder.spool, maximumBytes: maximumBytes, segmentBytes: segmentBytes,
+      producerPrefix: "p")
+  }
+
+  /// Ids and sequences of what is pending, as a sender would read them.
+  static func pending(_ spool: Spool) -> [(id: String, sequence: Int64)] {
+    var position = spool.firstPending
+    var found: [(String, Int64)] = []
+    while let window = spool.window(from: position) {
+      var offset = window.start
+      reading: while offset < window.end {
+        guard case .record(let record) = window.segment.read(at: offset, verify: false) else {
+          position = Spool.Position(segment: window.segment.number + 1, offset: 0)
+          break reading
+        }
+        let text = String(decoding: record.value, as: UTF8.self)
+        found.append((String(text.split(separator: "\"")[7]), record.sequence))
+        offset = record.end
+        position = Spool.Position(segment: window.segment.number, offset: offset)
+      }
+    }
+    return found
+  }
+
+  /// The file that holds segment 1: spares are made after it.
+  static func firstFile(_ folder: TemporaryFolder) -> String { Spool.path(folder.spool, 1) }
+
+  static func add(_ spool: Spool, _ range: Range<Int>) {
+    for n in range {
+      let outcome = spool.append(
+        UsageEvent(id: "e\(n)", source: "/s", subject: "lic"), now: 1_764_009_600_000)
+      #expect(outcome == .accepted)
+    }
+  }
+
+  @Test("The checksum is CRC-32C, in whatever pieces")
+  func checksum() {
+    let digits = Array("123456789".utf8)
+    #expect(meter_crc32c(0, digits, 9) == 0xE306_9283)
+    #expect(meter_crc32c(meter_crc32c(0, digits, 4), Array(digits[4...]), 5) == 0xE306_9283)
+    #expect(meter_crc32c(0, [UInt8](repeating: 0, count: 32), 32) == 0x8A91_36AA)
+  }
+
+  @Test("What lies in several segments is read in order by the next process, with higher sequences")
+  func reopened() throws {
+    let folder = try TemporaryFolder()
+    var spool: Spool? = try Self.open(folder)
+    let name = spool?.producer
+    for n in 0..<5 {
+      Self.add(spool!, n * 1_000..<n * 1_000 + 1_000)
+      spool!.prepare()
+    }
+    spool = nil
+    spool = try Self.open(folder)
+    #expect(spool?.producer == name)
+    #expect(spool?.recovery == Spool.Recovery(pending: 5_000, lost: 0, damaged: []))
+    Self.add(spool!, 5_000..<5_100)
+    let pending = Self.pending(spool!)
+    #expect(pending.map(\.id) == (0..<5_100).map { "e\($0)" })
+    #expect(zip(pending, pending.dropFirst()).allSatisfy { $0.sequence < $1.sequence })
+    #expect(spool?.counts(0) == Spool.Counts(accepted: 5_100, pending: 5_100, dropped: 0))
+  }
+
+  @Test("Delivered segments are freed and used again; what is delivered is not read again")
+  func freed() throws {
+    let folder = try TemporaryFolder()
+    var spool: Spool? = try Self.open(folder, maximumBytes: 1 << 20)
+    var position = spool!.firstPending
+    for round in 0..<30 {
+      Self.add(spool!, round * 500..<round * 500 + 500)
+      while let window = spool!.window(from: position) {
+        var offset = window.start
+        var read: Int64 = 0
+        while offset < window.end,
+          case .record(let record) = window.segment.read(at: offset, verify: true)
+        {
+          offset = record.end
+          read += 1
+        }
+        position = Spool.Position(segment: window.segment.number, offset: offset)
+        spool!.delivered(to: position, counts: [read, 0], unsendable: [0, 0])
+        spool!.prepare()
+        if window.end == .max {
+          position = Spool.Position(segment: window.segment.number + 1, offset: 0)
+        }
+      }
+    }
+    #expect(spool!.counts(0) == Spool.Counts(accepted: 15_000, pending: 0, dropped: 0))
+    Self.add(spool!, 15_000..<15_003)
+    spool = nil
+    spool = try Self.open(folder, maximumBytes: 1 << 20)
+    #expect(Self.pending(spool!).map(\.id) == ["e15000", "e15001", "e15002"])
+    #expect(spool!.counts(0) == Spool.Counts(accepted: 15_003, pending: 3, dropped: 0))
+  }
+
+  @Test("Whatever byte of a segment changes, what is read was written, and what is not is counted")
+  func bitFlips() throws {
+    let folder = try TemporaryFolder()
+    var spool: Spool? = try Self.open(folder)
+    Self.add(spool!, 0..<6)
+    let path = Self.firstFile(folder)
+    spool = nil
+    // The next segment is there, so that the first one's end is no torn append.
+    spool = try Self.open(folder)
+    Self.add(spool!, 6..<8)
+    spool = nil
+    let segment = try Data(contentsOf: URL(fileURLWithPath: path))
+    let second = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: folder.spool)
+        .filter { $0.hasSuffix(".seg") }
+        .map { try Data(contentsOf: URL(fileURLWithPath: folder.spool + "/" + $0)) }
+        .first { $0.withUnsafeBytes { $0.load(fromByteOffset: 8, as: UInt64.self) } == 2 })
+    let state = try Data(contentsOf: URL(fileURLWithPath: folder.spool + "/state"))
+    let used = 64 + 6 * 300
+    let all = (0..<8).map { "e\($0)" }
+    for place in stride(from: 0, to: used, by: 3) {
+      var changed = segment
+      changed[place] ^= 1 << UInt8(place % 8)
+      try Self.restore(folder, path, changed, second, state)
+      let spool = try Self.open(folder)
+      let ids = Self.pending(spool).map(\.id)
+      #expect(ids.filter { all.contains($0) } == ids, "at \(place)")
+      #expect(ids.suffix(2) == ["e6", "e7"], "at \(place)")
+      #expect(ids.count + Int(spool.recovery.lost) == 8, "at \(place): \(spool.recovery)")
+      #expect(spool.counts(0).accepted == 8)
+    }
+  }
+
+  /// The two segments as they were, but for what was changed.
+  private static func restore(
+    _ folder: TemporaryFolder, _ path: String, _ bytes: Data, _ second: Data, _ state: Data
+  ) throws {
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder.spool)
+    where name.contains(".seg") {
+      try FileManager.default.removeItem(atPath: folder.spool + "/" + name)
+    }
+    try bytes.write(to: URL(fileURLWithPath: path))
+    try second.write(to: URL(fileURLWithPath: Spool.path(folder.spool, 2)))
+    try state.write(to: URL(fileURLWithPath: folder.spool + "/state"))
+  }
+
+  @Test("Wherever the last append was torn, everything before it is there")
+  func torn() throws {
+    let folder = try TemporaryFolder()
+    var spool: Spool? = try Self.open(folder)
+    Self.add(spool!, 0..<3)
+    spool = nil
+    let path = Self.firstFile(folder)
+    let segment = try Data(contentsOf: URL(fileURLWithPath: path))
+    let state = try Data(contentsOf: URL(fileURLWithPath: folder.spool + "/state"))
+    let length = Int(segment.withUnsafeBytes { $0.load(fromByteOffset: 64, as: UInt32.self) }) + 8
+    let third = 64 + 2 * ((length + 7) & ~7)
+    for kept in third..<third + length {
+      var cut = segment
+      cut.resetBytes(in: kept..<cut.count)
+      for name in try FileManager.default.contentsOfDirectory(atPath: folder.spool)
+      where name.contains(".seg") {
+        try FileManager.default.removeItem(atPath: folder.spool + "/" + name)
+      }
+      try cut.write(to: URL(fileURLWithPath: path))
+      try state.write(to: URL(fileURLWithPath: folder.spool + "/state"))
+      let spool = try Self.open(folder)
+      #expect(Self.pending(spool).map(\.id) == ["e0", "e1"], "kept \(kept)")
+      // Its append had returned, as the counter knows.
+      #expect(spool.recovery.lost == 1)
+    }
+  }
+
+  @Test("Without room for files it says so; with room again it goes on")
+  func fullDisk() throws {
+    let folder = try TemporaryFolder()
+    guard geteuid() == 0,
+      (try? Command.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder.path])) != nil
+    else { return }
+    defer { try? Command.run(["umount", "-l", folder.path]) }
+    let filler = folder.path + "/filler"
+    try Data(count: 300 << 10).write(to: URL(fileURLWithPath: filler))
+    let spool = try Self.open(folder)
+    var accepted = 0
+    while spool.append(
+      UsageEvent(id: "e\(accepted)", source: "/s", subject: "lic"), now: 0) == .accepted
+    {
+      accepted += 1
+      spool.prepare()
+    }
+    #expect(spool.prepare() == .system("allocate a segment", ENOSPC))
+    try FileManager.default.removeItem(atPath: filler)
+    // One fits again; for more ahead there is no room still.
+    spool.prepare()
+    Self.add(spool, accepted..<accepted + 100)
+    #expect(Self.pending(spool).map(\.id) == (0..<accepted + 100).map { "e\($0)" })
+  }
+
+  @Test("Every text is written so that both readers of the log read it back")
+  func encoding() throws {
+    var random = SeededRandom(of: "publisher encoding")
+    let scalars: [Unicode.Scalar] = ["a", "\"", "\\", "/", "\n", "\u{1}", "\u{7F}", "é", "日", "🎉"]
+    var encoder = EventEncoder()
+    var decoder = EventDecoder()
+    for n in 0..<2_000 {
+      func text(_ lengths: ClosedRange<Int>) -> String {
+        var text = String.UnicodeScalarView()
+        for _ in 0..<Int.random(in: lengths, using: &random) {
+          text.append(scalars.randomElement(using: &random) ?? "a")
+        }
+        return String(text)
+      }
+      let event = UsageEvent(
+        id: n % 3 == 0 ? nil : text(1...40), source: text(1...40), subject: text(1...40),
+        meter: "m_\(n)", quantity: .random(in: 0...1_000_000_000, using: &random),
+        domain: n % 2 == 0 ? nil : text(0...100), feature: text(0...30),
+        time: .random(in: -62_135_596_800_000...253_402_300_799_999, using: &random))
+      #expect(encoder.encode(event, producer: "p-1", sequence: Int64(n), now: 0) == nil)
+      let bytes = Array(encoder.bytes)
+      let key = Array(event.subject.utf8)
+      let (found, why) = ReadEvent.read(key: key, value: bytes)
+      guard let read = found else {
+        Issue.record("\(why): \(String(decoding: bytes, as: UTF8.self))")
+        continue
+      }
+      #expect(read.id == event.id ?? "p-1-\(n)" && read.source == event.source)
+      #expect(read.subject == event.subject && read.meter == event.meter)
+      #expect(read.quantity == event.quantity && read.sequence == Int64(n))
+      #expect(read.time == event.time && read.producer == "p-1")
+      #expect(read.feature ?? "" == event.feature)
+      let isUsage = bytes.withUnsafeBytes { value in
+        key.withUnsafeBytes { key in
+          decoder.decode(RecordBytes(value: value, key: key, timestamp: -1)).kind == .usage
+        }
+      }
+      #expect(isUsage)
+      decoder.reset()
+    }
+  }
+
+  @Test("What breaks the contract is named, and never written")
+  func invalid() {
+    var encoder = EventEncoder()
+    func reason(_ change: (inout UsageEvent) -> Void) -> PublishOutcome.Reason? {
+      var event = UsageEvent(source: "/s", subject: "lic")
+      change(&event)
+      return encoder.encode(event, producer: "p", sequence: 1, now: 0)
+    }
+    #expect(reason { _ in } == nil)
+    #expect(reason { $0.subject = "" } == .subject)
+    #expect(reason { $0.subject = String(repeating: "a", count: 513) } == .subject)
+    #expect(reason { $0.source = "" } == .source)
+    #expect(reason { $0.id = "" } == .id)
+    #expect(reason { $0.id = String(repeating: "a", count: 1_025) } == .id)
+    #expect(reason { $0.meter = "Api" } == .meter)
+    #expect(reason { $0.meter = "1a" } == .meter)
+    #expect(reason { $0.quantity = -1 } == .quantity)
+    #expect(reason { $0.quantity = 1_000_000_001 } == .quantity)
+    #expect(reason { $0.time = .max } == .time)
+    #expect(reason { $0.domain = "a\u{0}b" } == .text)
+    // The longest there can be still fits.
+    let worst = String(repeating: "\u{1}", count: 1_024)
+    #expect(
+      reason {
+        $0.id = worst
+        $0.source = worst
+        $0.subject = String(repeating: "\u{1}", count: 512)
+        $0.domain = worst
+        $0.feature = worst
+      } == nil)
+    #expect(encoder.bytes.count < EventEncoder.capacity)
+  }
+}
