@@ -21,6 +21,7 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [
     .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
+    .executable(name: "validation-service", targets: ["ValidationService"]),
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
     .library(name: "EventPublisher", targets: ["EventPublisher"]),
     .library(name: "Licensing", targets: ["Licensing"]),
@@ -40,6 +41,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
@@ -128,6 +131,25 @@ let package = Package(
       ],
       path: "Sources/Services/UsageAggregator"),
     .executableTarget(
+      name: "ValidationService",
+      dependencies: [
+        "Metering", "JSONText", "EventCodec", "Licensing", "DomainNames", "PostgresStore",
+        "EventPublisher", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"),
+        .product(name: "HummingbirdTLS", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/ValidationService", resources: [.embedInCode("openapi.yaml")],
+      swiftSettings: hotPath),
+    .executableTarget(
       name: "WebhookDispatcher",
       dependencies: [
         "Metering", "WebhookDelivery", "PostgresStore", "ServiceRuntime",
@@ -152,7 +174,8 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "AnomalyDetection", "WebhookDelivery", "Yams",
+        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "Yams",
+        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/meterctl"),
@@ -211,6 +234,11 @@ let package = Package(
     .testTarget(
       name: "LicensingTests",
       dependencies: ["Licensing", "DomainNames", "JSONText", "MeteringTestKit"]),
+    .testTarget(
+      name: "ValidationServiceTests",
+      dependencies: [
+        "ValidationService", "Licensing", "KafkaTransport", "PostgresStore", "MeteringTestKit",
+      ]),
     .testTarget(
       name: "WebhookDispatcherTests",
       dependencies: [

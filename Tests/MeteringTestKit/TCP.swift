@@ -1,7 +1,7 @@
 import Foundation
 
 /// Blocking sockets of 127.0.0.1.
-enum TCP {
+package enum TCP {
   private static func address(_ port: Int) -> sockaddr_in {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -15,7 +15,7 @@ enum TCP {
     socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
   }
 
-  static func connect(port: Int, timeoutSeconds: Int = 0) -> Int32? {
+  package static func connect(port: Int, timeoutSeconds: Int = 0) -> Int32? {
     let descriptor = make()
     var address = address(port)
     if timeoutSeconds > 0 {
@@ -65,7 +65,7 @@ enum TCP {
   }
 
   /// nil at the end, or on any error.
-  static func read(_ descriptor: Int32, atMost count: Int) -> [UInt8]? {
+  package static func read(_ descriptor: Int32, atMost count: Int) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: count)
     let got = recv(descriptor, &bytes, count, 0)
     guard got > 0 else { return nil }
@@ -85,7 +85,7 @@ enum TCP {
     return bytes
   }
 
-  static func write(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
+  package static func write(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
     var done = 0
     while done < bytes.count {
       let sent = bytes.withUnsafeBytes {

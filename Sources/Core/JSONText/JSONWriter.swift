@@ -43,6 +43,14 @@ package struct JSONWriter {
     bytes.append(contentsOf: json)
   }
 
+  /// A text of letters that need no escape.
+  package mutating func quoted(_ ascii: [UInt8]) {
+    separate()
+    bytes.append(UInt8(ascii: "\""))
+    bytes.append(contentsOf: ascii)
+    bytes.append(UInt8(ascii: "\""))
+  }
+
   package mutating func member(_ name: String, _ value: String) {
     self.name(name)
     text(value)

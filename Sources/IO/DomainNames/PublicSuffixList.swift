@@ -8,6 +8,9 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
   private let list: OpaquePointer
   private let isOwned: Bool
 
+  /// The newest list there is, read once; nil where libpsl has none.
+  public static let shared = PublicSuffixList()
+
   /// - Parameter file: a list in Mozilla's format; nil takes the newer of the system's (Debian's `publicsuffix`) and the one that is built
   ///   into libpsl.
   /// - Returns: nil where the file cannot be read, or libpsl was built without a list.

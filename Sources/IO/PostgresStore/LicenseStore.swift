@@ -144,6 +144,19 @@ package struct LicenseStore {
     return Set((withdrawn.rows + begun.rows).compactMap { $0[0] })
   }
 
+  /// Changes the status; what is canceled stays so.
+  ///
+  /// - Returns: the status there is now; nil where there is no such license.
+  package func setStatus(_ status: String, id: String) throws(PostgresError) -> String? {
+    try connection.query(
+      """
+      update license set status = case when status = 'canceled' then status else $2 end,
+        updated_at = case when status in ('canceled', $2) then updated_at else now() end
+      where license_id = $1 returning status
+      """, [.text(id), .text(status)], operation: "change a license"
+    ).rows.first?[0]
+  }
+
   /// Rows to show: all columns of `license`, its limits as a JSON object, and the anchors as a JSON array, in text.
   package static let columns = [
     "license_id", "customer_id", "plan", "features", "domains", "seats", "trial", "status",

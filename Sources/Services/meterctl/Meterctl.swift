@@ -12,12 +12,14 @@ struct Meterctl: AsyncParsableCommand {
         METER_KAFKA_BROKERS      host:port,…
         METER_KAFKA_CONFIG_FILE  a properties file of librdkafka settings (TLS, SASL), optional
         METER_DATABASE_URL       libpq URI, such as postgresql://user@host/database
+        METER_SIGNING_KEY        a JWK set; for license issue
       Exit status: 0 done, 1 found a difference, 2 wrong usage, 3 failed.
 
       Example: meterctl migrate && meterctl topics apply
       """,
     subcommands: [
-      Migrate.self, Topics.self, License.self, Load.self, ImportLog.self, Reconcile.self,
+      Migrate.self, Topics.self, License.self, Key.self, Token.self, Load.self, ImportLog.self,
+      Reconcile.self,
       Explain.self, Status.self, DeadLetters.self, Endpoint.self,
       Deliveries.self, Backtest.self,
     ])

@@ -3,9 +3,11 @@ import PostgresStore
 
 struct License: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Import and look at licenses.",
+    abstract: "Import, look at, issue, suspend and cancel licenses.",
     discussion: "Example: meterctl license import licenses.jsonl && meterctl license list",
-    subcommands: [Import.self, Show.self, List.self])
+    subcommands: [
+      Import.self, Show.self, List.self, Issue.self, Suspend.self, Resume.self, Cancel.self,
+    ])
 }
 
 extension License {

@@ -1,4 +1,6 @@
+import DomainNames
 import JSONText
+import Licensing
 import Recount
 
 /// One line of `license import`: an object as DESIGN section 8 has it, checked to the last field.
@@ -125,39 +127,21 @@ struct LicenseLine: Equatable, Sendable {
   }
 
   private static func domains(_ texts: [String]) throws -> [String] {
+    guard let rules = PublicSuffixList.shared else {
+      throw Failure("libpsl has no Public Suffix List: apt-get install publicsuffix")
+    }
     var result: [String] = []
     var seen: Set<String> = []
     for text in texts {
-      guard let domain = domain(text) else {
-        throw Invalid(
-          """
-          domains: one is no domain name: example.com or *.example.com, without scheme, port and \
-          path, international names in their ASCII form (xn--…)
-          """)
+      let domain: String
+      do {
+        domain = try BoundDomains.normalized(text, rules: rules)
+      } catch {
+        throw Invalid("domains: \(error)")
       }
       if seen.insert(domain).inserted { result.append(domain) }
     }
     return result
-  }
-
-  /// Lower case, without the trailing dot; nil if it is no name in DNS's letters.
-  static func domain(_ text: String) -> String? {
-    var bytes = text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
-    if bytes.last == UInt8(ascii: ".") { bytes.removeLast() }
-    let isWildcard = bytes.starts(with: "*.".utf8)
-    let labels = bytes.dropFirst(isWildcard ? 2 : 0)
-      .split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-    guard bytes.count <= 253, !isWildcard || labels.count >= 2 else { return nil }
-    for label in labels {
-      guard (1...63).contains(label.count), label.first != UInt8(ascii: "-"),
-        label.last != UInt8(ascii: "-"),
-        label.allSatisfy({
-          (0x61...0x7A).contains($0) || (0x30...0x39).contains($0)
-            || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_")
-        })
-      else { return nil }
-    }
-    return String(decoding: bytes, as: UTF8.self)
   }
 }
 

@@ -1,4 +1,5 @@
 import KafkaTransport
+import Licensing
 import PostgresStore
 import ServiceRuntime
 
@@ -18,6 +19,16 @@ struct Connections {
     try KafkaConfiguration(
       brokers: settings.required("METER_KAFKA_BROKERS"),
       propertiesFile: settings.optionalString("METER_KAFKA_CONFIG_FILE"))
+  }
+
+  /// The key set of `METER_SIGNING_KEY`.
+  func signingKeys() throws -> JSONWebKeySet {
+    let json = try settings.required("METER_SIGNING_KEY")
+    do {
+      return try JSONWebKeySet(json: json.utf8)
+    } catch {
+      throw Failure("METER_SIGNING_KEY: \(error)")
+    }
   }
 
   /// Shown to brokers and in `pg_stat_activity`.

@@ -1,0 +1,238 @@
+import DomainNames
+import Foundation
+import Licensing
+import Logging
+import PostgresStore
+import ServiceLifecycle
+import ServiceRuntime
+import Synchronization
+
+/// A registered license as it is judged.
+struct KnownLicense: Sendable {
+  var terms: LicenseTerms
+  var customerID: String
+}
+
+/// What the service knows of licenses, tokens and limits: in memory, kept up to date by notifications.
+///
+/// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when it is back, all of it is read again, since
+/// notifications were missed.
+final class Directory: Service, Sendable {
+  let licenses: ReadThrough<String, KnownLicense>
+  /// By SHA-256 in hexadecimal.
+  let tokens: ReadThrough<String, AccessStore.TokenRow>
+  private let limits = Mutex<[LimitKey: (start: Int64, end: Int64)]>([:])
+  private let databaseURL: String
+  private let rules: PublicSuffixList
+  private let health: HealthState
+  private let logger: Logger
+  private let wakeup = DispatchSemaphore(value: 0)
+  private let wantsLimits = Atomic<Bool>(true)
+  private let isStopping = Atomic<Bool>(false)
+
+  private struct LimitKey: Hashable, Sendable {
+    var license: String
+    var meter: String
+  }
+
+  private static let rowsAtOnce = 500
+  private static let limitsMilliseconds = 30_000
+
+  init(
+    databaseURL: String, capacity: Int, rules: PublicSuffixList, health: HealthState,
+    logger: Logger
+  ) {
+    self.databaseURL = databaseURL
+    self.rules = rules
+    self.health = health
+    self.logger = logger
+    licenses = ReadThrough(capacity: capacity, absentMilliseconds: 5_000) {
+      [wakeup] in wakeup.signal()
+    }
+    tokens = ReadThrough(capacity: capacity, absentMilliseconds: 5_000) {
+      [wakeup] in wakeup.signal()
+    }
+  }
+
+  /// Whether usage of the meter has reached its limit in the period that `now` lies in. Milliseconds since 1970.
+  func isOverLimit(_ license: String, _ meter: String, now: Int64) -> Bool {
+    limits.withLock { limits in
+      guard !limits.isEmpty,
+        let period = limits[LimitKey(license: license, meter: meter)]
+      else { return false }
+      return period.start <= now && now < period.end
+    }
+  }
+
+  func run() async throws {
+    let loader = WorkerThread("directory-loader") { [self] in load() }
+    let listener = WorkerThread("directory-listener") { [self] in listen() }
+    try? await gracefulShutdown()
+    isStopping.store(true, ordering: .releasing)
+    wakeup.signal()
+    await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+      Thread.detachNewThread {
+        _ = loader.join(seconds: 2)
+        _ = listener.join(seconds: 2)
+        done.resume()
+      }
+    }
+  }
+
+  private var goesOn: Bool { !isStopping.load(ordering: .acquiring) }
+
+  // MARK: Listening
+
+  private func listen() {
+    while goesOn {
+      do {
+        let connection = try PostgresConnection(
+          url: databaseURL, application: "validation-service-listen",
+          statementTimeoutMilliseconds: 5_000)
+        try connection.execute("listen license_change; listen api_token; listen limit_state")
+        // What changed while nobody listened.
+        licenses.changedAll()
+        tokens.changedAll()
+        wantLimits()
+        try hear(connection)
+      } catch {
+        licenses.expireWaiters()
+        tokens.expireWaiters()
+        if goesOn { usleep(500_000) }
+      }
+    }
+  }
+
+  private func hear(_ connection: PostgresConnection) throws(PostgresError) {
+    var nextProbe = Monotonic.milliseconds + 5_000
+    while goesOn {
+      for notification in try connection.notifications(waitMilliseconds: 250) {
+        switch (notification.channel, notification.payload) {
+        case ("license_change", ""): licenses.changedAll()
+        case ("license_change", let id): licenses.changed(id)
+        case ("api_token", _): tokens.changedAll()
+        default: wantLimits()
+        }
+      }
+      licenses.expireWaiters()
+      tokens.expireWaiters()
+      // A peer that is gone without a word is found out by asking.
+      if Monotonic.milliseconds >= nextProbe {
+        try connection.execute("select")
+        nextProbe = Monotonic.milliseconds + 5_000
+      }
+    }
+  }
+
+  private func wantLimits() {
+    wantsLimits.store(true, ordering: .releasing)
+    wakeup.signal()
+  }
+
+  // MARK: Reading
+
+  private func load() {
+    var connection: PostgresConnection?
+    var nextLimits = 0
+    while goesOn {
+      do {
+        let open: PostgresConnection
+        if let connection {
+          open = connection
+        } else {
+          open = try PostgresConnection(
+            url: databaseURL, application: "validation-service",
+            statementTimeoutMilliseconds: 2_000)
+          if let problem = try Schema.state(open).problem {
+            throw PostgresError(sqlState: "MM001", operation: "start", message: problem)
+          }
+          connection = open
+          licenses.recover()
+          tokens.recover()
+        }
+        let isIdle = try readOnce(AccessStore(open), limitsAreDue: &nextLimits)
+        health.degraded("postgres", problem: nil)
+        if isIdle { _ = wakeup.wait(timeout: .now() + 1) }
+      } catch {
+        connection = nil
+        licenses.fail([])
+        tokens.fail([])
+        health.degraded(
+          "postgres",
+          problem: "PostgreSQL does not answer; licenses known so far are still judged (\(error))")
+        if goesOn { usleep(300_000) }
+      }
+    }
+    licenses.fail([])
+    tokens.fail([])
+  }
+
+  /// - Returns: whether there was nothing to do.
+  private func readOnce(
+    _ store: AccessStore, limitsAreDue nextLimits: inout Int
+  ) throws -> Bool {
+    var isIdle = true
+    let ids = licenses.take(Self.rowsAtOnce)
+    if !ids.isEmpty {
+      isIdle = false
+      do {
+        licenses.fulfill(ids, with: try read(store, ids))
+      } catch {
+        licenses.fail(ids)
+        throw error
+      }
+    }
+    let hashes = tokens.take(Self.rowsAtOnce)
+    if !hashes.isEmpty {
+      isIdle = false
+      do {
+        let rows = try store.tokens(hashes: hashes)
+        tokens.fulfill(
+          hashes, with: Dictionary(rows.map { ($0.hash, $0) }, uniquingKeysWith: { $1 }))
+      } catch {
+        tokens.fail(hashes)
+        throw error
+      }
+    }
+    // Merges may commit in another order than they notify: now and then all is read without being told.
+    if wantsLimits.exchange(false, ordering: .acquiring) || Monotonic.milliseconds >= nextLimits {
+      do {
+        let reached = try store.limitsReached()
+        let now = Dictionary(
+          reached.map {
+            (
+              LimitKey(license: $0.licenseID, meter: $0.meter),
+              (start: $0.periodStart, end: $0.periodEnd)
+            )
+          }, uniquingKeysWith: { a, b in a.end <= b.end ? a : b })
+        limits.withLock { $0 = now }
+        nextLimits = Monotonic.milliseconds + Self.limitsMilliseconds
+      } catch {
+        wantsLimits.store(true, ordering: .releasing)
+        throw error
+      }
+    }
+    return isIdle
+  }
+
+  private func read(_ store: AccessStore, _ ids: [String]) throws -> [String: KnownLicense] {
+    var found: [String: KnownLicense] = [:]
+    for row in try store.licenses(ids) {
+      var limits = row.limits.map {
+        LicenseClaims.Limit(
+          name: $0.meter == "api_calls" ? "apiCalls" : $0.meter, quantity: $0.quantity)
+      }
+      if let seats = row.seats { limits.append(.init(name: "seats", quantity: seats)) }
+      found[row.licenseID] = KnownLicense(
+        terms: LicenseTerms(
+          licenseID: row.licenseID, plan: row.plan, features: row.features,
+          limits: limits.sorted { $0.name < $1.name },
+          domains: BoundDomains(row.domains, rules: rules), validFrom: row.issuedAt,
+          expiresAt: row.expiresAt, isTrial: row.isTrial,
+          status: LicenseTerms.Status(rawValue: row.status) ?? .suspended,
+          overagePolicy: LicenseTerms.OveragePolicy(rawValue: row.overagePolicy) ?? .block),
+        customerID: row.customerID)
+    }
+    return found
+  }
+}

@@ -1,0 +1,171 @@
+import ServiceRuntime
+import Synchronization
+
+/// Rows of PostgreSQL by key: kept in memory, read when they are missing, read again when they changed.
+///
+/// Requests ask `lookup`; a loader's thread takes what is wanted, reads many rows at once and hands them over. Bounded in entries, absent
+/// keys and waiting requests, whatever is asked for.
+final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+  enum Lookup: Sendable {
+    case found(Value)
+    case missing
+    /// PostgreSQL does not answer, and the key is not in memory.
+    case unavailable
+  }
+
+  private struct Waiter {
+    var since: Int
+    var continuation: CheckedContinuation<Lookup, Never>
+  }
+
+  private struct State {
+    var known: BoundedCache<Key, Value>
+    /// Keys that do not exist, and when that was learned.
+    var absent: BoundedCache<Key, Int>
+    var wanted: Set<Key> = []
+    /// Asked of PostgreSQL now: a change that is told meanwhile may be newer than the answer.
+    var reading: Set<Key> = []
+    var waiters: [Key: [Waiter]] = [:]
+    var waiting = 0
+    var isDown = false
+  }
+
+  private let state: Mutex<State>
+  private let wake: @Sendable () -> Void
+  private let absentMilliseconds: Int
+  private static var maximumWaiting: Int { 10_000 }
+  private static var waitMilliseconds: Int { 2_000 }
+
+  /// - Parameter wake: tells the loader that something is wanted.
+  init(capacity: Int, absentMilliseconds: Int, wake: @escaping @Sendable () -> Void) {
+    state = Mutex(
+      State(
+        known: BoundedCache(capacity: capacity),
+        absent: BoundedCache(capacity: max(capacity / 10, 1_000))))
+    self.absentMilliseconds = absentMilliseconds
+    self.wake = wake
+  }
+
+  var count: Int { state.withLock { $0.known.count } }
+
+  /// What is in memory; nil: it must be asked for.
+  func cached(_ key: Key) -> Lookup? {
+    state.withLock { Self.cached(&$0, key, absentMilliseconds) }
+  }
+
+  private static func cached(_ state: inout State, _ key: Key, _ absentMilliseconds: Int) -> Lookup?
+  {
+    if let value = state.known.value(key) { return .found(value) }
+    if let since = state.absent.value(key), Monotonic.milliseconds - since < absentMilliseconds {
+      return .missing
+    }
+    return nil
+  }
+
+  func lookup(_ key: Key) async -> Lookup {
+    await withCheckedContinuation { continuation in
+      let answer = state.withLock { state -> Lookup? in
+        if let cached = Self.cached(&state, key, absentMilliseconds) { return cached }
+        guard !state.isDown, state.waiting < Self.maximumWaiting else { return .unavailable }
+        state.wanted.insert(key)
+        state.waiting += 1
+        state.waiters[key, default: []].append(
+          Waiter(since: Monotonic.milliseconds, continuation: continuation))
+        return nil
+      }
+      if let answer { continuation.resume(returning: answer) } else { wake() }
+    }
+  }
+
+  // MARK: The loader's side
+
+  /// Keys to read now.
+  func take(_ most: Int) -> [Key] {
+    state.withLock { state in
+      let keys = Array(state.wanted.prefix(most))
+      state.wanted.subtract(keys)
+      state.reading = Set(keys)
+      return keys
+    }
+  }
+
+  func fulfill(_ keys: [Key], with found: [Key: Value]) {
+    let ready = state.withLock { state -> [(CheckedContinuation<Lookup, Never>, Lookup)] in
+      state.isDown = false
+      state.reading = []
+      var ready: [(CheckedContinuation<Lookup, Never>, Lookup)] = []
+      for key in keys {
+        let lookup: Lookup
+        if let value = found[key] {
+          state.known.set(key, value)
+          lookup = .found(value)
+        } else {
+          state.known.remove(key)
+          state.absent.set(key, Monotonic.milliseconds)
+          lookup = .missing
+        }
+        for waiter in state.waiters.removeValue(forKey: key) ?? [] {
+          state.waiting -= 1
+          ready.append((waiter.continuation, lookup))
+        }
+      }
+      return ready
+    }
+    for (continuation, lookup) in ready { continuation.resume(returning: lookup) }
+  }
+
+  /// PostgreSQL does not answer: who waits is told, and nobody waits until it does. `keys` stay wanted.
+  func fail(_ keys: [Key]) {
+    let ready = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
+      state.isDown = true
+      state.reading = []
+      // Changes that were not read yet are still to be read; what was asked for will be asked for again.
+      for key in keys where state.known.contains(key) { state.wanted.insert(key) }
+      defer {
+        state.waiters = [:]
+        state.waiting = 0
+      }
+      return state.waiters.values.flatMap { $0.map(\.continuation) }
+    }
+    for continuation in ready { continuation.resume(returning: .unavailable) }
+  }
+
+  func recover() { state.withLock { $0.isDown = false } }
+
+  /// Ends the waiting of those who have for too long: the loader hangs in a call.
+  func expireWaiters() {
+    let limit = Monotonic.milliseconds - Self.waitMilliseconds
+    let late = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
+      var late: [CheckedContinuation<Lookup, Never>] = []
+      for (key, waiters) in state.waiters where waiters.contains(where: { $0.since < limit }) {
+        late += waiters.filter { $0.since < limit }.map(\.continuation)
+        let left = waiters.filter { $0.since >= limit }
+        state.waiters[key] = left.isEmpty ? nil : left
+      }
+      state.waiting -= late.count
+      return late
+    }
+    for continuation in late { continuation.resume(returning: .unavailable) }
+  }
+
+  /// The row changed, or there is one now.
+  func changed(_ key: Key) {
+    let isKnown = state.withLock { state in
+      state.absent.remove(key)
+      guard state.known.contains(key) || state.reading.contains(key) else { return false }
+      state.wanted.insert(key)
+      return true
+    }
+    if isKnown { wake() }
+  }
+
+  /// Anything may have changed.
+  func changedAll() {
+    state.withLock { state in
+      state.absent.removeAll()
+      state.wanted.formUnion(state.known.keys)
+      state.wanted.formUnion(state.reading)
+    }
+    wake()
+  }
+}

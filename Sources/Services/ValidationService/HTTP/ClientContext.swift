@@ -1,0 +1,71 @@
+import Hummingbird
+import Logging
+import Metering
+import NIOCore
+
+/// A request's context: beside Hummingbird's own, who is at the other end of the connection.
+struct ClientContext: RequestContext {
+  var coreContext: CoreRequestContextStorage
+  let peer: SocketAddress?
+
+  init(source: ApplicationRequestContextSource) {
+    coreContext = CoreRequestContextStorage(source: source)
+    peer = source.channel.remoteAddress
+  }
+}
+
+/// Whose request it is, by address.
+struct ClientAddress: Sendable {
+  /// How much of an address goes into events.
+  enum Detail: String, Sendable, CaseIterable {
+    case full
+    /// IPv4 to /24, IPv6 to /48: enough for a country, too little for a person.
+    case truncated
+    case off
+  }
+
+  /// Proxies whose `X-Forwarded-For` is believed.
+  var trustedProxies: [AddressRange]
+  var detail: Detail
+
+  /// The address nearest to us that is no trusted proxy.
+  func resolve(_ peer: SocketAddress?, forwardedFor: String?) -> IPAddress? {
+    guard let peer, let text = peer.ipAddress, var address = Self.plain(text) else { return nil }
+    guard !trustedProxies.isEmpty, isTrusted(address), let forwardedFor else { return address }
+    for hop in forwardedFor.split(separator: ",").reversed() {
+      guard let next = Self.plain(hop.drop { $0 == " " }.prefix { $0 != " " }) else { break }
+      address = next
+      if !isTrusted(address) { break }
+    }
+    return address
+  }
+
+  private func isTrusted(_ address: IPAddress) -> Bool {
+    trustedProxies.contains { $0.contains(address) }
+  }
+
+  /// IPv4 in IPv6 is IPv4.
+  private static func plain(_ text: some StringProtocol) -> IPAddress? {
+    guard let address = IPAddress(text) else { return nil }
+    let bytes = address.bytes
+    if bytes.count == 16, bytes[..<10].allSatisfy({ $0 == 0 }), bytes[10] == 0xFF, bytes[11] == 0xFF
+    {
+      return IPAddress(bytes: Array(bytes[12...]))
+    }
+    return address
+  }
+
+  /// What goes into an event.
+  func text(_ address: IPAddress?) -> String? {
+    guard let address else { return nil }
+    switch detail {
+    case .off: return nil
+    case .full: return address.description
+    case .truncated:
+      let kept = address.isV6 ? 6 : 3
+      return IPAddress(
+        bytes: Array(address.bytes[..<kept])
+          + Array(repeating: 0, count: address.bytes.count - kept))?.description
+    }
+  }
+}

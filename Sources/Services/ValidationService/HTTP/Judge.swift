@@ -1,0 +1,97 @@
+import Crypto
+import DomainNames
+import Foundation
+import Licensing
+import Synchronization
+
+/// A license key and a domain into a verdict, by what the directory knows.
+final class Judge: Sendable {
+  /// What is said of a key.
+  struct Finding: Sendable {
+    var verdict: Verdict
+    var terms: LicenseTerms?
+    var licenseID: String?
+  }
+
+  private let directory: Directory
+  private let verifier: LicenseVerifier
+  private let rules: PublicSuffixList
+  /// Tokens that verified, by their SHA-256.
+  private let verified: Mutex<BoundedCache<SHA256.Digest, LicenseTerms>>
+
+  init(
+    directory: Directory, verifier: LicenseVerifier, rules: PublicSuffixList, capacity: Int
+  ) {
+    self.directory = directory
+    self.verifier = verifier
+    self.rules = rules
+    verified = Mutex(BoundedCache(capacity: capacity))
+  }
+
+  /// - Parameters:
+  ///   - meter: what is used; with `api_calls`, whose limit always counts.
+  /// - Throws: `Problem`: 400 where the domain is none, 503 where the license is not known here and PostgreSQL does not answer.
+  func judge(
+    licenseKey: String, domain text: String, meter: String, now: Int64
+  ) async throws -> Finding {
+    guard let domain = DomainName(text, rules: rules) else {
+      throw Problem.badRequest(
+        "bad_domain", "domain must be a domain name or an address, a port may follow: example.com.")
+    }
+    if Self.looksLikeToken(licenseKey) {
+      guard let terms = claimed(licenseKey) else {
+        return Finding(verdict: Verdict(.invalidSignature))
+      }
+      // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
+      let known = await record(terms.licenseID)
+      guard case .found(let license) = known else { return find(terms, domain, meter, now) }
+      return find(license.terms, domain, meter, now)
+    }
+    switch await record(licenseKey) {
+    case .found(let license): return find(license.terms, domain, meter, now)
+    case .missing:
+      return Finding(verdict: Verdict(.notFound), licenseID: licenseKey)
+    case .unavailable:
+      throw Problem.unavailable(
+        "The license is not in memory, and the database does not answer; try again.")
+    }
+  }
+
+  private func record(_ id: String) async -> ReadThrough<String, KnownLicense>.Lookup {
+    if let cached = directory.licenses.cached(id) { return cached }
+    return await directory.licenses.lookup(id)
+  }
+
+  private func find(
+    _ terms: LicenseTerms, _ domain: DomainName, _ meter: String, _ now: Int64
+  ) -> Finding {
+    let isOver =
+      directory.isOverLimit(terms.licenseID, "api_calls", now: now)
+      || (meter != "api_calls" && directory.isOverLimit(terms.licenseID, meter, now: now))
+    return Finding(
+      verdict: Verdict.judge(terms, domain: domain, now: now, isOverLimit: isOver), terms: terms,
+      licenseID: terms.licenseID)
+  }
+
+  private func claimed(_ token: String) -> LicenseTerms? {
+    var token = token
+    let digest = token.withUTF8 { SHA256.hash(data: $0) }
+    if let known = verified.withLock({ $0.value(digest) }) { return known }
+    guard let claims = try? verifier.verify(token) else { return nil }
+    let terms = LicenseTerms(claims, rules: rules)
+    verified.withLock { $0.set(digest, terms) }
+    return terms
+  }
+
+  /// A compact JWS begins with the base64url of `{`, which no license id of ours looks like; what is longer than an id may be is none either.
+  private static func looksLikeToken(_ key: String) -> Bool {
+    if key.utf8.count > 512 { return true }
+    let bytes = key.utf8.prefix(2)
+    guard bytes.first == UInt8(ascii: "e"), let second = bytes.last, key.utf8.contains(0x2E) else {
+      return false
+    }
+    return (UInt8(ascii: "w")...UInt8(ascii: "z")).contains(second)
+      || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(second) || second == UInt8(ascii: "-")
+      || second == UInt8(ascii: "_")
+  }
+}

@@ -1,0 +1,74 @@
+import JSONText
+
+/// The body of `POST /v1/licenses/validate`, checked.
+struct ValidateRequest: Sendable {
+  static let maximumBytes = 65_536
+
+  var licenseKey: String
+  var domain: String
+  var nonce: String?
+  var meter = "api_calls"
+  var quantity: Int64 = 1
+
+  /// - Throws: `Problem`, 400.
+  init(_ body: [UInt8]) throws {
+    let value: JSONValue
+    do {
+      value = try JSONReader.parse(body)
+    } catch {
+      throw Problem.badRequest("not_json", "The body is not JSON: \(error).")
+    }
+    guard let members = value.members else {
+      throw Problem.badRequest("bad_request", "The body must be a JSON object.")
+    }
+    if members.repeatedName != nil {
+      throw Problem.badRequest("bad_request", "A member of the body stands twice.")
+    }
+    licenseKey = try Self.text(members, "licenseKey", 1...8_192)
+    domain = try Self.text(members, "domain", 1...1_024)
+    if let value = members["nonce"], value != .null {
+      nonce = try Self.text(members, "nonce", 8...128)
+    }
+    if let value = members["usage"], value != .null { try readUsage(value) }
+  }
+
+  private mutating func readUsage(_ value: JSONValue) throws {
+    guard let members = value.members else {
+      throw Problem.badRequest(
+        "bad_usage", "usage must be an object: {\"meter\":…,\"quantity\":…}.")
+    }
+    if members["meter"] != nil {
+      meter = try Self.text(members, "meter", 1...64)
+      guard Self.isMeter(meter) else {
+        throw Problem.badRequest("bad_usage", "usage.meter must match [a-z][a-z0-9_]{0,63}.")
+      }
+    }
+    if let value = members["quantity"] {
+      guard let quantity = value.integer, (0...1_000_000_000).contains(quantity) else {
+        throw Problem.badRequest("bad_usage", "usage.quantity must be an integer from 0 to 10^9.")
+      }
+      self.quantity = quantity
+    }
+  }
+
+  private static func isMeter(_ name: String) -> Bool {
+    guard let first = name.utf8.first, (0x61...0x7A).contains(first) else { return false }
+    return name.utf8.allSatisfy {
+      (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == UInt8(ascii: "_")
+    }
+  }
+
+  private static func text(
+    _ members: [JSONMember], _ name: String, _ lengths: ClosedRange<Int>
+  ) throws -> String {
+    guard let text = members[name]?.text, lengths.contains(text.utf8.count),
+      text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })
+    else {
+      throw Problem.badRequest(
+        "bad_request",
+        "\(name) must be a text of \(lengths.lowerBound) to \(lengths.upperBound) bytes without control characters."
+      )
+    }
+    return text
+  }
+}

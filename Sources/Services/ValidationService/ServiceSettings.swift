@@ -1,0 +1,99 @@
+import EventPublisher
+import Foundation
+import Licensing
+import Metering
+import NIOSSL
+import ServiceRuntime
+
+/// What the service is configured by; `--help` lists the variables.
+struct ServiceSettings: Sendable {
+  var databaseURL: String
+  var bind: BindAddress
+  var adminBind: BindAddress
+  var keys: JSONWebKeySet
+  var licenseSigner: Bool
+  var verdictSigner: VerdictSigner
+  var publisher: EventPublisher.Configuration
+  var api = ValidationAPI.Settings()
+  var cacheEntries: Int
+  var tls: TLSConfiguration?
+
+  /// - Throws: `ConfigurationError`, one line that names the variable.
+  init(_ settings: Settings) throws {
+    databaseURL = try settings.required("METER_DATABASE_URL")
+    bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8080")
+    adminBind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9100")
+    do {
+      keys = try JSONWebKeySet(json: settings.required("METER_SIGNING_KEY").utf8)
+    } catch let error as JSONWebKey.Invalid {
+      throw ConfigurationError("METER_SIGNING_KEY: \(error); meterctl key generate makes a set")
+    }
+    guard let signer = VerdictSigner(keys: keys) else {
+      throw ConfigurationError(
+        "METER_SIGNING_KEY has no private key for verdicts; meterctl key generate makes one")
+    }
+    verdictSigner = signer
+    licenseSigner = keys.keys.contains { $0.purpose == .license }
+    publisher = EventPublisher.Configuration(
+      brokers: try settings.required("METER_KAFKA_BROKERS"),
+      spoolDirectory: try settings.required("METER_SPOOL_DIR"))
+    publisher.kafkaConfigFile = try settings.optionalString("METER_KAFKA_CONFIG_FILE")
+    publisher.maximumBytes = try settings.integer(
+      "METER_SPOOL_MAX_BYTES", default: 1 << 30, in: 1 << 20...1 << 44)
+    publisher.sync = try settings.choice("METER_SPOOL_SYNC", default: .none)
+    let instance = try settings.string("METER_INSTANCE", default: "validation")
+    publisher.producerPrefix = instance
+    api.source = "/validation/" + instance
+    api.requiresKey = try settings.boolean("METER_REQUIRE_API_KEY", default: false)
+    api.keyRate = try Self.rate(settings, "METER_RATE_LIMIT", 10_000, 20_000)
+    api.anonymousRate = try Self.rate(settings, "METER_ANONYMOUS_RATE_LIMIT", 1_000, 5_000)
+    api.maximumDelayed = try settings.integer(
+      "METER_MAX_DELAYED_REQUESTS", default: 10_000, in: 0...1_000_000)
+    let proxies = try settings.string("METER_TRUSTED_PROXIES", default: "")
+      .split(separator: ",").map { text -> AddressRange in
+        guard let range = AddressRange(text.filter { $0 != " " }) else {
+          throw ConfigurationError(
+            "METER_TRUSTED_PROXIES must be addresses or ranges: 10.0.0.0/8,fd00::/8")
+        }
+        return range
+      }
+    api.address = ClientAddress(
+      trustedProxies: proxies, detail: try settings.choice("METER_CLIENT_IP", default: .truncated))
+    cacheEntries = try settings.integer(
+      "METER_LICENSE_CACHE", default: 100_000, in: 1_000...10_000_000)
+    tls = try Self.tls(settings)
+  }
+
+  private static func rate(
+    _ settings: Settings, _ name: String, _ perSecond: Int, _ burst: Int
+  ) throws -> RateLimiter.Rate {
+    RateLimiter.Rate(
+      perSecond: try settings.integer(name, default: perSecond, in: 1...1_000_000),
+      burst: try settings.integer(name + "_BURST", default: burst, in: 1...10_000_000))
+  }
+
+  private static func tls(_ settings: Settings) throws -> TLSConfiguration? {
+    let certificate = try settings.optionalString("METER_TLS_CERT")
+    let key = try settings.optionalString("METER_TLS_KEY")
+    guard certificate != nil || key != nil else { return nil }
+    guard let certificate, let key else {
+      throw ConfigurationError("METER_TLS_CERT and METER_TLS_KEY must both be set")
+    }
+    do {
+      // PEM itself, or the path of a file that holds it.
+      let chain =
+        certificate.contains("-----BEGIN")
+        ? try NIOSSLCertificate.fromPEMBytes(Array(certificate.utf8))
+        : try NIOSSLCertificate.fromPEMFile(certificate)
+      let privateKey =
+        key.contains("-----BEGIN")
+        ? try NIOSSLPrivateKey(bytes: Array(key.utf8), format: .pem)
+        : try NIOSSLPrivateKey(file: key, format: .pem)
+      return TLSConfiguration.makeServerConfiguration(
+        certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
+    } catch {
+      throw ConfigurationError(
+        "METER_TLS_CERT and METER_TLS_KEY must be PEM: a certificate chain and its key")
+    }
+  }
+}

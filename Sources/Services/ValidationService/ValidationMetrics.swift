@@ -1,0 +1,82 @@
+import EventPublisher
+import Licensing
+import ServiceRuntime
+
+/// What the service tells Prometheus.
+final class ValidationMetrics: Sendable {
+  private let verdicts: [Verdict.Code: Counter]
+  private let seconds: Histogram
+  private let answers: [Int: Counter]
+  private let otherAnswers: Counter
+  let delayed: Counter
+
+  init(_ registry: MetricsRegistry) {
+    var verdicts: [Verdict.Code: Counter] = [:]
+    for code in Verdict.Code.allCases {
+      verdicts[code] = registry.counter(
+        "meter_validations_total", help: "Validations, by their verdict.",
+        labels: [("code", code.rawValue)])
+    }
+    self.verdicts = verdicts
+    seconds = registry.histogram(
+      "meter_validation_seconds", help: "From a request's body to its signed answer.",
+      buckets: [
+        0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5,
+      ])
+    var answers: [Int: Counter] = [:]
+    for status in [200, 202, 204, 400, 401, 403, 404, 405, 413, 415, 429, 503] {
+      answers[status] = registry.counter(
+        "meter_http_answers_total", help: "Answers, by their status.",
+        labels: [("status", String(status))])
+    }
+    self.answers = answers
+    otherAnswers = registry.counter(
+      "meter_http_answers_total", help: "Answers, by their status.", labels: [("status", "other")])
+    delayed = registry.counter(
+      "meter_rate_limited_total", help: "Requests that were made to wait.")
+  }
+
+  func answered(_ status: Int) { (answers[status] ?? otherAnswers).increment() }
+
+  func judged(_ code: Verdict.Code, microseconds: Int64) {
+    verdicts[code]?.increment()
+    seconds.observe(Double(microseconds) / 1_000_000)
+  }
+
+  /// The publisher's numbers, whenever somebody looks.
+  static func register(
+    _ publisher: EventPublisher, on registry: MetricsRegistry, _ health: HealthState
+  ) {
+    struct Gauges {
+      let accepted: Gauge
+      let pending: Gauge
+      let dropped: Gauge
+    }
+    let topics = ["usage", "validations"].map { topic in
+      func gauge(_ name: String, _ help: String) -> Gauge {
+        registry.gauge(name, help: help, labels: [("topic", topic)])
+      }
+      return Gauges(
+        accepted: gauge(
+          "meter_spool_accepted", "Events handed to the spool over its life, dropped ones included."
+        ),
+        pending: gauge(
+          "meter_spool_pending", "Events in the spool that are not known to be in Kafka."),
+        dropped: gauge("meter_spool_dropped", "Events that the spool lost over its life."))
+    }
+    let bytes = registry.gauge("meter_spool_bytes", help: "What the spool's files take.")
+    let restarts = registry.gauge("meter_spool_restarts", help: "How often sending began anew.")
+    let invalid = registry.gauge("meter_spool_invalid", help: "Events that broke the contract.")
+    registry.onScrape {
+      let now = publisher.statistics
+      for (gauges, topic) in zip(topics, [now.usage, now.validations]) {
+        gauges.accepted.set(Int(topic.accepted))
+        gauges.pending.set(Int(topic.pending))
+        gauges.dropped.set(Int(topic.dropped))
+      }
+      bytes.set(now.spoolBytes)
+      restarts.set(Int(now.restarts))
+      invalid.set(Int(now.invalid))
+    }
+  }
+}

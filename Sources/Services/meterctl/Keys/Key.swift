@@ -1,0 +1,154 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import Licensing
+
+/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names.
+struct Key: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make, show and rotate signing keys.",
+    discussion: """
+      A key set holds keys for licenses and keys for verdicts; of each purpose the first private one signs, and all verify. The file is a
+      secret: mode 0600, and its public half is what GET /.well-known/jwks.json answers.
+      """,
+    subcommands: [Generate.self, List.self, Rotate.self])
+
+  enum Algorithm: String, ExpressibleByArgument, CaseIterable {
+    case edDSA = "EdDSA"
+    case es256 = "ES256"
+
+    var signing: SigningAlgorithm { self == .edDSA ? .edDSA : .es256 }
+  }
+
+  struct Generate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Make a new set: one key for licenses, one for verdicts.",
+      discussion: "Example: meterctl key generate --out keys.json")
+
+    @Option(help: "The file to make; one that is there is never overwritten.")
+    var out: String
+
+    @Option(help: "EdDSA (Ed25519) or ES256 (P-256).")
+    var algorithm = Algorithm.edDSA
+
+    func run() throws {
+      var keys = JSONWebKeySet()
+      for purpose in JSONWebKey.Purpose.allCases { try keys.add(makeKey(algorithm, purpose)) }
+      try KeyFile.write(keys, to: out, isNew: true)
+      Terminal.error("\(out): a key for licenses and a key for verdicts; keep it secret")
+    }
+  }
+
+  struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Show the keys of a set, without their secrets.",
+      discussion: "Example: meterctl key list keys.json --json")
+
+    @Argument(help: "A key set's file.")
+    var file: String
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let keys = try KeyFile.read(file)
+      let rows = keys.keys.map { key -> [(String, JSON)] in
+        let signs = keys.signingKey(for: key.purpose)?.keyID == key.keyID
+        return [
+          ("kid", .text(key.keyID)), ("purpose", .text(key.purpose.rawValue)),
+          ("algorithm", .text(key.algorithm.rawValue)), ("private", .boolean(key.isPrivate)),
+          ("signs", .boolean(signs)),
+        ]
+      }
+      output.print(
+        .array(rows.map { .object($0) }),
+        text: Terminal.table(
+          ["kid", "purpose", "algorithm", "private", "signs"],
+          rows.map { $0.map { text($0.1) } }))
+    }
+
+    private func text(_ value: JSON) -> String {
+      switch value {
+      case .text(let text): text
+      case .boolean(let value): value ? "yes" : "no"
+      default: value.compact
+      }
+    }
+  }
+
+  struct Rotate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Add a new key that signs from now on; the old ones go on verifying.",
+      discussion: """
+        Services read the file when they start: restart them afterwards.
+
+        Example: meterctl key rotate keys.json --purpose verdict
+        """)
+
+    @Argument(help: "A key set's file.")
+    var file: String
+
+    @Option(help: "license or verdict; both unless given.")
+    var purpose: Purpose?
+
+    @Option(help: "EdDSA (Ed25519) or ES256 (P-256).")
+    var algorithm = Algorithm.edDSA
+
+    enum Purpose: String, ExpressibleByArgument, CaseIterable {
+      case license
+      case verdict
+    }
+
+    func run() throws {
+      var keys = try KeyFile.read(file)
+      for one in JSONWebKey.Purpose.allCases
+      where purpose == nil || purpose?.rawValue == one.rawValue {
+        let key = try makeKey(algorithm, one)
+        try keys.rotate(to: key)
+        Terminal.error("\(one.rawValue): \(key.keyID) signs from now on")
+      }
+      try KeyFile.write(keys, to: file, isNew: false)
+    }
+  }
+
+  static func makeKey(_ algorithm: Algorithm, _ purpose: JSONWebKey.Purpose) throws -> JSONWebKey {
+    guard let key = JSONWebKey.generate(algorithm.signing, for: purpose) else {
+      throw Failure("keys of \(algorithm.rawValue) are only verified with")
+    }
+    return key
+  }
+}
+
+/// A key set on the disk.
+enum KeyFile {
+  static func read(_ path: String) throws -> JSONWebKeySet {
+    guard let bytes = FileManager.default.contents(atPath: path) else {
+      throw Failure("\(path) cannot be read; meterctl key generate --out \(path) makes one")
+    }
+    do {
+      return try JSONWebKeySet(json: bytes)
+    } catch {
+      throw Failure("\(path): \(error)")
+    }
+  }
+
+  /// Whole or not at all, readable by its owner alone.
+  static func write(_ keys: JSONWebKeySet, to path: String, isNew: Bool) throws {
+    let target = isNew ? path : path + ".new"
+    let file = open(target, O_WRONLY | O_CREAT | (isNew ? O_EXCL : O_TRUNC), 0o600)
+    guard file >= 0 else {
+      throw Failure(
+        errno == EEXIST
+          ? "\(path) is there already; meterctl key rotate adds keys to it"
+          : "\(path) cannot be written: \(String(cString: strerror(errno)))")
+    }
+    defer { close(file) }
+    let bytes = keys.privateJSON + [0x0A]
+    guard Glibc.write(file, bytes, bytes.count) == bytes.count, fsync(file) == 0,
+      isNew || rename(target, path) == 0
+    else {
+      let why = String(cString: strerror(errno))
+      unlink(target)
+      throw Failure("\(path) cannot be written: \(why)")
+    }
+  }
+}

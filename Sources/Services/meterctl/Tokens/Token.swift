@@ -1,0 +1,124 @@
+import ArgumentParser
+import Crypto
+import Foundation
+import PostgresStore
+
+/// `meterctl token …`: bearer tokens of the APIs.
+struct Token: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make, show and revoke API tokens.",
+    subcommands: [Create.self, List.self, Revoke.self])
+
+  struct Create: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Make a token. It is shown once; only its hash is kept.",
+      discussion:
+        "Example: meterctl token create --name 'shop backend' --scope usage:write --customer cus_42 --expires 90d"
+    )
+
+    @Option(help: "What it is for, for people.")
+    var name: String
+
+    @Option(help: "What it may do, such as usage:write; repeat for several.")
+    var scope: [String] = []
+
+    @Option(help: "Whose it is; without one it is the vendor's own.")
+    var customer: String?
+
+    @Option(help: "How long it holds, such as 12h or 90d; without one, until it is revoked.")
+    var expires: String?
+
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+      guard (1...200).contains(name.utf8.count) else {
+        throw ValidationError("--name: 1 to 200 bytes")
+      }
+      guard !scope.isEmpty, scope.count <= 20, scope.allSatisfy(Self.isScope) else {
+        throw ValidationError("--scope: words such as usage:write, at most 20")
+      }
+      if let expires, Self.seconds(expires) == nil {
+        throw ValidationError("--expires: a number and h or d, such as 90d")
+      }
+    }
+
+    private static func isScope(_ text: String) -> Bool {
+      (1...64).contains(text.utf8.count)
+        && text.utf8.allSatisfy {
+          (0x61...0x7A).contains($0) || (0x30...0x39).contains($0)
+            || [0x3A, 0x2D, 0x5F].contains($0)
+        }
+    }
+
+    private static func seconds(_ text: String) -> Int64? {
+      guard let count = Int64(text.dropLast()), (1...100_000).contains(count) else { return nil }
+      switch text.last {
+      case "h": return count * 3_600
+      case "d": return count * 86_400
+      default: return nil
+      }
+    }
+
+    func run() throws {
+      let id = "tok_" + Self.random(8)
+      let token = "mtr_" + Self.random(32)
+      let hash = SHA256.hash(data: Array(token.utf8)).map { String(format: "%02x", $0) }.joined()
+      do {
+        try AccessStore(Connections().database("token-create")).createToken(
+          id: id, name: name, hash: hash, scopes: scope, customerID: customer,
+          expiresInSeconds: expires.flatMap(Self.seconds))
+      } catch let error as PostgresError where error.sqlState == "23503" {
+        throw Failure("there is no such customer; meterctl license import makes them")
+      }
+      output.print(
+        [
+          "token_id": .text(id), "token": .text(token), "name": .text(name),
+          "scopes": .array(scope.map { .text($0) }), "customer_id": .optional(customer),
+        ], text: "\(id)\n\(token)\nIt is not shown again.")
+    }
+
+    /// So many bytes of the system's randomness, in base 62 as long as that takes.
+    private static func random(_ bytes: Int) -> String {
+      let letters = Array("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+      return String((0..<bytes * 8 / 6 + 1).map { _ in letters.randomElement() ?? "0" })
+    }
+  }
+
+  struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "List tokens, the newest first.", discussion: "Example: meterctl token list --json")
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let rows = try AccessStore(Connections().database("token-list")).listTokens()
+      output.print(
+        .array(
+          rows.rows.map { row in
+            .object(
+              zip(rows.columns, row).map { name, value in
+                name == "scopes"
+                  ? (name, .array((value ?? "").split(separator: " ").map { .text(String($0)) }))
+                  : (name, .optional(value))
+              })
+          }),
+        text: rows.isEmpty
+          ? "no tokens" : Terminal.table(rows.columns, rows.rows.map { $0.map { $0 ?? "-" } }))
+    }
+  }
+
+  struct Revoke: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "End a token, within a second everywhere.",
+      discussion: "Example: meterctl token revoke tok_9aF3…")
+
+    @Argument(help: "The token's id, not the token.")
+    var id: String
+
+    func run() throws {
+      guard try AccessStore(Connections().database("token-revoke")).revokeToken(id: id) else {
+        throw Failure("there is no such token; meterctl token list shows those there are")
+      }
+    }
+  }
+}

@@ -1,0 +1,305 @@
+import Foundation
+import KafkaTransport
+import Licensing
+import MeteringTestKit
+import Testing
+
+@Suite(.serialized)
+struct ValidationServiceTests {
+  @Test("A valid answer is signed over itself, and is counted and told once")
+  func valid() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    let answer = try setup.validate("lic_1", extra: #","nonce":"nonce-0123456789""#)
+    #expect(answer.status == 200 && answer["valid"] == "1" && answer["code"] == "valid")
+    #expect(answer["licenseId"] == "lic_1" && answer["plan"] == "professional")
+    #expect(answer.json["features"] as? [String] == ["analytics", "webhooks"])
+    #expect(answer.json["limits"] as? [String: Int] == ["apiCalls": 50_000, "seats": 10])
+    #expect(answer.headers["access-control-allow-origin"] == "*")
+    let published = try JSONWebKeySet(
+      json: try setup.request("GET", "/.well-known/jwks.json").body.utf8)
+    let signed = try VerdictVerifier(keys: published).verify(
+      signature: answer["signature"], nonce: "nonce-0123456789",
+      now: Int64(Date().timeIntervalSince1970 * 1_000))
+    let covered = try #require(
+      JSONSerialization.jsonObject(with: Data(signed)) as? [String: Any])
+    var unsigned = answer.json
+    unsigned["signature"] = nil
+    #expect(NSDictionary(dictionary: unsigned).isEqual(to: covered))
+    let validation = try setup.events("license.validations.v1", atLeast: 1)[0]
+    #expect(validation["subject"] as? String == "lic_1")
+    #expect(validation["source"] as? String == "/validation/eu-1")
+    let data = try #require(validation["data"] as? [String: Any])
+    #expect(data["code"] as? String == "valid" && data["domain"] as? String == "example.com")
+    #expect(data["client_ip"] as? String == "127.0.0.0")
+    let usage = try setup.events(UsageLog.topic, atLeast: 1)
+    #expect(usage.count == 1 && usage[0]["subject"] as? String == "lic_1")
+    #expect((usage[0]["data"] as? [String: Any])?["quantity"] as? Int == 1)
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+  }
+
+  @Test("Every verdict, by id and by token; a registered record beats a token's claims")
+  func verdicts() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_ok")
+    try setup.addLicense("lic_suspended", changing: "status = 'suspended'")
+    try setup.addLicense("lic_canceled", changing: "status = 'canceled'")
+    try setup.addLicense("lic_future", changing: "issued_at = now() + interval '1 day'")
+    try setup.addLicense("lic_grace", changing: "expires_at = now() - interval '1 day'")
+    try setup.addLicense(
+      "lic_trial", changing: "expires_at = now() - interval '1 day', trial = true")
+    try setup.addLicense("lic_expired", changing: "expires_at = now() - interval '8 days'")
+    func code(_ key: String, _ domain: String = "example.com") throws -> String {
+      let answer = try setup.validate(key, domain)
+      #expect(answer.status == 200, "\(answer.body)")
+      if answer["valid"] != "1" {
+        #expect((answer.json["features"] as? [String])?.isEmpty == true)
+        #expect(answer.json["error"] != nil)
+      }
+      return answer["code"]
+    }
+    #expect(try code("lic_ok") == "valid")
+    #expect(try code("lic_ok", "deep.www.example.org:8443") == "valid")
+    #expect(try code("lic_ok", "pirated-site.com") == "domain_mismatch")
+    #expect(try code("lic_ok", "localhost") == "domain_mismatch")
+    #expect(try code("lic_nobody") == "not_found")
+    #expect(try code("lic_suspended") == "suspended")
+    #expect(try code("lic_canceled") == "canceled")
+    #expect(try code("lic_future") == "not_yet_valid")
+    #expect(try code("lic_grace") == "grace")
+    #expect(try code("lic_trial") == "expired")
+    #expect(try code("lic_expired") == "expired")
+    let now = Int64(Date().timeIntervalSince1970) * 1_000
+    func token(_ id: String, expires: Int64 = 86_400_000) throws -> String {
+      try #require(
+        LicenseSigner(keys: setup.keys)?.token(
+          LicenseClaims(
+            licenseID: id, domains: ["token.example"], plan: "p", issuedAt: now - 864_000_000,
+            expiresAt: now + expires)))
+    }
+    let good = try token("lic_unregistered")
+    #expect(try code(good, "token.example") == "valid")
+    #expect(try code(good, "other.example") == "domain_mismatch")
+    #expect(try code(String(good.dropLast(4)) + "AAAA", "token.example") == "invalid_signature")
+    #expect(try code("eyJhbGciOiJub25lIn0.e30.") == "invalid_signature")
+    #expect(try code(try token("lic_suspended"), "token.example") == "suspended")
+    #expect(try code(try token("lic_ok"), "example.com") == "valid")
+    #expect(try code(try token("lic_old", expires: -8 * 86_400_000), "token.example") == "expired")
+    // Whoever shows a key that does not verify, leaves no trace on anybody's license.
+    let told = try setup.events("license.validations.v1", atLeast: 18)
+    let unverified = told.filter {
+      ($0["data"] as? [String: Any])?["code"] as? String == "invalid_signature"
+    }
+    #expect(unverified.count == 2)
+    #expect(unverified.allSatisfy { $0["subject"] as? String == "(unverified)" })
+  }
+
+  @Test("Changes of a license, its limits and its usage arrive within a second")
+  func changes() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    func becomes(_ code: String, _ sql: String) throws {
+      try setup.database.execute(sql)
+      let since = Date()
+      try eventually("it is \(code)", within: 5) { try setup.validate("lic_1")["code"] == code }
+      #expect(Date().timeIntervalSince(since) < 1)
+    }
+    try becomes("suspended", "update license set status = 'suspended'")
+    try becomes("valid", "update license set status = 'active'")
+    try becomes("domain_mismatch", "update license set domains = '{other.com}'")
+    try becomes("valid", "update license set domains = '{example.com}'")
+    let over = """
+      insert into limit_state (license_id, meter, period_start, period_end, limit_quantity, thresholds, used, version)
+      values ('lic_1', 'api_calls', current_date - 3, current_date + 20, 10, '{100}', 11, 1);
+      notify limit_state
+      """
+    try becomes("limit_exceeded", over)
+    try setup.database.execute("update license set overage_policy = 'allow'")
+    try eventually("it stays valid, and says so") {
+      let answer = try setup.validate("lic_1")
+      return answer["code"] == "valid" && answer["overLimit"] == "1"
+    }
+    try becomes("valid", "update limit_state set used = 0; notify limit_state")
+    // One that did not exist is known as soon as it does.
+    #expect(try setup.validate("lic_2")["code"] == "not_found")
+    try setup.addLicense("lic_2")
+    try eventually("it is found", within: 5) { try setup.validate("lic_2")["code"] == "valid" }
+    try setup.database.execute("delete from license where license_id = 'lic_2'")
+    try eventually("it is gone", within: 5) { try setup.validate("lic_2")["code"] == "not_found" }
+  }
+
+  @Test("usage replaces the one call, and an Idempotency-Key names it")
+  func usage() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    for _ in 0..<2 {
+      _ = try setup.validate(
+        "lic_1", extra: #","usage":{"meter":"exports","quantity":7}"#,
+        headers: ["Idempotency-Key": "order-1"])
+    }
+    _ = try setup.validate("lic_1", extra: #","usage":{"quantity":0}"#)
+    _ = try setup.validate("lic_1", "pirated-site.com")
+    #expect(try setup.events("license.validations.v1", atLeast: 4).count == 4)
+    let usage = try setup.events(UsageLog.topic, atLeast: 2)
+    #expect(usage.count == 2)
+    #expect(usage.allSatisfy { $0["id"] as? String == "order-1" })
+    #expect(usage.allSatisfy { $0["source"] as? String == "/validation/anonymous" })
+    #expect((usage[0]["data"] as? [String: Any])?["meter"] as? String == "exports")
+  }
+
+  @Test("Requests that are none get a problem, and nothing else happens")
+  func malformed() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    func problem(_ method: String, _ path: String, _ body: String) throws -> (Int, String) {
+      let answer = try setup.request(method, path, body: body)
+      #expect(answer.headers["content-type"] == "application/problem+json")
+      #expect(answer["status"] == "\(answer.status)" && answer.json["detail"] != nil)
+      return (answer.status, answer["code"])
+    }
+    let path = "/v1/licenses/validate"
+    #expect(try problem("POST", path, "") == (400, "not_json"))
+    #expect(try problem("POST", path, "{") == (400, "not_json"))
+    #expect(try problem("POST", path, "[]") == (400, "bad_request"))
+    #expect(try problem("POST", path, #"{"licenseKey":"a"}"#) == (400, "bad_request"))
+    #expect(
+      try problem("POST", path, #"{"licenseKey":5,"domain":"a.com"}"#) == (400, "bad_request"))
+    #expect(
+      try problem("POST", path, #"{"licenseKey":"a","licenseKey":"b","domain":"a.com"}"#)
+        == (400, "bad_request"))
+    #expect(
+      try problem("POST", path, #"{"licenseKey":"lic_1","domain":"https://a.com/"}"#)
+        == (400, "bad_domain"))
+    #expect(
+      try problem("POST", path, #"{"licenseKey":"lic_1","domain":"a.com","nonce":"short"}"#)
+        == (400, "bad_request"))
+    #expect(
+      try problem("POST", path, #"{"licenseKey":"lic_1","domain":"a.com","usage":{"quantity":-1}}"#)
+        == (400, "bad_usage"))
+    #expect(
+      try problem("POST", path, "{\"a\":\"" + String(repeating: "x", count: 66_000) + "\"}")
+        == (413, "too_large"))
+    #expect(try problem("GET", path, "") == (405, "method_not_allowed"))
+    #expect(try problem("GET", "/nothing", "") == (404, "not_found"))
+    #expect(try problem("POST", "/v1/events", "[]") == (401, "unauthorized"))
+    #expect(try setup.request("OPTIONS", path).status == 204)
+    #expect(try setup.request("GET", "/openapi.yaml").body.hasPrefix("openapi: 3.1"))
+  }
+
+  @Test("Customers report usage of their own licenses, and of no others")
+  func events() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_mine", customer: "cus_1")
+    try setup.addLicense("lic_theirs", customer: "cus_2")
+    let token = "mtr_0123456789abcdef"
+    func addToken(_ token: String, _ scopes: String, _ customer: String) throws {
+      try setup.database.execute(
+        """
+        insert into api_token (token_id, name, token_hash, scopes, customer_id)
+        values ('tok_\(token.suffix(4))', 'n', sha256('\(token)'), '{\(scopes)}', \(customer))
+        """)
+    }
+    try addToken(token, "usage:write", "'cus_1'")
+    try addToken("mtr_scopeless", "usage:read", "'cus_1'")
+    let time = UsageEventText.time(milliseconds: UsageEventText.now)
+    func event(_ id: String, _ subject: String = "lic_mine", extra: String = "") -> String {
+      #"{"specversion":"1.0","id":"\#(id)","source":"/shop","type":"license.usage.recorded","subject":"\#(subject)","time":"\#(time)"\#(extra),"data":{"quantity":3}}"#
+    }
+    func post(_ body: String, _ token: String = token) throws -> Setup.Answer {
+      try setup.request(
+        "POST", "/v1/events", body: body,
+        headers: [
+          "Authorization": "Bearer \(token)",
+          "Content-Type": body.hasPrefix("[")
+            ? "application/cloudevents-batch+json" : "application/cloudevents+json",
+        ])
+    }
+    let one = try post(event("a", extra: #","producer":"eu-1","sequence":999999"#))
+    #expect(one.status == 202 && one["accepted"] == "1", "\(one.body)")
+    let mixed = try post(
+      "[\(event("b")),\(event("c", extra: #","import":"x""#)),5,\(event("d").replacing("\"quantity\":3", with: "\"quantity\":-3"))]"
+    )
+    #expect(mixed.status == 202 && mixed["accepted"] == "1")
+    let rejected = try #require(mixed.json["rejected"] as? [[String: Any]])
+    #expect(rejected.map { $0["index"] as? Int } == [1, 2, 3])
+    #expect(
+      rejected.map { $0["reason"] as? String } == ["bad_data", "not_cloudevent", "bad_quantity"])
+    #expect(try post(event("e", "lic_theirs")).status == 403)
+    #expect(try post("[\(event("f")),\(event("g", "lic_unknown"))]").status == 403)
+    #expect(try post(event("h"), "mtr_wrong").status == 401)
+    #expect(try post(event("h"), "mtr_scopeless").status == 403)
+    #expect(
+      try post("[" + Array(repeating: event("i"), count: 1_001).joined(separator: ",") + "]").status
+        == 400)
+    let events = try setup.events(UsageLog.topic, atLeast: 2)
+    #expect(Set(events.map { $0["id"] as? String }) == ["a", "b"])
+    #expect(events.allSatisfy { $0["source"] as? String == "/customers/cus_1/shop" })
+    #expect(events.allSatisfy { ($0["producer"] as? String)?.hasPrefix("eu-1-") == true })
+    try setup.database.execute("update api_token set revoked_at = now()")
+    try eventually("the token is refused", within: 5) { try post(event("j")).status == 401 }
+  }
+
+  @Test("Without PostgreSQL it answers from what it knows, and says so")
+  func databaseAway() throws {
+    let postgres = try PrivatePostgres()
+    let database = TestDatabase(url: try postgres.makeDatabase())
+    let setup = try Setup(databaseURL: database.url)
+    try database.execute(
+      """
+      insert into customer values ('c', 'C');
+      insert into license (license_id, customer_id, plan, domains, issued_at, expires_at)
+      values ('lic_1', 'c', 'p', '{example.com}', now(), now() + interval '9 days')
+      """)
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    try postgres.stop(mode: "immediate")
+    try eventually("it says so") {
+      HTTPGet.get(port: setup.adminPort, "/health/ready")?.body.contains("degraded") == true
+    }
+    #expect(HTTPGet.get(port: setup.adminPort, "/health/ready")?.status == 200)
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    let unknown = try setup.validate("lic_2")
+    #expect(unknown.status == 503 && unknown.headers["retry-after"] != nil)
+    try postgres.start()
+    try TestDatabase(url: database.url).execute("update license set status = 'suspended'")
+    try eventually("it has caught up", within: 20) {
+      try setup.validate("lic_1")["code"] == "suspended"
+    }
+  }
+
+  @Test("Without Kafka it answers as ever, and what a killed process had accepted arrives")
+  func kafkaAway() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    try setup.log.cluster.setBrokerDown()
+    for _ in 0..<50 { #expect(try setup.validate("lic_1")["code"] == "valid") }
+    setup.process.killNow()
+    try setup.log.cluster.setBrokerUp()
+    try setup.restart()
+    let ids = try setup.events(UsageLog.topic, atLeast: 51).map { $0["id"] as? String }
+    #expect(Set(ids).count == 51)
+  }
+
+  @Test("Who asks too often waits, without being told anything else; who floods is sent away")
+  func rateLimits() throws {
+    let setup = try Setup(environment: [
+      "METER_ANONYMOUS_RATE_LIMIT": "20", "METER_ANONYMOUS_RATE_LIMIT_BURST": "5",
+      "METER_MAX_DELAYED_REQUESTS": "0",
+    ])
+    try setup.addLicense("lic_1")
+    try setup.addLicense("lic_2")
+    var statuses: [Int] = []
+    for _ in 0..<40 { statuses.append(try setup.validate("lic_1").status) }
+    #expect(statuses.prefix(5).allSatisfy { $0 == 200 } && statuses.contains(429))
+    #expect(try setup.validate("lic_2").status == 200)
+    let patient = try Setup(environment: [
+      "METER_ANONYMOUS_RATE_LIMIT": "20", "METER_ANONYMOUS_RATE_LIMIT_BURST": "5",
+    ])
+    try patient.addLicense("lic_1")
+    let since = Date()
+    for _ in 0..<25 { #expect(try patient.validate("lic_1")["code"] == "valid") }
+    #expect(Date().timeIntervalSince(since) > 0.7)
+  }
+}
