@@ -144,6 +144,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
@@ -179,12 +180,15 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/meterctl"),
+    .target(name: "CAllocationCount", path: "Sources/Services/CAllocationCount"),
     .executableTarget(
       name: "Benchmarks",
       dependencies: [
         "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "WebhookDelivery",
-        "MeteringTestKit",
+        "MeteringTestKit", "EventPublisher", "Licensing", "CAllocationCount",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
@@ -258,6 +262,8 @@ let package = Package(
   ]
 )
 for target in package.targets
-where target.name != "CChecksum" && ![.system, .plugin, .binary].contains(target.type) {
+where !["CChecksum", "CAllocationCount"].contains(target.name)
+  && ![.system, .plugin, .binary].contains(target.type)
+{
   target.swiftSettings = (target.swiftSettings ?? []) + settings
 }

@@ -110,15 +110,15 @@ provide_promtool() {
   rm -rf "$folder/download"
 }
 
-# provide_standardwebhooks FOLDER: a Python below FOLDER with PyPI's standardwebhooks, the independent client of the webhooks' tests. They
-# are skipped where it cannot be had.
-provide_standardwebhooks() {
-  local folder=$1
-  if [[ ! -x $folder/bin/python ]] || ! "$folder/bin/python" -c 'import standardwebhooks' 2>/dev/null; then
-    say "Fetching standardwebhooks"
+# provide_python FOLDER: a Python below FOLDER with the independent programs of PyPI's that tests let loose on ours: standardwebhooks verifies
+# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends as the examples say. What needs them is skipped where they cannot be had.
+provide_python() {
+  local folder=$1 packages=(standardwebhooks==1.1.0 schemathesis==4.32.5 openapi-spec-validator==0.9.0 confluent-kafka==2.12.2)
+  if [[ ! -x $folder/bin/schemathesis ]] || ! "$folder/bin/python" -c 'import standardwebhooks, confluent_kafka' 2>/dev/null; then
+    say "Fetching ${packages[*]}"
     rm -rf "$folder"
-    if ! { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet standardwebhooks==1.1.0; } >/dev/null 2>&1; then
-      say "standardwebhooks cannot be had from PyPI: the tests that verify with it are skipped"
+    if ! { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet "${packages[@]}"; } >/dev/null 2>&1; then
+      say "they cannot be had from PyPI: the tests that use them are skipped"
       return 0
     fi
   fi

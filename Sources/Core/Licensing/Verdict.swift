@@ -49,17 +49,18 @@ public struct Verdict: Sendable, Equatable {
   /// Judges a license that is known.
   ///
   /// - Parameters:
+  ///   - domain: nil stands for a text that is no domain name, which no license holds for.
   ///   - now: milliseconds since 1970.
   ///   - isOverLimit: whether its usage of this period has reached a limit.
   public static func judge(
-    _ terms: LicenseTerms, domain: DomainName, now: Int64, isOverLimit: Bool
+    _ terms: LicenseTerms, domain: DomainName?, now: Int64, isOverLimit: Bool
   ) -> Verdict {
     Verdict(
       code(terms, domain: domain, now: now, isOverLimit: isOverLimit), isOverLimit: isOverLimit)
   }
 
   private static func code(
-    _ terms: LicenseTerms, domain: DomainName, now: Int64, isOverLimit: Bool
+    _ terms: LicenseTerms, domain: DomainName?, now: Int64, isOverLimit: Bool
   ) -> Code {
     switch terms.status {
     case .canceled: return .canceled
@@ -70,7 +71,7 @@ public struct Verdict: Sendable, Equatable {
     let isExpired = now >= terms.expiresAt
     let (graceEnd, overflow) = terms.expiresAt.addingReportingOverflow(graceMilliseconds)
     if isExpired, terms.isTrial || (!overflow && now >= graceEnd) { return .expired }
-    if domain.isLocal || !terms.domains.covers(domain) { return .domainMismatch }
+    guard let domain, !domain.isLocal, terms.domains.covers(domain) else { return .domainMismatch }
     if isOverLimit, terms.overagePolicy == .block { return .limitExceeded }
     return isExpired ? .grace : .valid
   }

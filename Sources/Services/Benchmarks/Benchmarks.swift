@@ -5,5 +5,8 @@ struct Benchmarks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "Benchmarks",
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
-    subcommands: [Aggregate.self, Latency.self, Count.self, Webhooks.self, AlertLatency.self])
+    subcommands: [
+      Aggregate.self, Latency.self, Count.self, Webhooks.self, AlertLatency.self, Publish.self,
+      Validate.self,
+    ])
 }

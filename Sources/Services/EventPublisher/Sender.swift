@@ -52,12 +52,19 @@ final class Sender: @unchecked Sendable {
   /// One record a batch, for so many records: to find the one that no broker takes.
   private var careful = 0
   private var pauseUntil = 0
+  private var lastDelivery = Sender.now
+  /// How long nothing may come back; doubled each time that it did not, since brokers may be slow rather than away.
+  private var stallMilliseconds = Sender.firstStallMilliseconds
   private var encoder = EventEncoder()
   private var reportsInFlight = 0
   private var reports: Int64 = 0
   private var nextReport: Int
 
   private static let maximumInFlight = 100_000
+  private static let firstStallMilliseconds = 2_000
+  private static let longestStallMilliseconds = 60_000
+  private static let pressing = 1_024
+  private static let gatherMicroseconds: UInt32 = 3_000
   private static let reportMilliseconds = 10_000
   private static let reportOpaque = UInt.max
 
@@ -104,8 +111,10 @@ final class Sender: @unchecked Sendable {
 
   private func step() {
     guard let producer = producer ?? open() else { return }
-    let isIdle = !fill(producer)
-    producer.poll(timeoutMilliseconds: isIdle ? 5 : 0)
+    let handed = fill(producer)
+    // Few at a time cost as much as many: unless they press, more are let come together.
+    if handed < Self.pressing { usleep(Self.gatherMicroseconds) }
+    producer.poll(timeoutMilliseconds: 0)
     take(producer)
     if Self.now >= nextReport {
       report(isFinal: false)
@@ -132,8 +141,8 @@ final class Sender: @unchecked Sendable {
     return producer
   }
 
-  /// Hands over what there is room for. - Returns: whether there was anything.
-  private func fill(_ producer: KafkaProducer) -> Bool {
+  /// Hands over what there is room for. - Returns: how many records.
+  private func fill(_ producer: KafkaProducer) -> Int {
     var handed = 0
     while inFlight.count - head < Self.maximumInFlight, handed < 4_096,
       let window = spool.window(from: cursor)
@@ -147,7 +156,7 @@ final class Sender: @unchecked Sendable {
           break reading
         case .record(let record):
           guard isKnown(record.topic, producer), hand(record, window.segment, producer) else {
-            return handed > 0
+            return handed
           }
           offset = record.end
           cursor = Spool.Position(segment: window.segment.number, offset: offset)
@@ -155,7 +164,7 @@ final class Sender: @unchecked Sendable {
         }
       }
     }
-    return handed > 0
+    return handed
   }
 
   /// Sent before the topic is there, records would be refused, each for itself and in no order.
@@ -223,8 +232,11 @@ final class Sender: @unchecked Sendable {
         }
       } else {
         inFlight[index].isDone = true
+        lastDelivery = Self.now
+        stallMilliseconds = Self.firstStallMilliseconds
       }
     }
+    if inFlight.count == head { lastDelivery = Self.now }
     if !deliveries.list.isEmpty {
       deliveries.list.removeAll(keepingCapacity: true)
       release()
@@ -233,7 +245,14 @@ final class Sender: @unchecked Sendable {
     for error in producer.takeErrors() where !error.isFatal {
       if inFlight.count > head { say("Kafka: \(error)") }
     }
-    if let error = producer.fatalError ?? failure { restart(after: failure ?? error) }
+    if let error = producer.fatalError ?? failure {
+      restart(after: "Kafka refused records: \(failure ?? error)", failure ?? error)
+    } else if Self.now - lastDelivery > stallMilliseconds {
+      // A producer whose broker does not answer spins (measured: a third of a core, of a service that has better to do). A new one sends
+      // nothing before it has had an answer.
+      stallMilliseconds = min(stallMilliseconds * 2, Self.longestStallMilliseconds)
+      restart(after: "Kafka does not answer", nil)
+    }
   }
 
   private func release() {
@@ -258,8 +277,8 @@ final class Sender: @unchecked Sendable {
     }
   }
 
-  private func restart(after error: KafkaError) {
-    if error.isRecordRefused, careful == 0 { careful = inFlight.count - head }
+  private func restart(after problem: String, _ error: KafkaError?) {
+    if error?.isRecordRefused == true, careful == 0 { careful = inFlight.count - head }
     producer = nil
     deliveries = Deliveries()
     reportsInFlight = 0
@@ -269,8 +288,9 @@ final class Sender: @unchecked Sendable {
     inFlight = []
     head = 0
     cursor = spool.resume()
+    lastDelivery = Self.now
     status.withLock { $0.restarts += 1 }
-    pause("Kafka refused records: \(error)")
+    pause(problem)
   }
 
   private func pause(_ problem: String) {

@@ -65,6 +65,11 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
 
   /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
   private static func address(_ text: String) -> IPAddress? {
+    // No name ends in a digit, nor has a colon but before its port.
+    guard let last = text.utf8.last,
+      (0x30...0x39).contains(last) || text.utf8.contains(UInt8(ascii: ":"))
+        || last == UInt8(ascii: "]")
+    else { return nil }
     if text.hasPrefix("[") {
       guard let close = text.firstIndex(of: "]"), isPort(text[text.index(after: close)...]) else {
         return nil

@@ -9,21 +9,46 @@ enum Base64URL {
     return values
   }()
 
-  static func append(_ bytes: some Sequence<UInt8>, to text: inout [UInt8]) {
-    var bits: UInt32 = 0
-    var count = 0
-    for byte in bytes {
-      bits = bits << 8 | UInt32(byte)
-      count += 8
-      while count >= 6 {
-        count -= 6
-        text.append(alphabet[Int(bits >> UInt32(count)) & 63])
-      }
+  static func append(_ bytes: some Collection<UInt8>, to text: inout [UInt8]) {
+    let done: Void? = bytes.withContiguousStorageIfAvailable { bytes in
+      let start = text.count
+      let length = (bytes.count * 4 + 2) / 3
+      text.append(contentsOf: repeatElement(0, count: length))
+      text.withUnsafeMutableBufferPointer { encode(bytes, into: $0[start...]) }
     }
-    if count > 0 { text.append(alphabet[Int(bits << UInt32(6 - count)) & 63]) }
+    if done == nil { append(Array(bytes), to: &text) }
   }
 
-  static func encode(_ bytes: some Sequence<UInt8>) -> String {
+  /// Three bytes into four letters at a time.
+  private static func encode(
+    _ bytes: UnsafeBufferPointer<UInt8>, into text: Slice<UnsafeMutableBufferPointer<UInt8>>
+  ) {
+    alphabet.withUnsafeBufferPointer { alphabet in
+      var text = text
+      var out = text.startIndex
+      var i = 0
+      while i + 3 <= bytes.count {
+        let bits = Int(bytes[i]) << 16 | Int(bytes[i + 1]) << 8 | Int(bytes[i + 2])
+        text[out] = alphabet[bits >> 18]
+        text[out + 1] = alphabet[bits >> 12 & 63]
+        text[out + 2] = alphabet[bits >> 6 & 63]
+        text[out + 3] = alphabet[bits & 63]
+        out += 4
+        i += 3
+      }
+      if bytes.count - i == 1 {
+        text[out] = alphabet[Int(bytes[i]) >> 2]
+        text[out + 1] = alphabet[Int(bytes[i]) << 4 & 63]
+      } else if bytes.count - i == 2 {
+        let bits = Int(bytes[i]) << 8 | Int(bytes[i + 1])
+        text[out] = alphabet[bits >> 10]
+        text[out + 1] = alphabet[bits >> 4 & 63]
+        text[out + 2] = alphabet[bits << 2 & 63]
+      }
+    }
+  }
+
+  static func encode(_ bytes: some Collection<UInt8>) -> String {
     var text: [UInt8] = []
     append(bytes, to: &text)
     return String(decoding: text, as: UTF8.self)

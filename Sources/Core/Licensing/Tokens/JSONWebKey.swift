@@ -226,6 +226,6 @@ public struct JSONWebKey: Sendable {
     json.beginObject()
     for (name, value) in required(verification) { json.member(name, value) }
     json.endObject()
-    return Base64URL.encode(SHA256.hash(data: json.bytes))
+    return Base64URL.encode(Array(SHA256.hash(data: json.bytes)))
   }
 }

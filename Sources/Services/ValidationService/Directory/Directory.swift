@@ -96,6 +96,8 @@ final class Directory: Service, Sendable {
         wantLimits()
         try hear(connection)
       } catch {
+        // The loader, which may have nothing to ask, finds out and says so.
+        wantLimits()
         licenses.expireWaiters()
         tokens.expireWaiters()
         if goesOn { usleep(500_000) }

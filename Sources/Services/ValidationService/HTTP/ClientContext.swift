@@ -1,3 +1,4 @@
+import Glibc
 import Hummingbird
 import Logging
 import Metering
@@ -30,7 +31,7 @@ struct ClientAddress: Sendable {
 
   /// The address nearest to us that is no trusted proxy.
   func resolve(_ peer: SocketAddress?, forwardedFor: String?) -> IPAddress? {
-    guard let peer, let text = peer.ipAddress, var address = Self.plain(text) else { return nil }
+    guard var address = Self.address(peer) else { return nil }
     guard !trustedProxies.isEmpty, isTrusted(address), let forwardedFor else { return address }
     for hop in forwardedFor.split(separator: ",").reversed() {
       guard let next = Self.plain(hop.drop { $0 == " " }.prefix { $0 != " " }) else { break }
@@ -44,9 +45,24 @@ struct ClientAddress: Sendable {
     trustedProxies.contains { $0.contains(address) }
   }
 
-  /// IPv4 in IPv6 is IPv4.
+  /// From its bytes: text would be parsed for every request.
+  private static func address(_ peer: SocketAddress?) -> IPAddress? {
+    switch peer {
+    case .v4(let peer):
+      return withUnsafeBytes(of: peer.address.sin_addr) { IPAddress(bytes: Array($0)) }
+    case .v6(let peer):
+      return withUnsafeBytes(of: peer.address.sin6_addr) { IPAddress(bytes: Array($0)) }
+        .flatMap(plain)
+    default: return nil
+    }
+  }
+
   private static func plain(_ text: some StringProtocol) -> IPAddress? {
-    guard let address = IPAddress(text) else { return nil }
+    IPAddress(text).flatMap(plain)
+  }
+
+  /// IPv4 in IPv6 is IPv4.
+  private static func plain(_ address: IPAddress) -> IPAddress? {
     let bytes = address.bytes
     if bytes.count == 16, bytes[..<10].allSatisfy({ $0 == 0 }), bytes[10] == 0xFF, bytes[11] == 0xFF
     {

@@ -30,14 +30,11 @@ final class Judge: Sendable {
 
   /// - Parameters:
   ///   - meter: what is used; with `api_calls`, whose limit always counts.
-  /// - Throws: `Problem`: 400 where the domain is none, 503 where the license is not known here and PostgreSQL does not answer.
+  /// - Throws: `Problem`, 503, where the license is not known here and PostgreSQL does not answer.
   func judge(
     licenseKey: String, domain text: String, meter: String, now: Int64
   ) async throws -> Finding {
-    guard let domain = DomainName(text, rules: rules) else {
-      throw Problem.badRequest(
-        "bad_domain", "domain must be a domain name or an address, a port may follow: example.com.")
-    }
+    let domain = DomainName(text, rules: rules)
     if Self.looksLikeToken(licenseKey) {
       guard let terms = claimed(licenseKey) else {
         return Finding(verdict: Verdict(.invalidSignature))
@@ -63,7 +60,7 @@ final class Judge: Sendable {
   }
 
   private func find(
-    _ terms: LicenseTerms, _ domain: DomainName, _ meter: String, _ now: Int64
+    _ terms: LicenseTerms, _ domain: DomainName?, _ meter: String, _ now: Int64
   ) -> Finding {
     let isOver =
       directory.isOverLimit(terms.licenseID, "api_calls", now: now)

@@ -30,7 +30,7 @@ struct ReportedEvents {
         if isBatch == false { throw Self.form }
         ranges = elements
       } else {
-        if isBatch == true { throw Self.form }
+        if isBatch == true || (try? JSONReader.parse(body))?.members == nil { throw Self.form }
         ranges = [0..<body.count]
       }
     } catch let error as JSONError {

@@ -27,7 +27,11 @@ struct ValidateRequest: Sendable {
     licenseKey = try Self.text(members, "licenseKey", 1...8_192)
     domain = try Self.text(members, "domain", 1...1_024)
     if let value = members["nonce"], value != .null {
-      nonce = try Self.text(members, "nonce", 8...128)
+      let text = try Self.text(members, "nonce", 8...128)
+      guard text.utf8.allSatisfy({ $0 < 0x80 }) else {
+        throw Problem.badRequest("bad_request", "nonce must be printable ASCII.")
+      }
+      nonce = text
     }
     if let value = members["usage"], value != .null { try readUsage(value) }
   }
@@ -44,11 +48,18 @@ struct ValidateRequest: Sendable {
       }
     }
     if let value = members["quantity"] {
-      guard let quantity = value.integer, (0...1_000_000_000).contains(quantity) else {
+      guard let quantity = Self.whole(value), (0...1_000_000_000).contains(quantity) else {
         throw Problem.badRequest("bad_usage", "usage.quantity must be an integer from 0 to 10^9.")
       }
       self.quantity = quantity
     }
+  }
+
+  /// To JSON Schema, and to languages whose numbers are all floating, `3.0` is an integer.
+  private static func whole(_ value: JSONValue) -> Int64? {
+    if let integer = value.integer { return integer }
+    guard case .number(let digits) = value, let number = Double(digits) else { return nil }
+    return Int64(exactly: number)
   }
 
   private static func isMeter(_ name: String) -> Bool {
