@@ -48,7 +48,7 @@ let package = Package(
   targets: [
     // Core: values in, values out.
     .target(name: "Metering", path: "Sources/Core/Metering"),
-    .target(name: "CChecksum", path: "Sources/Core/CChecksum", cSettings: [.unsafeFlags(["-O2"])]),
+    .target(name: "CChecksum", path: "Sources/IO/CChecksum", cSettings: [.unsafeFlags(["-O2"])]),
     .target(name: "JSONText", path: "Sources/Core/JSONText", swiftSettings: hotPath),
     .target(
       name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec",
