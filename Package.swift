@@ -175,7 +175,8 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "Yams",
+        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "EventPublisher", "Yams",
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -18,7 +18,8 @@ struct Meterctl: AsyncParsableCommand {
       Example: meterctl migrate && meterctl topics apply
       """,
     subcommands: [
-      Migrate.self, Topics.self, License.self, Key.self, Token.self, Load.self, ImportLog.self,
+      Migrate.self, Topics.self, License.self, Key.self, Token.self, Spool.self, Load.self,
+      ImportLog.self,
       Reconcile.self,
       Explain.self, Status.self, DeadLetters.self, Endpoint.self,
       Deliveries.self, Backtest.self,

@@ -14,11 +14,16 @@ struct Connections {
 
   init(settings: Settings = Settings()) { self.settings = settings }
 
+  func brokers() throws -> String { try settings.required("METER_KAFKA_BROKERS") }
+
+  func kafkaConfigFile() throws -> String? {
+    try settings.optionalString("METER_KAFKA_CONFIG_FILE")
+  }
+
   /// The librdkafka settings of any client of the cluster; `clientID` for its constructor.
   func kafka() throws -> KafkaConfiguration {
     try KafkaConfiguration(
-      brokers: settings.required("METER_KAFKA_BROKERS"),
-      propertiesFile: settings.optionalString("METER_KAFKA_CONFIG_FILE"))
+      brokers: brokers(), propertiesFile: kafkaConfigFile())
   }
 
   /// The key set of `METER_SIGNING_KEY`.
