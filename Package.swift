@@ -48,7 +48,6 @@ let package = Package(
   targets: [
     // Core: values in, values out.
     .target(name: "Metering", path: "Sources/Core/Metering"),
-    .target(name: "CChecksum", path: "Sources/IO/CChecksum", cSettings: [.unsafeFlags(["-O2"])]),
     .target(name: "JSONText", path: "Sources/Core/JSONText", swiftSettings: hotPath),
     .target(
       name: "EventCodec", dependencies: ["Metering"], path: "Sources/Core/EventCodec",
@@ -71,10 +70,11 @@ let package = Package(
       path: "Sources/Core/AnomalyDetection"),
     .target(
       name: "WebhookDelivery",
-      dependencies: ["Metering", .product(name: "Crypto", package: "swift-crypto")],
+      dependencies: ["Metering", "JSONText", .product(name: "Crypto", package: "swift-crypto")],
       path: "Sources/Core/WebhookDelivery"),
 
     // IO: the only effects.
+    .target(name: "CChecksum", path: "Sources/IO/CChecksum"),
     .systemLibrary(
       name: "CRdKafka", path: "Sources/IO/CRdKafka", pkgConfig: "rdkafka",
       providers: [.apt(["librdkafka-dev"])]),
@@ -109,7 +109,7 @@ let package = Package(
     .target(
       name: "EventPublisher",
       dependencies: [
-        "CChecksum", "KafkaTransport", .product(name: "Logging", package: "swift-log"),
+        "CChecksum", "Metering", "KafkaTransport", .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       path: "Sources/Services/EventPublisher", swiftSettings: hotPath),
@@ -238,7 +238,7 @@ let package = Package(
       ]),
     .testTarget(
       name: "LicensingTests",
-      dependencies: ["Licensing", "DomainNames", "JSONText", "MeteringTestKit"]),
+      dependencies: ["Licensing", "DomainNames", "Metering", "JSONText", "MeteringTestKit"]),
     .testTarget(
       name: "ValidationServiceTests",
       dependencies: [

@@ -105,6 +105,61 @@ struct PublisherTests {
     for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
   }
 
+  @Test("A record that is refused for what it is costs itself, and none of its neighbors")
+  func refusedRecords() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    // Too large for librdkafka's own setting, then for the broker.
+    let properties = folder.path + "/kafka.properties"
+    try "message.max.bytes=1000\n".write(toFile: properties, atomically: true, encoding: .utf8)
+    var settings = configuration(log.brokers, folder.spool)
+    settings.kafkaConfigFile = properties
+    let small = try EventPublisher(configuration: settings, logger: quietLogger())
+    for n in 0..<100 {
+      var event = Self.event(n)
+      if n == 50 { event.source = "/" + String(repeating: "long", count: 250) }
+      small.publish(event)
+    }
+    try eventually("all but one are delivered") { small.statistics.usage.pending == 0 }
+    #expect(small.statistics.usage.dropped == 1 && small.statistics.restarts == 0)
+    small.stop()
+    #expect(try Count(log).total == 99)
+    let publisher = try EventPublisher(
+      configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
+    try eventually("its first report, which would take an error for itself, is there") {
+      try Count(log).reports.contains { !$0.isFinal && $0.accepted == 100 && $0.pending == 0 }
+    }
+    // MSG_SIZE_TOO_LARGE twice, of one record: alone, so that no other meets the second.
+    log.cluster.pushRequestErrors(apiKey: .produce, [10, 10])
+    publisher.publish(Self.event(100))
+    try eventually("it is given up") { publisher.statistics.usage.dropped == 2 }
+    #expect(publisher.statistics.restarts >= 2)
+    for n in 101..<300 { publisher.publish(Self.event(n)) }
+    try eventually("the rest is delivered") { publisher.statistics.usage.pending == 0 }
+    #expect(publisher.statistics.usage.dropped == 2)
+    publisher.stop()
+    let count = try Count(log)
+    #expect(count.total == 298 && count.ids.count == 298)
+    let report = try #require(count.reports.last { $0.isFinal })
+    #expect(report.accepted - report.dropped - report.pending == 298)
+  }
+
+  @Test("A start reports at once: the last process's report told of events that this one delivers")
+  func reportsAtOnce() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    var settings = configuration(log.brokers, folder.spool)
+    settings.drainMilliseconds = 0
+    let first = try EventPublisher(configuration: settings, logger: quietLogger())
+    first.publish(Self.event(0))
+    first.stop()
+    let second = try EventPublisher(configuration: settings, logger: quietLogger())
+    try eventually("a report that is not final", within: 5) {
+      try Count(log).reports.contains { !$0.isFinal && $0.accepted == 1 }
+    }
+    second.stop()
+  }
+
   @Test("A full spool keeps the oldest, and counts what it drops in the ledger")
   func full() throws {
     let log = try Self.log()

@@ -35,6 +35,17 @@ public struct LicenseClaims: Sendable, Equatable {
     }
   }
 
+  /// Limits as tokens and answers name them, of meters as they are counted: `api_calls` is `apiCalls` there.
+  package static func limits(
+    ofMeters meters: [(meter: String, quantity: Int64)], seats: Int64?
+  ) -> [Limit] {
+    let limits = meters.map {
+      Limit(name: $0.meter == "api_calls" ? "apiCalls" : $0.meter, quantity: $0.quantity)
+    }
+    return (limits + (seats.map { [Limit(name: "seats", quantity: $0)] } ?? []))
+      .sorted { $0.name < $1.name }
+  }
+
   /// Claims to be signed.
   public init(
     licenseID: String, domains: [String], plan: String, features: [String] = [],

@@ -1,4 +1,4 @@
-import Foundation
+import Metering
 
 /// Writes events as CloudEvents into memory of its own, which is used again and again.
 ///
@@ -10,19 +10,12 @@ struct EventEncoder: ~Copyable {
   private let start: UnsafeMutablePointer<UInt8>
   private var count = 0
   private var isBad = false
-  /// The second whose text `dateText` holds.
-  private var second = Int64.min
-  private let dateText: UnsafeMutablePointer<UInt8>
 
   init() {
     start = .allocate(capacity: Self.capacity)
-    dateText = .allocate(capacity: 19)
   }
 
-  deinit {
-    start.deallocate()
-    dateText.deallocate()
-  }
+  deinit { start.deallocate() }
 
   /// What was encoded last; valid until the next.
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
@@ -33,8 +26,8 @@ struct EventEncoder: ~Copyable {
   mutating func encode(
     _ event: UsageEvent, producer: String, sequence: Int64, now: Int64
   ) -> PublishOutcome.Reason? {
-    guard (0...1_000_000_000).contains(event.quantity) else { return .quantity }
-    guard Self.isMeter(event.meter) else { return .meter }
+    guard (0...Limits.quantity).contains(event.quantity) else { return .quantity }
+    guard MeterName.isValid(event.meter) else { return .meter }
     if let reason = envelope(
       "license.usage.recorded", event.id, event.source, event.subject, event.time ?? now,
       producer, sequence)
@@ -42,11 +35,11 @@ struct EventEncoder: ~Copyable {
       return reason
     }
     put("\"meter\":")
-    text(event.meter, 64)
+    text(event.meter, Limits.meterBytes)
     put(",\"quantity\":")
     integer(event.quantity)
-    optional(",\"domain\":", event.domain, 256)
-    optional(",\"feature\":", event.feature, 256)
+    optional(",\"domain\":", event.domain, Limits.dimensionBytes)
+    optional(",\"feature\":", event.feature, Limits.dimensionBytes)
     put("}}")
     return isBad ? .text : nil
   }
@@ -63,7 +56,7 @@ struct EventEncoder: ~Copyable {
     put("\"code\":")
     text(event.code, 64)
     put(event.isValid ? ",\"valid\":true" : ",\"valid\":false")
-    optional(",\"domain\":", event.domain, 256)
+    optional(",\"domain\":", event.domain, Limits.dimensionBytes)
     put(event.mode == .online ? ",\"mode\":\"online\"" : ",\"mode\":\"offline\"")
     optional(",\"client_ip\":", event.clientIP, 64)
     optional(",\"sdk\":", event.sdk, 128)
@@ -87,7 +80,7 @@ struct EventEncoder: ~Copyable {
     put("\",\"source\":\"/publisher\",\"type\":\"license.producer.reported\",\"time\":\"")
     time(now)
     put("\",\"datacontenttype\":\"application/json\",\"producer\":")
-    text(producer, 256)
+    text(producer, Limits.producerBytes)
     put(",\"data\":{\"accepted\":")
     integer(accepted)
     put(",\"pending\":")
@@ -101,16 +94,16 @@ struct EventEncoder: ~Copyable {
     _ type: StaticString, _ id: String?, _ source: String, _ subject: String, _ milliseconds: Int64,
     _ producer: String, _ sequence: Int64
   ) -> PublishOutcome.Reason? {
-    guard (1...512).contains(subject.utf8.count) else { return .subject }
-    guard (1...1_024).contains(source.utf8.count) else { return .source }
+    guard (1...Limits.subjectBytes).contains(subject.utf8.count) else { return .subject }
+    guard (1...Limits.identityBytes).contains(source.utf8.count) else { return .source }
     // The years that RFC 3339 can spell.
     guard (-62_135_596_800_000...253_402_300_799_999).contains(milliseconds) else { return .time }
     count = 0
     isBad = false
     put("{\"specversion\":\"1.0\",\"id\":")
     if let id {
-      guard (1...1_024).contains(id.utf8.count) else { return .id }
-      text(id, 1_024)
+      guard (1...Limits.identityBytes).contains(id.utf8.count) else { return .id }
+      text(id, Limits.identityBytes)
     } else {
       put("\"")
       unquoted(producer)
@@ -119,11 +112,11 @@ struct EventEncoder: ~Copyable {
       put("\"")
     }
     put(",\"source\":")
-    text(source, 1_024)
+    text(source, Limits.identityBytes)
     put(",\"type\":\"")
     put(type)
     put("\",\"subject\":")
-    text(subject, 512)
+    text(subject, Limits.subjectBytes)
     put(",\"time\":\"")
     time(milliseconds)
     put("\",\"datacontenttype\":\"application/json\",\"producer\":\"")
@@ -132,18 +125,6 @@ struct EventEncoder: ~Copyable {
     integer(sequence)
     put(",\"data\":{")
     return nil
-  }
-
-  static func isMeter(_ name: String) -> Bool {
-    var isFirst = true
-    for byte in name.utf8 {
-      let isLetter = (0x61...0x7A).contains(byte)
-      guard isLetter || (!isFirst && ((0x30...0x39).contains(byte) || byte == 0x5F)) else {
-        return false
-      }
-      isFirst = false
-    }
-    return (1...64).contains(name.utf8.count)
   }
 
   // MARK: Bytes
@@ -230,36 +211,8 @@ struct EventEncoder: ~Copyable {
     } while rest > 0
   }
 
-  /// `2026-11-23T18:40:00.123Z`; the seconds are worked out once a second.
   private mutating func time(_ milliseconds: Int64) {
-    let floor = milliseconds >= 0 ? milliseconds / 1_000 : (milliseconds - 999) / 1_000
-    if floor != second {
-      second = floor
-      var time = time_t(floor)
-      var parts = tm()
-      gmtime_r(&time, &parts)
-      func put(_ value: Int32, _ at: Int, _ digits: Int, _ behind: UInt8?) {
-        var rest = value
-        for i in stride(from: at + digits - 1, through: at, by: -1) {
-          dateText[i] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
-          rest /= 10
-        }
-        if let behind { dateText[at + digits] = behind }
-      }
-      put(parts.tm_year + 1_900, 0, 4, UInt8(ascii: "-"))
-      put(parts.tm_mon + 1, 5, 2, UInt8(ascii: "-"))
-      put(parts.tm_mday, 8, 2, UInt8(ascii: "T"))
-      put(parts.tm_hour, 11, 2, UInt8(ascii: ":"))
-      put(parts.tm_min, 14, 2, UInt8(ascii: ":"))
-      put(parts.tm_sec, 17, 2, nil)
-    }
-    (start + count).update(from: dateText, count: 19)
-    let fraction = milliseconds - floor * 1_000
-    start[count + 19] = UInt8(ascii: ".")
-    start[count + 20] = UInt8(ascii: "0") + UInt8(fraction / 100)
-    start[count + 21] = UInt8(ascii: "0") + UInt8(fraction / 10 % 10)
-    start[count + 22] = UInt8(ascii: "0") + UInt8(fraction % 10)
-    start[count + 23] = UInt8(ascii: "Z")
-    count += 24
+    UTCTime.write(milliseconds, to: start + count)
+    count += UTCTime.length
   }
 }

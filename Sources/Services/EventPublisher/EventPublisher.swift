@@ -89,10 +89,14 @@ public final class EventPublisher: Service, Sendable {
 
   /// Opens the spool and begins to send what is in it. Does not wait for Kafka.
   ///
+  /// - Parameter onProblem: told why events stay in the spool, one sentence, and nil when they are sent again; on a thread of the publisher's.
   /// - Throws: `SpoolError` where the directory cannot be used, or a setting cannot work.
-  public init(configuration: Configuration, logger: Logger) throws {
+  public init(
+    configuration: Configuration, logger: Logger,
+    onProblem: @escaping @Sendable (String?) -> Void = { _ in }
+  ) throws(SpoolError) {
     guard configuration.maximumBytes >= 1 << 20 else {
-      throw SpoolError.settings("METER_SPOOL_MAX_BYTES must be at least 1048576 (1 MiB)")
+      throw .settings("METER_SPOOL_MAX_BYTES must be at least 1048576 (1 MiB)")
     }
     let prefix = configuration.producerPrefix
     guard (1...100).contains(prefix.utf8.count),
@@ -100,14 +104,19 @@ public final class EventPublisher: Service, Sendable {
         (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
           || [0x2D, 0x2E, 0x5F].contains($0)
       })
-    else { throw SpoolError.settings("a producer's name is made of letters, digits, . _ and -") }
+    else { throw .settings("a producer's name is made of letters, digits, . _ and -") }
     let segmentBytes =
       configuration.segmentBytes ?? min(16 << 20, configuration.maximumBytes / 4 & ~4_095)
     guard segmentBytes >= 4 * EventEncoder.capacity, segmentBytes < 1 << 31 else {
-      throw SpoolError.settings("a segment has at least \(4 * EventEncoder.capacity) bytes")
+      throw .settings("a segment has at least \(4 * EventEncoder.capacity) bytes")
     }
-    var kafka = try KafkaConfiguration(
-      brokers: configuration.brokers, propertiesFile: configuration.kafkaConfigFile)
+    var kafka: KafkaConfiguration
+    do {
+      kafka = try KafkaConfiguration(
+        brokers: configuration.brokers, propertiesFile: configuration.kafkaConfigFile)
+    } catch {
+      throw .settings("METER_KAFKA_CONFIG_FILE: \(error.detail)")
+    }
     kafka.set("linger.ms", "5")
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
@@ -115,7 +124,8 @@ public final class EventPublisher: Service, Sendable {
     Self.log(spool.recovery, spool.producer, logger)
     sender = Sender(
       spool: spool, configuration: kafka,
-      topics: [configuration.usageTopic, configuration.validationTopic], logger: logger)
+      topics: [configuration.usageTopic, configuration.validationTopic], logger: logger,
+      onProblem: onProblem)
     keeper = Keeper(spool: spool, syncs: configuration.sync == .interval, logger: logger)
     drainMilliseconds = configuration.drainMilliseconds
   }
@@ -160,7 +170,7 @@ public final class EventPublisher: Service, Sendable {
     return outcome
   }
 
-  /// Takes all of the events or none: for callers who can come again. At most what half a segment holds.
+  /// Takes all of the events or none: for callers who can come again. A few hundred KiB always fit into an empty spool.
   public func publish(batch: [UsageEvent]) -> BatchOutcome {
     spool.append(batch: batch, now: Self.now)
   }

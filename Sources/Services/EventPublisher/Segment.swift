@@ -4,7 +4,7 @@ import Foundation
 /// One file of the spool, mapped whole: a header, then records one behind the other.
 ///
 /// Header, 64 bytes, little-endian: magic (8), the segment's number (8), of each topic how many events had been written before it (16), 28 bytes
-/// of zeros, CRC-32C of the 60 before it (4).
+/// of zeros, CRC-32C of the 52 between magic and sum (4).
 ///
 /// Record: length of the body (4), CRC-32C of the body continued from one of number and place (4), body: sequence (8), topic (1), a zero
 /// (1), length of the key (2), key, value, zeros to a multiple of 8. A length of 0 ends the segment. Number and place are in the sum since files are used again: what an
@@ -44,28 +44,27 @@ final class Segment: @unchecked Sendable {
 
   deinit { munmap(base, size) }
 
-  /// Begins a new life of the file.
+  /// Begins a new life of the file. The magic comes last: without it the file says nothing.
   func begin(number: UInt64, appendedBefore: [Int64]) {
     self.number = number
-    // Ends the segment before anything says that it begins.
-    base.storeBytes(of: 0, toByteOffset: Self.headerBytes, as: UInt32.self)
-    memset(base, 0, Self.headerBytes)
-    base.storeBytes(of: Self.magic, as: UInt64.self)
+    memset(base, 0, Self.headerBytes + 4)
     base.storeBytes(of: number, toByteOffset: 8, as: UInt64.self)
     for (i, count) in appendedBefore.enumerated() {
       base.storeBytes(of: count, toByteOffset: 16 + 8 * i, as: Int64.self)
     }
-    base.storeBytes(of: meter_crc32c(0, base, 60), toByteOffset: 60, as: UInt32.self)
+    base.storeBytes(of: headerSum, toByteOffset: 60, as: UInt32.self)
+    base.storeBytes(of: Self.magic, as: UInt64.self)
   }
 
-  var isUnused: Bool {
-    (0..<Self.headerBytes).allSatisfy { base.load(fromByteOffset: $0, as: UInt8.self) == 0 }
-  }
+  /// Of all but the magic, which is compared whole.
+  private var headerSum: UInt32 { meter_crc32c(0, base + 8, 52) }
+
+  var isUnused: Bool { base.load(as: UInt64.self) == 0 }
 
   /// Reads the header; nil where it is none. Of each topic, what had been written before the segment.
   func readHeader() -> [Int64]? {
     guard base.load(as: UInt64.self) == Self.magic,
-      base.load(fromByteOffset: 60, as: UInt32.self) == meter_crc32c(0, base, 60)
+      base.load(fromByteOffset: 60, as: UInt32.self) == headerSum
     else { return nil }
     number = base.load(fromByteOffset: 8, as: UInt64.self)
     return Spool.topicIndices.map { base.load(fromByteOffset: 16 + 8 * $0, as: Int64.self) }

@@ -16,7 +16,6 @@ final class Sender: @unchecked Sendable {
     /// Why nothing is sent, for people; nil while it is.
     var problem: String?
     var restarts: Int64 = 0
-    var unsendable: Int64 = 0
   }
 
   private struct InFlight {
@@ -35,6 +34,7 @@ final class Sender: @unchecked Sendable {
   private let configuration: KafkaConfiguration
   private let topics: [String]
   private let logger: Logger
+  private let onProblem: @Sendable (String?) -> Void
   private let status = Mutex(Status())
   private let isStopping = Atomic<Bool>(false)
   private let deadline = Atomic<Int>(0)
@@ -52,13 +52,16 @@ final class Sender: @unchecked Sendable {
   /// One record a batch, for so many records: to find the one that no broker takes.
   private var careful = 0
   private var pauseUntil = 0
+  /// What the producer would not take, and why.
+  private var refusal: KafkaError?
   private var lastDelivery = Sender.now
   /// How long nothing may come back; doubled each time that it did not, since brokers may be slow rather than away.
   private var stallMilliseconds = Sender.firstStallMilliseconds
   private var encoder = EventEncoder()
   private var reportsInFlight = 0
   private var reports: Int64 = 0
-  private var nextReport: Int
+  /// At once: an earlier process's last report may have told of events pending that this one delivers.
+  private var nextReport = 0
 
   private static let maximumInFlight = 100_000
   private static let firstStallMilliseconds = 2_000
@@ -66,15 +69,21 @@ final class Sender: @unchecked Sendable {
   private static let pressing = 1_024
   private static let gatherMicroseconds: UInt32 = 3_000
   private static let reportMilliseconds = 10_000
+  private static let retryMilliseconds = 500
+  /// Errors of single brokers are no news while others take what is sent.
+  private static let quietMilliseconds = 1_000
   private static let reportOpaque = UInt.max
 
-  init(spool: Spool, configuration: KafkaConfiguration, topics: [String], logger: Logger) {
+  init(
+    spool: Spool, configuration: KafkaConfiguration, topics: [String], logger: Logger,
+    onProblem: @escaping @Sendable (String?) -> Void
+  ) {
     self.spool = spool
     self.configuration = configuration
     self.topics = topics
     self.logger = logger
+    self.onProblem = onProblem
     cursor = spool.firstPending
-    nextReport = Self.now + Self.reportMilliseconds
     let thread = Thread { [self] in
       run()
       finished.signal()
@@ -117,8 +126,8 @@ final class Sender: @unchecked Sendable {
     producer.poll(timeoutMilliseconds: 0)
     take(producer)
     if Self.now >= nextReport {
-      report(isFinal: false)
-      nextReport = Self.now + Self.reportMilliseconds
+      nextReport =
+        Self.now + (report(isFinal: false) ? Self.reportMilliseconds : Self.retryMilliseconds)
     }
   }
 
@@ -181,7 +190,7 @@ final class Sender: @unchecked Sendable {
     } catch {
       say("Kafka does not answer: \(error)")
     }
-    pauseUntil = Self.now + 500
+    pauseUntil = Self.now + Self.retryMilliseconds
     return false
   }
 
@@ -194,12 +203,15 @@ final class Sender: @unchecked Sendable {
           topic: topics[record.topic], key: record.key, value: record.value,
           opaque: UInt(sent + inFlight.count))
       else { return false }
-    } catch {
-      // Too large for a limit of the operator's, or the producer is beyond help, which the next look finds.
-      guard producer.fatalError == nil, !error.isRetriable else { return false }
+    } catch  where error.isRecordRefused {
+      // Larger than the operator's librdkafka settings allow.
       append(record, segment, isUnsendable: true)
       logger.error("an event cannot be sent", metadata: ["reason": "\(error)"])
       return true
+    } catch {
+      // Of the topic or the producer, and not for good.
+      refusal = error
+      return false
     }
     append(record, segment, isUnsendable: false)
     return true
@@ -215,7 +227,8 @@ final class Sender: @unchecked Sendable {
   // MARK: Deliveries
 
   private func take(_ producer: KafkaProducer) {
-    var failure: KafkaError?
+    var failure = refusal
+    refusal = nil
     for delivery in deliveries.list {
       if delivery.opaque == Self.reportOpaque {
         reportsInFlight -= 1
@@ -237,14 +250,14 @@ final class Sender: @unchecked Sendable {
       }
     }
     if inFlight.count == head { lastDelivery = Self.now }
+    // Also what was refused on the spot, of which no delivery tells.
+    release()
     if !deliveries.list.isEmpty {
       deliveries.list.removeAll(keepingCapacity: true)
-      release()
       if failure == nil, producer.fatalError == nil { say(nil) }
     }
-    for error in producer.takeErrors() where !error.isFatal {
-      if inFlight.count > head { say("Kafka: \(error)") }
-    }
+    let isQuiet = Self.now - lastDelivery > Self.quietMilliseconds
+    for error in producer.takeErrors() where !error.isFatal && isQuiet { say("Kafka: \(error)") }
     if let error = producer.fatalError ?? failure {
       restart(after: "Kafka refused records: \(failure ?? error)", failure ?? error)
     } else if Self.now - lastDelivery > stallMilliseconds {
@@ -268,8 +281,6 @@ final class Sender: @unchecked Sendable {
     guard let last else { return }
     careful = max(careful - Int(counts[0] + counts[1]), 0)
     spool.delivered(to: last, counts: counts, unsendable: unsendable)
-    let refused = unsendable[0] + unsendable[1]
-    if refused > 0 { status.withLock { $0.unsendable += refused } }
     if head == inFlight.count || head > 65_536 {
       inFlight.removeFirst(head)
       sent += head
@@ -295,7 +306,7 @@ final class Sender: @unchecked Sendable {
 
   private func pause(_ problem: String) {
     say(problem)
-    pauseUntil = Self.now + 500
+    pauseUntil = Self.now + Self.retryMilliseconds
   }
 
   /// Logs what changed, once.
@@ -310,15 +321,23 @@ final class Sender: @unchecked Sendable {
     } else {
       logger.info("events are being sent again")
     }
+    onProblem(problem)
   }
 
   // MARK: Reports
 
-  private func report(isFinal: Bool) {
-    guard let producer, reportsInFlight == 0 || isFinal else { return }
+  /// - Returns: whether there was a report of each topic that has anything to tell.
+  @discardableResult
+  private func report(isFinal: Bool) -> Bool {
+    guard let producer, reportsInFlight == 0 || isFinal else { return false }
+    var isWhole = true
     for topic in Spool.topicIndices {
       let counts = spool.counts(topic)
-      guard counts.accepted > 0, isKnown(topic, producer) else { continue }
+      guard counts.accepted > 0 else { continue }
+      guard isKnown(topic, producer) else {
+        isWhole = false
+        continue
+      }
       reports += 1
       encoder.encodeReport(
         producer: spool.producer, number: reports, accepted: counts.accepted,
@@ -329,8 +348,9 @@ final class Sender: @unchecked Sendable {
         try? producer.produce(
           topic: topics[topic], key: $0, value: encoder.bytes, opaque: Self.reportOpaque)
       }
-      if isTaken == true { reportsInFlight += 1 }
+      if isTaken == true { reportsInFlight += 1 } else { isWhole = false }
     }
+    return isWhole
   }
 
   private func finish() {

@@ -42,7 +42,11 @@ final class Spool: @unchecked Sendable {
     /// Below it sequences may be given: the disk knows.
     var sequenceEnd: Int64 = 1
     var pending: [Int64] = [0, 0]
+    /// It has been signaled, and has not looked yet: once is enough.
+    var isKeeperCalled = false
     var isStopped = false
+    /// Its files may belong to another process by now.
+    var isUnlocked = false
   }
 
   let producer: String
@@ -86,17 +90,22 @@ final class Spool: @unchecked Sendable {
     core.sequenceEnd = core.nextSequence + Self.reservation
     state[.reserved] = core.sequenceEnd
     state.sync()
-    // Never behind an older one's end: what follows a torn record is not to be trusted.
     nextFile = Atomic(opened.nextFile)
-    let first = try Segment(
-      path: Self.path(directory, opened.nextFile), size: segmentBytes)
-    first.begin(
-      number: opened.nextNumber,
-      appendedBefore: Self.topicIndices.map { [state] in state[.appended, topic: $0] })
-    core.segments.append(first)
+    if let end = opened.lastEnd {
+      core.offset = end
+    } else {
+      let first = try Segment(
+        path: Self.path(directory, opened.nextFile), size: segmentBytes)
+      first.begin(
+        number: opened.nextNumber,
+        appendedBefore: Self.topicIndices.map { [state] in state[.appended, topic: $0] })
+      core.segments.append(first)
+    }
     opened.summary.pending = core.pending.reduce(0, +)
     recovery = opened.summary
-    firstPending = opened.start ?? Position(segment: first.number, offset: Segment.headerBytes)
+    firstPending =
+      opened.start
+      ?? Position(segment: core.segments[core.segments.count - 1].number, offset: core.offset)
     self.core = Mutex(core)
     prepare()
   }
@@ -123,7 +132,7 @@ final class Spool: @unchecked Sendable {
 
   // MARK: Writing
 
-  /// What was appended; nil: there is no room, or the spool has stopped.
+  /// Whether there was room.
   private static func append(
     _ core: inout Core, _ state: SpoolState, topic: Int, key: UnsafeRawBufferPointer
   ) -> Bool {
@@ -167,9 +176,13 @@ final class Spool: @unchecked Sendable {
         && key.withUTF8 {
           Self.append(&core, state, topic: topic, key: UnsafeRawBufferPointer($0))
         }
-      needsKeeper = core.spares.count < spareSegments
+      // A full spool is looked after by the clock, not by each event that it drops.
+      if fits, core.spares.count < spareSegments, !core.isKeeperCalled {
+        core.isKeeperCalled = true
+        needsKeeper = true
+      }
       if fits { return .accepted }
-      state[.refused, topic: topic] += 1
+      if !core.isUnlocked { state[.refused, topic: topic] += 1 }
       return .dropped
     }
     if needsKeeper { wakeKeeper.signal() }
@@ -182,9 +195,9 @@ final class Spool: @unchecked Sendable {
       guard !core.isStopped,
         core.nextSequence + Int64(batch.count) < core.sequenceEnd
       else { return .full }
-      // In what is left of this segment and in the one that is ready.
+      // In what is left of this segment and in those that are ready.
       var room = core.segments[core.segments.count - 1].size - core.offset - 4
-      var hasSpare = !core.spares.isEmpty
+      var spares = core.spares.count
       for (i, event) in batch.enumerated() {
         if let reason = event.encode(
           &core.encoder, producer: producer, sequence: core.nextSequence + Int64(i), now: now)
@@ -194,8 +207,8 @@ final class Spool: @unchecked Sendable {
         let bytes = Segment.recordBytes(
           key: event.subject.utf8.count, value: core.encoder.bytes.count)
         if bytes > room {
-          guard hasSpare else { return .full }
-          hasSpare = false
+          guard spares > 0 else { return .full }
+          spares -= 1
           room = segmentBytes - Segment.headerBytes - 4
         }
         room -= bytes
@@ -219,7 +232,10 @@ final class Spool: @unchecked Sendable {
   func stop() { core.withLock { $0.isStopped = true } }
 
   /// Lets another process have it; nothing may be appended any more.
-  func unlock() { _ = flock(lockFile, LOCK_UN) }
+  func unlock() {
+    core.withLock { $0.isUnlocked = true }
+    _ = flock(lockFile, LOCK_UN)
+  }
 
   // MARK: Reading
 
@@ -286,7 +302,11 @@ final class Spool: @unchecked Sendable {
   }
 
   var pending: Int64 { core.withLock { $0.pending[0] + $0.pending[1] } }
-  var bytes: Int { core.withLock { $0.segments.count } * segmentBytes }
+  var bytes: Int {
+    core.withLock { core in
+      core.segments.reduce(0) { $0 + $1.size } + core.spares.reduce(0) { $0 + $1.size }
+    }
+  }
 
   // MARK: Keeping
 
@@ -296,6 +316,7 @@ final class Spool: @unchecked Sendable {
   @discardableResult
   func prepare() -> SpoolError? {
     let (missing, surplus, sequenceEnd) = core.withLock { core in
+      core.isKeeperCalled = false
       // Of another size: of an earlier setting.
       var surplus = core.spares.filter { $0.size != segmentBytes }
       core.spares.removeAll { $0.size != segmentBytes }

@@ -10,13 +10,16 @@ struct SpoolRecovery {
   private(set) var nextNumber: UInt64 = 1
   /// A file name that is not taken.
   private(set) var nextFile: UInt64 = 1
+  /// Where the last segment goes on; nil: a new one is begun.
+  private(set) var lastEnd: Int?
   var summary = Spool.Recovery()
 
   init(directory: String, state: SpoolState) throws(SpoolError) {
     let delivered = Spool.Position(
       segment: UInt64(clamping: state[.deliveredSegment]),
       offset: Int(clamping: state[.deliveredOffset]))
-    nextNumber = max(delivered.segment, 1)
+    // Never that one's number again: the place in it would be taken for a place in the new one.
+    nextNumber = delivered.segment + 1
     var kept: [(segment: Segment, appendedBefore: [Int64])] = []
     for path in try Self.files(directory) {
       nextFile = max(nextFile, (UInt64(path.dropLast(4).suffix(20)) ?? 0) + 1)
@@ -30,15 +33,23 @@ struct SpoolRecovery {
     }
     kept.sort { $0.segment.number < $1.segment.number }
     for (i, entry) in kept.enumerated() {
-      let isLast = i == kept.count - 1
-      let counted = scan(entry.segment, delivered: delivered, isLast: isLast)
+      let (counted, end, isIntact) = scan(entry.segment, delivered: delivered)
       segments.append(entry.segment)
-      guard isLast else { continue }
-      // An append may have died between its record and the counter.
-      for topic in Spool.topicIndices {
-        state[.appended, topic: topic] = max(
-          state[.appended, topic: topic], entry.appendedBefore[topic] + counted[topic])
+      let isLast = i == kept.count - 1
+      var isShort = !isLast
+      if isLast {
+        for topic in Spool.topicIndices {
+          let appended = entry.appendedBefore[topic] + counted[topic]
+          isShort = isShort || appended < state[.appended, topic: topic]
+          // An append may have died between its record and the counter.
+          state[.appended, topic: topic] = max(state[.appended, topic: topic], appended)
+        }
+        // It goes on, so that processes that start and die do not make the spool grow; but not where records are missing from its count.
+        lastEnd = isShort ? nil : end
       }
+      // A record that a process died in was never counted: then nothing is missing, and nothing is damaged.
+      if !isIntact, isShort { setAside(entry.segment) }
+      if !isIntact { entry.segment.cut(at: end) }
     }
     for topic in Spool.topicIndices {
       let known = state[.delivered, topic: topic] + state[.lost, topic: topic] + pending[topic]
@@ -83,10 +94,10 @@ struct SpoolRecovery {
     return nil
   }
 
-  /// Counts its records, and cuts it behind the last good one.
+  /// Counts its records up to the last good one.
   private mutating func scan(
-    _ segment: Segment, delivered: Spool.Position, isLast: Bool
-  ) -> [Int64] {
+    _ segment: Segment, delivered: Spool.Position
+  ) -> (counted: [Int64], end: Int, isIntact: Bool) {
     var offset = Segment.headerBytes
     var counted: [Int64] = [0, 0]
     // A place that is no record's is not believed: then all is sent again, and known as such.
@@ -102,17 +113,9 @@ struct SpoolRecovery {
           if start == nil { start = Spool.Position(segment: segment.number, offset: offset) }
         }
         offset = record.end
-        continue
-      case .end: break
-      case .corrupt:
-        // Of the last one it is the record that a process died in.
-        if !isLast {
-          summary.damaged.append(segment.path + ".corrupt")
-          copy(segment.path, to: segment.path + ".corrupt")
-        }
-        segment.cut(at: offset)
+      case .end: return (counted, offset, true)
+      case .corrupt: return (counted, offset, false)
       }
-      return counted
     }
   }
 
@@ -124,8 +127,12 @@ struct SpoolRecovery {
     return offset == place
   }
 
-  private func copy(_ path: String, to target: String) {
+  /// Keeps the bytes for whoever wants to look.
+  private mutating func setAside(_ segment: Segment) {
+    let target = segment.path + ".corrupt"
+    summary.damaged.append(target)
+    // Without room for a copy the events count all the same.
     try? FileManager.default.removeItem(atPath: target)
-    try? FileManager.default.copyItem(atPath: path, toPath: target)
+    try? FileManager.default.copyItem(atPath: segment.path, toPath: target)
   }
 }

@@ -17,11 +17,8 @@ final class RateLimiter: Sendable {
 
   private static let rows = 4
   private static let columns = 1 << 15
-  /// Due times, in microseconds of the caller's clock.
+  /// Due times, in microseconds of the caller's clock. `Hasher` is keyed anew for each process, so nobody can aim at a cell.
   private let cells = Mutex([Int64](repeating: 0, count: rows * columns))
-  private let seed: Int
-
-  init(seed: Int = .random(in: .min ... .max)) { self.seed = seed }
 
   /// Counts a request.
   ///
@@ -29,7 +26,6 @@ final class RateLimiter: Sendable {
   /// - Returns: how long the answer is to wait, in microseconds: 0 to `maximumDelay`.
   func delay(_ key: some Hashable, _ rate: Rate, now: Int64) -> Int64 {
     var hasher = Hasher()
-    hasher.combine(seed)
     hasher.combine(key)
     let hash = UInt64(bitPattern: Int64(hasher.finalize()))
     let interval = 1_000_000 / Int64(max(rate.perSecond, 1))

@@ -11,12 +11,12 @@ struct ServiceSettings: Sendable {
   var bind: BindAddress
   var adminBind: BindAddress
   var keys: JSONWebKeySet
-  var licenseSigner: Bool
   var verdictSigner: VerdictSigner
   var publisher: EventPublisher.Configuration
   var api = ValidationAPI.Settings()
   var cacheEntries: Int
   var tls: TLSConfiguration?
+  var requestMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
@@ -33,7 +33,6 @@ struct ServiceSettings: Sendable {
         "METER_SIGNING_KEY has no private key for verdicts; meterctl key generate makes one")
     }
     verdictSigner = signer
-    licenseSigner = keys.keys.contains { $0.purpose == .license }
     publisher = EventPublisher.Configuration(
       brokers: try settings.required("METER_KAFKA_BROKERS"),
       spoolDirectory: try settings.required("METER_SPOOL_DIR"))
@@ -62,6 +61,8 @@ struct ServiceSettings: Sendable {
     cacheEntries = try settings.integer(
       "METER_LICENSE_CACHE", default: 100_000, in: 1_000...10_000_000)
     tls = try Self.tls(settings)
+    requestMilliseconds = try settings.milliseconds(
+      "METER_REQUEST_TIMEOUT", default: 15_000, in: 100...3_600_000)
   }
 
   private static func rate(

@@ -44,9 +44,7 @@ final class ValidationMetrics: Sendable {
   }
 
   /// The publisher's numbers, whenever somebody looks.
-  static func register(
-    _ publisher: EventPublisher, on registry: MetricsRegistry, _ health: HealthState
-  ) {
+  static func register(_ publisher: EventPublisher, on registry: MetricsRegistry) {
     struct Gauges {
       let accepted: Gauge
       let pending: Gauge

@@ -26,6 +26,7 @@ struct ValidationService: AsyncParsableCommand {
         METER_ADMIN_BIND            health and metrics                               127.0.0.1:9100
         METER_TLS_CERT              PEM or its path: serve https                     none
         METER_TLS_KEY               PEM or its path                                  none
+        METER_REQUEST_TIMEOUT       for a request to come in                         15s
         METER_INSTANCE              names this process in events: letters, . _ -     validation
         METER_REQUIRE_API_KEY       true: validations need a token                   false
         METER_RATE_LIMIT            requests a second of a token                     10000
@@ -66,11 +67,13 @@ struct ValidationService: AsyncParsableCommand {
       }
       let publisher: EventPublisher
       do {
-        publisher = try EventPublisher(configuration: settings.publisher, logger: logger)
+        publisher = try EventPublisher(configuration: settings.publisher, logger: logger) {
+          health.degraded("kafka", problem: $0)
+        }
       } catch let error as SpoolError {
-        throw ConfigurationError("METER_SPOOL_DIR: \(error)")
+        throw ConfigurationError(error.description)
       }
-      ValidationMetrics.register(publisher, on: registry, health)
+      ValidationMetrics.register(publisher, on: registry)
       let directory = Directory(
         databaseURL: settings.databaseURL, capacity: settings.cacheEntries, rules: rules,
         health: health, logger: logger)
@@ -84,7 +87,9 @@ struct ValidationService: AsyncParsableCommand {
       return ServiceMain.Composition(
         services: [
           publisher, directory,
-          ValidationServer(bind: settings.bind, api: api, tls: settings.tls, logger: logger),
+          ValidationServer(
+            bind: settings.bind, api: api, tls: settings.tls,
+            requestMilliseconds: settings.requestMilliseconds, logger: logger),
         ],
         admin: AdminServer(
           bind: settings.adminBind, health: health, metrics: registry, logger: logger),

@@ -60,16 +60,12 @@ struct CompactJWS {
     return header
   }
 
-  /// Nil where the key is none that signs.
-  static func sign(_ payload: [UInt8], type: String, key: JSONWebKey) -> [UInt8]? {
-    Signer(key: key, type: type)?.sign(payload)
-  }
-
   /// Signs many payloads under one header, which is encoded once.
   struct Signer: Sendable {
     private let key: JSONWebKey
     private let prefix: [UInt8]
 
+    /// Nil where the key is none that signs.
     init?(key: JSONWebKey, type: String) {
       guard key.isPrivate else { return nil }
       self.key = key

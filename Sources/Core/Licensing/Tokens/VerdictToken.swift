@@ -1,4 +1,5 @@
 import JSONText
+import Metering
 
 /// Signs answers of the validation service, with a key of their own.
 public struct VerdictSigner: Sendable {

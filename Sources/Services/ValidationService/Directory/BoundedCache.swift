@@ -13,7 +13,6 @@ struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   init(capacity: Int) { self.capacity = capacity }
 
-  var count: Int { slots.count }
   var keys: [Key] { slots.map(\.key) }
 
   mutating func value(_ key: Key) -> Value? {

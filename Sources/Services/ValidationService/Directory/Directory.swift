@@ -67,7 +67,14 @@ final class Directory: Service, Sendable {
   func run() async throws {
     let loader = WorkerThread("directory-loader") { [self] in load() }
     let listener = WorkerThread("directory-listener") { [self] in listen() }
-    try? await gracefulShutdown()
+    // Not on the listener's thread, which may hang in a call for as long as TCP allows.
+    await cancelWhenGracefulShutdown { [self] in
+      while !Task.isCancelled {
+        licenses.expireWaiters()
+        tokens.expireWaiters()
+        try? await Task.sleep(for: .milliseconds(250))
+      }
+    }
     isStopping.store(true, ordering: .releasing)
     wakeup.signal()
     await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
@@ -98,8 +105,6 @@ final class Directory: Service, Sendable {
       } catch {
         // The loader, which may have nothing to ask, finds out and says so.
         wantLimits()
-        licenses.expireWaiters()
-        tokens.expireWaiters()
         if goesOn { usleep(500_000) }
       }
     }
@@ -116,8 +121,6 @@ final class Directory: Service, Sendable {
         default: wantLimits()
         }
       }
-      licenses.expireWaiters()
-      tokens.expireWaiters()
       // A peer that is gone without a word is found out by asking.
       if Monotonic.milliseconds >= nextProbe {
         try connection.execute("select")
@@ -220,15 +223,10 @@ final class Directory: Service, Sendable {
   private func read(_ store: AccessStore, _ ids: [String]) throws -> [String: KnownLicense] {
     var found: [String: KnownLicense] = [:]
     for row in try store.licenses(ids) {
-      var limits = row.limits.map {
-        LicenseClaims.Limit(
-          name: $0.meter == "api_calls" ? "apiCalls" : $0.meter, quantity: $0.quantity)
-      }
-      if let seats = row.seats { limits.append(.init(name: "seats", quantity: seats)) }
       found[row.licenseID] = KnownLicense(
         terms: LicenseTerms(
           licenseID: row.licenseID, plan: row.plan, features: row.features,
-          limits: limits.sorted { $0.name < $1.name },
+          limits: LicenseClaims.limits(ofMeters: row.limits, seats: row.seats),
           domains: BoundDomains(row.domains, rules: rules), validFrom: row.issuedAt,
           expiresAt: row.expiresAt, isTrial: row.isTrial,
           status: LicenseTerms.Status(rawValue: row.status) ?? .suspended,

@@ -46,8 +46,6 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     self.wake = wake
   }
 
-  var count: Int { state.withLock { $0.known.count } }
-
   /// What is in memory; nil: it must be asked for.
   func cached(_ key: Key) -> Lookup? {
     state.withLock { Self.cached(&$0, key, absentMilliseconds) }

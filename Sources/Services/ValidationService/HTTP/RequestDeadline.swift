@@ -21,20 +21,16 @@ final class RequestDeadline: ChannelInboundHandler, RemovableChannelHandler {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     sawPart = true
     switch unwrapInboundIn(data) {
-    case .head:
-      isWithin = true
-      start(context)
+    case .head: isWithin = true
     case .body: break
-    case .end:
-      isWithin = false
-      stop()
+    case .end: isWithin = false
     }
     context.fireChannelRead(data)
   }
 
   func channelReadComplete(context: ChannelHandlerContext) {
-    // Bytes that made no part: the beginning of a header.
-    if !sawPart, !isWithin { start(context) }
+    // Bytes that made no part are the beginning of a header, or of a TLS session. A request that came in one piece needs no timer.
+    if isWithin || !sawPart { start(context) } else { stop() }
     sawPart = false
     context.fireChannelReadComplete()
   }

@@ -1,5 +1,6 @@
 import JSONText
 import Licensing
+import Metering
 
 /// The body of an answer, and the signature over it.
 enum ValidateAnswer {

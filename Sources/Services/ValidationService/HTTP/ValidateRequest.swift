@@ -1,4 +1,5 @@
 import JSONText
+import Metering
 
 /// The body of `POST /v1/licenses/validate`, checked.
 struct ValidateRequest: Sendable {
@@ -42,13 +43,13 @@ struct ValidateRequest: Sendable {
         "bad_usage", "usage must be an object: {\"meter\":…,\"quantity\":…}.")
     }
     if members["meter"] != nil {
-      meter = try Self.text(members, "meter", 1...64)
-      guard Self.isMeter(meter) else {
+      meter = try Self.text(members, "meter", 1...Limits.meterBytes)
+      guard MeterName.isValid(meter) else {
         throw Problem.badRequest("bad_usage", "usage.meter must match [a-z][a-z0-9_]{0,63}.")
       }
     }
     if let value = members["quantity"] {
-      guard let quantity = Self.whole(value), (0...1_000_000_000).contains(quantity) else {
+      guard let quantity = Self.whole(value), (0...Limits.quantity).contains(quantity) else {
         throw Problem.badRequest("bad_usage", "usage.quantity must be an integer from 0 to 10^9.")
       }
       self.quantity = quantity
@@ -60,13 +61,6 @@ struct ValidateRequest: Sendable {
     if let integer = value.integer { return integer }
     guard case .number(let digits) = value, let number = Double(digits) else { return nil }
     return Int64(exactly: number)
-  }
-
-  private static func isMeter(_ name: String) -> Bool {
-    guard let first = name.utf8.first, (0x61...0x7A).contains(first) else { return false }
-    return name.utf8.allSatisfy {
-      (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == UInt8(ascii: "_")
-    }
   }
 
   private static func text(

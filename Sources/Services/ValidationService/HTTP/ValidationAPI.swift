@@ -169,8 +169,7 @@ final class ValidationAPI: HTTPResponder, Sendable {
   }
 
   private static func makeNonce() -> String {
-    String(UInt64.random(in: .min ... .max), radix: 36)
-      + String(UInt64.random(in: .min ... .max), radix: 36) + "00000000"
+    Hexadecimal.text((0..<16).map { _ in UInt8.random(in: .min ... .max) })
   }
 
   private func idempotencyKey(_ request: Request) throws -> String? {
@@ -248,8 +247,7 @@ final class ValidationAPI: HTTPResponder, Sendable {
     guard header.lowercased().hasPrefix("bearer "), (8...512).contains(header.utf8.count) else {
       throw Problem.unauthorized
     }
-    let hash = SHA256.hash(data: Array(header.utf8.dropFirst(7)))
-      .map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(header.utf8.dropFirst(7)))))
     var lookup = directory.tokens.cached(hash)
     if lookup == nil { lookup = await directory.tokens.lookup(hash) }
     switch lookup {

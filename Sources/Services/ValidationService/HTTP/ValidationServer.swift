@@ -14,10 +14,11 @@ struct ValidationServer: Service {
   let api: ValidationAPI
   /// Nil: plain HTTP.
   let tls: TLSConfiguration?
+  /// How long a request may take to come in, in milliseconds.
+  let requestMilliseconds: Int
   let logger: Logger
 
   private static let idleTimeout = TimeAmount.seconds(75)
-  private static let requestLimit = TimeAmount.seconds(15)
 
   func run() async throws {
     Self.raiseDescriptorLimit()
@@ -25,7 +26,9 @@ struct ValidationServer: Service {
     serverLogger.logLevel = max(logger.logLevel, .notice)
     let http = HTTPServerBuilder.http1(
       configuration: .init(
-        additionalChannelHandlers: [RequestDeadline(limit: Self.requestLimit)],
+        additionalChannelHandlers: [
+          RequestDeadline(limit: .milliseconds(Int64(requestMilliseconds)))
+        ],
         idleTimeout: Self.idleTimeout,
         httpDecoderConfiguration: .init(
           maxHeaderFieldSize: 8_192, maxHeaderListSize: 16_384, maxHeaderFieldCount: 100)))

@@ -29,14 +29,10 @@ extension License {
       else {
         throw Failure("there is no such license; meterctl license list shows those there are")
       }
-      var limits = row.limits.map {
-        LicenseClaims.Limit(
-          name: $0.meter == "api_calls" ? "apiCalls" : $0.meter, quantity: $0.quantity)
-      }
-      if let seats = row.seats { limits.append(.init(name: "seats", quantity: seats)) }
       let claims = LicenseClaims(
         licenseID: row.licenseID, domains: row.domains, plan: row.plan, features: row.features,
-        limits: limits, issuedAt: row.issuedAt, expiresAt: row.expiresAt, isTrial: row.isTrial)
+        limits: LicenseClaims.limits(ofMeters: row.limits, seats: row.seats),
+        issuedAt: row.issuedAt, expiresAt: row.expiresAt, isTrial: row.isTrial)
       guard let token = signer.token(claims) else {
         throw Failure("the license does not fit into a token of 8 KiB: fewer domains or features")
       }

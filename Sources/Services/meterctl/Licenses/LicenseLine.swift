@@ -1,6 +1,7 @@
 import DomainNames
 import JSONText
 import Licensing
+import Metering
 import Recount
 
 /// One line of `license import`: an object as DESIGN section 8 has it, checked to the last field.
@@ -109,21 +110,12 @@ struct LicenseLine: Equatable, Sendable {
         seats = try own.integer(name, 0...Int64(Int32.max), in: "limits.")
         continue
       }
-      guard isMeter(meter) else {
+      guard MeterName.isValid(meter) else {
         throw Invalid("limits: a meter must match [a-z][a-z0-9_]{0,63} (or be apiCalls, seats)")
       }
       limits[meter] = try own.integer(name, 0...1_000_000_000_000_000_000, in: "limits.")
     }
     return (limits.keys.sorted().map { Limit(meter: $0, quantity: limits[$0]!) }, seats)
-  }
-
-  /// `[a-z][a-z0-9_]{0,63}`
-  static func isMeter(_ name: String) -> Bool {
-    let bytes = Array(name.utf8)
-    guard (1...64).contains(bytes.count), (0x61...0x7A).contains(bytes[0]) else { return false }
-    return bytes.allSatisfy {
-      (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == UInt8(ascii: "_")
-    }
   }
 
   private static func domains(_ texts: [String]) throws -> [String] {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Metering
 import Recount
 
 /// `--json`, of all commands that read.
@@ -58,7 +59,7 @@ struct Moment: ExpressibleByArgument, Hashable, Comparable, Sendable, CustomStri
 
   /// RFC 3339 in UTC; the fraction only where it is not 0.
   var description: String {
-    let text = String(decoding: Timestamp.bytes(milliseconds), as: UTF8.self)
+    let text = UTCTime.text(milliseconds)
     return milliseconds % 1_000 == 0 ? text.prefix(19) + "Z" : text
   }
 }

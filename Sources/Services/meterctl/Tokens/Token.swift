@@ -1,6 +1,7 @@
 import ArgumentParser
 import Crypto
 import Foundation
+import Metering
 import PostgresStore
 
 /// `meterctl token …`: bearer tokens of the APIs.
@@ -62,7 +63,7 @@ struct Token: ParsableCommand {
     func run() throws {
       let id = "tok_" + Self.random(8)
       let token = "mtr_" + Self.random(32)
-      let hash = SHA256.hash(data: Array(token.utf8)).map { String(format: "%02x", $0) }.joined()
+      let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(token.utf8))))
       do {
         try AccessStore(Connections().database("token-create")).createToken(
           id: id, name: name, hash: hash, scopes: scope, customerID: customer,

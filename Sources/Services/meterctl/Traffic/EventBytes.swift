@@ -1,4 +1,5 @@
 import Glibc
+import Metering
 
 /// A record's value under construction: bytes in a buffer of fixed size, written over and over.
 ///
@@ -67,9 +68,9 @@ final class EventBytes {
 
   /// `2026-11-23T18:40:00.123Z`
   func append(time milliseconds: Int64) {
-    precondition(Timestamp.length <= capacity - count)
-    Timestamp.write(milliseconds, to: base + count)
-    count += Timestamp.length
+    precondition(UTCTime.length <= capacity - count)
+    UTCTime.write(milliseconds, to: base + count)
+    count += UTCTime.length
   }
 
   /// `count` digits of Crockford's base 32, the lowest bits of `value`.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import Metering
 import PostgresStore
 import Recount
 
@@ -60,7 +61,7 @@ struct ImportLog: ParsableCommand {
     if licenseFrom == .vhost, format != .vhost_combined {
       throw ValidationError("--license-from vhost needs --format vhost_combined")
     }
-    guard LicenseLine.isMeter(meter) else {
+    guard MeterName.isValid(meter) else {
       throw ValidationError("--meter: must match [a-z][a-z0-9_]{0,63}")
     }
     if let batch {

@@ -1,4 +1,5 @@
 import Glibc
+import Metering
 
 /// SplitMix64 (Steele, Lea, Flood 2014): fast, and the same numbers from the same seed everywhere.
 struct SeededNumbers {
@@ -60,7 +61,7 @@ final class LoadGenerator {
   /// From `","datacontenttype"` to `"sequence":`.
   private let producer: [UInt8]
   private var timeMilliseconds: Int64 = .min
-  private var timeText = [UInt8](repeating: 0, count: Timestamp.length)
+  private var timeText = [UInt8](repeating: 0, count: UTCTime.length)
 
   private static let features: [StaticString] = [
     "analytics", "webhooks", "custom-domains", "exports", "sso", "audit-log",
@@ -89,7 +90,7 @@ final class LoadGenerator {
     key.append(license, width: 8)
     if time != timeMilliseconds {
       timeMilliseconds = time
-      timeText.withUnsafeMutableBufferPointer { Timestamp.write(time, to: $0.baseAddress!) }
+      timeText.withUnsafeMutableBufferPointer { UTCTime.write(time, to: $0.baseAddress!) }
     }
     event.removeAll()
     event.append("{\"specversion\":\"1.0\",\"id\":\"")

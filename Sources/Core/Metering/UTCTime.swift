@@ -1,43 +1,45 @@
-/// `2026-11-23T18:40:00.123Z`, the one spelling of a time in answers; by the proleptic Gregorian calendar.
+/// `2026-11-23T18:40:00.123Z`, the one spelling of a time that is written; by the proleptic Gregorian calendar.
 package enum UTCTime {
+  /// Bytes of a text.
+  package static let length = 24
   private static let dayMilliseconds: Int64 = 86_400_000
 
+  /// Writes `length` bytes.
+  ///
   /// - Parameter milliseconds: since 1970; beyond the years 0000 to 9999 the nearest that has a spelling.
-  package static func text(_ milliseconds: Int64) -> String {
+  package static func write(_ milliseconds: Int64, to out: UnsafeMutablePointer<UInt8>) {
     let time = min(max(milliseconds, -62_167_219_200_000), 253_402_300_799_999)
-    let day = (time >= 0 ? time : time - dayMilliseconds + 1) / dayMilliseconds
+    let day = floor(time, dayMilliseconds)
     let inDay = time - day * dayMilliseconds
     let (year, month, date) = civil(day)
-    var text: [UInt8] = []
-    text.reserveCapacity(24)
-    func put(_ value: Int64, _ digits: Int) {
-      var divisor: Int64 = digits == 4 ? 1_000 : digits == 3 ? 100 : 10
-      while divisor > 0 {
-        text.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
-        divisor /= 10
-      }
+    digits(year, 4, out)
+    out[4] = UInt8(ascii: "-")
+    digits(month, 2, out + 5)
+    out[7] = UInt8(ascii: "-")
+    digits(date, 2, out + 8)
+    out[10] = UInt8(ascii: "T")
+    digits(inDay / 3_600_000, 2, out + 11)
+    out[13] = UInt8(ascii: ":")
+    digits(inDay / 60_000 % 60, 2, out + 14)
+    out[16] = UInt8(ascii: ":")
+    digits(inDay / 1_000 % 60, 2, out + 17)
+    out[19] = UInt8(ascii: ".")
+    digits(inDay % 1_000, 3, out + 20)
+    out[23] = UInt8(ascii: "Z")
+  }
+
+  package static func text(_ milliseconds: Int64) -> String {
+    String(unsafeUninitializedCapacity: length) { buffer in
+      guard let out = buffer.baseAddress else { return 0 }
+      write(milliseconds, to: out)
+      return length
     }
-    put(year, 4)
-    text.append(UInt8(ascii: "-"))
-    put(month, 2)
-    text.append(UInt8(ascii: "-"))
-    put(date, 2)
-    text.append(UInt8(ascii: "T"))
-    put(inDay / 3_600_000, 2)
-    text.append(UInt8(ascii: ":"))
-    put(inDay / 60_000 % 60, 2)
-    text.append(UInt8(ascii: ":"))
-    put(inDay / 1_000 % 60, 2)
-    text.append(UInt8(ascii: "."))
-    put(inDay % 1_000, 3)
-    text.append(UInt8(ascii: "Z"))
-    return String(decoding: text, as: UTF8.self)
   }
 
   /// Nil unless it is of the spelling above.
   package static func milliseconds(_ text: String) -> Int64? {
     let bytes = Array(text.utf8)
-    guard bytes.count == 24 else { return nil }
+    guard bytes.count == length else { return nil }
     func number(_ range: Range<Int>) -> Int64? {
       var value: Int64 = 0
       for byte in bytes[range] {
@@ -57,10 +59,12 @@ package enum UTCTime {
     return self.text(result) == text ? result : nil
   }
 
-  /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's last.
+  private static func floor(_ a: Int64, _ b: Int64) -> Int64 { a / b - (a % b < 0 ? 1 : 0) }
+
+  /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's last (Howard Hinnant's `civil_from_days`).
   private static func civil(_ day: Int64) -> (year: Int64, month: Int64, date: Int64) {
     let shifted = day + 719_468
-    let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+    let era = floor(shifted, 146_097)
     let dayOfEra = shifted - era * 146_097
     let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
     let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
@@ -74,9 +78,18 @@ package enum UTCTime {
 
   private static func days(_ year: Int64, _ month: Int64, _ date: Int64) -> Int64 {
     let shiftedYear = month <= 2 ? year - 1 : year
-    let era = (shiftedYear >= 0 ? shiftedYear : shiftedYear - 399) / 400
+    let era = floor(shiftedYear, 400)
     let yearOfEra = shiftedYear - era * 400
     let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + date - 1
     return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
+  }
+
+  @inline(__always)
+  private static func digits(_ value: Int64, _ count: Int, _ out: UnsafeMutablePointer<UInt8>) {
+    var value = value
+    for i in stride(from: count - 1, through: 0, by: -1) {
+      out[i] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: value % 10)
+      value /= 10
+    }
   }
 }
