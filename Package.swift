@@ -25,6 +25,7 @@ let package = Package(
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
     .library(name: "EventPublisher", targets: ["EventPublisher"]),
     .library(name: "Licensing", targets: ["Licensing"]),
+    .library(name: "AnomalyDetection", targets: ["AnomalyDetection"]),
     .library(name: "DomainNames", targets: ["DomainNames"]),
     .library(name: "WebhookDelivery", targets: ["WebhookDelivery"]),
     .executable(name: "dev-broker", targets: ["DevBroker"]),
@@ -124,7 +125,8 @@ let package = Package(
     .executableTarget(
       name: "UsageAggregator",
       dependencies: [
-        "LogConsumer", "KafkaTransport", "PostgresStore", "ServiceRuntime",
+        "LogConsumer", "EventCodec", "UsageAggregation", "KafkaTransport", "PostgresStore",
+        "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

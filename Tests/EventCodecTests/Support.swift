@@ -155,6 +155,7 @@ extension Outcome {
         Report(
           producer: owned(event.producer) ?? [],
           numbers: [event.accepted, event.pending, event.dropped], isFinal: event.isFinal))
+    case .validation: preconditionFailure("the harness reads usage")
     case .usage:
       let verdict = EventTimeBounds.judge(
         time: event.time, record: timestamp, maxAge: settings.maxEventAgeMilliseconds)

@@ -160,18 +160,20 @@ import Testing
     let connection = try database.connection()
     try connection.execute("create table t (n int unique deferrable initially deferred)")
     try connection.execute("begin")
-    try connection.commit(with: "insert into t values ($1::int)", [.int(1)], operation: "test")
+    try connection.commit(
+      with: [SQLStatement("insert into t values ($1::int)", [.int(1)])], operation: "test")
     #expect(try TestDatabase(url: database.url).integer("select count(*) from t") == 1)
     // The statement fails.
     try connection.execute("begin; insert into t values (2)")
     let statement = try #require(throws: PostgresError.self) {
-      try connection.commit(with: "select 1/$1::int", [.int(0)], operation: "test")
+      try connection.commit(with: [SQLStatement("select 1/$1::int", [.int(0)])], operation: "test")
     }
     #expect(statement.sqlState == "22012")
     // COMMIT itself fails.
     try connection.execute("begin")
     let commit = try #require(throws: PostgresError.self) {
-      try connection.commit(with: "insert into t values ($1::int)", [.int(1)], operation: "test")
+      try connection.commit(
+        with: [SQLStatement("insert into t values ($1::int)", [.int(1)])], operation: "test")
     }
     #expect(commit.sqlState == "23505")
     #expect(try database.rows("select n from t") == [["1"]])

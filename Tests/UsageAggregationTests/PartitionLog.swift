@@ -151,7 +151,7 @@ struct ModelStore {
   var problems: [String] = []
 
   /// One transaction; the share of partitions that are `lost`, or without progress, is left out.
-  mutating func write(_ batch: UsageBatch, lost: Set<Int32> = []) {
+  mutating func write(_ batch: LogBatch, lost: Set<Int32> = []) {
     if batch.progress.map(\.partition) != batch.progress.map(\.partition).sorted() {
       problems.append("progress out of the order of partitions")
     }

@@ -13,10 +13,10 @@ private struct Session: ~Copyable {
   let store = ByteStore()
   let views: [[LogRecordView]]
   var random: SeededRandom
-  var accumulator: UsageAccumulator
-  var open: UsageBatch
+  var accumulator: LogAccumulator
+  var open: LogBatch
   /// Sealed and on its way to the store.
-  var inFlight: UsageBatch?
+  var inFlight: LogBatch?
   var model = ModelStore()
   /// Of each partition, the index of the record to be fetched next.
   var next: [Int]
@@ -35,7 +35,7 @@ private struct Session: ~Copyable {
           value: record.value.map(store.copy), key: record.key.map(store.copy))
       }
     }
-    accumulator = UsageAccumulator(settings: UsageAccumulator.Settings(), hash: fixedHash)
+    accumulator = LogAccumulator(settings: LogAccumulator.Settings(), hash: fixedHash)
     open = accumulator.makeBatch()
     next = log.records.map { _ in 0 }
   }
@@ -83,7 +83,7 @@ private struct Session: ~Copyable {
     if random.chance(50) { settle() }
     inFlight = nil
     let hash = KeyedHash(seed: (random.next(), random.next(), random.next(), random.next()))
-    accumulator = UsageAccumulator(settings: UsageAccumulator.Settings(), hash: hash)
+    accumulator = LogAccumulator(settings: LogAccumulator.Settings(), hash: hash)
     open = accumulator.makeBatch()
     let partitions = owned
     for partition in partitions.sorted() { own(partition) }

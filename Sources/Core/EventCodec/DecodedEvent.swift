@@ -2,7 +2,7 @@ package import Metering
 
 /// What one record turned out to be. A plain value: its texts borrow, see `Text`.
 package struct DecodedEvent {
-  package enum Kind: UInt8 { case usage, report, rejected }
+  package enum Kind: UInt8 { case usage, validation, report, rejected }
 
   package var kind: Kind = .rejected
   package var reason: RejectionReason = .notJSON
@@ -25,6 +25,13 @@ package struct DecodedEvent {
   /// Milliseconds since 1970, UTC.
   package var time: Int64 = 0
 
+  /// Of a validation.
+  package var code = VerdictCode.valid
+
+  /// Counts and enters the dedupe window: a usage event or a validation.
+  @inline(__always)
+  package var isEvent: Bool { kind.rawValue <= Kind.validation.rawValue }
+
   /// Of a producer report, cumulative.
   package var accepted: Int64 = 0
   package var pending: Int64 = 0
@@ -45,5 +52,27 @@ package struct RecordBytes {
     self.value = value
     self.key = key
     self.timestamp = timestamp
+  }
+}
+
+/// What a validation answered: `data.code`.
+package enum VerdictCode: UInt8, Sendable, CaseIterable {
+  case valid, grace, invalidSignature, notFound, canceled, suspended, notYetValid, expired
+  case domainMismatch, limitExceeded
+
+  /// As events spell it.
+  package var name: StaticString {
+    switch self {
+    case .valid: "valid"
+    case .grace: "grace"
+    case .invalidSignature: "invalid_signature"
+    case .notFound: "not_found"
+    case .canceled: "canceled"
+    case .suspended: "suspended"
+    case .notYetValid: "not_yet_valid"
+    case .expired: "expired"
+    case .domainMismatch: "domain_mismatch"
+    case .limitExceeded: "limit_exceeded"
+    }
   }
 }

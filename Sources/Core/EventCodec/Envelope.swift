@@ -17,17 +17,17 @@ struct Member {
 /// The members of one CloudEvent that we read; those behind `data` are members of `data`.
 enum Field: UInt8 {
   case specversion, id, source, type, subject, time, producer, sequence, importBatch, data
-  case meter, quantity, domain, feature, accepted, pending, dropped, final
+  case meter, quantity, domain, feature, accepted, pending, dropped, final, code, valid
 
-  static let count = 18
+  static let count = 20
 }
 
 /// The members of one CloudEvent, found in one pass over the whole document.
 struct Envelope {
-  private var members: InlineArray<18, Member> = .init(repeating: Member())
+  private var members: InlineArray<20, Member> = .init(repeating: Member())
 
   subscript(_ field: Field) -> Member {
-    // A Field's raw value is below 18.
+    // A Field's raw value is below 20.
     @inline(__always) get { members[unchecked: Int(field.rawValue)] }
     @inline(__always) set { members[unchecked: Int(field.rawValue)] = newValue }
   }
@@ -138,6 +138,8 @@ extension MemberName {
       switch (first, length) {
       case (Name.meter, 5): .meter
       case (Name.final, 5): .final
+      case (Name.code, 4): .code
+      case (Name.valid, 5): .valid
       case (Name.domain, 6): .domain
       case (Name.feature, 7): .feature
       case (Name.pending, 7): .pending
@@ -165,6 +167,8 @@ private enum Name {
   static let ion: UInt64 = 0x6E6F69
   static let meter: UInt64 = 0x72_6574_656D
   static let final: UInt64 = 0x6C_616E_6966
+  static let code: UInt64 = 0x6564_6F63
+  static let valid: UInt64 = 0x64_696C_6176
   static let domain: UInt64 = 0x6E69_616D_6F64
   static let feature: UInt64 = 0x65_7275_7461_6566
   static let pending: UInt64 = 0x67_6E69_646E_6570

@@ -1,16 +1,21 @@
 import Metering
 
-/// Records of `license.usage.v1` into events, by `docs/event-validation.md`.
+/// Records of `license.usage.v1` or `license.validations.v1` into events, by `docs/event-validation.md`.
 ///
 /// One value a consumer thread. `decode` does not allocate in steady state; texts of its results stay valid until `reset()`.
 package struct EventDecoder: ~Copyable {
+  /// The type that a topic carries beside its producers' reports.
+  package enum Reads: Sendable { case usage, validations }
+
   package let maxQuantity: Int64
+  private let reads: Reads
   private var arena = TextArena()
   private var lastTime = Timestamp.Memory()
   private var shapes = DocumentShapes()
   private var spans = ValueSpans()
 
-  package init(maxQuantity: Int64 = Limits.quantity) {
+  package init(_ reads: Reads = .usage, maxQuantity: Int64 = Limits.quantity) {
+    self.reads = reads
     self.maxQuantity = maxQuantity
   }
 
@@ -41,7 +46,7 @@ package struct EventDecoder: ~Copyable {
     case .object: break
     }
     finish(envelope, value, record.key, into: &event)
-    if event.kind == .usage { shapes.learn(value, envelope, spans) }
+    if event.isEvent { shapes.learn(value, envelope, spans) }
   }
 
   private mutating func finish(
@@ -81,21 +86,31 @@ package struct EventDecoder: ~Copyable {
     guard id.count <= Limits.identityBytes, source.count <= Limits.identityBytes else {
       return .overSize
     }
-    let isUsage = type.equals("license.usage.recorded")
-    guard isUsage || type.equals("license.producer.reported") else { return .wrongType }
+    let isEvent =
+      reads == .usage
+      ? type.equals("license.usage.recorded") : type.equals("license.validation.performed")
+    guard isEvent || type.equals("license.producer.reported") else { return .wrongType }
     switch producer(e, value) {
     case .problem(let reason): return reason
     case .text(let t): event.producer = t
     }
-    if !isUsage { return validateReport(e, key, into: &event) }
+    if !isEvent { return validateReport(e, key, into: &event) }
     event.id = id
     event.source = source
-    return validateUsage(e, value, key, into: &event)
+    if let reason = validateEvent(e, value, into: &event) { return reason }
+    let reason =
+      reads == .usage
+      ? validateUsage(e, value, into: &event) : validateValidation(e, value, into: &event)
+    if let reason { return reason }
+    guard let key, event.subject.equals(key) else { return .keyMismatch }
+    event.kind = reads == .usage ? .usage : .validation
+    return nil
   }
 
-  private mutating func validateUsage(
-    _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
-    into event: inout DecodedEvent
+  /// What usage events and validations have in common.
+  @inline(__always)
+  private mutating func validateEvent(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
   ) -> RejectionReason? {
     guard e[.subject].kind == .string else { return .noSubject }
     switch text(e[.subject], value) {
@@ -113,6 +128,13 @@ package struct EventDecoder: ~Copyable {
       guard t.isAbsent || (1...Limits.importBytes).contains(t.count) else { return .badData }
       event.importBatch = t
     }
+    return nil
+  }
+
+  @inline(__always)
+  private mutating func validateUsage(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
+  ) -> RejectionReason? {
     guard e[.data].kind == .object || e[.data].kind == nil else { return .badData }
     if let reason = validateMeter(e[.meter], value, into: &event) { return reason }
     if e[.quantity].kind != nil {
@@ -127,8 +149,27 @@ package struct EventDecoder: ~Copyable {
     case .problem(let reason): return reason
     case .text(let t): event.feature = Self.dimension(t)
     }
-    guard let key, event.subject.equals(key) else { return .keyMismatch }
-    event.kind = .usage
+    return nil
+  }
+
+  private mutating func validateValidation(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    guard e[.data].kind == .object, e[.code].kind == .string,
+      e[.valid].kind == .true || e[.valid].kind == .false
+    else { return .badData }
+    switch text(e[.code], value) {
+    case .problem(let reason): return reason
+    case .text(let t):
+      guard let code = VerdictCode.allCases.first(where: { t.equals($0.name) }) else {
+        return .badData
+      }
+      event.code = code
+    }
+    switch optionalText(e[.domain], value) {
+    case .problem(let reason): return reason
+    case .text(let t): event.domain = Self.dimension(t)
+    }
     return nil
   }
 

@@ -18,6 +18,18 @@ package struct BinaryRows {
 
   package mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
 
+  /// Hands over what has gathered, and forgets it.
+  package mutating func send(
+    _ send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void
+  ) throws(PostgresError) {
+    var failure: PostgresError?
+    bytes.withUnsafeBytes {
+      do throws(PostgresError) { try send($0) } catch { failure = error }
+    }
+    removeAll()
+    if let failure { throw failure }
+  }
+
   @inline(__always)
   package mutating func row(fields: Int16) { put(fields) }
 

@@ -59,30 +59,39 @@ package struct FlushStore {
   }
 
   /// The compare-and-set of the offsets, what meets unique keys, and COMMIT, as one message.
-  package func commit(_ c: Commit) throws(Refusal) {
+  ///
+  /// - Parameters:
+  ///   - c: nil where no offset moves.
+  ///   - statements: behind the compare-and-set.
+  package func commit(_ c: Commit?, with statements: [SQLStatement] = []) throws(Refusal) {
     do throws(PostgresError) {
       try connection.commit(
-        with: """
-          select flush_commit($1, $2, $3, $4::int[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-            $10::int[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
-            $18::text[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[], $23::timestamptz[],
-            $24::int[], $25::text[], $26::int[], $27::bigint[])
-          """,
-        [
-          .text(group), .text(topic), .text(owner), .integers(c.epochs), .integers(c.partitions),
-          .integers(c.expected), .integers(c.next), .integers(c.lastOffsets),
-          .integers(c.lastHashes), .integers(c.producerPartitions), .texts(c.producers),
-          .integers(c.sequences), .integers(c.deadSequences), .integers(c.counted),
-          .integers(c.duplicates), .integers(c.repeated), .integers(c.deadLettered),
-          .texts(c.reportProducers), .integers(c.accepted), .integers(c.pending),
-          .integers(c.dropped), .booleans(c.finals), .texts(c.reportedAt),
-          .integers(c.requeuedEpochs), .texts(c.requeuedTopics), .integers(c.requeuedPartitions),
-          .integers(c.requeuedOffsets),
-        ], operation: "flush")
+        with: (c.map { [compareAndSet($0)] } ?? []) + statements, operation: "flush")
     } catch {
       guard error.sqlState == "MM001" else { throw .database(error) }
       let digits = (error.detail ?? "").split { !$0.isNumber }
       throw .takenOver(digits.compactMap { Int32($0) })
     }
+  }
+
+  private func compareAndSet(_ c: Commit) -> SQLStatement {
+    SQLStatement(
+      """
+      select flush_commit($1, $2, $3, $4::int[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+        $10::int[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
+        $18::text[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[], $23::timestamptz[],
+        $24::int[], $25::text[], $26::int[], $27::bigint[])
+      """,
+      [
+        .text(group), .text(topic), .text(owner), .integers(c.epochs), .integers(c.partitions),
+        .integers(c.expected), .integers(c.next), .integers(c.lastOffsets),
+        .integers(c.lastHashes), .integers(c.producerPartitions), .texts(c.producers),
+        .integers(c.sequences), .integers(c.deadSequences), .integers(c.counted),
+        .integers(c.duplicates), .integers(c.repeated), .integers(c.deadLettered),
+        .texts(c.reportProducers), .integers(c.accepted), .integers(c.pending),
+        .integers(c.dropped), .booleans(c.finals), .texts(c.reportedAt),
+        .integers(c.requeuedEpochs), .texts(c.requeuedTopics), .integers(c.requeuedPartitions),
+        .integers(c.requeuedOffsets),
+      ])
   }
 }

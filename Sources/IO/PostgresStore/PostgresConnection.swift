@@ -16,6 +16,17 @@ package enum SQLValue: Sendable {
   package static func optional(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
 }
 
+/// One statement and its parameters.
+package struct SQLStatement: Sendable {
+  package let sql: String
+  package let parameters: [SQLValue]
+
+  package init(_ sql: String, _ parameters: [SQLValue]) {
+    self.sql = sql
+    self.parameters = parameters
+  }
+}
+
 /// The rows of one answer, in PostgreSQL's text format.
 package struct SQLRows: Sendable {
   package let columns: [String]
@@ -103,6 +114,24 @@ package final class PostgresConnection {
     return try take(result, operation)
   }
 
+  /// The first column of the first row, of type bytea, as it is; empty where there is no row.
+  package func bytes(
+    _ sql: String, _ parameters: [SQLValue], operation: String
+  ) throws(PostgresError) -> [UInt8] {
+    let result = Parameters(parameters).withPointers { count, values, lengths, formats in
+      PQexecParams(connection, sql, count, nil, values, lengths, formats, 1)
+    }
+    guard let result else { throw failure(operation) }
+    guard PQresultStatus(result) == PGRES_TUPLES_OK, PQntuples(result) > 0 else {
+      _ = try take(result, operation)
+      return []
+    }
+    defer { PQclear(result) }
+    return Array(
+      UnsafeRawBufferPointer(
+        start: PQgetvalue(result, 0, 0), count: Int(PQgetlength(result, 0, 0))))
+  }
+
   /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error.
   package func transaction<T>(
     _ begin: String = "begin", _ body: () throws -> T
@@ -119,18 +148,19 @@ package final class PostgresConnection {
     }
   }
 
-  /// Sends one statement and COMMIT behind it as one message, so that the locks which the statement takes live for one round trip.
+  /// Sends statements and COMMIT behind them as one message, so that the locks which they take live for one round trip.
   ///
-  /// - Throws: the statement's or the commit's error; the transaction is over then. With `isConnectionLost` its fate is unknown.
+  /// - Throws: the first statement's error, or the commit's; the transaction is over then. With `isConnectionLost` its fate is unknown.
   package func commit(
-    with sql: String, _ parameters: [SQLValue], operation: String
+    with statements: [SQLStatement], operation: String
   ) throws(PostgresError) {
-    let encoded = Parameters(parameters)
     guard PQenterPipelineMode(connection) == 1 else { throw failure(operation) }
-    let sent = encoded.withPointers { count, values, lengths, formats in
-      PQsendQueryParams(connection, sql, count, nil, values, lengths, formats, 0)
+    let sent = statements.allSatisfy { statement in
+      Parameters(statement.parameters).withPointers { count, values, lengths, formats in
+        PQsendQueryParams(connection, statement.sql, count, nil, values, lengths, formats, 0)
+      } == 1
     }
-    guard sent == 1, PQsendQueryParams(connection, "commit", 0, nil, nil, nil, nil, 0) == 1,
+    guard sent, PQsendQueryParams(connection, "commit", 0, nil, nil, nil, nil, 0) == 1,
       PQpipelineSync(connection) == 1
     else {
       let error = failure(operation)

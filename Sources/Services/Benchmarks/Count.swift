@@ -34,7 +34,7 @@ struct Count: ParsableCommand {
       let hash = key.reduce(UInt32(2_166_136_261)) { ($0 ^ UInt32($1)) &* 16_777_619 }
       logs[Int(hash) % partitions].append((put(key), put(value)))
     }
-    var accumulator = UsageAccumulator(settings: .init())
+    var accumulator = LogAccumulator(settings: .init())
     let batch = accumulator.makeBatch()
     for partition in 0..<partitions {
       accumulator.own(

@@ -5,27 +5,30 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
-final class ConsumerSession {
+/// How long and how much; a generic type stores no statics.
+private enum Pace {
   /// How long a partition that cannot go on waits before it is looked at again.
-  private static let recheckMilliseconds = 3_000
+  static let recheckMilliseconds = 3_000
   /// After another process's claim: longer than a session, so that the group has told its members who owns what.
-  private static let takeoverMilliseconds = 10_000
-  private static let batchCapacity = 4_096
-  private static let pollMilliseconds: Int32 = 5
-  private static let reportMilliseconds = 100
+  static let takeoverMilliseconds = 10_000
+  static let batchCapacity = 4_096
+  static let pollMilliseconds: Int32 = 5
+  static let reportMilliseconds = 100
   /// More records than this left to read, and throughput matters more than the latency of each: at 100,000 events/s a twentieth of this is
   /// on its way at any time. Full batches are no sign: a consumer that outruns its fetches never sees one.
-  private static let behindRecords: Int64 = 100_000
+  static let behindRecords: Int64 = 100_000
   /// A pace that every machine keeps.
-  private static let recordsReadPerMillisecond: Int64 = 100
+  static let recordsReadPerMillisecond: Int64 = 100
+}
 
+/// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
+final class ConsumerSession<Processor: LogProcessor> {
   private let settings: ConsumerSettings
   private let health: HealthState
   private let metrics: ConsumerMetrics
   private let logger: Logger
-  private let backlog: MergeBacklog
-  private let limits: LimitHints
+  private let processor: Processor
+  private let writer: Processor.Writer
   private let stop: StopSignal
   /// Names this membership in `consumer_offset.claimed_by`.
   private let owner =
@@ -33,12 +36,12 @@ final class ConsumerSession {
 
   private var connection: PostgresConnection?
   private var consumer: KafkaConsumer?
-  private var flusher: Flusher?
-  private let messages = MessageBatch(capacity: batchCapacity)
+  private var flusher: Flusher<Processor.Writer>?
+  private let messages = MessageBatch(capacity: Pace.batchCapacity)
   private let views: UnsafeMutablePointer<LogRecordView>
-  private var accumulator: UsageAccumulator
-  private var batch: UsageBatch
-  private var spare: UsageBatch?
+  private var accumulator: LogAccumulator
+  private var batch: LogBatch
+  private var spare: LogBatch?
   private var epochs: [Int32: Int32] = [:]
   /// Assigned by the group, but not read: why, and when to look again.
   private var suspended: [Int32: (problem: String, retryAt: Int)] = [:]
@@ -46,26 +49,23 @@ final class ConsumerSession {
   private var isFlushing = false
   /// Records that the broker has and this process has not read yet.
   private var lag: Int64 = 0
-  private var isBehind: Bool { lag > Self.behindRecords }
+  private var isBehind: Bool { lag > Pace.behindRecords }
   private var lastReport = 0
   private(set) var madeProgress = false
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
-    backlog: MergeBacklog, limits: LimitHints, stop: StopSignal
+    processor: Processor, writer: Processor.Writer, stop: StopSignal
   ) {
     self.settings = settings
     self.health = health
     self.metrics = metrics
     self.logger = logger
-    self.backlog = backlog
-    self.limits = limits
+    self.processor = processor
+    self.writer = writer
     self.stop = stop
-    views = .allocate(capacity: Self.batchCapacity)
-    var rules = UsageAccumulator.Settings()
-    rules.maxQuantity = settings.maxQuantity
-    rules.maxEventAgeMilliseconds = settings.maxEventAgeMilliseconds
-    accumulator = UsageAccumulator(settings: rules)
+    views = .allocate(capacity: Pace.batchCapacity)
+    accumulator = LogAccumulator(settings: settings.rules)
     batch = accumulator.makeBatch()
     spare = accumulator.makeBatch()
   }
@@ -91,20 +91,22 @@ final class ConsumerSession {
     }
     flusher = Flusher(
       settings: settings, owner: owner, metrics: metrics, health: health, logger: logger,
-      backlog: backlog, limits: limits, stop: stop)
+      writer: writer, stop: stop)
     flusher!.start()
     try consumer.subscribe([settings.topic])
-    health.report("consumer", problem: "joining the group")
+    health.report(settings.healthName("consumer"), problem: "joining the group")
   }
 
   func close() {
     messages.recycle()
     flusher?.close(seconds: 3)
     consumer?.close()
-    backlog.ownedPartitions = []
-    backlog.isBehind = false
-    for partition in accumulator.ownedPartitions { metrics.forget(partition) }
-    for partition in suspended.keys { health.report("partition \(partition)", problem: nil) }
+    for partition in accumulator.ownedPartitions {
+      processor.disown(partition)
+      metrics.forget(partition)
+    }
+    processor.shares([], isBehind: false)
+    for partition in suspended.keys { tell(partition, nil) }
     metrics.ownedPartitions.set(0)
   }
 
@@ -112,7 +114,7 @@ final class ConsumerSession {
     guard let consumer else { return }
     while !stop.isRaised {
       let count = try consumer.consume(
-        into: messages, timeoutMilliseconds: Self.pollMilliseconds)
+        into: messages, timeoutMilliseconds: Pace.pollMilliseconds)
       try take(count)
       messages.recycle()
       while let rebalance = consumer.takeRebalance() { try answer(rebalance, consumer) }
@@ -175,7 +177,11 @@ final class ConsumerSession {
       if taken == n { return i }
       // The batch is full: it must leave before the rest can be taken.
       try awaitFlush()
-      try seal()
+      try review()
+      if batch.isFull {
+        try awaitFlush()
+        try seal()
+      }
     }
   }
 
@@ -209,6 +215,8 @@ final class ConsumerSession {
   /// The dead letter that a requeued record stands for, unless it was counted already (or nobody knows it).
   private func uncounted(_ header: [UInt8]) throws -> DeadLetterKey? {
     guard let key = DeadLetterKey(header: header), let connection else { return nil }
+    // Whoever keeps them also says which of them count; the dedupe window has to do for the others.
+    guard settings.keepsDeadLetters else { return key }
     let rows = try connection.query(
       """
       select counted_at is null from dead_letter
@@ -238,13 +246,25 @@ final class ConsumerSession {
     let age = Monotonic.milliseconds - batchStarted
     let entries = batch.table.groupCount + batch.table.cellCount
     guard age >= flushInterval || entries >= settings.maxBatchEntries else { return }
-    try seal()
+    try review()
+  }
+
+  /// - Precondition: no flush is under way.
+  private func review() throws {
+    switch processor.review(batch, isBehind: isBehind) {
+    case .keep: batchStarted = Monotonic.milliseconds
+    case .flush: try seal()
+    case .tell(let cargo):
+      batchStarted = Monotonic.milliseconds
+      isFlushing = true
+      flusher?.submit(FlushJob(cargo: cargo, batch: nil, epochs: epochs))
+    }
   }
 
   /// While behind, about as long as catching up may take: larger flushes write fewer rows, but none waits long after the end is reached.
   private var flushInterval: Int {
     guard isBehind else { return settings.flushIntervalMilliseconds }
-    return min(Int(lag / Self.recordsReadPerMillisecond), settings.catchUpFlushIntervalMilliseconds)
+    return min(Int(lag / Pace.recordsReadPerMillisecond), settings.catchUpFlushIntervalMilliseconds)
   }
 
   /// Hands the open batch to the flusher and opens the other one.
@@ -261,7 +281,8 @@ final class ConsumerSession {
     guard let next = spare, let flusher else { return }
     spare = nil
     let job = FlushJob(
-      batch, epochs: epochs.filter { e in batch.progress.contains { $0.partition == e.key } })
+      cargo: processor.seal(batch), batch: batch,
+      epochs: epochs.filter { e in batch.progress.contains { $0.partition == e.key } })
     batch = next
     isFlushing = true
     flusher.submit(job)
@@ -277,10 +298,13 @@ final class ConsumerSession {
     }
     guard let (job, result) = outcome else { return }
     isFlushing = false
-    accumulator.settled(job.batch)
-    let stored = job.batch.progress.map { ($0.partition, $0.nextOffset) }
-    job.batch.reset()
-    spare = job.batch
+    var stored: [(Int32, Int64)] = []
+    if let flushed = job.batch {
+      accumulator.settled(flushed)
+      stored = flushed.progress.map { ($0.partition, $0.nextOffset) }
+      flushed.reset()
+      spare = flushed
+    }
     switch result {
     case .stored(let takenOver):
       madeProgress = true
@@ -290,7 +314,7 @@ final class ConsumerSession {
         })
       for partition in takenOver where accumulator.owns(partition) {
         try suspend(
-          partition, "another process has claimed it", retryMilliseconds: Self.takeoverMilliseconds)
+          partition, "another process has claimed it", retryMilliseconds: Pace.takeoverMilliseconds)
       }
     case .gaveUp(let problem):
       throw SessionProblem(description: "the database takes no flush: \(problem)")
@@ -329,34 +353,39 @@ final class ConsumerSession {
 
   private func owned() {
     let partitions = accumulator.ownedPartitions
-    backlog.ownedPartitions = partitions
+    processor.shares(partitions, isBehind: isBehind)
     metrics.ownedPartitions.set(partitions.count)
-    health.report(
-      "consumer", problem: nil)
+    health.report(settings.healthName("consumer"), problem: nil)
   }
 
   private func disown(_ partition: Int32) {
-    accumulator.disown(partition)
-    epochs[partition] = nil
-    if suspended.removeValue(forKey: partition) != nil {
-      health.report("partition \(partition)", problem: nil)
-    }
+    forget(partition)
+    if suspended.removeValue(forKey: partition) != nil { tell(partition, nil) }
     metrics.forget(partition)
+  }
+
+  private func forget(_ partition: Int32) {
+    accumulator.disown(partition)
+    processor.disown(partition)
+    epochs[partition] = nil
+  }
+
+  private func tell(_ partition: Int32, _ problem: String?) {
+    health.report(settings.healthName("partition \(partition)"), problem: problem)
   }
 
   /// Stops reading a partition that the group still assigns to this process.
   private func suspend(
-    _ partition: Int32, _ problem: String, retryMilliseconds: Int = recheckMilliseconds
+    _ partition: Int32, _ problem: String, retryMilliseconds: Int = Pace.recheckMilliseconds
   ) throws {
     guard let consumer else { return }
     // Its share of the open batch must not meet what a later ownership counts.
     if accumulator.owns(partition) {
-      accumulator.disown(partition)
-      epochs[partition] = nil
+      forget(partition)
       if !isFlushing { try seal() }
     }
     suspended[partition] = (problem, Monotonic.milliseconds + retryMilliseconds)
-    health.report("partition \(partition)", problem: problem)
+    tell(partition, problem)
     logger.error(
       "a partition stands still", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
     try consumer.unassign([TopicPartition(topic: settings.topic, partition: partition)])
@@ -398,6 +427,7 @@ final class ConsumerSession {
       producers[row.partition, default: []].append(state)
     }
     var starts: [(TopicPartition, offset: Int64)] = []
+    var owned: [OffsetStore.Stored] = []
     for row in claimed {
       var (low, high) = watermarks[row.partition]!
       if row.nextOffset > high {
@@ -407,12 +437,12 @@ final class ConsumerSession {
           timeoutMilliseconds: 10_000)
       }
       if let problem = Self.problem(row, low: low, high: high) {
-        suspended[row.partition] = (problem, Monotonic.milliseconds + Self.recheckMilliseconds)
-        health.report("partition \(row.partition)", problem: problem)
+        suspended[row.partition] = (problem, Monotonic.milliseconds + Pace.recheckMilliseconds)
+        tell(row.partition, problem)
         continue
       }
       if suspended.removeValue(forKey: row.partition) != nil {
-        health.report("partition \(row.partition)", problem: nil)
+        tell(row.partition, nil)
         logger.info("a partition goes on", metadata: ["partition": "\(row.partition)"])
       }
       var remembered: (offset: Int64, hash: Int64)?
@@ -426,9 +456,12 @@ final class ConsumerSession {
         row.partition, readFrom: readFrom, nextOffset: row.nextOffset,
         windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
         producers: producers[row.partition] ?? [],
-        deadLetters: try store.deadLetters(of: row, from: readFrom))
+        deadLetters: settings.keepsDeadLetters
+          ? try store.deadLetters(of: row, from: readFrom) : [])
       starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
+      owned.append(row)
     }
+    try processor.own(owned, connection)
     try consumer.assign(starts)
     logger.info("partitions assigned", metadata: ["count": "\(starts.count)"])
   }
@@ -450,7 +483,7 @@ final class ConsumerSession {
 
   private func report(_ consumer: KafkaConsumer) {
     let now = Monotonic.milliseconds
-    guard now - lastReport >= Self.reportMilliseconds else { return }
+    guard now - lastReport >= Pace.reportMilliseconds else { return }
     lastReport = now
     lag = 0
     for partition in accumulator.ownedPartitions {
@@ -462,19 +495,19 @@ final class ConsumerSession {
         lag += max(0, high - position)
       }
     }
-    backlog.isBehind = isBehind
+    processor.shares(accumulator.ownedPartitions, isBehind: isBehind)
     metrics.rebuildingPartitions.set(
       accumulator.ownedPartitions.count { accumulator.isRebuilding($0) })
     metrics.haltedPartitions.set(suspended.count)
     metrics.batchBytes.set(batch.table.bytes)
     if let error = consumer.takeErrors().last {
       logger.warning("Kafka", metadata: ["error": "\(error)"])
-      health.report("kafka", problem: "\(error)")
+      health.report(settings.healthName("kafka"), problem: "\(error)")
       kafkaProblemSince = now
     } else if kafkaProblemSince > 0, now - kafkaProblemSince > 5_000 {
       // librdkafka repeats its error while the cause lasts; five quiet seconds mean that it is gone.
       kafkaProblemSince = 0
-      health.report("kafka", problem: nil)
+      health.report(settings.healthName("kafka"), problem: nil)
     }
   }
 

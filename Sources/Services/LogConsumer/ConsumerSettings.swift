@@ -1,16 +1,21 @@
+import EventCodec
 package import KafkaTransport
 import Metering
 package import ServiceRuntime
+package import UsageAggregation
 
-/// What a usage consumer is configured by; `--help` of the service lists the variables.
+/// What a consumer of one topic is configured by; `--help` of its service lists the variables.
 package struct ConsumerSettings: Sendable {
   package var kafka: KafkaConfiguration
   package var databaseURL: String
-  package var group = "usage-aggregator"
-  package var topic = "license.usage.v1"
+  package var group: String
+  package var topic: String
   package var deadLetterTopic = "license.dead-letter.v1"
-  package var maxQuantity = Limits.quantity
-  package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
+  package var rules = LogAccumulator.Settings()
+  /// Of the consumers of a topic one writes down what it refuses.
+  package var keepsDeadLetters = true
+  /// Where several topics are consumed in one process, problems are told by topic.
+  package var isOneOfSeveral = false
   package var dedupeWindowOffsets = Limits.dedupeWindowOffsets
   /// An idle event waits this long for company.
   package var flushIntervalMilliseconds = 50
@@ -18,14 +23,13 @@ package struct ConsumerSettings: Sendable {
   package var catchUpFlushIntervalMilliseconds = 4_000
   /// Groups and cells that make a flush due at once.
   package var maxBatchEntries = 1_000_000
-  package var mergeIntervalMilliseconds = 2_000
-  /// Flushes wait while so many rows wait to be merged: it bounds what readers of the views pay.
-  package var maxPendingRows = 400_000
   /// Failing flushes are tried again for so long; then the group is left until the database answers.
   package var databasePatienceMilliseconds = 60_000
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
-  package init(_ settings: Settings) throws {
+  package init(_ settings: Settings, group: String, topic: String) throws {
+    self.group = group
+    self.topic = topic
     let brokers = try settings.required("METER_KAFKA_BROKERS")
     do {
       kafka = try KafkaConfiguration(
@@ -34,11 +38,11 @@ package struct ConsumerSettings: Sendable {
       throw ConfigurationError("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
     databaseURL = try settings.required("METER_DATABASE_URL")
-    maxQuantity = Int64(
-      try settings.integer("METER_MAX_QUANTITY", default: Int(maxQuantity), in: 1...Int.max))
-    maxEventAgeMilliseconds = Int64(
+    rules.maxQuantity = Int64(
+      try settings.integer("METER_MAX_QUANTITY", default: Int(Limits.quantity), in: 1...Int.max))
+    rules.maxEventAgeMilliseconds = Int64(
       try settings.milliseconds(
-        "METER_MAX_EVENT_AGE", default: Int(maxEventAgeMilliseconds),
+        "METER_MAX_EVENT_AGE", default: Int(Limits.eventAgeMilliseconds),
         in: 0...(10 * 365 * 86_400_000)))
     dedupeWindowOffsets = try settings.integer(
       "METER_DEDUPE_WINDOW", default: dedupeWindowOffsets, in: 1_024...16_777_216)
@@ -48,11 +52,10 @@ package struct ConsumerSettings: Sendable {
       "METER_CATCH_UP_FLUSH_INTERVAL", default: catchUpFlushIntervalMilliseconds, in: 1...60_000)
     maxBatchEntries = try settings.integer(
       "METER_MAX_BATCH_ENTRIES", default: maxBatchEntries, in: 1...2_000_000)
-    mergeIntervalMilliseconds = try settings.milliseconds(
-      "METER_MERGE_INTERVAL", default: mergeIntervalMilliseconds, in: 10...600_000)
-    maxPendingRows = try settings.integer(
-      "METER_MAX_PENDING_ROWS", default: maxPendingRows, in: 1_000...10_000_000)
     databasePatienceMilliseconds = try settings.milliseconds(
       "METER_DATABASE_PATIENCE", default: databasePatienceMilliseconds, in: 100...240_000)
   }
+
+  /// How `/health/ready` names a part of this consumer.
+  func healthName(_ part: String) -> String { isOneOfSeveral ? "\(part) of \(topic)" : part }
 }

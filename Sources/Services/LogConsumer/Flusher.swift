@@ -7,15 +7,18 @@ import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
-/// A batch on its way into the store.
+/// A batch, or cargo alone, on its way into the store.
 ///
 /// `@unchecked Sendable`: it is handed from the consumer's thread to the flusher's through a locked mailbox and back; only one of them touches it at a time.
-final class FlushJob: @unchecked Sendable {
-  let batch: UsageBatch
-  /// The epoch of each partition in `batch.progress`.
+final class FlushJob<Cargo: Sendable>: @unchecked Sendable {
+  let cargo: Cargo
+  /// Nil: no offset moves.
+  let batch: LogBatch?
+  /// The epoch of each partition that is written.
   let epochs: [Int32: Int32]
 
-  init(_ batch: UsageBatch, epochs: [Int32: Int32]) {
+  init(cargo: Cargo, batch: LogBatch?, epochs: [Int32: Int32]) {
+    self.cargo = cargo
     self.batch = batch
     self.epochs = epochs
   }
@@ -28,12 +31,19 @@ enum FlushOutcome {
   case gaveUp(String)
 }
 
+private enum FlushFate {
+  case stored
+  case notStored(lost: Set<Int32>)
+}
+
 /// One thread that stores one batch at a time, while the consumer's thread fills the next.
-final class Flusher: @unchecked Sendable {
+final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
+  typealias Job = FlushJob<Writer.Cargo>
+
   // All mutable state below `condition` is used with its lock held; the rest belongs to the flusher's thread.
   private let condition = NSCondition()
-  private var job: FlushJob?
-  private var outcome: (FlushJob, FlushOutcome)?
+  private var job: Job?
+  private var outcome: (Job, FlushOutcome)?
   private var isClosed = false
 
   private let settings: ConsumerSettings
@@ -41,24 +51,21 @@ final class Flusher: @unchecked Sendable {
   private let metrics: ConsumerMetrics
   private let health: HealthState
   private let logger: Logger
-  private let backlog: MergeBacklog
-  private let limits: LimitHints
+  private let writer: Writer
   private let stop: StopSignal
   private var thread: WorkerThread?
   private var connection: PostgresConnection?
-  private var encoder = PendingRowEncoder()
 
   init(
     settings: ConsumerSettings, owner: String, metrics: ConsumerMetrics, health: HealthState,
-    logger: Logger, backlog: MergeBacklog, limits: LimitHints, stop: StopSignal
+    logger: Logger, writer: Writer, stop: StopSignal
   ) {
     self.settings = settings
     self.owner = owner
     self.metrics = metrics
     self.health = health
     self.logger = logger
-    self.backlog = backlog
-    self.limits = limits
+    self.writer = writer
     self.stop = stop
   }
 
@@ -76,7 +83,7 @@ final class Flusher: @unchecked Sendable {
   // MARK: The consumer's side
 
   /// - Precondition: `take` has answered the job before.
-  func submit(_ job: FlushJob) {
+  func submit(_ job: Job) {
     condition.lock()
     precondition(self.job == nil && outcome == nil, "one flush at a time")
     self.job = job
@@ -85,7 +92,7 @@ final class Flusher: @unchecked Sendable {
   }
 
   /// The outcome of the submitted job; nil if it is not there within the time.
-  func take(waitMilliseconds: Int) -> (FlushJob, FlushOutcome)? {
+  func take(waitMilliseconds: Int) -> (Job, FlushOutcome)? {
     condition.lock()
     defer { condition.unlock() }
     let end = Date(timeIntervalSinceNow: Double(waitMilliseconds) / 1_000)
@@ -114,9 +121,9 @@ final class Flusher: @unchecked Sendable {
     }
   }
 
-  private func store(_ job: FlushJob) -> FlushOutcome {
+  private func store(_ job: Job) -> FlushOutcome {
     let started = Monotonic.milliseconds
-    backlog.waitForRoom(settings.maxPendingRows, stop)
+    writer.waitForRoom(stop)
     var epochs = job.epochs
     var takenOver: Set<Int32> = []
     var isFateUnknown = false
@@ -126,7 +133,7 @@ final class Flusher: @unchecked Sendable {
     while true {
       do {
         let connection = try open()
-        if isFateUnknown {
+        if isFateUnknown, job.batch != nil {
           // The connection was lost at COMMIT: the offsets tell whether it was.
           switch try fate(of: job, epochs, connection) {
           case .stored:
@@ -139,7 +146,7 @@ final class Flusher: @unchecked Sendable {
           isFateUnknown = false
         }
         if epochs.isEmpty { return .stored(takenOver: takenOver) }
-        let rows = try write(job.batch, epochs, connection)
+        let rows = try write(job, epochs, connection)
         finish(job, started, rows: rows)
         return .stored(takenOver: takenOver)
       } catch FlushStore.Refusal.takenOver(let partitions) {
@@ -166,7 +173,8 @@ final class Flusher: @unchecked Sendable {
           mayCommitLate = true
         }
         metrics.flushFailures.increment()
-        health.report("database", problem: "\(cause.map { "\($0)" } ?? "\(error)")")
+        health.report(
+          settings.healthName("database"), problem: "\(cause.map { "\($0)" } ?? "\(error)")")
         logger.warning("a flush failed and is tried again", metadata: ["error": "\(error)"])
         if !(connection?.isOpen ?? false) || cause?.isConnectionLost ?? true { connection = nil }
         let waited = Monotonic.milliseconds - started
@@ -193,9 +201,10 @@ final class Flusher: @unchecked Sendable {
     return opened
   }
 
-  private func finish(_ job: FlushJob, _ started: Int, rows: Int?) {
-    health.report("database", problem: nil)
-    let batch = job.batch
+  private func finish(_ job: Job, _ started: Int, rows: Int?) {
+    health.report(settings.healthName("database"), problem: nil)
+    writer.stored(job.cargo, job.batch, rows: rows)
+    guard let batch = job.batch else { return }
     metrics.flushSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)
     if let oldest = batch.counters.oldestTimestamp, oldest >= 0 {
       let now = Date().timeIntervalSince1970
@@ -206,29 +215,23 @@ final class Flusher: @unchecked Sendable {
     metrics.counted.increment(by: batch.counters.counted)
     metrics.duplicates.increment(by: batch.counters.duplicates)
     for letter in batch.deadLetters { metrics.deadLetter(letter.reason) }
-    let written = rows ?? batch.table.groupCount
-    metrics.flushRows.increment(by: written)
-    backlog.add(written)
-    limits.spend(batch.table)
+    metrics.flushRows.increment(by: rows ?? batch.table.groupCount)
   }
 
   // MARK: One transaction
 
   /// - Returns: the rows appended.
   private func write(
-    _ batch: UsageBatch, _ epochs: [Int32: Int32], _ connection: PostgresConnection
+    _ job: Job, _ epochs: [Int32: Int32], _ connection: PostgresConnection
   ) throws -> Int {
     var rows = 0
+    var statements: [SQLStatement] = []
     try connection.execute("begin")
     do {
-      if !batch.table.isEmpty {
-        try connection.copy(into: FlushStore.pendingColumns, operation: "append usage") {
-          (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
-          rows = try encoder.encode(batch.table, epochs: epochs, send: send)
-        }
-      }
-      let letters = batch.deadLetters.filter { epochs[$0.partition] != nil }
-      if !letters.isEmpty { try copy(letters, epochs, connection) }
+      rows = try writer.append(job.cargo, job.batch, epochs: epochs, connection)
+      let letters = job.batch?.deadLetters.filter { epochs[$0.partition] != nil } ?? []
+      if settings.keepsDeadLetters, !letters.isEmpty { try copy(letters, epochs, connection) }
+      statements = try writer.statements(job.cargo, job.batch, epochs: epochs, connection)
     } catch {
       // The first error is the one to tell; a connection that cannot roll back is replaced.
       try? connection.execute("rollback")
@@ -236,7 +239,7 @@ final class Flusher: @unchecked Sendable {
     }
     let store = FlushStore(
       connection, group: settings.group, topic: settings.topic, owner: owner)
-    try store.commit(Self.commit(batch, epochs))
+    try store.commit(job.batch.map { commit($0, epochs) }, with: statements)
     return rows
   }
 
@@ -261,27 +264,15 @@ final class Flusher: @unchecked Sendable {
         // Producers set it, up to 2^63−1; the year 9999 is the last that is written.
         rows.timestamp(milliseconds: min(max(letter.timestamp, 0), 253_402_300_799_000))
         if rows.bytes.count > 1 << 20 {
-          try Self.send(&rows, send)
+          try rows.send(send)
         }
       }
       rows.trailer()
-      try Self.send(&rows, send)
+      try rows.send(send)
     }
   }
 
-  private static func send(
-    _ rows: inout BinaryRows, _ send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void
-  ) throws(PostgresError) {
-    let bytes = rows.bytes
-    rows.removeAll()
-    var failure: PostgresError?
-    bytes.withUnsafeBytes {
-      do throws(PostgresError) { try send($0) } catch { failure = error }
-    }
-    if let failure { throw failure }
-  }
-
-  private static func commit(_ batch: UsageBatch, _ epochs: [Int32: Int32]) -> FlushStore.Commit {
+  private func commit(_ batch: LogBatch, _ epochs: [Int32: Int32]) -> FlushStore.Commit {
     var c = FlushStore.Commit()
     for progress in batch.progress {
       guard let epoch = epochs[progress.partition] else { continue }
@@ -308,8 +299,9 @@ final class Flusher: @unchecked Sendable {
       c.pending.append(report.pending)
       c.dropped.append(report.dropped)
       c.finals.append(report.isFinal)
-      c.reportedAt.append(iso8601(report.timestamp))
+      c.reportedAt.append(Self.iso8601(report.timestamp))
     }
+    guard settings.keepsDeadLetters else { return c }
     for requeued in batch.requeued where epochs[requeued.partition] != nil {
       c.requeuedEpochs.append(Int64(requeued.key.epoch))
       c.requeuedTopics.append(requeued.key.topic)
@@ -327,17 +319,12 @@ final class Flusher: @unchecked Sendable {
       + "Z"
   }
 
-  private enum Fate {
-    case stored
-    case notStored(lost: Set<Int32>)
-  }
-
   /// What became of a commit whose answer was lost. Only this process moves the offsets of partitions it has claimed, so any of them tells for all.
   private func fate(
-    of job: FlushJob, _ epochs: [Int32: Int32], _ connection: PostgresConnection
-  ) throws -> Fate {
+    of job: Job, _ epochs: [Int32: Int32], _ connection: PostgresConnection
+  ) throws -> FlushFate {
     let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
-    let progress = job.batch.progress.filter { epochs[$0.partition] != nil }
+    let progress = (job.batch?.progress ?? []).filter { epochs[$0.partition] != nil }
     let stored = try store.stored(progress.map(\.partition))
     var lost = Set(progress.map(\.partition))
     for row in stored where row.claimedBy == owner && row.logEpoch == epochs[row.partition] {

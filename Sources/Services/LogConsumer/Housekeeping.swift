@@ -53,10 +53,10 @@ final class Housekeeping: Sendable {
           try retain(connection)
           lastRetention = Monotonic.milliseconds
         }
-        health.degraded("housekeeping", problem: nil)
+        health.degraded(settings.healthName("housekeeping"), problem: nil)
       } catch {
         connection = nil
-        health.degraded("housekeeping", problem: "\(error)")
+        health.degraded(settings.healthName("housekeeping"), problem: "\(error)")
         logger.warning("housekeeping failed and is tried again", metadata: ["error": "\(error)"])
       }
     }

@@ -35,20 +35,42 @@ struct UsageAggregator: AsyncParsableCommand {
 
   func run() async {
     await ServiceMain.run(service: "usage-aggregator") { settings in
-      let consumer = try ConsumerSettings(settings)
+      let aggregator = try AggregatorSettings(settings)
       let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9101")
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let health = HealthState()
       let logger = Logger(label: "usage-aggregator")
       return ServiceMain.Composition(
-        services: [
-          UsageConsumer(
-            settings: consumer, health: health,
-            metrics: ConsumerMetrics(registry, topic: consumer.topic), logger: logger)
-        ],
+        services: [Self.consumer(aggregator, health, registry, logger)],
         admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),
         logger: logger)
     }
+  }
+
+  private static func consumer(
+    _ settings: AggregatorSettings, _ health: HealthState, _ registry: MetricsRegistry,
+    _ logger: Logger
+  ) -> LogConsumer<UsageProcessor> {
+    let metrics = AggregatorMetrics(registry)
+    let backlog = MergeBacklog(gauge: metrics.pendingRows)
+    let limits = LimitHints()
+    return LogConsumer(
+      settings: settings.consumer, health: health,
+      metrics: ConsumerMetrics(registry, topic: settings.consumer.topic), logger: logger,
+      writer: UsageWriter(
+        backlog: backlog, limits: limits, maxPendingRows: settings.maxPendingRows),
+      makeProcessor: { UsageProcessor(backlog: backlog) },
+      companions: { stop in
+        [
+          LimitJudge(
+            settings: settings, hints: limits, backlog: backlog, metrics: metrics, health: health,
+            logger: logger, stop: stop
+          ).start(),
+          Merger(
+            settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
+          ).start(),
+        ]
+      })
   }
 }

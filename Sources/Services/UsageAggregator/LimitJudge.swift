@@ -1,4 +1,5 @@
 import Foundation
+import LogConsumer
 import Logging
 import PostgresStore
 import ServiceRuntime
@@ -14,16 +15,17 @@ final class LimitJudge: Sendable {
   /// All are read then: a state whose merge committed behind a newer one is found.
   private static let reloadMilliseconds = 600_000
 
-  private let settings: ConsumerSettings
+  private let settings: AggregatorSettings
   private let hints: LimitHints
   private let backlog: MergeBacklog
-  private let metrics: ConsumerMetrics
+  private let metrics: AggregatorMetrics
   private let health: HealthState
   private let logger: Logger
   private let stop: StopSignal
 
   init(
-    settings: ConsumerSettings, hints: LimitHints, backlog: MergeBacklog, metrics: ConsumerMetrics,
+    settings: AggregatorSettings, hints: LimitHints, backlog: MergeBacklog,
+    metrics: AggregatorMetrics,
     health: HealthState, logger: Logger, stop: StopSignal
   ) {
     self.settings = settings
@@ -47,7 +49,7 @@ final class LimitJudge: Sendable {
       do {
         if connection == nil {
           let opened = try PostgresConnection(
-            url: settings.databaseURL, application: "\(settings.group) limits")
+            url: settings.consumer.databaseURL, application: "\(settings.consumer.group) limits")
           guard try Schema.state(opened).problem == nil else {
             for one in due { hints.judged(one, left: 0) }
             _ = stop.wait(milliseconds: 1_000)

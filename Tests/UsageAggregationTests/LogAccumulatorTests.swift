@@ -4,13 +4,13 @@ import Testing
 import UsageAggregation
 
 @Suite("The accumulator")
-struct UsageAccumulatorTests {
+struct LogAccumulatorTests {
   private let store = ByteStore()
 
-  private func makeAccumulator(maxQuantity: Int64 = Limits.quantity) -> UsageAccumulator {
-    var settings = UsageAccumulator.Settings()
+  private func makeAccumulator(maxQuantity: Int64 = Limits.quantity) -> LogAccumulator {
+    var settings = LogAccumulator.Settings()
     settings.maxQuantity = maxQuantity
-    return UsageAccumulator(settings: settings, hash: fixedHash)
+    return LogAccumulator(settings: settings, hash: fixedHash)
   }
 
   private func event(
@@ -32,7 +32,7 @@ struct UsageAccumulatorTests {
   }
 
   private func own(
-    _ accumulator: inout UsageAccumulator, _ partition: Int32 = 0, readFrom: Int64 = 0,
+    _ accumulator: inout LogAccumulator, _ partition: Int32 = 0, readFrom: Int64 = 0,
     nextOffset: Int64 = 0, remembered: (offset: Int64, hash: Int64)? = nil
   ) {
     accumulator.own(
@@ -42,7 +42,7 @@ struct UsageAccumulatorTests {
 
   @discardableResult
   private func take(
-    _ accumulator: inout UsageAccumulator, _ records: [LogRecordView], _ batch: UsageBatch,
+    _ accumulator: inout LogAccumulator, _ records: [LogRecordView], _ batch: LogBatch,
     of partition: Int32 = 0, requeues: [DeadLetterKey?] = []
   ) -> Int {
     records.withUnsafeBufferPointer {
@@ -50,7 +50,7 @@ struct UsageAccumulatorTests {
     }
   }
 
-  private func quantity(_ batch: UsageBatch) -> Int64 {
+  private func quantity(_ batch: LogBatch) -> Int64 {
     batch.table.rows().filter { $0.key.kind == nil }.values.reduce(0) { $0 + $1.quantity }
   }
 

@@ -47,7 +47,7 @@ struct PendingRowEncoder {
       count += 1
       if rows.bytes.count > Self.chunkBytes {
         do throws(PostgresError) {
-          try Self.flush(&rows, send)
+          try rows.send(send)
         } catch {
           failure = error
         }
@@ -55,19 +55,8 @@ struct PendingRowEncoder {
     }
     if let failure { throw failure }
     rows.trailer()
-    try Self.flush(&rows, send)
+    try rows.send(send)
     return count
-  }
-
-  private static func flush(
-    _ rows: inout BinaryRows, _ send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void
-  ) throws(PostgresError) {
-    var failure: PostgresError?
-    rows.bytes.withUnsafeBytes {
-      do throws(PostgresError) { try send($0) } catch { failure = error }
-    }
-    rows.removeAll()
-    if let failure { throw failure }
   }
 
   /// `[minute,quantity,count],…` and `["domain","value",quantity,count],…`.

@@ -4,9 +4,8 @@ package import Logging
 import PostgresStore
 import ServiceLifecycle
 package import ServiceRuntime
-import UsageAggregation
 
-/// Counts the usage topic into PostgreSQL: the consumer's thread, its flusher, its merger and its judge of limits.
+/// Consumes one topic as a member of a group: the consumer's thread, its flusher, and housekeeping. What becomes of the records is a `LogProcessor`'s.
 ///
 /// What must hold, each of which has bitten somebody:
 /// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming a partition there makes every other process's
@@ -15,21 +14,33 @@ import UsageAggregation
 /// - A flush writes only partitions that are in its `progress`; what a batch holds of others is dropped, since somebody else counts it.
 /// - The consumer never pauses. While the database is away it stops polling; after the patience it leaves the group and
 ///   starts over when the database answers.
-package final class UsageConsumer: Service {
+package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Sendable {
+  // What is not Sendable by itself is made and used on the consumer's thread alone.
   private let settings: ConsumerSettings
   private let health: HealthState
   private let metrics: ConsumerMetrics
   private let logger: Logger
+  private let writer: Processor.Writer
+  private let makeProcessor: @Sendable () -> Processor
+  private let companions: @Sendable (StopSignal) -> [WorkerThread]
   private let stop = StopSignal()
 
+  /// - Parameters:
+  ///   - makeProcessor: called for each session: it begins with nothing and owns nothing.
+  ///   - companions: threads that work beside the consumer until the stop signal is raised.
   package init(
-    settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger
+    settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
+    writer: Processor.Writer, makeProcessor: @escaping @Sendable () -> Processor,
+    companions: @escaping @Sendable (StopSignal) -> [WorkerThread] = { _ in [] }
   ) {
     self.settings = settings
     self.health = health
     self.metrics = metrics
     self.logger = logger
-    health.report("consumer", problem: "not started")
+    self.writer = writer
+    self.makeProcessor = makeProcessor
+    self.companions = companions
+    health.report(settings.healthName("consumer"), problem: "not started")
   }
 
   package func run() async throws {
@@ -52,30 +63,22 @@ package final class UsageConsumer: Service {
 
   /// One session after the other: a session ends when it cannot go on, and the next begins from what the store says.
   private func work() {
-    let backlog = MergeBacklog(gauge: metrics.pendingRows)
     let housekeeping = Housekeeping(
       settings: settings, health: health, logger: logger, stop: stop
     ).start()
-    let merger = Merger(
-      settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
-    ).start()
-    let limits = LimitHints()
-    let judge = LimitJudge(
-      settings: settings, hints: limits, backlog: backlog, metrics: metrics, health: health,
-      logger: logger, stop: stop
-    ).start()
+    let companions = self.companions(stop)
     var pause = 200
     while !stop.isRaised {
-      let session = ConsumerSession(
-        settings: settings, health: health, metrics: metrics, logger: logger, backlog: backlog,
-        limits: limits, stop: stop)
+      let session = ConsumerSession<Processor>(
+        settings: settings, health: health, metrics: metrics, logger: logger,
+        processor: makeProcessor(), writer: writer, stop: stop)
       do {
         try session.prepare()
-        health.report("database", problem: nil)
+        health.report(settings.healthName("database"), problem: nil)
         try session.run()
         pause = 200
       } catch {
-        health.report("consumer", problem: "\(error)")
+        health.report(settings.healthName("consumer"), problem: "\(error)")
         logger.error("the consumer starts over", metadata: ["error": "\(error)"])
         if session.madeProgress { pause = 200 }
       }
@@ -83,10 +86,10 @@ package final class UsageConsumer: Service {
       if stop.wait(milliseconds: pause) { break }
       pause = min(pause * 2, 2_000)
     }
-    health.report("consumer", problem: "stopping")
+    health.report(settings.healthName("consumer"), problem: "stopping")
     // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone, PostgreSQL takes back.
     let end = Monotonic.milliseconds + 3_000
-    for thread in [judge, merger, housekeeping] {
+    for thread in companions + [housekeeping] {
       _ = thread.join(seconds: Double(max(0, end - Monotonic.milliseconds)) / 1_000)
     }
   }

@@ -1,8 +1,15 @@
 package import Metering
 
-/// Everything that one flush writes, in one transaction: the table, and what stands beside it.
-package final class UsageBatch {
+/// What was read since the last flush: the table of usage, or sightings, and what stands beside them.
+package final class LogBatch {
+  /// Payload bytes of dead letters it may hold before it is due, whatever else.
+  private static let deadLetterBytes = 32 << 20
+  /// A flood of foreign domains must not fill the memory.
+  private static let sightings = 200_000
+
   package var table: UsageTable
+  /// Of a topic of validations, in the order of the log.
+  package var sightings: [Sighting] = []
   package var deadLetters: [DeadLetter] = []
   package var reports: [ProducerReport] = []
   /// Dead letters that were counted, with the partition of the record that brought them.
@@ -13,13 +20,24 @@ package final class UsageBatch {
   package init(hash: KeyedHash) { table = UsageTable(hash: hash) }
 
   package func reset() {
-    table.reset()
+    resetCounts()
     deadLetters.removeAll(keepingCapacity: true)
     reports.removeAll(keepingCapacity: true)
     requeued.removeAll(keepingCapacity: true)
     progress.removeAll(keepingCapacity: true)
     counters = BatchCounters()
     deadLetterBytes = 0
+  }
+
+  /// Forgets what was counted, for whoever took it into a state of its own.
+  package func resetCounts() {
+    table.reset()
+    sightings.removeAll(keepingCapacity: true)
+  }
+
+  /// It must leave before more can be taken.
+  package var isFull: Bool {
+    table.isFull || deadLetterBytes > Self.deadLetterBytes || sightings.count > Self.sightings
   }
 
   package var isEmpty: Bool { counters.records == 0 && progress.isEmpty }
@@ -34,6 +52,8 @@ package struct BatchCounters: Sendable {
   package var duplicates = 0
   /// Arrival of the oldest record in the batch, its own timestamp in milliseconds; nil: none.
   package var oldestTimestamp: Int64?
+  /// Of the newest one.
+  package var newestTimestamp: Int64?
   package init() {}
 }
 

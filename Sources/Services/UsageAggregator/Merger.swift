@@ -1,4 +1,5 @@
 import Foundation
+import LogConsumer
 import Logging
 import PostgresStore
 import ServiceRuntime
@@ -71,14 +72,14 @@ final class Merger: Sendable {
   /// Fewer rows are merged before a second connection has begun.
   private static let rowsWorthTwo = 20_000
 
-  private let settings: ConsumerSettings
+  private let settings: AggregatorSettings
   private let backlog: MergeBacklog
   private let merge: PendingMerge
   private let logger: Logger
   private let stop: StopSignal
 
   init(
-    settings: ConsumerSettings, backlog: MergeBacklog, metrics: ConsumerMetrics, logger: Logger,
+    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics, logger: Logger,
     stop: StopSignal
   ) {
     self.settings = settings
@@ -135,7 +136,7 @@ final class Merger: Sendable {
 
   private func open() throws -> PostgresConnection {
     try PostgresConnection(
-      url: settings.databaseURL, application: "\(settings.group) merge",
+      url: settings.consumer.databaseURL, application: "\(settings.consumer.group) merge",
       statementTimeoutMilliseconds: 300_000)
   }
 
@@ -161,7 +162,7 @@ final class Merger: Sendable {
 /// One merge of what waits of some partitions, with the licenses set aside whose sums no longer fit.
 struct PendingMerge {
   let backlog: MergeBacklog
-  let metrics: ConsumerMetrics
+  let metrics: AggregatorMetrics
   let logger: Logger
 
   /// - Returns: the rows moved.

@@ -1,12 +1,16 @@
-import EventCodec
+package import EventCodec
 import Metering
 
-/// From the records of the owned partitions to the next flush: decode, judge, dedupe, count.
+/// From the records of the owned partitions to the next flush: decode, judge, dedupe, and count usage or gather suspicious validations.
 ///
 /// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as a function of the log alone: so the state
 /// of a partition (window, sequences) belongs to the process only while it owns the partition, and is read anew from the log by whoever owns it next.
-package struct UsageAccumulator: ~Copyable {
+package struct LogAccumulator: ~Copyable {
   package struct Settings: Sendable {
+    package var reads = EventDecoder.Reads.usage
+    /// Usage is summed by license, meter and minute alone, and an event counts no later than its record: what a detector of
+    /// rates wants. Else by the event's own time, with its domain and feature.
+    package var countsRates = false
     package var maxQuantity = Limits.quantity
     package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
     package init() {}
@@ -18,8 +22,6 @@ package struct UsageAccumulator: ~Copyable {
     case logDiffers(offset: Int64)
   }
 
-  /// Payload bytes of dead letters a batch may hold before it is due, whatever else.
-  private static let deadLetterBytes = 32 << 20
   /// Decoded at once, between fetching their cache lines and using them.
   private static let lookahead = 256
 
@@ -38,7 +40,7 @@ package struct UsageAccumulator: ~Copyable {
   package init(settings: Settings, hash: KeyedHash = KeyedHash()) {
     self.settings = settings
     self.hash = hash
-    decoder = EventDecoder(maxQuantity: settings.maxQuantity)
+    decoder = EventDecoder(settings.reads, maxQuantity: settings.maxQuantity)
     events = .allocate(capacity: Self.lookahead)
     events.initialize(repeating: DecodedEvent(), count: Self.lookahead)
     identities = .allocate(capacity: Self.lookahead)
@@ -54,7 +56,7 @@ package struct UsageAccumulator: ~Copyable {
   }
 
   /// An empty batch that this accumulator can fill.
-  package func makeBatch() -> UsageBatch { UsageBatch(hash: hash) }
+  package func makeBatch() -> LogBatch { LogBatch(hash: hash) }
 
   // MARK: Partitions
 
@@ -115,13 +117,13 @@ package struct UsageAccumulator: ~Copyable {
   /// - Returns: how many records were taken: fewer than given where the batch is full and must be sealed first.
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
-    requeues: [DeadLetterKey?], into batch: UsageBatch,
+    requeues: [DeadLetterKey?], into batch: LogBatch,
     resolveImports: ([String]) throws -> [String: Int64]
   ) rethrows -> Int {
     guard let owned = partitions[partition], owned.state.halt == nil else { return records.count }
     var taken = 0
     while taken < records.count {
-      if batch.table.isFull || batch.deadLetterBytes > Self.deadLetterBytes { return taken }
+      if batch.isFull { return taken }
       let chunk = UnsafeBufferPointer(
         rebasing: records[taken..<min(taken + Self.lookahead, records.count)])
       try decode(chunk, owned.state, resolveImports)
@@ -142,16 +144,20 @@ package struct UsageAccumulator: ~Copyable {
     var touched: UInt64 = 0
     for i in 0..<chunk.count {
       decoder.decode(chunk[i].bytes, into: &events[i])
-      guard events[i].kind == .usage else { continue }
+      guard events[i].isEvent else { continue }
       identities[i] = hash.identity(
         subject: events[i].subject, source: events[i].source, id: events[i].id)
       if !events[i].importBatch.isAbsent, judge(events[i], chunk[i]) == .tooOld {
         let name = events[i].importBatch.string
         if imports[name] == nil { unknownImports.insert(name) }
       }
+      if settings.countsRates {
+        events[i].domain = .absent
+        events[i].feature = .absent
+      }
     }
     // In a loop of their own, so that the misses overlap: between two decodings, each would wait for its line alone.
-    for i in 0..<chunk.count where events[i].kind == .usage {
+    for i in 0..<chunk.count where events[i].isEvent {
       touched ^= state.window.touch(identities[i])
     }
     sink ^= touched
@@ -171,13 +177,13 @@ package struct UsageAccumulator: ~Copyable {
   /// - Returns: how many of the chunk were taken.
   private mutating func apply(
     _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: inout PartitionState,
-    _ requeues: [DeadLetterKey?], _ batch: UsageBatch, _ table: inout UsageTable,
+    _ requeues: [DeadLetterKey?], _ batch: LogBatch, _ table: inout UsageTable,
     _ counters: inout BatchCounters
   ) -> Int {
     let partition = state.partition
     for i in 0..<chunk.count where events[i].kind == .usage {
       groupHashes[i] = table.groupHash(
-        events[i], hour: Self.hour(events[i].time), partition: partition)
+        events[i], hour: Self.hour(countedTime(i, chunk[i])), partition: partition)
     }
     for i in 0..<chunk.count where events[i].kind == .usage {
       sink ^= table.touch(groupHashes[i])
@@ -203,6 +209,7 @@ package struct UsageAccumulator: ~Copyable {
         if record.timestamp >= 0 {
           let oldest = counters.oldestTimestamp ?? record.timestamp
           counters.oldestTimestamp = min(oldest, record.timestamp)
+          counters.newestTimestamp = max(counters.newestTimestamp ?? 0, record.timestamp)
         }
       }
       switch events[i].kind {
@@ -210,7 +217,7 @@ package struct UsageAccumulator: ~Copyable {
         if counts { reject(record, i, events[i].reason, &state, batch) }
       case .report:
         if counts { report(record, i, state.partition, batch) }
-      case .usage:
+      case .usage, .validation:
         if let reason = timeProblem(i, record) {
           if counts { reject(record, i, reason, &state, batch) }
         } else if !counts, state.deadLetters.contains(record.offset) {
@@ -223,11 +230,11 @@ package struct UsageAccumulator: ~Copyable {
     return chunk.count
   }
 
-  /// One valid usage event.
+  /// One valid event.
   @inline(__always)
   private mutating func count(
     _ i: Int, _ record: LogRecordView, _ counts: Bool, _ state: inout PartitionState,
-    _ requeues: [DeadLetterKey?], _ batch: UsageBatch, _ table: inout UsageTable,
+    _ requeues: [DeadLetterKey?], _ batch: LogBatch, _ table: inout UsageTable,
     _ counters: inout BatchCounters
   ) {
     let isRepeat = state.window.observe(identities[i], at: record.offset)
@@ -268,14 +275,31 @@ package struct UsageAccumulator: ~Copyable {
 
   @inline(__always)
   private func add(
-    _ i: Int, _ record: LogRecordView, _ state: inout PartitionState, _ batch: UsageBatch,
+    _ i: Int, _ record: LogRecordView, _ state: inout PartitionState, _ batch: LogBatch,
     _ table: inout UsageTable
   ) -> Bool {
+    if events[i].kind == .validation {
+      if let suspicion = Suspicion(events[i].code) {
+        batch.sightings.append(
+          Sighting(events[i], suspicion, record, partition: state.partition))
+      }
+      return true
+    }
+    // What was imported happened long ago and says nothing of a rate.
+    if settings.countsRates, !events[i].importBatch.isAbsent { return true }
+    let time = countedTime(i, record)
     let fits = table.add(
-      events[i], groupHash: groupHashes[i], hour: Self.hour(events[i].time),
-      minute: Self.minute(events[i].time), partition: state.partition, offset: record.offset)
+      events[i], groupHash: groupHashes[i], hour: Self.hour(time), minute: Self.minute(time),
+      partition: state.partition, offset: record.offset)
     if !fits { reject(record, i, .quantityOverflow, &state, batch) }
     return fits
+  }
+
+  @inline(__always)
+  private func countedTime(_ i: Int, _ record: LogRecordView) -> Int64 {
+    guard settings.countsRates, record.timestamp >= 0 else { return events[i].time }
+    // A clock ahead of the others' would make the minutes in between look late.
+    return min(events[i].time, record.timestamp)
   }
 
   private func timeProblem(_ i: Int, _ record: LogRecordView) -> RejectionReason? {
@@ -292,7 +316,7 @@ package struct UsageAccumulator: ~Copyable {
 
   private func reject(
     _ record: LogRecordView, _ i: Int, _ reason: RejectionReason, _ state: inout PartitionState,
-    _ batch: UsageBatch
+    _ batch: LogBatch
   ) {
     let payload = record.value.map { Array($0.prefix(Limits.valueBytes)) }
     let key = record.key.map { Array($0.prefix(Limits.valueBytes)) }
@@ -308,7 +332,7 @@ package struct UsageAccumulator: ~Copyable {
   }
 
   private func report(
-    _ record: LogRecordView, _ i: Int, _ partition: Int32, _ batch: UsageBatch
+    _ record: LogRecordView, _ i: Int, _ partition: Int32, _ batch: LogBatch
   ) {
     batch.reports.append(
       ProducerReport(
@@ -349,7 +373,7 @@ package struct UsageAccumulator: ~Copyable {
   // MARK: Sealing
 
   /// Closes the batch: adds how far every owned partition has come since it was last sealed.
-  package mutating func seal(_ batch: UsageBatch) {
+  package mutating func seal(_ batch: LogBatch) {
     for owned in partitions.values where owned.state.halt == nil {
       let changed = owned.state.producers.takeChanged()
       guard owned.state.position > owned.state.sealedOffset else {
@@ -367,7 +391,7 @@ package struct UsageAccumulator: ~Copyable {
   }
 
   /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in the store now.
-  package mutating func settled(_ batch: UsageBatch) {
+  package mutating func settled(_ batch: LogBatch) {
     for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
   }
 }
@@ -393,7 +417,7 @@ private struct PartitionState: ~Copyable {
   var lastHash: Int64
   /// Until it has been found in the log.
   var remembered: (offset: Int64, hash: Int64)?
-  var halt: UsageAccumulator.Halt?
+  var halt: LogAccumulator.Halt?
   let deadLetters: Set<Int64>
   var window: DedupeWindow
   var producers: ProducerSequences

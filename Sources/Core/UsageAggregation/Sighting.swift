@@ -1,0 +1,57 @@
+import EventCodec
+import Metering
+
+/// Why a validation is looked at by whoever watches for abuse.
+package enum Suspicion: UInt8, Sendable {
+  case foreignDomain, canceled, suspended
+
+  @inline(__always)
+  init?(_ code: VerdictCode) {
+    switch code {
+    case .domainMismatch: self = .foreignDomain
+    case .canceled: self = .canceled
+    case .suspended: self = .suspended
+    default: return nil
+    }
+  }
+}
+
+/// A suspicious validation, copied out of the log.
+package struct Sighting: Sendable {
+  package var suspicion: Suspicion
+  package var partition: Int32
+  package var offset: Int64
+  /// Milliseconds; of the record where it has one.
+  package var recordedAt: Int64
+  package var time: Int64
+  package var license: String
+  /// As the application named it; empty: it named none.
+  package var domain: String
+
+  @inline(never)
+  init(_ event: DecodedEvent, _ suspicion: Suspicion, _ record: LogRecordView, partition: Int32) {
+    self.suspicion = suspicion
+    self.partition = partition
+    offset = record.offset
+    // Producers may set it, up to 2^63−1; an event's time is bounded by the year 9999.
+    recordedAt =
+      record.timestamp >= 0
+      ? min(record.timestamp, event.time + Limits.eventAgeMilliseconds) : event.time
+    time = min(event.time, recordedAt)
+    license = event.subject.string
+    domain = event.domain.string
+  }
+
+  package init(
+    suspicion: Suspicion, partition: Int32 = 0, offset: Int64, recordedAt: Int64, time: Int64,
+    license: String, domain: String
+  ) {
+    self.suspicion = suspicion
+    self.partition = partition
+    self.offset = offset
+    self.recordedAt = recordedAt
+    self.time = time
+    self.license = license
+    self.domain = domain
+  }
+}

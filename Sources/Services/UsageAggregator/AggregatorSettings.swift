@@ -1,0 +1,37 @@
+import LogConsumer
+import ServiceRuntime
+
+/// What the aggregator is configured by; `--help` lists the variables.
+struct AggregatorSettings: Sendable {
+  var consumer: ConsumerSettings
+  var mergeIntervalMilliseconds = 2_000
+  /// Flushes wait while so many rows wait to be merged: it bounds what readers of the views pay.
+  var maxPendingRows = 400_000
+
+  /// - Throws: `ConfigurationError`, one line that names the variable.
+  init(_ settings: Settings) throws {
+    consumer = try ConsumerSettings(
+      settings, group: "usage-aggregator", topic: "license.usage.v1")
+    mergeIntervalMilliseconds = try settings.milliseconds(
+      "METER_MERGE_INTERVAL", default: mergeIntervalMilliseconds, in: 10...600_000)
+    maxPendingRows = try settings.integer(
+      "METER_MAX_PENDING_ROWS", default: maxPendingRows, in: 1_000...10_000_000)
+  }
+}
+
+/// What the aggregator tells Prometheus beside its consumer.
+final class AggregatorMetrics: Sendable {
+  let mergeSeconds: Histogram
+  let mergedRows: Counter
+  let pendingRows: Gauge
+  let limitHints: Gauge
+
+  init(_ registry: MetricsRegistry) {
+    mergeSeconds = registry.histogram(
+      "meter_merge_seconds", help: "Time of a merge.", buckets: ConsumerMetrics.secondsBuckets)
+    mergedRows = registry.counter("meter_merged_rows_total", help: "Appended rows merged since.")
+    pendingRows = registry.gauge("meter_pending_rows", help: "Rows that wait to be merged.")
+    limitHints = registry.gauge(
+      "meter_limit_hints", help: "Limits whose next threshold this process watches.")
+  }
+}
