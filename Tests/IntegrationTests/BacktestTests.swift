@@ -76,7 +76,7 @@ extension IntegrationTests {
     }
 
     @Test(
-      "At the shipped threshold the labelled series score at least 60, and 50 where false alarms cost double",
+      "At the shipped threshold the labelled series score at least 72, and 62 where false alarms cost double",
       .enabled(if: BacktestTests.hasData))
     func labelledSeries() throws {
       let scores = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
@@ -106,8 +106,8 @@ extension IntegrationTests {
         let line = output.split(separator: "\n").first { $0.hasPrefix(profile) }
         return line.flatMap { Double($0.split(separator: " ")[1]) } ?? -1
       }
-      #expect(score("standard") >= 60)
-      #expect(score("reward_low_FP") >= 50)
+      #expect(score("standard") >= 72)
+      #expect(score("reward_low_FP") >= 62)
     }
   }
 }
