@@ -21,6 +21,7 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [
     .executable(name: "usage-aggregator", targets: ["UsageAggregator"]),
+    .executable(name: "anomaly-detector", targets: ["AnomalyDetector"]),
     .executable(name: "validation-service", targets: ["ValidationService"]),
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
     .library(name: "EventPublisher", targets: ["EventPublisher"]),
@@ -132,6 +133,16 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       path: "Sources/Services/UsageAggregator"),
+    .executableTarget(
+      name: "AnomalyDetector",
+      dependencies: [
+        "LogConsumer", "AnomalyDetection", "EventCodec", "UsageAggregation", "Metering", "JSONText",
+        "Licensing", "DomainNames", "PostgresStore", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/AnomalyDetector"),
     .executableTarget(
       name: "ValidationService",
       dependencies: [
@@ -259,8 +270,8 @@ let package = Package(
     .testTarget(
       name: "IntegrationTests",
       dependencies: [
-        "KafkaTransport", "PostgresStore", "MeteringTestKit", "UsageAggregator", "DevBroker",
-        "meterctl",
+        "KafkaTransport", "PostgresStore", "MeteringTestKit", "UsageAggregator", "AnomalyDetector",
+        "DevBroker", "meterctl",
       ]),
   ]
 )

@@ -8,7 +8,6 @@ import Testing
 struct PublisherTests {
   static func log() throws -> UsageLog {
     let log = try UsageLog(partitions: 4)
-    try log.cluster.createTopic("license.validations.v1", partitions: 4)
     return log
   }
 

@@ -63,6 +63,33 @@ extension IntegrationTests {
       #expect(try backtest(Data(), ["--threshold"]).output == "0.5\n")
     }
 
+    @Test(
+      "Calls a minute are judged as a license's are: a flash crowd by night is told, though by day it would be nothing"
+    )
+    func callsAMinute() throws {
+      var random = SeededRandom(seed: 4)
+      var input = "timestamp,value\n"
+      let start: Int64 = 1_795_392_000_000
+      for minute in 0..<(5 * 1_440) {
+        let hour = minute / 60 % 24
+        var calls = (hour >= 8 && hour < 20 ? 200 : 10) + Int(random.next() % 9)
+        if (4 * 1_440 + 120..<4 * 1_440 + 125).contains(minute) { calls *= 10 }
+        input += "\(UsageEventText.time(milliseconds: start + Int64(minute) * 60_000)),\(calls)\n"
+      }
+      for arguments in [[], ["--bursts"]] {
+        let result = try backtest(Data(input.utf8), arguments)
+        let found = result.output.split(separator: "\n").dropFirst().enumerated().filter {
+          Double($0.element.split(separator: ",")[2])! >= 0.5
+        }.map(\.offset)
+        let told = found.filter { (4 * 1_440 + 120..<4 * 1_440 + 125).contains($0) }
+        #expect(told.first == 4 * 1_440 + 120, "\(found)")
+        // The first morning is new to it, and told as such.
+        if arguments == ["--bursts"] {
+          #expect(found.filter { $0 > 1_440 } == told && told.count == 1, "\(found)")
+        }
+      }
+    }
+
     @Test("A plot shows the series and its detections")
     func plot() throws {
       let path = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).svg")

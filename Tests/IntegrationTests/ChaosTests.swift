@@ -170,7 +170,7 @@ extension IntegrationTests {
         }
       }
       let environment = ["METER_DATABASE_PATIENCE": "3s"]
-      func member() throws -> AggregatorProcess {
+      func member() throws -> ConsumerProcess {
         try pipeline.start(briefSessions: false, environment: environment)
       }
       var members = [try member(), try member(), try member()]

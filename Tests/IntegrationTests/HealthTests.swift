@@ -66,7 +66,7 @@ extension IntegrationTests {
         ["METER_LOG_LEVEL": "loud"],
       ])
     func wrongSetting(_ setting: [String: String]) throws {
-      let aggregator = try AggregatorProcess(
+      let aggregator = try ConsumerProcess(
         brokers: "127.0.0.1:1", databaseURL: "postgresql://u:hunter2secret@127.0.0.1:1/d",
         environment: setting)
       try eventually("the end", within: 10) { !aggregator.process.isRunning }

@@ -12,7 +12,7 @@ import Testing
 final class Pipeline {
   let log: UsageLog
   let database: TestDatabase
-  private(set) var aggregators: [AggregatorProcess] = []
+  private(set) var aggregators: [ConsumerProcess] = []
 
   init(log: UsageLog? = nil, database: TestDatabase? = nil, partitions: Int = 4) throws {
     self.log = try log ?? UsageLog(partitions: partitions)
@@ -28,12 +28,13 @@ final class Pipeline {
   /// Starts one more member of the group.
   @discardableResult
   func start(
-    by url: String? = nil, briefSessions: Bool = true, kafka: [String: String] = [:],
+    _ product: String = "usage-aggregator", by url: String? = nil, briefSessions: Bool = true,
+    kafka: [String: String] = [:],
     environment: [String: String] = [:]
-  ) throws -> AggregatorProcess {
-    let properties = briefSessions ? AggregatorProcess.briefSessions : [:]
-    let made = try AggregatorProcess(
-      brokers: log.brokers, databaseURL: url ?? database.url,
+  ) throws -> ConsumerProcess {
+    let properties = briefSessions ? ConsumerProcess.briefSessions : [:]
+    let made = try ConsumerProcess(
+      product, brokers: log.brokers, databaseURL: url ?? database.url,
       kafka: properties.merging(kafka) { $1 }, environment: environment)
     aggregators.append(made)
     return made
@@ -51,7 +52,7 @@ final class Pipeline {
 
   /// SIGTERM ends it with 0 within 10 s.
   func expectStops(
-    _ aggregator: AggregatorProcess, sourceLocation: SourceLocation = #_sourceLocation
+    _ aggregator: ConsumerProcess, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     aggregator.process.signal(SIGTERM)
     try eventually("exit within 10 s of SIGTERM", within: 10.5) { !aggregator.process.isRunning }

@@ -1,16 +1,18 @@
 import Foundation
 
-/// A running usage-aggregator.
-package final class AggregatorProcess {
+/// A running usage-aggregator, or another consumer of the log.
+package final class ConsumerProcess {
   package let process: ChildProcess
   package let adminPort: Int
   private let propertiesFile: String?
 
   /// - Parameters:
+  ///   - product: which.
   ///   - kafka: librdkafka properties, applied last.
   ///   - environment: added to what every aggregator needs.
   package init(
-    brokers: String, databaseURL: String, kafka: [String: String] = [:],
+    _ product: String = "usage-aggregator", brokers: String, databaseURL: String,
+    kafka: [String: String] = [:],
     environment: [String: String] = [:]
   ) throws {
     adminPort = try FreePort.next()
@@ -28,7 +30,7 @@ package final class AggregatorProcess {
       propertiesFile = path
     }
     all.merge(environment) { $1 }
-    process = try ChildProcess(ChildProcess.product("usage-aggregator"), environment: all)
+    process = try ChildProcess(ChildProcess.product(product), environment: all)
   }
 
   deinit {

@@ -228,7 +228,9 @@ private final class Link: @unchecked Sendable {
 
   /// - Returns: whether the link lives on.
   private func forward(_ type: UInt8, _ body: [UInt8], _ message: [UInt8]) -> Bool {
-    if type == UInt8(ascii: "Q"), Self.holds(body, "copy usage_pending") {
+    if type == UInt8(ascii: "Q"),
+      Self.holds(body, "copy usage_pending") || Self.holds(body, "copy detector_state")
+    {
       plan = proxy.beginFlush()
     }
     guard let step = plan?.step else { return TCP.write(server, message) }

@@ -5,6 +5,7 @@ package import KafkaTransport
 package final class UsageLog: @unchecked Sendable {
   // All members are set once; producer and cluster are Sendable.
   package static let topic = "license.usage.v1"
+  package static let validationTopic = "license.validations.v1"
   package static let deadLetterTopic = "license.dead-letter.v1"
 
   package let cluster: MockCluster
@@ -16,6 +17,7 @@ package final class UsageLog: @unchecked Sendable {
     self.partitions = partitions
     if makesTopics {
       try cluster.createTopic(Self.topic, partitions: partitions)
+      try cluster.createTopic(Self.validationTopic, partitions: partitions)
       try cluster.createTopic(Self.deadLetterTopic, partitions: 2)
     }
     var configuration = try KafkaConfiguration(brokers: cluster.bootstrapServers)
@@ -28,14 +30,14 @@ package final class UsageLog: @unchecked Sendable {
 
   package func send(
     key: String?, value: [UInt8]?, partition: Int32? = nil, headers: [(String, [UInt8])] = [],
-    timestamp: Int64? = nil
+    timestamp: Int64? = nil, topic: String = UsageLog.topic
   ) throws {
     let key = key.map { Array($0.utf8) }
     while true {
       let isQueued = try (key ?? []).withUnsafeBytes { keyBytes in
         try (value ?? []).withUnsafeBytes { valueBytes in
           try producer.produce(
-            topic: Self.topic, partition: partition, key: key == nil ? nil : keyBytes,
+            topic: topic, partition: partition, key: key == nil ? nil : keyBytes,
             value: value == nil ? nil : valueBytes, headers: headers, timestamp: timestamp)
         }
       }
@@ -75,14 +77,17 @@ package final class UsageLog: @unchecked Sendable {
   }
 
   /// Waits until the group has stored every record that is in the log now.
-  package func waitUntilCounted(_ database: TestDatabase, within seconds: Double = 60) throws {
+  package func waitUntilCounted(
+    _ database: TestDatabase, by group: String = "usage-aggregator",
+    topic: String = UsageLog.topic, within seconds: Double = 60
+  ) throws {
     try flush()
-    let ends = try ends()
+    let ends = try ends(topic)
     var last = "nothing stored"
     try eventually("offsets at \(ends), but \(last)", within: seconds) {
       guard
         let rows = database.rowsIfReachable(
-          "select partition, next_offset from consumer_offset where topic = '\(Self.topic)' order by 1"
+          "select partition, next_offset from consumer_offset where topic = '\(topic)' and consumer_group = '\(group)'"
         )
       else { return false }
       var next: [Int64] = Array(repeating: 0, count: ends.count)

@@ -17,7 +17,6 @@ final class Setup {
     let database = TestDatabase(url: try SharedPostgres.makeDatabase())
     self.database = database
     log = try UsageLog(partitions: 4)
-    try log.cluster.createTopic("license.validations.v1", partitions: 4)
     folder = NSTemporaryDirectory() + "validation-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     var keys = JSONWebKeySet()

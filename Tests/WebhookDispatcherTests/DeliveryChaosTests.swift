@@ -82,9 +82,9 @@ import WebhookDelivery
     for (n, path) in Self.bad.enumerated() { try add("ep_bad_\(n)", path, customer: "cus_test") }
   }
 
-  private func aggregator() throws -> AggregatorProcess {
-    try AggregatorProcess(
-      brokers: log.brokers, databaseURL: database.url, kafka: AggregatorProcess.briefSessions,
+  private func aggregator() throws -> ConsumerProcess {
+    try ConsumerProcess(
+      brokers: log.brokers, databaseURL: database.url, kafka: ConsumerProcess.briefSessions,
       environment: ["METER_DATABASE_PATIENCE": "3s"])
   }
 

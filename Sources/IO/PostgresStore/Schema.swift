@@ -20,6 +20,9 @@ package enum Schema {
     Migration(
       version: 4, name: "0004_access",
       sql: String(decoding: PackageResources.v0004_access_sql, as: UTF8.self)),
+    Migration(
+      version: 5, name: "0005_detector",
+      sql: String(decoding: PackageResources.v0005_detector_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -21,15 +21,14 @@ struct Aggregate: ParsableCommand {
   @Option(help: "How often each is run; the ratio is of the medians.") var runs = 3
   @Flag(help: "One JSON object in place of text.") var json = false
 
-  private static let topic = "license.usage.v1"
-
   func run() throws {
     note("starting broker and PostgreSQL")
     let postgres = try PrivatePostgres()
     let stage = try Stage()
     let kafka = try stage.kafka()
     note("producing \(events) events")
-    try produce(kafka)
+    let log = BenchmarkLog(kafka: kafka, events: events, licenses: licenses, minutes: minutes)
+    try log.produce()
 
     var bare: [Double] = []
     var visible: [Double] = []
@@ -40,7 +39,7 @@ struct Aggregate: ParsableCommand {
     note("warming up: a new PostgreSQL makes its log's files")
     _ = try aggregate(postgres, stage)
     for run in 1...runs {
-      bare.append(try bareLoop(kafka, run))
+      bare.append(try log.bareLoop(run))
       let measured = try aggregate(postgres, stage)
       visible.append(measured.visibleSeconds)
       merged.append(measured.mergedSeconds)
@@ -90,66 +89,15 @@ struct Aggregate: ParsableCommand {
     var baseKiB = 0
   }
 
-  private func produce(_ kafka: KafkaConfiguration) throws {
-    var kafka = kafka
-    kafka.set("batch.size", "1000000")
-    kafka.set("linger.ms", "500")
-    kafka.set("queue.buffering.max.messages", "1000000")
-    let producer = try KafkaProducer(kafka, clientID: "benchmark")
-    var maker = EventMaker(
-      events: events, licenses: licenses, minutes: minutes,
-      now: Int64(Date().timeIntervalSince1970 * 1_000), seed: 1)
-    var key: [UInt8] = []
-    var value: [UInt8] = []
-    for _ in 0..<events {
-      maker.next(key: &key, value: &value)
-      while !(try key.withUnsafeBytes { key in
-        try value.withUnsafeBytes { try producer.produce(topic: Self.topic, key: key, value: $0) }
-      }) {
-        _ = producer.poll(timeoutMilliseconds: 100)
-      }
-    }
-    try producer.flush(timeoutMilliseconds: 120_000)
-  }
-
-  /// Seconds from the assignment, as the aggregator's are measured, to the last message.
-  private func bareLoop(_ kafka: KafkaConfiguration, _ run: Int) throws -> Double {
-    let consumer = try KafkaConsumer(kafka, group: "bare-\(run)-\(UUID())", clientID: "bare")
-    try consumer.subscribe([Self.topic])
-    let batch = MessageBatch(capacity: 4_096)
-    var count = 0
-    var bytes = 0
-    var started: UInt64 = 0
-    while count < events {
-      try consumer.consume(into: batch, timeoutMilliseconds: 5)
-      for i in 0..<batch.count where batch.kind(i) == .record {
-        count += 1
-        bytes += batch.record(i).value?.count ?? 0
-      }
-      batch.recycle()
-      while let rebalance = consumer.takeRebalance() {
-        switch rebalance {
-        case .assigned(let partitions):
-          started = DispatchTime.now().uptimeNanoseconds
-          try consumer.assign(partitions.map { ($0, offset: 0) })
-        case .revoked(let partitions, _): try consumer.unassign(partitions)
-        }
-      }
-    }
-    let seconds = Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9
-    consumer.close()
-    return seconds
-  }
-
   private func aggregate(_ postgres: PrivatePostgres, _ stage: Stage) throws -> Measured {
     var measured = Measured()
     let url = try postgres.makeDatabase()
     let watch = try PostgresConnection(url: url, application: "benchmark")
-    let cpuBefore = Self.cpuSeconds(ofTree: postgres.postmasterPID ?? 0)
+    let cpuBefore = ProcessFigures.cpuSeconds(ofTree: postgres.postmasterPID ?? 0)
     let aggregator = try stage.startAggregator(database: url)
     let started = DispatchTime.now().uptimeNanoseconds
-    let ourBefore = Self.cpuSeconds(of: aggregator.pid)
-    measured.baseKiB = Self.status(aggregator.pid, "VmRSS")
+    let ourBefore = ProcessFigures.cpuSeconds(of: aggregator.pid)
+    measured.baseKiB = ProcessFigures.status(aggregator.pid, "VmRSS")
     func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9 }
     func poll(_ sql: String) throws {
       while try watch.query(sql).boolean(0, 0) == false {
@@ -161,7 +109,7 @@ struct Aggregate: ParsableCommand {
     }
     try poll("select coalesce(sum(next_offset), 0) >= \(events) from consumer_offset")
     measured.visibleSeconds = elapsed()
-    measured.ourCPU = Self.cpuSeconds(of: aggregator.pid) - ourBefore
+    measured.ourCPU = ProcessFigures.cpuSeconds(of: aggregator.pid) - ourBefore
     let counted = try watch.query("select sum(event_count)::bigint from usage_by_hour").integer(
       0, 0)
     guard counted == Int64(events) else {
@@ -171,8 +119,9 @@ struct Aggregate: ParsableCommand {
     let checked = elapsed()
     try poll("select not exists (select from usage_pending)")
     measured.mergedSeconds = elapsed() - min(checked - measured.visibleSeconds, 0.2)
-    measured.peakKiB = Self.status(aggregator.pid, "VmHWM")
-    measured.postgresCPU = Self.cpuSeconds(ofTree: postgres.postmasterPID ?? 0) - cpuBefore
+    measured.peakKiB = ProcessFigures.status(aggregator.pid, "VmHWM")
+    measured.postgresCPU =
+      ProcessFigures.cpuSeconds(ofTree: postgres.postmasterPID ?? 0) - cpuBefore
     measured.licenseMinutes = Int(
       try watch.query("select count(*) from usage_by_minute").integer(0, 0) ?? 0)
     aggregator.signal(SIGTERM)
@@ -184,43 +133,6 @@ struct Aggregate: ParsableCommand {
       """)
     measured.rowsWritten = Int(written.integer(0, 1) ?? 0)
     return measured
-  }
-
-  // MARK: /proc
-
-  private static func stat(_ pid: Int32) -> [Substring] {
-    guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-      let end = text.lastIndex(of: ")")
-    else { return [] }
-    return text[text.index(after: end)...].split(separator: " ")
-  }
-
-  private static func cpuSeconds(of pid: Int32) -> Double {
-    let fields = stat(pid)
-    guard fields.count > 14 else { return 0 }
-    return Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0))
-      / Double(sysconf(Int32(_SC_CLK_TCK)))
-  }
-
-  /// The process, its ended children, and those that run.
-  private static func cpuSeconds(ofTree pid: Int32) -> Double {
-    let fields = stat(pid)
-    guard fields.count > 14 else { return 0 }
-    var total = cpuSeconds(of: pid)
-    total +=
-      Double((Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
-    for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
-      guard let child = Int32(name), stat(child).dropFirst().first.flatMap({ Int32($0) }) == pid
-      else { continue }
-      total += cpuSeconds(of: child)
-    }
-    return total
-  }
-
-  private static func status(_ pid: Int32, _ field: String) -> Int {
-    let text = (try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)) ?? ""
-    let line = text.split(separator: "\n").first { $0.hasPrefix(field + ":") }
-    return line.flatMap { $0.split { !$0.isNumber }.first }.flatMap { Int($0) } ?? 0
   }
 
   // MARK: Words

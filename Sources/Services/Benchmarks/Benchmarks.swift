@@ -6,7 +6,8 @@ struct Benchmarks: AsyncParsableCommand {
     commandName: "Benchmarks",
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
     subcommands: [
-      Aggregate.self, Latency.self, Count.self, Webhooks.self, AlertLatency.self, Publish.self,
+      Aggregate.self, Latency.self, Count.self, Detect.self, Webhooks.self, AlertLatency.self,
+      Publish.self,
       Validate.self,
     ])
 }

@@ -34,6 +34,22 @@ struct Stage {
     return aggregator
   }
 
+  /// A detector that owns its partitions of both topics.
+  func startDetector(
+    database: String, environment: [String: String] = [:]
+  ) throws -> ChildProcess {
+    let detector = try ChildProcess(
+      ChildProcess.product("anomaly-detector"),
+      environment: [
+        "METER_KAFKA_BROKERS": servers, "METER_DATABASE_URL": database,
+        "METER_ADMIN_BIND": "127.0.0.1:0",
+      ].merging(environment) { $1 })
+    try eventually("anomaly-detector owns its partitions", within: 60) {
+      detector.output.split(separator: "\n").count { $0.contains("partitions assigned") } >= 2
+    }
+    return detector
+  }
+
   /// The key that seals and opens secrets in benchmarks.
   static let encryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 

@@ -109,7 +109,8 @@ struct StatusSnapshot {
     let reads = UsageReads(connection)
     let groups = try reads.groupOffsets()
     snapshot.takenAt = ContinuousClock.now
-    snapshot.commitAge = groups.map(\.commitAgeSeconds).min()
+    snapshot.commitAge = groups.filter { $0.group == Connections.aggregatorGroup }
+      .map(\.commitAgeSeconds).min()
     snapshot.topics = groups.map { group in
       Topic(
         name: group.topic, group: group.group, partitions: group.next.count, lag: 0,
@@ -136,7 +137,9 @@ struct StatusSnapshot {
     guard let earlier else { return }
     let seconds = earlier.takenAt.duration(to: takenAt) / .seconds(1)
     func sum(_ snapshot: StatusSnapshot) -> Int64 {
-      snapshot.topics.reduce(0) { $0 + $1.nextOffsets }
+      // Every group reads the same records: counted is what the aggregator's has.
+      snapshot.topics.filter { $0.group == Connections.aggregatorGroup }
+        .reduce(0) { $0 + $1.nextOffsets }
     }
     // Less than before: a new epoch began in between.
     rate = seconds > 0 ? Double(max(0, sum(self) - sum(earlier))) / seconds : nil

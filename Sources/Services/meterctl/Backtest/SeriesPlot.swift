@@ -16,7 +16,7 @@ struct SeriesPlot {
   private var bands: [(low: Double, high: Double)] = []
   private var detections: [Int] = []
 
-  mutating func add(_ stamp: String, _ value: Double, _ judgement: SeriesDetector.Judgement) {
+  mutating func add(_ stamp: String, _ value: Double, _ judgement: Judgement) {
     if judgement.isDetection { detections.append(values.count) }
     stamps.append(stamp)
     values.append(value)

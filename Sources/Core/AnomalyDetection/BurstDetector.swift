@@ -1,0 +1,225 @@
+import RealModule
+
+/// Judges one license's calls, minute by minute, by its own past: is this far above what was to be
+/// expected?
+///
+/// Two cumulative sums (Page 1954) of log likelihood ratios, S ← max(0, S + `Evidence`): one asks
+/// for twelve times the rate and sees flash crowds and loops within a minute or two, one for twice
+/// the rate and sees what climbs. Their dispersions differ: that of the slow one holds what
+/// neighboring minutes have in common. A burst is told when either reaches h = 16 nats. If the
+/// model held, a sum that starts at 0 would ever reach h with probability e^−h, so in a quarter of
+/// 131,040 minutes at most 0.015 times (Lorden 1971 bounds the time between false alarms by e^h);
+/// what traffic adds that the model does not know was measured: docs/decisions.
+///
+/// 268 bytes without padding, copied as they are into checkpoints.
+package struct BurstDetector: BitwiseCopyable, Sendable {
+  /// The score from which on traffic is a burst.
+  package static let threshold = 0.5
+  /// Told with every alert; raised whenever other bursts would be found.
+  package static let version = 1
+
+  /// What was made of one row.
+  package struct Judgement: Equatable, Sendable {
+    /// In [0, 1]: 1 − 2^(−S / h), S being the larger sum. From 0.5 on the row begins a burst; rows
+    /// that begin none, because they belong to one that was told, to its cool-down or to a
+    /// license's first hour, stay below.
+    package var score: Double
+    /// Up to this a row is usual.
+    package var expected: Double
+    /// Two standard deviations: 19 of 20 usual rows lie within `expected` + `spread`.
+    package var spread: Double
+    /// Whether a burst is going on after the row.
+    package var isBurst: Bool
+    /// Whether this row is the one that tells it.
+    package var startsBurst: Bool
+  }
+
+  var baseline = RateBaseline()
+  private(set) var sums = Sums()
+  /// How long, and how clearly, the rate has been low in the present burst: sixteenths of the usual
+  /// rate times minutes.
+  private var quiet: UInt8 = 0
+  private var burstFlag: UInt8 = 0
+  /// The minute up to which everything is learnt.
+  var closed: Int32 = -WeekClock.farthest - 3
+  /// First minute of the present burst, or the first after the cool-down of the last.
+  private var mark: Int32 = -WeekClock.farthest - 3
+
+  var isBurst: Bool { burstFlag != 0 }
+
+  /// h, nats.
+  static let thresholdEvidence: Float = 16
+  private static let mostEvidence: Float = 32
+  private static let fast = Evidence.Hypothesis(factor: 12)
+  private static let slow = Evidence.Hypothesis(factor: 2)
+  /// Minutes of a license's life in which nothing is told: until each minute of an hour, and its
+  /// job, was seen once.
+  private static let leastHistory: UInt16 = 60
+  /// Calls beyond the usual, in about a quarter of an hour, without which nothing is told.
+  private static let leastExcess: Float = 16
+  /// A burst is over when the rate was below this many times the usual for about 13 minutes on
+  /// average: Σ(quietRatio − n/μ), each minute between −1 and 3/8, has reached 4.
+  private static let quietRatio: Float = 1.3
+  private static let quietEnough: UInt8 = 64
+  /// Nats from which on a single minute is remembered as what may be a job.
+  private static let peakEvidence: Float = 5
+  private static let coolDownMinutes: Int32 = 60
+  /// Longer silences are taken for this.
+  static let longestGap: Int32 = 14 * 1440
+
+  /// Cumulative sums of evidence, and the minutes since they were 0.
+  struct Sums: BitwiseCopyable, Sendable {
+    var fast: Float = 0
+    var slow: Float = 0
+    var fastAge: UInt8 = 0
+    var slowAge: UInt8 = 0
+  }
+
+  package init() {}
+}
+
+extension BurstDetector {
+  /// Judges a row by those before it, then learns it. A row is a minute's calls, or what stands for
+  /// a longer time; nothing is assumed of the time between rows. Negative values count as 0; what
+  /// is not finite is not learnt.
+  package mutating func observe(_ value: Double, at minute: Int64) -> Judgement {
+    let at = WeekClock.bounded(Int32(clamping: minute))
+    let e = baseline.expectation(at: at)
+    let mean = Double(e.upper)
+    var judgement = Judgement(
+      score: 0, expected: mean,
+      spread: 2 * (mean + Double(e.fastDispersion) * mean * mean).squareRoot(), isBurst: isBurst,
+      startsBurst: false)
+    guard value.isFinite else { return judgement }
+    let calls = Float(min(max(value, 0), Double(RateBaseline.mostCalls)))
+    let (evidence, age) = evidence(at: at, calls: calls, previous: nil)
+    judgement.startsBurst = calls >= alarm(at: at, previous: nil)
+    if judgement.startsBurst { start(at: at - Int32(age)) }
+    let step = closed < -WeekClock.farthest - 2 ? 1 : min(max(Float(at) - Float(closed), 1), 60)
+    close(calls, at: at, step: step)
+    judgement.isBurst = isBurst
+    let score = Self.score(evidence)
+    judgement.score = judgement.startsBurst ? max(score, Self.threshold) : min(score, 0.499)
+    return judgement
+  }
+
+  static func score(_ evidence: Float) -> Double {
+    1 - Double.exp2(-Double(evidence / thresholdEvidence))
+  }
+
+  private func evidence(_ e: RateBaseline.Expectation) -> (fast: Evidence, slow: Evidence) {
+    (
+      Evidence(mean: e.upper, dispersion: e.fastDispersion, Self.fast),
+      Evidence(mean: e.upper, dispersion: e.slowDispersion, Self.slow)
+    )
+  }
+
+  /// The sums and their ages after a minute.
+  private func after(_ calls: Float, _ e: RateBaseline.Expectation, most: Float) -> Sums {
+    let (f, s) = evidence(e)
+    var sums = sums
+    sums.fast = min(max(sums.fast + f.of(calls), 0), most)
+    sums.slow = min(max(sums.slow + s.of(calls), 0), most)
+    sums.fastAge = sums.fast > 0 ? (sums.fastAge == 255 ? 255 : sums.fastAge + 1) : 0
+    sums.slowAge = sums.slow > 0 ? (sums.slowAge == 255 ? 255 : sums.slowAge + 1) : 0
+    return sums
+  }
+
+  /// The greater sum after a minute with these calls, and how many minutes before it that sum began
+  /// to grow.
+  func evidence(at minute: Int32, calls: Float, previous: Float?) -> (Float, age: UInt8) {
+    var before = self
+    if let previous {
+      before.sums = after(previous, baseline.expectation(at: minute - 1), most: Self.mostEvidence)
+    }
+    let now = before.after(calls, baseline.expectation(at: minute), most: .infinity)
+    return now.fast >= now.slow ? (now.fast, before.sums.fastAge) : (now.slow, before.sums.slowAge)
+  }
+
+  /// Calls from which on the minute is told as a burst, if those of the minute before it are
+  /// `previous`.
+  func alarm(at minute: Int32, previous: Float?) -> Float {
+    guard !isBurst, minute >= mark, baseline.minutesSeen >= Self.leastHistory else {
+      return .infinity
+    }
+    var sums = sums
+    var excess = baseline.residual
+    if let previous {
+      let e = baseline.expectation(at: minute - 1)
+      sums = after(previous, e, most: Self.mostEvidence)
+      excess += previous - e.usual
+    }
+    let e = baseline.expectation(at: minute)
+    let (f, s) = evidence(e)
+    let byEvidence = min(
+      (Self.thresholdEvidence - sums.fast + f.fixed) / f.perCall,
+      (Self.thresholdEvidence - sums.slow + s.fixed) / s.perCall)
+    return max(byEvidence, e.usual + Self.leastExcess - max(excess, 0))
+  }
+
+  mutating func start(at minute: Int32) {
+    mark = minute
+    burstFlag = 1
+    quiet = 0
+  }
+
+  /// Learns a minute, or a row that stands for `step` minutes.
+  mutating func close(_ calls: Float, at minute: Int32, step: Float = 1) {
+    let e = baseline.expectation(at: minute)
+    if isBurst {
+      let calm = min(max(16 * (Self.quietRatio - calls / max(e.usual, 0.05)), -16), 6)
+      quiet = UInt8(min(max(Float(quiet) + calm, 0), 255))
+      if quiet >= Self.quietEnough { end(at: minute) }
+    } else if baseline.minutesSeen >= Self.leastHistory {
+      sums = after(calls, e, most: mostEvidence(at: minute))
+    }
+    let burstMinutes = isBurst ? minute - mark : -1
+    baseline.learn(
+      calls, at: minute, after: closed, step: step, e, burstMinutes: burstMinutes,
+      isPeak: isPeak(calls, e, burstMinutes), isDoubtful: sums.fast > 0)
+    closed = minute
+  }
+
+  /// Whether a minute may be one of a job: alone it lies far above the usual, known jobs left
+  /// aside, or it is high and a burst has just begun.
+  private func isPeak(_ calls: Float, _ e: RateBaseline.Expectation, _ burstMinutes: Int32) -> Bool
+  {
+    if burstMinutes >= 0, burstMinutes < 8, calls > 2 * e.usual { return true }
+    guard calls > 3 * e.usual else { return false }
+    let mean = max(e.usual, 0.05)
+    return Evidence(mean: mean, dispersion: e.fastDispersion, Self.fast).of(calls)
+      > Self.peakEvidence
+  }
+
+  /// Learns minutes without calls, all in one hour, outside a burst.
+  mutating func close(silentMinutes count: Int32, from first: Int32) {
+    let e = baseline.expectation(at: first)
+    let (f, s) = evidence(e)
+    sums.fast = max(sums.fast - f.fixed * Float(count), 0)
+    sums.slow = max(sums.slow - s.fixed * Float(count), 0)
+    if sums.fast == 0 { sums.fastAge = 0 }
+    if sums.slow == 0 { sums.slowAge = 0 }
+    baseline.learnSilence(count, from: first, after: closed, e)
+    closed = first + count - 1
+  }
+
+  /// During the cool-down evidence counts by half, so that what came before does not tell a burst
+  /// the moment it is over.
+  private func mostEvidence(at minute: Int32) -> Float {
+    minute < mark ? Self.thresholdEvidence / 2 : Self.mostEvidence
+  }
+
+  /// Whether every number is one that observing can lead to.
+  var isValid: Bool {
+    let times = -WeekClock.farthest - 1_000...WeekClock.farthest + 1_000
+    return baseline.isValid && burstFlag <= 1 && times.contains(closed) && times.contains(mark)
+      && sums.fast >= 0 && sums.fast <= Self.mostEvidence && sums.slow >= 0
+      && sums.slow <= Self.mostEvidence
+  }
+
+  private mutating func end(at minute: Int32) {
+    burstFlag = 0
+    mark = minute + Self.coolDownMinutes
+    sums = Sums()
+  }
+}

@@ -1,0 +1,108 @@
+extension DomainWatch {
+  /// Raised whenever the layout below changes: what an older version wrote is not read.
+  private static let layout: UInt16 = 1
+
+  /// All it remembers, for `init(settings:state:)`.
+  package func state() -> [UInt8] {
+    var writer = StateWriter()
+    writer.put(Self.layout)
+    writer.put(seed)
+    writer.put(clock)
+    writer.put(UInt32(licenses.count))
+    for (name, license) in licenses {
+      writer.put(name)
+      license.write(to: &writer)
+    }
+    return writer.bytes
+  }
+
+  /// Nil unless it is a state that this version wrote.
+  package init?(settings: Settings, state: [UInt8]) {
+    var reader = StateReader(state)
+    do throws(StateReader.Malformed) {
+      guard try reader.integer(UInt16.self) == Self.layout else { return nil }
+      self.init(settings: settings, seed: try reader.integer())
+      clock = try reader.integer()
+      for _ in 0..<Int(try reader.integer(UInt32.self)) {
+        let name = try reader.text()
+        licenses[name] = try LicenseSightings(from: &reader)
+      }
+    } catch { return nil }
+    guard reader.isAtEnd else { return nil }
+  }
+}
+
+extension LicenseSightings {
+  fileprivate func write(to writer: inout StateWriter) {
+    for number in [sightings, lastSeen, hourBegan, Int64(toldInHour), spreadBegan] {
+      writer.put(number)
+    }
+    for number in [Int64(spreadLevel), spreadFirstOffset, nextDigest] { writer.put(number) }
+    writer.put(pairs) { writer, pair in
+      writer.put(pair.domain)
+      for number in [pair.firstSeen, pair.toldAt, pair.count, pair.firstOffset, pair.lastOffset] {
+        writer.put(number)
+      }
+    }
+    writer.put(optional: overflow) { writer, beyond in
+      writer.put(beyond.domain)
+      for number in [beyond.count, beyond.firstSeen, beyond.firstOffset, beyond.lastOffset] {
+        writer.put(number)
+      }
+      writer.put(beyond.domains.ranks)
+      writer.put(beyond.sample) { $0.put($1) }
+    }
+    writer.put(spreadNames) { $0.put($1) }
+    writer.put(optional: spreadSketch) { $0.put($1.ranks) }
+    writer.put(optional: endedUse) { writer, use in
+      writer.put(UInt8(use.isCanceled ? 1 : 0))
+      for number in [use.toldAt, use.firstSeen, use.count, use.firstOffset] { writer.put(number) }
+    }
+  }
+
+  fileprivate init(from reader: inout StateReader) throws(StateReader.Malformed) {
+    self.init(clock: 0)
+    sightings = try reader.integer()
+    lastSeen = try reader.integer()
+    hourBegan = try reader.integer()
+    toldInHour = Int(try reader.integer(Int64.self))
+    spreadBegan = try reader.integer()
+    spreadLevel = Int(try reader.integer(Int64.self))
+    spreadFirstOffset = try reader.integer()
+    nextDigest = try reader.integer()
+    pairs = try reader.list(atMost: DomainWatch.pairs) { reader throws(StateReader.Malformed) in
+      Pair(
+        domain: try reader.text(), firstSeen: try reader.integer(), toldAt: try reader.integer(),
+        count: try reader.integer(), firstOffset: try reader.integer(),
+        lastOffset: try reader.integer())
+    }
+    overflow = try reader.optional { reader throws(StateReader.Malformed) in
+      Overflow(
+        domain: try reader.text(), count: try reader.integer(), firstSeen: try reader.integer(),
+        firstOffset: try reader.integer(), lastOffset: try reader.integer(),
+        domains: try Self.sketch(&reader),
+        sample: try reader.list(atMost: Self.sample) { reader throws(StateReader.Malformed) in
+          try reader.text()
+        })
+    }
+    spreadNames = try reader.list(atMost: Self.exact) { reader throws(StateReader.Malformed) in
+      try reader.text()
+    }
+    spreadSketch = try reader.optional(Self.sketch)
+    endedUse = try reader.optional { reader throws(StateReader.Malformed) in
+      Ended(
+        isCanceled: try reader.integer(UInt8.self) == 1, toldAt: try reader.integer(),
+        firstSeen: try reader.integer(), count: try reader.integer(),
+        firstOffset: try reader.integer())
+    }
+  }
+
+  private static func sketch(
+    _ reader: inout StateReader
+  ) throws(StateReader.Malformed) -> DistinctSketch {
+    guard let sketch = DistinctSketch(ranks: try reader.raw()) else {
+      throw StateReader.Malformed()
+    }
+    return sketch
+  }
+}

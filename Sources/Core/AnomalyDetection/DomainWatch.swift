@@ -1,0 +1,142 @@
+/// Watches one partition's refused validations for stolen keys: applications on foreign domains, a key on many of them, a key that was
+/// canceled and goes on.
+///
+/// - Time is the log's: the largest record timestamp so far. So whoever reads the same records finds the same, under the same keys.
+/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `Settings.pairs` domains; beyond them domains are
+///   counted and no longer told apart, but by a sketch (`DistinctSketch`).
+/// - Domains come as their registrable form and their name, both in ASCII, lower case; who calls knows the rules.
+package struct DomainWatch: Sendable {
+  package struct Settings: Sendable {
+    /// Distinct registrable domains in `spreadWindow` that are no alert yet.
+    package var allowance = 5
+    /// Of licenses at a time. Where there are more, the one with the fewest sightings of some that are looked at leaves.
+    package var licenses = 2_048
+    package init() {}
+  }
+
+  /// Told with every alert; raised whenever other things would be found.
+  package static let version = 1
+  /// Alerts of one license in an hour; what comes beyond goes into one digest.
+  static let alertsPerHour = 10
+  /// Domains of one license that are told apart.
+  static let pairs = 48
+  /// Milliseconds. A pair is told again at most so often; the spread is counted over as long.
+  package static let hour: Int64 = 3_600_000
+  /// A pair, or a license, that was not seen for so long is new again. A canceled license is told of as often.
+  static let day: Int64 = 86_400_000
+  /// Digests are looked for at most so often, in the log's time.
+  private static let lookInterval: Int64 = 1_000
+
+  let settings: Settings
+  var licenses: [String: LicenseSightings] = [:]
+  /// Milliseconds.
+  var clock: Int64 = .min
+  /// Of a state that was read, the first look is at once.
+  private var nextLook: Int64 = .min
+  let seed: UInt64
+
+  /// - Parameter seed: hashes the domains that are only counted; random, so that nobody can choose domains that count as one.
+  package init(settings: Settings = Settings(), seed: UInt64) {
+    self.settings = settings
+    self.seed = seed
+  }
+
+  package var licenseCount: Int { licenses.count }
+
+  /// One refused validation.
+  package struct Sighting: Sendable {
+    package var license: String
+    package var offset: Int64
+    /// The record's and the event's own time, milliseconds.
+    package var recordedAt: Int64
+    package var time: Int64
+
+    package init(license: String, offset: Int64, recordedAt: Int64, time: Int64) {
+      self.license = license
+      self.offset = offset
+      self.recordedAt = recordedAt
+      self.time = time
+    }
+  }
+
+  /// An application asked for a domain that the license is not bound to. O(pairs of the license).
+  package mutating func foreignDomain(
+    _ domain: String, registrable: String, _ sighting: Sighting
+  ) -> [DomainFinding] {
+    var findings = advance(to: sighting.recordedAt)
+    let (clock, seed, allowance) = (self.clock, self.seed, settings.allowance)
+    withLicense(sighting.license) { license in
+      license.sightings += 1
+      license.lastSeen = clock
+      license.spread(
+        registrable, sighting, clock: clock, allowance: allowance, seed: seed, &findings)
+      license.mismatch(domain, sighting, clock: clock, seed: seed, &findings)
+    }
+    return findings
+  }
+
+  /// A license that is suspended or canceled was asked for.
+  package mutating func endedLicense(
+    isCanceled: Bool, _ sighting: Sighting
+  ) -> [DomainFinding] {
+    var findings = advance(to: sighting.recordedAt)
+    let clock = self.clock
+    withLicense(sighting.license) { license in
+      license.sightings += 1
+      license.lastSeen = clock
+      license.ended(isCanceled: isCanceled, sighting, clock: clock, &findings)
+    }
+    return findings
+  }
+
+  /// The log has come to this time: digests that are due. O(licenses and their pairs), at most once a second of the log's time.
+  package mutating func advance(to time: Int64) -> [DomainFinding] {
+    clock = max(clock, time)
+    guard clock >= nextLook else { return [] }
+    nextLook = clock + Self.lookInterval
+    var findings: [DomainFinding] = []
+    for name in licenses.filter({ clock >= $0.value.nextDigest }).keys.sorted() {
+      licenses[name]!.digest(name, clock: clock, &findings)
+      if licenses[name]!.isForgotten(clock) { licenses[name] = nil }
+    }
+    return findings
+  }
+
+  private mutating func withLicense(_ name: String, _ body: (inout LicenseSightings) -> Void) {
+    if licenses[name] == nil, licenses.count >= settings.licenses { evict() }
+    body(&licenses[name, default: LicenseSightings(clock: clock)])
+  }
+
+  /// Of some that are looked at, the one with the fewest sightings leaves: made-up licenses come once, real ones again and again.
+  private mutating func evict() {
+    // A dictionary's order is as good as random.
+    let some = licenses.prefix(16)
+    let least = some.min {
+      ($0.value.sightings, $0.value.lastSeen) < ($1.value.sightings, $1.value.lastSeen)
+    }
+    if let least { licenses[least.key] = nil }
+  }
+}
+
+/// What was found, with the places in the log that show it.
+package struct DomainFinding: Sendable, Equatable {
+  package enum Kind: Sendable, Equatable {
+    /// Milliseconds.
+    case domainMismatch(domain: String, count: Int64, firstSeen: Int64)
+    /// What no longer fitted into single alerts of an hour.
+    case mismatchDigest(
+      domain: String, count: Int64, distinctDomains: Int, sample: [String], firstSeen: Int64)
+    case domainSpread(distinctDomains: Int, sample: [String], isExact: Bool)
+    case canceledUse(isCanceled: Bool, count: Int64, firstSeen: Int64)
+  }
+
+  package var kind: Kind
+  package var license: String
+  /// Of the record that made it, milliseconds; of a digest, the log's time.
+  package var recordedAt: Int64
+  package var occurredAt: Int64
+  package var firstOffset: Int64
+  package var lastOffset: Int64
+  /// The same whoever finds it.
+  package var dedupeKey: String
+}

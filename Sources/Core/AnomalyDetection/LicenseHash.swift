@@ -1,0 +1,55 @@
+/// A keyed hash of license ids: folded 64×64→128-bit multiplications, as in wyhash and foldhash.
+///
+/// Customers choose license ids, so the key is random and stays within the process: nobody outside
+/// can choose ids that meet in one slot. Tables compare ids in full; the hash only finds them.
+struct LicenseHash: Sendable {
+  private let k0: UInt64
+  private let k1: UInt64
+  private let k2: UInt64
+
+  init(seed: UInt64) {
+    // SplitMix64 (Steele, Lea, Flood 2014): three keys of one seed.
+    func key(_ index: UInt64) -> UInt64 {
+      var z = seed &+ index &* 0x9E37_79B9_7F4A_7C15
+      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+      return (z ^ (z >> 31)) | 1
+    }
+    k0 = key(1)
+    k1 = key(2)
+    k2 = key(3)
+  }
+
+  @inline(__always)
+  private static func fold(_ a: UInt64, _ b: UInt64) -> UInt64 {
+    let product = a.multipliedFullWidth(by: b)
+    return product.high ^ product.low
+  }
+
+  @inline(__always)
+  func hash(_ text: UnsafeRawBufferPointer) -> UInt64 {
+    let n = text.count
+    // The length is mixed in by a secret factor: with a known one, ids of different lengths with
+    // equal words could be chosen.
+    var a = k0 ^ (k2 &* (UInt64(truncatingIfNeeded: n) << 1 | 1))
+    var w0: UInt64 = 0
+    var w1: UInt64 = 0
+    if let p = text.baseAddress {
+      var i = 0
+      while n - i > 16 {
+        let x = p.loadUnaligned(fromByteOffset: i, as: UInt64.self)
+        let y = p.loadUnaligned(fromByteOffset: i + 8, as: UInt64.self)
+        a = Self.fold(x ^ k1, y ^ a)
+        i += 16
+      }
+      let rest = n - i
+      if rest >= 8 {
+        w0 = p.loadUnaligned(fromByteOffset: i, as: UInt64.self)
+        w1 = p.loadUnaligned(fromByteOffset: n - 8, as: UInt64.self)
+      } else {
+        for k in i..<n { w1 = w1 << 8 | UInt64(p.load(fromByteOffset: k, as: UInt8.self)) }
+      }
+    }
+    return Self.fold(Self.fold(w0 ^ k1, w1 ^ a) ^ k2, a ^ k0)
+  }
+}

@@ -1,0 +1,164 @@
+import RealModule
+
+/// What one license's calls a minute usually are: its level, its hours of the week, its minutes of
+/// the hour, and its spread, learnt online in a fixed 200-odd bytes.
+///
+///     usual(t) = level × hour factor(hour of the week) × minute factor(minute of the hour)
+///
+/// Until an hour of the week has been seen, the same hour of other days stands for it, and before
+/// that the mean of the last hour does: a new license is compared with what it just did.
+struct RateBaseline: BitwiseCopyable, Sendable {
+  /// What is expected of one minute.
+  struct Expectation: Equatable, Sendable {
+    /// Calls a minute, the mean.
+    var usual: Float
+    /// Calls a minute that still count as usual: the highest of the neighboring hours and minutes,
+    /// and of known jobs.
+    var upper: Float
+    /// Variance = mean + dispersion × mean², of single minutes (never less than what single minutes
+    /// owe to slow wander).
+    var fastDispersion: Float
+    /// The same as seen over a quarter of an hour: larger where the deviations of neighboring
+    /// minutes are alike.
+    var slowDispersion: Float
+    /// Whether a job is known to run in that minute or next to it.
+    var isJob: Bool
+    /// Whose past the expectation comes from.
+    var origin: Origin
+  }
+
+  /// Where the factor of an hour comes from.
+  enum Origin: UInt8 { case thisHourOfWeek, otherDays, lastHour }
+
+  /// Hours of the week, from Thursday 00:00 UTC on: 16 log2(factor) + 128, 255 for unseen.
+  var hours = InlineArray<168, UInt8>(repeating: Self.unseen)
+  /// Minutes of the hour, two a byte: 3 log2(factor).
+  var minutes = InlineArray<30, UInt8>(repeating: 0)
+  /// Minutes learnt, up to 65,535. Here, so that no byte is lost to alignment.
+  var minutesSeen: UInt16 = 0
+  var peaks = DailyPeaks()
+  /// Calls a minute that hour factors are relative to; 0 until the first hour is over.
+  var level: Float = 0
+  /// Mean of about the last hour, calls a minute.
+  var recent: Float = 0
+  /// Mean of (n − μ)² − μ: over `squaredMean` the dispersion of single minutes, by moments.
+  var excessVariance: Float = 0
+  /// Mean of (1 − ρ²) R² − μ, R being `residual` and ρ `residualDecay`: the same seen over a
+  /// quarter of an hour.
+  var slowExcessVariance: Float = 0
+  /// Mean of μ².
+  var squaredMean: Float = 0
+  /// R ← ρR + n − μ: calls beyond what was expected in about the last quarter of an hour.
+  var residual: Float = 0
+  /// What `excessVariance` has yet to learn of minutes that may be the beginning of a burst.
+  var withheld: Float = 0
+  /// Calls of the hour so far that are learnt, and the sum of its minutes' factors.
+  var hourCalls: Float = 0
+  var hourWeight: Float = 0
+
+  static let unseen: UInt8 = 255
+  /// Calls a minute beyond which larger numbers are taken for this: squares of it stay far within a
+  /// Float.
+  static let mostCalls: Float = 1e13
+  /// Codes of minute factors from which on they are used. Those below (2.5) are noise more often
+  /// than jobs.
+  static let leastJobCode = 4
+  static let residualDecay: Float = 1 - 1 / 16
+  /// What is assumed of a new license's dispersion, and how many minutes of its own outweigh that.
+  static let priorDispersion: Float = 1
+  static let priorMinutes: Float = 120
+  /// Expectations are off by some part even where traffic is as even as can be.
+  static let leastFastDispersion: Float = 0.05
+  static let leastSlowDispersion: Float = 0.1
+  /// Minutes after which the level, and the spread, have forgotten all but 1/e of the past.
+  static let levelMinutes: Float = 1440
+  static let dispersionMinutes: Float = 7200
+
+  init() {}
+}
+
+// MARK: Expecting
+
+extension RateBaseline {
+  /// What is expected of a minute, by what was learnt before it.
+  func expectation(at minute: Int32) -> Expectation {
+    let week = WeekClock.minuteOfWeek(minute)
+    let hour = week / 60
+    let here = code(ofHour: hour)
+    var usual = here.code < 0 ? recent : level * Self.hourFactor(here.code)
+    // Other days tell the rhythm, the last hour whether this day is like them.
+    if here.origin == .otherDays { usual = min(max(usual, recent / 2), recent * 2) }
+    // The neighboring hours count in full: a rhythm's edge, and daylight saving, are no burst.
+    let highest = max(
+      here.code, code(ofHour: (hour + 167) % 168).code, code(ofHour: (hour + 1) % 168).code)
+    var upper = highest < 0 ? recent : level * Self.hourFactor(highest)
+    if here.origin != .thisHourOfWeek { upper = max(upper, recent) }
+    let own = minuteCode(week % 60)
+    let around = max(own, minuteCode((week + 59) % 60), minuteCode((week + 1) % 60))
+    upper *= Self.minuteFactor(around)
+    let peak = peaks.factor(at: minute)
+    if peak > 1 { upper = max(upper, usual * peak) }
+    let isJob = around >= Self.leastJobCode || peak > 1
+    let (fast, slow) = dispersions(here.origin, isJob)
+    return Expectation(
+      usual: min(max(usual * Self.minuteFactor(own), 1e-3), Self.mostCalls),
+      upper: min(max(upper, 0.05), 10 * Self.mostCalls), fastDispersion: fast,
+      slowDispersion: slow, isJob: isJob, origin: here.origin)
+  }
+
+  /// Dispersions α = Σ((n − μ)² − μ) / Σμ² with the prior mixed in, and never less than is prudent
+  /// for what the expectation rests on.
+  func dispersions(_ origin: Origin, _ isJob: Bool) -> (fast: Float, slow: Float) {
+    let prior = Self.priorMinutes / (Float(minutesSeen) + 1)
+    let base = max(squaredMean, 1e-9)
+    let known = 1 / (base * (1 + prior))
+    let given = Self.priorDispersion * prior / (1 + prior)
+    let single = max(excessVariance * known + given, 0)
+    let quarter = max(slowExcessVariance * known + given, 0)
+    // A quarter of an hour sees about half of what wander over longer times adds.
+    var slow = max(quarter + 0.5 * max(quarter - single, 0), single, Self.leastSlowDispersion)
+    var fast = max(single, Self.leastFastDispersion, slow / 10)
+    switch origin {
+    case .thisHourOfWeek: break
+    case .otherDays:
+      slow = max(slow, 1)
+      fast = max(fast, 0.15)
+    case .lastHour:
+      slow = max(slow, 4)
+      fast = max(fast, 0.5)
+    }
+    if isJob {
+      slow = max(slow, 1)
+      fast = max(fast, 0.25)
+    }
+    return (min(fast, 1e4), min(slow, 1e4))
+  }
+
+  /// An hour's factor: its own, else the largest of the same hour of other days, else −1.
+  func code(ofHour hour: Int) -> (code: Int, origin: Origin) {
+    let own = hours[hour]
+    if own != Self.unseen { return (Int(own), .thisHourOfWeek) }
+    var most = -1
+    var other = hour % 24
+    while other < 168 {
+      let code = hours[other]
+      if code != Self.unseen { most = max(most, Int(code)) }
+      other += 24
+    }
+    return (most, most < 0 ? .lastHour : .otherDays)
+  }
+
+  @inline(__always)
+  static func hourFactor(_ code: Int) -> Float { Float.exp2(Float(code - 128) / 16) }
+
+  @inline(__always)
+  func minuteCode(_ minute: Int) -> Int {
+    Int(minutes[minute >> 1] >> UInt8((minute & 1) * 4)) & 15
+  }
+
+  @inline(__always)
+  static func minuteFactor(_ code: Int) -> Float {
+    code < leastJobCode ? 1 : Float.exp2(Float(code) / 3)
+  }
+
+}

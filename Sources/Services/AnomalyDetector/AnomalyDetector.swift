@@ -1,0 +1,86 @@
+import ArgumentParser
+import DomainNames
+import LogConsumer
+import Logging
+import ServiceRuntime
+
+@main
+struct AnomalyDetector: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "anomaly-detector",
+    abstract: "Finds bursts of calls and keys on foreign domains, and raises alerts.",
+    discussion: """
+      Configured by environment; every variable may be given as NAME_FILE, a file that holds the value.
+
+        METER_KAFKA_BROKERS            host:port,…                                      required
+        METER_KAFKA_CONFIG_FILE        properties file of librdkafka settings           none
+        METER_DATABASE_URL             libpq URI                                        required
+        METER_ADMIN_BIND               health and metrics                               127.0.0.1:9102
+        METER_LOG_LEVEL                trace … critical                                 info
+        METER_LOG_FORMAT               text or json                                     text
+        METER_DOMAIN_ALLOWANCE         foreign domains an hour that are no alert yet    5
+        METER_DETECTOR_LICENSES        licenses followed, of each partition             65536
+        METER_CHECKPOINT_INTERVAL      between stored states                            10s
+        METER_ALERT_MAX_AGE            of what is older nobody is told                  24h
+        METER_MAX_QUANTITY             largest quantity of one event                    1000000000
+        METER_MAX_EVENT_AGE            older events are dead letters                    35d
+        METER_DEDUPE_WINDOW            offsets of a partition, 1024 to 16777216         262144
+        METER_FLUSH_INTERVAL           a finding waits this long at most                50ms
+        METER_CATCH_UP_FLUSH_INTERVAL  the same while the log is behind, at most        4s
+        METER_MAX_BATCH_ENTRIES        license-minutes that are looked at together      1000000
+        METER_DATABASE_PATIENCE        failing flushes before the group is left         60s
+
+      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+
+      Example:
+        METER_KAFKA_BROKERS=localhost:9092 METER_DATABASE_URL=postgresql:///metering anomaly-detector
+      """)
+
+  func run() async {
+    await ServiceMain.run(service: "anomaly-detector") { settings in
+      let detector = try DetectorSettings(settings)
+      let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9102")
+      guard let rules = PublicSuffixList.shared else {
+        throw ConfigurationError(
+          "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")
+      }
+      let registry = MetricsRegistry()
+      ProcessMetrics.register(on: registry)
+      let health = HealthState()
+      let logger = Logger(label: "anomaly-detector")
+      let metrics = DetectorMetrics(registry)
+      return ServiceMain.Composition(
+        services: [
+          Self.consumer(
+            detector.usage, BurstJudge(settings: detector.bursts), detector, rules, health,
+            registry,
+            metrics),
+          Self.consumer(
+            detector.validations, DomainJudge(settings: detector.domains, rules: rules), detector,
+            rules, health, registry, metrics),
+        ],
+        admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),
+        logger: logger)
+    }
+  }
+
+  private static func consumer<Judge: TopicJudge & Sendable>(
+    _ consumer: ConsumerSettings, _ judge: Judge, _ detector: DetectorSettings,
+    _ rules: PublicSuffixList, _ health: HealthState, _ registry: MetricsRegistry,
+    _ metrics: DetectorMetrics
+  ) -> LogConsumer<DetectorProcessor<Judge>> {
+    var logger = Logger(label: "anomaly-detector")
+    logger[metadataKey: "topic"] = "\(consumer.topic)"
+    return LogConsumer(
+      settings: consumer, health: health,
+      metrics: ConsumerMetrics(registry, topic: consumer.topic, isOneOfSeveral: true),
+      logger: logger,
+      writer: DetectorWriter(
+        topic: consumer.topic, settings: detector, rules: rules, metrics: metrics, logger: logger),
+      makeProcessor: { [logger] in
+        DetectorProcessor(
+          judge, topic: consumer.topic, checkpointMilliseconds: detector.checkpointMilliseconds,
+          metrics: metrics, logger: logger)
+      })
+  }
+}

@@ -1,0 +1,75 @@
+import AnomalyDetection
+import EventCodec
+import ServiceRuntime
+import UsageAggregation
+
+/// Usage into each license's calls a minute, and bursts of them into findings.
+///
+/// The batch's table has summed what came since the last look by license and minute: a license that is called a thousand times between two
+/// looks costs one addition here.
+struct BurstJudge: TopicJudge {
+  final class State: PartitionState {
+    fileprivate var table: BurstTable
+
+    fileprivate init(_ settings: BurstTable.Settings, _ seed: UInt64) {
+      table = BurstTable(settings: settings, seed: seed)
+    }
+
+    fileprivate init?(
+      _ settings: BurstTable.Settings, _ seed: UInt64, _ bytes: UnsafeRawBufferPointer
+    ) {
+      guard let restored = BurstTable(settings: settings, seed: seed, bytes: bytes) else {
+        return nil
+      }
+      table = restored
+    }
+
+    func stored() -> [UInt8] {
+      var bytes: [UInt8] = []
+      table.serialize(into: &bytes)
+      return bytes
+    }
+
+    var bytes: Int { table.bytes }
+    var licenseCount: Int { table.count }
+  }
+
+  let settings: BurstTable.Settings
+  private var minutes: [(minute: Int32, calls: Int64)] = []
+  private static let apiCalls: StaticString = "api_calls"
+
+  init(settings: BurstTable.Settings) { self.settings = settings }
+
+  func makeState() -> State { State(settings, .random(in: .min ... .max)) }
+  func restore(_ bytes: [UInt8]) -> State? {
+    bytes.withUnsafeBytes { State(settings, .random(in: .min ... .max), $0) }
+  }
+
+  mutating func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
+    let recordedAt = batch.counters.newestTimestamp ?? WallClock.milliseconds
+    var findings: [Finding] = []
+    batch.table.forEachGroup { group, license, meter, address in
+      guard let state = states[group.partition],
+        meter.equals(
+          UnsafeRawBufferPointer(
+            start: Self.apiCalls.utf8Start, count: Self.apiCalls.utf8CodeUnitCount))
+      else { return }
+      minutes.removeAll(keepingCapacity: true)
+      batch.table.forEachCell(of: address) { cell, _ in
+        guard cell.kind == .minute else { return }
+        minutes.append((group.hour * 60 + Int32(cell.minute), cell.quantity))
+      }
+      // Cells stand in no order.
+      if minutes.count > 1 { minutes.sort { $0.minute < $1.minute } }
+      for (minute, calls) in minutes {
+        guard let burst = state.table.add(license: license.buffer, minute: minute, calls: calls)
+        else { continue }
+        findings.append(
+          Finding(
+            burst, license: license.string,
+            group: (group.partition, group.firstOffset, group.lastOffset), recordedAt: recordedAt))
+      }
+    }
+    return findings
+  }
+}

@@ -1,0 +1,49 @@
+import AnomalyDetection
+import ServiceRuntime
+
+/// What the detector tells Prometheus beside its consumers.
+final class DetectorMetrics: Sendable {
+  private let registry: MetricsRegistry
+  let checkpointBytes: Counter
+
+  init(_ registry: MetricsRegistry) {
+    self.registry = registry
+    checkpointBytes = registry.counter(
+      "meter_checkpoint_bytes_total", help: "Bytes of partitions' states that were stored.")
+    for reason in ["burst", "domain_mismatch", "domain_spread", "canceled_use"] { count(reason, 0) }
+    for cause in ["too_old", "unregistered"] { suppressed(cause, 0) }
+  }
+
+  func states(of topic: String, licenses: Int, bytes: Int) {
+    registry.gauge(
+      "meter_detector_licenses", help: "Licenses of which a state is kept.",
+      labels: [("topic", topic)]
+    ).set(licenses)
+    registry.gauge(
+      "meter_detector_bytes", help: "Memory of the states.", labels: [("topic", topic)]
+    ).set(bytes)
+  }
+
+  func found(_ finding: Finding) {
+    switch finding.kind {
+    case .burst: count("burst")
+    case .domains(.domainMismatch), .domains(.mismatchDigest): count("domain_mismatch")
+    case .domains(.domainSpread): count("domain_spread")
+    case .domains(.canceledUse): count("canceled_use")
+    }
+  }
+
+  private func count(_ reason: String, _ count: Int = 1) {
+    registry.counter(
+      "meter_findings_total", help: "Suspicious activity that was found, some of it twice.",
+      labels: [("reason", reason)]
+    ).increment(by: count)
+  }
+
+  func suppressed(_ cause: String, _ count: Int = 1) {
+    registry.counter(
+      "meter_findings_suppressed_total", help: "Findings that nobody was told of, and why.",
+      labels: [("cause", cause)]
+    ).increment(by: count)
+  }
+}

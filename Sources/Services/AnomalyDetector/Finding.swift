@@ -1,0 +1,168 @@
+import AnomalyDetection
+import JSONText
+import Licensing
+import Metering
+import PostgresStore
+
+/// Something to be told, and where in the log it can be seen.
+struct Finding: Sendable {
+  enum Kind: Sendable {
+    case burst(Burst)
+    case domains(DomainFinding.Kind)
+  }
+
+  var kind: Kind
+  var license: String
+  var partition: Int32
+  var firstOffset: Int64
+  var lastOffset: Int64
+  /// Milliseconds.
+  var occurredAt: Int64
+  var recordedAt: Int64
+  var dedupeKey: String
+
+  init(
+    _ burst: Burst, license: String, group: (partition: Int32, first: Int64, last: Int64),
+    recordedAt: Int64
+  ) {
+    kind = .burst(burst)
+    self.license = license
+    partition = group.partition
+    firstOffset = group.first
+    lastOffset = group.last
+    occurredAt = Int64(burst.minute) * 60_000
+    self.recordedAt = recordedAt
+    dedupeKey = "license.suspicious_activity/burst/\(license)/\(burst.minute)"
+  }
+
+  init(_ finding: DomainFinding, partition: Int32) {
+    kind = .domains(finding.kind)
+    license = finding.license
+    self.partition = partition
+    firstOffset = finding.firstOffset
+    lastOffset = finding.lastOffset
+    occurredAt = finding.occurredAt
+    recordedAt = finding.recordedAt
+    dedupeKey = finding.dedupeKey
+  }
+
+  var isAboutDomains: Bool {
+    switch kind {
+    case .domains(.canceledUse), .burst: false
+    case .domains: true
+    }
+  }
+
+  // MARK: As an alert
+
+  /// An object for `suspicious_activity_raise`; nil where it turns out to be none.
+  ///
+  /// - Parameters:
+  ///   - bound: the license's domains; nil: it is not registered, or they do not matter.
+  ///   - epoch: of the partition's log.
+  func json(
+    topic: String, epoch: Int32?, bound: [String]?, allowance: Int, rules: some DomainNameRules
+  ) -> [UInt8]? {
+    var json = JSONWriter(reserving: 512)
+    json.beginObject()
+    json.member("license_id", license)
+    json.member("occurred_at", occurredAt)
+    json.member("dedupe_key", dedupeKey)
+    json.name("data")
+    json.beginObject()
+    guard describe(bound ?? [], allowance, rules, &json) else { return nil }
+    json.endObject()
+    json.name("evidence")
+    json.beginObject()
+    json.member("topic", topic)
+    if let epoch { json.member("log_epoch", Int64(epoch)) }
+    json.member("partition", Int64(partition))
+    json.member("first_offset", firstOffset)
+    json.member("last_offset", lastOffset)
+    json.endObject()
+    json.endObject()
+    return json.bytes
+  }
+
+  private func describe(
+    _ bound: [String], _ allowance: Int, _ rules: some DomainNameRules, _ json: inout JSONWriter
+  ) -> Bool {
+    switch kind {
+    case .burst(let burst):
+      json.member("reason", "burst")
+      json.member("meter", "api_calls")
+      json.member("rate_per_minute", rounded: burst.ratePerMinute, 10)
+      json.member("expected_per_minute", rounded: burst.expectedPerMinute, 100)
+      json.member("score", rounded: burst.score, 10_000)
+      json.member("window_seconds", Int64(burst.windowSeconds))
+      json.member("detector", "burst/\(BurstDetector.version)")
+    case .domains(.domainMismatch(let domain, let count, let firstSeen)):
+      mismatch(domain, count, firstSeen, bound, rules, &json)
+      json.member("detector", "domains/\(DomainWatch.version)")
+    case .domains(.mismatchDigest(let domain, let count, let distinct, let sample, let firstSeen)):
+      mismatch(domain, count, firstSeen, bound, rules, &json)
+      json.member("distinct_domains", Int64(distinct))
+      json.member("sample", sample)
+      json.member("window_seconds", DomainWatch.hour / 1_000)
+      json.member("detector", "domains/\(DomainWatch.version)")
+    case .domains(.domainSpread(let distinct, let sample, let isExact)):
+      return spread(distinct, sample, isExact, bound, allowance, rules, &json)
+    case .domains(.canceledUse(let isCanceled, let count, let firstSeen)):
+      json.member("reason", "canceled_use")
+      json.member("status", isCanceled ? "canceled" : "suspended")
+      json.member("count", count)
+      json.member("first_seen", UTCTime.text(firstSeen))
+      json.member("detector", "domains/\(DomainWatch.version)")
+    }
+    return true
+  }
+
+  private func mismatch(
+    _ domain: String, _ count: Int64, _ firstSeen: Int64, _ bound: [String],
+    _ rules: some DomainNameRules, _ json: inout JSONWriter
+  ) {
+    json.member("reason", "domain_mismatch")
+    json.member("requested_domain", domain)
+    let closest = DomainName(domain, rules: rules).flatMap {
+      BoundDomains(bound, rules: rules).closest(to: $0)
+    }
+    json.name("bound_domain")
+    if let closest = closest ?? bound.first { json.text(closest) } else { json.null() }
+    json.member("bound_domains", Array(bound.prefix(Self.boundDomains)))
+    json.member("count", count)
+    json.member("first_seen", UTCTime.text(firstSeen))
+  }
+
+  private static let boundDomains = 50
+
+  /// Registrable domains of the license's own are no foreign ones, though their other names are not bound.
+  private func spread(
+    _ distinct: Int, _ sample: [String], _ isExact: Bool, _ bound: [String], _ allowance: Int,
+    _ rules: some DomainNameRules, _ json: inout JSONWriter
+  ) -> Bool {
+    let own = Set(
+      bound.compactMap {
+        let name = $0.hasPrefix("*.") ? String($0.dropFirst(2)) : $0
+        return rules.registrableDomain(name) ?? name
+      })
+    let foreign = sample.filter { !own.contains($0) }
+    let count = isExact ? foreign.count : distinct - (sample.count - foreign.count)
+    guard count > allowance else { return false }
+    json.member("reason", "domain_spread")
+    json.member("distinct_domains", Int64(count))
+    json.member("is_estimate", !isExact)
+    json.member("allowance", Int64(allowance))
+    json.member("window_seconds", DomainWatch.hour / 1_000)
+    json.member("sample", Array(foreign.prefix(10)))
+    json.member("detector", "domains/\(DomainWatch.version)")
+    return true
+  }
+}
+
+extension JSONWriter {
+  /// With at most as many digits behind the point as `scale` has zeros.
+  fileprivate mutating func member(_ name: String, rounded value: Double, _ scale: Double) {
+    self.name(name)
+    raw(value.isFinite ? "\((value * scale).rounded() / scale)" : "null")
+  }
+}

@@ -1,0 +1,172 @@
+import ArgumentParser
+import Foundation
+import KafkaTransport
+import MeteringTestKit
+import PostgresStore
+
+/// The whole detector beside the bare librdkafka consume loop, and how soon a foreign domain is told while events flow.
+struct Detect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract:
+      "Events/s of the whole anomaly detector as a share of the bare consume loop; milliseconds to an alert.",
+    discussion: """
+      Makes the events, starts an embedded broker and a PostgreSQL of its own (fsync on), then in turn reads the log with a bare
+      rd_kafka_consume_batch_queue loop and with anomaly-detector, built beside this program. Then events flow at --rate, and foreign
+      domains come one by one: the time from the producer's call until the alert's row is seen.
+
+      Example: swift run -c release Benchmarks detect --licenses 1000
+      """)
+
+  @Option(help: "Events.") var events = 2_000_000
+  @Option(help: "Licenses.") var licenses = 1_000
+  @Option(help: "Minutes over which event times are spread.") var minutes = 10
+  @Option(help: "How often each is run; the ratio is of the medians.") var runs = 3
+  @Option(help: "Events a second while foreign domains come.") var rate = 50_000
+  @Option(help: "Foreign domains, 20 a second.") var domains = 300
+
+  func run() throws {
+    note("starting broker and PostgreSQL")
+    let postgres = try PrivatePostgres()
+    let stage = try Stage()
+    let log = BenchmarkLog(
+      kafka: try stage.kafka(), events: events, licenses: licenses, minutes: minutes)
+    note("producing \(events) events")
+    try log.produce()
+    _ = try detect(postgres, stage)
+    var bare: [Double] = []
+    var ours: [Measured] = []
+    for run in 1...runs {
+      bare.append(try log.bareLoop(run))
+      ours.append(try detect(postgres, stage))
+      note(
+        "run \(run): bare \(Int(Double(events) / bare.last!)), detector \(Int(Double(events) / ours.last!.seconds)) events/s"
+      )
+    }
+    let bareSeconds = bare.sorted()[runs / 2]
+    let seconds = ours.map(\.seconds).sorted()[runs / 2]
+    let latencies = try latency(postgres, stage)
+    func line(_ name: String, _ value: String) {
+      print(name.padding(toLength: 34, withPad: " ", startingAt: 0) + value)
+    }
+    func two(_ value: Double) -> String { String(format: "%.2f", value) }
+    line("events", "\(events)")
+    line("licenses", "\(licenses)")
+    line("bare_events_per_second", "\(Int(Double(events) / bareSeconds))")
+    line("detector_events_per_second", "\(Int(Double(events) / seconds))")
+    line("ratio", two(bareSeconds / seconds))
+    line("cpu_seconds_per_million", two(ours.map(\.cpu).sorted()[runs / 2] / Double(events) * 1e6))
+    line("peak_memory_mib", "\(ours.map(\.peakKiB).max()! / 1_024)")
+    line("state_bytes_a_license", "\(ours.last!.stateBytes / licenses)")
+    for (name, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
+      let at = min(latencies.count - 1, Int(Double(latencies.count) * q))
+      line("domain_alert_\(name)_ms", String(format: "%.0f", latencies[at]))
+    }
+    stage.end()
+  }
+
+  private struct Measured {
+    var seconds = 0.0
+    var cpu = 0.0
+    var peakKiB = 0
+    var stateBytes = 0
+  }
+
+  private func detect(_ postgres: PrivatePostgres, _ stage: Stage) throws -> Measured {
+    var measured = Measured()
+    let database = TestDatabase(url: try postgres.makeDatabase())
+    // Offsets move with checkpoints: often, so that the end is seen soon.
+    let detector = try stage.startDetector(
+      database: database.url, environment: ["METER_CHECKPOINT_INTERVAL": "250ms"])
+    let started = DispatchTime.now().uptimeNanoseconds
+    let cpu = ProcessFigures.cpuSeconds(of: detector.pid)
+    func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9 }
+    while try database.integer(
+      "select coalesce(sum(next_offset), 0) from consumer_offset where topic = '\(UsageLog.topic)'")!
+      < events
+    {
+      guard elapsed() < 300, detector.isRunning else {
+        throw ValidationError("not read after \(Int(elapsed())) s:\n\(detector.output)")
+      }
+      Thread.sleep(forTimeInterval: 0.01)
+    }
+    measured.seconds = elapsed()
+    measured.cpu = ProcessFigures.cpuSeconds(of: detector.pid) - cpu
+    measured.peakKiB = ProcessFigures.status(detector.pid, "VmHWM")
+    detector.signal(SIGTERM)
+    detector.wait()
+    measured.stateBytes = Int(
+      try database.integer(
+        "select coalesce(sum(length(state)), 0) from detector_state where topic = '\(UsageLog.topic)'"
+      )!
+    )
+    return measured
+  }
+
+  /// Milliseconds, sorted.
+  private func latency(_ postgres: PrivatePostgres, _ stage: Stage) throws -> [Double] {
+    let database = TestDatabase(url: try postgres.makeDatabase())
+    try database.execute(
+      """
+      insert into customer (customer_id, name) values ('cus_1', 'customer');
+      insert into license (license_id, customer_id, plan, domains, issued_at, expires_at)
+      select 'lic_probe_' || n, 'cus_1', 'professional', '{example.com}', now(), now() + interval '1 year'
+      from generate_series(0, \(domains - 1)) n
+      """)
+    let detector = try stage.startDetector(database: database.url)
+    defer { detector.killNow() }
+    try eventually("the log is read", within: 120) {
+      try database.integer(
+        "select coalesce(sum(next_offset), 0) from consumer_offset where topic = '\(UsageLog.topic)'"
+      )!
+        >= events
+    }
+    var kafka = try stage.kafka()
+    kafka.set("linger.ms", "5")
+    let producer = try KafkaProducer(kafka, clientID: "probe")
+    let flow = try Flow(
+      stage.kafka(), rate: rate, seconds: domains / 20 + 2, licenses: licenses)
+    var sent: [String: UInt64] = [:]
+    var seen: [Double] = []
+    var last: Int64 = 0
+    func look() throws {
+      for row in try database.rows(
+        "select alert_id, license_id from alert where alert_id > \(last) order by 1")
+      {
+        last = Int64(row[0]!)!
+        guard let at = sent[row[1] ?? ""] else { continue }
+        seen.append(Double(DispatchTime.now().uptimeNanoseconds - at) / 1e6)
+      }
+    }
+    for n in 0..<domains {
+      sent["lic_probe_\(n)"] = DispatchTime.now().uptimeNanoseconds
+      try send("lic_probe_\(n)", n, producer)
+      let end = DispatchTime.now().uptimeNanoseconds + 50_000_000
+      while DispatchTime.now().uptimeNanoseconds < end {
+        try look()
+        Thread.sleep(forTimeInterval: 0.002)
+      }
+    }
+    try eventually("every foreign domain is told: \(seen.count) of \(domains)", within: 30) {
+      try look()
+      return seen.count == domains
+    }
+    while !flow.isFinished { Thread.sleep(forTimeInterval: 0.05) }
+    note("\(flow.sentRate) events/s flowed")
+    return seen.sorted()
+  }
+
+  private func send(_ license: String, _ n: Int, _ producer: KafkaProducer) throws {
+    let now = UsageEventText.time(milliseconds: UsageEventText.now)
+    let value = Array(
+      #"{"specversion":"1.0","id":"probe-\#(n)","source":"/probe","type":"license.validation.performed","subject":"\#(license)","time":"\#(now)","data":{"code":"domain_mismatch","valid":false,"domain":"pirate\#(n).com"}}"#
+        .utf8)
+    try Array(license.utf8).withUnsafeBytes { key in
+      try value.withUnsafeBytes {
+        while try !producer.produce(topic: UsageLog.validationTopic, key: key, value: $0) {
+          _ = producer.poll(timeoutMilliseconds: 1)
+        }
+      }
+    }
+    _ = producer.poll(timeoutMilliseconds: 0)
+  }
+}

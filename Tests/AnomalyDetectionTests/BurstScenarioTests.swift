@@ -1,0 +1,67 @@
+import AnomalyDetection
+import Testing
+
+/// The labelled scenario set, small: `burst-runner` judges the whole of it.
+@Suite struct BurstScenarioTests {
+  @Test("Bursts are told, in time and once, and less than one false alert a license and quarter")
+  func wholeSet() {
+    var tally = BurstTally()
+    for kind in BurstScenario.Kind.allCases {
+      for index in 0..<(kind == .young ? 30 : 3) {
+        let scenario = BurstScenario.make(kind, index, seed: 1, days: 49)
+        tally.judge(scenario, alerts: scenario.alerts())
+      }
+    }
+    for anomaly in BurstScenario.Anomaly.allCases {
+      #expect(tally.total(anomaly).recall >= 0.95, "\(anomaly): \(tally.examples)")
+    }
+    #expect(tally.total.delay(0.5) <= 2)
+    #expect(tally.total(.flash).delay(0.5) <= 2)
+    #expect(tally.total(.loop).delay(0.5) <= 2)
+    #expect(tally.falsePerQuarter < 1, "\(tally.examples)")
+    let repeats = tally.repeats.values.reduce(0, +)
+    #expect(Double(repeats) < 0.05 * Double(tally.total.labels), "\(tally.examples)")
+  }
+
+  @Test(
+    "Rhythms, jobs, growth, silence and daylight saving that are known tell nothing",
+    arguments: BurstScenario.Kind.allCases)
+  func calm(kind: BurstScenario.Kind) {
+    var alerts: [Burst] = []
+    for index in 0..<2 {
+      let scenario = BurstScenario.make(kind, index, seed: 3, days: 28, withBursts: false)
+      alerts += scenario.alerts().filter {
+        let minute = Int($0.minute) - scenario.origin
+        return minute >= 14 * 1440 && !scenario.isFirstSightOfJob(minute)
+      }
+    }
+    #expect(alerts.isEmpty)
+  }
+
+  @Test("A burst ends, and after the cool-down the next one is told again")
+  func endsAndComesAgain() {
+    var scenario = BurstScenario.make(.steady, 0, seed: 5, days: 20, withBursts: false)
+    scenario.base = 50
+    scenario.labels = [14_400, 16_400, 20_000].map {
+      .init(anomaly: .flash, start: $0, length: 5, factor: 10)
+    }
+    let starts = scenario.alerts().map { Int($0.startMinute) - scenario.origin }
+    #expect(starts.count == 3)
+    for (start, label) in zip(starts, scenario.labels) { #expect(abs(start - label.start) <= 1) }
+  }
+
+  @Test("A level that stays is told once and then is the usual")
+  func newLevel() {
+    var scenario = BurstScenario.make(.steady, 0, seed: 5, days: 40, withBursts: false)
+    scenario.base = 50
+    scenario.labels = [.init(anomaly: .flash, start: 14_400, length: 26 * 1440, factor: 5)]
+    #expect(scenario.alerts().count == 1)
+  }
+
+  @Test("A quiet license's odd calls are no burst")
+  func quiet() {
+    var scenario = BurstScenario.make(.steady, 0, seed: 6, days: 40, withBursts: false)
+    scenario.base = 0.01
+    #expect(scenario.alerts().isEmpty)
+  }
+}
