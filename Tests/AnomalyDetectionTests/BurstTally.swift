@@ -59,6 +59,21 @@ struct BurstTally {
     cells.values.reduce(Cell()) { $0 + ($1[anomaly] ?? Cell()) }
   }
 
+  /// By anomaly and in all: recall, median delay and that of nine in ten, false alerts.
+  var figures: String {
+    func line(_ name: String, _ cell: Cell) -> String {
+      "\(name) \((cell.recall * 10_000).rounded() / 10_000) of \(cell.labels), p50 \(cell.delay(0.5)), p90 \(cell.delay(0.9))"
+    }
+    let kinds = BurstScenario.Kind.allCases.map {
+      "\($0) \((perQuarter(falseAlerts[$0] ?? 0, minutes[$0] ?? 0) * 1_000).rounded() / 1_000)"
+    }
+    return
+      (BurstScenario.Anomaly.allCases.map { line("\($0)", total($0)) } + [
+        line("all", total), "false a license and quarter: \(falsePerQuarter)",
+        kinds.joined(separator: ", "),
+      ]).joined(separator: "; ")
+  }
+
   var total: Cell { BurstScenario.Anomaly.allCases.reduce(Cell()) { $0 + total($1) } }
 
   func perQuarter(_ count: Int, _ minutes: Int) -> Double {
