@@ -216,20 +216,24 @@ package struct JSONReader {
     try expect("\"")
     var string = JSONString(bytes: [])
     while true {
-      let byte = try peek()
-      switch byte {
+      // What stands for itself is taken in one piece.
+      let start = offset
+      while offset < bytes.count, standsForItself(bytes[offset]) { offset += 1 }
+      string.bytes += bytes[start..<offset]
+      switch try peek() {
       case UInt8(ascii: "\""):
         offset += 1
         return string
       case UInt8(ascii: "\\"):
         try readEscape(into: &string)
-      case 0x00...0x1F:
-        throw JSONError(offset: offset, reason: .controlCharacter)
       default:
-        string.bytes.append(byte)
-        offset += 1
+        throw JSONError(offset: offset, reason: .controlCharacter)
       }
     }
+  }
+
+  private func standsForItself(_ byte: UInt8) -> Bool {
+    byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
   }
 
   private mutating func readEscape(into string: inout JSONString) throws(JSONError) {
@@ -338,8 +342,11 @@ package struct JSONReader {
 
   /// Space, tab, line feed and carriage return; no other character is white space in JSON.
   private mutating func skipWhiteSpace() {
-    while offset < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[offset]) {
-      offset += 1
+    while offset < bytes.count {
+      switch bytes[offset] {
+      case 0x20, 0x09, 0x0A, 0x0D: offset += 1
+      default: return
+      }
     }
   }
 }

@@ -74,6 +74,13 @@ extension JSONValue {
 extension [JSONMember] {
   /// A name that stands more than once, if one does: two readers could take different ones for it.
   package var repeatedName: String? {
+    if count <= 16 {
+      // Few are compared with each other sooner than they are hashed.
+      for i in indices where self[..<i].contains(where: { $0.name.bytes == self[i].name.bytes }) {
+        return String(decoding: self[i].name.bytes, as: UTF8.self)
+      }
+      return nil
+    }
     var seen: Set<[UInt8]> = []
     for member in self where !seen.insert(member.name.bytes).inserted {
       return String(decoding: member.name.bytes, as: UTF8.self)

@@ -6,6 +6,10 @@ enum UTF8Validation {
   static func firstMalformedOffset(in bytes: [UInt8]) -> Int? {
     var offset = 0
     while offset < bytes.count {
+      if bytes[offset] < 0x80 {
+        offset += 1
+        continue
+      }
       guard let length = lengthOfCharacter(at: offset, in: bytes) else { return offset }
       offset += length
     }
