@@ -117,6 +117,7 @@ public final class EventPublisher: Service, Sendable {
     } catch {
       throw .settings("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
+    // Of what the sender hands over beyond a round; a round is sent at once.
     kafka.set("linger.ms", "5")
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
