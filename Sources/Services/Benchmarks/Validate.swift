@@ -35,13 +35,21 @@ struct Validate: AsyncParsableCommand {
   struct Compare: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Measure and compare.")
 
-    @Option(help: "Seconds of each measurement.") var seconds = 8
+    @Option(help: "Seconds of each measurement.") var seconds = 6
     @Option(help: "Connections of wrk.") var connections = 64
+    @Option(help: "How often each is measured, in turn with the bare handler.") var rounds = 3
 
     private struct Load {
       var requestsPerSecond: Double
       /// Milliseconds.
       var p99: Double
+      /// Of the server, in microseconds a request.
+      var cpu: Double
+    }
+
+    private struct Target {
+      var port: Int
+      var pid: Int32
     }
 
     func run() throws {
@@ -64,24 +72,56 @@ struct Validate: AsyncParsableCommand {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
       defer { try? FileManager.default.removeItem(atPath: folder) }
       let port = try FreePort.next()
-      let service = try ChildProcess(
+      let adminPort = try FreePort.next()
+      let process = try ChildProcess(
         ChildProcess.product("validation-service"),
         environment: [
           "METER_DATABASE_URL": database.url, "METER_KAFKA_BROKERS": stage.servers,
           "METER_SIGNING_KEY": String(decoding: keys.privateJSON, as: UTF8.self),
           "METER_SPOOL_DIR": folder + "/spool", "METER_HTTP_BIND": "127.0.0.1:\(port)",
-          "METER_ADMIN_BIND": "127.0.0.1:0", "METER_ANONYMOUS_RATE_LIMIT": "1000000",
+          "METER_ADMIN_BIND": "127.0.0.1:\(adminPort)", "METER_ANONYMOUS_RATE_LIMIT": "1000000",
           "METER_ANONYMOUS_RATE_LIMIT_BURST": "1000000",
         ])
-      defer { service.killNow() }
-      try eventually("it listens: \(service.output)") { service.output.contains("listening") }
-      let barePort = try FreePort.next()
-      let bare = try ChildProcess(
-        ChildProcess.product("Benchmarks"),
-        ["validate", "serve", "--port", "\(barePort)", "--bytes", "950"])
-      defer { bare.killNow() }
-      usleep(500_000)
+      defer { process.killNow() }
+      try eventually("it listens: \(process.output)") { process.output.contains("listening") }
+      let service = Target(port: port, pid: process.pid)
+      let byID = try script(folder, "id", "lic_abc123")
+      let byToken = try script(folder, "token", try token(keys))
 
+      let bytes = try answerBytes(port)
+      let barePort = try FreePort.next()
+      let bareProcess = try ChildProcess(
+        ChildProcess.product("Benchmarks"),
+        ["validate", "serve", "--port", "\(barePort)", "--bytes", "\(bytes)"])
+      defer { bareProcess.killNow() }
+      let bare = Target(port: barePort, pid: bareProcess.pid)
+      usleep(500_000)
+      print("an answer has \(bytes) bytes, the bare handler's too")
+      _ = try wrk(bare, byID, 2)
+      _ = try wrk(service, byID, 2)
+
+      func measure(_ name: String, _ script: String, before: () throws -> Void = {}) throws {
+        var pairs: [(bare: Load, ours: Load)] = []
+        for _ in 0..<rounds {
+          // Else the events of before are sent at its cost.
+          try drain(adminPort)
+          let base = try wrk(bare, byID, seconds)
+          try before()
+          pairs.append((base, try wrk(service, script, seconds)))
+          stage.broker.signal(SIGCONT)
+        }
+        show(name, pairs)
+      }
+      try measure("by license id", byID)
+      try measure("by JWT", byToken)
+      try measure("by id, Kafka stopped that moment", byID) { stage.broker.signal(SIGSTOP) }
+      try drain(adminPort)
+      try postgres.stop(mode: "immediate")
+      try measure("by id, PostgreSQL stopped", byID)
+      stage.end()
+    }
+
+    private func token(_ keys: JSONWebKeySet) throws -> String {
       let now = Int64(Date().timeIntervalSince1970) * 1_000
       guard
         let token = LicenseSigner(keys: keys)?.token(
@@ -89,60 +129,85 @@ struct Validate: AsyncParsableCommand {
             licenseID: "lic_abc123", domains: ["example.com"], plan: "professional",
             issuedAt: now - 1_000, expiresAt: now + 86_400_000))
       else { throw ValidationError("no token") }
-      let byID = try script(folder, "id", "lic_abc123")
-      let byToken = try script(folder, "token", token)
-      func show(_ name: String, _ load: Load, _ base: Load) {
-        print(
-          "\(name): \(Int(load.requestsPerSecond)) requests/s, p99 \(load.p99) ms; ratio \(Self.round(load.requestsPerSecond / base.requestsPerSecond)), p99 \(Self.round(load.p99 / base.p99))×"
-        )
-      }
-      _ = try wrk(barePort, byID, 2)
-      _ = try wrk(port, byID, 2)
-      let first = try wrk(barePort, byID, seconds)
-      let ids = try wrk(port, byID, seconds)
-      let tokens = try wrk(port, byToken, seconds)
-      let second = try wrk(barePort, byID, seconds)
-      let base = Load(
-        requestsPerSecond: (first.requestsPerSecond + second.requestsPerSecond) / 2,
-        p99: (first.p99 + second.p99) / 2)
-      print("bare Hummingbird: \(Int(base.requestsPerSecond)) requests/s, p99 \(base.p99) ms")
-      show("by license id", ids, base)
-      show("by JWT", tokens, base)
-      stage.broker.signal(SIGSTOP)
-      show("by id, Kafka blackholed", try wrk(port, byID, seconds), base)
-      stage.broker.signal(SIGCONT)
-      try postgres.stop(mode: "immediate")
-      show("by id, PostgreSQL stopped", try wrk(port, byID, seconds), base)
-      stage.end()
+      return token
     }
 
-    private static func round(_ value: Double) -> Double { (value * 100).rounded() / 100 }
+    /// Medians of the rounds; the ratios are of pairs.
+    private func show(_ name: String, _ pairs: [(bare: Load, ours: Load)]) {
+      func median(_ value: ((bare: Load, ours: Load)) -> Double) -> Double {
+        pairs.map(value).sorted()[pairs.count / 2]
+      }
+      func text(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }
+      print(
+        """
+        \(name): \(Int(median { $0.ours.requestsPerSecond })) requests/s, bare \(Int(median { $0.bare.requestsPerSecond })), \
+        ratio \(text(median { $0.ours.requestsPerSecond / $0.bare.requestsPerSecond })); \
+        p99 \(text(median { $0.ours.p99 })) ms, bare \(text(median { $0.bare.p99 })), \
+        \(text(median { $0.ours.p99 / $0.bare.p99 }))×; \
+        CPU \(text(median { $0.ours.cpu })) µs a request, bare \(text(median { $0.bare.cpu }))
+        """)
+    }
+
+    /// Waits until the spool is empty.
+    private func drain(_ adminPort: Int) throws {
+      try eventually("the spool is empty", within: 120) {
+        let lines = HTTPGet.get(port: adminPort, "/metrics")?.body.split(separator: "\n") ?? []
+        let pending = lines.filter { $0.hasPrefix("meter_spool_pending{") }
+        return pending.count == 2 && pending.allSatisfy { $0.hasSuffix(" 0") }
+      }
+    }
+
+    private static let question =
+      #"{"licenseKey":"lic_abc123","domain":"example.com","nonce":"nonce-0123456789"}"#
+
+    private func answerBytes(_ port: Int) throws -> Int {
+      guard let socket = TCP.connect(port: port, timeoutSeconds: 10) else {
+        throw ValidationError("nobody listens")
+      }
+      defer { close(socket) }
+      let head = "POST /v1/licenses/validate HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+      _ = TCP.write(
+        socket,
+        Array("\(head)content-length: \(Self.question.utf8.count)\r\n\r\n\(Self.question)".utf8))
+      var bytes: [UInt8] = []
+      while let more = TCP.read(socket, atMost: 65_536) { bytes += more }
+      let parts = String(decoding: bytes, as: UTF8.self).components(separatedBy: "\r\n\r\n")
+      guard parts.count == 2, parts[1].contains("\"valid\":true") else {
+        throw ValidationError("it says:\n\(parts)")
+      }
+      return parts[1].utf8.count
+    }
 
     private func script(_ folder: String, _ name: String, _ key: String) throws -> String {
       let path = "\(folder)/\(name).lua"
       try """
       wrk.method = "POST"
       wrk.headers["Content-Type"] = "application/json"
-      wrk.body = '{"licenseKey":"\(key)","domain":"example.com","nonce":"nonce-0123456789"}'
+      wrk.body = '\(Self.question.replacing("lic_abc123", with: key))'
       """.write(toFile: path, atomically: true, encoding: .utf8)
       return path
     }
 
-    private func wrk(_ port: Int, _ script: String, _ seconds: Int) throws -> Load {
+    private func wrk(_ target: Target, _ script: String, _ seconds: Int) throws -> Load {
+      let cpu = ProcessFigures.cpuSeconds(of: target.pid)
       let process = try ChildProcess(
         "/usr/bin/wrk",
         [
           "-t1", "-c\(connections)", "-d\(seconds)s", "--latency", "-s", script,
-          "http://127.0.0.1:\(port)/v1/licenses/validate",
+          "http://127.0.0.1:\(target.port)/v1/licenses/validate",
         ])
       process.wait()
+      let used = ProcessFigures.cpuSeconds(of: target.pid) - cpu
       let lines = process.output.split(separator: "\n").map { $0.split(separator: " ") }
       if process.output.contains("Non-2xx") { note(process.output) }
       guard
         let rate = lines.first(where: { $0.first == "Requests/sec:" }).flatMap({ Double($0[1]) }),
-        let p99 = lines.first(where: { $0.first == "99%" }).flatMap({ Self.milliseconds($0[1]) })
+        let p99 = lines.first(where: { $0.first == "99%" }).flatMap({ Self.milliseconds($0[1]) }),
+        let count = lines.first(where: { $0.dropFirst().first == "requests" }).flatMap({
+          Double($0[0])
+        })
       else { throw ValidationError("wrk (Debian's) said:\n\(process.output)") }
-      return Load(requestsPerSecond: rate, p99: p99)
+      return Load(requestsPerSecond: rate, p99: p99, cpu: used / count * 1e6)
     }
 
     private static func milliseconds(_ text: Substring) -> Double? {
