@@ -64,6 +64,7 @@ install_missing() {
   command -v curl >/dev/null || missing+=(curl)
   if [[ $1 == tests ]]; then
     command -v kcat >/dev/null || missing+=(kcat)
+    command -v openssl >/dev/null || missing+=(openssl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"

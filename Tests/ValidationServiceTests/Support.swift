@@ -38,7 +38,7 @@ final class Setup {
     try waitUntilLive()
   }
 
-  private let environment: [String: String]
+  let environment: [String: String]
 
   deinit {
     if process.isRunning { process.killNow() }
@@ -47,8 +47,10 @@ final class Setup {
 
   func waitUntilLive() throws {
     try eventually("it listens; \(process.output)") {
-      HTTPGet.get(port: port, "/.well-known/jwks.json")?.status == 200
-        && HTTPGet.get(port: adminPort, "/health/ready")?.status == 200
+      // Not by asking for something: it may speak TLS.
+      guard let socket = TCP.connect(port: port) else { return false }
+      close(socket)
+      return HTTPGet.get(port: adminPort, "/health/ready")?.status == 200
     }
   }
 
@@ -118,6 +120,22 @@ final class Setup {
       "POST", "/v1/licenses/validate",
       body: #"{"licenseKey":"\#(key)","domain":"\#(domain)"\#(extra)}"#,
       headers: ["Content-Type": "application/json"].merging(headers) { $1 })
+  }
+
+  /// A number of the service's metrics page.
+  func metric(_ sample: String) -> Int? {
+    HTTPGet.get(port: adminPort, "/metrics")?.body.split(separator: "\n")
+      .first { $0.hasPrefix(sample + " ") }
+      .flatMap { Int($0.dropFirst(sample.utf8.count + 1)) }
+  }
+
+  /// Of the service, in bytes: a line of `/proc/PID/status`, such as `RssAnon`.
+  func memory(_ field: String) throws -> Int {
+    let status = try String(contentsOfFile: "/proc/\(process.pid)/status", encoding: .utf8)
+    let line = status.split(separator: "\n").first { $0.hasPrefix(field + ":") }
+    guard let kibibytes = line?.split(whereSeparator: { !$0.isNumber }).first.flatMap({ Int($0) })
+    else { throw NeverHappened(description: "no \(field) in \(status)") }
+    return kibibytes << 10
   }
 
   /// Every event of a topic, decoded; waits until so many are there.

@@ -15,7 +15,7 @@ struct ServiceSettings: Sendable {
   var publisher: EventPublisher.Configuration
   var api = ValidationAPI.Settings()
   var cacheEntries: Int
-  var tls: TLSConfiguration?
+  var tls: NIOSSLContext?
   var requestMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
@@ -73,13 +73,14 @@ struct ServiceSettings: Sendable {
       burst: try settings.integer(name + "_BURST", default: burst, in: 1...10_000_000))
   }
 
-  private static func tls(_ settings: Settings) throws -> TLSConfiguration? {
+  private static func tls(_ settings: Settings) throws -> NIOSSLContext? {
     let certificate = try settings.optionalString("METER_TLS_CERT")
     let key = try settings.optionalString("METER_TLS_KEY")
     guard certificate != nil || key != nil else { return nil }
     guard let certificate, let key else {
       throw ConfigurationError("METER_TLS_CERT and METER_TLS_KEY must both be set")
     }
+    var configuration: TLSConfiguration
     do {
       // PEM itself, or the path of a file that holds it.
       let chain =
@@ -90,11 +91,20 @@ struct ServiceSettings: Sendable {
         key.contains("-----BEGIN")
         ? try NIOSSLPrivateKey(bytes: Array(key.utf8), format: .pem)
         : try NIOSSLPrivateKey(file: key, format: .pem)
-      return TLSConfiguration.makeServerConfiguration(
+      configuration = .makeServerConfiguration(
         certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
     } catch {
       throw ConfigurationError(
         "METER_TLS_CERT and METER_TLS_KEY must be PEM: a certificate chain and its key")
+    }
+    configuration.minimumTLSVersion = .tlsv12
+    configuration.applicationProtocols = ["http/1.1"]
+    do {
+      // Here, where it is one line and not a connection's failure: it finds out whether the two belong together.
+      return try NIOSSLContext(configuration: configuration)
+    } catch {
+      throw ConfigurationError(
+        "METER_TLS_CERT and METER_TLS_KEY do not belong together: the key is not the certificate's")
     }
   }
 }

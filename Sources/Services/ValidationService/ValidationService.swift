@@ -3,8 +3,6 @@ import DomainNames
 import EventPublisher
 import Licensing
 import Logging
-import NIOCore
-import NIOPosix
 import ServiceRuntime
 
 @main
@@ -47,13 +45,6 @@ struct ValidationService: AsyncParsableCommand {
         METER_DATABASE_URL=postgresql:///metering METER_KAFKA_BROKERS=localhost:9092 \\
           METER_SIGNING_KEY_FILE=keys.json METER_SPOOL_DIR=spool validation-service
       """)
-
-  static func main() async {
-    // Requests stay on the thread that reads their connection: a hop to another pool and back costs as much as the verdict's signature.
-    // Nothing here blocks in a task; where the hook is missing, all works as ever.
-    NIOSingletons.unsafeTryInstallSingletonPosixEventLoopGroupAsConcurrencyGlobalExecutor()
-    await main(nil)
-  }
 
   func run() async {
     await ServiceMain.run(service: "validation-service") { environment in

@@ -18,9 +18,12 @@ struct KnownLicense: Sendable {
 /// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when it is back, all of it is read again, since
 /// notifications were missed.
 final class Directory: Service, Sendable {
-  let licenses: ReadThrough<String, KnownLicense>
+  typealias Licenses = ReadThrough<String, KnownLicense>
+  typealias Tokens = ReadThrough<String, AccessStore.TokenRow>
+
+  let licenses: Licenses
   /// By SHA-256 in hexadecimal.
-  let tokens: ReadThrough<String, AccessStore.TokenRow>
+  let tokens: Tokens
   private let limits = Mutex<[LimitKey: (start: Int64, end: Int64)]>([:])
   private let databaseURL: String
   private let rules: PublicSuffixList

@@ -1,19 +1,6 @@
 import Glibc
-import Hummingbird
-import Logging
 import Metering
 import NIOCore
-
-/// A request's context: beside Hummingbird's own, who is at the other end of the connection.
-struct ClientContext: RequestContext {
-  var coreContext: CoreRequestContextStorage
-  let peer: SocketAddress?
-
-  init(source: ApplicationRequestContextSource) {
-    coreContext = CoreRequestContextStorage(source: source)
-    peer = source.channel.remoteAddress
-  }
-}
 
 /// Whose request it is, by address.
 struct ClientAddress: Sendable {
@@ -25,27 +12,43 @@ struct ClientAddress: Sendable {
     case off
   }
 
+  /// An address, and what of it goes into events.
+  struct Client: Sendable {
+    var address: IPAddress?
+    var text: String?
+    /// Whose word on whom it asks for is believed.
+    var isTrustedProxy: Bool
+  }
+
   /// Proxies whose `X-Forwarded-For` is believed.
   var trustedProxies: [AddressRange]
   var detail: Detail
 
-  /// The address nearest to us that is no trusted proxy.
-  func resolve(_ peer: SocketAddress?, forwardedFor: String?) -> IPAddress? {
-    guard var address = Self.address(peer) else { return nil }
-    guard !trustedProxies.isEmpty, isTrusted(address), let forwardedFor else { return address }
+  /// Who is at the other end; asked once a connection.
+  func client(_ peer: SocketAddress?) -> Client { client(Self.address(peer)) }
+
+  /// Who asks: the address nearest to us that is no trusted proxy.
+  func resolve(_ peer: Client, forwardedFor: String?) -> Client {
+    guard peer.isTrustedProxy, let forwardedFor else { return peer }
+    var found = peer
     for hop in forwardedFor.split(separator: ",").reversed() {
       guard let next = Self.plain(hop.drop { $0 == " " }.prefix { $0 != " " }) else { break }
-      address = next
-      if !isTrusted(address) { break }
+      found = client(next)
+      if !found.isTrustedProxy { break }
     }
-    return address
+    return found
+  }
+
+  private func client(_ address: IPAddress?) -> Client {
+    Client(
+      address: address, text: text(address),
+      isTrustedProxy: address.map { isTrusted($0) } ?? false)
   }
 
   private func isTrusted(_ address: IPAddress) -> Bool {
     trustedProxies.contains { $0.contains(address) }
   }
 
-  /// From its bytes: text would be parsed for every request.
   private static func address(_ peer: SocketAddress?) -> IPAddress? {
     switch peer {
     case .v4(let peer):
@@ -71,8 +74,7 @@ struct ClientAddress: Sendable {
     return address
   }
 
-  /// What goes into an event.
-  func text(_ address: IPAddress?) -> String? {
+  private func text(_ address: IPAddress?) -> String? {
     guard let address else { return nil }
     switch detail {
     case .off: return nil

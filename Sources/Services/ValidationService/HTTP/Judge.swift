@@ -30,21 +30,23 @@ final class Judge: Sendable {
 
   /// - Parameters:
   ///   - meter: what is used; with `api_calls`, whose limit always counts.
+  ///   - record: what is known of a license by its id; what it throws is thrown on.
   /// - Throws: `Problem`, 503, where the license is not known here and PostgreSQL does not answer.
   func judge(
-    licenseKey: String, domain text: String, meter: String, now: Int64
-  ) async throws -> Finding {
+    licenseKey: String, domain text: String, meter: String, now: Int64,
+    record: (String) throws -> Directory.Licenses.Lookup
+  ) throws -> Finding {
     let domain = DomainName(text, rules: rules)
     if Self.looksLikeToken(licenseKey) {
       guard let terms = claimed(licenseKey) else {
         return Finding(verdict: Verdict(.invalidSignature))
       }
       // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
-      let known = await record(terms.licenseID)
+      let known = try record(terms.licenseID)
       guard case .found(let license) = known else { return find(terms, domain, meter, now) }
       return find(license.terms, domain, meter, now)
     }
-    switch await record(licenseKey) {
+    switch try record(licenseKey) {
     case .found(let license): return find(license.terms, domain, meter, now)
     case .missing:
       return Finding(verdict: Verdict(.notFound), licenseID: licenseKey)
@@ -52,11 +54,6 @@ final class Judge: Sendable {
       throw Problem.unavailable(
         "The license is not in memory, and the database does not answer; try again.")
     }
-  }
-
-  private func record(_ id: String) async -> ReadThrough<String, KnownLicense>.Lookup {
-    if let cached = directory.licenses.cached(id) { return cached }
-    return await directory.licenses.lookup(id)
   }
 
   private func find(

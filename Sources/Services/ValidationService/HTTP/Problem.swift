@@ -1,14 +1,14 @@
-import Hummingbird
 import JSONText
+import NIOHTTP1
 
 /// An answer that is an error, by RFC 9457.
 struct Problem: Error {
-  var status: HTTPResponse.Status
+  var status: HTTPResponseStatus
   /// A fixed word of the program.
   var code: String
   /// One sentence that says what to do; nothing of the request.
   var detail: String
-  var headers: HTTPFields = [:]
+  var headers: [(name: String, value: String)] = []
 
   static func badRequest(_ code: String, _ detail: String) -> Problem {
     Problem(status: .badRequest, code: code, detail: detail)
@@ -17,15 +17,41 @@ struct Problem: Error {
   static let unauthorized = Problem(
     status: .unauthorized, code: "unauthorized",
     detail: "Send a token that holds: Authorization: Bearer …",
-    headers: [.wwwAuthenticate: "Bearer"])
+    headers: [("www-authenticate", "Bearer")])
 
   static func unavailable(_ detail: String) -> Problem {
     Problem(
       status: .serviceUnavailable, code: "unavailable", detail: detail,
-      headers: [.retryAfter: "1"])
+      headers: [("retry-after", "1")])
   }
 
-  var response: Response {
+  static func tooLarge(_ maximumBytes: Int) -> Problem {
+    Problem(
+      status: .payloadTooLarge, code: "too_large",
+      detail: "The body may have at most \(maximumBytes) bytes.")
+  }
+
+  /// Of a request that the decoder gave up.
+  init(_ error: HTTPParserError) {
+    self =
+      error == .headerOverflow
+      ? Problem(
+        status: .requestHeaderFieldsTooLarge, code: "headers_too_large",
+        detail: "The header may have 100 fields of 8 KiB, 16 KiB together.")
+      : .badRequest("not_http", "The request is not HTTP/1.1.")
+  }
+
+  init(
+    status: HTTPResponseStatus, code: String, detail: String,
+    headers: [(name: String, value: String)] = []
+  ) {
+    self.status = status
+    self.code = code
+    self.detail = detail
+    self.headers = headers
+  }
+
+  var answer: APIAnswer {
     var json = JSONWriter()
     json.beginObject()
     json.member("type", "about:blank")
@@ -34,18 +60,7 @@ struct Problem: Error {
     json.member("code", code)
     json.member("detail", detail)
     json.endObject()
-    return Response.bytes(status, json.bytes, type: "application/problem+json", headers: headers)
-  }
-}
-
-extension Response {
-  static func bytes(
-    _ status: HTTPResponse.Status, _ bytes: [UInt8], type: String, headers: HTTPFields = [:]
-  ) -> Response {
-    var all = headers
-    all[.contentType] = type
-    all[.cacheControl] = "no-store"
-    return Response(
-      status: status, headers: all, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+    return APIAnswer(
+      status: status, type: "application/problem+json", headers: headers, body: json.bytes)
   }
 }

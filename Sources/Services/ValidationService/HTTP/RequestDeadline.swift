@@ -1,22 +1,42 @@
-import HTTPTypes
 import NIOCore
-import NIOHTTPTypes
+import NIOHTTP1
+import NIOTLS
 
-/// Closes connections whose request does not get finished: an idle timeout alone is content with a byte now and then.
+/// Closes connections whose request does not get finished, and those on which nothing happens any more. An idle timeout alone would be
+/// content with a byte now and then.
 ///
-/// The time runs from a request's first bytes, be they half a header, to its end.
-final class RequestDeadline: ChannelInboundHandler, RemovableChannelHandler {
-  typealias InboundIn = HTTPRequestPart
-  typealias InboundOut = HTTPRequestPart
+/// The time of a request runs from its first bytes, be they half a header, to its end; that of a TLS session from the connection's first
+/// moment to the end of the handshake.
+final class RequestDeadline: ChannelInboundHandler {
+  typealias InboundIn = HTTPServerRequestPart
+  typealias InboundOut = HTTPServerRequestPart
 
   private let limit: TimeAmount
+  private let idleLimit: TimeAmount
+  private let isTLS: Bool
   private var timer: Scheduled<Void>?
+  private var idleTimer: Scheduled<Void>?
+  private var lastRead = NIODeadline.now()
   /// Between a request's head and its end.
   private var isWithin = false
-  /// Since the last `channelReadComplete`, a whole part came.
+  /// Since the last `channelReadComplete`, a whole part came, or TLS's handshake ended.
   private var sawPart = false
 
-  init(limit: TimeAmount) { self.limit = limit }
+  /// For who is in the middle of a request when the service stops.
+  private static let quiescingLimit = TimeAmount.seconds(3)
+
+  init(limit: TimeAmount, idleLimit: TimeAmount, isTLS: Bool) {
+    self.limit = limit
+    self.idleLimit = idleLimit
+    self.isTLS = isTLS
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    lastRead = .now()
+    watchIdleness(context.channel)
+    if isTLS { start(context) }
+    context.fireChannelActive()
+  }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     sawPart = true
@@ -29,27 +49,56 @@ final class RequestDeadline: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   func channelReadComplete(context: ChannelHandlerContext) {
+    lastRead = .now()
     // Bytes that made no part are the beginning of a header, or of a TLS session. A request that came in one piece needs no timer.
     if isWithin || !sawPart { start(context) } else { stop() }
     sawPart = false
     context.fireChannelReadComplete()
   }
 
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    switch event {
+    case TLSUserEvent.handshakeCompleted:
+      sawPart = true
+      stop()
+    case is ChannelShouldQuiesceEvent where timer != nil:
+      stop()
+      timer = Self.close(context.channel, in: min(limit, Self.quiescingLimit))
+    default: break
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
   func channelInactive(context: ChannelHandlerContext) {
     stop()
+    idleTimer?.cancel()
+    idleTimer = nil
     context.fireChannelInactive()
   }
 
-  func handlerRemoved(context: ChannelHandlerContext) { stop() }
-
   private func start(_ context: ChannelHandlerContext) {
     guard timer == nil else { return }
-    let channel = context.channel
-    timer = context.eventLoop.scheduleTask(in: limit) { channel.close(promise: nil) }
+    timer = Self.close(context.channel, in: limit)
   }
 
   private func stop() {
     timer?.cancel()
     timer = nil
+  }
+
+  private static func close(_ channel: any Channel, in time: TimeAmount) -> Scheduled<Void> {
+    channel.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
+  }
+
+  /// One timer that looks now and then, in place of one that every request sets anew.
+  private func watchIdleness(_ channel: any Channel) {
+    let loop = channel.eventLoop
+    idleTimer = loop.assumeIsolated().scheduleTask(deadline: lastRead + idleLimit) { [self] in
+      if .now() >= lastRead + idleLimit {
+        channel.close(promise: nil)
+      } else {
+        watchIdleness(channel)
+      }
+    }
   }
 }

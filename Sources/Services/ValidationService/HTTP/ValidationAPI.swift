@@ -1,19 +1,19 @@
 import Crypto
+import Dispatch
 import EventPublisher
-import Foundation
-import HTTPTypes
-import Hummingbird
 import Licensing
 import Metering
 import NIOCore
+import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
 import Synchronization
 
 /// Answers the requests of the API.
-final class ValidationAPI: HTTPResponder, Sendable {
-  typealias Context = ClientContext
-
+///
+/// `answer` is a function of the request and of what is known: where something has to be waited for, it throws that as a `Need`, and is asked
+/// again from the start with what came. So the usual request, of a license in memory, is answered in one synchronous call.
+final class ValidationAPI: Sendable {
   struct Settings: Sendable {
     var source = "/validation"
     var requiresKey = false
@@ -21,6 +21,23 @@ final class ValidationAPI: HTTPResponder, Sendable {
     var anonymousRate = RateLimiter.Rate(perSecond: 1_000, burst: 5_000)
     var maximumDelayed = 10_000
     var address = ClientAddress(trustedProxies: [], detail: .truncated)
+  }
+
+  /// What an answer waits for.
+  enum Need: Error {
+    /// By its hash.
+    case token(String)
+    case licenses([String])
+    /// Who asks too often; in microseconds.
+    case pause(Int64)
+  }
+
+  /// What was waited for. Each need is met once, so asking again comes to an end.
+  struct Gathered {
+    var token: Directory.Tokens.Lookup?
+    var licenses: [String: Directory.Licenses.Lookup] = [:]
+    /// By the rate limit: it counts a request once.
+    var isCounted = false
   }
 
   private struct AnonymousKey: Hashable {
@@ -32,11 +49,14 @@ final class ValidationAPI: HTTPResponder, Sendable {
   private let directory: Directory
   private let judge: Judge
   private let signer: VerdictSigner
-  private let publisher: EventPublisher
+  let publisher: EventPublisher
   private let limiter = RateLimiter()
   private let metrics: ValidationMetrics
   private let keySet: [UInt8]
   private let delayed = Atomic<Int>(0)
+
+  private static let validatePath = "/v1/licenses/validate"
+  private static let eventsPath = "/v1/events"
 
   init(
     settings: Settings, directory: Directory, judge: Judge, signer: VerdictSigner,
@@ -51,111 +71,173 @@ final class ValidationAPI: HTTPResponder, Sendable {
     self.metrics = metrics
   }
 
-  func respond(to request: Request, context: ClientContext) async throws -> Response {
-    let response: Response
-    do {
-      response = try await route(request, context)
-    } catch let problem as Problem {
-      response = problem.response
-    }
-    metrics.answered(response.status.code)
-    return request.method == .head ? response.createHeadResponse() : response
+  /// Of a body that is sent there.
+  static func maximumBytes(_ path: String) -> Int {
+    path == eventsPath ? ReportedEvents.maximumBytes : ValidateRequest.maximumBytes
   }
 
-  private func route(_ request: Request, _ context: ClientContext) async throws -> Response {
-    switch request.uri.path {
-    case "/v1/licenses/validate":
-      var response: Response
+  /// Asked once a connection.
+  func client(_ peer: SocketAddress?) -> ClientAddress.Client { settings.address.client(peer) }
+
+  /// A problem that was answered before the request was whole.
+  func count(_ problem: Problem) { metrics.answered(Int(problem.status.code)) }
+
+  func reply(to request: APIRequest) -> Reply {
+    do {
+      return .now(try finished(request, Gathered()))
+    } catch {
+      return .later { await self.wait(for: error, request) }
+    }
+  }
+
+  private func wait(for first: Need, _ request: APIRequest) async -> APIAnswer {
+    var gathered = Gathered()
+    var need = first
+    while true {
+      await meet(need, &gathered)
       do {
-        response = try await openToBrowsers(request, context)
-      } catch let problem as Problem {
-        response = problem.response
+        return try finished(request, gathered)
+      } catch {
+        need = error
       }
-      response.headers[.accessControlAllowOrigin] = "*"
-      return response
-    case "/v1/events":
-      try allow(request, [.post])
-      return try await events(request)
+    }
+  }
+
+  private func meet(_ need: Need, _ gathered: inout Gathered) async {
+    switch need {
+    case .token(let hash): gathered.token = await directory.tokens.lookup(hash)
+    case .licenses(let ids):
+      // They are asked for behind the rate limit.
+      gathered.isCounted = true
+      // At once: what waits together is read together.
+      await withTaskGroup(of: (String, Directory.Licenses.Lookup).self) { [directory] group in
+        for id in ids { group.addTask { (id, await directory.licenses.lookup(id)) } }
+        for await (id, lookup) in group { gathered.licenses[id] = lookup }
+      }
+    case .pause(let microseconds):
+      // Nobody cancels it; if somebody did, the wait would only be shorter.
+      try? await Task.sleep(nanoseconds: UInt64(microseconds) * 1_000)
+      delayed.subtract(1, ordering: .relaxed)
+      gathered.isCounted = true
+    }
+  }
+
+  /// The answer, counted.
+  private func finished(
+    _ request: APIRequest, _ gathered: Gathered
+  ) throws(Need) -> APIAnswer {
+    let answer: APIAnswer
+    do {
+      answer = try self.answer(request, gathered)
+    } catch let need as Need {
+      throw need
+    } catch {
+      answer = Self.problem(error).answer
+    }
+    metrics.answered(Int(answer.status.code))
+    return answer
+  }
+
+  private static func problem(_ error: any Error) -> Problem {
+    error as? Problem
+      ?? Problem(status: .internalServerError, code: "internal", detail: "Something broke here.")
+  }
+
+  // MARK: Routes
+
+  private func answer(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    switch request.path {
+    case Self.validatePath:
+      var answer: APIAnswer
+      do {
+        answer = try openToBrowsers(request, gathered)
+      } catch let problem as Problem {
+        answer = problem.answer
+      }
+      answer.headers.append(("access-control-allow-origin", "*"))
+      return answer
+    case Self.eventsPath:
+      try allow(request, [.POST])
+      return try events(request, gathered)
     case "/.well-known/jwks.json":
-      try allow(request, [.get, .head])
-      return .bytes(.ok, keySet, type: "application/jwk-set+json")
+      try allow(request, [.GET, .HEAD])
+      return APIAnswer(status: .ok, type: "application/jwk-set+json", body: keySet)
     case "/openapi.yaml":
-      try allow(request, [.get, .head])
-      return .bytes(.ok, PackageResources.openapi_yaml, type: "application/yaml")
+      try allow(request, [.GET, .HEAD])
+      return APIAnswer(status: .ok, type: "application/yaml", body: PackageResources.openapi_yaml)
     default:
       throw Problem(
         status: .notFound, code: "not_found", detail: "There is nothing here; see /openapi.yaml.")
     }
   }
 
-  private func allow(_ request: Request, _ methods: [HTTPRequest.Method]) throws {
+  private func allow(_ request: APIRequest, _ methods: [HTTPMethod]) throws {
     guard methods.contains(request.method) else {
       let names = methods.map(\.rawValue).joined(separator: ", ")
       throw Problem(
         status: .methodNotAllowed, code: "method_not_allowed", detail: "Use \(names).",
-        headers: [.allow: names])
+        headers: [("allow", names)])
     }
   }
 
-  private func openToBrowsers(_ request: Request, _ context: ClientContext) async throws -> Response
-  {
-    if request.method == .options {
-      return Response(
-        status: .noContent,
-        headers: [
-          .accessControlAllowMethods: "POST, OPTIONS",
-          .accessControlAllowHeaders: "Authorization, Content-Type, Idempotency-Key",
-          .accessControlMaxAge: "86400", .allow: "POST, OPTIONS",
-        ])
-    }
-    try allow(request, [.post, .options])
-    return try await validate(request, context)
+  private func openToBrowsers(
+    _ request: APIRequest, _ gathered: Gathered
+  ) throws -> APIAnswer {
+    if request.method == .POST { return try validate(request, gathered) }
+    try allow(request, [.POST, .OPTIONS])
+    return APIAnswer(
+      status: .noContent,
+      headers: [
+        ("access-control-allow-methods", "POST, OPTIONS"),
+        ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key"),
+        ("access-control-max-age", "86400"), ("allow", "POST, OPTIONS"),
+      ])
   }
 
   // MARK: Validation
 
-  private func validate(_ request: Request, _ context: ClientContext) async throws -> Response {
-    let token = try await authenticate(request)
+  private func validate(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    let token = try authenticate(request, gathered)
     if token == nil, settings.requiresKey { throw Problem.unauthorized }
     let key = try idempotencyKey(request)
-    let body = try await collect(request, ValidateRequest.maximumBytes)
-    let began = DispatchTime.now().uptimeNanoseconds
-    let question = try ValidateRequest(body)
-    let address = settings.address.resolve(
-      context.peer, forwardedFor: request.headers[.forwardedFor])
+    let question = try ValidateRequest(request.body)
+    let client = settings.address.resolve(
+      request.peer, forwardedFor: request.fields.forwardedFor)
     if let token {
-      try await delay(token.tokenID, settings.keyRate)
+      try delay(token.tokenID, settings.keyRate, gathered)
     } else {
-      try await delay(
-        AnonymousKey(license: question.licenseKey, address: address), settings.anonymousRate)
+      try delay(
+        AnonymousKey(license: question.licenseKey, address: client.address),
+        settings.anonymousRate, gathered)
     }
     let now = WallClock.milliseconds
-    let finding = try await judge.judge(
-      licenseKey: question.licenseKey, domain: question.domain, meter: question.meter, now: now)
+    let finding = try judge.judge(
+      licenseKey: question.licenseKey, domain: question.domain, meter: question.meter, now: now
+    ) { id in try license(id, gathered) }
     guard
       let answer = ValidateAnswer.make(
         finding.verdict, finding.terms, licenseID: finding.licenseID,
         nonce: question.nonce ?? Self.makeNonce(), now: now, signer: signer)
     else { throw Problem.unavailable("The answer cannot be signed; try again.") }
-    let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - began) / 1_000
+    let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
     publish(
-      question, finding, key: key, token: token, address: address,
-      sdk: request.headers[.userAgent], elapsed: elapsed, now: now)
+      question, finding, key: key, token: token, client: client, sdk: request.fields.userAgent,
+      elapsed: elapsed, now: now)
     metrics.judged(finding.verdict.code, microseconds: elapsed)
-    return .bytes(.ok, answer, type: "application/json")
+    return APIAnswer(status: .ok, type: "application/json", body: answer)
   }
 
   private func publish(
     _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
-    token: AccessStore.TokenRow?, address: IPAddress?, sdk: String?, elapsed: Int64, now: Int64
+    token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
+    now: Int64
   ) {
     // Whose key it is that does not verify, only the key itself says: it must not be held against anybody's license.
     publisher.publish(
       ValidationEvent(
         source: settings.source, subject: finding.licenseID ?? "(unverified)",
         code: finding.verdict.code.rawValue, isValid: finding.verdict.isValid,
-        domain: question.domain, clientIP: settings.address.text(address), sdk: sdk,
-        duration: elapsed, time: now))
+        domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now))
     guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
       return
     }
@@ -168,12 +250,15 @@ final class ValidationAPI: HTTPResponder, Sendable {
         domain: question.domain, time: now))
   }
 
+  /// 128 bits of the system's randomness.
   private static func makeNonce() -> String {
-    Hexadecimal.text((0..<16).map { _ in UInt8.random(in: .min ... .max) })
+    withUnsafeBytes(of: (UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max))) {
+      Hexadecimal.text($0)
+    }
   }
 
-  private func idempotencyKey(_ request: Request) throws -> String? {
-    guard let key = request.headers[.idempotencyKey] else { return nil }
+  private func idempotencyKey(_ request: APIRequest) throws -> String? {
+    guard let key = request.fields.idempotencyKey else { return nil }
     guard (1...255).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
     else {
       throw Problem.badRequest(
@@ -184,8 +269,8 @@ final class ValidationAPI: HTTPResponder, Sendable {
 
   // MARK: Events
 
-  private func events(_ request: Request) async throws -> Response {
-    guard let token = try await authenticate(request) else { throw Problem.unauthorized }
+  private func events(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    guard let token = try authenticate(request, gathered) else { throw Problem.unauthorized }
     guard token.scopes.contains("usage:write") else {
       throw Problem(
         status: .forbidden, code: "missing_scope",
@@ -196,7 +281,7 @@ final class ValidationAPI: HTTPResponder, Sendable {
         status: .forbidden, code: "no_customer", detail: "The token belongs to no customer.")
     }
     let isBatch: Bool?
-    switch request.headers[.contentType]?.prefix(while: { $0 != ";" }).lowercased() {
+    switch request.fields.contentType?.prefix(while: { $0 != ";" }).lowercased() {
     case "application/cloudevents-batch+json": isBatch = true
     case "application/cloudevents+json": isBatch = false
     case nil, "application/json": isBatch = nil
@@ -205,92 +290,90 @@ final class ValidationAPI: HTTPResponder, Sendable {
         status: .unsupportedMediaType, code: "unsupported_media_type",
         detail: "Send application/cloudevents+json or application/cloudevents-batch+json.")
     }
-    let body = try await collect(request, ReportedEvents.maximumBytes)
-    try await delay(token.tokenID, settings.keyRate)
+    try delay(token.tokenID, settings.keyRate, gathered)
     let reported = try ReportedEvents(
-      body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds)
-    for subject in reported.subjects {
-      switch await owner(subject) {
-      case .some(.some(let owner)) where owner == customer: continue
-      case .none:
-        throw Problem.unavailable("Whose the licenses are cannot be asked now; try again.")
-      default:
-        throw Problem(
-          status: .forbidden, code: "not_your_license",
-          detail: "A subject is no license of the token's customer; nothing was taken.")
-      }
-    }
+      request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds)
+    try checkOwner(customer, of: reported.subjects, gathered)
     switch publisher.publish(batch: reported.events) {
-    case .accepted: return .bytes(.accepted, reported.answer(), type: "application/json")
+    case .accepted:
+      return APIAnswer(status: .accepted, type: "application/json", body: reported.answer())
     case .full: throw Problem.unavailable("The spool is full; nothing was taken, try again.")
     case .invalid:
       throw Problem.badRequest("bad_request", "An event breaks the contract; nothing was taken.")
     }
   }
 
-  /// Nil: cannot be asked now.
-  private func owner(_ license: String) async -> String?? {
-    var lookup = directory.licenses.cached(license)
-    if lookup == nil { lookup = await directory.licenses.lookup(license) }
-    switch lookup {
-    case .found(let known): return .some(known.customerID)
-    case .missing: return .some(nil)
-    default: return .none
+  private func checkOwner(
+    _ customer: String, of subjects: Set<String>, _ gathered: Gathered
+  ) throws {
+    var isUnknown = false
+    var missing: [String] = []
+    for subject in subjects {
+      do {
+        switch try license(subject, gathered) {
+        case .found(let known) where known.customerID == customer: continue
+        case .unavailable: isUnknown = true
+        case .found, .missing:
+          throw Problem(
+            status: .forbidden, code: "not_your_license",
+            detail: "A subject is no license of the token's customer; nothing was taken.")
+        }
+      } catch Need.licenses(let ids) {
+        missing += ids
+      }
+    }
+    if !missing.isEmpty { throw Need.licenses(missing) }
+    if isUnknown {
+      throw Problem.unavailable("Whose the licenses are cannot be asked now; try again.")
     }
   }
 
   // MARK: What both need
 
+  private func license(
+    _ id: String, _ gathered: Gathered
+  ) throws -> Directory.Licenses.Lookup {
+    if let cached = directory.licenses.cached(id) { return cached }
+    guard let lookup = gathered.licenses[id] else { throw Need.licenses([id]) }
+    return lookup
+  }
+
   /// Nil without `Authorization`.
-  private func authenticate(_ request: Request) async throws -> AccessStore.TokenRow? {
-    guard let header = request.headers[.authorization] else { return nil }
-    guard header.lowercased().hasPrefix("bearer "), (8...512).contains(header.utf8.count) else {
+  private func authenticate(
+    _ request: APIRequest, _ gathered: Gathered
+  ) throws -> AccessStore.TokenRow? {
+    guard let header = request.fields.authorization else { return nil }
+    guard (8...512).contains(header.utf8.count), header.lowercased().hasPrefix("bearer ") else {
       throw Problem.unauthorized
     }
     let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(header.utf8.dropFirst(7)))))
-    var lookup = directory.tokens.cached(hash)
-    if lookup == nil { lookup = await directory.tokens.lookup(hash) }
+    guard let lookup = directory.tokens.cached(hash) ?? gathered.token else {
+      throw Need.token(hash)
+    }
     switch lookup {
     case .found(let token):
       if let end = token.expiresAt, end <= WallClock.milliseconds { throw Problem.unauthorized }
       return token
     case .missing: throw Problem.unauthorized
-    default: throw Problem.unavailable("Tokens cannot be checked now; try again.")
+    case .unavailable: throw Problem.unavailable("Tokens cannot be checked now; try again.")
     }
   }
 
-  private func collect(_ request: Request, _ maximumBytes: Int) async throws -> [UInt8] {
-    let tooLarge = Problem(
-      status: .contentTooLarge, code: "too_large",
-      detail: "The body may have at most \(maximumBytes) bytes.")
-    if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > maximumBytes {
-      throw tooLarge
-    }
-    var bytes: [UInt8] = []
-    for try await part in request.body {
-      guard bytes.count + part.readableBytes <= maximumBytes else { throw tooLarge }
-      bytes.append(contentsOf: part.readableBytesView)
-    }
-    return bytes
-  }
-
-  private func delay(_ key: some Hashable & Sendable, _ rate: RateLimiter.Rate) async throws {
+  private func delay(
+    _ key: some Hashable, _ rate: RateLimiter.Rate, _ gathered: Gathered
+  ) throws {
+    if gathered.isCounted { return }
     let now = Int64(DispatchTime.now().uptimeNanoseconds / 1_000)
     let microseconds = limiter.delay(key, rate, now: now)
     guard microseconds >= 1_000 else { return }
     metrics.delayed.increment()
-    defer { delayed.subtract(1, ordering: .relaxed) }
     guard delayed.add(1, ordering: .relaxed).newValue <= settings.maximumDelayed else {
+      delayed.subtract(1, ordering: .relaxed)
       throw Problem(
         status: .tooManyRequests, code: "too_many_requests",
         detail: "Too many requests wait already; come again later.",
-        headers: [.retryAfter: "5"])
+        headers: [("retry-after", "5")])
     }
-    try await Task.sleep(nanoseconds: UInt64(microseconds) * 1_000)
+    throw Need.pause(microseconds)
   }
-}
-
-extension HTTPField.Name {
-  fileprivate static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
-  fileprivate static let forwardedFor = HTTPField.Name("X-Forwarded-For")!
 }

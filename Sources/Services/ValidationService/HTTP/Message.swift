@@ -1,0 +1,154 @@
+import Metering
+import NIOCore
+import NIOHTTP1
+
+/// A request that came in whole.
+struct APIRequest: Sendable {
+  var method: HTTPMethod
+  /// Without query.
+  var path: String
+  var fields: RequestFields
+  var body: [UInt8]
+  /// The other end of the connection.
+  var peer: ClientAddress.Client
+  /// When its last byte was there, in nanoseconds of `Uptime`.
+  var received: UInt64
+}
+
+/// The header fields that are looked at, found in one pass; of a field that stands more than once, the values with commas between them.
+struct RequestFields: Sendable {
+  private(set) var authorization: String?
+  private(set) var contentType: String?
+  private(set) var idempotencyKey: String?
+  private(set) var forwardedFor: String?
+  private(set) var userAgent: String?
+  /// Nil where there is none; what is no number, the decoder has refused.
+  private(set) var contentLength: Int?
+  private(set) var expectsContinue = false
+  /// To a protocol that is not spoken here; the decoder reads nothing behind such a request.
+  private(set) var asksForUpgrade = false
+
+  init() {}
+
+  init(_ headers: HTTPHeaders) {
+    for (name, value) in headers {
+      // By their lengths first: most fields are none of these.
+      switch name.utf8.count {
+      case 6 where Self.equal(name, "expect"):
+        expectsContinue = value.lowercased() == "100-continue"
+      case 7 where Self.equal(name, "upgrade"): asksForUpgrade = true
+      case 10 where Self.equal(name, "user-agent"): Self.add(value, to: &userAgent)
+      case 12 where Self.equal(name, "content-type"): Self.add(value, to: &contentType)
+      case 13 where Self.equal(name, "authorization"): Self.add(value, to: &authorization)
+      case 14 where Self.equal(name, "content-length"): contentLength = Int(value)
+      case 15 where Self.equal(name, "idempotency-key"): Self.add(value, to: &idempotencyKey)
+      case 15 where Self.equal(name, "x-forwarded-for"): Self.add(value, to: &forwardedFor)
+      default: break
+      }
+    }
+  }
+
+  private static func add(_ value: String, to field: inout String?) {
+    field = field.map { $0 + ", " + value } ?? value
+  }
+
+  /// - Parameter lower: as long as `name`, in lower case.
+  private static func equal(_ name: String, _ lower: StaticString) -> Bool {
+    var i = 0
+    for byte in name.utf8 {
+      let letter = (0x41...0x5A).contains(byte) ? byte | 0x20 : byte
+      if letter != lower.utf8Start[i] { return false }
+      i += 1
+    }
+    return true
+  }
+}
+
+/// What is answered.
+struct APIAnswer: Sendable {
+  var status: HTTPResponseStatus
+  /// Of the body; nil: there is none.
+  var type: String?
+  /// Beside those that every answer has. Of the program's own words: they are written as they are.
+  var headers: [(name: String, value: String)] = []
+  var body: [UInt8] = []
+
+  /// - Parameters:
+  ///   - isHead: to a request that wants no body.
+  ///   - connection: of the header of that name.
+  ///   - now: milliseconds since 1970.
+  func write(to out: inout ByteBuffer, isHead: Bool, connection: String?, now: Int64) {
+    out.reserveCapacity(minimumWritableBytes: 512 + body.count)
+    if status == .ok {
+      out.writeStaticString("HTTP/1.1 200 OK\r\n")
+    } else {
+      out.writeString("HTTP/1.1 \(status.code) \(status.reasonPhrase)\r\n")
+    }
+    if let type {
+      out.writeStaticString("content-type: ")
+      out.writeString(type)
+      out.writeStaticString("\r\ncontent-length: ")
+      out.writeString(String(body.count))
+      out.writeStaticString("\r\n")
+    }
+    for (name, value) in headers {
+      out.writeString(name)
+      out.writeStaticString(": ")
+      out.writeString(value)
+      out.writeStaticString("\r\n")
+    }
+    if let connection {
+      out.writeStaticString("connection: ")
+      out.writeString(connection)
+      out.writeStaticString("\r\n")
+    }
+    out.writeStaticString("cache-control: no-store\r\ndate: ")
+    out.writeWithUnsafeMutableBytes(minimumWritableBytes: HTTPDate.length) { bytes in
+      HTTPDate.write(now, to: bytes)
+      return HTTPDate.length
+    }
+    out.writeStaticString("\r\n\r\n")
+    if !isHead { out.writeBytes(body) }
+  }
+}
+
+/// What is said to a request: at once, or after something was waited for.
+enum Reply {
+  case now(APIAnswer)
+  case later(@Sendable () async -> APIAnswer)
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, RFC 9110 section 5.6.7.
+enum HTTPDate {
+  /// Bytes of a text.
+  static let length = 29
+
+  /// - Parameter milliseconds: since 1970.
+  static func write(_ milliseconds: Int64, to out: UnsafeMutableRawBufferPointer) {
+    let days: StaticString = "ThuFriSatSunMonTueWed"
+    let months: StaticString = "JanFebMarAprMayJunJulAugSepOctNovDec"
+    // 2026-11-23T18:40:00.123Z
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: UTCTime.length) { time in
+      guard let start = time.baseAddress else { return }
+      UTCTime.write(milliseconds, to: start)
+      func copy(_ from: Int, _ count: Int, to offset: Int) {
+        for i in 0..<count { out[offset + i] = time[from + i] }
+      }
+      func put(_ text: StaticString, _ from: Int, _ count: Int, to offset: Int) {
+        for i in 0..<count { out[offset + i] = text.utf8Start[from + i] }
+      }
+      let day = Int(milliseconds / 86_400_000) % 7
+      let month = Int(time[5] - 0x30) * 10 + Int(time[6] - 0x30)
+      put(days, day * 3, 3, to: 0)
+      put(", ", 0, 2, to: 3)
+      copy(8, 2, to: 5)
+      put(" ", 0, 1, to: 7)
+      put(months, (month - 1) * 3, 3, to: 8)
+      put(" ", 0, 1, to: 11)
+      copy(0, 4, to: 12)
+      put(" ", 0, 1, to: 16)
+      copy(11, 8, to: 17)
+      put(" GMT", 0, 4, to: 25)
+    }
+  }
+}

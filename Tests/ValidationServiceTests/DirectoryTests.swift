@@ -1,0 +1,114 @@
+import Foundation
+import MeteringTestKit
+import Synchronization
+import Testing
+
+@testable import ValidationService
+
+/// What is known, what is known not to be, and how much of it.
+@Suite(.serialized)
+struct DirectoryTests {
+  /// Plays the loader: takes what is wanted once something is.
+  private func take(_ rows: ReadThrough<String, Int>) throws -> [String] {
+    try eventually("something is wanted") {
+      let keys = rows.take(1_000)
+      return keys.isEmpty ? nil : keys.sorted()
+    }
+  }
+
+  @Test("A key that does not exist is asked for once, until word of it comes")
+  func absentKeys() async throws {
+    let rows = ReadThrough<String, Int>(capacity: 1_000, absentMilliseconds: 600_000) {}
+    async let first = rows.lookup("a")
+    #expect(try take(rows) == ["a"])
+    rows.fulfill(["a"], with: [:])
+    guard case .missing = await first, case .missing? = rows.cached("a"),
+      case .missing = await rows.lookup("a")
+    else {
+      Issue.record("it is not known to be missing")
+      return
+    }
+    #expect(rows.take(1_000).isEmpty)
+    // It was made since.
+    rows.changed("a")
+    #expect(rows.cached("a") == nil)
+    async let second = rows.lookup("a")
+    #expect(try take(rows) == ["a"])
+    rows.fulfill(["a"], with: ["a": 1])
+    guard case .found(1) = await second, case .found(1)? = rows.cached("a") else {
+      Issue.record("it is not found")
+      return
+    }
+  }
+
+  @Test("A key that does not exist is asked for again when that was long ago")
+  func absentKeysAge() async throws {
+    let rows = ReadThrough<String, Int>(capacity: 1_000, absentMilliseconds: 0) {}
+    async let first = rows.lookup("a")
+    #expect(try take(rows) == ["a"])
+    rows.fulfill(["a"], with: [:])
+    guard case .missing = await first else {
+      Issue.record("it is not known to be missing")
+      return
+    }
+    #expect(rows.cached("a") == nil)
+  }
+
+  @Test("However many keys are asked for, so many are kept, and those in use stay")
+  func bounded() {
+    var cache = BoundedCache<Int, Int>(capacity: 1_000)
+    cache.set(-1, -1)
+    for key in 0..<100_000 {
+      cache.set(key, key)
+      #expect(cache.value(-1) == -1)
+    }
+    #expect(cache.keys.count == 1_000)
+  }
+
+  @Test("Tens of thousands of invented license ids take no memory, and known ones are answered")
+  func inventedLicenses() throws {
+    let setup = try Setup(environment: ["METER_LICENSE_CACHE": "1000"])
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    let connections = 64
+    let perConnection = 300
+    let rounds = 2
+    let failures = Atomic<Int>(0)
+    let port = setup.port
+    func ask(_ round: Int) {
+      DispatchQueue.concurrentPerform(iterations: connections) { connection in
+        guard let socket = TCP.connect(port: port, timeoutSeconds: 60) else {
+          failures.add(1, ordering: .relaxed)
+          return
+        }
+        defer { close(socket) }
+        let group = 100
+        for start in stride(from: 0, to: perConnection, by: group) {
+          var requests: [UInt8] = []
+          for i in start..<start + group {
+            requests += ListenerTests.post("lic_\(round)_\(connection)_\(i)")
+          }
+          guard TCP.write(socket, requests) else {
+            failures.add(1, ordering: .relaxed)
+            return
+          }
+          // Each answer opens two objects: itself, and its limits.
+          var opened = 0
+          while opened < 2 * group, let more = TCP.read(socket, atMost: 65_536) {
+            opened += more.count { $0 == UInt8(ascii: "{") }
+          }
+        }
+      }
+    }
+    ask(0)
+    let memory = try setup.memory("RssAnon")
+    for round in 1...rounds { ask(round) }
+    let total = (rounds + 1) * connections * perConnection
+    #expect(failures.load(ordering: .relaxed) == 0)
+    #expect(setup.metric(#"meter_validations_total{code="not_found"}"#) == total)
+    let growth = try setup.memory("RssAnon") - memory
+    print("\(total) invented licenses: \(memory >> 20) MiB after a third, \(growth >> 20) MiB more")
+    #expect(growth < 48 << 20)
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+  }
+}

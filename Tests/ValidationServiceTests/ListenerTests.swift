@@ -1,0 +1,251 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// Connections as clients should not have them, and TLS.
+@Suite(.serialized)
+struct ListenerTests {
+  /// A certificate of its own making, for localhost.
+  final class Certificate {
+    let folder = NSTemporaryDirectory() + "certificate-\(UUID().uuidString)"
+    var certificate: String { folder + "/certificate.pem" }
+    var key: String { folder + "/key.pem" }
+
+    init() throws {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let openssl = try ChildProcess(
+        "/usr/bin/env",
+        [
+          "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+          "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+          "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ])
+      #expect(openssl.wait() == 0, "\(openssl.output)")
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+    var environment: [String: String] { ["METER_TLS_CERT": certificate, "METER_TLS_KEY": key] }
+  }
+
+  /// Whether the other end has closed, or reset; false where it has done neither for the socket's time. What it says before is read away.
+  static func isClosed(_ socket: Int32) -> Bool {
+    var bytes = [UInt8](repeating: 0, count: 4_096)
+    while true {
+      let got = recv(socket, &bytes, bytes.count, 0)
+      if got == 0 || (got < 0 && errno == ECONNRESET) { return true }
+      if got < 0 { return false }
+    }
+  }
+
+  static func connect(_ setup: Setup) throws -> Int32 {
+    try #require(TCP.connect(port: setup.port, timeoutSeconds: 20))
+  }
+
+  /// Reads until the needle comes.
+  static func answer(_ socket: Int32, until needle: String) -> String {
+    var bytes: [UInt8] = []
+    while !String(decoding: bytes, as: UTF8.self).contains(needle),
+      let more = TCP.read(socket, atMost: 65_536)
+    {
+      bytes += more
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  static func post(_ license: String) -> [UInt8] {
+    let body = #"{"licenseKey":"\#(license)","domain":"example.com"}"#
+    return Array(
+      "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        .utf8)
+  }
+
+  @Test("With a certificate it speaks TLS, and nothing else")
+  func tls() throws {
+    let certificate = try Certificate()
+    let setup = try Setup(
+      environment: certificate.environment.merging(["METER_REQUEST_TIMEOUT": "500ms"]) { $1 })
+    try setup.addLicense("lic_1")
+    let curl = try ChildProcess(
+      "/usr/bin/env",
+      [
+        "curl", "--silent", "--show-error", "--cacert", certificate.certificate, "--data",
+        #"{"licenseKey":"lic_1","domain":"example.com"}"#,
+        "https://localhost:\(setup.port)/v1/licenses/validate",
+      ])
+    #expect(curl.wait() == 0, "\(curl.output)")
+    try eventually("all is read") { curl.outputEnded }
+    #expect(curl.output.contains(#""valid":true"#), "\(curl.output)")
+    let stranger = try ChildProcess(
+      "/usr/bin/env",
+      ["curl", "--silent", "https://localhost:\(setup.port)/.well-known/jwks.json"])
+    #expect(stranger.wait() == 60, "a certificate that nobody vouches for")
+    let plain = try Self.connect(setup)
+    defer { close(plain) }
+    _ = TCP.write(plain, Self.post("lic_1"))
+    #expect(!Self.answer(plain, until: "HTTP/").contains("HTTP/"))
+    // A handshake that never begins, and one that stops in the middle of its first record.
+    let silent = try Self.connect(setup)
+    defer { close(silent) }
+    #expect(Self.isClosed(silent))
+    let halfway = try Self.connect(setup)
+    defer { close(halfway) }
+    _ = TCP.write(halfway, [0x16, 0x03, 0x01, 0x02, 0x00, 0x01])
+    #expect(Self.isClosed(halfway))
+  }
+
+  @Test("A certificate and another's key end the start with one line and 78")
+  func wrongKey() throws {
+    let one = try Certificate()
+    let other = try Certificate()
+    let setup = try Setup()
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+    for (certificate, key, says) in [
+      (one.certificate, other.key, "do not belong together"), (one.key, one.key, "must be PEM"),
+      ("/nowhere", one.key, "must be PEM"), (one.certificate, "", "must both be set"),
+    ] {
+      let process = try ChildProcess(
+        ChildProcess.product("validation-service"),
+        environment: setup.environment.merging([
+          "METER_TLS_CERT": certificate, "METER_TLS_KEY": key,
+        ]) { $1 })
+      #expect(process.wait() == 78)
+      try eventually("all is read") { process.outputEnded }
+      #expect(process.output.split(separator: "\n").count == 1, "\(process.output)")
+      #expect(process.output.contains("METER_TLS_CERT"), "\(process.output)")
+      #expect(process.output.contains(says), "\(process.output)")
+    }
+  }
+
+  @Test("Who does not get a request finished in time is cut off; who has finished one may wait")
+  func slowClients() throws {
+    let setup = try Setup(environment: ["METER_REQUEST_TIMEOUT": "500ms"])
+    try setup.addLicense("lic_1")
+    let patient = try Self.connect(setup)
+    defer { close(patient) }
+    _ = TCP.write(patient, Self.post("lic_1"))
+    #expect(Self.answer(patient, until: "\"signature\"").contains("200 OK"))
+    // Byte after byte: never idle, never done.
+    func dribble(_ beginning: String) throws {
+      let socket = try Self.connect(setup)
+      defer { close(socket) }
+      _ = TCP.write(socket, Array(beginning.utf8))
+      for _ in 0..<400 {
+        usleep(50_000)
+        guard TCP.write(socket, [UInt8(ascii: "x")]) else { return }
+      }
+      Issue.record("after 20 s it reads on: \(beginning)")
+    }
+    try dribble("POST /v1/licenses/validate HTTP/1.1\r\nHost: ")
+    try dribble(
+      "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{\"licenseKey\":\""
+    )
+    // All the while, this one was idle behind a finished request.
+    _ = TCP.write(patient, Self.post("lic_1"))
+    #expect(Self.answer(patient, until: "\"signature\"").contains("200 OK"))
+  }
+
+  @Test("Pipelined requests are answered in their order, also where the first must wait")
+  func pipelined() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    try setup.addLicense("lic_2")
+    #expect(try setup.validate("lic_2")["code"] == "valid")
+    let socket = try Self.connect(setup)
+    defer { close(socket) }
+    // The first is not in memory yet, the others are.
+    let count = 2_000
+    let jwks = Array("GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n".utf8)
+    let last = Array("GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".utf8)
+    var all = Self.post("lic_1") + Self.post("lic_2")
+    for _ in 0..<count { all += jwks }
+    all += last
+    // Who does not read its answers is not read from: it must not be waited for here.
+    let bytes = all
+    Thread.detachNewThread { _ = TCP.write(socket, bytes) }
+    var answers: [UInt8] = []
+    while let more = TCP.read(socket, atMost: 65_536) { answers += more }
+    let parts = String(decoding: answers, as: UTF8.self).components(separatedBy: "HTTP/1.1 ")
+      .dropFirst()
+    #expect(parts.count == count + 3)
+    #expect(parts.dropFirst(0).first?.contains(#""licenseId":"lic_1""#) == true)
+    #expect(parts.dropFirst(1).first?.contains(#""licenseId":"lic_2""#) == true)
+    #expect(parts.dropFirst(2).dropLast().allSatisfy { $0.contains(#""keys":["#) })
+    #expect(parts.last?.hasPrefix("404") == true)
+  }
+
+  @Test("What is no HTTP gets a problem; a body that is announced too large is not read")
+  func malformed() throws {
+    let setup = try Setup()
+    func problem(_ text: String, _ status: String) throws {
+      let socket = try Self.connect(setup)
+      defer { close(socket) }
+      _ = TCP.write(socket, Array(text.utf8))
+      let answer = Self.answer(socket, until: "}")
+      #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(text): \(answer)")
+      #expect(answer.contains("content-type: application/problem+json"), "\(answer)")
+    }
+    try problem("BLAH blah\r\n\r\n", "400")
+    try problem("GET / HTTP/1.1\r\nno colon\r\n\r\n", "400")
+    try problem(
+      "GET / HTTP/1.1\r\nHost: a\r\nx: \(String(repeating: "y", count: 9_000))\r\n\r\n", "431")
+    try problem(
+      "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n", "413")
+    try problem(
+      "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + String(repeating: "10000\r\n\(String(repeating: "z", count: 65_536))\r\n", count: 17),
+      "413")
+    let curl = try ChildProcess(
+      "/usr/bin/env",
+      [
+        "curl", "--silent", "--show-error", "--header", "Expect: 100-continue", "--verbose",
+        "--data", #"{"licenseKey":"lic_1","domain":"example.com"}"#,
+        "http://localhost:\(setup.port)/v1/licenses/validate",
+      ])
+    #expect(curl.wait() == 0)
+    try eventually("all is read") { curl.outputEnded }
+    #expect(curl.output.contains("100 Continue") && curl.output.contains(#""valid":false"#))
+  }
+
+  @Test("Ten thousand idle connections do no harm")
+  func idleConnections() throws {
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    let before = limit
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    defer {
+      var before = before
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
+    }
+    // As many as the system allows, beside what both processes need.
+    let count = min(10_000, Int(clamping: limit.rlim_max) - 600)
+    #expect(count >= 2_000)
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    let files = "/proc/\(setup.process.pid)/fd"
+    func descriptors() throws -> Int {
+      try FileManager.default.contentsOfDirectory(atPath: files).count
+    }
+    let (descriptorsBefore, memoryBefore) = (try descriptors(), try setup.memory("RssAnon"))
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    for _ in 0..<count { sockets.append(try Self.connect(setup)) }
+    try eventually("all are accepted; \(setup.process.output)") {
+      try descriptors() >= descriptorsBefore + count
+    }
+    for _ in 0..<20 { #expect(try setup.validate("lic_1")["code"] == "valid") }
+    let bytes = (try setup.memory("RssAnon") - memoryBefore) / count
+    print("\(count) idle connections take \(bytes) bytes each")
+    #expect(bytes < 65_536)
+    // They are as good as new ones.
+    for socket in [sockets[0], sockets[count / 2], sockets[count - 1]] {
+      _ = TCP.write(socket, Self.post("lic_1"))
+      #expect(Self.answer(socket, until: "\"signature\"").contains("200 OK"))
+    }
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+  }
+}
