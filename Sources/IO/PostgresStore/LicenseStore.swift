@@ -144,6 +144,27 @@ package struct LicenseStore {
     return Set((withdrawn.rows + begun.rows).compactMap { $0[0] })
   }
 
+  /// A license as `upsert` takes one, but with `seats` among the limits as an import's line has it: a JSON object, its times to the
+  /// microsecond, the anchor day null. The row is locked until the transaction ends.
+  ///
+  /// - Returns: nil where there is no such license.
+  package func lockedLine(id: String) throws(PostgresError) -> String? {
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+    }
+    return try connection.query(
+      """
+      select json_build_object('license_id', license_id, 'customer_id', customer_id, 'plan', plan, 'features', features,
+        'domains', domains, 'limits', (select coalesce(jsonb_object_agg(meter, quantity), '{}') from license_limit m
+          where m.license_id = l.license_id) || jsonb_strip_nulls(jsonb_build_object('seats', seats)),
+        'status', status, 'issued_at', \(time("issued_at")), 'expires_at', \(time("expires_at")),
+        'billing_anchor_day', null, 'trial', trial, 'overage_policy', overage_policy,
+        'alert_thresholds', alert_thresholds)
+      from license l where license_id = $1 for update of l
+      """, [.text(id)], operation: "change a license"
+    ).rows.first?[0]
+  }
+
   /// Changes the status; what is canceled stays so.
   ///
   /// - Returns: the status there is now; nil where there is no such license.

@@ -3,10 +3,11 @@ import PostgresStore
 
 struct License: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Import, look at, issue, suspend and cancel licenses.",
+    abstract: "Import, look at, change, issue, suspend and cancel licenses.",
     discussion: "Example: meterctl license import licenses.jsonl && meterctl license list",
     subcommands: [
-      Import.self, Show.self, List.self, Issue.self, Suspend.self, Resume.self, Cancel.self,
+      Import.self, Show.self, List.self, Update.self, Issue.self, Suspend.self, Resume.self,
+      Cancel.self,
     ])
 }
 

@@ -102,7 +102,7 @@ struct LicenseLine: Equatable, Sendable {
     var seen: Set<String> = []
     for member in members {
       let name = String(decoding: member.name.bytes, as: UTF8.self)
-      let meter = name == "apiCalls" ? "api_calls" : name
+      let meter = meter(name)
       guard seen.insert(meter).inserted else { throw Invalid("limits.\(meter): stands twice") }
       // Null is no limit, as if it were not there.
       guard member.value != .null else { continue }
@@ -117,6 +117,9 @@ struct LicenseLine: Equatable, Sendable {
     }
     return (limits.keys.sorted().map { Limit(meter: $0, quantity: limits[$0]!) }, seats)
   }
+
+  /// The meter of a limit, by the limit's name.
+  static func meter(_ name: String) -> String { name == "apiCalls" ? "api_calls" : name }
 
   private static func domains(_ texts: [String]) throws -> [String] {
     guard let rules = PublicSuffixList.shared else {

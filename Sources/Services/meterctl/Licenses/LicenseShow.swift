@@ -82,7 +82,7 @@ extension License {
   }
 
   /// A row of `LicenseStore.licenses`, typed.
-  fileprivate static func members(_ rows: SQLRows, _ row: Int) -> [(String, JSON)] {
+  static func members(_ rows: SQLRows, _ row: Int) -> [(String, JSON)] {
     rows.columns.enumerated().map { column, name in
       guard let text = rows.text(row, column) else { return (name, .null) }
       switch name {
@@ -96,7 +96,7 @@ extension License {
   }
 
   /// What PostgreSQL wrote as JSON.
-  private static func json(_ text: String) -> JSON {
+  static func json(_ text: String) -> JSON {
     func convert(_ value: JSONValue) -> JSON {
       switch value {
       case .object(let members):

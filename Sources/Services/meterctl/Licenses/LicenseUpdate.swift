@@ -1,0 +1,191 @@
+import ArgumentParser
+import JSONText
+import PostgresStore
+
+extension License {
+  struct Update: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Change a license; what is not named stays as it is.",
+      discussion: """
+        Checked as an import's line is, and all or nothing. --feature, --domain and --threshold, each as often as needed, say the whole list; \
+        --limit changes the limit of one meter and leaves the others. Validations are answered by the new terms within a second; a limit is \
+        judged anew by what was used so far. Another --anchor-day begins at its first date after today, which makes one short period. A token \
+        that was issued says the old terms until it is issued anew, but a registered license beats its token.
+
+        Examples: meterctl license update lic_abc123 --plan enterprise --limit apiCalls=1000000 --seats 50
+                  meterctl license update lic_abc123 --domain example.com --domain '*.example.org'
+                  meterctl license update lic_abc123 --limit exports=none --expires 2028-01-01
+        """)
+
+    @Argument(help: "The license's id.")
+    var id: String
+
+    @Option(help: "The product that was bought.")
+    var plan: String?
+
+    @Option(name: .customLong("feature"), help: "What it unlocks; all of them.")
+    var features: [String] = []
+
+    @Flag(help: "Nothing is unlocked any more.")
+    var noFeatures = false
+
+    @Option(name: .customLong("domain"), help: "Where it holds; all of them.")
+    var domains: [String] = []
+
+    @Option(
+      name: .customLong("limit"),
+      help: "apiCalls=N, or another meter's; =none: without limit.")
+    var limits: [LimitChange] = []
+
+    @Option(help: "A number, or none.")
+    var seats: Bound?
+
+    @Option(help: "RFC 3339; a date alone is its first moment, UTC.")
+    var expires: Moment?
+
+    @Option(help: "Beyond a limit: block, or allow.")
+    var overage: Overage?
+
+    @Option(
+      name: .customLong("threshold"), help: "Percent of a limit that is told; all of them.")
+    var thresholds: [Int64] = []
+
+    @Flag(help: "Nothing is told of limits.")
+    var noThresholds = false
+
+    @Option(help: "The day of the month, 1 to 31, on which a billing period begins.")
+    var anchorDay: Int64?
+
+    @Flag(inversion: .prefixedNo, help: "A trial has no grace when it ends.")
+    var trial: Bool?
+
+    @OptionGroup var output: OutputOptions
+
+    enum Overage: String, ExpressibleByArgument, CaseIterable {
+      case block
+      case allow
+    }
+
+    /// `apiCalls=50000`, `exports=none`.
+    struct LimitChange: ExpressibleByArgument {
+      var name: String
+      var bound: Bound
+
+      init?(argument: String) {
+        let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
+        guard parts.count == 2, !parts[0].isEmpty, let bound = Bound(argument: String(parts[1]))
+        else { return nil }
+        name = String(parts[0])
+        self.bound = bound
+      }
+    }
+
+    /// A number, or `none`.
+    enum Bound: ExpressibleByArgument {
+      case none
+      case most(Int64)
+
+      init?(argument: String) {
+        if argument == "none" {
+          self = .none
+        } else if let number = Int64(argument) {
+          self = .most(number)
+        } else {
+          return nil
+        }
+      }
+
+      var json: JSON {
+        switch self {
+        case .none: .null
+        case .most(let number): .integer(number)
+        }
+      }
+    }
+
+    func validate() throws {
+      guard
+        plan != nil || !features.isEmpty || noFeatures || !domains.isEmpty || !limits.isEmpty
+          || seats != nil || expires != nil || overage != nil || !thresholds.isEmpty
+          || noThresholds || anchorDay != nil || trial != nil
+      else { throw ValidationError("say what is to change: --plan, --limit, …") }
+      if !features.isEmpty, noFeatures { throw ValidationError("--feature or --no-features") }
+      if !thresholds.isEmpty, noThresholds {
+        throw ValidationError("--threshold or --no-thresholds")
+      }
+      if limits.contains(where: { $0.name == "seats" }) { throw ValidationError("use --seats") }
+      let meters = limits.map { LicenseLine.meter($0.name) }
+      if Set(meters).count < meters.count { throw ValidationError("a --limit stands twice") }
+    }
+
+    func run() throws {
+      let connection = try Connections().database("license-update")
+      let store = LicenseStore(connection)
+      var counts = LicenseStore.Counts()
+      try connection.transaction {
+        try store.lockForImport()
+        guard let stored = try store.lockedLine(id: id) else {
+          throw Failure("there is no such license; meterctl license list shows those there are")
+        }
+        guard case .object(let before) = License.json(stored) else {
+          throw Failure("the license's row cannot be read")
+        }
+        let after = changed(before)
+        let line: LicenseLine
+        do {
+          line = try LicenseLine(Array(JSON.object(after).compact.utf8))
+        } catch let error as LicenseLine.Invalid {
+          throw Failure("nothing was changed: \(error)")
+        }
+        counts = try store.upsert(json: JSON.array([exact(line.json, after)]).compact)
+      }
+      let rows = try store.licenses(id: id, limit: 1)
+      output.print(
+        .object(License.members(rows, 0)),
+        text: counts.changed > 0 ? "the license was changed" : "the license is so already")
+    }
+
+    /// The license as an import's line would say it, with the changes.
+    private func changed(_ before: [(String, JSON)]) -> [(String, JSON)] {
+      var after = before
+      func set(_ name: String, _ value: JSON?) {
+        guard let value, let i = after.firstIndex(where: { $0.0 == name }) else { return }
+        after[i].1 = value
+      }
+      func list(_ items: [String], isEmptied: Bool) -> JSON? {
+        items.isEmpty && !isEmptied ? nil : .array(items.map { .text($0) })
+      }
+      set("plan", plan.map { .text($0) })
+      set("features", list(features, isEmptied: noFeatures))
+      set("domains", list(domains, isEmptied: false))
+      set("expires_at", expires.map { .text($0.description) })
+      set("overage_policy", overage.map { .text($0.rawValue) })
+      set(
+        "alert_thresholds",
+        thresholds.isEmpty && !noThresholds ? nil : .array(thresholds.map { .integer($0) }))
+      set("billing_anchor_day", anchorDay.map { .integer($0) })
+      set("trial", trial.map { .boolean($0) })
+      if case .object(var all)? = after.first(where: { $0.0 == "limits" })?.1 {
+        let changes =
+          limits.map { (LicenseLine.meter($0.name), $0.bound.json) }
+          + (seats.map { [("seats", $0.json)] } ?? [])
+        for (name, value) in changes {
+          all.removeAll { $0.0 == name }
+          all.append((name, value))
+        }
+        set("limits", .object(all))
+      }
+      return after
+    }
+
+    /// With the times as they are stored: to the microsecond, where `Moment` has milliseconds.
+    private func exact(_ line: JSON, _ row: [(String, JSON)]) -> JSON {
+      guard case .object(let members) = line else { return line }
+      return .object(
+        members.map { name, value in
+          guard name == "issued_at" || name == "expires_at" else { return (name, value) }
+          return (name, row.first { $0.0 == name }?.1 ?? value)
+        })
+    }
+  }
+}
