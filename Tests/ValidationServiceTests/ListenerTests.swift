@@ -178,20 +178,26 @@ struct ListenerTests {
   @Test("What is no HTTP gets a problem; a body that is announced too large is not read")
   func malformed() throws {
     let setup = try Setup()
-    func problem(_ text: String, _ status: String) throws {
+    func problem(_ text: String, _ status: String, closes: Bool = false) throws {
       let socket = try Self.connect(setup)
       defer { close(socket) }
       _ = TCP.write(socket, Array(text.utf8))
       let answer = Self.answer(socket, until: "}")
       #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(text): \(answer)")
       #expect(answer.contains("content-type: application/problem+json"), "\(answer)")
+      if closes {
+        #expect(answer.contains("connection: close") && Self.isClosed(socket), "\(answer)")
+      }
     }
-    try problem("BLAH blah\r\n\r\n", "400")
+    try problem("BLAH blah\r\n\r\n", "400", closes: true)
     try problem("GET / HTTP/1.1\r\nno colon\r\n\r\n", "400")
     try problem(
       "GET / HTTP/1.1\r\nHost: a\r\nx: \(String(repeating: "y", count: 9_000))\r\n\r\n", "431")
     try problem(
       "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n", "413")
+    try problem(
+      "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\nExpect: 100-continue\r\n\r\n",
+      "413", closes: true)
     try problem(
       "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         + String(repeating: "10000\r\n\(String(repeating: "z", count: 65_536))\r\n", count: 17),

@@ -160,6 +160,9 @@ struct ValidationServiceTests {
       let answer = try setup.request(method, path, body: body)
       #expect(answer.headers["content-type"] == "application/problem+json")
       #expect(answer["status"] == "\(answer.status)" && answer.json["detail"] != nil)
+      // Scripts of any origin may read what is wrong.
+      #expect(
+        (answer.headers["access-control-allow-origin"] == "*") == (path == "/v1/licenses/validate"))
       return (answer.status, answer["code"])
     }
     let path = "/v1/licenses/validate"

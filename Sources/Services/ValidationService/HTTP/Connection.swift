@@ -136,9 +136,8 @@ final class Connection: ChannelDuplexHandler {
     case (.discarding, .part(.body)): break
     case (.discarding, .part(.end)): end(context)
     case (.idle, .malformed(let error)), (.reading, .malformed(let error)):
-      head = nil
-      write(Problem(error).answer, context, isLast: true)
-      close(context)
+      if phase == .idle { (head, path) = (nil, "") }
+      refuse(Problem(error), context, isLast: true)
     default: close(context)
     }
   }
@@ -151,7 +150,8 @@ final class Connection: ChannelDuplexHandler {
     self.head = head
     phase = .reading
     if let length = fields.contentLength, length > ValidationAPI.maximumBytes(path) {
-      refuse(.tooLarge(ValidationAPI.maximumBytes(path)), context)
+      // Who asked whether to send it, and hears no, may send the next request in its place.
+      refuse(.tooLarge(ValidationAPI.maximumBytes(path)), context, isLast: fields.expectsContinue)
     } else if fields.expectsContinue {
       output.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n")
     }
@@ -169,11 +169,13 @@ final class Connection: ChannelDuplexHandler {
     body.append(contentsOf: part.readableBytesView)
   }
 
-  private func refuse(_ problem: Problem, _ context: ChannelHandlerContext) {
+  private func refuse(
+    _ problem: Problem, _ context: ChannelHandlerContext, isLast: Bool = false
+  ) {
     releaseBody()
-    api.count(problem)
-    write(problem.answer, context)
+    write(api.refusal(problem, path: path), context, isLast: isLast)
     phase = .discarding
+    if isLast { close(context) }
   }
 
   private func answer(_ context: ChannelHandlerContext) {

@@ -79,8 +79,17 @@ final class ValidationAPI: Sendable {
   /// Asked once a connection.
   func client(_ peer: SocketAddress?) -> ClientAddress.Client { settings.address.client(peer) }
 
-  /// A problem that was answered before the request was whole.
-  func count(_ problem: Problem) { metrics.answered(Int(problem.status.code)) }
+  /// What is answered before the request is whole; counted.
+  func refusal(_ problem: Problem, path: String) -> APIAnswer {
+    metrics.answered(Int(problem.status.code))
+    return path == Self.validatePath ? Self.openToBrowsers(problem.answer) : problem.answer
+  }
+
+  private static func openToBrowsers(_ answer: APIAnswer) -> APIAnswer {
+    var answer = answer
+    answer.headers.append(("access-control-allow-origin", "*"))
+    return answer
+  }
 
   func reply(to request: APIRequest) -> Reply {
     do {
@@ -148,14 +157,11 @@ final class ValidationAPI: Sendable {
   private func answer(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
     switch request.path {
     case Self.validatePath:
-      var answer: APIAnswer
       do {
-        answer = try openToBrowsers(request, gathered)
+        return Self.openToBrowsers(try fromBrowsers(request, gathered))
       } catch let problem as Problem {
-        answer = problem.answer
+        return Self.openToBrowsers(problem.answer)
       }
-      answer.headers.append(("access-control-allow-origin", "*"))
-      return answer
     case Self.eventsPath:
       try allow(request, [.POST])
       return try events(request, gathered)
@@ -180,7 +186,7 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  private func openToBrowsers(
+  private func fromBrowsers(
     _ request: APIRequest, _ gathered: Gathered
   ) throws -> APIAnswer {
     if request.method == .POST { return try validate(request, gathered) }

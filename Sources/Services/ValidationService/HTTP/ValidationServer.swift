@@ -35,7 +35,7 @@ struct ValidationServer: Service {
     let listener: any Channel
     do {
       listener = try await bootstrap(group, quiescing).bind(host: bind.host, port: bind.port).get()
-    } catch let error as IOError {
+    } catch {
       throw ListenError(address: bind, underlying: error)
     }
     let address = ServiceRuntime.BindAddress(
