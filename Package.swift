@@ -253,7 +253,8 @@ let package = Package(
       name: "ValidationServiceTests",
       dependencies: [
         "ValidationService", "Licensing", "KafkaTransport", "PostgresStore", "MeteringTestKit",
-        "meterctl",
+        "Metering", "meterctl", .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     .testTarget(
       name: "WebhookDispatcherTests",

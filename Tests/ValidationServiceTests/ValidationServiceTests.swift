@@ -244,6 +244,31 @@ struct ValidationServiceTests {
     try eventually("the token is refused", within: 5) { try post(event("j")).status == 401 }
   }
 
+  @Test("Where tokens are required, a validation needs one that holds; a retry with it counts once")
+  func requiredTokens() throws {
+    let setup = try Setup(environment: ["METER_REQUIRE_API_KEY": "true"])
+    try setup.addLicense("lic_1")
+    try setup.database.execute(
+      """
+      insert into api_token (token_id, name, token_hash, scopes, customer_id, expires_at) values
+        ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{}', 'cus_1', null),
+        ('tok_2', 'n', sha256('mtr_expired'), '{}', 'cus_1', now() - interval '1 second')
+      """)
+    #expect(try setup.validate("lic_1").status == 401)
+    let refused = try setup.validate("lic_1", headers: ["Authorization": "Bearer mtr_expired"])
+    #expect(refused.status == 401 && refused.headers["www-authenticate"] == "Bearer")
+    #expect(try setup.validate("lic_1", headers: ["Authorization": "Basic eDp5"]).status == 401)
+    for _ in 0..<2 {
+      let answer = try setup.validate(
+        "lic_1",
+        headers: ["Authorization": "bearer mtr_0123456789abcdef", "Idempotency-Key": "call-1"])
+      #expect(answer["code"] == "valid")
+    }
+    let usage = try setup.events(UsageLog.topic, atLeast: 2)
+    #expect(usage.allSatisfy { $0["source"] as? String == "/validation/tok_1" })
+    #expect(usage.allSatisfy { $0["id"] as? String == "call-1" })
+  }
+
   @Test("Without PostgreSQL it answers from what it knows, and says so")
   func databaseAway() throws {
     let postgres = try PrivatePostgres()

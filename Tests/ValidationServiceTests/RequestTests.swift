@@ -1,0 +1,92 @@
+import Foundation
+import Metering
+import NIOCore
+import NIOHTTP1
+import Testing
+
+@testable import ValidationService
+
+/// What a request says of itself, and of whom it comes from.
+struct RequestTests {
+  private func client(
+    _ peer: String, forwarded: String?, trusted: [String] = ["10.0.0.0/8", "fd00::/8"],
+    detail: ClientAddress.Detail = .full
+  ) throws -> ClientAddress.Client {
+    let addresses = ClientAddress(
+      trustedProxies: trusted.compactMap { AddressRange($0) }, detail: detail)
+    let socket = try SocketAddress(ipAddress: peer, port: 4_711)
+    return addresses.resolve(addresses.client(socket), forwardedFor: forwarded)
+  }
+
+  @Test("X-Forwarded-For is believed of trusted proxies alone, up to the first that is none")
+  func forwardedFor() throws {
+    for (peer, forwarded, address) in [
+      ("203.0.113.9", nil, "203.0.113.9"),
+      ("203.0.113.9", "198.51.100.7", "203.0.113.9"),
+      ("10.1.2.3", nil, "10.1.2.3"),
+      ("10.1.2.3", "198.51.100.7", "198.51.100.7"),
+      ("10.1.2.3", "192.0.2.66, 198.51.100.7", "198.51.100.7"),
+      ("10.1.2.3", "198.51.100.7, 10.9.9.9", "198.51.100.7"),
+      ("10.1.2.3", "10.8.8.8,10.9.9.9", "10.8.8.8"),
+      // What is no address ends the search: nothing to the left of it can be believed.
+      ("10.1.2.3", "198.51.100.7, nonsense", "10.1.2.3"),
+      ("10.1.2.3", "198.51.100.7, nonsense, 10.9.9.9", "10.9.9.9"),
+      ("::ffff:10.1.2.3", "198.51.100.7", "198.51.100.7"),
+      ("fd00::1", "2001:db8::7", "2001:db8:0:0:0:0:0:7"),
+    ] as [(String, String?, String)] {
+      #expect(try client(peer, forwarded: forwarded).text == address, "\(peer) \(forwarded ?? "")")
+    }
+    #expect(try client("10.1.2.3", forwarded: "198.51.100.7", trusted: []).text == "10.1.2.3")
+  }
+
+  @Test("Of an address goes into events what the setting says")
+  func detail() throws {
+    func text(_ peer: String, _ detail: ClientAddress.Detail) throws -> String? {
+      try client(peer, forwarded: nil, detail: detail).text
+    }
+    #expect(try text("203.0.113.9", .truncated) == "203.0.113.0")
+    #expect(try text("2001:db8:1:2:3:4:5:6", .truncated) == "2001:db8:1:0:0:0:0:0")
+    #expect(try text("203.0.113.9", .off) == nil)
+    // It still limits the rate by it.
+    #expect(try client("203.0.113.9", forwarded: nil, detail: .off).address != nil)
+    let addresses = ClientAddress(trustedProxies: [], detail: .full)
+    #expect(addresses.client(nil).address == nil)
+  }
+
+  @Test("Header fields are found in any case; of several the values are one list")
+  func fields() {
+    let fields = RequestFields(
+      HTTPHeaders([
+        ("Host", "a"), ("AUTHORIZATION", "Bearer x"), ("x-forwarded-for", "192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.2"), ("Content-Length", "12"), ("Expect", "100-Continue"),
+        ("idempotency-Key", "k"), ("User-Agent", "u"), ("Content-Typo", "t"),
+      ]))
+    #expect(fields.authorization == "Bearer x")
+    #expect(fields.forwardedFor == "192.0.2.1, 192.0.2.2")
+    #expect(fields.contentLength == 12 && fields.expectsContinue)
+    #expect(fields.idempotencyKey == "k" && fields.userAgent == "u")
+    #expect(fields.contentType == nil && !fields.asksForUpgrade)
+  }
+
+  @Test(
+    "A Date header is spelled as RFC 9110 has it",
+    arguments: [
+      (784_111_777_000, "Sun, 06 Nov 1994 08:49:37 GMT"), (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+      (1_709_251_199_999, "Thu, 29 Feb 2024 23:59:59 GMT"),
+    ] as [(Int64, String)])
+  func date(_ milliseconds: Int64, _ text: String) {
+    let bytes = [UInt8](unsafeUninitializedCapacity: HTTPDate.length) { buffer, count in
+      HTTPDate.write(milliseconds, to: UnsafeMutableRawBufferPointer(buffer))
+      count = HTTPDate.length
+    }
+    #expect(String(decoding: bytes, as: UTF8.self) == text)
+  }
+
+  @Test("Bodies together take no more than their memory")
+  func bodyMemory() {
+    let memory = BodyMemory(limit: 100)
+    #expect(memory.take(60) && memory.take(40) && !memory.take(1))
+    memory.give(40)
+    #expect(!memory.take(41) && memory.take(40))
+  }
+}
