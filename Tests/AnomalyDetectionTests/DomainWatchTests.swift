@@ -125,6 +125,65 @@ import Testing
     #expect(spreads(log.take()).isEmpty)
   }
 
+  @Test(
+    "The hour of a spread goes with each domain: nine within some minutes are told wherever a clock's hour begins"
+  )
+  func slidingSpread() {
+    var log = Log()
+    log.see("d0.com", at: 0)
+    for n in 1..<5 { log.see("d\(n).com", at: 58 * Self.minute + Int64(n)) }
+    log.found = []
+    log.see("d5.com", at: 61 * Self.minute)
+    log.see("d6.com", at: 61 * Self.minute + 1)
+    let spreads = log.take().compactMap {
+      if case .domainSpread(let count, _, _) = $0 { return count } else { return nil }
+    }
+    #expect(spreads == [6])
+  }
+
+  @Test(
+    "A flood does not push out those that come again: three hundred real licenses keep their counts"
+  )
+  func floodKeeps() {
+    var log = Log()
+    var random = SeededRandom(seed: 8)
+    func realOnes(_ time: Int64) {
+      for n in 0..<300 { log.see("pirate.com", license: "real_\(n)", at: time) }
+    }
+    for n in 0..<3 { realOnes(Int64(n)) }
+    for n in 0..<20_000 {
+      log.see("x.com", license: "made_up_\(random.next())", at: 10 + Int64(n))
+    }
+    realOnes(30_000)
+    log.found += log.watch.advance(to: Self.start + Self.hour + 40_000)
+    let told = log.found.filter { $0.license.hasPrefix("real_") }
+    // Each at once, and after an hour with the three that came since.
+    #expect(told.count == 600)
+    #expect(
+      told.filter {
+        $0.kind == .domainMismatch(domain: "pirate.com", count: 3, firstSeen: Self.start - 5)
+      }
+      .count == 300)
+  }
+
+  @Test("Whenever somebody looks, the keys are the same: by them whoever reads again is known")
+  func keysOfTheLog() {
+    var random = SeededRandom(seed: 12)
+    var one = Log()
+    var other = Log()
+    for n in 0..<3_000 {
+      let domain = "d\(random.next() % 40).com"
+      let license = "lic_\(random.next() % 4)"
+      let time = Int64(n) * 11_000
+      one.see(domain, license: license, at: time)
+      // The other is looked at with every record, in other places.
+      other.found += other.watch.advance(to: Self.start + time - Int64(random.next() % 9_000))
+      other.see(domain, license: license, at: time)
+    }
+    #expect(Set(one.found.map(\.dedupeKey)) == Set(other.found.map(\.dedupeKey)))
+    #expect(one.found.count > 100)
+  }
+
   @Test("An allowance beyond what is told apart is judged by the estimate")
   func largeAllowance() {
     var settings = DomainWatch.Settings()

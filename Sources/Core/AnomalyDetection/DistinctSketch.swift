@@ -43,7 +43,12 @@ struct DistinctSketch: Sendable, Equatable {
   static func hash(_ text: String, seed: UInt64) -> UInt64 {
     var h: UInt64 = 0xCBF2_9CE4_8422_2325 ^ seed
     for byte in text.utf8 { h = (h ^ UInt64(byte)) &* 0x100_0000_01B3 }
-    h = (h ^ h >> 33) &* 0xFF51_AFD7_ED55_8CCD
+    return mixed(h)
+  }
+
+  /// The finalizer of MurmurHash3: each bit depends on all.
+  static func mixed(_ bits: UInt64) -> UInt64 {
+    var h = (bits ^ bits >> 33) &* 0xFF51_AFD7_ED55_8CCD
     h = (h ^ h >> 33) &* 0xC4CE_B9FE_1A85_EC53
     return h ^ h >> 33
   }

@@ -1,6 +1,6 @@
 extension DomainWatch {
   /// Raised whenever the layout below changes: what an older version wrote is not read.
-  private static let layout: UInt16 = 1
+  private static let layout: UInt16 = 2
 
   /// All it remembers, for `init(settings:state:)`.
   package func state() -> [UInt8] {
@@ -9,9 +9,9 @@ extension DomainWatch {
     writer.put(seed)
     writer.put(clock)
     writer.put(UInt32(licenses.count))
-    for (name, license) in licenses {
+    for name in names {
       writer.put(name)
-      license.write(to: &writer)
+      licenses[name]!.write(to: &writer)
     }
     return writer.bytes
   }
@@ -25,7 +25,11 @@ extension DomainWatch {
       clock = try reader.integer()
       for _ in 0..<Int(try reader.integer(UInt32.self)) {
         let name = try reader.text()
-        licenses[name] = try LicenseSightings(from: &reader)
+        var license = try LicenseSightings(from: &reader)
+        guard licenses[name] == nil else { return nil }
+        license.place = names.count
+        names.append(name)
+        licenses[name] = license
       }
     } catch { return nil }
     guard reader.isAtEnd else { return nil }
@@ -34,10 +38,10 @@ extension DomainWatch {
 
 extension LicenseSightings {
   fileprivate func write(to writer: inout StateWriter) {
-    for number in [sightings, lastSeen, hourBegan, Int64(toldInHour), spreadBegan] {
+    for number in [sightings, lastSeen, hourBegan, Int64(toldInHour), nextDue] {
       writer.put(number)
     }
-    for number in [Int64(spreadLevel), spreadFirstOffset, nextDigest] { writer.put(number) }
+    for number in [Int64(spreadLevel), spreadToldAt, sketchBegan] { writer.put(number) }
     writer.put(pairs) { writer, pair in
       writer.put(pair.domain)
       for number in [pair.firstSeen, pair.toldAt, pair.count, pair.firstOffset, pair.lastOffset] {
@@ -52,7 +56,11 @@ extension LicenseSightings {
       writer.put(beyond.domains.ranks)
       writer.put(beyond.sample) { $0.put($1) }
     }
-    writer.put(spreadNames) { $0.put($1) }
+    writer.put(spreadNames) { writer, known in
+      writer.put(known.name)
+      writer.put(known.seenAt)
+      writer.put(known.firstOffset)
+    }
     writer.put(optional: spreadSketch) { $0.put($1.ranks) }
     writer.put(optional: endedUse) { writer, use in
       writer.put(UInt8(use.isCanceled ? 1 : 0))
@@ -66,10 +74,10 @@ extension LicenseSightings {
     lastSeen = try reader.integer()
     hourBegan = try reader.integer()
     toldInHour = Int(try reader.integer(Int64.self))
-    spreadBegan = try reader.integer()
+    nextDue = try reader.integer()
     spreadLevel = Int(try reader.integer(Int64.self))
-    spreadFirstOffset = try reader.integer()
-    nextDigest = try reader.integer()
+    spreadToldAt = try reader.integer()
+    sketchBegan = try reader.integer()
     pairs = try reader.list(atMost: DomainWatch.pairs) { reader throws(StateReader.Malformed) in
       Pair(
         domain: try reader.text(), firstSeen: try reader.integer(), toldAt: try reader.integer(),
@@ -86,7 +94,8 @@ extension LicenseSightings {
         })
     }
     spreadNames = try reader.list(atMost: Self.exact) { reader throws(StateReader.Malformed) in
-      try reader.text()
+      SpreadName(
+        name: try reader.text(), seenAt: try reader.integer(), firstOffset: try reader.integer())
     }
     spreadSketch = try reader.optional(Self.sketch)
     endedUse = try reader.optional { reader throws(StateReader.Malformed) in

@@ -29,6 +29,9 @@ package struct DomainWatch: Sendable {
 
   let settings: Settings
   var licenses: [String: LicenseSightings] = [:]
+  /// The same licenses, to choose some of them at random.
+  var names: [String] = []
+  private var evictions: UInt64 = 0
   /// Milliseconds.
   var clock: Int64 = .min
   /// Of a state that was read, the first look is at once.
@@ -65,9 +68,7 @@ package struct DomainWatch: Sendable {
   ) -> [DomainFinding] {
     var findings = advance(to: sighting.recordedAt)
     let (clock, seed, allowance) = (self.clock, self.seed, settings.allowance)
-    withLicense(sighting.license) { license in
-      license.sightings += 1
-      license.lastSeen = clock
+    withLicense(sighting.license, &findings) { license, findings in
       license.spread(
         registrable, sighting, clock: clock, allowance: allowance, seed: seed, &findings)
       license.mismatch(domain, sighting, clock: clock, seed: seed, &findings)
@@ -81,9 +82,7 @@ package struct DomainWatch: Sendable {
   ) -> [DomainFinding] {
     var findings = advance(to: sighting.recordedAt)
     let clock = self.clock
-    withLicense(sighting.license) { license in
-      license.sightings += 1
-      license.lastSeen = clock
+    withLicense(sighting.license, &findings) { license, findings in
       license.ended(isCanceled: isCanceled, sighting, clock: clock, &findings)
     }
     return findings
@@ -95,26 +94,56 @@ package struct DomainWatch: Sendable {
     guard clock >= nextLook else { return [] }
     nextLook = clock + Self.lookInterval
     var findings: [DomainFinding] = []
-    for name in licenses.filter({ clock >= $0.value.nextDigest }).keys.sorted() {
-      licenses[name]!.digest(name, clock: clock, &findings)
-      if licenses[name]!.isForgotten(clock) { licenses[name] = nil }
+    for name in licenses.filter({ clock >= $0.value.nextDue }).keys.sorted() {
+      licenses[name]!.catchUp(name, to: clock, &findings)
+      licenses[name]!.nextDue = licenses[name]!.planNext()
+      if licenses[name]!.isForgotten(clock) { forget(name) }
     }
     return findings
   }
 
-  private mutating func withLicense(_ name: String, _ body: (inout LicenseSightings) -> Void) {
-    if licenses[name] == nil, licenses.count >= settings.licenses { evict() }
-    body(&licenses[name, default: LicenseSightings(clock: clock)])
+  private mutating func withLicense(
+    _ name: String, _ findings: inout [DomainFinding],
+    _ body: (inout LicenseSightings, inout [DomainFinding]) -> Void
+  ) {
+    if licenses[name] == nil {
+      if names.count >= settings.licenses { evict() }
+      var license = LicenseSightings(clock: clock)
+      license.place = names.count
+      names.append(name)
+      licenses[name] = license
+    }
+    func update(_ license: inout LicenseSightings) {
+      license.catchUp(name, to: clock, &findings)
+      license.sightings += 1
+      license.lastSeen = clock
+      body(&license, &findings)
+      license.nextDue = license.planNext()
+    }
+    update(&licenses[name]!)
   }
 
-  /// Of some that are looked at, the one with the fewest sightings leaves: made-up licenses come once, real ones again and again.
+  private mutating func forget(_ name: String) {
+    guard let place = licenses.removeValue(forKey: name)?.place else { return }
+    let last = names.removeLast()
+    guard last != name else { return }
+    names[place] = last
+    licenses[last]!.place = place
+  }
+
+  /// Of some chosen at random, the one with the fewest sightings leaves: made-up licenses come once, real ones again and again.
   private mutating func evict() {
-    // A dictionary's order is as good as random.
-    let some = licenses.prefix(16)
-    let least = some.min {
-      ($0.value.sightings, $0.value.lastSeen) < ($1.value.sightings, $1.value.lastSeen)
+    var least: (name: String, sightings: Int64, lastSeen: Int64)?
+    for _ in 0..<16 {
+      evictions &+= 1
+      let name = names[Int(DistinctSketch.mixed(evictions ^ seed) % UInt64(names.count))]
+      let license = licenses[name]!
+      if least == nil || (license.sightings, license.lastSeen) < (least!.sightings, least!.lastSeen)
+      {
+        least = (name, license.sightings, license.lastSeen)
+      }
     }
-    if let least { licenses[least.key] = nil }
+    if let least { forget(least.name) }
   }
 }
 

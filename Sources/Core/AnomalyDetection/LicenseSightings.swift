@@ -11,6 +11,12 @@ struct LicenseSightings: Sendable, Equatable {
     var lastOffset: Int64
   }
 
+  struct SpreadName: Sendable, Equatable {
+    var name: String
+    var seenAt: Int64
+    var firstOffset: Int64
+  }
+
   /// What the hour's alerts did not tell.
   struct Overflow: Sendable, Equatable {
     var domain = ""
@@ -34,27 +40,29 @@ struct LicenseSightings: Sendable, Equatable {
   /// Registrable domains that are told apart; more are estimated.
   static let exact = 16
 
+  /// Among `DomainWatch.names`.
+  var place = 0
   var sightings: Int64 = 0
   var lastSeen: Int64
   var pairs: [Pair] = []
   var hourBegan: Int64
   var toldInHour = 0
   var overflow: Overflow?
-  var spreadBegan: Int64
-  var spreadNames: [String] = []
+  /// The foreign registrable domains of the last hour, each with its last sighting; once there are too many, the sketch's from then on.
+  var spreadNames: [SpreadName] = []
   var spreadSketch: DistinctSketch?
-  /// How often the spread of this window had grown tenfold when it was told last; −1: it was not.
+  var sketchBegan: Int64 = 0
+  /// How often the spread had grown tenfold when it was told last, and when it was told first in its hour; −1: it was not.
   var spreadLevel = -1
-  var spreadFirstOffset: Int64 = 0
+  var spreadToldAt: Int64 = 0
   var endedUse: Ended?
-  /// When `digest` may have anything to do.
-  var nextDigest: Int64
+  /// As `planNext` said.
+  var nextDue: Int64
 
   init(clock: Int64) {
     lastSeen = clock
     hourBegan = clock
-    spreadBegan = clock
-    nextDigest = clock + DomainWatch.hour
+    nextDue = clock + DomainWatch.day
   }
 
   // MARK: Domains one by one
@@ -63,12 +71,13 @@ struct LicenseSightings: Sendable, Equatable {
     _ domain: String, _ sighting: DomainWatch.Sighting, clock: Int64, seed: UInt64,
     _ findings: inout [DomainFinding]
   ) {
-    beginHour(sighting.license, clock, &findings)
     if let i = pairs.firstIndex(where: { $0.domain == domain }) {
       if pairs[i].count == 0 { pairs[i].firstOffset = sighting.offset }
       pairs[i].count += 1
       pairs[i].lastOffset = sighting.offset
-      if clock >= pairs[i].toldAt + DomainWatch.hour { tell(i, sighting.license, clock, &findings) }
+      if clock >= pairs[i].toldAt + DomainWatch.hour {
+        tell(i, sighting.license, clock, &findings)
+      }
       return
     }
     guard toldInHour < DomainWatch.alertsPerHour else {
@@ -84,7 +93,7 @@ struct LicenseSightings: Sendable, Equatable {
   }
 
   private mutating func tell(
-    _ i: Int, _ license: String, _ clock: Int64, _ findings: inout [DomainFinding]
+    _ i: Int, _ license: String, _ time: Int64, _ findings: inout [DomainFinding]
   ) {
     guard toldInHour < DomainWatch.alertsPerHour else { return }
     toldInHour += 1
@@ -93,10 +102,10 @@ struct LicenseSightings: Sendable, Equatable {
       DomainFinding(
         kind: .domainMismatch(
           domain: pair.domain, count: pair.count, firstSeen: pair.firstSeen),
-        license: license, recordedAt: clock, occurredAt: clock, firstOffset: pair.firstOffset,
+        license: license, recordedAt: time, occurredAt: time, firstOffset: pair.firstOffset,
         lastOffset: pair.lastOffset,
-        dedupeKey: Self.key("domain_mismatch", license, clock / DomainWatch.hour, pair.domain)))
-    pairs[i].toldAt = clock
+        dedupeKey: Self.key("domain_mismatch", license, time / DomainWatch.hour, pair.domain)))
+    pairs[i].toldAt = time
     pairs[i].count = 0
   }
 
@@ -122,33 +131,57 @@ struct LicenseSightings: Sendable, Equatable {
     pairs.remove(at: oldest)
   }
 
-  private mutating func beginHour(
-    _ license: String, _ clock: Int64, _ findings: inout [DomainFinding]
+  /// What fell due up to now, each at its own time: so that it does not matter when somebody looks. Hours follow each other from the
+  /// license's first sighting on. O(pairs²) at most.
+  mutating func catchUp(
+    _ license: String, to clock: Int64, _ findings: inout [DomainFinding]
   ) {
-    guard clock >= hourBegan + DomainWatch.hour else { return }
+    while true {
+      let hourEnd = hourBegan + DomainWatch.hour
+      let next = pairs.indices.filter { pairs[$0].count > 0 }.map { (due: due($0), place: $0) }
+        .min { $0.due < $1.due }
+      if toldInHour > 0 || overflow != nil, hourEnd <= (next?.due ?? .max) {
+        guard hourEnd <= clock else { break }
+        endHour(license, hourEnd, &findings)
+      } else {
+        guard let next, next.due <= clock else { break }
+        hourBegan += max(next.due - hourBegan, 0) / DomainWatch.hour * DomainWatch.hour
+        tell(next.place, license, next.due, &findings)
+      }
+    }
+    hourBegan += max(clock - hourBegan, 0) / DomainWatch.hour * DomainWatch.hour
+    pairs.removeAll { $0.count == 0 && clock >= $0.toldAt + DomainWatch.day }
+  }
+
+  /// When the count of a pair is told: an hour after it was told last, and not in an hour that has had its alerts.
+  private func due(_ pair: Int) -> Int64 {
+    let due = pairs[pair].toldAt + DomainWatch.hour
+    return toldInHour < DomainWatch.alertsPerHour ? due : max(due, hourBegan + DomainWatch.hour)
+  }
+
+  private mutating func endHour(
+    _ license: String, _ time: Int64, _ findings: inout [DomainFinding]
+  ) {
     if let beyond = overflow {
       findings.append(
         DomainFinding(
           kind: .mismatchDigest(
             domain: beyond.domain, count: beyond.count, distinctDomains: beyond.domains.estimate,
             sample: beyond.sample, firstSeen: beyond.firstSeen),
-          license: license, recordedAt: clock, occurredAt: clock,
-          firstOffset: beyond.firstOffset, lastOffset: beyond.lastOffset,
+          license: license, recordedAt: time, occurredAt: time, firstOffset: beyond.firstOffset,
+          lastOffset: beyond.lastOffset,
           dedupeKey: Self.key("domain_mismatch_digest", license, hourBegan / DomainWatch.hour)))
     }
     overflow = nil
     toldInHour = 0
-    hourBegan = clock
+    hourBegan = time
   }
 
-  /// Tells what was counted since the alerts of an hour ago, and forgets what is long past.
-  mutating func digest(_ license: String, clock: Int64, _ findings: inout [DomainFinding]) {
-    beginHour(license, clock, &findings)
-    for i in pairs.indices where pairs[i].count > 0 && clock >= pairs[i].toldAt + DomainWatch.hour {
-      tell(i, license, clock, &findings)
-    }
-    pairs.removeAll { $0.count == 0 && clock >= $0.toldAt + DomainWatch.day }
-    nextDigest = clock + DomainWatch.hour / 60
+  /// When there is something to do without another sighting: a count to tell, an hour to end, or the license to forget.
+  func planNext() -> Int64 {
+    let counts = pairs.indices.filter { pairs[$0].count > 0 }.map { due($0) }.min() ?? .max
+    let hourEnd = overflow == nil ? Int64.max : hourBegan + DomainWatch.hour
+    return min(counts, hourEnd, lastSeen + DomainWatch.day)
   }
 
   func isForgotten(_ clock: Int64) -> Bool {
@@ -161,25 +194,15 @@ struct LicenseSightings: Sendable, Equatable {
     _ registrable: String, _ sighting: DomainWatch.Sighting, clock: Int64, allowance: Int,
     seed: UInt64, _ findings: inout [DomainFinding]
   ) {
-    if clock >= spreadBegan + DomainWatch.hour {
-      spreadBegan = clock
-      spreadNames = []
-      spreadSketch = nil
-      spreadLevel = -1
+    let hourAgo = clock - DomainWatch.hour
+    spreadNames.removeAll { $0.seenAt <= hourAgo }
+    if spreadSketch != nil, sketchBegan <= hourAgo { spreadSketch = nil }
+    if spreadToldAt <= hourAgo { spreadLevel = -1 }
+    if let i = spreadNames.firstIndex(where: { $0.name == registrable }) {
+      spreadNames[i].seenAt = clock
+      return
     }
-    guard !spreadNames.contains(registrable) else { return }
-    if spreadNames.isEmpty { spreadFirstOffset = sighting.offset }
-    if spreadNames.count < Self.exact {
-      spreadNames.append(registrable)
-    } else {
-      if spreadSketch == nil {
-        var sketch = DistinctSketch()
-        for name in spreadNames { sketch.insert(DistinctSketch.hash(name, seed: seed)) }
-        spreadSketch = sketch
-      }
-      // A sketch that did not change estimates what it did before.
-      guard spreadSketch!.insert(DistinctSketch.hash(registrable, seed: seed)) else { return }
-    }
+    guard note(registrable, sighting, clock, seed) else { return }
     let distinct = spreadSketch?.estimate ?? spreadNames.count
     guard distinct > allowance else { return }
     var level = 0
@@ -190,17 +213,37 @@ struct LicenseSightings: Sendable, Equatable {
     }
     // Told again and again as long as they are few, under one key: who knows the bound domains may not have counted some of them.
     guard level > spreadLevel || spreadSketch == nil else { return }
+    if spreadLevel < 0 { spreadToldAt = clock }
     spreadLevel = level
+    let shown = spreadSketch == nil ? Self.exact : Self.sample
     findings.append(
       DomainFinding(
         kind: .domainSpread(
-          distinctDomains: distinct,
-          sample: Array(spreadNames.prefix(spreadSketch == nil ? Self.exact : Self.sample)),
+          distinctDomains: distinct, sample: spreadNames.prefix(shown).map(\.name),
           isExact: spreadSketch == nil),
         license: sighting.license, recordedAt: clock, occurredAt: clock,
-        firstOffset: spreadFirstOffset, lastOffset: sighting.offset,
+        firstOffset: spreadNames.first?.firstOffset ?? sighting.offset,
+        lastOffset: sighting.offset,
         dedupeKey: Self.key(
-          "domain_spread", sighting.license, spreadBegan / DomainWatch.hour, "\(level)")))
+          "domain_spread", sighting.license, spreadToldAt / DomainWatch.hour, "\(level)")))
+  }
+
+  /// - Returns: false where it is none that was not counted yet.
+  private mutating func note(
+    _ registrable: String, _ sighting: DomainWatch.Sighting, _ clock: Int64, _ seed: UInt64
+  ) -> Bool {
+    if spreadSketch == nil, spreadNames.count == Self.exact {
+      var sketch = DistinctSketch()
+      for known in spreadNames { sketch.insert(DistinctSketch.hash(known.name, seed: seed)) }
+      spreadSketch = sketch
+      sketchBegan = clock
+    }
+    if spreadNames.count < Self.exact {
+      spreadNames.append(
+        SpreadName(name: registrable, seenAt: clock, firstOffset: sighting.offset))
+    }
+    // A sketch that did not change estimates what it did before.
+    return spreadSketch?.insert(DistinctSketch.hash(registrable, seed: seed)) ?? true
   }
 
   // MARK: Ended licenses

@@ -188,7 +188,7 @@ extension RateBaseline {
   /// being learnt.
   mutating func learnLate(_ calls: Float, at minute: Int32, closed: Int32) {
     guard minute / 60 == closed / 60, hourWeight > 0 else { return }
-    hourCalls += calls
+    hourCalls = min(hourCalls + calls, Self.mostCalls)
   }
 }
 

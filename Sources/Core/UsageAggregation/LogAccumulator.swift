@@ -7,6 +7,8 @@ import Metering
 /// of a partition (window, sequences) belongs to the process only while it owns the partition, and is read anew from the log by whoever owns it next.
 package struct LogAccumulator: ~Copyable {
   package struct Settings: Sendable {
+    /// Of the consumers of a topic one writes down what it refuses; the others only count it.
+    package var keepsDeadLetters = true
     package var reads = EventDecoder.Reads.usage
     /// Usage is summed by license, meter and minute alone, and an event counts no later than its record: what a detector of
     /// rates wants. Else by the event's own time, with its domain and feature.
@@ -190,8 +192,12 @@ package struct LogAccumulator: ~Copyable {
     }
     // The last record that counts is what the log is remembered by.
     var last = -1
+    var newest: Int64 = -1
     defer {
       if last >= 0 { state.lastHash = KeyedHash.fingerprint(of: chunk[last]) }
+      if newest >= 0 {
+        batch.newestTimestamps[partition] = max(batch.newestTimestamps[partition] ?? 0, newest)
+      }
     }
     for i in 0..<chunk.count {
       let record = chunk[i]
@@ -209,7 +215,7 @@ package struct LogAccumulator: ~Copyable {
         if record.timestamp >= 0 {
           let oldest = counters.oldestTimestamp ?? record.timestamp
           counters.oldestTimestamp = min(oldest, record.timestamp)
-          counters.newestTimestamp = max(counters.newestTimestamp ?? 0, record.timestamp)
+          newest = max(newest, record.timestamp)
         }
       }
       switch events[i].kind {
@@ -318,13 +324,15 @@ package struct LogAccumulator: ~Copyable {
     _ record: LogRecordView, _ i: Int, _ reason: RejectionReason, _ state: inout PartitionState,
     _ batch: LogBatch
   ) {
-    let payload = record.value.map { Array($0.prefix(Limits.valueBytes)) }
-    let key = record.key.map { Array($0.prefix(Limits.valueBytes)) }
-    batch.deadLetterBytes += (payload?.count ?? 0) + (key?.count ?? 0) + 128
-    batch.deadLetters.append(
-      DeadLetter(
-        partition: state.partition, offset: record.offset, reason: reason, payload: payload,
-        key: key, timestamp: record.timestamp))
+    if settings.keepsDeadLetters {
+      let payload = record.value.map { Array($0.prefix(Limits.valueBytes)) }
+      let key = record.key.map { Array($0.prefix(Limits.valueBytes)) }
+      batch.deadLetterBytes += (payload?.count ?? 0) + (key?.count ?? 0) + 128
+      batch.deadLetters.append(
+        DeadLetter(
+          partition: state.partition, offset: record.offset, reason: reason, payload: payload,
+          key: key, timestamp: record.timestamp))
+    }
     // A record that did not decode carries its producer only with a sequence.
     guard !events[i].producer.isAbsent, events[i].sequence >= 0 else { return }
     let producer = state.producers.index(of: events[i].producer)

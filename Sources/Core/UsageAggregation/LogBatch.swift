@@ -10,6 +10,8 @@ package final class LogBatch {
   package var table: UsageTable
   /// Of a topic of validations, in the order of the log.
   package var sightings: [Sighting] = []
+  /// Of each partition, of the records counted since `resetCounts`; milliseconds.
+  package var newestTimestamps: [Int32: Int64] = [:]
   package var deadLetters: [DeadLetter] = []
   package var reports: [ProducerReport] = []
   /// Dead letters that were counted, with the partition of the record that brought them.
@@ -33,6 +35,7 @@ package final class LogBatch {
   package func resetCounts() {
     table.reset()
     sightings.removeAll(keepingCapacity: true)
+    newestTimestamps.removeAll(keepingCapacity: true)
   }
 
   /// It must leave before more can be taken.
@@ -52,8 +55,6 @@ package struct BatchCounters: Sendable {
   package var duplicates = 0
   /// Arrival of the oldest record in the batch, its own timestamp in milliseconds; nil: none.
   package var oldestTimestamp: Int64?
-  /// Of the newest one.
-  package var newestTimestamp: Int64?
   package init() {}
 }
 

@@ -71,12 +71,16 @@ struct AnomalyDetector: AsyncParsableCommand {
   ) -> LogConsumer<DetectorProcessor<Judge>> {
     var logger = Logger(label: "anomaly-detector")
     logger[metadataKey: "topic"] = "\(consumer.topic)"
+    let budget = HourlyBudget(DetectorWriter.unregisteredAnHour)
     return LogConsumer(
       settings: consumer, health: health,
       metrics: ConsumerMetrics(registry, topic: consumer.topic, isOneOfSeveral: true),
       logger: logger,
-      writer: DetectorWriter(
-        topic: consumer.topic, settings: detector, rules: rules, metrics: metrics, logger: logger),
+      makeWriter: { [logger] in
+        DetectorWriter(
+          topic: consumer.topic, settings: detector, rules: rules, budget: budget,
+          metrics: metrics, logger: logger)
+      },
       makeProcessor: { [logger] in
         DetectorProcessor(
           judge, topic: consumer.topic, checkpointMilliseconds: detector.checkpointMilliseconds,

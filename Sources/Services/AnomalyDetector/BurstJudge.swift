@@ -46,7 +46,9 @@ struct BurstJudge: TopicJudge {
   }
 
   mutating func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
-    let recordedAt = batch.counters.newestTimestamp ?? WallClock.milliseconds
+    let now = WallClock.milliseconds
+    // What lies ahead of the clock would make everything after it look late.
+    let newestMinute = now / 60_000 + 1
     var findings: [Finding] = []
     batch.table.forEachGroup { group, license, meter, address in
       guard let state = states[group.partition],
@@ -57,7 +59,8 @@ struct BurstJudge: TopicJudge {
       minutes.removeAll(keepingCapacity: true)
       batch.table.forEachCell(of: address) { cell, _ in
         guard cell.kind == .minute else { return }
-        minutes.append((group.hour * 60 + Int32(cell.minute), cell.quantity))
+        let minute = min(Int64(group.hour) * 60 + Int64(cell.minute), newestMinute)
+        minutes.append((Int32(clamping: minute), cell.quantity))
       }
       // Cells stand in no order.
       if minutes.count > 1 { minutes.sort { $0.minute < $1.minute } }
@@ -67,7 +70,8 @@ struct BurstJudge: TopicJudge {
         findings.append(
           Finding(
             burst, license: license.string,
-            group: (group.partition, group.firstOffset, group.lastOffset), recordedAt: recordedAt))
+            group: (group.partition, group.firstOffset, group.lastOffset),
+            recordedAt: batch.newestTimestamps[group.partition] ?? now))
       }
     }
     return findings

@@ -34,6 +34,7 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
   private let metrics: DetectorMetrics
   private let logger: Logger
   private var states: [Int32: Judge.State] = [:]
+  private var epochs: [Int32: Int32] = [:]
   private var findings: [Finding] = []
   private var checkpoint: CheckpointClock
 
@@ -50,7 +51,10 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
 
   func own(_ owned: [OffsetStore.Stored], _ connection: PostgresConnection) throws {
     let store = DetectorStore(connection, group: DetectorSettings.group, topic: topic)
-    for row in owned { states[row.partition] = try restored(row, store) ?? judge.makeState() }
+    for row in owned {
+      states[row.partition] = try restored(row, store) ?? judge.makeState()
+      epochs[row.partition] = row.logEpoch
+    }
   }
 
   /// A state of fewer records than the offset stands for a gap that was accepted, or for a log that was made anew: what was learnt before
@@ -97,7 +101,10 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
   }
 
   private func look(_ batch: LogBatch) {
-    findings += judge.judge(batch, states)
+    for var finding in judge.judge(batch, states) {
+      finding.epoch = epochs[finding.partition] ?? 0
+      findings.append(finding)
+    }
     batch.resetCounts()
   }
 

@@ -22,14 +22,14 @@ struct DetectorSettings: Sendable {
     usage = try ConsumerSettings(settings, group: Self.group, topic: "license.usage.v1")
     usage.isOneOfSeveral = true
     // The aggregator writes them down.
-    usage.keepsDeadLetters = false
+    usage.rules.keepsDeadLetters = false
     usage.rules.countsRates = true
     validations = try ConsumerSettings(
       settings, group: Self.group, topic: "license.validations.v1")
     validations.isOneOfSeveral = true
     validations.rules.reads = .validations
     bursts.maximumLicenses = try settings.integer(
-      "METER_DETECTOR_LICENSES", default: bursts.maximumLicenses, in: 1_000...10_000_000)
+      "METER_DETECTOR_LICENSES", default: bursts.maximumLicenses, in: 1_000...1_000_000)
     domains.allowance = try settings.integer(
       "METER_DOMAIN_ALLOWANCE", default: domains.allowance, in: 0...10_000)
     checkpointMilliseconds = try settings.milliseconds(

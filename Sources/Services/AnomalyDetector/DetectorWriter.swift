@@ -6,6 +6,7 @@ import LogConsumer
 import Logging
 import PostgresStore
 import ServiceRuntime
+import Synchronization
 import UsageAggregation
 
 /// What a flush of the detector stores: findings, and with a checkpoint the states of partitions.
@@ -19,7 +20,9 @@ struct DetectorCargo: Sendable {
 /// `@unchecked Sendable`: what is mutable belongs to the flusher's thread.
 final class DetectorWriter: FlushWriter, @unchecked Sendable {
   /// Alerts in an hour of licenses that nobody registered: whoever invents licenses must not fill the table.
-  private static let unregisteredAnHour = 200
+  static let unregisteredAnHour = 200
+  /// In one statement, so that none is too large whatever is sent.
+  private static let alertsAStatement = 1_000
 
   private let topic: String
   private let allowance: Int
@@ -27,15 +30,17 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
   private let rules: PublicSuffixList
   private let metrics: DetectorMetrics
   private let logger: Logger
-  private var unregistered = 0
-  private var hourBegan = Monotonic.milliseconds
+  private let budget: HourlyBudget
+  /// Of the flush under way, and how many of them are of licenses that nobody registered.
   private var alerts: [[UInt8]] = []
+  private var unregistered = 0
 
   init(
-    topic: String, settings: DetectorSettings, rules: PublicSuffixList, metrics: DetectorMetrics,
-    logger: Logger
+    topic: String, settings: DetectorSettings, rules: PublicSuffixList, budget: HourlyBudget,
+    metrics: DetectorMetrics, logger: Logger
   ) {
     self.topic = topic
+    self.budget = budget
     allowance = settings.domains.allowance
     maxAgeMilliseconds = Int64(settings.alertMaxAgeMilliseconds)
     self.rules = rules
@@ -50,7 +55,7 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
     _ connection: PostgresConnection
   ) throws -> Int {
     let store = DetectorStore(connection, group: DetectorSettings.group, topic: topic)
-    alerts = try describe(cargo.findings, epochs, store)
+    try describe(cargo.findings, store)
     let states = cargo.states.filter { epochs[$0.partition] != nil }
     if !states.isEmpty { try store.append(states, epochs: epochs) }
     return states.count
@@ -66,58 +71,77 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
         DetectorStore(connection, group: DetectorSettings.group, topic: topic)
           .settle(cargo.states, epochs: epochs))
     }
-    if !alerts.isEmpty {
-      let list =
-        "[" + alerts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ",") + "]"
-      statements.append(DetectorStore.raise(list))
+    for start in stride(from: 0, to: alerts.count, by: Self.alertsAStatement) {
+      let some = alerts[start..<min(start + Self.alertsAStatement, alerts.count)]
+      let list = some.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ",")
+      statements.append(DetectorStore.raise("[\(list)]"))
     }
     return statements
   }
 
   func stored(_ cargo: DetectorCargo, _ batch: LogBatch?, rows: Int?) {
+    if budget.spend(unregistered) {
+      logger.warning(
+        "alerts of licenses that nobody registered are no longer raised this hour")
+    }
+    unregistered = 0
     for finding in cargo.findings { metrics.found(finding) }
     for state in cargo.states { metrics.checkpointBytes.increment(by: state.bytes.count) }
   }
 
   // MARK: Findings
 
-  private func describe(
-    _ findings: [Finding], _ epochs: [Int32: Int32], _ store: DetectorStore
-  ) throws -> [[UInt8]] {
-    guard !findings.isEmpty else { return [] }
+  /// Made anew at each attempt of a flush, which spends nothing: what is stored does.
+  private func describe(_ findings: [Finding], _ store: DetectorStore) throws {
+    alerts = []
+    unregistered = 0
+    guard !findings.isEmpty else { return }
     let registered = try store.domains(of: Array(Set(findings.map(\.license))))
     let oldest = WallClock.milliseconds - maxAgeMilliseconds
-    var described: [[UInt8]] = []
-    for finding in findings {
+    let left = budget.left
+    var keys: Set<String> = []
+    // By their keys, so that two that raise the same ones cannot deadlock.
+    for finding in findings.sorted(by: { $0.dedupeKey < $1.dedupeKey }) {
+      guard !keys.contains(finding.dedupeKey) else { continue }
       guard finding.recordedAt >= oldest else {
         metrics.suppressed("too_old")
         continue
       }
       let bound = registered[finding.license]
-      if bound == nil, !mayTellOfUnregistered() {
+      guard bound != nil || unregistered < left else {
         metrics.suppressed("unregistered")
         continue
       }
-      if let json = finding.json(
-        topic: topic, epoch: epochs[finding.partition], bound: bound, allowance: allowance,
-        rules: rules)
-      {
-        described.append(json)
-      }
+      guard
+        let json = finding.json(topic: topic, bound: bound, allowance: allowance, rules: rules)
+      else { continue }
+      keys.insert(finding.dedupeKey)
+      if bound == nil { unregistered += 1 }
+      alerts.append(json)
     }
-    return described
+  }
+}
+
+/// How much may still be done within the hour; shared by the writers of all sessions.
+final class HourlyBudget: Sendable {
+  private let most: Int
+  private let state = Mutex((spent: 0, began: Monotonic.milliseconds))
+
+  init(_ most: Int) { self.most = most }
+
+  var left: Int {
+    state.withLock { state in
+      if Monotonic.milliseconds - state.began > 3_600_000 { state = (0, Monotonic.milliseconds) }
+      return max(most - state.spent, 0)
+    }
   }
 
-  private func mayTellOfUnregistered() -> Bool {
-    if Monotonic.milliseconds - hourBegan > 3_600_000 {
-      hourBegan = Monotonic.milliseconds
-      unregistered = 0
+  /// - Returns: whether it is used up by this.
+  func spend(_ count: Int) -> Bool {
+    state.withLock { state in
+      let before = state.spent
+      state.spent += count
+      return before < most && state.spent >= most
     }
-    unregistered += 1
-    if unregistered == Self.unregisteredAnHour + 1 {
-      logger.warning(
-        "alerts of licenses that nobody registered are no longer raised this hour")
-    }
-    return unregistered <= Self.unregisteredAnHour
   }
 }

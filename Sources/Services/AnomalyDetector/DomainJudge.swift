@@ -12,7 +12,7 @@ struct DomainJudge: TopicJudge {
 
     func stored() -> [UInt8] { watch.state() }
     /// A guess that is never too low by much: it only paces checkpoints.
-    var bytes: Int { watch.licenseCount * 1_024 }
+    var bytes: Int { watch.licenseCount * 4_096 }
     var licenseCount: Int { watch.licenseCount }
   }
 
@@ -36,12 +36,11 @@ struct DomainJudge: TopicJudge {
       guard let state = states[sighting.partition] else { continue }
       findings += judge(sighting, &state.watch).map { Finding($0, partition: sighting.partition) }
     }
-    // The log's time goes on with every record: digests are due though their license is quiet.
-    if let newest = batch.counters.newestTimestamp {
+    // A partition's time goes on with each of its records: digests are due though their license is quiet.
+    for (partition, newest) in batch.newestTimestamps {
+      guard let state = states[partition] else { continue }
       let time = min(newest, WallClock.milliseconds)
-      for (partition, state) in states {
-        findings += state.watch.advance(to: time).map { Finding($0, partition: partition) }
-      }
+      findings += state.watch.advance(to: time).map { Finding($0, partition: partition) }
     }
     return findings
   }
@@ -49,9 +48,10 @@ struct DomainJudge: TopicJudge {
   private func judge(
     _ sighting: UsageAggregation.Sighting, _ watch: inout DomainWatch
   ) -> [DomainFinding] {
+    // A record from the future must not stop the partition's time.
     let seen = DomainWatch.Sighting(
-      license: sighting.license, offset: sighting.offset, recordedAt: sighting.recordedAt,
-      time: sighting.time)
+      license: sighting.license, offset: sighting.offset,
+      recordedAt: min(sighting.recordedAt, WallClock.milliseconds), time: sighting.time)
     switch sighting.suspicion {
     case .canceled: return watch.endedLicense(isCanceled: true, seen)
     case .suspended: return watch.endedLicense(isCanceled: false, seen)

@@ -14,6 +14,8 @@ struct Finding: Sendable {
   var kind: Kind
   var license: String
   var partition: Int32
+  /// Of the partition's log; set by who owns it.
+  var epoch: Int32 = 0
   var firstOffset: Int64
   var lastOffset: Int64
   /// Milliseconds.
@@ -59,9 +61,8 @@ struct Finding: Sendable {
   ///
   /// - Parameters:
   ///   - bound: the license's domains; nil: it is not registered, or they do not matter.
-  ///   - epoch: of the partition's log.
   func json(
-    topic: String, epoch: Int32?, bound: [String]?, allowance: Int, rules: some DomainNameRules
+    topic: String, bound: [String]?, allowance: Int, rules: some DomainNameRules
   ) -> [UInt8]? {
     var json = JSONWriter(reserving: 512)
     json.beginObject()
@@ -75,7 +76,7 @@ struct Finding: Sendable {
     json.name("evidence")
     json.beginObject()
     json.member("topic", topic)
-    if let epoch { json.member("log_epoch", Int64(epoch)) }
+    json.member("log_epoch", Int64(epoch))
     json.member("partition", Int64(partition))
     json.member("first_offset", firstOffset)
     json.member("last_offset", lastOffset)

@@ -159,7 +159,8 @@ final class ConsumerSession<Processor: LogProcessor> {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
-      if let header = record.header(named: "dead-letter") {
+      // Whoever keeps them also says which of them count; for the others they are events like any other.
+      if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter") {
         view.requeueIndex = Int32(requeues.count)
         requeues.append(try uncounted(header))
       }
@@ -215,8 +216,6 @@ final class ConsumerSession<Processor: LogProcessor> {
   /// The dead letter that a requeued record stands for, unless it was counted already (or nobody knows it).
   private func uncounted(_ header: [UInt8]) throws -> DeadLetterKey? {
     guard let key = DeadLetterKey(header: header), let connection else { return nil }
-    // Whoever keeps them also says which of them count; the dedupe window has to do for the others.
-    guard settings.keepsDeadLetters else { return key }
     let rows = try connection.query(
       """
       select counted_at is null from dead_letter
@@ -395,10 +394,29 @@ final class ConsumerSession<Processor: LogProcessor> {
   private func recheckSuspended(_ consumer: KafkaConsumer) throws {
     let now = Monotonic.milliseconds
     let due = suspended.filter { $0.value.retryAt <= now }.map(\.key)
-    guard !due.isEmpty else { return }
+    guard !due.isEmpty, try canGoOn(due, consumer) else { return }
     try drain()
     try own(due, consumer)
     owned()
+  }
+
+  /// Whether any of the partitions has a position to go on from; the others wait again. Asked first, since taking one back stores
+  /// what all the others have.
+  private func canGoOn(_ partitions: [Int32], _ consumer: KafkaConsumer) throws -> Bool {
+    guard let connection else { return false }
+    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
+    var goesOn = false
+    for row in try store.stored(partitions) {
+      let (low, high) = try consumer.watermarks(
+        TopicPartition(topic: settings.topic, partition: row.partition),
+        timeoutMilliseconds: 10_000)
+      if Self.problem(row, low: low, high: high) == nil {
+        goesOn = true
+      } else {
+        suspended[row.partition]?.retryAt = Monotonic.milliseconds + Pace.recheckMilliseconds
+      }
+    }
+    return goesOn
   }
 
   /// Claims partitions in the store and begins to read them, each from where its window begins.
@@ -456,7 +474,7 @@ final class ConsumerSession<Processor: LogProcessor> {
         row.partition, readFrom: readFrom, nextOffset: row.nextOffset,
         windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
         producers: producers[row.partition] ?? [],
-        deadLetters: settings.keepsDeadLetters
+        deadLetters: settings.rules.keepsDeadLetters
           ? try store.deadLetters(of: row, from: readFrom) : [])
       starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
       owned.append(row)

@@ -12,8 +12,6 @@ package struct ConsumerSettings: Sendable {
   package var topic: String
   package var deadLetterTopic = "license.dead-letter.v1"
   package var rules = LogAccumulator.Settings()
-  /// Of the consumers of a topic one writes down what it refuses.
-  package var keepsDeadLetters = true
   /// Where several topics are consumed in one process, problems are told by topic.
   package var isOneOfSeveral = false
   package var dedupeWindowOffsets = Limits.dedupeWindowOffsets

@@ -230,7 +230,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     do {
       rows = try writer.append(job.cargo, job.batch, epochs: epochs, connection)
       let letters = job.batch?.deadLetters.filter { epochs[$0.partition] != nil } ?? []
-      if settings.keepsDeadLetters, !letters.isEmpty { try copy(letters, epochs, connection) }
+      if settings.rules.keepsDeadLetters, !letters.isEmpty { try copy(letters, epochs, connection) }
       statements = try writer.statements(job.cargo, job.batch, epochs: epochs, connection)
     } catch {
       // The first error is the one to tell; a connection that cannot roll back is replaced.
@@ -301,7 +301,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
       c.finals.append(report.isFinal)
       c.reportedAt.append(Self.iso8601(report.timestamp))
     }
-    guard settings.keepsDeadLetters else { return c }
+    guard settings.rules.keepsDeadLetters else { return c }
     for requeued in batch.requeued where epochs[requeued.partition] != nil {
       c.requeuedEpochs.append(Int64(requeued.key.epoch))
       c.requeuedTopics.append(requeued.key.topic)

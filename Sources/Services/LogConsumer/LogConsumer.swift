@@ -20,24 +20,26 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   private let health: HealthState
   private let metrics: ConsumerMetrics
   private let logger: Logger
-  private let writer: Processor.Writer
+  private let makeWriter: @Sendable () -> Processor.Writer
   private let makeProcessor: @Sendable () -> Processor
   private let companions: @Sendable (StopSignal) -> [WorkerThread]
   private let stop = StopSignal()
 
   /// - Parameters:
-  ///   - makeProcessor: called for each session: it begins with nothing and owns nothing.
+  ///   - makeWriter, makeProcessor: called for each session: they begin with nothing. An old session's flusher may still be waiting for the
+  ///     database when the next session's begins, so that what a writer changes must be its own.
   ///   - companions: threads that work beside the consumer until the stop signal is raised.
   package init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
-    writer: Processor.Writer, makeProcessor: @escaping @Sendable () -> Processor,
+    makeWriter: @escaping @Sendable () -> Processor.Writer,
+    makeProcessor: @escaping @Sendable () -> Processor,
     companions: @escaping @Sendable (StopSignal) -> [WorkerThread] = { _ in [] }
   ) {
     self.settings = settings
     self.health = health
     self.metrics = metrics
     self.logger = logger
-    self.writer = writer
+    self.makeWriter = makeWriter
     self.makeProcessor = makeProcessor
     self.companions = companions
     health.report(settings.healthName("consumer"), problem: "not started")
@@ -71,7 +73,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     while !stop.isRaised {
       let session = ConsumerSession<Processor>(
         settings: settings, health: health, metrics: metrics, logger: logger,
-        processor: makeProcessor(), writer: writer, stop: stop)
+        processor: makeProcessor(), writer: makeWriter(), stop: stop)
       do {
         try session.prepare()
         health.report(settings.healthName("database"), problem: nil)

@@ -58,8 +58,9 @@ struct UsageAggregator: AsyncParsableCommand {
     return LogConsumer(
       settings: settings.consumer, health: health,
       metrics: ConsumerMetrics(registry, topic: settings.consumer.topic), logger: logger,
-      writer: UsageWriter(
-        backlog: backlog, limits: limits, maxPendingRows: settings.maxPendingRows),
+      makeWriter: {
+        UsageWriter(backlog: backlog, limits: limits, maxPendingRows: settings.maxPendingRows)
+      },
       makeProcessor: { UsageProcessor(backlog: backlog) },
       companions: { stop in
         [
