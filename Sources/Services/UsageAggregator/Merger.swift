@@ -71,6 +71,8 @@ final class MergeBacklog: @unchecked Sendable {
 final class Merger: Sendable {
   /// Fewer rows are merged before a second connection has begun.
   private static let rowsWorthTwo = 20_000
+  /// So long after it was behind, what is flushed is merged at once.
+  private static let caughtUpMilliseconds = 1_500
 
   private let settings: AggregatorSettings
   private let backlog: MergeBacklog
@@ -96,15 +98,16 @@ final class Merger: Sendable {
     var second: PostgresConnection?
     var last = Monotonic.milliseconds
     var sinceVacuum = 0
-    var wasBehind = false
+    var lastBehind = Int.min / 2
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
-      // Whoever has caught up has the most to merge.
-      let isDue =
-        wasBehind && !backlog.isBehind
-        || Monotonic.milliseconds - last >= settings.mergeIntervalMilliseconds
+      // Whoever has caught up has the most to merge, and flushes the rest of it a moment later.
+      let now = Monotonic.milliseconds
+      if backlog.isBehind { lastBehind = now }
       // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
       let waiting = backlog.count
-      wasBehind = backlog.isBehind || wasBehind && waiting == 0
+      let isDue =
+        waiting > 0 && now - lastBehind < Self.caughtUpMilliseconds
+        || now - last >= settings.mergeIntervalMilliseconds
       guard
         waiting > settings.maxPendingRows * 3 / 4
           || !backlog.isBehind && (isDue || waiting > settings.maxPendingRows / 8)
