@@ -2,12 +2,12 @@
 /// canceled and goes on.
 ///
 /// - Time is the log's: the largest record timestamp so far. So whoever reads the same records finds the same, under the same keys.
-/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `Settings.pairs` domains; beyond them domains are
+/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `pairs` domains; beyond them domains are
 ///   counted and no longer told apart, but by a sketch (`DistinctSketch`).
 /// - Domains come as their registrable form and their name, both in ASCII, lower case; who calls knows the rules.
 package struct DomainWatch: Sendable {
   package struct Settings: Sendable {
-    /// Distinct registrable domains in `spreadWindow` that are no alert yet.
+    /// Distinct foreign registrable domains within an hour that are no alert yet.
     package var allowance = 5
     /// Of licenses at a time. Where there are more, the one with the fewest sightings of some that are looked at leaves.
     package var licenses = 2_048

@@ -181,7 +181,8 @@ struct LicenseSightings: Sendable, Equatable {
   func planNext() -> Int64 {
     let counts = pairs.indices.filter { pairs[$0].count > 0 }.map { due($0) }.min() ?? .max
     let hourEnd = overflow == nil ? Int64.max : hourBegan + DomainWatch.hour
-    return min(counts, hourEnd, lastSeen + DomainWatch.day)
+    let told = pairs.map(\.toldAt).max() ?? lastSeen
+    return min(counts, hourEnd, max(lastSeen, told) + DomainWatch.day)
   }
 
   func isForgotten(_ clock: Int64) -> Bool {

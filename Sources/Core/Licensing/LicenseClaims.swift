@@ -69,6 +69,7 @@ public struct LicenseClaims: Sendable, Equatable {
 
   /// - Throws: `badClaims` where a member is missing, of another type, out of bounds, or stands twice.
   init(payload: [UInt8]) throws(TokenRefusal) {
+    // Whatever is wrong with the text, the token is refused, and its holder is not told where.
     guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
       let licenseID = Self.text(members["sub"], 512),
       let plan = members["plan"].map({ Self.text($0, 256) }) ?? "",

@@ -405,8 +405,10 @@ final class ConsumerSession<Processor: LogProcessor> {
   private func canGoOn(_ partitions: [Int32], _ consumer: KafkaConsumer) throws -> Bool {
     guard let connection else { return false }
     let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
-    var goesOn = false
-    for row in try store.stored(partitions) {
+    let rows = try store.stored(partitions)
+    // One without a row is given one when it is claimed.
+    var goesOn = rows.count < partitions.count
+    for row in rows {
       let (low, high) = try consumer.watermarks(
         TopicPartition(topic: settings.topic, partition: row.partition),
         timeoutMilliseconds: 10_000)

@@ -17,44 +17,30 @@ final class MergeBacklog: @unchecked Sendable {
   init(gauge: Gauge) { self.gauge = gauge }
 
   func add(_ count: Int) {
-    condition.lock()
-    rows = max(0, rows + count)
-    gauge.set(rows)
-    condition.broadcast()
-    condition.unlock()
+    locked {
+      rows = max(0, rows + count)
+      gauge.set(rows)
+      condition.broadcast()
+    }
   }
 
-  var count: Int {
-    condition.lock()
-    defer { condition.unlock() }
-    return rows
-  }
+  var count: Int { locked { rows } }
 
   var ownedPartitions: [Int32] {
-    get {
-      condition.lock()
-      defer { condition.unlock() }
-      return owned
-    }
-    set {
-      condition.lock()
-      owned = newValue
-      condition.unlock()
-    }
+    get { locked { owned } }
+    set { locked { owned = newValue } }
   }
 
   /// Whether the consumer reads as fast as it can: then it needs the processors more than the readers need merged rows.
   var isBehind: Bool {
-    get {
-      condition.lock()
-      defer { condition.unlock() }
-      return behind
-    }
-    set {
-      condition.lock()
-      behind = newValue
-      condition.unlock()
-    }
+    get { locked { behind } }
+    set { locked { behind = newValue } }
+  }
+
+  private func locked<T>(_ body: () -> T) -> T {
+    condition.lock()
+    defer { condition.unlock() }
+    return body()
   }
 
   /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for ever: a merge that cannot run must not stop

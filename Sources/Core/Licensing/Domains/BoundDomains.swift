@@ -30,6 +30,7 @@ public struct BoundDomains: Sendable, Equatable {
   /// What cannot be bound covers nothing and is left out: a license from elsewhere may hold it, and must not hold for a whole registry.
   public init(_ domains: [String], rules: some DomainNameRules) {
     for domain in domains {
+      // Left out whatever the refusal, see above.
       if let pattern = try? Self.pattern(domain, rules: rules) { patterns.append(pattern) }
     }
   }

@@ -42,6 +42,7 @@ struct CompactJWS {
   }
 
   private static func read(_ bytes: [UInt8]) throws(TokenRefusal) -> Header {
+    // Whatever is wrong with the text, it is no header.
     guard let members = (try? JSONReader.parse(bytes))?.members, members.repeatedName == nil,
       let algorithm = members["alg"]?.text
     else { throw .badHeader }

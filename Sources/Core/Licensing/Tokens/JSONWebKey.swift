@@ -84,6 +84,7 @@ public struct JSONWebKey: Sendable {
     case .ed25519(let key):
       return signature.count == 64 && key.isValidSignature(signature, for: input)
     case .p256(let key):
+      // What is no signature is not valid, for whichever reason.
       guard signature.count == 64,
         let parsed = try? P256.Signing.ECDSASignature(rawRepresentation: signature)
       else { return false }
@@ -96,7 +97,7 @@ public struct JSONWebKey: Sendable {
     }
   }
 
-  /// Nil where it is no private key, or the system has no randomness.
+  /// Nil where it is no private key, or the system has no randomness: the only error that signing has.
   func signature(for input: [UInt8]) -> [UInt8]? {
     switch signing {
     case .ed25519(let key): (try? key.signature(for: input)).map { [UInt8]($0) }
@@ -136,6 +137,7 @@ public struct JSONWebKey: Sendable {
   private static func material(
     _ members: [JSONMember]
   ) throws(Invalid) -> (Verification, Signing?) {
+    // The library's errors say that a key is none, as ours do, which also name the member.
     switch (members["kty"]?.text, members["crv"]?.text) {
     case ("OKP", "Ed25519"):
       let x = try bytes("x", members, 32)

@@ -75,6 +75,7 @@ final class Directory: Service, Sendable {
       while !Task.isCancelled {
         licenses.expireWaiters()
         tokens.expireWaiters()
+        // Canceled, it only ends sooner, and the loop with it.
         try? await Task.sleep(for: .milliseconds(250))
       }
     }
