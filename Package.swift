@@ -100,6 +100,7 @@ let package = Package(
     .target(
       name: "ServiceRuntime",
       dependencies: [
+        "Metering",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "Hummingbird", package: "hummingbird"),

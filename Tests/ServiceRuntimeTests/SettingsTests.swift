@@ -153,4 +153,28 @@ import Testing
   @Test func `An IPv6 address is written with brackets`() {
     #expect(BindAddress(host: "::1", port: 9100).description == "[::1]:9100")
   }
+
+  @Test(arguments: [
+    ("METER_MAX_QUANTITY", "1"), ("METER_MAX_QUANTITY", "1000000000001"),
+    ("METER_MAX_QUANTITY", "100000000000000000"), ("METER_MAX_EVENT_AGE", "0ms"),
+    ("METER_MAX_EVENT_AGE", "3651d"), ("METER_MAX_EVENT_AGE", "36525d"),
+  ])
+  func `Every legal counting rule is accepted`(name: String, value: String) throws {
+    let settings = Settings(environment: [name: value])
+    _ = try settings.maxQuantity()
+    _ = try settings.maxEventAgeMilliseconds()
+  }
+
+  @Test(arguments: [
+    ("METER_MAX_QUANTITY", "0"), ("METER_MAX_QUANTITY", "100000000000000001"),
+    ("METER_MAX_EVENT_AGE", "36526d"), ("METER_MAX_EVENT_AGE", "35"),
+  ])
+  func `A counting rule out of its range is refused by name`(name: String, value: String) {
+    let settings = Settings(environment: [name: value])
+    let told = message {
+      _ = try settings.maxQuantity()
+      _ = try settings.maxEventAgeMilliseconds()
+    }
+    #expect(told.hasPrefix(name))
+  }
 }

@@ -20,8 +20,13 @@ package enum Limits {
   package static let dimensionBytes = 256
   /// Default of `METER_MAX_QUANTITY`.
   package static let quantity: Int64 = 1_000_000_000
+  /// Upper bound of `METER_MAX_QUANTITY`: 10^17, which is also the most that one license may use in
+  /// one day and meter. A larger event could only put its license into quarantine.
+  package static let largestQuantity: Int64 = 100_000_000_000_000_000
   /// Default of `METER_MAX_EVENT_AGE`: 35 days, the longest month and four days.
   package static let eventAgeMilliseconds: Int64 = 35 * 86_400_000
+  /// Upper bound of `METER_MAX_EVENT_AGE`: a hundred years, which is longer than any log.
+  package static let largestEventAgeMilliseconds: Int64 = 36_525 * 86_400_000
   /// How far an event's time may be ahead of its record's.
   package static let aheadMilliseconds: Int64 = 3_600_000
   /// Default size of the dedupe window, in offsets of a partition.

@@ -36,12 +36,8 @@ package struct ConsumerSettings: Sendable {
       throw ConfigurationError("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
     databaseURL = try settings.required("METER_DATABASE_URL")
-    rules.maxQuantity = Int64(
-      try settings.integer("METER_MAX_QUANTITY", default: Int(Limits.quantity), in: 1...Int.max))
-    rules.maxEventAgeMilliseconds = Int64(
-      try settings.milliseconds(
-        "METER_MAX_EVENT_AGE", default: Int(Limits.eventAgeMilliseconds),
-        in: 0...(10 * 365 * 86_400_000)))
+    rules.maxQuantity = try settings.maxQuantity()
+    rules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
     dedupeWindowOffsets = try settings.integer(
       "METER_DEDUPE_WINDOW", default: dedupeWindowOffsets, in: 1_024...16_777_216)
     flushIntervalMilliseconds = try settings.milliseconds(

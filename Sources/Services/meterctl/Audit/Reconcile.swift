@@ -91,17 +91,11 @@ enum AuditRange {
       to: to.map { floorDivide($0.milliseconds, by: 60_000) })
   }
 
-  /// As the aggregator's, of the same variables.
-  static func recountSettings() throws -> RecountSettings {
-    let settings = Settings()
-    let century = 36_525 * 86_400_000
-    return RecountSettings(
-      maxQuantity: Int64(
-        try settings.integer(
-          "METER_MAX_QUANTITY", default: Int(Limits.quantity), in: 1...1_000_000_000_000)),
-      maxEventAgeMilliseconds: Int64(
-        try settings.milliseconds(
-          "METER_MAX_EVENT_AGE", default: Int(Limits.eventAgeMilliseconds), in: 0...century)))
+  /// The aggregator's rules, read from the same variables by the same code.
+  static func recountSettings(_ settings: Settings = Settings()) throws -> RecountSettings {
+    RecountSettings(
+      maxQuantity: try settings.maxQuantity(),
+      maxEventAgeMilliseconds: try settings.maxEventAgeMilliseconds())
   }
 
   /// Runs `body` under a progress bar over offsets.
