@@ -23,6 +23,12 @@ package enum Schema {
     Migration(
       version: 5, name: "0005_detector",
       sql: String(decoding: PackageResources.v0005_detector_sql, as: UTF8.self)),
+    Migration(
+      version: 15, name: "0015_partition_halt",
+      sql: String(decoding: PackageResources.v0015_partition_halt_sql, as: UTF8.self)),
+    Migration(
+      version: 16, name: "0016_partition_parent",
+      sql: String(decoding: PackageResources.v0016_partition_parent_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
