@@ -20,6 +20,8 @@ struct AgreementTests {
     Document().adding("extra", #"{"a":[1,-2.5e+3,true,false,null,{"b":{}},[]],"c\\":"\u00e9"}"#)
       .with("data", #" { "meter" : "a_1" , "x" : [ ] , "quantity" : -0 , "domain" : "\u20ac" } "#),
     Document().adding("data", #"{"quantity":5,"quantity":6}"#).adding("sequence", "null"),
+    Document().encoded(#"{"quantity":41,"domain":"\u00e9","feature":"??>>"}"#)
+      .with("datacontenttype", #""application/x+json;a=b""#),
   ]
 
   static let specialBytes: [UInt8] = [

@@ -1,4 +1,5 @@
 import EventCodec
+import Foundation
 import Metering
 import Recount
 import Testing
@@ -377,6 +378,86 @@ struct EventChecksTests {
       (Document().stamped(.max), "too_old"), (Document().stamped(.max - 3_600_000), "too_old"),
       (Document().with("time", #""0001-01-01T00:00:00Z""#).stamped(.max), "too_old"),
       (Document().with("time", #""9999-12-31T23:59:59Z""#).stamped(.min), nil),
+    ])
+  }
+
+  @Test("Data in base64 counts as what it holds, whatever the media type's spelling")
+  func dataInBase64() throws {
+    var harness = DecoderHarness()
+    let data = #"{"meter":"exports","quantity":41,"domain":"\u00e9??>>.example","feature":""}"#
+    let plain = Document().encoded(data)
+    let types = [
+      #""application/json""#, #""Application\/JSON; charset=utf-8""#, #""text/x+json""#, "null",
+    ]
+    // Several times, so that the shape which the first one left is met too.
+    for document in [plain, plain, plain] + types.map({ plain.with("datacontenttype", $0) }) {
+      #expect(harness.reason(document) == nil)
+      let outcome = harness.outcome(document.record)
+      let usage = try #require(outcome.usage)
+      #expect(usage.quantity == 41)
+      #expect(outcome.text("meter") == "exports")
+      #expect(outcome.text("domain") == "é??>>.example")
+      #expect(outcome.text("feature") == nil)
+    }
+    // PHP escapes the slash, and any letter may be.
+    let escaped = plain.json.replacing("/", with: "\\/").replacing("ey", with: "\\u0065y")
+    #expect(harness.disagreement(plain.record(bytes(escaped))) == nil)
+    #expect(harness.outcome(plain.record(bytes(escaped))).usage?.quantity == 41)
+    #expect(harness.reason(Document().with("data_base64", "null")) == nil)
+    #expect(harness.reason(Document().with("datacontenttype", #""application/xml""#)) == nil)
+    #expect(harness.reason(Document().encoded("{}")) == nil)
+    var report = Document.report.encoded(#"{"accepted":10,"pending":2,"dropped":1}"#)
+    #expect(harness.reason(report) == nil)
+    report = report.adding("data", #"{"accepted":10,"pending":2,"dropped":1}"#)
+    #expect(harness.reason(report) == "bad_data")
+  }
+
+  @Test("Data that stands twice, or in bytes that are no JSON object, is a dead letter")
+  func badBinaryData() {
+    let valid = Document().encoded(#"{"quantity":41}"#)
+    let encoded = Data(#"{"quantity":41}"#.utf8).base64EncodedString()
+    func base64(_ text: String) -> (Document, String?) {
+      (Document().without("data").with("data_base64", quoted(text)), "bad_data")
+    }
+    expect(
+      [
+        (Document().with("data_base64", quoted(encoded)), "bad_data"),
+        (valid.with("data", "null"), "bad_data"), (valid.with("data_base64", "7"), "bad_data"),
+        (valid.with("data_base64", "{}"), "bad_data"),
+        (valid.with("data_base64", #""\u0000""#), "nul_in_text"),
+        (valid.with("data_base64", #""\ud800""#), "bad_text"),
+        (valid.with("datacontenttype", #""a/json\u0000""#), "nul_in_text"),
+        (valid.with("datacontenttype", #""a/json\udc00""#), "bad_text"),
+      ])
+    expect(
+      [
+        "application/octet-stream", "", "json", "a/json/b", "application/json5", "a b/json",
+        "/json",
+      ]
+      .map { (valid.with("datacontenttype", quoted($0)), "bad_data") }
+        + [(valid.with("datacontenttype", "[]"), "bad_data")])
+    // Without padding, with too much, with blanks, in the alphabet for URLs, with unused bits.
+    expect(
+      [
+        "", "=", "====", "e30", "e30==", "e30=e30=", "e30 =", " e30=", "e30=\\n", "e3-_", "e31=",
+        "e30=\\r\\n", "é30=", "W10=", "MQ==", "bnVsbA==", "e30gfQ==", "7w==", "/w==",
+      ].map(base64))
+  }
+
+  @Test("Data in base64 is nested and as large as its record allows, and no more")
+  func deepBinaryData() {
+    func nested(_ depth: Int) -> String {
+      #"{"x":"# + repeated("[", depth - 1) + repeated("]", depth - 1) + "}"
+    }
+    let within = #"{"quantity":2,"domain":"a\u0000"}"#
+    let twice = #"{"quantity":"no","quantity":2,"data":{"quantity":9},"data_base64":"x"}"#
+    expect([
+      (Document().encoded(nested(512)), nil), (Document().encoded(nested(513)), "bad_data"),
+      (Document().encoded(nested(20_000)), "bad_data"),
+      (Document().encoded(#"{"x":""# + repeated("y", 48_000) + #""}"#), nil),
+      (Document().encoded(within), "nul_in_text"), (Document().encoded(twice), nil),
+      (Document().encoded(#"{"quantity":1.0}"#), "bad_quantity"),
+      (Document().encoded(#"{"meter":"A"}"#), "bad_meter"),
     ])
   }
 

@@ -1,3 +1,4 @@
+import Foundation
 import MeteringTestKit
 
 /// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out
@@ -13,9 +14,13 @@ struct RandomDocuments {
     for index in members.indices where random.chance(12) {
       members[index].json = value(for: members[index].name)
     }
-    for name in ["import", "producer", "datacontenttype", "Id", "\\u0069d"] where random.chance(12)
-    {
+    for name in ["import", "producer", "datacontenttype", "data_base64", "Id", "\\u0069d"]
+    where random.chance(12) {
       members.append((name, value(for: name)))
+    }
+    if random.chance(20), let index = members.firstIndex(where: { $0.name == "data" }) {
+      members[index] = ("data_base64", value(for: "data_base64"))
+      if random.chance(60) { members.append(("datacontenttype", value(for: "datacontenttype"))) }
     }
     if random.chance(10) { members.remove(at: Int.random(in: 0..<members.count, using: &random)) }
     if random.chance(10) {
@@ -63,6 +68,8 @@ struct RandomDocuments {
     case "time": return random.pick(Self.times)
     case "sequence": return number()
     case "data": return data()
+    case "data_base64": return base64()
+    case "datacontenttype": return random.pick(Self.mediaTypes)
     default: return text()
     }
   }
@@ -77,6 +84,32 @@ struct RandomDocuments {
     #""2026-11-23T18:40:00Z\u0000""#,
     #""2026-11-23T24:00:00Z""#, "1795459200", #""""#,
   ]
+
+  static let mediaTypes = [
+    #""application/json""#, #""APPLICATION\/JSON""#, #""text/json""#, #"" \tapplication/json ;x""#,
+    #""application/cloudevents+json; charset=utf-8""#, #""application/xml""#, #""json""#,
+    #""application/+json""#, #""application/jsonx""#, #""application/xjson""#, #""/json""#,
+    #""application/ json""#, #""application/""#, #""application/json;\u0000""#, #""\ud800/json""#,
+    #""applicatión/json""#, #""application/x+JSON""#, "\"\"", #"";application/json""#, "null", "7",
+    #""a/b/json""#,
+  ]
+
+  private mutating func base64() -> String {
+    let content = random.chance(10) ? json(depth: 2) : data()
+    var text = Data((random.chance(80) ? content : space() + content + space()).utf8)
+      .base64EncodedString()
+    switch Int.random(in: 0..<12, using: &random) {
+    case 0: while text.hasSuffix("=") { text.removeLast() }
+    case 1: text += random.pick(["=", "==", "AAAA", "\\n", " ", "A", "\\u0000", "é"])
+    case 2: text = text.replacingOccurrences(of: "+", with: "-")
+    case 3:
+      text = text.replacingOccurrences(of: "A", with: random.pick(["\\u0041", "=", "_", "B"]))
+    default: break
+    }
+    // As PHP writes it.
+    if random.chance(50) { text = text.replacingOccurrences(of: "/", with: "\\/") }
+    return "\"\(text)\""
+  }
 
   private mutating func data() -> String {
     var members: [String] = []

@@ -57,6 +57,11 @@ struct Document {
     return copy
   }
 
+  /// With the data as bytes, in place of `data`.
+  func encoded(_ data: String) -> Document {
+    without("data").with("data_base64", "\"\(Data(data.utf8).base64EncodedString())\"")
+  }
+
   /// At the license, as member and as key.
   func of(_ subject: String) -> Document {
     with("subject", "\"\(subject)\"").keyed(bytes(subject))

@@ -179,6 +179,76 @@ extension IntegrationTests {
       try Meterctl.expectReconciled(pipeline)
     }
 
+    @Test("A header that no dead letter bears out changes nothing, and reconcile agrees")
+    func forgedHeaders() throws {
+      let pipeline = try Pipeline(partitions: 1)
+      try pipeline.start()
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(5)
+      var old = UsageEventText(id: "old", subject: "lic_1")
+      old.milliseconds -= 60 * 86_400_000
+      try pipeline.log.send(old)
+      try pipeline.waitUntilCounted()
+      let place = try #require(
+        try pipeline.database.rows(
+          "select log_epoch || '/' || topic || '/' || partition || '/' || log_offset from dead_letter"
+        ).first?[0])
+      let forged = [
+        "true", "", "1/\(UsageLog.topic)/0/0", "1/\(UsageLog.topic)/0/999999", "1/a\u{0}b/0/0",
+        place,
+        "+\(place)", "9/\(UsageLog.topic)/0/5", String(repeating: "9/", count: 40_000),
+      ]
+      for round in 0..<2 {
+        for (n, header) in forged.enumerated() {
+          var event = UsageEventText(id: "forged-\(n)", subject: "lic_\(n)")
+          event.quantity = 3
+          // The second time they are duplicates, whatever they claim.
+          if round == 0 { traffic.truth.count(event) }
+          try pipeline.log.send(
+            key: event.subject, value: Array(event.json().utf8),
+            headers: [("dead-letter", Array(header.utf8))])
+        }
+      }
+      try traffic.send(5)
+      try pipeline.waitUntilCounted()
+      expectNone(try traffic.truth.differences(pipeline.database))
+      #expect(
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where counted_at is not null") == 0)
+      try Meterctl.expectReconciled(pipeline)
+    }
+
+    @Test("Data in base64 counts in the tables as in the recount, and bytes of another kind do not")
+    func dataInBase64() throws {
+      let pipeline = try Pipeline(partitions: 1)
+      try pipeline.start()
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(5)
+      let event = UsageEventText(id: "bytes", subject: "lic_1")
+      let data = Data(#"{"meter":"exports","quantity":41}"#.utf8).base64EncodedString()
+      func send(_ id: String, _ changes: [String: String?]) throws {
+        var members = changes
+        members["id"] = "\"\(id)\""
+        try pipeline.log.send(
+          key: event.subject, value: Array(event.json(changing: members).utf8))
+      }
+      let encoded = "\"\(data)\""
+      try send("b1", ["data": nil, "data_base64": encoded])
+      try send("b2", ["data": nil, "data_base64": encoded, "datacontenttype": #""text/x+json""#])
+      try send("both", ["data_base64": encoded])
+      try send("xml", ["data": nil, "data_base64": encoded, "datacontenttype": #""text/xml""#])
+      try send("cut", ["data": nil, "data_base64": #""e30""#])
+      try pipeline.waitUntilCounted()
+      #expect(
+        try pipeline.database.integer(
+          "select quantity from usage_by_day where license_id = 'lic_1' and meter = 'exports'")
+          == 82)
+      #expect(
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where reason = 'bad_data'") == 3)
+      try Meterctl.expectReconciled(pipeline)
+    }
+
     @Test("meterctl requeues what can be valid now, once")
     func requeueByMeterctl() throws {
       let pipeline = try Pipeline(partitions: 2)

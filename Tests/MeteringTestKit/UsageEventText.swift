@@ -23,7 +23,7 @@ package struct UsageEventText: Sendable {
   /// The wall clock, by which records are stamped.
   package static var now: Int64 { Int64(Date().timeIntervalSince1970 * 1_000) }
 
-  /// Members that `changing` names are replaced by that raw JSON, or left out where it is nil.
+  /// Members that `changing` names are replaced by that raw JSON, added, or left out where it is nil.
   package func json(changing changes: [String: String?] = [:]) -> String {
     var members: [(String, String)] = [
       ("specversion", #""1.0""#), ("id", Self.quoted(id)), ("source", Self.quoted(source)),
@@ -41,7 +41,9 @@ package struct UsageEventText: Sendable {
       guard let change = changes[name] else { return "\"\(name)\":\(value)" }
       return change.map { "\"\(name)\":\($0)" }
     }
-    return "{" + texts.joined(separator: ",") + "}"
+    let added = changes.filter { change in !members.contains { $0.0 == change.key } }
+      .sorted { $0.key < $1.key }.compactMap { name, value in value.map { "\"\(name)\":\($0)" } }
+    return "{" + (texts + added).joined(separator: ",") + "}"
   }
 
   package static func report(

@@ -183,7 +183,9 @@ struct ValueSpans: ~Copyable {
     var field: Field?
 
     /// The same in all events of one encoder, so that its bytes need no scan.
-    var isConstant: Bool { field == .specversion || field == .type || field == .meter }
+    var isConstant: Bool {
+      field == .specversion || field == .type || field == .meter || field == .dataContentType
+    }
   }
 
   static let capacity = 32

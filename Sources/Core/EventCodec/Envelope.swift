@@ -14,20 +14,21 @@ struct Member {
   var isAbsentOrNull: Bool { kind == nil || kind == .null }
 }
 
-/// The members of one CloudEvent that we read; those behind `data` are members of `data`.
+/// The members of one CloudEvent that we read; those from `meter` on are members of `data`.
 enum Field: UInt8 {
   case specversion, id, source, type, subject, time, producer, sequence, importBatch, data
+  case dataContentType, dataBase64
   case meter, quantity, domain, feature, accepted, pending, dropped, final, code, valid
 
-  static let count = 20
+  static let count = 22
 }
 
 /// The members of one CloudEvent, found in one pass over the whole document.
 struct Envelope {
-  private var members: InlineArray<20, Member> = .init(repeating: Member())
+  private var members: InlineArray<22, Member> = .init(repeating: Member())
 
   subscript(_ field: Field) -> Member {
-    // A Field's raw value is below 20.
+    // A Field's raw value is below 22.
     @inline(__always) get { members[unchecked: Int(field.rawValue)] }
     @inline(__always) set { members[unchecked: Int(field.rawValue)] = newValue }
   }
@@ -42,16 +43,28 @@ struct Envelope {
     guard scanner.peek() == 0x7B else {
       return scanner.skipValue(depth: 0) != nil && scanner.atEnd() ? .notAnObject : .notJSON
     }
-    guard scanMembers(&scanner, value, &arena, &spans, inData: false), scanner.atEnd() else {
-      return .notJSON
-    }
+    guard scanMembers(&scanner, value, &arena, &spans, inData: false, depth: 1), scanner.atEnd()
+    else { return .notJSON }
     return .object
   }
 
-  /// Reads an object whose opening brace is next.
+  /// Reads the members of `data` from a document of their own, which `data_base64` held.
+  ///
+  /// - Returns: false where it is not one JSON object; then the members are of no use.
+  mutating func scanData(
+    _ data: UnsafeRawBufferPointer, arena: inout TextArena, spans: inout ValueSpans
+  ) -> Bool {
+    var scanner = JSONScanner(data)
+    guard scanMembers(&scanner, data, &arena, &spans, inData: true, depth: 1), scanner.atEnd()
+    else { return false }
+    self[.data] = Member(kind: .object)
+    return true
+  }
+
+  /// Reads an object whose opening brace is next; with it, `depth` containers are open.
   private mutating func scanMembers(
     _ scanner: inout JSONScanner, _ value: UnsafeRawBufferPointer, _ arena: inout TextArena,
-    _ spans: inout ValueSpans, inData: Bool
+    _ spans: inout ValueSpans, inData: Bool, depth: Int
   ) -> Bool {
     guard scanner.take(0x7B) else { return false }
     if scanner.peek() == 0x7D { return scanner.take(0x7D) }
@@ -66,16 +79,16 @@ struct Envelope {
       if field == .data {
         clearData()
         if scanner.peek() == 0x7B {
-          guard scanMembers(&scanner, value, &arena, &spans, inData: true) else { return false }
+          guard scanMembers(&scanner, value, &arena, &spans, inData: true, depth: 2) else {
+            return false
+          }
           self[.data] = Member(kind: .object)
           spans.note(.data, self[.data])
           if scanner.take(0x2C) { continue }
           return scanner.take(0x7D)
         }
       }
-      guard let member = Self.member(&scanner, depth: inData ? 2 : 1) else {
-        return false
-      }
+      guard let member = Self.member(&scanner, depth: depth) else { return false }
       if let field { self[field] = member }
       spans.note(field, member)
       if scanner.take(0x2C) { continue }
@@ -128,6 +141,8 @@ extension MemberName {
       case (Name.producer, 8): .producer
       case (Name.sequence, 8): .sequence
       case (Name.specvers, 11): second == Name.ion ? .specversion : nil
+      case (Name.dataBase, 11): second == Name.e64 ? .dataBase64 : nil
+      case (Name.dataCont, 15): second == Name.entType ? .dataContentType : nil
       default: nil
       }
     }
@@ -165,6 +180,10 @@ private enum Name {
   static let sequence: UInt64 = 0x6563_6E65_7571_6573
   static let specvers: UInt64 = 0x7372_6576_6365_7073
   static let ion: UInt64 = 0x6E6F69
+  static let dataBase: UInt64 = 0x7361_625F_6174_6164
+  static let e64: UInt64 = 0x34_3665
+  static let dataCont: UInt64 = 0x746E_6F63_6174_6164
+  static let entType: UInt64 = 0x65_7079_7474_6E65
   static let meter: UInt64 = 0x72_6574_656D
   static let final: UInt64 = 0x6C_616E_6966
   static let code: UInt64 = 0x6564_6F63

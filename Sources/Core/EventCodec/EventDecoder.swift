@@ -13,6 +13,8 @@ package struct EventDecoder: ~Copyable {
   private var lastTime = Timestamp.Memory()
   private var shapes = DocumentShapes()
   private var spans = ValueSpans()
+  /// The spans of data that came in base64. No shape is made of them.
+  private var dataSpans = ValueSpans()
 
   package init(_ reads: Reads = .usage, maxQuantity: Int64 = Limits.quantity) {
     self.reads = reads
@@ -94,14 +96,20 @@ package struct EventDecoder: ~Copyable {
     case .problem(let reason): return reason
     case .text(let t): event.producer = t
     }
-    if !isEvent { return validateReport(e, key, into: &event) }
+    if !isEvent { return validateReport(e, value, key, into: &event) }
     event.id = id
     event.source = source
     if let reason = validateEvent(e, value, into: &event) { return reason }
-    let reason =
-      reads == .usage
-      ? validateUsage(e, value, into: &event) : validateValidation(e, value, into: &event)
-    if let reason { return reason }
+    if e[.dataBase64].isAbsentOrNull {
+      if let reason = validateData(e, value, into: &event) { return reason }
+    } else {
+      var decoded = e
+      switch decodeData(&decoded, value) {
+      case .problem(let reason): return reason
+      case .data(let data):
+        if let reason = validateData(decoded, data, into: &event) { return reason }
+      }
+    }
     guard let key, event.subject.equals(key) else { return .keyMismatch }
     event.kind = reads == .usage ? .usage : .validation
     return nil
@@ -129,6 +137,15 @@ package struct EventDecoder: ~Copyable {
       event.importBatch = t
     }
     return nil
+  }
+
+  /// - Parameter value: where the members of `data` stand.
+  @inline(__always)
+  private mutating func validateData(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
+  ) -> RejectionReason? {
+    reads == .usage
+      ? validateUsage(e, value, into: &event) : validateValidation(e, value, into: &event)
   }
 
   @inline(__always)
@@ -198,10 +215,23 @@ package struct EventDecoder: ~Copyable {
     return nil
   }
 
-  private func validateReport(
-    _ e: Envelope, _ key: UnsafeRawBufferPointer?, into event: inout DecodedEvent
+  private mutating func validateReport(
+    _ e: Envelope, _ value: UnsafeRawBufferPointer, _ key: UnsafeRawBufferPointer?,
+    into event: inout DecodedEvent
   ) -> RejectionReason? {
     guard !event.producer.isAbsent else { return .badSequence }
+    // Nothing but numbers and a flag is read from a report's data, so its bytes are not needed.
+    guard e[.dataBase64].isAbsentOrNull else {
+      var decoded = e
+      if case .problem(let reason) = decodeData(&decoded, value) { return reason }
+      return validateReportData(decoded, key, into: &event)
+    }
+    return validateReportData(e, key, into: &event)
+  }
+
+  private func validateReportData(
+    _ e: Envelope, _ key: UnsafeRawBufferPointer?, into event: inout DecodedEvent
+  ) -> RejectionReason? {
     guard e[.data].kind == .object, e[.accepted].isInteger, e[.pending].isInteger,
       e[.dropped].isInteger
     else { return .badData }
@@ -216,6 +246,39 @@ package struct EventDecoder: ~Copyable {
     event.dropped = e[.dropped].integer
     event.kind = .report
     return nil
+  }
+
+  // MARK: Data in base64
+
+  private enum DataReading {
+    case data(UnsafeRawBufferPointer)
+    case problem(RejectionReason)
+  }
+
+  /// Replaces the members of `data` by those that `data_base64` holds.
+  private mutating func decodeData(
+    _ e: inout Envelope, _ value: UnsafeRawBufferPointer
+  ) -> DataReading {
+    guard e[.data].kind == nil, e[.dataBase64].kind == .string else { return .problem(.badData) }
+    let encoded: Text
+    switch text(e[.dataBase64], value) {
+    case .problem(let reason): return .problem(reason)
+    case .text(let t): encoded = t
+    }
+    switch optionalText(e[.dataContentType], value) {
+    case .problem(let reason): return .problem(reason)
+    case .text(let t):
+      guard t.isAbsent || Base64Data.isJSON(mediaType: t.buffer) else { return .problem(.badData) }
+    }
+    guard encoded.count > 0 else { return .problem(.badData) }
+    let output = arena.reserve(encoded.count)
+    guard let count = Base64Data.decode(encoded.buffer, into: output) else {
+      return .problem(.badData)
+    }
+    let data = UnsafeRawBufferPointer(start: output, count: count)
+    dataSpans.removeAll()
+    guard e.scanData(data, arena: &arena, spans: &dataSpans) else { return .problem(.badData) }
+    return .data(data)
   }
 
   // MARK: Texts

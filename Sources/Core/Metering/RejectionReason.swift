@@ -32,7 +32,8 @@ package enum RejectionReason: String, Sendable, CaseIterable {
     case .nulInText: "a text holds U+0000, which PostgreSQL cannot store"
     case .badText: "a text holds a lone surrogate"
     case .badTime: "time is missing or not RFC 3339"
-    case .badData: "data or one of its members has the wrong type"
+    case .badData:
+      "data is not as the contract asks: a wrong type, bytes that are no JSON object, or data twice"
     case .badMeter: "meter does not match [a-z][a-z0-9_]{0,63}"
     case .badQuantity: "quantity is not an integer within the allowed range"
     case .keyMismatch: "the record's key is not the subject"

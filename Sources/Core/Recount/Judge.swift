@@ -175,10 +175,7 @@ private func readUsage(
     importBatch = batch
   }
   // 17
-  var data: [JSONMember] = []
-  if let value = members["data"] {
-    data = try readObject(value, "data")
-  }
+  let data = try readData(members) ?? []
   // 18, 19
   let meter = try readMeter(data["meter"])
   var quantity: Int64 = 1
@@ -266,10 +263,9 @@ private func readReport(
     throw Rejection(.badSequence, "a report without producer")
   }
   // 13
-  guard let value = envelope.members["data"] else {
+  guard let data = try readData(envelope.members) else {
     throw Rejection(.badData, "data is not an object")
   }
-  let data = try readObject(value, "data")
   // 14
   let accepted = try readInteger(data["accepted"], "data.accepted", upTo: .max, orElse: .badData)
   let pending = try readInteger(data["pending"], "data.pending", upTo: .max, orElse: .badData)
@@ -293,6 +289,31 @@ private func readReport(
 /// An optional member whose value is null is absent.
 private func present(_ value: JSONValue?) -> JSONValue? {
   value == .null ? nil : value
+}
+
+/// The members of `data`, or of what `data_base64` holds; nil where the event has neither.
+private func readData(_ members: [JSONMember]) throws(Rejection) -> [JSONMember]? {
+  guard let value = present(members["data_base64"]) else {
+    guard let value = members["data"] else { return nil }
+    return try readObject(value, "data")
+  }
+  guard members["data"] == nil else {
+    throw Rejection(.badData, "both data and data_base64 are there")
+  }
+  let encoded = try readText(value, "data_base64", orElse: .badData)
+  if let type = present(members["datacontenttype"]) {
+    let mediaType = try readText(type, "datacontenttype", orElse: .badData)
+    guard declaresJSON(mediaType) else {
+      throw Rejection(.badData, "data_base64 is there, but datacontenttype is not JSON")
+    }
+  }
+  guard let bytes = bytesFromBase64(encoded) else {
+    throw Rejection(.badData, "data_base64 is not base64")
+  }
+  guard case .object(let data)? = try? JSONReader.parse(bytes) else {  // why not is no matter
+    throw Rejection(.badData, "data_base64 does not hold a JSON object")
+  }
+  return data
 }
 
 private func readObject(_ value: JSONValue, _ name: String) throws(Rejection) -> [JSONMember] {

@@ -26,7 +26,7 @@ package struct LogRecordView {
 }
 
 /// Which dead letter a requeued record stands for: the value of its header `dead-letter`, `epoch/topic/partition/offset`.
-package struct DeadLetterKey: Hashable, Sendable {
+package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
   package var epoch: Int32
   package var topic: String
   package var partition: Int32
@@ -39,12 +39,23 @@ package struct DeadLetterKey: Hashable, Sendable {
     self.offset = offset
   }
 
+  /// Nil unless it is spelled exactly as `description` spells it: one dead letter has one name.
   package init?(header: [UInt8]) {
+    guard header.count <= 512 else { return nil }
     let parts = String(decoding: header, as: UTF8.self).split(
       separator: "/", omittingEmptySubsequences: false)
     guard parts.count == 4, let epoch = Int32(parts[0]), let partition = Int32(parts[2]),
       let offset = Int64(parts[3])
     else { return nil }
     self.init(epoch: epoch, topic: String(parts[1]), partition: partition, offset: offset)
+    guard description.utf8.elementsEqual(header) else { return nil }
+  }
+
+  package var description: String { "\(epoch)/\(topic)/\(partition)/\(offset)" }
+
+  /// Whether a record at this place may stand for the dead letter, which must have been there before.
+  package func precedes(epoch: Int32, topic: String, partition: Int32, offset: Int64) -> Bool {
+    guard self.topic.utf8.elementsEqual(topic.utf8), self.epoch <= epoch else { return false }
+    return self.epoch < epoch || self.partition != partition || self.offset < offset
   }
 }

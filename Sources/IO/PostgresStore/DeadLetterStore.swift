@@ -1,3 +1,5 @@
+import Metering
+
 /// The dead letters: to be read, and to be sent again.
 package struct DeadLetterStore {
   package let connection: PostgresConnection
@@ -147,6 +149,43 @@ package struct DeadLetterStore {
             logEpoch: Int32(rows.integer(i, 0)!), topic: rows.text(i, 1) ?? "",
             partition: Int32(rows.integer(i, 2)!), offset: rows.integer(i, 3)!))
       }
+    }
+    return found
+  }
+
+  /// What the rows say of a record that names a dead letter in its header.
+  package enum Standing: Sendable { case unknown, open, counted }
+
+  /// Whether records may stand for the dead letters that they name: only where there is such a row
+  /// and it has the record's value. Anybody may set a header, so it decides nothing by itself.
+  package func standing(
+    of records: [(place: Place, value: [UInt8])]
+  ) throws(PostgresError) -> [Standing] {
+    var found = [Standing](repeating: .unknown, count: records.count)
+    var start = 0
+    while start < records.count {
+      var end = start
+      var bytes = 0
+      repeat {
+        bytes += records[end].value.count
+        end += 1
+      } while end < records.count && bytes < 1 << 20
+      let part = records[start..<end]
+      let rows = try connection.query(
+        """
+        select u.place, bool_or(d.counted_at is not null)
+        from unnest($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[]) with ordinality
+          u(e, t, p, o, value, place)
+        join dead_letter d on d.topic = u.t and d.partition = u.p and d.log_offset = u.o
+          and d.log_epoch = u.e and d.payload = decode(u.value, 'hex')
+        group by 1
+        """,
+        Self.arrays(part.map(\.place)) + [.texts(part.map { Hexadecimal.text($0.value) })],
+        operation: "look up requeued dead letters")
+      for i in rows.rows.indices {
+        found[start + Int(rows.integer(i, 0)!) - 1] = rows.boolean(i, 1) ? .counted : .open
+      }
+      start = end
     }
     return found
   }

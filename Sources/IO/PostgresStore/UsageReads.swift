@@ -158,6 +158,21 @@ package struct UsageReads {
     return found
   }
 
+  /// Whether a dead letter of that place and value is known.
+  package func hasDeadLetter(
+    topic: String, logEpoch: Int64, partition: Int64, offset: Int64, value: [UInt8]
+  ) throws(PostgresError) -> Bool {
+    try connection.query(
+      """
+      select exists (
+        select from dead_letter where topic = $1 and log_epoch = $2::int and partition = $3::int
+          and log_offset = $4::bigint and payload = $5)
+      """,
+      [.text(topic), .integer(logEpoch), .integer(partition), .integer(offset), .bytes(value)],
+      operation: "look up a dead letter"
+    ).boolean(0, 0)
+  }
+
   /// What the view `producer_ledger` says.
   package func ledger(group: String, topic: String) throws(PostgresError) -> [LedgerSum] {
     let rows = try connection.query(

@@ -154,21 +154,26 @@ final class ConsumerSession<Processor: LogProcessor> {
   private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
     var n = 0
     var i = first
-    var requeues: [DeadLetterKey?] = []
+    var named = NamedDeadLetters()
     while i < count, messages.kind(i) == .record, messages.partition(i) == partition {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
       // Whoever keeps them also says which of them count; for the others they are events like any other.
-      if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter") {
-        view.requeueIndex = Int32(requeues.count)
-        requeues.append(try uncounted(header))
+      if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
+        let key = DeadLetterKey(header: header),
+        key.precedes(
+          epoch: epochs[partition] ?? 0, topic: settings.topic, partition: partition,
+          offset: record.offset)
+      {
+        view.requeueIndex = named.add(key, record.value)
       }
       views[n] = view
       n += 1
       i += 1
     }
     if batchStarted == 0 { batchStarted = Monotonic.milliseconds }
+    let requeues = try named.resolve(connection, UnsafeMutableBufferPointer(start: views, count: n))
     var taken = 0
     while true {
       taken += try accumulator.take(
@@ -211,20 +216,6 @@ final class ConsumerSession<Processor: LogProcessor> {
       partition,
       "the record at offset \(offset) is not the one remembered: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap"
     )
-  }
-
-  /// The dead letter that a requeued record stands for, unless it was counted already (or nobody knows it).
-  private func uncounted(_ header: [UInt8]) throws -> DeadLetterKey? {
-    guard let key = DeadLetterKey(header: header), let connection else { return nil }
-    let rows = try connection.query(
-      """
-      select counted_at is null from dead_letter
-      where topic = $1 and partition = $2::int and log_offset = $3::bigint and log_epoch = $4::int
-      """,
-      [
-        .text(key.topic), .int(Int(key.partition)), .integer(key.offset), .int(Int(key.epoch)),
-      ], operation: "look up a requeued dead letter")
-    return !rows.isEmpty && rows.boolean(0, 0) ? key : nil
   }
 
   private func registered(_ names: [String]) throws -> [String: Int64] {

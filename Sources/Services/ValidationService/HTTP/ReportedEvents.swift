@@ -79,13 +79,14 @@ struct ReportedEvents {
         // Of the customer's own making, and kept apart from all others': so nobody's events are taken for duplicates of another's.
         let own = "/customers/\(customerID)" + (source.hasPrefix("/") ? source : "/" + source)
         guard own.utf8.count <= Limits.identityBytes else { return (.overSize, nil) }
-        let data = members["data"]?.members ?? []
         return (
           nil,
           UsageEvent(
-            id: id, source: own, subject: subject, meter: data["meter"]?.text ?? "api_calls",
-            quantity: decoded.quantity, domain: data["domain"]?.text,
-            feature: data["feature"]?.text, time: decoded.time)
+            id: id, source: own, subject: subject,
+            meter: decoded.meter.isAbsent ? "api_calls" : decoded.meter.string,
+            quantity: decoded.quantity,
+            domain: decoded.domain.isAbsent ? nil : decoded.domain.string,
+            feature: decoded.feature.isAbsent ? nil : decoded.feature.string, time: decoded.time)
         )
       }
     }

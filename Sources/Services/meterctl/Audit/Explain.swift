@@ -48,12 +48,10 @@ struct Explain: ParsableCommand {
 
   func run() throws {
     let range = AuditRange.minutes(from: from, to: to)
-    var explained: Explained
-    do {
-      let connection = try Connections().database("explain")
-      explained = try Explained.take(
-        connection, group: group, topic: topic, license: license, meter: meter, range: range)
-    }
+    let connection = try Connections().database("explain")
+    var explained = try Explained.take(
+      connection, group: group, topic: topic, license: license, meter: meter, range: range)
+    let requeues = Requeues(connection, topic: topic, explained.stored)
     var settings = try AuditRange.recountSettings()
     settings.importBatches = explained.stored.importBatches
     settings.refusedForAge = explained.stored.refusedForAge
@@ -62,10 +60,10 @@ struct Explain: ParsableCommand {
     let reader = try LogReader(Connections().kafka(), clientID: Connections.clientID("explain"))
 
     try AuditRange.reading { progress in
-      try explained.read(reader, settings, wholeLog: false, progress: progress)
+      try explained.read(reader, settings, requeues, wholeLog: false, progress: progress)
       // A producer's sequence is remembered for good: what repeats from before the window is told apart only by all that can be read.
       if explained.status == .different, explained.couldReadMore {
-        try explained.read(reader, settings, wholeLog: true, progress: progress)
+        try explained.read(reader, settings, requeues, wholeLog: true, progress: progress)
       }
     }
     output.print(explained.json(limit: limit), text: explained.text(limit: limit))
@@ -141,7 +139,7 @@ struct Explained {
 
   /// - Parameter wholeLog: from the log's beginning, not only from a window before.
   mutating func read(
-    _ reader: LogReader, _ settings: RecountSettings, wholeLog: Bool,
+    _ reader: LogReader, _ settings: RecountSettings, _ requeues: Requeues, wholeLog: Bool,
     progress: (Int64, Int64) -> Void
   ) throws {
     lines = []
@@ -156,7 +154,7 @@ struct Explained {
     }
     let total = ranges.reduce(Int64(0)) { $0 + $1.to - $1.from }
     try reader.readAll(ranges, progress: { progress(min($0, total), total) }) { view in
-      let record = LogRecord(view)
+      let record = try LogRecord(view, requeues)
       guard var recount = recounts.removeValue(forKey: record.partition) else { return }
       let decision = recount.feed(record)
       recounts[record.partition] = recount

@@ -62,6 +62,7 @@ struct LogRecount {
   let topic: String
   let stored: StoredUsage
   let settings: RecountSettings
+  let requeues: Requeues
 
   /// A window's identities and the texts of a batch are held for each partition that is read at once; several at once, since a fetch
   /// of the embedded broker brings a single batch of a partition.
@@ -136,7 +137,7 @@ struct LogRecount {
       $0[partitions[$1].partition] = stored.gaps(of: partitions[$1].partition)
     }
     let reached = try reader.readAll(ranges, progress: progress) { view in
-      let record = LogRecord(view)
+      let record = try LogRecord(view, requeues)
       // Taken out and put back, so that the dictionaries inside are changed in place.
       guard var entry = recounts.removeValue(forKey: record.partition) else { return }
       let index = entry.index
@@ -210,14 +211,14 @@ extension CountedPartition {
 }
 
 extension LogRecord {
-  init(_ view: RecordView) {
+  /// With its header `dead-letter` only where that is borne out.
+  init(_ view: RecordView, _ requeues: Requeues) throws {
     self.init(
       partition: view.partition, offset: view.offset, timestamp: view.timestamp,
-      key: view.key.map { [UInt8]($0) }, value: view.value.map { [UInt8]($0) },
-      deadLetterHeader: view.header(named: "dead-letter").map {
-        String(decoding: $0, as: UTF8.self)
-      }
-    )
+      key: view.key.map { [UInt8]($0) }, value: view.value.map { [UInt8]($0) })
+    if let header = view.header(named: "dead-letter") {
+      deadLetterHeader = try requeues.confirmed(header, of: self)
+    }
   }
 }
 

@@ -47,11 +47,8 @@ struct Reconcile: ParsableCommand {
   func run() throws {
     let range = AuditRange.minutes(from: from, to: to)
     var settings = try AuditRange.recountSettings()
-    let stored: StoredUsage
-    do {
-      let connection = try Connections().database("reconcile")
-      stored = try StoredUsage.take(connection, group: group, topic: topic, range: range)
-    }
+    let connection = try Connections().database("reconcile")
+    let stored = try StoredUsage.take(connection, group: group, topic: topic, range: range)
     guard !stored.positions.isEmpty else {
       throw Failure(
         "nothing of \(topic) was counted by the group \(group) yet: start usage-aggregator, or "
@@ -64,7 +61,9 @@ struct Reconcile: ParsableCommand {
 
     let reader = try LogReader(
       Connections().kafka(), clientID: Connections.clientID("reconcile"))
-    let recount = LogRecount(reader: reader, topic: topic, stored: stored, settings: settings)
+    let recount = LogRecount(
+      reader: reader, topic: topic, stored: stored, settings: settings,
+      requeues: Requeues(connection, topic: topic, stored))
     let partitions = try AuditRange.reading { try recount.run(progress: $0) }
 
     let report = Comparison.run(stored, partitions, maxDifferences: maxDifferences)

@@ -1,0 +1,41 @@
+import PostgresStore
+import UsageAggregation
+
+/// The dead letters that a run's records name in their headers, and which of the records stand for them.
+///
+/// A header decides nothing by itself, for anybody who may write to the topic may set one: the record
+/// is a requeued dead letter only if a row of `dead_letter` has that place and the record's value.
+/// Otherwise it is an event like any other.
+struct NamedDeadLetters {
+  private var records: [(key: DeadLetterKey, value: [UInt8])] = []
+
+  /// - Returns: the record's `requeueIndex`.
+  mutating func add(_ key: DeadLetterKey, _ value: UnsafeRawBufferPointer?) -> Int32 {
+    // A dead letter without a value can never count.
+    guard let value else { return -1 }
+    records.append((key, Array(value)))
+    return Int32(records.count - 1)
+  }
+
+  /// Takes the index back from records that stand for none.
+  ///
+  /// - Returns: by index, the dead letter that a record stands for; nil: it was counted before.
+  func resolve(
+    _ connection: PostgresConnection?, _ views: UnsafeMutableBufferPointer<LogRecordView>
+  ) throws -> [DeadLetterKey?] {
+    guard !records.isEmpty, let connection else { return [] }
+    let standing = try DeadLetterStore(connection).standing(
+      of: records.map { record in
+        let key = record.key
+        return (
+          DeadLetterStore.Place(
+            logEpoch: key.epoch, topic: key.topic, partition: key.partition, offset: key.offset),
+          record.value
+        )
+      })
+    for i in views.indices where views[i].requeueIndex >= 0 {
+      if standing[Int(views[i].requeueIndex)] == .unknown { views[i].requeueIndex = -1 }
+    }
+    return zip(records, standing).map { $1 == .open ? $0.key : nil }
+  }
+}

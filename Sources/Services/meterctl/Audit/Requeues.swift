@@ -1,0 +1,42 @@
+import PostgresStore
+import Recount
+
+/// Which records are requeued dead letters. Anybody may set the header `dead-letter`, so a row of
+/// `dead_letter` must have that place and the record's value; else the record is an event like any other.
+struct Requeues {
+  let connection: PostgresConnection
+  let topic: String
+  /// Of each partition, the epoch that is read.
+  let epochs: [Int32: Int32]
+
+  init(_ connection: PostgresConnection, topic: String, _ stored: StoredUsage) {
+    self.connection = connection
+    self.topic = topic
+    epochs = stored.positions.mapValues(\.logEpoch)
+  }
+
+  /// The header, where the record stands for the dead letter that it names.
+  func confirmed(_ header: [UInt8], of record: LogRecord) throws -> String? {
+    // epoch/topic/partition/offset, the numbers as they are written without sign or leading zeros.
+    let fields = header.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+    guard fields.count == 4, fields[1].elementsEqual(topic.utf8), let value = record.value,
+      let epoch = Self.number(fields[0]), let partition = Self.number(fields[2]),
+      let offset = Self.number(fields[3]), let current = epochs[record.partition],
+      epoch <= Int64(current), partition <= Int64(Int32.max)
+    else { return nil }
+    // A dead letter stands before the record that requeues it.
+    if epoch == Int64(current), partition == Int64(record.partition), offset >= record.offset {
+      return nil
+    }
+    let isKnown = try UsageReads(connection).hasDeadLetter(
+      topic: topic, logEpoch: epoch, partition: partition, offset: offset, value: value)
+    return isKnown ? String(decoding: header, as: UTF8.self) : nil
+  }
+
+  private static func number(_ digits: ArraySlice<UInt8>) -> Int64? {
+    guard let number = Int64(String(decoding: digits, as: UTF8.self)), number >= 0,
+      String(number).utf8.elementsEqual(digits)
+    else { return nil }
+    return number
+  }
+}
