@@ -29,6 +29,9 @@ package enum Schema {
     Migration(
       version: 16, name: "0016_partition_parent",
       sql: String(decoding: PackageResources.v0016_partition_parent_sql, as: UTF8.self)),
+    Migration(
+      version: 17, name: "0017_totals",
+      sql: String(decoding: PackageResources.v0017_totals_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -71,6 +71,9 @@ struct UsageAggregator: AsyncParsableCommand {
           Merger(
             settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
           ).start(),
+          TotalsFolder(
+            settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
+          ).start(),
         ]
       })
   }

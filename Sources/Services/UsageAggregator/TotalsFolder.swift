@@ -1,0 +1,83 @@
+import Foundation
+import LogConsumer
+import Logging
+import PostgresStore
+import ServiceRuntime
+
+/// Moves what merges appended to `usage_delta` into the running totals (see v0017_totals.sql), and
+/// makes the totals of days that are older than the totals themselves.
+///
+/// Readers add what waits, so a fold that is late costs them time and never a number. One process
+/// folds at a time; the others find the lock taken and look again later.
+final class TotalsFolder: Sendable {
+  /// A fold of so many rows takes about half a second, in which changes of anchors and customers wait.
+  private static let rows = 50_000
+  private static let intervalMilliseconds = 2_000
+  /// Without a merge by this process there may still be rows that another one left.
+  private static let idleMilliseconds = 60_000
+  /// While the log is behind, folds would take the processors from it; but not for ever.
+  private static let behindMilliseconds = 60_000
+  /// Autovacuum comes once a minute; until then readers would walk over the dead rows.
+  private static let vacuumRows = 20_000
+
+  private let settings: AggregatorSettings
+  private let backlog: MergeBacklog
+  private let metrics: AggregatorMetrics
+  private let logger: Logger
+  private let stop: StopSignal
+
+  init(
+    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics, logger: Logger,
+    stop: StopSignal
+  ) {
+    self.settings = settings
+    self.backlog = backlog
+    self.metrics = metrics
+    self.logger = logger
+    self.stop = stop
+  }
+
+  func start() -> WorkerThread { WorkerThread("totals") { [self] in run() } }
+
+  private func run() {
+    var connection: PostgresConnection?
+    var last = Int.min / 2
+    var lastMerged = -1
+    while !stop.wait(milliseconds: Self.intervalMilliseconds) {
+      let now = Monotonic.milliseconds
+      let merged = metrics.mergedRows.current
+      guard merged != lastMerged || now - last >= Self.idleMilliseconds,
+        !backlog.isBehind || now - last >= Self.behindMilliseconds
+      else { continue }
+      do {
+        if connection == nil {
+          let opened = try PostgresConnection(
+            url: settings.consumer.databaseURL, application: "\(settings.consumer.group) totals",
+            statementTimeoutMilliseconds: 300_000)
+          guard try Schema.state(opened).problem == nil else { continue }
+          connection = opened
+        }
+        if let connection { try foldAll(connection) }
+        (last, lastMerged) = (now, merged)
+      } catch {
+        logger.warning(
+          "folding totals failed and is tried again", metadata: ["error": "\(error)"])
+        connection = nil
+      }
+    }
+  }
+
+  private func foldAll(_ connection: PostgresConnection) throws {
+    var moved = 0
+    while !stop.isRaised {
+      let rows = try connection.query(
+        "select usage_fold($1::int)", [.int(Self.rows)], operation: "fold totals")
+      let count = Int(rows.integer(0, 0) ?? 0)
+      guard count > 0 else { break }
+      moved += count
+    }
+    if moved > Self.vacuumRows {
+      try connection.execute("vacuum (skip_locked, truncate false) usage_delta")
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+/// The plans of the reads that the metering API is made of: none walks over a big table.
+@Suite struct ReadPlanTests {
+  /// 3,000 licenses of three customers, with 40 days and as many hours each.
+  private static func filled() throws -> TestDatabase {
+    let database = try TestDatabase()
+    try database.execute(
+      """
+      insert into customer (customer_id, name) select 'cus_' || c, 'c' from generate_series(0, 29) c;
+      insert into license (license_id, customer_id, plan, issued_at, expires_at)
+      select 'lic_' || n, 'cus_' || n % 30, 'p', now(), now() + interval '1 year'
+      from generate_series(0, 2999) n;
+      insert into license_billing_anchor select license_id, '-infinity', 9 from license;
+      insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset,
+        last_offset, quantity, event_count, minutes)
+      select 'lic_' || n, 'a', date_trunc('hour', now()) - make_interval(hours => h), 1, 0, 1, 2, 1,
+        1, '[1,1,1]' from generate_series(0, 39) h, generate_series(0, 2999) n;
+      insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
+      select 'lic_' || n, 'a', now()::date - d, 1, 1, '["domain","a.example",1,1]'
+      from generate_series(0, 39) d, generate_series(0, 2999) n;
+      """)
+    try eventually("the totals are made") {
+      _ = try database.rows("select usage_fold(50000)")
+      return try database.integer("select count(*) from usage_total_state where is_complete") == 1
+    }
+    // Long ended, so that the open periods are a part of all.
+    try database.execute(
+      """
+      insert into usage_license_period
+      select license_id, 'old', '2020-01-01'::date + m * 31, '2020-02-01'::date + m * 31, 1, 1
+      from license, generate_series(0, 11) m;
+      analyze
+      """)
+    return database
+  }
+
+  @Test func `The metering API's reads reach indexes and partitions`() throws {
+    let database = try Self.filled()
+    let reads = [
+      "usage_minutes('lic_7', now() - interval '1 hour', now())",
+      "customer_days_by_totals('cus_7', now()::date - 30, now()::date)",
+      "customer_days_by_days('cus_7', now()::date - 30, now()::date)",
+      "customer_periods_by_totals('cus_7', now()::date - 60, now()::date + 1)",
+      "periods_of_day_by_totals(now()::date)",
+      "usage_by_period where license_id = 'lic_7'",
+      "usage_by_hour where license_id = 'lic_7' and bucket_start >= now() - interval '2 hours'",
+    ]
+    for read in reads {
+      let plan = try database.rows("explain select * from \(read)").map { $0[0]! }
+      let walks = plan.filter {
+        $0.contains("Seq Scan on usage_hour_2") || $0.contains("Seq Scan on usage_day_2")
+          || $0.contains("Seq Scan on usage_license_period")
+          || $0.contains("Seq Scan on usage_customer_day")
+      }
+      let isBig = try walks.filter { line in
+        let words = line.split(separator: " ")
+        guard let at = words.lastIndex(of: "on") else { return true }
+        return try database.integer("select pg_relation_size('\(words[at + 1])') / 8192") ?? 0 > 20
+      }
+      #expect(isBig == [], "\(read)\n\(plan.joined(separator: "\n"))")
+    }
+  }
+
+  @Test func `A condition on the hour prunes the partitions of other months`() throws {
+    let database = try TestDatabase()
+    let plan = try database.rows(
+      """
+      explain select * from usage_by_hour where license_id = 'lic_7'
+        and bucket_start >= date_trunc('month', now(), 'UTC')
+        and bucket_start < date_trunc('month', now(), 'UTC') + interval '1 month'
+      """
+    ).map { $0[0]! }.joined(separator: "\n")
+    #expect(plan.contains("Subplans Removed"), "\(plan)")
+  }
+
+  @Test func `Anchors are computed within the statement`() throws {
+    let database = try TestDatabase()
+    let plan = try database.rows(
+      "explain (verbose, costs off) select last_anchor(day, 3), next_anchor(day, 3) from usage_day"
+    ).map { $0[0]! }.joined()
+    #expect(!plan.contains("last_anchor") && !plan.contains("next_anchor"), "\(plan)")
+  }
+}
