@@ -57,6 +57,9 @@ final class MergeBacklog: @unchecked Sendable {
 final class Merger: Sendable {
   /// Fewer rows are merged before a second connection has begun.
   private static let rowsWorthTwo = 20_000
+  /// One transaction takes about so many: what waits beyond it is merged in portions of partitions,
+  /// each with its own commit, so that a backlog of any size is worked off.
+  private static let portionRows = 400_000
   /// So long after it was behind, what is flushed is merged at once.
   private static let caughtUpMilliseconds = 1_500
 
@@ -85,6 +88,8 @@ final class Merger: Sendable {
     var last = Monotonic.milliseconds
     var sinceVacuum = 0
     var lastBehind = Int.min / 2
+    // Doubled when a merge took too long: rows that a process before this one left are not counted.
+    var leastPortions = 1
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
       // Whoever has caught up has the most to merge, and flushes the rest of it a moment later.
       let now = Monotonic.milliseconds
@@ -103,9 +108,14 @@ final class Merger: Sendable {
       do {
         if connection == nil { connection = try open() }
         let connection = connection!
-        let moved =
-          waiting < Self.rowsWorthTwo || mine.count < 2
-          ? try merge.run(mine, connection) : try mergeInTwo(mine, connection, &second)
+        var moved = 0
+        let portions = max(leastPortions, waiting / Self.portionRows + 1)
+        for portion in Self.portions(mine, portions) where !stop.isRaised {
+          moved +=
+            waiting < Self.rowsWorthTwo || portion.count < 2
+            ? try merge.run(portion, connection) : try mergeInTwo(portion, connection, &second)
+        }
+        leastPortions = 1
         last = Monotonic.milliseconds
         sinceVacuum += moved
         // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
@@ -115,11 +125,23 @@ final class Merger: Sendable {
         }
       } catch {
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
+        // The statement's time limit.
+        if (error as? PostgresError)?.sqlState == "57014" {
+          leastPortions = min(leastPortions * 2, max(mine.count, 1))
+        }
         connection = nil
         second = nil
         last = Monotonic.milliseconds
         _ = stop.wait(milliseconds: 1_000)
       }
+    }
+  }
+
+  /// Splits partitions into at most `count` runs of nearly equal length.
+  static func portions(_ partitions: [Int32], _ count: Int) -> [[Int32]] {
+    let count = max(1, min(count, partitions.count))
+    return (0..<count).map { i in
+      Array(partitions[partitions.count * i / count..<partitions.count * (i + 1) / count])
     }
   }
 
