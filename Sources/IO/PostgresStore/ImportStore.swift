@@ -83,6 +83,7 @@ package struct ImportStore {
       startedAt: rows.text(0, 6)!, finishedAt: rows.text(0, 7), hasSameOptions: rows.boolean(0, 8))
   }
 
+  /// Also makes the partitions of the months that it reaches, so that its rows find their place.
   package func register(_ batch: Batch) throws(PostgresError) {
     try connection.query(
       """
@@ -93,6 +94,7 @@ package struct ImportStore {
         .text(batch.name), .text(batch.fileHash), .text(batch.fileName), .text(batch.format),
         .text(batch.options), .text(batch.oldestTime), .text(batch.producer),
       ], operation: "register the import")
+    try PartitionStore(connection).makeMissing(monthsAhead: 0)
   }
 
   /// How far it is; `finished` once, behind the last acknowledgement.

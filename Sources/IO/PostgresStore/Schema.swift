@@ -32,6 +32,9 @@ package enum Schema {
     Migration(
       version: 17, name: "0017_totals",
       sql: String(decoding: PackageResources.v0017_totals_sql, as: UTF8.self)),
+    Migration(
+      version: 18, name: "0018_retention",
+      sql: String(decoding: PackageResources.v0018_retention_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
@@ -83,7 +86,7 @@ package enum Schema {
     let found: Int
     switch try state(connection) {
     case .empty: found = 0
-    case .current: return []
+    case .current: found = version
     case .tooOld(let v): found = v
     case .tooNew(let v, _):
       throw PostgresError(
@@ -95,6 +98,8 @@ package enum Schema {
       try connection.transaction { try connection.execute(migration.sql) }
       applied.append(migration.name)
     }
+    // What takes long and keeps nobody waiting; what was cut off is taken up again by the next run.
+    try PartitionStore(connection).repair()
     return applied
   }
 }

@@ -172,11 +172,11 @@ final class Housekeeping: Sendable {
     let lock = try connection.query(
       "select pg_try_advisory_lock($1)", [.integer(Self.retentionLock)], operation: "retention")
     guard lock.boolean(0, 0) else { return }
-    try connection.query("select create_month_partitions(3)", operation: "make partitions ahead")
+    try PartitionStore(connection).makeMissing(monthsAhead: 3) { stop.isRaised }
     // In small pieces, so that no lock is held for long.
     while !stop.isRaised {
       let rows = try connection.query("select usage_retain(5000)", operation: "retention")
-      if rows.integer(0, 0) ?? 0 < 5_000 { break }
+      if rows.integer(0, 0) ?? 0 == 0 { break }
     }
     try connection.query("select limit_states_retain()", operation: "retention")
     try connection.query(

@@ -1,0 +1,68 @@
+/// Partitions of months, made ahead and where an import reaches (see v0018_retention.sql).
+package struct PartitionStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) {
+    self.connection = connection
+  }
+
+  /// Makes what is missing, one a transaction. An open reader may keep one from being attached: then
+  /// it is left for the next time, after a few tries.
+  ///
+  /// - Parameter isStopped: asked between two partitions.
+  /// - Returns: the names of those made.
+  @discardableResult
+  package func makeMissing(
+    monthsAhead: Int, isStopped: () -> Bool = { false }
+  ) throws(PostgresError) -> [String] {
+    var made: [String] = []
+    var tries = 0
+    while !isStopped() {
+      do throws(PostgresError) {
+        let rows = try connection.query(
+          "select usage_month_make_next($1::int)", [.int(monthsAhead)],
+          operation: "make partitions ahead")
+        guard let name = rows.text(0, 0) else { break }
+        made.append(name)
+      } catch {
+        // lock_not_available. Whoever waits behind this one has waited for 100 ms at most.
+        guard error.sqlState == "55P03" else { throw error }
+        tries += 1
+        if tries == 5 { break }
+      }
+    }
+    return made
+  }
+
+  /// Gives partitions of an older schema what new ones are made with, without keeping anybody waiting.
+  /// What is cut off is taken up again by the next call.
+  package func repair(isStopped: () -> Bool = { false }) throws(PostgresError) {
+    let before = try connection.query(
+      "select current_setting('statement_timeout'), current_setting('lock_timeout')",
+      operation: "read settings")
+    // A constraint is added first and validated afterwards, so there are two rounds.
+    for _ in 0..<2 {
+      let rows = try connection.query(
+        "select statement, place from usage_partition_repair order by place, statement",
+        operation: "read partitions")
+      for i in rows.rows.indices where !isStopped() {
+        // Only adding a constraint locks out readers. The others wait for open transactions to end.
+        let isLocking = rows.integer(i, 1) == 3
+        try set(statement: "0", lock: isLocking ? "100ms" : "10s")
+        do throws(PostgresError) {
+          try connection.execute(rows.text(i, 0)!)
+        } catch {
+          guard error.sqlState == "55P03" else { throw error }
+        }
+        try set(statement: before.text(0, 0)!, lock: before.text(0, 1)!)
+      }
+      if rows.rows.isEmpty { break }
+    }
+  }
+
+  private func set(statement: String, lock: String) throws(PostgresError) {
+    try connection.query(
+      "select set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false)",
+      [.text(statement), .text(lock)], operation: "set timeouts")
+  }
+}
