@@ -237,6 +237,26 @@ import Testing
     #expect(try database.integer("select count(*) from webhook_delivery") == 0)
   }
 
+  @Test func `A state counts late events of any age as long as its period is kept`() throws {
+    let today = "(now() at time zone 'UTC')::date"
+    let days = try TestDatabase()
+    let anchor = try days.integer("select extract(day from \(today) - 40)::int")!
+    let database = try database(anchorDay: Int(anchor))
+    // The period ended 40 days ago; the second event is older than the 45 days that states are kept.
+    try use(50, database, at: "now() - interval '41 days'")
+    try use(30, database, at: "now() - interval '60 days'")
+    // Of a period that ended before that, no state is made.
+    try use(7, database, at: "now() - interval '120 days'")
+    #expect(
+      try database.rows("select used from limit_state where used > 0") == [["80"]])
+    #expect(
+      try database.integer(
+        """
+        select count(*) from limit_state s join usage_by_period p on p.license_id = s.license_id
+          and (p.period_start at time zone 'UTC')::date = s.period_start where p.quantity <> s.used
+        """) == 0)
+  }
+
   @Test("States of periods that are long over are forgotten, running ones stay")
   func retention() throws {
     let database = try database()

@@ -35,6 +35,9 @@ package enum Schema {
     Migration(
       version: 18, name: "0018_retention",
       sql: String(decoding: PackageResources.v0018_retention_sql, as: UTF8.self)),
+    Migration(
+      version: 19, name: "0019_late_limits",
+      sql: String(decoding: PackageResources.v0019_late_limits_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
