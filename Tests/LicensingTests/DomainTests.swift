@@ -18,7 +18,19 @@ struct DomainTests {
       ("日本語。jp", "xn--wgv71a119e.jp"), ("under_score.example", "under_score.example"),
       ("localhost:3000", "localhost"), ("192.0.2.1", "192.0.2.1"), ("192.0.2.1:80", "192.0.2.1"),
       ("[2001:DB8::1]:443", "2001:db8:0:0:0:0:0:1"), ("2001:db8::1", "2001:db8:0:0:0:0:0:1"),
-      ("::ffff:127.0.0.1", "0:0:0:0:0:ffff:7f00:1"),
+      ("::ffff:127.0.0.1", "0:0:0:0:0:ffff:7f00:1"), ("bound.example:", "bound.example"),
+      ("example.com.:", "example.com"), ("example.com:00080", "example.com"),
+      ("[2001:db8::1]:", "2001:db8:0:0:0:0:0:1"), ("192.0.2.1:", "192.0.2.1"),
+      ("i\u{2764}.example", "xn--i-7iq.example"),
+      ("I\u{2764}\u{FE0F}.Example", "xn--i-7iq.example"),
+      ("xn--i-7iq.example", "xn--i-7iq.example"), ("XN--I-7IQ.example:443", "xn--i-7iq.example"),
+      ("\u{2615}.example", "xn--53h.example"), ("a.\u{2615}\u{3002}example.", "a.xn--53h.example"),
+      ("\u{1F4A9}.la", "xn--ls8h.la"),
+      ("B\u{DC}cher\u{2615}.example", "xn--bcher-kva7957d.example"),
+      ("\u{2615}-\u{FC}.example", "xn----eha306z.example"),
+      ("\u{20AC}uro.example", "xn--uro-j50a.example"),
+      ("app\u{2122}.example", "apptm.example"),
+      ("under_score.\u{2615}.example", "under_score.xn--53h.example"),
     ])
   func spelling(_ text: String, _ expected: String) {
     #expect(DomainName(text, rules: Self.rules)?.description == expected)
@@ -29,7 +41,12 @@ struct DomainTests {
     arguments: [
       "", ".", "..", "a..b", ".example.com", "example.com..", "-a.example", "a-.example",
       "a b.example", "https://example.com", "example.com/path", "user@example.com", "*.example.com",
-      "example.com:", "example.com:port", "example.com:123456", "[::1", "[example.com]", "1.2.3",
+      "example.com:port", "example.com:123456", "example.com:65536", "example.com::80", ":80",
+      "xn--.example", "xn--i-7iq9.example", "xn--I\u{2764}.example", "\u{FE0F}.example",
+      "xn--\u{2615}.example", "\u{1F468}\u{200D}\u{1F469}.example", "\u{2260}.example",
+      "a\u{200B}\u{202E}b\u{2615}.example", "\u{2615}..example", "-\u{2615}.\u{FFFD}",
+      String(repeating: "\u{2615}", count: 64) + ".example",
+      String(repeating: "\u{2615}", count: 341), "[::1", "[example.com]", "1.2.3",
       "127.1", "2130706433", "0x7f.1", "0x7f000001", "256.1.1.1", "0177.0.0.1", "1.2.3.4.",
       String(repeating: "a", count: 64) + ".com",
       String(repeating: "a.", count: 127) + "com", "xn--a.example", "a\u{0}b.example",
@@ -84,6 +101,31 @@ struct DomainTests {
     ])
   func local(_ text: String, _ expected: Bool) {
     #expect(DomainName(text, rules: Self.rules)?.isLocal == expected)
+  }
+
+  @Test("The domains of one owner are one, whatever an attacker puts before them")
+  func registrableOfName() throws {
+    for (text, expected) in [
+      ("a.b.example.co.uk", "example.co.uk"), ("x1.\u{2615}.example", "xn--53h.example"),
+      ("co.uk", "co.uk"), ("192.0.2.1:80", "192.0.2.1"), ("198.51.2.1", "198.51.2.1"),
+      ("[2001:db8:0:7::9]", "2001:db8:0:7::/64"),
+      ("[2001:db8:0:7:1:2:3:4]:80", "2001:db8:0:7::/64"),
+    ] {
+      let name = try #require(DomainName(text, rules: Self.rules))
+      #expect(name.registrable(by: Self.rules) == expected)
+    }
+  }
+
+  @Test("A name's own spelling is taken for itself, and every label survives the round trip")
+  func roundTrips() throws {
+    for text in [
+      "i\u{2764}.example", "\u{2615}.example", "b\u{FC}cher.example", "\u{65E5}\u{672C}.jp",
+    ] {
+      let name = try #require(DomainName(text, rules: Self.rules))
+      #expect(DomainName(name.description, rules: Self.rules) == name)
+      let bound = BoundDomains(["*." + text], rules: Self.rules)
+      #expect(bound.covers(try #require(DomainName("a." + name.description, rules: Self.rules))))
+    }
   }
 
   @Test("The closest bound domain has most labels in common from the right")

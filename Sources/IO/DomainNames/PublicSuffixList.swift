@@ -34,6 +34,11 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
 
   /// By UTS #46, non-transitional.
   public func ascii(_ name: String) -> String? {
+    Self.strictASCII(name) ?? SymbolNames(strict: Self.strictASCII).ascii(name)
+  }
+
+  /// By libidn2, which also asks what IDNA2008 asks: no symbols.
+  private static func strictASCII(_ name: String) -> String? {
     var result: UnsafeMutablePointer<CChar>?
     // STD3 rules would refuse the underscores that hosts do have; `DomainName` judges the letters itself.
     let flags = CInt(IDN2_NFC_INPUT.rawValue | IDN2_NONTRANSITIONAL.rawValue)

@@ -59,6 +59,15 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
       || description == "test" || description.hasSuffix(".test")
   }
 
+  /// Whose the name is: its registrable domain, of an IPv4 address itself, of an IPv6 address its /64, which one machine may have.
+  ///
+  /// Suffixes under which others register are their own.
+  package func registrable(by rules: some DomainNameRules) -> String {
+    guard isAddress else { return rules.registrableDomain(description) ?? description }
+    guard let address = IPAddress(description), address.isV6 else { return description }
+    return description.split(separator: ":").prefix(4).joined(separator: ":") + "::/64"
+  }
+
   private static let loopback = ["127.0.0.0/8", "::1", "::ffff:127.0.0.0/104"].compactMap {
     AddressRange($0)
   }
@@ -87,12 +96,12 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     return text[..<colon]
   }
 
-  /// Nothing, or `:` and a port.
+  /// Nothing, or `:` and a port by RFC 3986: digits, or none, of a number that a port can have.
   private static func isPort(_ text: Substring) -> Bool {
     if text.isEmpty { return true }
     let digits = text.dropFirst().utf8
-    return text.hasPrefix(":") && (1...5).contains(digits.count)
-      && digits.allSatisfy { (0x30...0x39).contains($0) }
+    return text.hasPrefix(":") && digits.allSatisfy { (0x30...0x39).contains($0) }
+      && (digits.isEmpty || UInt16(text.dropFirst()) != nil)
   }
 
   private static func hasPunycode(_ name: [UInt8]) -> Bool {

@@ -1,0 +1,102 @@
+/// Names with symbols, such as `☕.example`: UTS #46 takes them (its NV8), and browsers send them, but IDNA2008 and with it libidn2 do not.
+///
+/// Only names with such a symbol come here. All other letters of them are still mapped and checked by libidn2, piece by piece.
+struct SymbolNames {
+  /// What libidn2 makes of a name or a piece of one; nil where it refuses it.
+  let strict: (String) -> String?
+
+  /// More cannot be a name, and each symbol is looked at by itself.
+  private static let maximumScalars = 320
+  /// The full stops of UTS #46.
+  private static let separators: Set<Unicode.Scalar> = [".", "\u{3002}", "\u{FF0E}", "\u{FF61}"]
+  private static let prefix = "xn--"
+
+  func ascii(_ name: String) -> String? {
+    let scalars = Array(name.unicodeScalars)
+    guard scalars.count <= Self.maximumScalars else { return nil }
+    var labels: [String] = []
+    var hasSymbol = false
+    for label in scalars.split(
+      omittingEmptySubsequences: false, whereSeparator: Self.separators.contains)
+    {
+      guard let ascii = self.label(Array(label), &hasSymbol) else { return nil }
+      labels.append(ascii)
+    }
+    return hasSymbol ? labels.joined(separator: ".") : nil
+  }
+
+  private func label(_ label: [Unicode.Scalar], _ hasSymbol: inout Bool) -> String? {
+    let text = Self.text(label)
+    guard label.allSatisfy(\.isASCII) else {
+      if let ascii = strict(text) { return ascii.contains(".") ? nil : ascii }
+      guard let mapped = mapped(label, &hasSymbol) else { return nil }
+      if mapped.allSatisfy(\.isASCII) { return Self.text(mapped) }
+      return Punycode.encode(mapped).map { Self.prefix + $0 }
+    }
+    guard text.hasPrefix(Self.prefix), strict(text) == nil else { return text }
+    // The one spelling of a label that is mapped already.
+    guard let decoded = Punycode.decode(String(text.dropFirst(4))),
+      !decoded.allSatisfy(\.isASCII), let again = mapped(decoded, &hasSymbol), again == decoded,
+      Punycode.encode(decoded).map({ Self.prefix + $0 }) == text
+    else { return nil }
+    return text
+  }
+
+  private func mapped(
+    _ label: [Unicode.Scalar], _ hasSymbol: inout Bool
+  ) -> [Unicode.Scalar]? {
+    var mapped: [Unicode.Scalar] = []
+    var piece: [Unicode.Scalar] = []
+    for scalar in label where !(0xFE00...0xFE0F).contains(scalar.value) {
+      guard isSymbol(scalar) else {
+        piece.append(scalar)
+        continue
+      }
+      guard let before = mappedPiece(piece) else { return nil }
+      mapped += before + [scalar]
+      piece = []
+      hasSymbol = true
+    }
+    guard let rest = mappedPiece(piece) else { return nil }
+    return mapped + rest
+  }
+
+  /// Letters between symbols. Hyphens at their ends are none at the label's.
+  private func mappedPiece(_ piece: [Unicode.Scalar]) -> [Unicode.Scalar]? {
+    if piece.allSatisfy(\.isASCII) { return piece }
+    let head = piece.prefix { $0 == "-" }
+    let tail = piece.reversed().prefix { $0 == "-" }
+    let letters = Self.text(Array(piece.dropFirst(head.count).dropLast(tail.count)))
+    guard let ascii = strict(letters), !ascii.contains(".") else { return nil }
+    let own =
+      ascii.hasPrefix(Self.prefix)
+      ? Punycode.decode(String(ascii.dropFirst(4))) : Array(ascii.unicodeScalars)
+    return own.map { Array(head) + $0 + Array(tail) }
+  }
+
+  /// A symbol or a punctuation mark that UTS #46 maps to nothing else.
+  private func isSymbol(_ scalar: Unicode.Scalar) -> Bool {
+    guard !scalar.isASCII, !Self.disallowed.contains(where: { $0.contains(scalar.value) }) else {
+      return false
+    }
+    switch scalar.properties.generalCategory {
+    case .mathSymbol, .currencySymbol, .modifierSymbol, .otherSymbol, .connectorPunctuation,
+      .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation,
+      .finalPunctuation, .otherPunctuation:
+      return strict(Self.text([scalar])) == nil
+    default: return false
+    }
+  }
+
+  /// Symbols that UTS #46 disallows: comparisons that decompose into ASCII, descriptions of ideographs, replacements.
+  private static let disallowed: [ClosedRange<UInt32>] = [
+    0x2260...0x2260, 0x226E...0x226F, 0x2FF0...0x2FFF, 0x303E...0x303E, 0x31E3...0x31EF,
+    0xFE12...0xFE19, 0xFE30...0xFE6F, 0xFFFC...0xFFFD,
+  ]
+
+  private static func text(_ scalars: [Unicode.Scalar]) -> String {
+    var text = ""
+    text.unicodeScalars.append(contentsOf: scalars)
+    return text
+  }
+}
