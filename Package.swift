@@ -253,8 +253,8 @@ let package = Package(
     .testTarget(
       name: "ValidationServiceTests",
       dependencies: [
-        "ValidationService", "Licensing", "KafkaTransport", "PostgresStore", "MeteringTestKit",
-        "Metering", "meterctl", .product(name: "NIOCore", package: "swift-nio"),
+        "ValidationService", "Licensing", "DomainNames", "KafkaTransport", "PostgresStore",
+        "MeteringTestKit", "Metering", "meterctl", .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     .testTarget(

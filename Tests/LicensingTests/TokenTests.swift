@@ -177,25 +177,86 @@ struct TokenTests {
   }
 
   @Test(
-    "Claims of another type, doubled, out of bounds or missing are refused",
+    "Claims of another type, doubled, out of bounds or missing are refused by their name",
     arguments: [
-      ("\"lic_1\"", "5"), ("\"lic_1\"", "null"), ("\"lic_1\"", "\"\""), ("\"iat\":1,", ""),
-      ("\"exp\":2", "\"exp\":2.0"), ("\"exp\":2", "\"exp\":\"2\""), ("\"exp\":2", "\"exp\":1e9"),
-      ("\"exp\":2", "\"exp\":0"), ("\"exp\":2", "\"exp\":99999999999999999999"),
-      ("\"exp\":2", "\"exp\":-1"), ("\"exp\":2", "\"exp\":2,\"exp\":9"),
-      ("\"exp\":2", "\"exp\":253402300800"), ("\"exp\":2", "\"exp\":null"),
-      ("\"exp\":2", "\"exp\":2,\"nbf\":\"1\""), ("\"exp\":2", "\"exp\":2,\"trial\":1"),
-      ("\"example.com\"", "[\"example.com\"]"), ("\"features\":[]", "\"features\":{}"),
-      ("\"features\":[]", "\"features\":[1]"), ("\"apiCalls\":5", "\"apiCalls\":-5"),
-      ("\"apiCalls\":5", "\"apiCalls\":5.5"), ("\"apiCalls\":5", "\"apiCalls\":\"5\""),
-      ("\"apiCalls\":5", "\"apiCalls\":5,\"apiCalls\":500"), ("\"lic_1\"", "\"\\ud800\""),
-      ("\"lic_1\"", "\"a\\u0000b\""), ("\"plan\":\"p\"", "\"domains\":\"example.com\""),
+      ("\"lic_1\"", "5", TokenRefusal.Claim.subject), ("\"lic_1\"", "null", .subject),
+      ("\"lic_1\"", "\"\"", .subject), ("\"iat\":1,", "", .issuedAt),
+      ("\"exp\":2", "\"exp\":\"2\"", .expiresAt), ("\"exp\":2", "\"exp\":1.0", .expiresAt),
+      ("\"exp\":2", "\"exp\":0", .expiresAt),
+      ("\"exp\":2", "\"exp\":99999999999999999999", .expiresAt),
+      ("\"exp\":2", "\"exp\":1e999999999999999999999", .expiresAt),
+      ("\"exp\":2", "\"exp\":9.3e15", .expiresAt), ("\"exp\":2", "\"exp\":1e-400", .expiresAt),
+      ("\"exp\":2", "\"exp\":-1", .expiresAt), ("\"exp\":2", "\"exp\":2,\"exp\":9", .repeated),
+      ("\"exp\":2", "\"exp\":253402300800", .expiresAt), ("\"exp\":2", "\"exp\":null", .expiresAt),
+      ("\"exp\":2", "\"exp\":2,\"nbf\":\"1\"", .notBefore),
+      ("\"exp\":2", "\"exp\":2,\"nbf\":-0.5", .notBefore),
+      ("\"exp\":2", "\"exp\":2,\"trial\":1", .trial),
+      ("\"example.com\"", "[\"example.com\"]", .domain),
+      ("\"features\":[]", "\"features\":{}", .features),
+      ("\"features\":[]", "\"features\":[1]", .features),
+      ("\"apiCalls\":5", "\"apiCalls\":-5", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":5.5", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":\"5\"", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":1e30", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":5e-400000000000000", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":9223372036854775808", .limits),
+      ("\"apiCalls\":5", "\"apiCalls\":5,\"apiCalls\":500", .limits),
+      ("\"lic_1\"", "\"\\ud800\"", .subject),
+      ("\"lic_1\"", "\"a\\u0000b\"", .subject),
+      ("\"plan\":\"p\"", "\"domains\":\"example.com\"", .domains),
+      ("\"plan\":\"p\"", "\"plan\":7", .plan),
     ])
-  func claims(_ old: String, _ new: String) {
+  func claims(_ old: String, _ new: String, _ claim: TokenRefusal.Claim) {
     let payload = Self.goodPayload.replacing(old, with: new)
     #expect(payload != Self.goodPayload)
-    #expect(throws: TokenRefusal.badClaims) {
+    #expect(throws: TokenRefusal.badClaims(claim)) {
       try Self.verifier.verify(Self.token(header: Self.header(""), payload: payload))
+    }
+  }
+
+  @Test(
+    "Times and limits are JSON numbers, however they are spelled",
+    arguments: [
+      ("1.9e9", 1_900_000_000_000), ("1900000000.0", 1_900_000_000_000),
+      ("19E8", 1_900_000_000_000), ("1900000000.123456", 1_900_000_000_123),
+      ("1.9000000001e+9", 1_900_000_000_100), ("190000000000e-2", 1_900_000_000_000),
+      ("253402300799.9999", 253_402_300_799_999),
+    ] as [(String, Int64)])
+  func numericDates(_ spelling: String, _ milliseconds: Int64) throws {
+    let payload = Self.goodPayload.replacing("\"exp\":2", with: "\"exp\":\(spelling),\"nbf\":0.5")
+      .replacing("\"iat\":1", with: "\"iat\":1e0")
+      .replacing("\"apiCalls\":5", with: "\"apiCalls\":50000.0,\"seats\":1e1,\"calls\":-0")
+    let claims = try Self.verifier.verify(Self.token(header: Self.header(""), payload: payload))
+    #expect(claims.expiresAt == milliseconds && claims.issuedAt == 1_000 && claims.notBefore == 500)
+    #expect(claims.limits.map(\.quantity) == [50_000, 0, 10])
+  }
+
+  @Test("domain and domains hold together, each domain once")
+  func domains() throws {
+    let payload = Self.goodPayload.replacing(
+      "\"plan\"", with: "\"domains\":[\"b.example\",\"example.com\",\"b.example\"],\"plan\"")
+    let claims = try Self.verifier.verify(Self.token(header: Self.header(""), payload: payload))
+    #expect(claims.domains == ["example.com", "b.example"])
+  }
+
+  @Test("Ed25519, the name of RFC 9864, is EdDSA's key and no other's")
+  func fullySpecified() throws {
+    let token = Self.token(
+      header: #"{"alg":"Ed25519","kid":"\#(Self.key.keyID)","typ":"JWT"}"#,
+      payload: Self.goodPayload)
+    #expect(try Self.verifier.verify(token).licenseID == "lic_1")
+    let json = String(decoding: Self.set(Self.key).publicJSON, as: UTF8.self)
+    let named = try JSONWebKeySet(json: json.replacing("EdDSA", with: "Ed25519").utf8)
+    #expect(try LicenseVerifier(keys: named).verify(token).licenseID == "lic_1")
+    #expect(throws: TokenRefusal.algorithmMismatch) {
+      try LicenseVerifier(keys: Self.set(Self.ecKey)).verify(
+        Self.token(header: #"{"alg":"Ed25519"}"#, payload: Self.goodPayload, key: Self.ecKey))
+    }
+    for name in ["Ed448", "ed25519", "ESP256"] {
+      #expect(throws: TokenRefusal.unsupportedAlgorithm) {
+        try Self.verifier.verify(
+          Self.token(header: #"{"alg":"\#(name)"}"#, payload: Self.goodPayload))
+      }
     }
   }
 
@@ -230,26 +291,39 @@ struct TokenTests {
     }
   }
 
-  @Test("A verdict is believed for its nonce and its time alone")
+  @Test("A verdict is believed for its question, its nonce and its time alone")
   func verdicts() throws {
     let set = Self.set(Self.key, JSONWebKey.generate(.edDSA, for: .verdict)!)
     let signer = try #require(VerdictSigner(keys: set))
     let now: Int64 = 1_764_009_600_123
     let answer = Array(
-      #"{"valid":true,"nonce":"n-12345678","timestamp":"\#(UTCTime.text(now))"}"#.utf8)
+      """
+      {"valid":true,"domain":"example.com","licenseKeyHash":"\(VerdictQuestion.hash(ofLicenseKey: "lic_1"))",\
+      "nonce":"n-12345678","timestamp":"\(UTCTime.text(now))"}
+      """.utf8)
     let signature = String(decoding: try #require(signer.sign(answer)), as: UTF8.self)
     let verifier = VerdictVerifier(keys: try JSONWebKeySet(json: set.publicJSON))
-    #expect(try verifier.verify(signature: signature, nonce: "n-12345678", now: now) == answer)
-    #expect(throws: VerdictVerifier.Refusal.otherNonce) {
-      try verifier.verify(signature: signature, nonce: "n-other", now: now)
+    func verify(
+      _ signature: String, key: String = "lic_1", domain: String? = "Example.com:443",
+      nonce: String = "n-12345678", now: Int64 = now
+    ) throws(VerdictVerifier.Refusal) -> [UInt8] {
+      try verifier.verify(
+        signature: signature,
+        question: VerdictQuestion(
+          licenseKey: key, domain: domain.flatMap { DomainName($0, rules: DomainTests.rules) },
+          nonce: nonce), now: now)
     }
-    #expect(throws: VerdictVerifier.Refusal.stale) {
-      try verifier.verify(signature: signature, nonce: "n-12345678", now: now + 300_001)
+    #expect(try verify(signature) == answer)
+    #expect(throws: VerdictVerifier.Refusal.otherNonce) { try verify(signature, nonce: "n-other") }
+    #expect(throws: VerdictVerifier.Refusal.otherQuestion) { try verify(signature, key: "lic_2") }
+    #expect(throws: VerdictVerifier.Refusal.otherQuestion) {
+      try verify(signature, domain: "www.example.com")
     }
+    #expect(throws: VerdictVerifier.Refusal.otherQuestion) { try verify(signature, domain: nil) }
+    #expect(throws: VerdictVerifier.Refusal.stale) { try verify(signature, now: now + 300_001) }
+    #expect(throws: VerdictVerifier.Refusal.stale) { try verify(signature, now: now - 300_001) }
     let license = LicenseSigner(keys: set)!.token(Self.claims)!
-    #expect(throws: VerdictVerifier.Refusal.token(.wrongType)) {
-      try verifier.verify(signature: license, nonce: "n-12345678", now: now)
-    }
+    #expect(throws: VerdictVerifier.Refusal.token(.wrongType)) { try verify(license) }
     #expect(throws: TokenRefusal.wrongType) { try LicenseVerifier(keys: set).verify(signature) }
   }
 
@@ -257,17 +331,78 @@ struct TokenTests {
     "Key sets that are not one are refused, with the number of the key",
     arguments: [
       "", "[]", "{}", #"{"keys":{}}"#, #"{"keys":[5]}"#, #"{"keys":[{}]}"#,
-      #"{"keys":[{"kty":"oct","k":"AAAA"}]}"#,
-      #"{"keys":[{"kty":"OKP","crv":"X25519","x":"AAAA"}]}"#,
       #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}"#,
       #"{"keys":[{"kty":"EC","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#,
       #"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#,
-      #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","use":"enc"}]}"#,
+      #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","use":5}]}"#,
+      #"{"keys":[{"kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+      #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","key_ops":"verify"}]}"#,
       #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","alg":"ES256"}]}"#,
       #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#,
     ])
   func keySets(_ json: String) {
     #expect(throws: JSONWebKey.Invalid.self) { try JSONWebKeySet(json: json.utf8) }
+  }
+
+  @Test(
+    "A key of a kind, curve, use or algorithm that is not known here is left out, and the others verify",
+    arguments: [
+      #"{"kty":"oct","k":"AAAA"}"#, #"{"kty":"OKP","crv":"X25519","x":"AAAA"}"#,
+      #"{"kty":"OKP","crv":"Ed448","x":"AAAA"}"#,
+      #"{"kty":"EC","crv":"P-384","x":"AAAA","y":"AA"}"#,
+      #"{"kty":"EC","crv":"secp256k1","x":"AAAA","y":"AA"}"#,
+      #"{"kty":"AKP","alg":"ML-DSA-44","pub":"AA"}"#,
+      #"{"kty":"RSA","n":"AQAB","e":"AQAB","alg":"PS256"}"#,
+      #"{"kty":"RSA","n":"AA","e":"AQAB","use":"enc"}"#,
+      #"{"kty":"OKP","crv":"Ed25519","x":"AAAA","key_ops":["deriveBits"]}"#,
+      #"{"kty":"OKP","crv":"Ed25519","x":"AAAA","purpose":"webhook"}"#,
+    ])
+  func unknownKeys(_ other: String) throws {
+    let own = String(decoding: Self.set(Self.key).publicJSON, as: UTF8.self)
+    let set = try JSONWebKeySet(
+      json: own.replacing("{\"keys\":[", with: "{\"keys\":[\(other),").utf8)
+    #expect(set.keys.map(\.keyID) == [Self.key.keyID] && set.skipped.map(\.number) == [1])
+    let token = Self.token(header: Self.header(""), payload: Self.goodPayload)
+    #expect(try LicenseVerifier(keys: set).verify(token).licenseID == "lic_1")
+    #expect(!String(decoding: set.publicJSON, as: UTF8.self).contains("AAAA"))
+  }
+
+  @Test("Keys may share an id where a token cannot mean either; a key that stands twice is one")
+  func sharedIDs() throws {
+    func named(_ key: JSONWebKey) -> String {
+      String(decoding: Self.set(key).publicJSON.dropFirst(9).dropLast(2), as: UTF8.self)
+        .replacing(key.keyID, with: "same")
+    }
+    let (first, second) = (named(Self.key), named(Self.ecKey))
+    let set = try JSONWebKeySet(json: "{\"keys\":[\(first),\(second),\(first)]}".utf8)
+    #expect(set.keys.count == 2 && set.skipped.map(\.number) == [3])
+    for (key, algorithm) in [(Self.key, "EdDSA"), (Self.ecKey, "ES256")] {
+      let token = Self.token(
+        header: #"{"alg":"\#(algorithm)","kid":"same"}"#, payload: Self.goodPayload, key: key)
+      #expect(try LicenseVerifier(keys: set).verify(token).licenseID == "lic_1")
+      // Without an id, the algorithm says which one is meant.
+      let nameless = Self.token(
+        header: #"{"alg":"\#(algorithm)"}"#, payload: Self.goodPayload, key: key)
+      #expect(try LicenseVerifier(keys: set).verify(nameless).licenseID == "lic_1")
+    }
+    let other = named(JSONWebKey.generate(.edDSA, for: .license)!)
+    #expect(throws: JSONWebKey.Invalid.self) {
+      try JSONWebKeySet(json: "{\"keys\":[\(first),\(other)]}".utf8)
+    }
+  }
+
+  @Test("A refusal says which rule was broken, and nothing of the token")
+  func words() {
+    let refusals: [TokenRefusal] =
+      [
+        .tooLarge, .notCompact, .badHeader, .unsupportedAlgorithm, .critical, .wrongType,
+        .unknownKey,
+        .algorithmMismatch, .badSignature,
+      ] + TokenRefusal.Claim.allCases.map { .badClaims($0) }
+    let words = refusals.map { Verdict(refused: $0).explanation ?? "" }
+    #expect(Set(words).count == refusals.count)
+    #expect(
+      words.allSatisfy { $0.hasPrefix("The license key is not accepted: ") && $0.hasSuffix(".") })
   }
 
   @Test(

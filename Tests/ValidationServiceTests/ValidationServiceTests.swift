@@ -1,3 +1,4 @@
+import DomainNames
 import Foundation
 import KafkaTransport
 import Licensing
@@ -16,10 +17,17 @@ struct ValidationServiceTests {
     #expect(answer.json["features"] as? [String] == ["analytics", "webhooks"])
     #expect(answer.json["limits"] as? [String: Int] == ["apiCalls": 50_000, "seats": 10])
     #expect(answer.headers["access-control-allow-origin"] == "*")
+    // SHA-256 of "lic_1".
+    #expect(answer["domain"] == "example.com")
+    #expect(answer["licenseKeyHash"] == "7kBNq9s0OX55tunNS5SBsmRn8JiBW0xgbkUfl2CzZS8")
     let published = try JSONWebKeySet(
       json: try setup.request("GET", "/.well-known/jwks.json").body.utf8)
     let signed = try VerdictVerifier(keys: published).verify(
-      signature: answer["signature"], nonce: "nonce-0123456789",
+      signature: answer["signature"],
+      question: VerdictQuestion(
+        licenseKey: "lic_1",
+        domain: DomainName("example.com", rules: PublicSuffixList.shared!),
+        nonce: "nonce-0123456789"),
       now: Int64(Date().timeIntervalSince1970 * 1_000))
     let covered = try #require(
       JSONSerialization.jsonObject(with: Data(signed)) as? [String: Any])
@@ -67,6 +75,8 @@ struct ValidationServiceTests {
     #expect(try code("lic_ok", "pirated-site.com") == "domain_mismatch")
     #expect(try code("lic_ok", "localhost") == "domain_mismatch")
     #expect(try code("lic_ok", "https://example.com/") == "domain_mismatch")
+    #expect(try setup.validate("lic_ok", "WWW.Example.org.:443")["domain"] == "www.example.org")
+    #expect(try setup.validate("lic_ok", "buy at evil.com")["domain"] == "<null>")
     #expect(try code("lic_nobody") == "not_found")
     #expect(try code("lic_suspended") == "suspended")
     #expect(try code("lic_canceled") == "canceled")
@@ -342,16 +352,23 @@ struct ValidationServiceTests {
       insert into api_token (token_id, name, token_hash, scopes, customer_id)
       values ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{usage:write}', 'cus_1')
       """)
-    let run = try ChildProcess(
-      Schemathesis.folder + "schemathesis",
-      [
-        "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "50", "--no-color",
-        "--seed", "\(SeededRandom.testSeed() % 1_000_000)", "-H",
-        "Authorization: Bearer mtr_0123456789abcdef",
-      ])
-    let status = run.wait()
-    try eventually("it has said all") { run.outputEnded }
-    #expect(status == 0, "\(run.output.suffix(6_000))")
+    // An event that breaks its schema is named in an answer 202: its neighbors count.
+    for chosen in [
+      ["--exclude-path", "/v1/events"],
+      ["--include-path", "/v1/events", "--exclude-checks", "negative_data_rejection"],
+    ] {
+      let run = try ChildProcess(
+        Schemathesis.folder + "schemathesis",
+        [
+          "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "50",
+          "--no-color",
+          "--seed", "\(SeededRandom.testSeed() % 1_000_000)", "-H",
+          "Authorization: Bearer mtr_0123456789abcdef",
+        ] + chosen)
+      let status = run.wait()
+      try eventually("it has said all") { run.outputEnded }
+      #expect(status == 0, "\(run.output.suffix(6_000))")
+    }
     let file = setup.folder + "/openapi.yaml"
     try setup.request("GET", "/openapi.yaml").body.write(
       toFile: file, atomically: true, encoding: .utf8)

@@ -66,6 +66,11 @@ extension JSONValue {
     if case .number(let digits) = self { Int64(digits) } else { nil }
   }
 
+  /// Of a number however it is spelled: `5e4`, `50000.0` and `50000` are one.
+  package var number: DecimalNumber? {
+    if case .number(let digits) = self { DecimalNumber(digits) } else { nil }
+  }
+
   package var boolean: Bool? {
     if case .bool(let value) = self { value } else { nil }
   }

@@ -1,6 +1,7 @@
 import JSONText
 
-/// What a license says of itself, in its JWT. Times are milliseconds since 1970, from the token's whole seconds.
+/// What a license says of itself, in its JWT. Times are milliseconds since 1970. The token's are NumericDates (RFC 7519), seconds that may
+/// have a fraction; what is less than a millisecond is cut off.
 public struct LicenseClaims: Sendable, Equatable {
   /// `sub`, 1 to 512 bytes.
   public var licenseID: String
@@ -64,32 +65,48 @@ public struct LicenseClaims: Sendable, Equatable {
   }
 
   private static let maximumItems = 100
-  /// The end of the year 9999, in seconds: later ones have no RFC 3339.
-  private static let maximumSeconds: Int64 = 253_402_300_799
+  /// The end of the year 9999: later times have no RFC 3339.
+  private static let maximumMilliseconds: Int64 = 253_402_300_799_999
 
-  /// - Throws: `badClaims` where a member is missing, of another type, out of bounds, or stands twice.
+  /// - Throws: `badClaims`, with the member that is missing, of another type, out of bounds, or stands twice.
   init(payload: [UInt8]) throws(TokenRefusal) {
-    // Whatever is wrong with the text, the token is refused, and its holder is not told where.
-    guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
-      let licenseID = Self.text(members["sub"], 512),
-      let plan = members["plan"].map({ Self.text($0, 256) }) ?? "",
-      let features = members["features"].map(Self.texts) ?? [],
-      let single = members["domain"].map({ Self.text($0, 256).map { [$0] } }) ?? [],
-      let several = members["domains"].map(Self.texts) ?? [],
-      let limits = members["limits"].map(Self.limits) ?? [],
-      let issuedAt = members["iat"].flatMap(Self.time),
-      let expiresAt = members["exp"].flatMap(Self.time), issuedAt < expiresAt,
-      let isTrial = members["trial"].map(\.boolean) ?? false
-    else { throw .badClaims }
-    var notBefore: Int64?
-    if let value = members["nbf"] {
-      guard let time = Self.time(value) else { throw .badClaims }
-      notBefore = time
+    // Whatever is wrong with the text, it holds no claims.
+    guard let members = (try? JSONReader.parse(payload))?.members else {
+      throw .badClaims(.document)
     }
+    guard members.repeatedName == nil else { throw .badClaims(.repeated) }
+    guard let licenseID = Self.text(members["sub"], 512) else { throw .badClaims(.subject) }
+    let plan = try Self.read(.plan, members) { Self.text($0, 256) }
+    let features = try Self.read(.features, members, Self.texts)
+    let single = try Self.read(.domain, members) { Self.text($0, 256) }
+    let several = try Self.read(.domains, members, Self.texts)
+    let limits = try Self.read(.limits, members, Self.limits)
+    let isTrial = try Self.read(.trial, members, \.boolean)
+    let notBefore = try Self.read(.notBefore, members, Self.time)
+    guard let issuedAt = try Self.read(.issuedAt, members, Self.time) else {
+      throw .badClaims(.issuedAt)
+    }
+    guard let expiresAt = try Self.read(.expiresAt, members, Self.time), issuedAt < expiresAt
+    else { throw .badClaims(.expiresAt) }
     self.init(
-      licenseID: licenseID, domains: single + several.filter { !single.contains($0) }, plan: plan,
-      features: features, limits: limits, issuedAt: issuedAt, expiresAt: expiresAt,
-      notBefore: notBefore, isTrial: isTrial)
+      licenseID: licenseID, domains: Self.distinct((single.map { [$0] } ?? []) + (several ?? [])),
+      plan: plan ?? "", features: features ?? [], limits: limits ?? [], issuedAt: issuedAt,
+      expiresAt: expiresAt, notBefore: notBefore, isTrial: isTrial ?? false)
+  }
+
+  /// Nil where the claim is absent.
+  private static func read<T>(
+    _ claim: TokenRefusal.Claim, _ members: [JSONMember], _ read: (JSONValue) -> T?
+  ) throws(TokenRefusal) -> T? {
+    guard let value = members[claim.rawValue] else { return nil }
+    guard let value = read(value) else { throw .badClaims(claim) }
+    return value
+  }
+
+  /// Each once, in order, compared by their bytes.
+  private static func distinct(_ texts: [String]) -> [String] {
+    var known: Set<[UInt8]> = []
+    return texts.filter { known.insert(Array($0.utf8)).inserted }
   }
 
   /// As the token carries it: one domain stays a string.
@@ -139,7 +156,7 @@ public struct LicenseClaims: Sendable, Equatable {
     else { return nil }
     var limits: [Limit] = []
     for member in members where member.value != .null {
-      guard let name = text(.string(member.name), 64), let quantity = member.value.integer,
+      guard let name = text(.string(member.name), 64), let quantity = member.value.number?.integer,
         quantity >= 0
       else { return nil }
       limits.append(Limit(name: name, quantity: quantity))
@@ -148,7 +165,9 @@ public struct LicenseClaims: Sendable, Equatable {
   }
 
   private static func time(_ value: JSONValue) -> Int64? {
-    guard let seconds = value.integer, (0...maximumSeconds).contains(seconds) else { return nil }
-    return seconds * 1_000
+    guard let milliseconds = value.number?.roundedDown(decimals: 3),
+      (0...maximumMilliseconds).contains(milliseconds)
+    else { return nil }
+    return milliseconds
   }
 }

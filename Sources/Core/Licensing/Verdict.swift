@@ -21,11 +21,19 @@ public struct Verdict: Sendable, Equatable {
   public var code: Code
   /// Whether usage is beyond a limit; such a license may hold all the same (`OveragePolicy.allow`).
   public var isOverLimit: Bool
+  /// Which rule a license key broke that is not believed (`invalidSignature`).
+  public var refusal: TokenRefusal?
 
   /// A verdict that needs no terms, such as `notFound`.
   public init(_ code: Code, isOverLimit: Bool = false) {
     self.code = code
     self.isOverLimit = isOverLimit
+  }
+
+  /// The verdict on a license key that is not believed.
+  public init(refused refusal: TokenRefusal) {
+    self.init(.invalidSignature)
+    self.refusal = refusal
   }
 
   /// Whether the application may run.
@@ -34,7 +42,9 @@ public struct Verdict: Sendable, Equatable {
   /// One sentence for the developer who reads the answer; nil where the license holds.
   public var explanation: String? {
     switch code {
-    case .invalidSignature: "The license key was not signed by its vendor, or was changed since."
+    case .invalidSignature:
+      "The license key is not accepted: "
+        + (refusal?.description ?? "it was not signed by its vendor, or was changed since") + "."
     case .notFound: "There is no such license."
     case .canceled: "The license was canceled."
     case .suspended: "The license is suspended."

@@ -64,6 +64,9 @@ struct ValidationService: AsyncParsableCommand {
       } catch let error as SpoolError {
         throw ConfigurationError(error.description)
       }
+      for key in settings.keys.skipped {
+        logger.warning("a key of METER_SIGNING_KEY is left out", metadata: ["key": "\(key)"])
+      }
       ValidationMetrics.register(publisher, on: registry)
       let directory = Directory(
         databaseURL: settings.databaseURL, capacity: settings.cacheEntries, rules: rules,

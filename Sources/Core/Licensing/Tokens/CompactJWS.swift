@@ -25,20 +25,24 @@ struct CompactJWS {
     else { throw .notCompact }
     let header = try read(headerBytes)
     guard types.contains(header.type) else { throw .wrongType }
-    // Without an id, only where one key could be meant.
-    let key: JSONWebKey
-    if let id = header.keyID {
-      guard let named = keys.first(where: { $0.keyID == id }) else { throw .unknownKey }
-      key = named
-    } else {
-      guard keys.count == 1 else { throw .unknownKey }
-      key = keys[0]
-    }
-    guard key.algorithm == header.algorithm else { throw .algorithmMismatch }
+    let key = try Self.key(header, among: keys)
     guard key.isValid(signature: signature, for: bytes[..<parts[1].endIndex]) else {
       throw .badSignature
     }
     return payload
+  }
+
+  /// The one key that the header can mean: keys may share an id where their algorithms differ (RFC 7517, section 4.5), and without an id
+  /// only one key may have the algorithm.
+  private static func key(
+    _ header: Header, among keys: [JSONWebKey]
+  ) throws(TokenRefusal) -> JSONWebKey {
+    let named = header.keyID.map { id in keys.filter { $0.hasID(id) } } ?? keys
+    guard !named.isEmpty else { throw .unknownKey }
+    let fitting = named.filter { $0.algorithm == header.algorithm }
+    guard let key = fitting.first else { throw .algorithmMismatch }
+    guard fitting.count == 1 else { throw .unknownKey }
+    return key
   }
 
   private static func read(_ bytes: [UInt8]) throws(TokenRefusal) -> Header {
@@ -46,7 +50,7 @@ struct CompactJWS {
     guard let members = (try? JSONReader.parse(bytes))?.members, members.repeatedName == nil,
       let algorithm = members["alg"]?.text
     else { throw .badHeader }
-    guard let known = SigningAlgorithm(rawValue: algorithm) else { throw .unsupportedAlgorithm }
+    guard let known = SigningAlgorithm(name: algorithm) else { throw .unsupportedAlgorithm }
     // `b64` is an extension too (RFC 7797), and must be critical to count.
     guard members["crit"] == nil, members["b64"] == nil else { throw .critical }
     var header = Header(algorithm: known)

@@ -74,6 +74,19 @@ public struct JSONWebKey: Sendable {
     self.keyID = keyID ?? Self.thumbprint(verification)
   }
 
+  /// Ids are bytes: two spellings of one text are two ids.
+  func hasID(_ id: String) -> Bool { keyID.utf8.elementsEqual(id.utf8) }
+
+  /// Whether a token could mean either of the two.
+  func isMistakable(for other: JSONWebKey) -> Bool {
+    hasID(other.keyID) && purpose == other.purpose && algorithm == other.algorithm
+  }
+
+  func hasSameMaterial(as other: JSONWebKey) -> Bool {
+    Self.thumbprint(verification) == Self.thumbprint(other.verification)
+      && isPrivate == other.isPrivate
+  }
+
   /// Without what must stay secret.
   public var publicKey: JSONWebKey { JSONWebKey(verification, nil, keyID: keyID, purpose) }
 
@@ -108,9 +121,37 @@ public struct JSONWebKey: Sendable {
 
   // MARK: JSON
 
+  /// Why a key of a set is of no use here, though nothing is wrong with it; nil, where it is of use or malformed.
+  static func reasonToSkip(_ members: [JSONMember]) -> String? {
+    guard let type = members["kty"]?.text else { return nil }
+    let curve = members["crv"]?.text
+    switch type {
+    case "OKP" where curve != nil && curve != "Ed25519": return "another crv than Ed25519"
+    case "EC" where curve != nil && curve != "P-256": return "another crv than P-256"
+    case "OKP", "EC", "RSA": break
+    default: return "another kty than OKP, EC and RSA"
+    }
+    if let use = members["use"]?.text, use != "sig" { return "another use than sig" }
+    if let operations = members["key_ops"]?.elements,
+      !operations.contains(where: { ["verify", "sign"].contains($0.text) })
+    {
+      return "other key_ops than sign and verify"
+    }
+    if let name = members["alg"]?.text, SigningAlgorithm(name: name) == nil {
+      return "another alg than EdDSA, Ed25519, ES256 and RS256"
+    }
+    if let purpose = members["purpose"]?.text, Purpose(rawValue: purpose) == nil {
+      return "another purpose than license and verdict"
+    }
+    return nil
+  }
+
   init(_ members: [JSONMember]) throws(Invalid) {
     if let name = members.repeatedName { throw Invalid("\(name) stands twice") }
     if let use = members["use"], use.text != "sig" { throw Invalid("use must be sig") }
+    if let value = members["key_ops"], value.elements?.allSatisfy({ $0.text != nil }) != true {
+      throw Invalid("key_ops must be an array of texts")
+    }
     let purpose: Purpose
     if let value = members["purpose"] {
       guard let known = value.text.flatMap(Purpose.init(rawValue:)) else {
@@ -129,7 +170,7 @@ public struct JSONWebKey: Sendable {
     }
     let (verification, signing) = try Self.material(members)
     self.init(verification, signing, keyID: keyID, purpose)
-    if let value = members["alg"], value.text != algorithm.rawValue {
+    if let value = members["alg"], value.text.flatMap(SigningAlgorithm.init(name:)) != algorithm {
       throw Invalid("alg does not fit the key: \(algorithm.rawValue) does")
     }
   }

@@ -11,10 +11,24 @@ public struct JSONWebKeySet: Sendable {
   /// An empty set.
   public init() { keys = [] }
 
-  /// Reads `{"keys":[…]}` by RFC 7517.
+  /// A key that was left out.
+  public struct Skipped: Sendable, Equatable, CustomStringConvertible {
+    /// Its number in the set, from 1.
+    public let number: Int
+    /// What it has that is not known here; nothing of its values.
+    public let reason: String
+
+    public var description: String { "key \(number): \(reason)" }
+  }
+
+  /// The keys that were left out when the set was read; they are not in `publicJSON` and `privateJSON`.
+  public private(set) var skipped: [Skipped] = []
+
+  /// Reads `{"keys":[…]}` by RFC 7517. Keys of kinds, curves, uses and algorithms that are not known here are left out, as its section 5 asks,
+  /// and so is a key that stands twice: see `skipped`.
   ///
-  /// - Throws: `JSONWebKey.Invalid`, with the number of the key, from 1. A key that is of no kind known here is refused rather than left
-  ///   out: a set that verifies less than was meant is found out too late.
+  /// - Throws: `JSONWebKey.Invalid`, with the number of the key, from 1. A key of a kind that is known but malformed is refused rather than
+  ///   left out: a set that verifies less than was meant is found out too late.
   public init(json: some Sequence<UInt8>) throws(JSONWebKey.Invalid) {
     let bytes = Array(json.prefix(1_048_577))
     guard bytes.count <= 1_048_576 else { throw JSONWebKey.Invalid("more than 1 MiB") }
@@ -29,30 +43,45 @@ public struct JSONWebKeySet: Sendable {
       guard let members = element.members else {
         throw JSONWebKey.Invalid("key \(i + 1): not an object")
       }
+      if let reason = JSONWebKey.reasonToSkip(members) {
+        skipped.append(Skipped(number: i + 1, reason: reason))
+        continue
+      }
       do throws(JSONWebKey.Invalid) {
-        try add(JSONWebKey(members))
+        let key = try JSONWebKey(members)
+        if keys.contains(where: { $0.isMistakable(for: key) && $0.hasSameMaterial(as: key) }) {
+          skipped.append(Skipped(number: i + 1, reason: "it stands before already"))
+        } else {
+          try add(key)
+        }
       } catch {
         throw JSONWebKey.Invalid("key \(i + 1): \(error)")
       }
     }
   }
 
-  /// Behind the others.
-  /// - Throws: where the id is taken: a token could mean either.
+  /// Behind the others. Keys may share an id where their algorithms or purposes differ.
+  /// - Throws: where a token could mean either of two keys.
   public mutating func add(_ key: JSONWebKey) throws(JSONWebKey.Invalid) {
-    guard self[key.keyID] == nil else { throw JSONWebKey.Invalid("kid stands twice") }
+    try check(key)
     keys.append(key)
+  }
+
+  private func check(_ key: JSONWebKey) throws(JSONWebKey.Invalid) {
+    guard !keys.contains(where: { $0.isMistakable(for: key) }) else {
+      throw JSONWebKey.Invalid("kid stands twice")
+    }
   }
 
   /// Before the others, so that it signs from now on.
   /// - Throws: as `add(_:)` does.
   public mutating func rotate(to key: JSONWebKey) throws(JSONWebKey.Invalid) {
-    guard self[key.keyID] == nil else { throw JSONWebKey.Invalid("kid stands twice") }
+    try check(key)
     keys.insert(key, at: 0)
   }
 
-  /// The key of that id.
-  public subscript(keyID: String) -> JSONWebKey? { keys.first { $0.keyID == keyID } }
+  /// The first key of that id.
+  public subscript(keyID: String) -> JSONWebKey? { keys.first { $0.hasID(keyID) } }
 
   /// The key that signs, if there is one.
   public func signingKey(for purpose: JSONWebKey.Purpose) -> JSONWebKey? {

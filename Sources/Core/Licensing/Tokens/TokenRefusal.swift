@@ -1,16 +1,65 @@
 /// Why a token is not believed. Words for whoever sent it; nothing of the token.
-public enum TokenRefusal: String, Error, Sendable, CaseIterable, CustomStringConvertible {
-  case tooLarge = "the token is longer than 8 KiB"
-  case notCompact = "not a compact JWS: three parts of base64url with dots between them"
-  case badHeader = "the header is not a JSON object with the members that RFC 7515 asks for"
-  case unsupportedAlgorithm = "the algorithm is none of EdDSA, ES256 and RS256"
-  case critical = "the header asks for an extension that is not known here (crit)"
-  case wrongType = "the token is of another type"
-  case unknownKey = "no key with the token's kid is known"
-  case algorithmMismatch = "the algorithm is not the one of the key"
-  case badSignature = "the signature does not fit"
-  case badClaims = "the claims are not those of a license"
+///
+/// They help nobody who forges: up to the signature they say what the published keys and the token's own header say, and claims are only
+/// looked at behind a signature that fits.
+public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
+  case tooLarge
+  case notCompact
+  case badHeader
+  case unsupportedAlgorithm
+  case critical
+  case wrongType
+  case unknownKey
+  case algorithmMismatch
+  case badSignature
+  case badClaims(Claim)
 
-  /// One sentence.
-  public var description: String { rawValue }
+  /// What is wrong with the claims: a member by its name, or all of them.
+  public enum Claim: String, Sendable, CaseIterable {
+    case document = "claims"
+    case repeated = "repeated claim"
+    case subject = "sub"
+    case domain
+    case domains
+    case plan
+    case features
+    case limits
+    case issuedAt = "iat"
+    case expiresAt = "exp"
+    case notBefore = "nbf"
+    case trial
+
+    fileprivate var rule: String {
+      switch self {
+      case .document: "the claims are not a JSON object"
+      case .repeated: "a claim stands twice"
+      case .subject: "sub must be the license's id, a text of 1 to 512 bytes"
+      case .domain: "domain must be one text; several go into domains"
+      case .domains: "domains must be an array of at most 100 texts"
+      case .plan: "plan must be a text of 1 to 256 bytes"
+      case .features: "features must be an array of at most 100 texts"
+      case .limits: "limits must be an object of integers that are not negative"
+      case .issuedAt: "iat must be a NumericDate, seconds since 1970"
+      case .expiresAt: "exp must be a NumericDate, seconds since 1970, later than iat"
+      case .notBefore: "nbf must be a NumericDate, seconds since 1970"
+      case .trial: "trial must be true or false"
+      }
+    }
+  }
+
+  /// One sentence, without its first capital and full stop.
+  public var description: String {
+    switch self {
+    case .tooLarge: "the token is longer than 8 KiB"
+    case .notCompact: "it is not a compact JWS: three parts of base64url with dots between them"
+    case .badHeader: "the header is not a JSON object with the members that RFC 7515 asks for"
+    case .unsupportedAlgorithm: "the algorithm (alg) is none of EdDSA, Ed25519, ES256 and RS256"
+    case .critical: "the header asks for an extension that is not known here (crit)"
+    case .wrongType: "the token is of another type (typ)"
+    case .unknownKey: "no key with the token's id (kid) is known for this purpose"
+    case .algorithmMismatch: "the algorithm (alg) is not the one of the key"
+    case .badSignature: "the signature does not fit the text and the key"
+    case .badClaims(let claim): claim.rule
+    }
+  }
 }

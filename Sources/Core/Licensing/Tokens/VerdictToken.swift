@@ -1,3 +1,5 @@
+import Crypto
+import FoundationEssentials
 import JSONText
 import Metering
 
@@ -17,6 +19,29 @@ public struct VerdictSigner: Sendable {
   public func sign(_ answer: [UInt8]) -> [UInt8]? { signer.sign(answer) }
 }
 
+/// What a client asked for. An answer is believed only where it repeats all of it.
+public struct VerdictQuestion: Sendable {
+  /// As it was sent.
+  public var licenseKey: String
+  /// Nil, where what was sent is no domain name or address.
+  public var domain: DomainName?
+  /// As it was sent.
+  public var nonce: String
+
+  /// A question, in the client's own words.
+  public init(licenseKey: String, domain: DomainName?, nonce: String) {
+    self.licenseKey = licenseKey
+    self.domain = domain
+    self.nonce = nonce
+  }
+
+  /// The answer's `licenseKeyHash`: SHA-256 of the key's bytes, in base64url without padding.
+  package static func hash(ofLicenseKey key: String) -> String {
+    var key = key
+    return Base64URL.encode(Array(key.withUTF8 { SHA256.hash(data: $0) }))
+  }
+}
+
 /// For clients: verifies that an answer is the service's, and is the one to this very question.
 public struct VerdictVerifier: Sendable {
   private let keys: [JSONWebKey]
@@ -31,18 +56,20 @@ public struct VerdictVerifier: Sendable {
     case token(TokenRefusal)
     /// The answer to another question: a captured one, replayed.
     case otherNonce
+    /// The answer about another license key or domain: somebody between changed the question.
+    case otherQuestion
     /// Its timestamp is further from `now` than tolerated, or none.
     case stale
   }
 
   /// - Parameters:
   ///   - signature: the answer's member `signature`.
-  ///   - nonce: the one that was sent.
+  ///   - question: what was sent.
   ///   - now: milliseconds since 1970.
   ///   - tolerance: milliseconds by which the clocks may differ, and the answer may be old.
   /// - Returns: the answer that was signed, JSON. It alone is to be believed, not the members beside the signature.
   public func verify(
-    signature: String, nonce: String, now: Int64, tolerance: Int64 = 300_000
+    signature: String, question: VerdictQuestion, now: Int64, tolerance: Int64 = 300_000
   ) throws(Refusal) -> [UInt8] {
     let payload: [UInt8]
     do throws(TokenRefusal) {
@@ -51,11 +78,23 @@ public struct VerdictVerifier: Sendable {
       throw .token(error)
     }
     guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
-      members["nonce"]?.text == nonce
+      members["nonce"]?.isText(question.nonce) == true
     else { throw .otherNonce }
+    let hash = VerdictQuestion.hash(ofLicenseKey: question.licenseKey)
+    let domain = question.domain?.description
+    guard members["licenseKeyHash"]?.isText(hash) == true,
+      domain.map({ members["domain"]?.isText($0) == true }) ?? (members["domain"] == .null)
+    else { throw .otherQuestion }
     guard let time = members["timestamp"]?.text.flatMap(UTCTime.milliseconds),
       time >= now - tolerance, time <= now + tolerance
     else { throw .stale }
     return payload
+  }
+}
+
+extension JSONValue {
+  /// By bytes.
+  fileprivate func isText(_ text: String) -> Bool {
+    if case .string(let string) = self { string.equals(text) } else { false }
   }
 }

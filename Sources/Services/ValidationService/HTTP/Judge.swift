@@ -11,6 +11,8 @@ final class Judge: Sendable {
     var verdict: Verdict
     var terms: LicenseTerms?
     var licenseID: String?
+    /// What was asked for, in the spelling that is compared; nil, where it is no name or address.
+    var domain: DomainName?
   }
 
   private let directory: Directory
@@ -38,8 +40,11 @@ final class Judge: Sendable {
   ) throws -> Finding {
     let domain = DomainName(text, rules: rules)
     if Self.looksLikeToken(licenseKey) {
-      guard let terms = claimed(licenseKey) else {
-        return Finding(verdict: Verdict(.invalidSignature))
+      let terms: LicenseTerms
+      do throws(TokenRefusal) {
+        terms = try claimed(licenseKey)
+      } catch {
+        return Finding(verdict: Verdict(refused: error), domain: domain)
       }
       // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
       let known = try record(terms.licenseID)
@@ -49,7 +54,7 @@ final class Judge: Sendable {
     switch try record(licenseKey) {
     case .found(let license): return find(license.terms, domain, meter, now)
     case .missing:
-      return Finding(verdict: Verdict(.notFound), licenseID: licenseKey)
+      return Finding(verdict: Verdict(.notFound), licenseID: licenseKey, domain: domain)
     case .unavailable:
       throw Problem.unavailable(
         "The license is not in memory, and the database does not answer; try again.")
@@ -64,15 +69,14 @@ final class Judge: Sendable {
       || (meter != "api_calls" && directory.isOverLimit(terms.licenseID, meter, now: now))
     return Finding(
       verdict: Verdict.judge(terms, domain: domain, now: now, isOverLimit: isOver), terms: terms,
-      licenseID: terms.licenseID)
+      licenseID: terms.licenseID, domain: domain)
   }
 
-  private func claimed(_ token: String) -> LicenseTerms? {
+  private func claimed(_ token: String) throws(TokenRefusal) -> LicenseTerms {
     var token = token
     let digest = token.withUTF8 { SHA256.hash(data: $0) }
     if let known = verified.withLock({ $0.value(digest) }) { return known }
-    guard let claims = try? verifier.verify(token) else { return nil }
-    let terms = LicenseTerms(claims, rules: rules)
+    let terms = LicenseTerms(try verifier.verify(token), rules: rules)
     verified.withLock { $0.set(digest, terms) }
     return terms
   }

@@ -5,12 +5,14 @@ import Metering
 /// The body of an answer, and the signature over it.
 enum ValidateAnswer {
   /// - Parameters:
+  ///   - licenseKey: as it was sent; its hash is in the answer, so that nobody between can change the question.
+  ///   - domain: what was asked for, for the same reason.
   ///   - terms: of a license that is known.
   ///   - now: milliseconds since 1970.
   /// - Returns: nil where nothing can be signed: the system has no randomness.
   static func make(
-    _ verdict: Verdict, _ terms: LicenseTerms?, licenseID: String?, nonce: String, now: Int64,
-    signer: VerdictSigner
+    _ verdict: Verdict, _ terms: LicenseTerms?, licenseID: String?, licenseKey: String,
+    domain: DomainName?, nonce: String, now: Int64, signer: VerdictSigner
   ) -> [UInt8]? {
     var json = JSONWriter(reserving: 1_536)
     json.beginObject()
@@ -27,6 +29,8 @@ enum ValidateAnswer {
     json.member("grace", verdict.code == .grace)
     json.member("overLimit", verdict.isOverLimit)
     if let explanation = verdict.explanation { json.member("error", explanation) }
+    optional("domain", domain?.description, &json)
+    json.member("licenseKeyHash", VerdictQuestion.hash(ofLicenseKey: licenseKey))
     json.member("nonce", nonce)
     json.member("timestamp", UTCTime.text(now))
     // What is signed is the document up to here, closed.

@@ -223,6 +223,7 @@ final class ValidationAPI: Sendable {
     guard
       let answer = ValidateAnswer.make(
         finding.verdict, finding.terms, licenseID: finding.licenseID,
+        licenseKey: question.licenseKey, domain: finding.domain,
         nonce: question.nonce ?? Self.makeNonce(), now: now, signer: signer)
     else { throw Problem.unavailable("The answer cannot be signed; try again.") }
     let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000

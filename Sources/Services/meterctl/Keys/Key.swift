@@ -51,6 +51,7 @@ struct Key: ParsableCommand {
 
     func run() throws {
       let keys = try KeyFile.read(file)
+      for key in keys.skipped { Terminal.error("note: left out: \(key)") }
       let rows = keys.keys.map { key -> [(String, JSON)] in
         let signs = keys.signingKey(for: key.purpose)?.keyID == key.keyID
         return [
@@ -100,6 +101,11 @@ struct Key: ParsableCommand {
 
     func run() throws {
       var keys = try KeyFile.read(file)
+      if let skipped = keys.skipped.first {
+        throw Failure(
+          "\(file) is left as it is, since it would lose what this program does not know: \(skipped)"
+        )
+      }
       for one in JSONWebKey.Purpose.allCases
       where purpose == nil || purpose?.rawValue == one.rawValue {
         let key = try makeKey(algorithm, one)
