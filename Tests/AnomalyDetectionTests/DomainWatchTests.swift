@@ -86,12 +86,35 @@ import Testing
     log.found += log.watch.advance(to: Self.start + Self.hour + 1_000)
     let digests = log.take()
     guard digests.count == 1,
-      case .mismatchDigest("d999.com", 990, let distinct, let sample, _) = digests[0]
+      case .mismatchDigest(990, let distinct, let frequent, _) = digests[0]
     else {
       Issue.record("\(digests)")
       return
     }
-    #expect((900...1_080).contains(distinct) && sample == (10..<20).map { "d\($0).com" })
+    #expect((900...1_080).contains(distinct) && frequent.count == 10)
+  }
+
+  @Test("Who hides behind random domains is first in the digest, with the number of requests")
+  func pirateBehindNoise() throws {
+    var log = Log()
+    var random = SeededRandom(seed: 25)
+    // 25 domains come first, then the pirate among as many random ones as its own requests.
+    for n in 0..<25 { log.see("noise\(n).com", registrable: "n.com", at: Int64(n)) }
+    for n in 0..<400 {
+      log.see("pirate.com", registrable: "n.com", at: 100 + Int64(n) * 1_000)
+      log.see("r\(random.next()).com", registrable: "n.com", at: 101 + Int64(n) * 1_000)
+      if n % 50 == 0 {
+        log.watch = try #require(DomainWatch(settings: .init(), state: log.watch.state()))
+      }
+    }
+    #expect(log.take().count == 10)
+    log.found += log.watch.advance(to: Self.start + Self.hour + 1_000)
+    guard case .mismatchDigest(815, _, let frequent, _) = try #require(log.take().first) else {
+      Issue.record("no digest of the other 815")
+      return
+    }
+    #expect(frequent[0].domain == "pirate.com" && (370...400).contains(frequent[0].count))
+    #expect(frequent.dropFirst().allSatisfy { $0.count < 5 })
   }
 
   @Test(

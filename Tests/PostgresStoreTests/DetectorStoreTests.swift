@@ -68,8 +68,9 @@ import Testing
     #expect(try database.integer("select count(*) from webhook_delivery") == 1)
     let detector = DetectorStore(connection, group: "g", topic: "t")
     #expect(
-      try detector.domains(of: ["lic_1", "lic_2", "lic_9"]) == [
-        "lic_1": ["a.com", "b.com"], "lic_2": [],
+      try detector.registered(of: ["lic_1", "lic_2", "lic_9"]) == [
+        Array("lic_1".utf8): .init(customerID: "cus_test", domains: ["a.com", "b.com"]),
+        Array("lic_2".utf8): .init(customerID: "cus_test", domains: []),
       ])
   }
 }

@@ -1,6 +1,6 @@
 extension DomainWatch {
   /// Raised whenever the layout below changes: what an older version wrote is not read.
-  private static let layout: UInt16 = 2
+  private static let layout: UInt16 = 3
 
   /// All it remembers, for `init(settings:state:)`.
   package func state() -> [UInt8] {
@@ -49,12 +49,15 @@ extension LicenseSightings {
       }
     }
     writer.put(optional: overflow) { writer, beyond in
-      writer.put(beyond.domain)
       for number in [beyond.count, beyond.firstSeen, beyond.firstOffset, beyond.lastOffset] {
         writer.put(number)
       }
       writer.put(beyond.domains.ranks)
-      writer.put(beyond.sample) { $0.put($1) }
+      writer.put(beyond.frequent.counters) { writer, counter in
+        writer.put(counter.name)
+        writer.put(counter.count)
+        writer.put(counter.error)
+      }
     }
     writer.put(spreadNames) { writer, known in
       writer.put(known.name)
@@ -86,12 +89,9 @@ extension LicenseSightings {
     }
     overflow = try reader.optional { reader throws(StateReader.Malformed) in
       Overflow(
-        domain: try reader.text(), count: try reader.integer(), firstSeen: try reader.integer(),
+        count: try reader.integer(), firstSeen: try reader.integer(),
         firstOffset: try reader.integer(), lastOffset: try reader.integer(),
-        domains: try Self.sketch(&reader),
-        sample: try reader.list(atMost: Self.sample) { reader throws(StateReader.Malformed) in
-          try reader.text()
-        })
+        domains: try Self.sketch(&reader), frequent: try Self.frequentNames(&reader))
     }
     spreadNames = try reader.list(atMost: Self.exact) { reader throws(StateReader.Malformed) in
       SpreadName(
@@ -113,5 +113,17 @@ extension LicenseSightings {
       throw StateReader.Malformed()
     }
     return sketch
+  }
+
+  private static func frequentNames(
+    _ reader: inout StateReader
+  ) throws(StateReader.Malformed) -> FrequentNames {
+    let counters = try reader.list(atMost: FrequentNames.capacity) {
+      reader throws(StateReader.Malformed) in
+      FrequentNames.Counter(
+        name: try reader.text(), count: try reader.integer(), error: try reader.integer())
+    }
+    guard let names = FrequentNames(counters: counters) else { throw StateReader.Malformed() }
+    return names
   }
 }

@@ -2,8 +2,8 @@
 /// canceled and goes on.
 ///
 /// - Time is the log's: the largest record timestamp so far. So whoever reads the same records finds the same, under the same keys.
-/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `pairs` domains; beyond them domains are
-///   counted and no longer told apart, but by a sketch (`DistinctSketch`).
+/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `pairs` domains. Beyond them two
+///   sketches say how many domains there were (`DistinctSketch`) and which were the most frequent (`FrequentNames`).
 /// - Domains come as their registrable form and their name, both in ASCII, lower case; who calls knows the rules.
 package struct DomainWatch: Sendable {
   package struct Settings: Sendable {
@@ -15,7 +15,7 @@ package struct DomainWatch: Sendable {
   }
 
   /// Told with every alert; raised whenever other things would be found.
-  package static let version = 1
+  package static let version = 2
   /// Alerts of one license in an hour; what comes beyond goes into one digest.
   static let alertsPerHour = 10
   /// Domains of one license that are told apart.
@@ -154,9 +154,20 @@ package struct DomainFinding: Sendable, Equatable {
     case domainMismatch(domain: String, count: Int64, firstSeen: Int64)
     /// What no longer fitted into single alerts of an hour.
     case mismatchDigest(
-      domain: String, count: Int64, distinctDomains: Int, sample: [String], firstSeen: Int64)
+      count: Int64, distinctDomains: Int, mostFrequent: [Frequent], firstSeen: Int64)
     case domainSpread(distinctDomains: Int, sample: [String], isExact: Bool)
     case canceledUse(isCanceled: Bool, count: Int64, firstSeen: Int64)
+  }
+
+  /// A domain, and how often it was asked for at least.
+  package struct Frequent: Sendable, Equatable {
+    package var domain: String
+    package var count: Int64
+
+    package init(domain: String, count: Int64) {
+      self.domain = domain
+      self.count = count
+    }
   }
 
   package var kind: Kind

@@ -19,13 +19,12 @@ struct LicenseSightings: Sendable, Equatable {
 
   /// What the hour's alerts did not tell.
   struct Overflow: Sendable, Equatable {
-    var domain = ""
     var count: Int64 = 0
     var firstSeen: Int64 = 0
     var firstOffset: Int64 = 0
     var lastOffset: Int64 = 0
     var domains = DistinctSketch()
-    var sample: [String] = []
+    var frequent = FrequentNames()
   }
 
   struct Ended: Sendable, Equatable {
@@ -114,13 +113,10 @@ struct LicenseSightings: Sendable, Equatable {
   ) {
     var beyond =
       overflow ?? Overflow(firstSeen: sighting.time, firstOffset: sighting.offset)
-    beyond.domain = domain
     beyond.count += 1
     beyond.lastOffset = sighting.offset
     beyond.domains.insert(hash)
-    if beyond.sample.count < Self.sample, !beyond.sample.contains(domain) {
-      beyond.sample.append(domain)
-    }
+    beyond.frequent.insert(domain)
     overflow = beyond
   }
 
@@ -166,8 +162,10 @@ struct LicenseSightings: Sendable, Equatable {
       findings.append(
         DomainFinding(
           kind: .mismatchDigest(
-            domain: beyond.domain, count: beyond.count, distinctDomains: beyond.domains.estimate,
-            sample: beyond.sample, firstSeen: beyond.firstSeen),
+            count: beyond.count, distinctDomains: beyond.domains.estimate,
+            mostFrequent: beyond.frequent.top(Self.sample).map {
+              DomainFinding.Frequent(domain: $0.name, count: $0.atLeast)
+            }, firstSeen: beyond.firstSeen),
           license: license, recordedAt: time, occurredAt: time, firstOffset: beyond.firstOffset,
           lastOffset: beyond.lastOffset,
           dedupeKey: Self.key("domain_mismatch_digest", license, hourBegan / DomainWatch.hour)))

@@ -107,18 +107,34 @@ package struct DetectorStore {
     SQLStatement("select suspicious_activity_raise($1::jsonb)", [.text(findings)])
   }
 
-  /// The domains of those of the licenses that are registered.
-  package func domains(of licenses: [String]) throws(PostgresError) -> [String: [String]] {
+  /// What alerts need to know of a registered license.
+  package struct RegisteredLicense: Sendable, Equatable {
+    package var customerID: String
+    package var domains: [String]
+
+    package init(customerID: String, domains: [String]) {
+      self.customerID = customerID
+      self.domains = domains
+    }
+  }
+
+  /// Those of the licenses that are registered, by the bytes of their ids.
+  package func registered(
+    of licenses: [String]
+  ) throws(PostgresError) -> [[UInt8]: RegisteredLicense] {
     let rows = try connection.query(
       """
-      select license_id, coalesce(d.name, '') from license
+      select license_id, customer_id, coalesce(d.name, '') from license
       left join lateral unnest(domains) with ordinality d(name, place) on true
       where license_id = any ($1::text[]) order by license_id, d.place
       """, [.texts(licenses)], operation: "read bound domains")
-    var found: [String: [String]] = [:]
+    var found: [[UInt8]: RegisteredLicense] = [:]
     for i in rows.rows.indices {
-      guard let license = rows.text(i, 0), let name = rows.text(i, 1) else { continue }
-      found[license, default: []] += name.isEmpty ? [] : [name]
+      guard let license = rows.text(i, 0), let customer = rows.text(i, 1),
+        let name = rows.text(i, 2)
+      else { continue }
+      found[Array(license.utf8), default: .init(customerID: customer, domains: [])].domains +=
+        name.isEmpty ? [] : [name]
     }
     return found
   }

@@ -71,7 +71,7 @@ struct AnomalyDetector: AsyncParsableCommand {
   ) -> LogConsumer<DetectorProcessor<Judge>> {
     var logger = Logger(label: "anomaly-detector")
     logger[metadataKey: "topic"] = "\(consumer.topic)"
-    let budget = HourlyBudget(DetectorWriter.unregisteredAnHour)
+    let budget = SharedAlertBudget()
     return LogConsumer(
       settings: consumer, health: health,
       metrics: ConsumerMetrics(registry, topic: consumer.topic, isOneOfSeveral: true),

@@ -11,7 +11,7 @@ final class DetectorMetrics: Sendable {
     checkpointBytes = registry.counter(
       "meter_checkpoint_bytes_total", help: "Bytes of partitions' states that were stored.")
     for reason in ["burst", "domain_mismatch", "domain_spread", "canceled_use"] { count(reason, 0) }
-    for cause in ["too_old", "unregistered"] { suppressed(cause, 0) }
+    for cause in ["too_old"] + AlertBudget.Cause.allCases.map(\.rawValue) { suppressed(cause, 0) }
   }
 
   func states(of topic: String, licenses: Int, bytes: Int) {

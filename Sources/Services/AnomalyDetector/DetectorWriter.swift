@@ -19,8 +19,6 @@ struct DetectorCargo: Sendable {
 ///
 /// `@unchecked Sendable`: what is mutable belongs to the flusher's thread.
 final class DetectorWriter: FlushWriter, @unchecked Sendable {
-  /// Alerts in an hour of licenses that nobody registered: whoever invents licenses must not fill the table.
-  static let unregisteredAnHour = 200
   /// In one statement, so that none is too large whatever is sent.
   private static let alertsAStatement = 1_000
 
@@ -30,13 +28,17 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
   private let rules: PublicSuffixList
   private let metrics: DetectorMetrics
   private let logger: Logger
-  private let budget: HourlyBudget
-  /// Of the flush under way, and how many of them are of licenses that nobody registered.
+  private let budget: SharedAlertBudget
+  /// What the flush under way raises, what is left of the budget behind it, and what it leaves out.
   private var alerts: [[UInt8]] = []
-  private var unregistered = 0
+  private var spent = AlertBudget()
+  private var suppressed: [String: Int] = [:]
+  /// Causes that the log has named already in this hour.
+  private var named: Set<AlertBudget.Cause> = []
+  private var namedHour: Int64 = 0
 
   init(
-    topic: String, settings: DetectorSettings, rules: PublicSuffixList, budget: HourlyBudget,
+    topic: String, settings: DetectorSettings, rules: PublicSuffixList, budget: SharedAlertBudget,
     metrics: DetectorMetrics, logger: Logger
   ) {
     self.topic = topic
@@ -80,68 +82,63 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
   }
 
   func stored(_ cargo: DetectorCargo, _ batch: LogBatch?, rows: Int?) {
-    if budget.spend(unregistered) {
-      logger.warning(
-        "alerts of licenses that nobody registered are no longer raised this hour")
-    }
-    unregistered = 0
+    budget.settle(spent)
+    tellSuppressed()
     for finding in cargo.findings { metrics.found(finding) }
     for state in cargo.states { metrics.checkpointBytes.increment(by: state.bytes.count) }
   }
 
   // MARK: Findings
 
-  /// Made anew at each attempt of a flush, which spends nothing: what is stored does.
+  /// An attempt of a flush spends nothing of the shared budget: what is stored does.
   private func describe(_ findings: [Finding], _ store: DetectorStore) throws {
     alerts = []
-    unregistered = 0
+    suppressed = [:]
+    spent = budget.value
     guard !findings.isEmpty else { return }
-    let registered = try store.domains(of: Array(Set(findings.map(\.license))))
+    let registered = try store.registered(of: findings.map(\.license))
     let oldest = WallClock.milliseconds - maxAgeMilliseconds
-    let left = budget.left
-    var keys: Set<String> = []
-    // By their keys, so that two that raise the same ones cannot deadlock.
-    for finding in findings.sorted(by: { $0.dedupeKey < $1.dedupeKey }) {
-      guard !keys.contains(finding.dedupeKey) else { continue }
+    var keys: Set<[UInt8]> = []
+    var raised: [(key: String, json: [UInt8])] = []
+    for finding in findings.sorted(by: Self.precedes) where keys.insert(finding.keyBytes).inserted {
       guard finding.recordedAt >= oldest else {
-        metrics.suppressed("too_old")
+        suppressed["too_old", default: 0] += 1
         continue
       }
-      let bound = registered[finding.license]
-      guard bound != nil || unregistered < left else {
-        metrics.suppressed("unregistered")
-        continue
-      }
+      let license = registered[Array(finding.license.utf8)]
       guard
-        let json = finding.json(topic: topic, bound: bound, allowance: allowance, rules: rules)
+        let described = finding.described(
+          by: license?.domains ?? [], allowance: allowance, rules: rules)
       else { continue }
-      keys.insert(finding.dedupeKey)
-      if bound == nil { unregistered += 1 }
-      alerts.append(json)
+      let decision = spent.spend(
+        key: finding.dedupeKey, license: finding.license, customer: license?.customerID,
+        recordedAt: finding.recordedAt)
+      switch decision {
+      case .raise: raised.append((finding.dedupeKey, described.json(topic: topic, until: nil)))
+      case .raiseWithNotice(let until):
+        raised.append((finding.dedupeKey, described.json(topic: topic, until: until)))
+      case .suppress(let cause): suppressed[cause.rawValue, default: 0] += 1
+      }
     }
-  }
-}
-
-/// How much may still be done within the hour; shared by the writers of all sessions.
-final class HourlyBudget: Sendable {
-  private let most: Int
-  private let state = Mutex((spent: 0, began: Monotonic.milliseconds))
-
-  init(_ most: Int) { self.most = most }
-
-  var left: Int {
-    state.withLock { state in
-      if Monotonic.milliseconds - state.began > 3_600_000 { state = (0, Monotonic.milliseconds) }
-      return max(most - state.spent, 0)
-    }
+    // By their keys, so that two that raise the same ones cannot deadlock.
+    alerts = raised.sorted { $0.key < $1.key }.map(\.json)
   }
 
-  /// - Returns: whether it is used up by this.
-  func spend(_ count: Int) -> Bool {
-    state.withLock { state in
-      let before = state.spent
-      state.spent += count
-      return before < most && state.spent >= most
+  /// What says most comes first, so that it is the last that a budget leaves out.
+  private static func precedes(_ a: Finding, _ b: Finding) -> Bool {
+    (a.rank, a.dedupeKey) < (b.rank, b.dedupeKey)
+  }
+
+  private func tellSuppressed() {
+    for (cause, count) in suppressed { metrics.suppressed(cause, count) }
+    let hour = WallClock.milliseconds / 3_600_000
+    if hour != namedHour { (named, namedHour) = ([], hour) }
+    for cause in AlertBudget.Cause.allCases
+    where suppressed[cause.rawValue] != nil && named.insert(cause).inserted {
+      logger.warning(
+        "more alerts were found than an hour has room for: some are not raised",
+        metadata: ["budget": "\(cause.rawValue)"])
     }
+    suppressed = [:]
   }
 }

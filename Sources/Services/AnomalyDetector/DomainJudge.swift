@@ -16,8 +16,8 @@ struct DomainJudge: TopicJudge {
     var licenseCount: Int { watch.licenseCount }
   }
 
-  /// Longer names are cut: nothing in DNS has more, and the text goes into alerts.
-  private static let domainBytes = 253
+  /// Stands for every text that is no host name. Alerts are signed and sent to customers: nobody may choose their words.
+  static let notAHostName = "(not a host name)"
 
   let settings: DomainWatch.Settings
   let rules: PublicSuffixList
@@ -58,22 +58,13 @@ struct DomainJudge: TopicJudge {
     case .foreignDomain:
       guard !sighting.domain.isEmpty else { return [] }
       guard let name = DomainName(sighting.domain, rules: rules) else {
-        // No name at all: told as it was asked for.
-        let text = Self.shortened(sighting.domain)
-        return watch.foreignDomain(text, registrable: text, seen)
+        return watch.foreignDomain(
+          Self.notAHostName, registrable: Self.notAHostName, seen)
       }
-      // Developers' own machines are refused, but nobody is told.
+      // Developers' own machines are refused, but raise no alert.
       guard !name.isLocal else { return [] }
-      let domain = name.description
       return watch.foreignDomain(
-        domain, registrable: rules.registrableDomain(domain) ?? domain, seen)
+        name.description, registrable: name.registrable(by: rules), seen)
     }
-  }
-
-  private static func shortened(_ text: String) -> String {
-    guard text.utf8.count > domainBytes else { return text }
-    var end = text.utf8.index(text.startIndex, offsetBy: domainBytes)
-    while String.Index(end, within: text) == nil { end = text.utf8.index(before: end) }
-    return String(text[..<end])
   }
 }

@@ -48,74 +48,59 @@ struct Finding: Sendable {
     dedupeKey = finding.dedupeKey
   }
 
-  var isAboutDomains: Bool {
+  var keyBytes: [UInt8] { Array(dedupeKey.utf8) }
+
+  /// The order in which findings are told where not all can be.
+  var rank: Int {
     switch kind {
-    case .domains(.canceledUse), .burst: false
-    case .domains: true
+    case .domains(.mismatchDigest): 0
+    case .domains(.domainSpread), .domains(.canceledUse), .burst: 1
+    case .domains(.domainMismatch): 2
     }
   }
 
   // MARK: As an alert
 
-  /// An object for `suspicious_activity_raise`; nil where it turns out to be none.
-  ///
-  /// - Parameters:
-  ///   - bound: the license's domains; nil: it is not registered, or they do not matter.
-  func json(
-    topic: String, bound: [String]?, allowance: Int, rules: some DomainNameRules
-  ) -> [UInt8]? {
+  /// - Parameter bound: the license's domains; none where nobody registered it, or they do not matter.
+  /// - Returns: nil where it turns out to be none.
+  func described(
+    by bound: [String], allowance: Int, rules: some DomainNameRules
+  ) -> FindingDescription? {
     var json = JSONWriter(reserving: 512)
     json.beginObject()
-    json.member("license_id", license)
-    json.member("occurred_at", occurredAt)
-    json.member("dedupe_key", dedupeKey)
-    json.name("data")
-    json.beginObject()
-    guard describe(bound ?? [], allowance, rules, &json) else { return nil }
-    json.endObject()
-    json.name("evidence")
-    json.beginObject()
-    json.member("topic", topic)
-    json.member("log_epoch", Int64(epoch))
-    json.member("partition", Int64(partition))
-    json.member("first_offset", firstOffset)
-    json.member("last_offset", lastOffset)
-    json.endObject()
-    json.endObject()
-    return json.bytes
-  }
-
-  private func describe(
-    _ bound: [String], _ allowance: Int, _ rules: some DomainNameRules, _ json: inout JSONWriter
-  ) -> Bool {
     switch kind {
-    case .burst(let burst):
-      json.member("reason", "burst")
-      json.member("meter", "api_calls")
-      json.member("rate_per_minute", rounded: burst.ratePerMinute, 10)
-      json.member("expected_per_minute", rounded: burst.expectedPerMinute, 100)
-      json.member("score", rounded: burst.score, 10_000)
-      json.member("window_seconds", Int64(burst.windowSeconds))
-      json.member("detector", "burst/\(BurstDetector.version)")
+    case .burst(let burst): describe(burst, &json)
     case .domains(.domainMismatch(let domain, let count, let firstSeen)):
       mismatch(domain, count, firstSeen, bound, rules, &json)
-      json.member("detector", "domains/\(DomainWatch.version)")
-    case .domains(.mismatchDigest(let domain, let count, let distinct, let sample, let firstSeen)):
-      mismatch(domain, count, firstSeen, bound, rules, &json)
-      json.member("distinct_domains", Int64(distinct))
-      json.member("sample", sample)
-      json.member("window_seconds", DomainWatch.hour / 1_000)
-      json.member("detector", "domains/\(DomainWatch.version)")
+    case .domains(.mismatchDigest(let count, let distinct, let frequent, let firstSeen)):
+      mismatch(frequent.first?.domain ?? "", count, firstSeen, bound, rules, &json)
+      digest(distinct, frequent, &json)
     case .domains(.domainSpread(let distinct, let sample, let isExact)):
-      return spread(distinct, sample, isExact, bound, allowance, rules, &json)
+      guard spread(distinct, sample, isExact, bound, allowance, rules, &json) else { return nil }
     case .domains(.canceledUse(let isCanceled, let count, let firstSeen)):
       json.member("reason", "canceled_use")
       json.member("status", isCanceled ? "canceled" : "suspended")
       json.member("count", count)
       json.member("first_seen", UTCTime.text(firstSeen))
-      json.member("detector", "domains/\(DomainWatch.version)")
     }
-    return true
+    json.member("detector", detector)
+    return FindingDescription(finding: self, data: json)
+  }
+
+  private var detector: String {
+    switch kind {
+    case .burst: "burst/\(BurstDetector.version)"
+    case .domains: "domains/\(DomainWatch.version)"
+    }
+  }
+
+  private func describe(_ burst: Burst, _ json: inout JSONWriter) {
+    json.member("reason", "burst")
+    json.member("meter", "api_calls")
+    json.member("rate_per_minute", rounded: burst.ratePerMinute, 10)
+    json.member("expected_per_minute", rounded: burst.expectedPerMinute, 100)
+    json.member("score", rounded: burst.score, 10_000)
+    json.member("window_seconds", Int64(burst.windowSeconds))
   }
 
   private func mismatch(
@@ -136,6 +121,23 @@ struct Finding: Sendable {
 
   private static let boundDomains = 50
 
+  private func digest(
+    _ distinct: Int, _ frequent: [DomainFinding.Frequent], _ json: inout JSONWriter
+  ) {
+    json.member("distinct_domains", Int64(distinct))
+    json.member("sample", frequent.map(\.domain))
+    json.name("most_frequent")
+    json.beginArray()
+    for domain in frequent {
+      json.beginObject()
+      json.member("domain", domain.domain)
+      json.member("count", domain.count)
+      json.endObject()
+    }
+    json.endArray()
+    json.member("window_seconds", DomainWatch.hour / 1_000)
+  }
+
   /// Registrable domains of the license's own are no foreign ones, though their other names are not bound.
   private func spread(
     _ distinct: Int, _ sample: [String], _ isExact: Bool, _ bound: [String], _ allowance: Int,
@@ -143,8 +145,8 @@ struct Finding: Sendable {
   ) -> Bool {
     let own = Set(
       bound.compactMap {
-        let name = $0.hasPrefix("*.") ? String($0.dropFirst(2)) : $0
-        return rules.registrableDomain(name) ?? name
+        DomainName($0.hasPrefix("*.") ? String($0.dropFirst(2)) : $0, rules: rules)?
+          .registrable(by: rules)
       })
     let foreign = sample.filter { !own.contains($0) }
     let count = isExact ? foreign.count : distinct - (sample.count - foreign.count)
@@ -155,8 +157,39 @@ struct Finding: Sendable {
     json.member("allowance", Int64(allowance))
     json.member("window_seconds", DomainWatch.hour / 1_000)
     json.member("sample", Array(foreign.prefix(10)))
-    json.member("detector", "domains/\(DomainWatch.version)")
     return true
+  }
+}
+
+/// A finding with its `data` but for the last member, which the budget decides about.
+struct FindingDescription {
+  let finding: Finding
+  fileprivate let data: JSONWriter
+
+  /// An object for `suspicious_activity_raise`.
+  ///
+  /// - Parameter until: the end of the hour, where further alerts of this customer's licenses may be suppressed until then.
+  func json(topic: String, until: Int64?) -> [UInt8] {
+    var data = self.data
+    if let until { data.member("further_alerts_suppressed_until", UTCTime.text(until)) }
+    data.endObject()
+    var json = JSONWriter(reserving: 768)
+    json.beginObject()
+    json.member("license_id", finding.license)
+    json.member("occurred_at", finding.occurredAt)
+    json.member("dedupe_key", finding.dedupeKey)
+    json.name("data")
+    json.raw(data.bytes)
+    json.name("evidence")
+    json.beginObject()
+    json.member("topic", topic)
+    json.member("log_epoch", Int64(finding.epoch))
+    json.member("partition", Int64(finding.partition))
+    json.member("first_offset", finding.firstOffset)
+    json.member("last_offset", finding.lastOffset)
+    json.endObject()
+    json.endObject()
+    return json.bytes
   }
 }
 

@@ -1,0 +1,101 @@
+import Metering
+import Synchronization
+
+/// How many alerts of one topic may still be raised in the present hour.
+///
+/// - The hour is the log's, by the findings' `recordedAt`, so that a group that catches up is not held to one hour's alerts.
+/// - The second half of a customer's budget, and of the whole, is kept for licenses that have had no alert in this hour: whoever makes
+///   much noise about some licenses cannot hide the others.
+/// - An alert that is found again, after a death or because it goes on, has the same key and costs nothing.
+/// - Memory is bounded by the budget itself: each entry was paid for.
+struct AlertBudget: Sendable {
+  struct Limits: Sendable {
+    /// Ten foreign domains, their digest, spreads, bursts and uses after the end.
+    var license = 24
+    var customer = 100
+    /// Of all registered licenses.
+    var registered = 2_000
+    /// Licenses that nobody registered: whoever invents them must not fill the table.
+    var unregistered = 200
+  }
+
+  enum Decision: Sendable, Equatable {
+    case raise
+    /// It says that the customer hears only of further licenses from here on, until the hour's end in milliseconds.
+    case raiseWithNotice(until: Int64)
+    case suppress(Cause)
+  }
+
+  enum Cause: String, Sendable, CaseIterable {
+    case license
+    case customer
+    case registered
+    case unregistered
+  }
+
+  private static let hourMilliseconds: Int64 = 3_600_000
+
+  let limits: Limits
+  private var hour: Int64 = .min
+  private var keys: Set<[UInt8]> = []
+  private var licenses: [[UInt8]: Int] = [:]
+  private var customers: [[UInt8]: Int] = [:]
+  private var registered = 0
+  private var unregistered = 0
+
+  init(limits: Limits = Limits()) { self.limits = limits }
+
+  /// - Parameter customer: nil, where nobody registered the license.
+  mutating func spend(
+    key: String, license: String, customer: String?, recordedAt: Int64
+  ) -> Decision {
+    begin(recordedAt / Self.hourMilliseconds)
+    let key = Array(key.utf8)
+    if keys.contains(key) { return .raise }
+    let license = Array(license.utf8)
+    guard let customer = customer.map({ Array($0.utf8) }) else {
+      guard unregistered < limits.unregistered else { return .suppress(.unregistered) }
+      unregistered += 1
+      keys.insert(key)
+      return .raise
+    }
+    let ofLicense = licenses[license, default: 0]
+    let ofCustomer = customers[customer, default: 0]
+    guard ofLicense < limits.license else { return .suppress(.license) }
+    guard Self.hasRoom(ofCustomer, of: limits.customer, isFirst: ofLicense == 0) else {
+      return .suppress(.customer)
+    }
+    guard Self.hasRoom(registered, of: limits.registered, isFirst: ofLicense == 0) else {
+      return .suppress(.registered)
+    }
+    licenses[license] = ofLicense + 1
+    customers[customer] = ofCustomer + 1
+    registered += 1
+    keys.insert(key)
+    return Self.hasRoom(ofCustomer + 1, of: limits.customer, isFirst: false)
+      ? .raise : .raiseWithNotice(until: (hour + 1) * Self.hourMilliseconds)
+  }
+
+  private static func hasRoom(_ spent: Int, of limit: Int, isFirst: Bool) -> Bool {
+    spent < (isFirst ? limit : limit / 2)
+  }
+
+  private mutating func begin(_ hour: Int64) {
+    guard hour > self.hour else { return }
+    self = AlertBudget(limits: limits)
+    self.hour = hour
+  }
+}
+
+/// The budget that all sessions' writers of a topic share.
+final class SharedAlertBudget: Sendable {
+  private let budget: Mutex<AlertBudget>
+
+  init(_ budget: AlertBudget = AlertBudget()) { self.budget = Mutex(budget) }
+
+  /// As of what is stored.
+  var value: AlertBudget { budget.withLock { $0 } }
+
+  /// What a flush has spent is stored.
+  func settle(_ spent: AlertBudget) { budget.withLock { $0 = spent } }
+}
