@@ -25,9 +25,12 @@ import Testing
   }
 
   @Test func `A text event is one line whatever it holds`() {
-    let text = line(.text, "a\nT critical forged\u{2028}\u{1B}[31m", ["k": "x\r\ny=\"z\""])
+    let text = line(
+      .text, "a\nT critical forged\u{2028}\u{1B}[31m\u{202E}\u{2066}", ["k": "x\r\ny=\"z\""])
     #expect(
-      text == "T warning svc a\\nT critical forged\\u2028\\u001b[31m k=\"x\\r\\ny=\\\"z\\\"\"\n")
+      text
+        == "T warning svc a\\nT critical forged\\u2028\\u001b[31m\\u202e\\u2066 k=\"x\\r\\ny=\\\"z\\\"\"\n"
+    )
   }
 
   @Test func `A JSON line parses, keeps numbers, and repeats no field`() throws {

@@ -53,10 +53,12 @@ enum LineText {
     }
   }
 
-  /// Control characters, C1 among them, and the two separators that some readers break lines at:
+  /// Control characters, C1 among them, the two separators that some readers break lines at, and what turns the direction of a line:
   /// an event id chosen by a customer must not forge a log line or drive a terminal.
   private static func mustEscape(_ scalar: Unicode.Scalar) -> Bool {
-    scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
-      || scalar.value == 0x2028 || scalar.value == 0x2029
+    switch scalar.value {
+    case 0..<0x20, 0x7F...0x9F, 0x61C, 0x200E...0x200F, 0x2028...0x202E, 0x2066...0x2069: true
+    default: false
+    }
   }
 }

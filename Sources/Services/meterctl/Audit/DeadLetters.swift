@@ -49,7 +49,7 @@ struct DeadLettersList: ParsableCommand {
       found.map {
         [
           $0.receivedAt, $0.place.topic, "\($0.place.logEpoch)", "\($0.place.partition)",
-          "\($0.place.offset)", $0.reason, $0.state, Explained.printable($0.detail),
+          "\($0.place.offset)", $0.reason, $0.state, Terminal.printable($0.detail),
         ]
       }, right: [2, 3, 4])
     return table + "\n\(Terminal.grouped(found.count)) of \(Terminal.grouped(total))"
@@ -147,14 +147,14 @@ struct DeadLettersShow: ParsableCommand {
       "offset     \(it.place.offset)",
       "epoch      \(it.place.logEpoch)",
       "group      \(it.group)",
-      "reason     \(it.reason): \(Explained.printable(it.detail))",
+      "reason     \(it.reason): \(Terminal.printable(it.detail))",
       "received   \(it.receivedAt)",
       "state      \(it.state)",
       "key        \(it.key.map { Readable($0).text } ?? "none")",
     ]
     if let headers {
       lines += headers.map {
-        "header     \(Explained.printable($0.name)): \(Readable($0.value).text)"
+        "header     \(Terminal.printable($0.name)): \(Readable($0.value).text)"
       }
       if headers.isEmpty { lines.append("headers    none") }
     } else {
@@ -344,7 +344,7 @@ struct Readable {
       isText = true
       // Line ends of a value that was written over several lines are no harm.
       text = decoded.split(separator: "\n", omittingEmptySubsequences: false)
-        .map { Explained.printable(String($0)) }.joined(separator: "\n")
+        .map { Terminal.printable(String($0)) }.joined(separator: "\n")
     } else {
       isText = false
       let digits = Array("0123456789abcdef".utf8)

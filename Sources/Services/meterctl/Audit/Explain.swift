@@ -276,7 +276,7 @@ struct Explained {
         line.event.source, line.event.meter, "\(line.event.quantity)",
         line.event.domain ?? "-", line.event.feature ?? "-",
         line.duplicate.map { "duplicate (\($0.rawValue))" } ?? "counted",
-      ].map(Self.printable)
+      ]
     }
     var text: [String] = []
     if !rows.isEmpty {
@@ -294,11 +294,12 @@ struct Explained {
     text += meters.map { meter in
       let (log, sum) = (counted[meter] ?? Tally(), view[meter] ?? Tally())
       let same = log == sum ? "the same" : "\(sum.quantity) in \(sum.eventCount) events"
-      return "\(meter): \(log.quantity) in \(log.eventCount) events of the log; PostgreSQL: \(same)"
+      return
+        "\(Terminal.printable(meter.string)): \(log.quantity) in \(log.eventCount) events of the log; PostgreSQL: \(same)"
     }
     if meters.isEmpty {
       text.append(
-        "No events of \(Self.printable(license)) in this time, in PostgreSQL or its part of the log."
+        "No events of \(Terminal.printable(license)) in this time, in PostgreSQL or its part of the log."
       )
     }
     text += notProvable.map { "not provable: \($0)" }
@@ -308,18 +309,5 @@ struct Explained {
     case .different: text.append("DIFFERENT: run meterctl reconcile.")
     }
     return text.joined(separator: "\n")
-  }
-
-  /// Ids are chosen by customers: nothing that moves a terminal's cursor is printed.
-  static func printable(_ text: String) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars {
-      switch scalar.properties.generalCategory {
-      case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
-        result += "\\u{" + String(scalar.value, radix: 16) + "}"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
   }
 }

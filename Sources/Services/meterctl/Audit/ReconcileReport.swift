@@ -256,7 +256,9 @@ extension ReconcileReport {
     if !differences.isEmpty {
       lines += ["", "Differences:"]
       lines += differences.map {
-        "  \($0.kind.rawValue) \($0.subject): the log says \($0.expected.text), PostgreSQL \($0.actual.text)"
+        "  \($0.kind.rawValue) \(Terminal.printable($0.subject)): the log says "
+          + Terminal.printable($0.expected.text) + ", PostgreSQL "
+          + Terminal.printable($0.actual.text)
       }
       if differenceCount > differences.count {
         lines.append(

@@ -210,7 +210,7 @@ struct StatusSnapshot {
           ["producer", "accepted", "counted", "dead", "in flight", "missing", "last report"],
           shown.map {
             [
-              Explained.printable($0.producer), number($0.accepted), number($0.counted),
+              Terminal.printable($0.producer), number($0.accepted), number($0.counted),
               number($0.deadLettered), number($0.inFlight), number($0.missing),
               $0.lastReport ?? "-",
             ]

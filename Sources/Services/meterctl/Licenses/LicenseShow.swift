@@ -115,7 +115,7 @@ extension License {
 
   fileprivate static func plain(_ value: JSON) -> String {
     switch value {
-    case .text(let text): text
+    case .text(let text): Terminal.printable(text)
     case .null: "-"
     case .array(let items):
       items.isEmpty ? "-" : items.map(plain).joined(separator: ", ")

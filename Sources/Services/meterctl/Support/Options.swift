@@ -8,9 +8,9 @@ struct OutputOptions: ParsableArguments {
   @Flag(help: "Print JSON on stdout, for programs.")
   var json = false
 
-  /// The document where `--json` was given, else the text.
+  /// The document where `--json` was given, else the text, of which nothing drives the terminal.
   func print(_ document: JSON, text: @autoclosure () -> String) {
-    Swift.print(json ? document.pretty : text())
+    Swift.print(json ? document.pretty : Terminal.printable(text(), keepingLines: true))
   }
 }
 

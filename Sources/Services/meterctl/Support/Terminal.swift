@@ -6,13 +6,36 @@ enum Terminal {
   static let inputIsTerminal = isatty(STDIN_FILENO) == 1
   static let outputIsTerminal = isatty(STDOUT_FILENO) == 1
 
-  /// A line on stderr.
-  static func error(_ line: String) { write(line + "\n") }
+  /// A line on stderr, of which nothing drives the terminal.
+  static func error(_ line: String) { write(printable(line, keepingLines: true) + "\n") }
 
   /// On stderr as it is.
   static func write(_ text: String) {
     // A stderr that was closed leaves nobody to tell.
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+
+  /// `text` with control and format characters as `\u{1b}`: customers choose ids, domains and error texts, and what they choose must neither
+  /// move a cursor nor turn the direction of a line. Everything that is printed for people goes through here.
+  ///
+  /// - Parameter keepingLines: for text that is several lines already; of one value, also line feeds are escaped.
+  static func printable(_ text: String, keepingLines: Bool = false) -> String {
+    var result = ""
+    for scalar in text.unicodeScalars {
+      if isHarmless(scalar) || (keepingLines && scalar == "\n") {
+        result.unicodeScalars.append(scalar)
+      } else {
+        result += "\\u{" + String(scalar.value, radix: 16) + "}"
+      }
+    }
+    return result
+  }
+
+  static func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.properties.generalCategory {
+    case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: false
+    default: true
+    }
   }
 
   /// `n` with thousands separated: 1,234,567.
@@ -36,6 +59,7 @@ enum Terminal {
   ///
   /// - Parameter right: indices of columns of numbers.
   static func table(_ headline: [String], _ rows: [[String]], right: Set<Int> = []) -> String {
+    let rows = rows.map { $0.map { printable($0) } }
     var widths = headline.map(\.count)
     for row in rows {
       for (i, cell) in row.enumerated() { widths[i] = max(widths[i], cell.count) }
