@@ -40,9 +40,8 @@ struct EmbeddingPageTests {
   }
 }
 
-/// The Python example of docs/verification.md, as it stands there.
-struct VerificationPageTests {
-  /// A Python that has PyJWT; nil: the test is skipped.
+/// A Python that has PyJWT; nil: the test is skipped.
+enum PyJWT {
   static let python: String? = {
     let given = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""
     return [given, "/usr/bin/python3"].first { python in
@@ -50,7 +49,10 @@ struct VerificationPageTests {
         && (try? ChildProcess(python, ["-c", "import jwt, cryptography"]))?.wait() == 0
     }
   }()
+}
 
+/// The Python example of docs/verification.md, as it stands there.
+struct VerificationPageTests {
   private static let driver = """
 
     import os
@@ -93,7 +95,7 @@ struct VerificationPageTests {
 
   @Test(
     "The Python example believes what is signed, and nothing that was changed or asked by another",
-    .enabled(if: VerificationPageTests.python != nil))
+    .enabled(if: PyJWT.python != nil))
   func python() throws {
     let setup = try Setup()
     let now = Int64(Date().timeIntervalSince1970 * 1_000)
@@ -107,7 +109,7 @@ struct VerificationPageTests {
     let answer = try setup.validate(
       license, "Example.com:443", extra: #","nonce":"nonce-0123456789""#)
     let program = try ChildProcess(
-      try #require(Self.python),
+      try #require(PyJWT.python),
       ["-c", Page.block("run: verification", of: "verification.md") + Self.driver],
       environment: [
         "KEYS": setup.request("GET", "/.well-known/jwks.json").body, "LICENSE": license,

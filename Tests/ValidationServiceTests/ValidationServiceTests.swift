@@ -239,6 +239,13 @@ struct ValidationServiceTests {
     #expect(rejected.map { $0["index"] as? Int } == [1, 2, 3])
     #expect(
       rejected.map { $0["reason"] as? String } == ["bad_data", "not_cloudevent", "bad_quantity"])
+    let spaced = try setup.request(
+      "POST", "/v1/events", body: event("s").replacing("\"quantity\":3", with: "\"quantity\":-3"),
+      headers: [
+        "Authorization": "bEARER   \(token)",
+        "Content-Type": "Application/CloudEvents+JSON ; charset=utf-8",
+      ])
+    #expect(spaced.status == 202 && spaced["accepted"] == "0", "\(spaced.body)")
     #expect(try post(event("e", "lic_theirs")).status == 403)
     #expect(try post("[\(event("f")),\(event("g", "lic_unknown"))]").status == 403)
     #expect(try post(event("h"), "mtr_wrong").status == 401)

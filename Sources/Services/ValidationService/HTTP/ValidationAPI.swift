@@ -288,7 +288,8 @@ final class ValidationAPI: Sendable {
         status: .forbidden, code: "no_customer", detail: "The token belongs to no customer.")
     }
     let isBatch: Bool?
-    switch request.fields.contentType?.prefix(while: { $0 != ";" }).lowercased() {
+    // Blanks may stand before the parameters (RFC 9110, section 5.6.6).
+    switch request.fields.contentType?.prefix(while: { !"; \t".contains($0) }).lowercased() {
     case "application/cloudevents-batch+json": isBatch = true
     case "application/cloudevents+json": isBatch = false
     case nil, "application/json": isBatch = nil
@@ -353,7 +354,7 @@ final class ValidationAPI: Sendable {
     guard (8...512).contains(header.utf8.count), header.lowercased().hasPrefix("bearer ") else {
       throw Problem.unauthorized
     }
-    let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(header.utf8.dropFirst(7)))))
+    let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(header.utf8.dropFirst(7).drop { $0 == 0x20 }))))
     guard let lookup = directory.tokens.cached(hash) ?? gathered.token else {
       throw Need.token(hash)
     }
