@@ -207,7 +207,7 @@ extension IntegrationTests {
       "Noise about four hundred licenses raises a customer's share of alerts, hides no pirate, and puts no words into them"
     )
     func noise() throws {
-      let pipeline = try Pipeline(partitions: 2)
+      let pipeline = try Pipeline(partitions: 1)
       for n in 0..<400 { try pipeline.database.addLicense("lic_\(n)", domains: ["example.com"]) }
       let detector = try pipeline.startDetector()
       try detector.waitUntilReady()
@@ -231,8 +231,8 @@ extension IntegrationTests {
         try log.send(
           "lic_7", "domain_mismatch", domain: "pirate.com", at: start + 6_000 + Int64(n))
       }
-      // A record of now ends the hour of each partition.
-      for n in 0..<20 { try log.send("other_\(n)", "valid", domain: "example.com") }
+      // A record of now ends the hour.
+      try log.send("other", "valid", domain: "example.com")
       try log.waitUntilRead(pipeline)
       let digest = "data->>'reason' = 'domain_mismatch' and data ? 'most_frequent'"
       try eventually("a digest") {

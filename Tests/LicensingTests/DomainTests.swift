@@ -43,7 +43,7 @@ struct DomainTests {
       "a b.example", "https://example.com", "example.com/path", "user@example.com", "*.example.com",
       "example.com:port", "example.com:123456", "example.com:65536", "example.com::80", ":80",
       "xn--.example", "xn--i-7iq9.example", "xn--I\u{2764}.example", "\u{FE0F}.example",
-      "xn--\u{2615}.example", "\u{1F468}\u{200D}\u{1F469}.example", "\u{2260}.example",
+      "xn--\u{2615}.example", "\u{1F468}\u{200D}\u{1F469}.example", "xn--\u{FC}.example",
       "a\u{200B}\u{202E}b\u{2615}.example", "\u{2615}..example", "-\u{2615}.\u{FFFD}",
       String(repeating: "\u{2615}", count: 64) + ".example",
       String(repeating: "\u{2615}", count: 341), "[::1", "[example.com]", "1.2.3",

@@ -29,7 +29,8 @@ struct SymbolNames {
     let text = Self.text(label)
     guard label.allSatisfy(\.isASCII) else {
       if let ascii = strict(text) { return ascii.contains(".") ? nil : ascii }
-      guard let mapped = mapped(label, &hasSymbol) else { return nil }
+      guard let mapped = mapped(label, &hasSymbol), !Self.text(mapped).hasPrefix(Self.prefix)
+      else { return nil }
       if mapped.allSatisfy(\.isASCII) { return Self.text(mapped) }
       return Punycode.encode(mapped).map { Self.prefix + $0 }
     }

@@ -49,7 +49,7 @@ struct AlertBudget: Sendable {
   mutating func spend(
     key: String, license: String, customer: String?, recordedAt: Int64
   ) -> Decision {
-    begin(recordedAt / Self.hourMilliseconds)
+    begin(Self.hour(recordedAt))
     let key = Array(key.utf8)
     if keys.contains(key) { return .raise }
     let license = Array(license.utf8)
@@ -75,6 +75,9 @@ struct AlertBudget: Sendable {
     return Self.hasRoom(ofCustomer + 1, of: limits.customer, isFirst: false)
       ? .raise : .raiseWithNotice(until: (hour + 1) * Self.hourMilliseconds)
   }
+
+  /// - Parameter milliseconds: of the log.
+  static func hour(_ milliseconds: Int64) -> Int64 { milliseconds / hourMilliseconds }
 
   private static func hasRoom(_ spent: Int, of limit: Int, isFirst: Bool) -> Bool {
     spent < (isFirst ? limit : limit / 2)

@@ -124,9 +124,10 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
     alerts = raised.sorted { $0.key < $1.key }.map(\.json)
   }
 
-  /// What says most comes first, so that it is the last that a budget leaves out.
+  /// Hour by hour, and what says most comes first in its hour, so that it is the last that a budget leaves out.
   private static func precedes(_ a: Finding, _ b: Finding) -> Bool {
-    (a.rank, a.dedupeKey) < (b.rank, b.dedupeKey)
+    (AlertBudget.hour(a.recordedAt), a.rank, a.dedupeKey)
+      < (AlertBudget.hour(b.recordedAt), b.rank, b.dedupeKey)
   }
 
   private func tellSuppressed() {

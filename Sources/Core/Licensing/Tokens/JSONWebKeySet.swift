@@ -18,6 +18,7 @@ public struct JSONWebKeySet: Sendable {
     /// What it has that is not known here; nothing of its values.
     public let reason: String
 
+    /// Both in one clause.
     public var description: String { "key \(number): \(reason)" }
   }
 

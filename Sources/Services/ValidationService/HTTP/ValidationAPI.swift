@@ -354,7 +354,9 @@ final class ValidationAPI: Sendable {
     guard (8...512).contains(header.utf8.count), header.lowercased().hasPrefix("bearer ") else {
       throw Problem.unauthorized
     }
-    let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(header.utf8.dropFirst(7).drop { $0 == 0x20 }))))
+    // One blank or more separates the scheme from the token (RFC 9110, section 11.4).
+    let secret = Array(header.utf8.dropFirst(7).drop { $0 == 0x20 })
+    let hash = Hexadecimal.text(Array(SHA256.hash(data: secret)))
     guard let lookup = directory.tokens.cached(hash) ?? gathered.token else {
       throw Need.token(hash)
     }

@@ -150,11 +150,11 @@ struct DeadLettersShow: ParsableCommand {
       "reason     \(it.reason): \(Terminal.printable(it.detail))",
       "received   \(it.receivedAt)",
       "state      \(it.state)",
-      "key        \(it.key.map { Readable($0).text } ?? "none")",
+      "key        \(it.key.map { Readable($0).line } ?? "none")",
     ]
     if let headers {
       lines += headers.map {
-        "header     \(Terminal.printable($0.name)): \(Readable($0.value).text)"
+        "header     \(Terminal.printable($0.name)): \(Readable($0.value).line)"
       }
       if headers.isEmpty { lines.append("headers    none") }
     } else {
@@ -165,7 +165,9 @@ struct DeadLettersShow: ParsableCommand {
     }
     let value = Readable(payload)
     lines.append("value      \(payload.count) bytes\(value.isText ? "" : ", in hexadecimal"):")
-    return (lines + [value.text]).joined(separator: "\n")
+    // Indented, so that none of its lines looks like one of ours.
+    lines += value.text.split(separator: "\n", omittingEmptySubsequences: false).map { "  " + $0 }
+    return lines.joined(separator: "\n")
   }
 }
 
@@ -338,6 +340,8 @@ struct Requeue {
 struct Readable {
   let isText: Bool
   let text: String
+  /// The same on one line: line ends between others' lines would forge some.
+  var line: String { Terminal.printable(text) }
 
   init(_ bytes: [UInt8]) {
     if let decoded = String(validating: bytes, as: UTF8.self) {
