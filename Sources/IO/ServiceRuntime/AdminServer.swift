@@ -10,11 +10,9 @@ import Synchronization
 /// - `GET /metrics`: Prometheus text 0.0.4.
 ///
 /// `HEAD` works likewise. Another path is 404 and another method 405 (with `Allow`), as RFC 9457
-/// `application/problem+json`. At most 64 connections at a time, further ones wait in the backlog;
-/// a connection idle for 30 s is closed. Graceful shutdown lets answers under way finish.
+/// `application/problem+json`. At most 64 connections at a time, fewer where the process may open few
+/// descriptors; further ones wait in the backlog. A connection idle for 30 s is closed. Graceful shutdown lets answers under way finish.
 package struct AdminServer: Service {
-  private static let maximumConnections = 64
-
   private let bind: BindAddress
   private let health: HealthState
   private let metrics: MetricsRegistry
@@ -48,7 +46,8 @@ package struct AdminServer: Service {
       server: .http1(configuration: .init(idleTimeout: .seconds(30))),
       configuration: ApplicationConfiguration(
         address: .hostname(bind.host, port: bind.port),
-        availableConnectionsDelegate: .maximum(Self.maximumConnections, logger: serverLogger)),
+        availableConnectionsDelegate: .maximum(
+          DescriptorBudget.current().adminConnections, logger: serverLogger)),
       onServerRunning: { channel in
         isBound.store(true, ordering: .relaxed)
         let port = channel.localAddress?.port ?? bind.port

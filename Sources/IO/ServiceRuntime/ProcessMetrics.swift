@@ -23,9 +23,12 @@ package struct ProcessMetrics {
         memory.set(stat.residentBytes)
         cpu.set(stat.cpuSeconds)
       }
-      if let count = ProcessStat.openFiles() { files.set(count) }
+      if let count = openDescriptors() { files.set(count) }
     }
   }
+
+  /// How many file descriptors the process has open; nil where there is no `/proc`.
+  static func openDescriptors() -> Int? { ProcessStat.openFiles() }
 }
 
 /// What `/proc/self/stat` says; field numbers as in proc(5).

@@ -35,6 +35,7 @@ package enum ServiceMain {
   ) async -> Never {
     // A peer that hangs up is an error of that write, not the end of the process.
     signal(SIGPIPE, SIG_IGN)
+    DescriptorBudget.raiseLimit()
     let supervisor = Supervisor(service: service)
     let signals = await SignalTrap.install([SIGTERM, SIGINT]) { supervisor.signalled($0) }
     let composition: Composition

@@ -1,4 +1,5 @@
 import NIOSSL
+import PostgresStore
 package import ServiceRuntime
 package import WebhookDelivery
 
@@ -16,6 +17,7 @@ package struct DispatcherSettings: Sendable {
   /// - Throws: `ConfigurationError`, one line that names the variable.
   package init(_ settings: Settings) throws {
     databaseURL = try settings.required("METER_DATABASE_URL")
+    if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     do {
       box = try SecretBox(base64Key: settings.required("METER_ENCRYPTION_KEY"))
       sender.policy = try TargetAddressPolicy(
@@ -37,6 +39,10 @@ package struct DispatcherSettings: Sendable {
     }
     limits.fastSlots = try settings.integer(
       "METER_WEBHOOK_CONCURRENCY", default: limits.fastSlots, in: 1...8_192)
+    // Slow slots are twice as many, and as many connections again are kept for the next request. A
+    // process without descriptors dies.
+    limits.fastSlots = min(
+      limits.fastSlots, max(DescriptorBudget.current().apiConnections / 6, 1))
     limits.slowSlots = limits.fastSlots * 2
     limits.perEndpoint = try settings.integer(
       "METER_WEBHOOK_ENDPOINT_CONCURRENCY", default: limits.perEndpoint, in: 1...256)

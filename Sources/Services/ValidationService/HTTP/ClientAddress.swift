@@ -18,6 +18,9 @@ struct ClientAddress: Sendable {
     var text: String?
     /// Whose word on whom it asks for is believed.
     var isTrustedProxy: Bool
+
+    /// Whom the client counts to where clients have shares; nil where the address is not known.
+    var group: AddressGroup? { address.map { AddressGroup($0) } }
   }
 
   /// Proxies whose `X-Forwarded-For` is believed.
@@ -32,7 +35,7 @@ struct ClientAddress: Sendable {
     guard peer.isTrustedProxy, let forwardedFor else { return peer }
     var found = peer
     for hop in forwardedFor.split(separator: ",").reversed() {
-      guard let next = Self.plain(hop.drop { $0 == " " }.prefix { $0 != " " }) else { break }
+      guard let next = Self.hop(hop) else { break }
       found = client(next)
       if !found.isTrustedProxy { break }
     }
@@ -60,8 +63,30 @@ struct ClientAddress: Sendable {
     }
   }
 
-  private static func plain(_ text: some StringProtocol) -> IPAddress? {
-    IPAddress(text).flatMap(plain)
+  /// An address of a list: `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::1`, `[2001:db8::1]` or
+  /// `[2001:db8::1]:4711`, with blanks around it. Nil: it is none.
+  static func hop(_ text: Substring) -> IPAddress? {
+    func isBlank(_ character: Character) -> Bool { character == " " || character == "\t" }
+    var text = text.drop(while: isBlank)
+    while let last = text.last, isBlank(last) { text.removeLast() }
+    if text.first == "[" {
+      guard let end = text.firstIndex(of: "]") else { return nil }
+      let rest = text[text.index(after: end)...]
+      guard rest.isEmpty || (rest.first == ":" && isPort(rest.dropFirst())) else { return nil }
+      let inner = IPAddress(text[text.index(after: text.startIndex)..<end])
+      return inner?.isV6 == true ? inner.flatMap(plain) : nil
+    }
+    // One colon: behind an IPv4 address. More of them belong to an IPv6 address.
+    if let colon = text.firstIndex(of: ":"), text.lastIndex(of: ":") == colon {
+      guard isPort(text[text.index(after: colon)...]) else { return nil }
+      text = text[..<colon]
+    }
+    return IPAddress(text).flatMap(plain)
+  }
+
+  private static func isPort(_ text: Substring) -> Bool {
+    (1...5).contains(text.utf8.count) && text.utf8.allSatisfy { (0x30...0x39).contains($0) }
+      && UInt16(text) != nil
   }
 
   /// IPv4 in IPv6 is IPv4.

@@ -2,6 +2,7 @@ import Dispatch
 import NIOCore
 import NIOHTTP1
 import ServiceRuntime
+import Synchronization
 
 /// One connection: puts requests together, has them answered one after the other, and writes the answers.
 ///
@@ -19,6 +20,8 @@ final class Connection: ChannelDuplexHandler {
     case idle
     /// A request's body comes in.
     case reading
+    /// Whether its body may be sent is being asked.
+    case asking
     /// Answered before its end; what still comes of it is dropped.
     case discarding
     /// The answer waits for something.
@@ -36,28 +39,56 @@ final class Connection: ChannelDuplexHandler {
 
   private let api: ValidationAPI
   private let memory: BodyMemory
+  /// Its place among the connections; nil in none.
+  private let entry: ConnectionTable.Entry?
+  /// Where the bytes wait that are not decoded yet.
+  private weak var gate: RequestGate?
   private var phase = Phase.idle
   private var head: HTTPRequestHead?
   private var fields = RequestFields()
   private var path = ""
   private var body: [UInt8] = []
-  /// Of `memory`.
+  /// What was taken of `memory`, and for whom.
   private var bytesHeld = 0
+  private var bodyOwner: AddressGroup?
   private var peer: ClientAddress.Client?
   private var waiting = CircularBuffer<Event>()
   private var output = ByteBuffer()
   private var isReadHeld = false
   private var isResuming = false
+  private var isWritable = true
   private var isQuiescing = false
+  /// What an answer waits for; canceled where it only waits to be slow.
+  private var waitingTask: Task<Void, Never>?
 
   /// Answers of pipelined requests are written together up to about so many bytes.
-  private static let outputBytes = 65_536
+  private static let outputBytes = 16_384
   /// Room for a body that is kept for the next one.
   private static let keptBodyBytes = 4_096
 
-  init(api: ValidationAPI, memory: BodyMemory) {
+  init(api: ValidationAPI, memory: BodyMemory, entry: ConnectionTable.Entry? = nil) {
     self.api = api
     self.memory = memory
+    self.entry = entry
+  }
+
+  /// A gate that stands before the decoder of this connection.
+  func makeGate() -> RequestGate {
+    let made = RequestGate(connection: self)
+    gate = made
+    return made
+  }
+
+  // MARK: What the gate asks
+
+  /// Whether a request that is decoded now is also taken now.
+  var takesMore: Bool { waiting.isEmpty && isWritable && phase != .answering && phase != .asking }
+
+  var isClosed: Bool { phase == .closed }
+
+  /// How much of the body that comes in now is still to come; 0 where its length is not known.
+  var bodyBytesExpected: Int {
+    phase == .reading ? max((fields.contentLength ?? 0) - body.count, 0) : 0
   }
 
   // MARK: Events
@@ -85,15 +116,24 @@ final class Connection: ChannelDuplexHandler {
       send(context)
     case is ChannelShouldQuiesceEvent:
       isQuiescing = true
+      // Who was made to wait for asking too often is answered now.
+      waitingTask?.cancel()
       if phase == .idle { close(context) }
+    case is ConnectionTable.MakeRoom:
+      isQuiescing = true
+      // What is not written yet, somebody does not read: it is not waited for.
+      if phase == .idle || phase == .closed { context.close(promise: nil) }
     default: break
     }
   }
 
-  func channelWritabilityChanged(context: ChannelHandlerContext) { resume(context) }
+  func channelWritabilityChanged(context: ChannelHandlerContext) {
+    isWritable = context.channel.isWritable
+    resume(context)
+  }
 
   func read(context: ChannelHandlerContext) {
-    if isHeld(context) { isReadHeld = true } else { context.read() }
+    if isHeld { isReadHeld = true } else { context.read() }
   }
 
   func channelInactive(context: ChannelHandlerContext) {
@@ -104,12 +144,10 @@ final class Connection: ChannelDuplexHandler {
 
   // MARK: In order
 
-  private func isHeld(_ context: ChannelHandlerContext) -> Bool {
-    phase == .answering || !context.channel.isWritable
-  }
+  private var isHeld: Bool { phase == .answering || phase == .asking || !isWritable }
 
   private func receive(_ event: Event, _ context: ChannelHandlerContext) {
-    if waiting.isEmpty, !isHeld(context) { take(event, context) } else { waiting.append(event) }
+    if waiting.isEmpty, !isHeld { take(event, context) } else { waiting.append(event) }
   }
 
   /// Goes on with what came while an answer waited, or could not be written. In a loop: what is written may be what was waited for.
@@ -117,11 +155,12 @@ final class Connection: ChannelDuplexHandler {
     guard !isResuming else { return }
     isResuming = true
     repeat {
-      while !isHeld(context), let event = waiting.popFirst() { take(event, context) }
+      while !isHeld, let event = waiting.popFirst() { take(event, context) }
       send(context)
-    } while !isHeld(context) && !waiting.isEmpty
+    } while !isHeld && !waiting.isEmpty
     isResuming = false
-    if isReadHeld, !isHeld(context) {
+    gate?.resume()
+    if isReadHeld, !isHeld {
       isReadHeld = false
       context.read()
     }
@@ -149,12 +188,52 @@ final class Connection: ChannelDuplexHandler {
     path = Self.path(head.uri)
     self.head = head
     phase = .reading
+    entry?.isBusy.store(true, ordering: .relaxed)
+    if let problem = Problem(head.version, fields) {
+      return refuse(problem, context, isLast: true)
+    }
     if let length = fields.contentLength, length > ValidationAPI.maximumBytes(path) {
       // Who asked whether to send it, and hears no, may send the next request in its place.
-      refuse(.tooLarge(ValidationAPI.maximumBytes(path)), context, isLast: fields.expectsContinue)
-    } else if fields.expectsContinue {
-      output.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n")
+      return refuse(
+        .tooLarge(ValidationAPI.maximumBytes(path)), context, isLast: expectsContinue(head))
     }
+    // Small bodies are not worth the question.
+    if head.method == .POST, fields.contentLength ?? .max > BodyMemory.freeBytes {
+      ask(head, context)
+    } else {
+      letBodyCome(head)
+    }
+  }
+
+  /// Asks whether a large body may be sent, before room is given to it.
+  private func ask(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+    switch api.admission(path, fields) {
+    case .granted: letBodyCome(head)
+    case .refused(let problem): refuse(problem, context, isLast: expectsContinue(head))
+    case .later(let admission):
+      phase = .asking
+      let promise = context.eventLoop.makePromise(of: Problem?.self)
+      promise.completeWithTask { await admission() }
+      promise.futureResult.assumeIsolated().whenSuccess { [self] problem in
+        guard phase == .asking else { return }
+        phase = .reading
+        if let problem {
+          refuse(problem, context, isLast: expectsContinue(head))
+        } else {
+          letBodyCome(head)
+        }
+        resume(context)
+      }
+    }
+  }
+
+  private func letBodyCome(_ head: HTTPRequestHead) {
+    if expectsContinue(head) { output.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n") }
+  }
+
+  /// HTTP/1.0 has no `100 Continue`, so a server ignores the wish for it (RFC 9110 section 10.1.1).
+  private func expectsContinue(_ head: HTTPRequestHead) -> Bool {
+    fields.expectsContinue && head.version.minor >= 1
   }
 
   private func add(_ part: ByteBuffer, _ context: ChannelHandlerContext) {
@@ -162,11 +241,21 @@ final class Connection: ChannelDuplexHandler {
     guard body.count + count <= ValidationAPI.maximumBytes(path) else {
       return refuse(.tooLarge(ValidationAPI.maximumBytes(path)), context)
     }
-    guard memory.take(count) else {
-      return refuse(.unavailable("Too many requests come in at a time; try again."), context)
+    let needed = body.count + count - BodyMemory.freeBytes - bytesHeld
+    if needed > 0 {
+      if bytesHeld == 0 { bodyOwner = api.bodyOwner(client(context), fields) }
+      guard memory.take(needed, for: bodyOwner) else {
+        return refuse(.unavailable("Too many requests come in at a time; try again."), context)
+      }
+      bytesHeld += needed
     }
-    bytesHeld += count
     body.append(contentsOf: part.readableBytesView)
+  }
+
+  private func client(_ context: ChannelHandlerContext) -> ClientAddress.Client {
+    let client = peer ?? api.client(context.channel.remoteAddress)
+    peer = client
+    return client
   }
 
   private func refuse(
@@ -179,10 +268,8 @@ final class Connection: ChannelDuplexHandler {
   }
 
   private func answer(_ context: ChannelHandlerContext) {
-    let client = peer ?? api.client(context.channel.remoteAddress)
-    peer = client
     let request = APIRequest(
-      method: head?.method ?? .GET, path: path, fields: fields, body: body, peer: client,
+      method: head?.method ?? .GET, path: path, fields: fields, body: body, peer: client(context),
       received: DispatchTime.now().uptimeNanoseconds)
     switch api.reply(to: request) {
     case .now(let answer):
@@ -191,8 +278,10 @@ final class Connection: ChannelDuplexHandler {
     case .later(let answer):
       phase = .answering
       let promise = context.eventLoop.makePromise(of: APIAnswer.self)
-      promise.completeWithTask { await answer() }
+      waitingTask = promise.completeWithTask { await answer() }
+      if isQuiescing { waitingTask?.cancel() }
       promise.futureResult.assumeIsolated().whenSuccess { [self] answer in
+        waitingTask = nil
         guard phase == .answering else { return }
         write(answer, context)
         end(context)
@@ -207,6 +296,8 @@ final class Connection: ChannelDuplexHandler {
     head = nil
     releaseBody()
     phase = .idle
+    entry?.isBusy.store(false, ordering: .relaxed)
+    entry?.wasUsed.store(true, ordering: .relaxed)
     if isLast { close(context) }
   }
 
@@ -216,7 +307,7 @@ final class Connection: ChannelDuplexHandler {
   }
 
   private func releaseBody() {
-    memory.give(bytesHeld)
+    memory.give(bytesHeld, of: bodyOwner)
     bytesHeld = 0
     body.removeAll(keepingCapacity: body.capacity <= Self.keptBodyBytes)
   }
@@ -262,6 +353,8 @@ final class Connection: ChannelDuplexHandler {
 
   private func close(_ context: ChannelHandlerContext) {
     phase = .closed
+    // From here on it only waits for its reader, and may have to go.
+    entry?.isBusy.store(false, ordering: .relaxed)
     waiting.removeAll()
     releaseBody()
     let bytes = output

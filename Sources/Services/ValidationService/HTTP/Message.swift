@@ -25,6 +25,9 @@ struct RequestFields: Sendable {
   /// Nil where there is none; what is no number, the decoder has refused.
   private(set) var contentLength: Int?
   private(set) var expectsContinue = false
+  /// How many `Host` fields there are, and whether all of them are hosts.
+  private(set) var hostCount = 0
+  private(set) var isHostValid = true
   /// To a protocol that is not spoken here; the decoder reads nothing behind such a request.
   private(set) var asksForUpgrade = false
 
@@ -34,6 +37,9 @@ struct RequestFields: Sendable {
     for (name, value) in headers {
       // By their lengths first: most fields are none of these.
       switch name.utf8.count {
+      case 4 where Self.equal(name, "host"):
+        hostCount += 1
+        if !Self.isHost(value) { isHostValid = false }
       case 6 where Self.equal(name, "expect"):
         expectsContinue = value.lowercased() == "100-continue"
       case 7 where Self.equal(name, "upgrade"): asksForUpgrade = true
@@ -44,6 +50,20 @@ struct RequestFields: Sendable {
       case 15 where Self.equal(name, "idempotency-key"): Self.add(value, to: &idempotencyKey)
       case 15 where Self.equal(name, "x-forwarded-for"): Self.add(value, to: &forwardedFor)
       default: break
+      }
+    }
+  }
+
+  /// `uri-host [":" port]` by its characters; it may be empty (RFC 9110 section 7.2).
+  private static func isHost(_ value: String) -> Bool {
+    value.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "\""), UInt8(ascii: "#"), UInt8(ascii: ","), UInt8(ascii: "/"),
+        UInt8(ascii: "<"), UInt8(ascii: ">"), UInt8(ascii: "?"), UInt8(ascii: "@"),
+        UInt8(ascii: "\\"), UInt8(ascii: "^"), UInt8(ascii: "`"), UInt8(ascii: "{"),
+        UInt8(ascii: "|"), UInt8(ascii: "}"):
+        false
+      default: (0x21...0x7E).contains(byte)
       }
     }
   }

@@ -41,6 +41,20 @@ struct Problem: Error {
       : .badRequest("not_http", "The request is not HTTP/1.1.")
   }
 
+  /// What a request's head says wrongly about itself; nil: nothing.
+  ///
+  /// RFC 9112 section 3.2: 400 to a request of HTTP/1.1 without `Host`, and to any request with more
+  /// than one, or with one that is no host.
+  init?(_ version: HTTPVersion, _ fields: RequestFields) {
+    guard version.major == 1 else {
+      self = .badRequest("not_http", "The request is not HTTP/1.1.")
+      return
+    }
+    let isCountValid = fields.hostCount == 1 || (version.minor == 0 && fields.hostCount == 0)
+    if isCountValid, fields.isHostValid { return nil }
+    self = .badRequest("bad_host", "The request must have one Host field that names a host.")
+  }
+
   init(
     status: HTTPResponseStatus, code: String, detail: String,
     headers: [(name: String, value: String)] = []

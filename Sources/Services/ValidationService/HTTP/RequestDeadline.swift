@@ -16,14 +16,17 @@ final class RequestDeadline: ChannelInboundHandler {
   private let isTLS: Bool
   private var timer: Scheduled<Void>?
   private var idleTimer: Scheduled<Void>?
+  /// Closes the connection when the service stops, whatever its client does.
+  private var lastTimer: Scheduled<Void>?
   private var lastRead = NIODeadline.now()
   /// Between a request's head and its end.
   private var isWithin = false
   /// Since the last `channelReadComplete`, a whole part came, or TLS's handshake ended.
   private var sawPart = false
 
-  /// For who is in the middle of a request when the service stops.
-  private static let quiescingLimit = TimeAmount.seconds(3)
+  /// How long a connection may stay open when the service stops: for a request that is under way,
+  /// and for answers that its client does not read.
+  private static let quiescingLimit = TimeAmount.seconds(2)
 
   init(limit: TimeAmount, idleLimit: TimeAmount, isTLS: Bool) {
     self.limit = limit
@@ -61,9 +64,8 @@ final class RequestDeadline: ChannelInboundHandler {
     case TLSUserEvent.handshakeCompleted:
       sawPart = true
       stop()
-    case is ChannelShouldQuiesceEvent where timer != nil:
-      stop()
-      timer = Self.close(context.channel, in: min(limit, Self.quiescingLimit))
+    case is ChannelShouldQuiesceEvent where lastTimer == nil:
+      lastTimer = Self.close(context.channel, in: min(limit, Self.quiescingLimit))
     default: break
     }
     context.fireUserInboundEventTriggered(event)
@@ -73,6 +75,8 @@ final class RequestDeadline: ChannelInboundHandler {
     stop()
     idleTimer?.cancel()
     idleTimer = nil
+    lastTimer?.cancel()
+    lastTimer = nil
     context.fireChannelInactive()
   }
 

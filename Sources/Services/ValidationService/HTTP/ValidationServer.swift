@@ -17,11 +17,18 @@ struct ValidationServer: Service {
   let tls: NIOSSLContext?
   /// How long a request may take to come in, in milliseconds.
   let requestMilliseconds: Int
+  /// Connections of one address; nil for half of all.
+  let connectionsPerAddress: Int?
+  let metrics: MetricsRegistry
   let logger: Logger
 
   private static let idleLimit = TimeAmount.seconds(75)
-  /// Of requests that are not answered yet: four thousand of the largest that are validations.
+  /// Of bodies that are not answered yet: four thousand of the largest that are validations.
   private static let bodyBytes = 256 << 20
+  /// How much of it one client may take.
+  private static let bodyBytesPerClient = 32 << 20
+  /// With fewer connections than these the service is of no use.
+  private static let fewestConnections = 8
 
   /// The listener's socket was closed under it.
   struct Closed: Error, CustomStringConvertible {
@@ -29,18 +36,21 @@ struct ValidationServer: Service {
   }
 
   func run() async throws {
-    Self.raiseDescriptorLimit()
     let group = MultiThreadedEventLoopGroup.singleton
+    let table = try makeTable()
     let quiescing = ServerQuiescingHelper(group: group)
     let listener: any Channel
     do {
-      listener = try await bootstrap(group, quiescing).bind(host: bind.host, port: bind.port).get()
+      listener = try await bootstrap(group, quiescing, table).bind(host: bind.host, port: bind.port)
+        .get()
     } catch {
       throw ListenError(address: bind, underlying: error)
     }
     let address = ServiceRuntime.BindAddress(
       host: bind.host, port: listener.localAddress?.port ?? bind.port)
-    logger.info("listening", metadata: ["address": "\(address)"])
+    logger.info(
+      "listening",
+      metadata: ["address": "\(address)", "connections": "\(table.maximum)"])
     let isStopping = Atomic<Bool>(false)
     let stopped = group.any().makePromise(of: Void.self)
     await withTaskCancellationOrGracefulShutdownHandler {
@@ -58,10 +68,24 @@ struct ValidationServer: Service {
     try await stopped.futureResult.get()
   }
 
+  /// A table for as many connections as there are descriptors for.
+  private func makeTable() throws -> ConnectionTable {
+    let budget = DescriptorBudget.current()
+    guard budget.apiConnections >= Self.fewestConnections else {
+      throw ConfigurationError(
+        "the process may open \(budget.limit) files at a time, which leaves none for connections; "
+          + "raise the limit (ulimit -n), 1024 is enough for a start")
+    }
+    let table = ConnectionTable(
+      descriptors: budget.apiConnections, share: connectionsPerAddress)
+    ConnectionMetrics.register(table, on: metrics)
+    return table
+  }
+
   private func bootstrap(
-    _ group: some EventLoopGroup, _ quiescing: ServerQuiescingHelper
+    _ group: some EventLoopGroup, _ quiescing: ServerQuiescingHelper, _ table: ConnectionTable
   ) -> ServerBootstrap {
-    let memory = BodyMemory(limit: Self.bodyBytes)
+    let memory = BodyMemory(limit: Self.bodyBytes, share: Self.bodyBytesPerClient)
     var limits = NIOHTTPDecoderLimitConfiguration()
     limits.maxHeaderFieldSize = 8_192
     limits.maxHeaderListSize = 16_384
@@ -71,31 +95,39 @@ struct ValidationServer: Service {
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .serverChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(
-            quiescing.makeServerChannelHandler(channel: channel))
+          try channel.pipeline.syncOperations.addHandlers(
+            AcceptLimit(table: table), quiescing.makeServerChannelHandler(channel: channel))
         }
       }
+      // One at a time, so that no more are accepted than there is room for.
+      .serverChannelOption(.maxMessagesPerRead, value: 1)
+      // What one read brings is what a connection holds when it is not read from any more.
+      .childChannelOption(.maxMessagesPerRead, value: 1)
+      .childChannelOption(
+        .recvAllocator,
+        value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 2_048, maximum: 16_384)
+      )
+      .childChannelOption(
+        .writeBufferWaterMark, value: .init(low: 8_192, high: 32_768)
+      )
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .childChannelInitializer { [api, tls, requestMilliseconds, limits] channel in
         channel.eventLoop.makeCompletedFuture {
+          let client = api.client(channel.remoteAddress)
+          let entry = try table.admit(channel, client.isTrustedProxy ? nil : client.group)
+          channel.closeFuture.whenComplete { _ in table.leave(entry) }
+          let connection = Connection(api: api, memory: memory, entry: entry)
           let pipeline = channel.pipeline.syncOperations
           if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
           try pipeline.addHandlers(
+            connection.makeGate(),
             ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits)),
             RequestDeadline(
               limit: .milliseconds(Int64(requestMilliseconds)), idleLimit: Self.idleLimit,
               isTLS: tls != nil),
-            Connection(api: api, memory: memory))
+            connection)
         }
       }
-  }
-
-  /// A connection takes a descriptor, and the usual limit of 1,024 is meant for programs that use select().
-  private static func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = min(limit.rlim_max, 1_048_576)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }

@@ -1,0 +1,208 @@
+import NIOCore
+import Synchronization
+
+/// The API's connections: how many there are, whose they are, and which one has to go when one too
+/// many comes.
+///
+/// Invariants:
+/// - At most `ceiling` descriptors are open. The listener accepts nothing while that many are.
+/// - At most `maximum` connections are served, and at most `share` of one address. A connection
+///   that comes when that many are there takes the place of an idle one, of its own address where
+///   the address has its share. It is refused where all of those have a request under way.
+final class ConnectionTable: Sendable {
+  /// One connection.
+  final class Entry: Sendable {
+    let channel: any Channel
+    fileprivate let group: AddressGroup?
+    /// A request is under way.
+    let isBusy = Atomic<Bool>(false)
+    /// A request came since the table last looked for a connection to close.
+    let wasUsed = Atomic<Bool>(true)
+    /// Where it stands in the table's lists, or -1. The table's lock guards both.
+    fileprivate let place = Atomic<Int>(-1)
+    fileprivate let groupPlace = Atomic<Int>(-1)
+
+    fileprivate init(_ channel: any Channel, _ group: AddressGroup?) {
+      self.channel = channel
+      self.group = group
+    }
+  }
+
+  /// Asks a connection to close as soon as no request is under way on it.
+  struct MakeRoom: Sendable {}
+
+  /// Why a connection is not served.
+  enum Refusal: Error {
+    case address
+    case all
+  }
+
+  struct Statistics: Sendable, Equatable {
+    var open = 0
+    var closedForOthers = 0
+    var refused = 0
+  }
+
+  /// Connections in the order in which the hand passes them (CLOCK).
+  private struct Ring {
+    var entries: [Entry] = []
+    var hand = 0
+  }
+
+  private struct State {
+    var all = Ring()
+    var groups: [AddressGroup: Ring] = [:]
+    var isAcceptHeld = false
+    var statistics = Statistics()
+  }
+
+  let maximum: Int
+  let share: Int
+  let ceiling: Int
+  private let state = Mutex(State())
+  /// How many connections are looked at for one to close.
+  private static let looks = 32
+
+  /// - Parameters:
+  ///   - descriptors: how many connections may be open.
+  ///   - share: connections of one address; nil for half of all.
+  init(descriptors: Int, share: Int?) {
+    ceiling = max(descriptors, 2)
+    // The rest is for connections that are being closed.
+    maximum = ceiling - max(1, ceiling / 16)
+    self.share = min(share ?? max(maximum / 2, 1), maximum)
+  }
+
+  var statistics: Statistics { state.withLock { $0.statistics } }
+
+  // MARK: The listener's side
+
+  /// Whether another connection may be accepted; if not, `closed` says when it may.
+  func mayAccept() -> Bool {
+    state.withLock { state in
+      state.isAcceptHeld = state.statistics.open >= ceiling
+      return !state.isAcceptHeld
+    }
+  }
+
+  /// A connection was accepted and takes a descriptor from now on.
+  func opened() { state.withLock { $0.statistics.open += 1 } }
+
+  /// - Returns: whether accepting was held up, and may go on.
+  func closed() -> Bool {
+    state.withLock { state in
+      state.statistics.open -= 1
+      guard state.isAcceptHeld, state.statistics.open < ceiling else { return false }
+      state.isAcceptHeld = false
+      return true
+    }
+  }
+
+  // MARK: Places
+
+  /// Gives a connection its place.
+  ///
+  /// - Parameter address: nil where the connection counts to no client: that of a trusted proxy.
+  func admit(
+    _ channel: any Channel, _ group: AddressGroup?
+  ) throws(Refusal) -> Entry {
+    let entry = Entry(channel, group)
+    let (refusal, victim) = state.withLock { state -> (Refusal?, Entry?) in
+      var victim: Entry?
+      if let group, let ring = state.groups[group], ring.entries.count >= share {
+        victim = Self.findIdle(&state.groups[group, default: ring])
+        guard victim != nil else {
+          state.statistics.refused += 1
+          return (.address, nil)
+        }
+      } else if state.all.entries.count >= maximum {
+        victim = Self.findIdle(&state.all)
+        guard victim != nil else {
+          state.statistics.refused += 1
+          return (.all, nil)
+        }
+      }
+      if let victim {
+        Self.remove(victim, &state)
+        state.statistics.closedForOthers += 1
+      }
+      Self.insert(entry, &state)
+      return (nil, victim)
+    }
+    if let refusal { throw refusal }
+    victim?.channel.pipeline.fireUserInboundEventTriggered(MakeRoom())
+    return entry
+  }
+
+  /// The connection is closed; calls after the first do nothing.
+  func leave(_ entry: Entry) { state.withLock { Self.remove(entry, &$0) } }
+
+  private static func findIdle(_ ring: inout Ring) -> Entry? {
+    for _ in 0..<min(looks, 2 * ring.entries.count) {
+      ring.hand = (ring.hand + 1) % ring.entries.count
+      let entry = ring.entries[ring.hand]
+      if !entry.isBusy.load(ordering: .relaxed),
+        !entry.wasUsed.exchange(false, ordering: .relaxed)
+      {
+        return entry
+      }
+    }
+    // Those that were used lately are idle too.
+    for _ in 0..<min(looks, ring.entries.count) {
+      ring.hand = (ring.hand + 1) % ring.entries.count
+      let entry = ring.entries[ring.hand]
+      if !entry.isBusy.load(ordering: .relaxed) { return entry }
+    }
+    return nil
+  }
+
+  private static func insert(_ entry: Entry, _ state: inout State) {
+    entry.place.store(state.all.entries.count, ordering: .relaxed)
+    state.all.entries.append(entry)
+    guard let group = entry.group else { return }
+    entry.groupPlace.store(state.groups[group]?.entries.count ?? 0, ordering: .relaxed)
+    state.groups[group, default: Ring()].entries.append(entry)
+  }
+
+  private static func remove(_ entry: Entry, _ state: inout State) {
+    let place = entry.place.exchange(-1, ordering: .relaxed)
+    guard place >= 0 else { return }
+    let last = state.all.entries.removeLast()
+    if last !== entry {
+      state.all.entries[place] = last
+      last.place.store(place, ordering: .relaxed)
+    }
+    guard let group = entry.group else { return }
+    let groupPlace = entry.groupPlace.exchange(-1, ordering: .relaxed)
+    guard let lastOfGroup = state.groups[group]?.entries.popLast() else { return }
+    if lastOfGroup !== entry {
+      state.groups[group]?.entries[groupPlace] = lastOfGroup
+      lastOfGroup.groupPlace.store(groupPlace, ordering: .relaxed)
+    }
+    if state.groups[group]?.entries.isEmpty == true { state.groups[group] = nil }
+  }
+}
+
+/// Holds up the listener while as many connections are open as there are descriptors for.
+final class AcceptLimit: ChannelDuplexHandler {
+  typealias InboundIn = any Channel
+  typealias InboundOut = any Channel
+  typealias OutboundIn = Never
+
+  private let table: ConnectionTable
+
+  init(table: ConnectionTable) { self.table = table }
+
+  func read(context: ChannelHandlerContext) {
+    if table.mayAccept() { context.read() }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let listener = context.channel
+    table.opened()
+    unwrapInboundIn(data).closeFuture.whenComplete { [table] _ in
+      if table.closed() { listener.read() }
+    }
+    context.fireChannelRead(data)
+  }
+}
