@@ -195,4 +195,44 @@ struct JSONReaderTests {
       #expect(isRead == [0x20, 0x09, 0x0A, 0x0D].contains(byte))
     }
   }
+
+  @Test
+  func `Elements of an array are found without being read, and not one too many`() throws {
+    func elements(_ text: String, atMost maximum: Int = 3) throws -> [String]? {
+      let bytes = Array(text.utf8)
+      return try JSONReader.elements(of: bytes, atMost: maximum)?.map {
+        String(decoding: bytes[$0], as: UTF8.self)
+      }
+    }
+    #expect(try elements("[]") == [])
+    #expect(try elements(" [ ] ") == [])
+    #expect(try elements("{}") == nil && elements("5") == nil)
+    #expect(
+      try elements(#"[{"a":[1,2],"b":"],\"["}, "x,]" ,[[]]]"#) == [
+        #"{"a":[1,2],"b":"],\"["}"#, #""x,]" "#, "[[]]",
+      ])
+    for (text, reason) in [
+      ("[1,2,3,4]", .tooManyValues), ("[1,2,3,", .tooManyValues), ("[1,", .unexpectedEnd),
+      ("[", .unexpectedEnd), ("[\"a", .unexpectedEnd), ("[\"a\\", .unexpectedEnd),
+      ("[,1]", .unexpectedByte), ("[1,]", .unexpectedByte), ("[1}", .unexpectedByte),
+      ("[1] 2", .trailingBytes), ("", .unexpectedEnd),
+    ] as [(String, JSONError.Reason)] {
+      do {
+        let found = try elements(text)
+        #expect(text.isEmpty && found == nil, "\(text): \(String(describing: found))")
+      } catch let error as JSONError {
+        #expect(error.reason == reason, "\(text): \(error)")
+      }
+    }
+  }
+
+  @Test
+  func `No more values are built than are asked for`() throws {
+    #expect(throws: Never.self) {
+      try JSONReader.parse(Array("[1,[2],{\"a\":3}]".utf8), maximumValues: 6)
+    }
+    #expect(throws: JSONError(offset: 14, reason: .tooManyValues)) {
+      try JSONReader.parse(Array("[1,[2],{\"a\":  3}]".utf8), maximumValues: 5)
+    }
+  }
 }

@@ -201,6 +201,10 @@ struct ListenerTests {
     try problem(
       "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         + String(repeating: "10000\r\n\(String(repeating: "z", count: 65_536))\r\n", count: 17),
+      "401")
+    try problem(
+      "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + String(repeating: "10000\r\n\(String(repeating: "z", count: 65_536))\r\n", count: 2),
       "413")
     let curl = try ChildProcess(
       "/usr/bin/env",
@@ -226,9 +230,9 @@ struct ListenerTests {
       setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
     }
     // As many as the system allows, beside what both processes need.
-    let count = min(10_000, Int(clamping: limit.rlim_max) - 600)
+    let count = min(10_000, Int(clamping: limit.rlim_max) / 4 * 3 - 64)
     #expect(count >= 2_000)
-    let setup = try Setup()
+    let setup = try Setup(environment: ["METER_MAX_CONNECTIONS_PER_ADDRESS": "\(count + 100)"])
     try setup.addLicense("lic_1")
     #expect(try setup.validate("lic_1")["code"] == "valid")
     let files = "/proc/\(setup.process.pid)/fd"
@@ -253,5 +257,172 @@ struct ListenerTests {
     }
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0)
+  }
+
+  @Test
+  func `With 120 descriptors it answers on, however many connections lie idle`() throws {
+    let setup = try Setup(descriptors: 120)
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    let maximum = try #require(setup.metric("meter_http_connections_maximum"))
+    #expect((8...100).contains(maximum))
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    for _ in 0..<300 { sockets.append(try Self.connect(setup)) }
+    for _ in 0..<300 { #expect(try setup.validate("lic_1")["code"] == "valid") }
+    // Idle connections gave way, and no descriptor was missing for anything else.
+    #expect(try #require(setup.metric("meter_http_connections_displaced_total")) >= 100)
+    #expect(try #require(setup.metric("meter_http_connections")) <= maximum + maximum / 8 + 2)
+    #expect(try #require(setup.metric("process_open_fds")) < 110)
+    // The admin address is no way around it.
+    for _ in 0..<100 {
+      sockets.append(try #require(TCP.connect(port: setup.adminPort, timeoutSeconds: 20)))
+    }
+    for _ in 0..<20 { #expect(try setup.validate("lic_1")["code"] == "valid") }
+    #expect(setup.process.isRunning, "\(setup.process.output)")
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+  }
+
+  @Test
+  func `Too few descriptors to serve anybody end the start with one line and 78`() throws {
+    let setup = try Setup()
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+    let process = try ChildProcess(
+      "/bin/sh",
+      ["-c", "ulimit -n 60 && exec \"$0\"", ChildProcess.product("validation-service")],
+      environment: setup.environment)
+    #expect(process.wait() == 78)
+    try eventually("all is read") { process.outputEnded }
+    #expect(process.output.contains("ulimit -n"), "\(process.output)")
+  }
+
+  /// Sends requests until neither the service nor the kernel takes more.
+  private static func flood(_ sockets: [Int32], _ requests: [UInt8]) {
+    var quiet = 0
+    while quiet < 20 {
+      var hasSent = false
+      for socket in sockets
+      where send(socket, requests, requests.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL)) > 0 {
+        hasSent = true
+      }
+      quiet = hasSent ? 0 : quiet + 1
+      if !hasSent { usleep(20_000) }
+    }
+  }
+
+  @Test
+  func `Requests whose answers nobody reads take little memory, and do not hold up the end`()
+    throws
+  {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    for _ in 0..<100 {
+      let socket = try Self.connect(setup)
+      // So that the kernel does not take what the service must not.
+      var size: Int32 = 4_096
+      setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
+      sockets.append(socket)
+    }
+    let before = try setup.memory("RssAnon")
+    let request = Array("GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n".utf8)
+    Self.flood(sockets, Array(repeating: request, count: 1_000).flatMap(\.self))
+    let bytes = (try setup.memory("RssAnon") - before) / sockets.count
+    print("a connection whose answers nobody reads takes \(bytes) bytes")
+    #expect(bytes < 256 << 10)
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    setup.process.signal(SIGTERM)
+    #expect(setup.process.wait() == 0)
+    try eventually("all is read") { setup.process.outputEnded }
+    #expect(!setup.process.output.contains("did not stop in time"))
+    #expect(setup.process.output.contains("stopped"))
+  }
+
+  @Test
+  func `A request names one host; HTTP 1.0 may name none and is not told to continue`() throws {
+    let setup = try Setup()
+    func answer(_ text: String) throws -> String {
+      let socket = try Self.connect(setup)
+      defer { close(socket) }
+      _ = TCP.write(socket, Array(text.utf8))
+      return Self.answer(socket, until: "}")
+    }
+    let path = "/.well-known/jwks.json"
+    for hosts in [
+      "", "Host: a\r\nHost: a\r\n", "Host: a, b\r\n", "Host: a/b\r\n", "Host: a b\r\n",
+      "Host: me@a\r\n",
+    ] {
+      let got = try answer("GET \(path) HTTP/1.1\r\n\(hosts)\r\n")
+      #expect(got.hasPrefix("HTTP/1.1 400 ") && got.contains("bad_host"), "\(hosts): \(got)")
+      #expect(got.contains("connection: close"), "\(hosts): \(got)")
+    }
+    for hosts in ["Host:\r\n", "Host: a:8080\r\n", "hOST: [::1]:80\r\n"] {
+      let got = try answer("GET \(path) HTTP/1.1\r\n\(hosts)\r\n")
+      #expect(got.hasPrefix("HTTP/1.1 200 "), "\(hosts): \(got)")
+    }
+    #expect(try answer("GET \(path) HTTP/1.0\r\n\r\n").hasPrefix("HTTP/1.1 200 "))
+    #expect(
+      try answer("GET \(path) HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").hasPrefix("HTTP/1.1 400 "))
+    let body = #"{"licenseKey":"lic_1","domain":"example.com"}"#
+    let old = try answer(
+      "POST /v1/licenses/validate HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    )
+    #expect(old.hasPrefix("HTTP/1.1 200 "), "\(old)")
+  }
+
+  @Test
+  func `A large body is asked for only where its token may report usage`() throws {
+    let setup = try Setup()
+    try setup.addToken("mtr_reporter")
+    try setup.addToken("mtr_reader", scopes: "usage:read")
+    func head(_ authorization: String) throws -> String {
+      let socket = try Self.connect(setup)
+      defer { close(socket) }
+      _ = TCP.write(
+        socket,
+        Array(
+          "POST /v1/events HTTP/1.1\r\nHost: a\r\n\(authorization)Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+            .utf8))
+      return Self.answer(socket, until: "\r\n\r\n")
+    }
+    #expect(try head("").hasPrefix("HTTP/1.1 401 "))
+    #expect(try head("Authorization: Bearer mtr_invented\r\n").hasPrefix("HTTP/1.1 401 "))
+    #expect(try head("Authorization: Bearer mtr_reader\r\n").hasPrefix("HTTP/1.1 403 "))
+    for _ in 0..<2 {
+      #expect(try head("Authorization: Bearer mtr_reporter\r\n").hasPrefix("HTTP/1.1 100 "))
+    }
+  }
+
+  @Test
+  func `A batch with one element too many is refused before its elements are read`() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    try setup.addToken("mtr_reporter")
+    func post(_ body: String) throws -> Setup.Answer {
+      try setup.request(
+        "POST", "/v1/events", body: body,
+        headers: [
+          "Authorization": "Bearer mtr_reporter",
+          "Content-Type": "application/cloudevents-batch+json",
+        ])
+    }
+    let ones = try post("[" + String(repeating: "1,", count: 500_000) + "1]")
+    #expect(ones.status == 400 && ones["code"] == "too_many_events", "\(ones.body)")
+    // The 1,001st is no JSON: it is not looked at.
+    let cut = try post("[" + String(repeating: "1,", count: 1_000) + "}")
+    #expect(cut["code"] == "too_many_events", "\(cut.body)")
+    let many = try post("[" + String(repeating: "1,", count: 999) + "1]")
+    #expect(many.status == 202 && many["accepted"] == "0", "\(many.body)")
+    #expect(try post("[1,}]")["code"] == "not_json")
+    // Anonymous bodies are smaller, and bounded in what they hold.
+    let validation = try setup.request(
+      "POST", "/v1/licenses/validate",
+      body: #"{"licenseKey":"lic_1","domain":"example.com","x":["#
+        + String(repeating: "1,", count: 20_000) + "1]}")
+    #expect(validation.status == 400 && validation["code"] == "bad_request")
   }
 }

@@ -33,6 +33,15 @@ struct RequestTests {
       ("10.1.2.3", "198.51.100.7, nonsense, 10.9.9.9", "10.9.9.9"),
       ("::ffff:10.1.2.3", "198.51.100.7", "198.51.100.7"),
       ("fd00::1", "2001:db8::7", "2001:db8:0:0:0:0:0:7"),
+      ("10.1.2.3", "198.51.100.7:4711", "198.51.100.7"),
+      ("10.1.2.3", "198.51.100.7\t , \t10.9.9.9:80 ", "198.51.100.7"),
+      ("10.1.2.3", "[2001:db8::7]", "2001:db8:0:0:0:0:0:7"),
+      ("10.1.2.3", "[2001:db8::7]:443, [fd00::2]:8080", "2001:db8:0:0:0:0:0:7"),
+      ("10.1.2.3", "[::ffff:198.51.100.7]:443", "198.51.100.7"),
+      ("10.1.2.3", "198.51.100.7:", "10.1.2.3"), ("10.1.2.3", "198.51.100.7:99999", "10.1.2.3"),
+      ("10.1.2.3", "[198.51.100.7]", "10.1.2.3"), ("10.1.2.3", "[2001:db8::7", "10.1.2.3"),
+      ("10.1.2.3", "[2001:db8::7]443", "10.1.2.3"), ("10.1.2.3", "unknown", "10.1.2.3"),
+      ("203.0.113.9", "[2001:db8::7]:443", "203.0.113.9"),
     ] as [(String, String?, String)] {
       #expect(try client(peer, forwarded: forwarded).text == address, "\(peer) \(forwarded ?? "")")
     }
@@ -82,11 +91,40 @@ struct RequestTests {
     #expect(String(decoding: bytes, as: UTF8.self) == text)
   }
 
-  @Test("Bodies together take no more than their memory")
-  func bodyMemory() {
-    let memory = BodyMemory(limit: 100)
-    #expect(memory.take(60) && memory.take(40) && !memory.take(1))
-    memory.give(40)
-    #expect(!memory.take(41) && memory.take(40))
+  private func group(_ address: String) throws -> AddressGroup {
+    AddressGroup(try #require(IPAddress(address)))
+  }
+
+  @Test
+  func `Bodies take no more than their memory, and a client no more than its share`() throws {
+    let memory = BodyMemory(limit: 100, share: 60)
+    let (one, other) = (try group("192.0.2.1"), try group("192.0.2.2"))
+    #expect(memory.take(60, for: one) && !memory.take(1, for: one))
+    #expect(memory.take(40, for: other) && !memory.take(1, for: nil))
+    memory.give(60, of: one)
+    #expect(memory.take(60, for: nil) && !memory.take(1, for: other))
+    memory.give(60, of: nil)
+    memory.give(40, of: other)
+    #expect(memory.take(60, for: other) && memory.take(40, for: one))
+  }
+
+  @Test
+  func `Addresses of one IPv6 network of 64 bits count as one client`() throws {
+    #expect(try group("2001:db8:1:2::1") == group("2001:db8:1:2:ffff::9"))
+    #expect(try group("2001:db8:1:2::1") != group("2001:db8:1:3::1"))
+    #expect(try group("192.0.2.1") != group("192.0.2.2"))
+    #expect(try group("0.0.0.1") != group("::1"))
+  }
+
+  @Test
+  func `A request that costs more uses up more of its rate`() {
+    let rate = RateLimiter.Rate(perSecond: 10, burst: 10)
+    let limiter = RateLimiter()
+    #expect(limiter.delay("a", rate, cost: 10, now: 0) == 0)
+    #expect(limiter.delay("a", rate, cost: 0, now: 0) == 0)
+    #expect(limiter.delay("a", rate, cost: 5, now: 0) == 500_000)
+    #expect(limiter.delay("a", rate, cost: 0, now: 0) == 500_000)
+    #expect(limiter.delay("a", rate, cost: 1_000_000, now: 0) == RateLimiter.maximumDelay)
+    #expect(limiter.delay("a", rate, now: 7_000_000) == 0)
   }
 }

@@ -13,7 +13,10 @@ final class Setup {
   let adminPort: Int
   private(set) var process: ChildProcess
 
-  init(environment: [String: String] = [:], databaseURL: String? = nil) throws {
+  /// - Parameter descriptors: how many files the process may open; nil: as many as this one.
+  init(
+    environment: [String: String] = [:], databaseURL: String? = nil, descriptors: Int? = nil
+  ) throws {
     let database = TestDatabase(url: try SharedPostgres.makeDatabase())
     self.database = database
     log = try UsageLog(partitions: 4)
@@ -34,8 +37,25 @@ final class Setup {
     ]
     all.merge(environment) { $1 }
     self.environment = all
-    process = try ChildProcess(ChildProcess.product("validation-service"), environment: all)
+    let program = ChildProcess.product("validation-service")
+    if let descriptors {
+      process = try ChildProcess(
+        "/bin/sh", ["-c", "ulimit -n \(descriptors) && exec \"$0\"", program], environment: all)
+    } else {
+      process = try ChildProcess(program, environment: all)
+    }
     try waitUntilLive()
+  }
+
+  /// A token of the customer's, as `Authorization` wants it.
+  func addToken(_ token: String, scopes: String = "usage:write", customer: String = "cus_1") throws
+  {
+    try database.execute(
+      """
+      insert into customer (customer_id, name) values ('\(customer)', 'C') on conflict do nothing;
+      insert into api_token (token_id, name, token_hash, scopes, customer_id)
+      values ('tok_\(token)', 'n', sha256('\(token)'), '{\(scopes)}', '\(customer)')
+      """)
   }
 
   let environment: [String: String]

@@ -8,6 +8,7 @@ package struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
     case badEscape = "no such escape"
     case tooDeep = "nested too deep"
     case trailingBytes = "more behind the value"
+    case tooManyValues = "more values than are read"
   }
 
   /// Where in the bytes, from 0; the number of bytes where they end too early.
@@ -32,19 +33,26 @@ package struct JSONReader {
 
   private let bytes: [UInt8]
   private var offset = 0
+  /// How many values may still come.
+  private var valuesLeft: Int
 
-  private init(bytes: [UInt8]) {
+  private init(bytes: [UInt8], maximumValues: Int = .max) {
     self.bytes = bytes
+    valuesLeft = maximumValues
   }
 
   /// Reads `bytes` as one JSON text. Linear in their number.
   ///
+  /// - Parameter maximumValues: bounds the tree that is built, and so the work: a value takes a hundred
+  ///   times what its byte in the text does.
   /// - Throws: `JSONError` with the first offence, malformed UTF-8 anywhere before all others.
-  package static func parse(_ bytes: [UInt8]) throws(JSONError) -> JSONValue {
+  package static func parse(
+    _ bytes: [UInt8], maximumValues: Int = .max
+  ) throws(JSONError) -> JSONValue {
     if let malformed = UTF8Validation.firstMalformedOffset(in: bytes) {
       throw JSONError(offset: malformed, reason: .malformedUTF8)
     }
-    var reader = JSONReader(bytes: bytes)
+    var reader = JSONReader(bytes: bytes, maximumValues: maximumValues)
     reader.skipWhiteSpace()
     let value = try reader.readValue()
     reader.skipWhiteSpace()
@@ -54,25 +62,64 @@ package struct JSONReader {
     return value
   }
 
-  /// Where the elements of a text that is an array stand; nil where it is valid, but no array. Linear, as `parse` is.
+  /// Where the elements of a text stand whose outermost value is an array; nil where it is none.
   ///
-  /// - Throws: as `parse` does.
-  package static func elements(of bytes: [UInt8]) throws(JSONError) -> [Range<Int>]? {
-    guard case .array = try parse(bytes) else { return nil }
+  /// Only brackets, commas and strings are looked at, and no tree is built. So an element may be no JSON:
+  /// its reader finds that out. The text is JSON if every element is. Linear in the bytes.
+  ///
+  /// - Throws: `JSONError`; with `tooManyValues` as soon as there is one element too many.
+  package static func elements(
+    of bytes: [UInt8], atMost maximum: Int
+  ) throws(JSONError) -> [Range<Int>]? {
+    if let malformed = UTF8Validation.firstMalformedOffset(in: bytes) {
+      throw JSONError(offset: malformed, reason: .malformedUTF8)
+    }
     var reader = JSONReader(bytes: bytes)
     var ranges: [Range<Int>] = []
     reader.skipWhiteSpace()
-    try reader.expect("[")
+    guard reader.skip("[") else { return nil }
     reader.skipWhiteSpace()
-    if try reader.peek() == UInt8(ascii: "]") { return [] }
-    repeat {
-      reader.skipWhiteSpace()
-      let start = reader.offset
-      _ = try reader.readValue()
-      ranges.append(start..<reader.offset)
-      reader.skipWhiteSpace()
-    } while reader.skip(",")
+    if !reader.skip("]") {
+      repeat {
+        reader.skipWhiteSpace()
+        let start = reader.offset
+        guard ranges.count < maximum else {
+          throw JSONError(offset: start, reason: .tooManyValues)
+        }
+        try reader.skipElement()
+        guard reader.offset > start else {
+          throw JSONError(offset: start, reason: .unexpectedByte)
+        }
+        ranges.append(start..<reader.offset)
+      } while reader.skip(",")
+      try reader.expect("]")
+    }
+    reader.skipWhiteSpace()
+    guard reader.offset == bytes.count else {
+      throw JSONError(offset: reader.offset, reason: .trailingBytes)
+    }
     return ranges
+  }
+
+  /// Goes to the comma or the bracket that ends an element.
+  private mutating func skipElement() throws(JSONError) {
+    var depth = 0
+    while true {
+      switch try peek() {
+      case UInt8(ascii: "\""):
+        offset += 1
+        while try peek() != UInt8(ascii: "\"") {
+          offset += bytes[offset] == UInt8(ascii: "\\") ? 2 : 1
+        }
+      case UInt8(ascii: "["), UInt8(ascii: "{"): depth += 1
+      case UInt8(ascii: "]"), UInt8(ascii: "}"):
+        if depth == 0 { return }
+        depth -= 1
+      case UInt8(ascii: ",") where depth == 0: return
+      default: break
+      }
+      offset += 1
+    }
   }
 
   // MARK: Values
@@ -103,6 +150,8 @@ package struct JSONReader {
     while true {
       // At the beginning of a value.
       let first = try peek()
+      guard valuesLeft > 0 else { throw JSONError(offset: offset, reason: .tooManyValues) }
+      valuesLeft -= 1
       if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
         if open.count == Self.maximumDepth {
           throw JSONError(offset: offset, reason: .tooDeep)

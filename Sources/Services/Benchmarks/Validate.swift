@@ -80,7 +80,8 @@ struct Validate: AsyncParsableCommand {
           "METER_SIGNING_KEY": String(decoding: keys.privateJSON, as: UTF8.self),
           "METER_SPOOL_DIR": folder + "/spool", "METER_HTTP_BIND": "127.0.0.1:\(port)",
           "METER_ADMIN_BIND": "127.0.0.1:\(adminPort)", "METER_ANONYMOUS_RATE_LIMIT": "1000000",
-          "METER_ANONYMOUS_RATE_LIMIT_BURST": "1000000",
+          "METER_ANONYMOUS_RATE_LIMIT_BURST": "1000000", "METER_ADDRESS_RATE_LIMIT": "1000000",
+          "METER_ADDRESS_RATE_LIMIT_BURST": "1000000",
         ])
       defer { process.killNow() }
       try eventually("it listens: \(process.output)") { process.output.contains("listening") }

@@ -22,9 +22,11 @@ final class RateLimiter: Sendable {
 
   /// Counts a request.
   ///
-  /// - Parameter now: microseconds, of a clock that never goes back.
+  /// - Parameters:
+  ///   - cost: as how many requests it counts; 0 only asks.
+  ///   - now: microseconds, of a clock that never goes back.
   /// - Returns: how long the answer is to wait, in microseconds: 0 to `maximumDelay`.
-  func delay(_ key: some Hashable, _ rate: Rate, now: Int64) -> Int64 {
+  func delay(_ key: some Hashable, _ rate: Rate, cost: Int = 1, now: Int64) -> Int64 {
     var hasher = Hasher()
     hasher.combine(key)
     let hash = UInt64(bitPattern: Int64(hasher.finalize()))
@@ -34,7 +36,8 @@ final class RateLimiter: Sendable {
       var least = Int64.max
       for row in 0..<Self.rows { least = min(least, cells[Self.cell(row, hash)]) }
       // Never so far ahead that a key would wait longer than its delay says.
-      let due = min(max(least, now) + interval, now + tolerance + Self.maximumDelay)
+      let due = min(
+        max(least, now) + interval * Int64(cost), now + tolerance + Self.maximumDelay)
       for row in 0..<Self.rows {
         let cell = Self.cell(row, hash)
         cells[cell] = max(cells[cell], due)

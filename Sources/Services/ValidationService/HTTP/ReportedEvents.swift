@@ -24,26 +24,25 @@ struct ReportedEvents {
   ///   - now: milliseconds since 1970.
   /// - Throws: `Problem`, 400.
   init(_ body: [UInt8], isBatch: Bool?, customerID: String, now: Int64) throws {
-    let ranges: [Range<Int>]
+    var decoder = EventDecoder()
     do {
-      if let elements = try JSONReader.elements(of: body) {
-        if isBatch == false { throw Self.form }
-        ranges = elements
-      } else {
-        if isBatch == true || (try? JSONReader.parse(body))?.members == nil { throw Self.form }
-        ranges = [0..<body.count]
+      guard let ranges = try JSONReader.elements(of: body, atMost: Self.maximumEvents) else {
+        let value = try JSONReader.parse(body)
+        guard isBatch != true, value.members != nil else { throw Self.form }
+        read(body, value, 0, customerID, now, &decoder)
+        return
       }
-    } catch let error as JSONError {
-      throw Problem.badRequest("not_json", "The body is not JSON: \(error).")
-    }
-    guard ranges.count <= Self.maximumEvents else {
+      if isBatch == false { throw Self.form }
+      for (index, range) in ranges.enumerated() {
+        let bytes = Array(body[range])
+        read(bytes, try JSONReader.parse(bytes), index, customerID, now, &decoder)
+        decoder.reset()
+      }
+    } catch let error as JSONError where error.reason == .tooManyValues {
       throw Problem.badRequest(
         "too_many_events", "At most \(Self.maximumEvents) events are taken at once.")
-    }
-    var decoder = EventDecoder()
-    for (index, range) in ranges.enumerated() {
-      read(Array(body[range]), index, customerID, now, &decoder)
-      decoder.reset()
+    } catch let error as JSONError {
+      throw Problem.badRequest("not_json", "The body is not JSON: \(error.reason.rawValue).")
     }
   }
 
@@ -53,10 +52,10 @@ struct ReportedEvents {
   )
 
   private mutating func read(
-    _ value: [UInt8], _ index: Int, _ customerID: String, _ now: Int64,
+    _ value: [UInt8], _ parsed: JSONValue, _ index: Int, _ customerID: String, _ now: Int64,
     _ decoder: inout EventDecoder
   ) {
-    let members = (try? JSONReader.parse(value))?.members ?? []
+    let members = parsed.members ?? []
     let id = members["id"]?.text
     let subject = members["subject"]?.text ?? ""
     if !subject.isEmpty { subjects.insert(subject) }

@@ -4,6 +4,8 @@ import Metering
 /// The body of `POST /v1/licenses/validate`, checked.
 struct ValidateRequest: Sendable {
   static let maximumBytes = 65_536
+  /// Seven are known; the rest is for members that are not.
+  private static let maximumValues = 256
 
   var licenseKey: String
   var domain: String
@@ -15,7 +17,10 @@ struct ValidateRequest: Sendable {
   init(_ body: [UInt8]) throws {
     let value: JSONValue
     do {
-      value = try JSONReader.parse(body)
+      value = try JSONReader.parse(body, maximumValues: Self.maximumValues)
+    } catch  where error.reason == .tooManyValues {
+      throw Problem.badRequest(
+        "bad_request", "The body must not hold more than \(Self.maximumValues) values.")
     } catch {
       throw Problem.badRequest("not_json", "The body is not JSON: \(error).")
     }

@@ -19,6 +19,10 @@ final class ValidationAPI: Sendable {
     var requiresKey = false
     var keyRate = RateLimiter.Rate(perSecond: 10_000, burst: 20_000)
     var anonymousRate = RateLimiter.Rate(perSecond: 1_000, burst: 5_000)
+    /// All requests without a token from one address.
+    var addressRate = RateLimiter.Rate(perSecond: 20_000, burst: 100_000)
+    /// Of them, those for licenses that do not exist.
+    var unknownRate = RateLimiter.Rate(perSecond: 200, burst: 2_000)
     var maximumDelayed = 10_000
     var address = ClientAddress(trustedProxies: [], detail: .truncated)
   }
@@ -29,7 +33,23 @@ final class ValidationAPI: Sendable {
     case token(String)
     case licenses([String])
     /// Who asks too often; in microseconds.
-    case pause(Int64)
+    case pause(Int64, Pause)
+  }
+
+  /// Which limit makes a request wait.
+  enum Pause {
+    case rate
+    /// That of unknown licenses, before the database is asked for one more.
+    case lookup
+    /// The same, for a license that turned out to be unknown.
+    case unknown
+  }
+
+  /// What is decided about a large body before it comes.
+  enum Admission {
+    case granted
+    case refused(Problem)
+    case later(@Sendable () async -> Problem?)
   }
 
   /// What was waited for. Each need is met once, so asking again comes to an end.
@@ -38,11 +58,19 @@ final class ValidationAPI: Sendable {
     var licenses: [String: Directory.Licenses.Lookup] = [:]
     /// By the rate limit: it counts a request once.
     var isCounted = false
+    /// By the rate limit of unknown licenses.
+    var isUnknownCounted = false
+    var hasWaitedForUnknown = false
   }
 
   private struct AnonymousKey: Hashable {
     var license: String
-    var address: IPAddress?
+    var client: AddressGroup?
+  }
+
+  private struct AddressKey: Hashable {
+    var client: AddressGroup?
+    var isForUnknown: Bool
   }
 
   private let settings: Settings
@@ -54,6 +82,7 @@ final class ValidationAPI: Sendable {
   private let metrics: ValidationMetrics
   private let keySet: [UInt8]
   private let delayed = Atomic<Int>(0)
+  private let largeBodies = LargeBodies()
 
   private static let validatePath = "/v1/licenses/validate"
   private static let eventsPath = "/v1/events"
@@ -92,6 +121,9 @@ final class ValidationAPI: Sendable {
   }
 
   func reply(to request: APIRequest) -> Reply {
+    if request.body.count > LargeBodies.bytes {
+      return .later { await self.wait(for: nil, request) }
+    }
     do {
       return .now(try finished(request, Gathered()))
     } catch {
@@ -99,17 +131,59 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  private func wait(for first: Need, _ request: APIRequest) async -> APIAnswer {
+  private func wait(for first: Need?, _ request: APIRequest) async -> APIAnswer {
     var gathered = Gathered()
     var need = first
     while true {
-      await meet(need, &gathered)
+      if let need { await meet(need, &gathered) }
       do {
-        return try finished(request, gathered)
+        return try await worked(request, gathered)
       } catch {
         need = error
       }
     }
+  }
+
+  private func worked(
+    _ request: APIRequest, _ gathered: Gathered
+  ) async throws(Need) -> APIAnswer {
+    guard request.body.count > LargeBodies.bytes else { return try finished(request, gathered) }
+    let result = await largeBodies.run { () -> Result<APIAnswer, Need> in
+      do throws(Need) {
+        return .success(try self.finished(request, gathered))
+      } catch {
+        return .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  /// Whether a large body may come: only whom the answer can serve is given the room for it.
+  func admission(_ path: String, _ fields: RequestFields) -> Admission {
+    guard path == Self.eventsPath else { return .granted }
+    do {
+      _ = try reporter(fields, Gathered())
+      return .granted
+    } catch Need.token(let hash) {
+      return .later { [self] in
+        var gathered = Gathered()
+        gathered.token = await directory.tokens.lookup(hash)
+        do {
+          _ = try reporter(fields, gathered)
+          return nil
+        } catch {
+          return Self.problem(error)
+        }
+      }
+    } catch {
+      return .refused(Self.problem(error))
+    }
+  }
+
+  /// Whose share of the memory for bodies a request takes; nil: it is not known who asks.
+  func bodyOwner(_ peer: ClientAddress.Client, _ fields: RequestFields) -> AddressGroup? {
+    let client = settings.address.resolve(peer, forwardedFor: fields.forwardedFor)
+    return client.isTrustedProxy ? nil : client.group
   }
 
   private func meet(_ need: Need, _ gathered: inout Gathered) async {
@@ -123,11 +197,15 @@ final class ValidationAPI: Sendable {
         for id in ids { group.addTask { (id, await directory.licenses.lookup(id)) } }
         for await (id, lookup) in group { gathered.licenses[id] = lookup }
       }
-    case .pause(let microseconds):
-      // Nobody cancels it; if somebody did, the wait would only be shorter.
+    case .pause(let microseconds, let pause):
+      // It is canceled where the service stops: the wait is only shorter then.
       try? await Task.sleep(nanoseconds: UInt64(microseconds) * 1_000)
       delayed.subtract(1, ordering: .relaxed)
-      gathered.isCounted = true
+      switch pause {
+      case .rate: gathered.isCounted = true
+      case .lookup: gathered.hasWaitedForUnknown = true
+      case .unknown: (gathered.hasWaitedForUnknown, gathered.isUnknownCounted) = (true, true)
+      }
     }
   }
 
@@ -203,26 +281,36 @@ final class ValidationAPI: Sendable {
   // MARK: Validation
 
   private func validate(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
-    let token = try authenticate(request, gathered)
+    let token = try authenticate(request.fields, gathered)
     if token == nil, settings.requiresKey { throw Problem.unauthorized }
     let key = try idempotencyKey(request)
     let question = try ValidateRequest(request.body)
     let client = settings.address.resolve(
       request.peer, forwardedFor: request.fields.forwardedFor)
     if let token {
-      try delay(token.tokenID, settings.keyRate, gathered)
+      try count(gathered) { charge(token.tokenID, settings.keyRate) }
     } else {
-      try delay(
-        AnonymousKey(license: question.licenseKey, address: client.address),
-        settings.anonymousRate, gathered)
+      try count(gathered) {
+        max(
+          charge(
+            AnonymousKey(license: question.licenseKey, client: client.group),
+            settings.anonymousRate),
+          charge(AddressKey(client: client.group, isForUnknown: false), settings.addressRate))
+      }
     }
     let now = WallClock.milliseconds
     let finding = try judge.judge(
       licenseKey: question.licenseKey, domain: question.domain, meter: question.meter, now: now
-    ) { id in try license(id, gathered) }
+    ) { id in
+      if token == nil { try limitLookups(id, client, gathered) }
+      return try license(id, gathered)
+    }
+    if token == nil, finding.terms == nil { try limitUnknown(client, gathered) }
+    // A stranger who only knows an id is not told what was sold under it.
+    let told = finding.verdict.isValid || token != nil ? finding.terms : nil
     guard
       let answer = ValidateAnswer.make(
-        finding.verdict, finding.terms, licenseID: finding.licenseID,
+        finding.verdict, told, licenseID: finding.licenseID,
         licenseKey: question.licenseKey, domain: finding.domain,
         nonce: question.nonce ?? Self.makeNonce(), now: now, signer: signer)
     else { throw Problem.unavailable("The answer cannot be signed; try again.") }
@@ -276,8 +364,11 @@ final class ValidationAPI: Sendable {
 
   // MARK: Events
 
-  private func events(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
-    guard let token = try authenticate(request, gathered) else { throw Problem.unauthorized }
+  /// The token of who may report events, and its customer.
+  private func reporter(
+    _ fields: RequestFields, _ gathered: Gathered
+  ) throws -> (token: AccessStore.TokenRow, customerID: String) {
+    guard let token = try authenticate(fields, gathered) else { throw Problem.unauthorized }
     guard token.scopes.contains("usage:write") else {
       throw Problem(
         status: .forbidden, code: "missing_scope",
@@ -287,6 +378,11 @@ final class ValidationAPI: Sendable {
       throw Problem(
         status: .forbidden, code: "no_customer", detail: "The token belongs to no customer.")
     }
+    return (token, customer)
+  }
+
+  private func events(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    let (token, customer) = try reporter(request.fields, gathered)
     let isBatch: Bool?
     // Blanks may stand before the parameters (RFC 9110, section 5.6.6).
     switch request.fields.contentType?.prefix(while: { !"; \t".contains($0) }).lowercased() {
@@ -298,7 +394,10 @@ final class ValidationAPI: Sendable {
         status: .unsupportedMediaType, code: "unsupported_media_type",
         detail: "Send application/cloudevents+json or application/cloudevents-batch+json.")
     }
-    try delay(token.tokenID, settings.keyRate, gathered)
+    // By its size, as what it costs is: a request for each KiB that is begun.
+    try count(gathered) {
+      charge(token.tokenID, settings.keyRate, cost: 1 + request.body.count / 1_024)
+    }
     let reported = try ReportedEvents(
       request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds)
     try checkOwner(customer, of: reported.subjects, gathered)
@@ -341,6 +440,8 @@ final class ValidationAPI: Sendable {
   private func license(
     _ id: String, _ gathered: Gathered
   ) throws -> Directory.Licenses.Lookup {
+    // No license has such an id, and what is asked for is kept in memory.
+    if id.utf8.count > Limits.subjectBytes { return .missing }
     if let cached = directory.licenses.cached(id) { return cached }
     guard let lookup = gathered.licenses[id] else { throw Need.licenses([id]) }
     return lookup
@@ -348,9 +449,9 @@ final class ValidationAPI: Sendable {
 
   /// Nil without `Authorization`.
   private func authenticate(
-    _ request: APIRequest, _ gathered: Gathered
+    _ fields: RequestFields, _ gathered: Gathered
   ) throws -> AccessStore.TokenRow? {
-    guard let header = request.fields.authorization else { return nil }
+    guard let header = fields.authorization else { return nil }
     guard (8...512).contains(header.utf8.count), header.lowercased().hasPrefix("bearer ") else {
       throw Problem.unauthorized
     }
@@ -369,12 +470,40 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  private func delay(
-    _ key: some Hashable, _ rate: RateLimiter.Rate, _ gathered: Gathered
+  // MARK: Rate limits
+
+  private func charge(
+    _ key: some Hashable, _ rate: RateLimiter.Rate, cost: Int = 1
+  ) -> Int64 {
+    limiter.delay(
+      key, rate, cost: cost, now: Int64(DispatchTime.now().uptimeNanoseconds / 1_000))
+  }
+
+  /// Counts a request once, by what `charge` counts, and has it wait if that says so.
+  private func count(_ gathered: Gathered, _ charge: () -> Int64) throws {
+    if !gathered.isCounted { try pause(charge(), .rate) }
+  }
+
+  /// Who asks for many licenses that do not exist waits before one more is looked up.
+  private func limitLookups(
+    _ id: String, _ client: ClientAddress.Client, _ gathered: Gathered
   ) throws {
-    if gathered.isCounted { return }
-    let now = Int64(DispatchTime.now().uptimeNanoseconds / 1_000)
-    let microseconds = limiter.delay(key, rate, now: now)
+    guard !gathered.hasWaitedForUnknown, gathered.licenses[id] == nil,
+      directory.licenses.cached(id) == nil
+    else { return }
+    let key = AddressKey(client: client.group, isForUnknown: true)
+    try pause(charge(key, settings.unknownRate, cost: 0), .lookup)
+  }
+
+  /// Invented ids evade the limit of a license, so they have one of their own.
+  private func limitUnknown(_ client: ClientAddress.Client, _ gathered: Gathered) throws {
+    if gathered.isUnknownCounted { return }
+    let key = AddressKey(client: client.group, isForUnknown: true)
+    let microseconds = charge(key, settings.unknownRate)
+    if !gathered.hasWaitedForUnknown { try pause(microseconds, .unknown) }
+  }
+
+  private func pause(_ microseconds: Int64, _ pause: Pause) throws {
     guard microseconds >= 1_000 else { return }
     metrics.delayed.increment()
     guard delayed.add(1, ordering: .relaxed).newValue <= settings.maximumDelayed else {
@@ -384,6 +513,6 @@ final class ValidationAPI: Sendable {
         detail: "Too many requests wait already; come again later.",
         headers: [("retry-after", "5")])
     }
-    throw Need.pause(microseconds)
+    throw Need.pause(microseconds, pause)
   }
 }

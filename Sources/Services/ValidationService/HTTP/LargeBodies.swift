@@ -1,0 +1,27 @@
+import Dispatch
+import Foundation
+import Synchronization
+
+/// Threads for requests whose bodies are large: reading one takes milliseconds, in which an event
+/// loop would answer hundreds of others.
+///
+/// Half of the processors at most work on them. What waits is bounded by `BodyMemory`.
+final class LargeBodies: Sendable {
+  /// Bodies of more bytes than these are read here.
+  static let bytes = 16_384
+
+  private let queues: [DispatchQueue]
+  private let next = Atomic<Int>(0)
+
+  init() {
+    let count = max(1, ProcessInfo.processInfo.activeProcessorCount / 2)
+    queues = (0..<count).map { DispatchQueue(label: "license-metering.large-bodies.\($0)") }
+  }
+
+  func run<T: Sendable>(_ work: @escaping @Sendable () -> T) async -> T {
+    let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue & .max
+    return await withCheckedContinuation { done in
+      queues[turn % queues.count].async { done.resume(returning: work()) }
+    }
+  }
+}
