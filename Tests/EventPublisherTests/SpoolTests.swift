@@ -355,4 +355,73 @@ struct SpoolTests {
       } == nil)
     #expect(encoder.bytes.count < EventEncoder.capacity)
   }
+
+  @Test
+  func `What strangers can cause without end leaves room for usage`() throws {
+    let folder = try TemporaryFolder()
+    let spool = try Self.open(folder, maximumBytes: 2 << 20)
+    func take(_ event: some Spool.Event) -> PublishOutcome {
+      let outcome = spool.append(event, now: 1_764_009_600_000)
+      spool.prepare()
+      return outcome
+    }
+    func fill(_ event: some Spool.Event) -> Int {
+      var bytes = 0
+      while bytes < 4 << 20, take(event) == .accepted { bytes += 256 }
+      return bytes
+    }
+    func validation(_ code: String) -> ValidationEvent {
+      ValidationEvent(
+        source: "/s", subject: "lic", code: code, isValid: code == "valid",
+        domain: String(repeating: "d", count: 200))
+    }
+    let usage = UsageEvent(source: "/s", subject: "lic")
+    #expect(fill(validation("not_found")) > 0)
+    #expect(take(validation("invalid_signature")) == .dropped)
+    #expect(take(validation("valid")) == .accepted && take(usage) == .accepted)
+    #expect(fill(validation("domain_mismatch")) > 0)
+    #expect(take(validation("valid")) == .dropped && take(usage) == .accepted)
+    // Half of the spool is left, and is for usage.
+    var accepted = 0
+    while take(usage) == .accepted { accepted += 1 }
+    #expect(accepted * 400 > 512 << 10, "\(accepted)")
+    #expect(spool.counts(0).dropped == 1 && spool.counts(1).dropped == 4)
+  }
+
+  @Test
+  func `A spool's directory that others can write to or replace is refused`() throws {
+    let folder = try TemporaryFolder()
+    func refusal(_ directory: String) -> String? {
+      do throws(SpoolError) {
+        _ = try Spool(
+          directory: directory, maximumBytes: 8 << 20, segmentBytes: Self.segmentBytes,
+          producerPrefix: "p")
+        return nil
+      } catch {
+        return error.description
+      }
+    }
+    let open = folder.path + "/open"
+    #expect(mkdir(open, 0o700) == 0 && chmod(open, 0o777) == 0)
+    #expect(refusal(open)?.contains("mode 777") == true)
+    #expect(chmod(open, 0o1777) == 0)
+    #expect(refusal(open)?.contains("chmod 700") == true)
+    #expect(refusal(open + "/inside") == nil)
+    let link = folder.path + "/link"
+    #expect(symlink(open + "/inside", link) == 0)
+    for path in [link, link + "/", link + "//"] {
+      #expect(refusal(path)?.contains("symbolic link") == true, "\(path)")
+    }
+    #expect(symlink(folder.path + "/nowhere", folder.path + "/dangling") == 0)
+    #expect(refusal(folder.path + "/dangling")?.contains("symbolic link") == true)
+    let file = folder.path + "/file"
+    #expect(FileManager.default.createFile(atPath: file, contents: nil))
+    #expect(refusal(file)?.contains("no directory") == true)
+    // Neither are its files links to somewhere else.
+    for name in ["lock", "state", "00000000000000000007.seg"] {
+      let directory = folder.path + "/with-" + name
+      #expect(mkdir(directory, 0o700) == 0 && symlink(file, directory + "/" + name) == 0)
+      #expect(refusal(directory) != nil, "\(name)")
+    }
+  }
 }

@@ -29,7 +29,7 @@ final class Segment: @unchecked Sendable {
   init(path: String, size: Int) throws(SpoolError) {
     self.path = path
     self.size = size
-    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw .system("open a segment", errno) }
     defer { close(file) }
     let code = posix_fallocate(file, 0, off_t(size))

@@ -15,6 +15,16 @@ final class Spool: @unchecked Sendable {
     var offset: Int
   }
 
+  /// How much of the spool an event may be behind: while Kafka is away, what a stranger can cause
+  /// without end leaves room for what is billed.
+  enum Share: Int {
+    case whole = 4
+    case half = 2
+    case quarter = 1
+
+    func bytes(of all: Int) -> Int { all / 4 * rawValue }
+  }
+
   /// Of one topic. `accepted` includes `dropped`, as the ledger wants it.
   struct Counts: Sendable, Equatable {
     var accepted: Int64 = 0
@@ -77,7 +87,7 @@ final class Spool: @unchecked Sendable {
     self.segmentBytes = segmentBytes
     maximumSegments = max(maximumBytes / segmentBytes, 2)
     spareSegments = min(max(2, (4 << 20) / segmentBytes), maximumSegments - 1)
-    lockFile = try Self.lock(directory)
+    lockFile = try Self.lock(Self.withoutSlashes(directory))
     state = try SpoolState(path: directory + "/state") {
       producerPrefix + "-" + String(UInt64.random(in: .min ... .max), radix: 36)
     }
@@ -116,13 +126,45 @@ final class Spool: @unchecked Sendable {
     if mkdir(directory, 0o700) != 0, errno != EEXIST {
       throw .system("make its directory", errno)
     }
-    let file = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    try refuseUnsafe(directory)
+    let file = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw .system("open its lock", errno) }
     guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
       close(file)
       throw .inUse(directory)
     }
     return file
+  }
+
+  /// `lstat` would follow a link that has a slash behind it.
+  private static func withoutSlashes(_ directory: String) -> String {
+    var path = directory
+    while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
+    return path
+  }
+
+  /// Whoever else can write there, or put another directory in its place, could make events or take
+  /// them away.
+  private static func refuseUnsafe(_ directory: String) throws(SpoolError) {
+    var status = stat()
+    guard lstat(directory, &status) == 0 else { throw .system("read its directory", errno) }
+    switch status.st_mode & S_IFMT {
+    case S_IFDIR: break
+    case S_IFLNK:
+      throw .settings(
+        "the spool's directory is a symbolic link; name the directory itself (METER_SPOOL_DIR)")
+    default: throw .settings("the spool's directory is no directory (METER_SPOOL_DIR)")
+    }
+    guard status.st_mode & S_IWOTH == 0 else {
+      let mode = String(status.st_mode & 0o7777, radix: 8)
+      throw .settings(
+        "everybody may write into the spool's directory (mode \(mode)); run chmod 700 on it, or name "
+          + "a directory inside it, which is made (METER_SPOOL_DIR)")
+    }
+    let user = geteuid()
+    guard user == 0 || status.st_uid == user || status.st_uid == 0 else {
+      throw .settings("the spool's directory belongs to another user (METER_SPOOL_DIR)")
+    }
   }
 
   static func path(_ directory: String, _ number: UInt64) -> String {
@@ -154,10 +196,21 @@ final class Spool: @unchecked Sendable {
     return true
   }
 
+  /// Whether an event of that share may still be written.
+  private func hasRoom(_ core: borrowing Core, for share: Share) -> Bool {
+    if share == .whole { return true }
+    var waiting = (core.segments.count - 1) * segmentBytes + core.offset
+    if core.segments[0].number == UInt64(clamping: state[.deliveredSegment]) {
+      waiting -= Int(clamping: state[.deliveredOffset])
+    }
+    return waiting <= share.bytes(of: maximumSegments * segmentBytes)
+  }
+
   /// An event of either kind, and what is asked of it.
   protocol Event: Sendable {
     static var topic: Int { get }
     var subject: String { get }
+    var share: Share { get }
     func encode(
       _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
     ) -> PublishOutcome.Reason?
@@ -173,6 +226,7 @@ final class Spool: @unchecked Sendable {
       var key = event.subject
       let fits =
         !core.isStopped && core.nextSequence < core.sequenceEnd
+        && hasRoom(core, for: event.share)
         && key.withUTF8 {
           Self.append(&core, state, topic: topic, key: UnsafeRawBufferPointer($0))
         }
@@ -356,6 +410,7 @@ final class Spool: @unchecked Sendable {
 
 extension UsageEvent: Spool.Event {
   static var topic: Int { 0 }
+  var share: Spool.Share { .whole }
 
   func encode(
     _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
@@ -366,6 +421,10 @@ extension UsageEvent: Spool.Event {
 
 extension ValidationEvent: Spool.Event {
   static var topic: Int { 1 }
+  /// A stranger can invent licenses and signatures as fast as they are answered.
+  var share: Spool.Share {
+    code == "not_found" || code == "invalid_signature" ? .quarter : .half
+  }
 
   func encode(
     _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64

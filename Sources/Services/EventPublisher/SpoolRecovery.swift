@@ -78,7 +78,10 @@ struct SpoolRecovery {
   /// Nil where it holds nothing: made ready and never used, or its header is damaged (then it is set aside).
   private mutating func open(_ path: String) throws(SpoolError) -> (Segment, [Int64])? {
     var status = stat()
-    guard stat(path, &status) == 0 else { throw .system("read a segment", errno) }
+    guard lstat(path, &status) == 0 else { throw .system("read a segment", errno) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw .damaged("\(path) is no file, as a segment is")
+    }
     guard status.st_size >= Segment.headerBytes + 4, status.st_size < 1 << 32 else {
       unlink(path)
       return nil

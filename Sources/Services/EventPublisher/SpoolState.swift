@@ -31,7 +31,7 @@ final class SpoolState: @unchecked Sendable {
 
   /// - Parameter makeName: the name of a new spool.
   init(path: String, makeName: () -> String) throws(SpoolError) {
-    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else { throw .system("open its state", errno) }
     defer { close(file) }
     var status = stat()
