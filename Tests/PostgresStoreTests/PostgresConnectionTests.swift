@@ -181,4 +181,41 @@ import Testing
     try connection.execute("begin; insert into t values (3); commit")
     #expect(try database.integer("select count(*) from t") == 2)
   }
+
+  @Test(arguments: [
+    "postgres//localhost/db", "localhost:5432/db", "postgresql://u:p@h:notaport/db",
+    "postgresql://h:0/db", "postgresql://h:65536/db", "postgresql://h1:5432,h2:x/db",
+    "postgresql://h/db?sslmode=no", "postgresql://h/db?connect_timeout=soon", "port=-1",
+    "postgresql://u:a@b@h/db", "postgresql://[::1/db", "host=h nonsense=1", "host='h",
+  ])
+  func `A URL that can never connect is known without connecting`(_ url: String) {
+    #expect(
+      DatabaseURL.problem(url)?.hasPrefix("METER_DATABASE_URL is not a valid libpq URI") == true)
+  }
+
+  @Test(arguments: [
+    "postgresql:///metering", "postgresql://u:p%40ss@h:5433/db?sslmode=verify-full", "",
+    "postgres://h1:5432,h2/db?target_session_attrs=read-write", "host=/run/postgresql dbname=m",
+    "postgresql://h1,h2:5433/db?connect_timeout=3",
+  ])
+  func `A URL that may connect is let through`(_ url: String) {
+    #expect(DatabaseURL.problem(url) == nil)
+  }
+
+  @Test
+  func `An unknown database and an unknown user are told as what they are`() throws {
+    let url = try SharedPostgres.makeDatabase()
+    let database = try #require(URLComponents(string: url))
+    func refusal(_ change: (inout URLComponents) -> Void) throws -> String? {
+      var changed = database
+      change(&changed)
+      let text = try #require(changed.string)
+      return try #require(throws: PostgresError.self) {
+        try PostgresConnection(url: text, application: "test")
+      }.refusal
+    }
+    #expect(try refusal { $0.path = "/nowhere" }?.contains("no such database") == true)
+    #expect(try refusal { $0.user = "nobody" }?.contains("does not let this user in") == true)
+    #expect(try refusal { $0.port = 1 } == nil)
+  }
 }

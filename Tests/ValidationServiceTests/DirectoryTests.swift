@@ -67,7 +67,10 @@ struct DirectoryTests {
 
   @Test("Tens of thousands of invented license ids take no memory, and known ones are answered")
   func inventedLicenses() throws {
-    let setup = try Setup(environment: ["METER_LICENSE_CACHE": "1000"])
+    let setup = try Setup(environment: [
+      "METER_LICENSE_CACHE": "1000", "METER_UNKNOWN_RATE_LIMIT": "1000000",
+      "METER_UNKNOWN_RATE_LIMIT_BURST": "1000000",
+    ])
     try setup.addLicense("lic_1")
     #expect(try setup.validate("lic_1")["code"] == "valid")
     let connections = 64
@@ -110,5 +113,39 @@ struct DirectoryTests {
     print("\(total) invented licenses: \(memory >> 20) MiB after a third, \(growth >> 20) MiB more")
     #expect(growth < 48 << 20)
     #expect(try setup.validate("lic_1")["code"] == "valid")
+  }
+
+  @Test
+  func `What nobody waits for any more is not wanted, and reads that fail leave no keys`()
+    async throws
+  {
+    let rows = ReadThrough<String, Int>(
+      capacity: 1_000, absentMilliseconds: 600_000, waitMilliseconds: 0
+    ) {}
+    async let known = rows.lookup("known")
+    #expect(try take(rows) == ["known"])
+    rows.fulfill(["known"], with: ["known": 1])
+    _ = await known
+    // The loader hangs, and the waiting ends.
+    await withTaskGroup(of: Void.self) { group in
+      for i in 0..<100 { group.addTask { _ = await rows.lookup("invented-\(i)") } }
+      while rows.wantedCount < 100 { await Task.yield() }
+      rows.changed("known")
+      while rows.wantedCount > 1 {
+        rows.expireWaiters()
+        await Task.yield()
+      }
+    }
+    #expect(rows.take(1_000) == ["known"])
+    // Reads fail: what is in memory is read again, and nothing else.
+    async let other = rows.lookup("other")
+    while rows.wantedCount < 1 { await Task.yield() }
+    rows.fail(["known"])
+    guard case .unavailable = await other else {
+      Issue.record("it is not unavailable")
+      return
+    }
+    rows.recover()
+    #expect(rows.take(1_000) == ["known"])
   }
 }

@@ -348,6 +348,46 @@ struct ValidationServiceTests {
     #expect(Date().timeIntervalSince(since) > 0.7)
   }
 
+  @Test
+  func `Invented license ids are slowed down by address, and known licenses are not`() throws {
+    let setup = try Setup(environment: [
+      "METER_UNKNOWN_RATE_LIMIT": "1", "METER_UNKNOWN_RATE_LIMIT_BURST": "5",
+      "METER_MAX_DELAYED_REQUESTS": "0", "METER_TRUSTED_PROXIES": "127.0.0.1",
+    ])
+    try setup.addLicense("lic_1")
+    #expect(try setup.validate("lic_1")["code"] == "valid")
+    func ask(_ number: Int, _ client: String) throws -> Int {
+      try setup.validate("lic_\(number)_invented", headers: ["X-Forwarded-For": client]).status
+    }
+    var statuses: [Int] = []
+    for i in 0..<40 { statuses.append(try ask(i, "[2001:db8:1:2::\(i)]:443")) }
+    #expect(statuses.prefix(5).allSatisfy { $0 == 200 } && statuses.contains(429), "\(statuses)")
+    let known = try setup.validate("lic_1", headers: ["X-Forwarded-For": "2001:db8:1:2::1"])
+    #expect(known.status == 200 && known["code"] == "valid")
+    #expect(try ask(100, "2001:db8:1:3::1") == 200)
+  }
+
+  @Test
+  func `Who only knows an id is not told what was sold under it`() throws {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    try setup.addToken("mtr_customer")
+    func isBare(_ answer: Setup.Answer) -> Bool {
+      answer.json["plan"] is NSNull && answer.json["expiresAt"] is NSNull
+        && (answer.json["limits"] as? [String: Int])?.isEmpty == true
+        && (answer.json["features"] as? [String])?.isEmpty == true
+    }
+    let foreign = try setup.validate("lic_1", "pirated-site.com")
+    #expect(foreign["code"] == "domain_mismatch" && isBare(foreign), "\(foreign.body)")
+    let customers = try setup.validate(
+      "lic_1", "pirated-site.com", headers: ["Authorization": "Bearer mtr_customer"])
+    #expect(customers["code"] == "domain_mismatch" && customers["plan"] == "professional")
+    #expect(try setup.validate("lic_1")["plan"] == "professional")
+    try setup.database.execute("update license set status = 'suspended'")
+    try eventually("it is suspended") { try setup.validate("lic_1")["code"] == "suspended" }
+    #expect(isBare(try setup.validate("lic_1")))
+  }
+
   @Test(
     "Generated requests find nothing in it that its description does not say",
     .enabled(if: Schemathesis.isInstalled))

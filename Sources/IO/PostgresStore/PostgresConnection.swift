@@ -58,8 +58,8 @@ package final class PostgresConnection {
   package init(
     url: String, application: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws(PostgresError) {
-    guard Self.isWellFormed(url) else {
-      throw PostgresError(sqlState: "08001", operation: "connect", message: Self.malformed)
+    if let problem = DatabaseURL.problem(url) {
+      throw PostgresError(sqlState: "08001", operation: "connect", message: problem)
     }
     let keys = [
       "dbname", "fallback_application_name", "connect_timeout", "keepalives_idle",
@@ -76,7 +76,7 @@ package final class PostgresConnection {
     connection = opened
     guard PQstatus(opened) == CONNECTION_OK else {
       let message = Self.withoutAddresses(String(cString: PQerrorMessage(opened)), url)
-      let state = message.contains("password authentication") ? "28P01" : "08001"
+      let state = ConnectRefusal(message: message)?.sqlState ?? "08001"
       throw PostgresError(sqlState: state, operation: "connect", message: message)
     }
     // Notices of migrations and IF NOT EXISTS are of no use to anyone.
@@ -311,32 +311,11 @@ package final class PostgresConnection {
     String(text.split(separator: "\n").first ?? "the connection is gone")
   }
 
-  private static let malformed = "METER_DATABASE_URL is not a valid libpq URI"
-
-  /// Asked before connecting, since libpq's messages about what it cannot parse quote it, the password included. A host with an
-  /// @ is the rest of a password whose own @ was not escaped.
-  private static func isWellFormed(_ url: String) -> Bool {
-    var message: UnsafeMutablePointer<CChar>?
-    guard let options = PQconninfoParse(url, &message) else {
-      PQfreemem(message)
-      return false
-    }
-    defer { PQconninfoFree(options) }
-    var option = options
-    while let keyword = option.pointee.keyword {
-      if String(cString: keyword) == "host", let host = option.pointee.val {
-        return !String(cString: host).contains("@")
-      }
-      option += 1
-    }
-    return true
-  }
-
   /// libpq's message about a failed connection, on one line; it names host and port, which a health page may show, but must not quote
   /// a URI that could not be parsed, since that holds the password.
   private static func withoutAddresses(_ message: String, _ url: String) -> String {
     if message.contains(url) || message.contains("URI") || message.contains("connection option") {
-      return malformed
+      return DatabaseURL.malformed
     }
     return message.split(separator: "\n").map { String($0.drop { $0 == "\t" || $0 == " " }) }
       .joined(separator: "; ")

@@ -1,6 +1,7 @@
 import EventCodec
 package import KafkaTransport
 import Metering
+import PostgresStore
 package import ServiceRuntime
 package import UsageAggregation
 
@@ -36,6 +37,7 @@ package struct ConsumerSettings: Sendable {
       throw ConfigurationError("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
     databaseURL = try settings.required("METER_DATABASE_URL")
+    if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     rules.maxQuantity = try settings.maxQuantity()
     rules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
     dedupeWindowOffsets = try settings.integer(

@@ -3,6 +3,7 @@ import Foundation
 import Licensing
 import Metering
 import NIOSSL
+import PostgresStore
 import ServiceRuntime
 
 /// What the service is configured by; `--help` lists the variables.
@@ -17,10 +18,13 @@ struct ServiceSettings: Sendable {
   var cacheEntries: Int
   var tls: NIOSSLContext?
   var requestMilliseconds: Int
+  /// Nil: half of all that the limit of open files allows.
+  var connectionsPerAddress: Int?
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
     databaseURL = try settings.required("METER_DATABASE_URL")
+    if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8080")
     adminBind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9100")
     do {
@@ -46,6 +50,12 @@ struct ServiceSettings: Sendable {
     api.requiresKey = try settings.boolean("METER_REQUIRE_API_KEY", default: false)
     api.keyRate = try Self.rate(settings, "METER_RATE_LIMIT", 10_000, 20_000)
     api.anonymousRate = try Self.rate(settings, "METER_ANONYMOUS_RATE_LIMIT", 1_000, 5_000)
+    api.addressRate = try Self.rate(settings, "METER_ADDRESS_RATE_LIMIT", 20_000, 100_000)
+    api.unknownRate = try Self.rate(settings, "METER_UNKNOWN_RATE_LIMIT", 200, 2_000)
+    if try settings.optionalString("METER_MAX_CONNECTIONS_PER_ADDRESS") != nil {
+      connectionsPerAddress = try settings.integer(
+        "METER_MAX_CONNECTIONS_PER_ADDRESS", default: 0, in: 1...1_048_576)
+    }
     api.maximumDelayed = try settings.integer(
       "METER_MAX_DELAYED_REQUESTS", default: 10_000, in: 0...1_000_000)
     let proxies = try settings.string("METER_TRUSTED_PROXIES", default: "")

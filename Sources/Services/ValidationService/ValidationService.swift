@@ -15,9 +15,9 @@ struct ValidationService: AsyncParsableCommand {
 
         METER_DATABASE_URL          libpq URI                                        required
         METER_KAFKA_BROKERS         host:port,…                                      required
-        METER_SIGNING_KEY           JWK set, of meterctl key generate                required
+        METER_SIGNING_KEY           JWK set, of meterctl key export                  required
         METER_SPOOL_DIR             where events wait for Kafka; one a process       required
-        METER_SPOOL_MAX_BYTES       of the disk                                      1073741824
+        METER_SPOOL_MAX_BYTES       of the disk; validations take half at most       1073741824
         METER_SPOOL_SYNC            none, interval: survive the loss of power        none
         METER_KAFKA_CONFIG_FILE     properties file of librdkafka settings           none
         METER_HTTP_BIND             the API                                          127.0.0.1:8080
@@ -31,6 +31,11 @@ struct ValidationService: AsyncParsableCommand {
         METER_RATE_LIMIT_BURST      so many at once                                  20000
         METER_ANONYMOUS_RATE_LIMIT  of a license and an address, without a token     1000
         METER_ANONYMOUS_RATE_LIMIT_BURST                                             5000
+        METER_ADDRESS_RATE_LIMIT    requests a second of an address without a token  20000
+        METER_ADDRESS_RATE_LIMIT_BURST                                               100000
+        METER_UNKNOWN_RATE_LIMIT    of them, for licenses that do not exist          200
+        METER_UNKNOWN_RATE_LIMIT_BURST                                               2000
+        METER_MAX_CONNECTIONS_PER_ADDRESS  open at a time; IPv6: of a /64            half of all
         METER_MAX_DELAYED_REQUESTS  that wait at a time; more are answered 429       10000
         METER_TRUSTED_PROXIES       whose X-Forwarded-For is believed                none
         METER_CLIENT_IP             in events: full, truncated, off                  truncated
@@ -68,6 +73,11 @@ struct ValidationService: AsyncParsableCommand {
         logger.warning("a key of METER_SIGNING_KEY is left out", metadata: ["key": "\(key)"])
       }
       ValidationMetrics.register(publisher, on: registry)
+      if settings.keys.signingKey(for: .license) != nil {
+        logger.warning(
+          "METER_SIGNING_KEY holds a private key for licenses, which this service does not need; meterctl key export --for validation-service leaves it out"
+        )
+      }
       let directory = Directory(
         databaseURL: settings.databaseURL, capacity: settings.cacheEntries, rules: rules,
         health: health, logger: logger)
@@ -83,7 +93,9 @@ struct ValidationService: AsyncParsableCommand {
           publisher, directory,
           ValidationServer(
             bind: settings.bind, api: api, tls: settings.tls,
-            requestMilliseconds: settings.requestMilliseconds, logger: logger),
+            requestMilliseconds: settings.requestMilliseconds,
+            connectionsPerAddress: settings.connectionsPerAddress, metrics: registry,
+            logger: logger),
         ],
         admin: AdminServer(
           bind: settings.adminBind, health: health, metrics: registry, logger: logger),

@@ -166,9 +166,9 @@ final class Directory: Service, Sendable {
         connection = nil
         licenses.fail([])
         tokens.fail([])
+        let cause = (error as? PostgresError)?.refusal ?? "PostgreSQL does not answer"
         health.degraded(
-          "postgres",
-          problem: "PostgreSQL does not answer; licenses known so far are still judged (\(error))")
+          "postgres", problem: "\(cause); licenses known so far are still judged (\(error))")
         if goesOn { usleep(300_000) }
       }
     }

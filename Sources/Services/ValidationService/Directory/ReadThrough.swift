@@ -34,15 +34,21 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   private let wake: @Sendable () -> Void
   private let absentMilliseconds: Int
   private static var maximumWaiting: Int { 10_000 }
-  private static var waitMilliseconds: Int { 2_000 }
+  private let waitMilliseconds: Int
 
-  /// - Parameter wake: tells the loader that something is wanted.
-  init(capacity: Int, absentMilliseconds: Int, wake: @escaping @Sendable () -> Void) {
+  /// - Parameters:
+  ///   - waitMilliseconds: how long a lookup waits for a loader that hangs.
+  ///   - wake: tells the loader that something is wanted.
+  init(
+    capacity: Int, absentMilliseconds: Int, waitMilliseconds: Int = 2_000,
+    wake: @escaping @Sendable () -> Void
+  ) {
     state = Mutex(
       State(
         known: BoundedCache(capacity: capacity),
         absent: BoundedCache(capacity: max(capacity / 10, 1_000))))
     self.absentMilliseconds = absentMilliseconds
+    self.waitMilliseconds = waitMilliseconds
     self.wake = wake
   }
 
@@ -76,6 +82,9 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   }
 
   // MARK: The loader's side
+
+  /// How many keys are to be read.
+  var wantedCount: Int { state.withLock { $0.wanted.count } }
 
   /// Keys to read now.
   func take(_ most: Int) -> [Key] {
@@ -117,7 +126,9 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let ready = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
       state.isDown = true
       state.reading = []
-      // Changes that were not read yet are still to be read; what was asked for will be asked for again.
+      // Changes that were not read yet are still to be read; what was asked for will be asked for
+      // again. Without this, invented keys would pile up while reads fail.
+      state.wanted = state.wanted.filter { state.known.contains($0) }
       for key in keys where state.known.contains(key) { state.wanted.insert(key) }
       defer {
         state.waiters = [:]
@@ -132,13 +143,15 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   /// Ends the waiting of those who have for too long: the loader hangs in a call.
   func expireWaiters() {
-    let limit = Monotonic.milliseconds - Self.waitMilliseconds
+    let limit = Monotonic.milliseconds - waitMilliseconds
     let late = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
       var late: [CheckedContinuation<Lookup, Never>] = []
-      for (key, waiters) in state.waiters where waiters.contains(where: { $0.since < limit }) {
-        late += waiters.filter { $0.since < limit }.map(\.continuation)
-        let left = waiters.filter { $0.since >= limit }
+      for (key, waiters) in state.waiters where waiters.contains(where: { $0.since <= limit }) {
+        late += waiters.filter { $0.since <= limit }.map(\.continuation)
+        let left = waiters.filter { $0.since > limit }
         state.waiters[key] = left.isEmpty ? nil : left
+        // Nobody waits for it any more, and it is not kept.
+        if left.isEmpty, !state.known.contains(key) { state.wanted.remove(key) }
       }
       state.waiting -= late.count
       return late

@@ -11,7 +11,7 @@ struct Key: ParsableCommand {
       A key set holds keys for licenses and keys for verdicts; of each purpose the first private one signs, and all verify. The file is a
       secret: mode 0600, and its public half is what GET /.well-known/jwks.json answers.
       """,
-    subcommands: [Generate.self, List.self, Rotate.self])
+    subcommands: [Generate.self, List.self, Rotate.self, Export.self])
 
   enum Algorithm: String, ExpressibleByArgument, CaseIterable {
     case edDSA = "EdDSA"
@@ -116,6 +116,49 @@ struct Key: ParsableCommand {
     }
   }
 
+  struct Export: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Write the part of a set that a service needs.",
+      discussion: """
+        validation-service signs verdicts and only verifies licenses. The file that is made for it
+        holds the private keys for verdicts and the public halves of the keys for licenses, so
+        that nobody who breaks into the service can make licenses.
+
+        Example: meterctl key export keys.json --for validation-service --out online.json
+        """)
+
+    @Argument(help: "A key set's file.")
+    var file: String
+
+    @Option(name: .customLong("for"), help: "Who reads it: validation-service.")
+    var reader: Reader
+
+    @Option(help: "The file to make; one that is there is never overwritten.")
+    var out: String
+
+    enum Reader: String, ExpressibleByArgument, CaseIterable {
+      case validationService = "validation-service"
+    }
+
+    func run() throws {
+      let exported = try Key.export(KeyFile.read(file))
+      guard exported.signingKey(for: .verdict) != nil else {
+        throw Failure("\(file) has no private key for verdicts; meterctl key rotate makes one")
+      }
+      try KeyFile.write(exported, to: out, isNew: true)
+      Terminal.error("\(out): verdicts are signed with it, licenses only verified; keep it secret")
+    }
+  }
+
+  /// What `validation-service` needs of a set.
+  static func export(_ keys: JSONWebKeySet) throws -> JSONWebKeySet {
+    var exported = JSONWebKeySet()
+    for key in keys.keys {
+      try exported.add(key.purpose == .verdict ? key : key.publicKey)
+    }
+    return exported
+  }
+
   static func makeKey(_ algorithm: Algorithm, _ purpose: JSONWebKey.Purpose) throws -> JSONWebKey {
     guard let key = JSONWebKey.generate(algorithm.signing, for: purpose) else {
       throw Failure("keys of \(algorithm.rawValue) are only verified with")
@@ -144,7 +187,7 @@ enum KeyFile {
     guard file >= 0 else {
       throw Failure(
         errno == EEXIST
-          ? "\(path) is there already; meterctl key rotate adds keys to it"
+          ? "\(path) is there already and is not overwritten"
           : "\(path) cannot be written: \(String(cString: strerror(errno)))")
     }
     defer { close(file) }

@@ -42,6 +42,8 @@ enum Ending {
   /// One line, with what to do about it where that is known; never a value of a setting.
   static func message(_ error: any Error) -> String {
     switch error {
+    case let error as PostgresError where error.refusal != nil:
+      "\(error.refusal ?? "") (\(error))"
     case let error as PostgresError where error.operation == "connect":
       "\(error); METER_DATABASE_URL must name a PostgreSQL that runs and lets you in"
     case let error as KafkaError where error.isTimeout || error.isRetriable:

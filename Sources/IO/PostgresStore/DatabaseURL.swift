@@ -1,0 +1,98 @@
+internal import CLibPQ
+
+/// What `METER_DATABASE_URL` may hold: a libpq URI or keyword string.
+package enum DatabaseURL {
+  /// Why a URL can never connect, as one sentence that quotes nothing of it; nil: it may.
+  ///
+  /// libpq's own messages about what it cannot parse quote it, the password included. A host with an
+  /// `@` is the rest of a password whose own `@` was not escaped.
+  package static func problem(_ url: String) -> String? {
+    var message: UnsafeMutablePointer<CChar>?
+    guard let options = PQconninfoParse(url, &message) else {
+      PQfreemem(message)
+      return malformed
+    }
+    defer { PQconninfoFree(options) }
+    var option = options
+    while let keyword = option.pointee.keyword {
+      if let value = option.pointee.val,
+        let problem = problem(String(cString: keyword), String(cString: value))
+      {
+        return problem
+      }
+      option += 1
+    }
+    return nil
+  }
+
+  static let malformed = "METER_DATABASE_URL is not a valid libpq URI"
+
+  private static let sslModes: Set<String> = [
+    "disable", "allow", "prefer", "require", "verify-ca", "verify-full",
+  ]
+
+  private static func problem(_ keyword: String, _ value: String) -> String? {
+    switch keyword {
+    case "host": return value.contains("@") ? malformed : nil
+    case "port":
+      // Of several hosts there may be several, and an empty one is the default.
+      let ports = value.split(separator: ",", omittingEmptySubsequences: false)
+      let areValid = ports.allSatisfy { $0.isEmpty || (UInt16($0) ?? 0) > 0 }
+      return areValid ? nil : malformed + ": its port is no number from 1 to 65535"
+    case "sslmode":
+      return sslModes.contains(value) ? nil : malformed + ": libpq has no such sslmode"
+    case "connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count":
+      return Int32(value) != nil ? nil : malformed + ": \(keyword) is no number"
+    default: return nil
+    }
+  }
+}
+
+/// Why a server that answers lets nobody in, by what it says before a session has a SQLSTATE.
+enum ConnectRefusal {
+  case password
+  case unknownRole
+  case notAllowed
+  case unknownDatabase
+
+  init?(message: String) {
+    func says(_ words: String) -> Bool { message.contains(words) }
+    if says("password authentication failed") || says("no password supplied") {
+      self = .password
+    } else if says("no pg_hba.conf entry") || says("is not permitted to log in")
+      || says("authentication failed")
+    {
+      self = .notAllowed
+    } else if says("role \""), says("does not exist") {
+      self = .unknownRole
+    } else if says("database \""), says("does not exist") {
+      self = .unknownDatabase
+    } else {
+      return nil
+    }
+  }
+
+  var sqlState: String {
+    switch self {
+    case .password: "28P01"
+    case .unknownRole, .notAllowed: "28000"
+    case .unknownDatabase: "3D000"
+    }
+  }
+}
+
+extension PostgresError {
+  /// Why the server lets nobody in, as one sentence; nil where it did not say so.
+  package var refusal: String? {
+    guard operation == "connect" else { return nil }
+    switch sqlState {
+    case "28P01":
+      return "PostgreSQL refuses the password: METER_DATABASE_URL must hold the right one"
+    case "28000":
+      return "PostgreSQL does not let this user in: METER_DATABASE_URL must name one that it knows"
+    case "3D000":
+      return "PostgreSQL has no such database: METER_DATABASE_URL must name one that exists"
+    default: return nil
+    }
+  }
+}
