@@ -241,4 +241,25 @@ import Testing
             and bucket_start < '2027-02-01 13:06Z' order by 1, 2
           """))
   }
+
+  @Test func `A table that a large backlog has passed through gives its pages back`() throws {
+    let database = try database()
+    _ = try database.rows(
+      """
+      insert into usage_pending
+      select 1, 0, 'lic_' || n, 'a', '2027-02-01 10:00Z', 1, 2, 3, 1, '[5,3,1]', ''
+      from generate_series(1, 20000) n
+      """)
+    _ = try database.rows("select usage_merge('{0}')")
+    let size = "select pg_relation_size('usage_pending')"
+    let before = try #require(try database.integer(size))
+    let upkeep = UsageUpkeep(try database.connection())
+    // A table that is not large keeps them for the next rows.
+    try upkeep.vacuum(.pending)
+    #expect(try database.integer(size) == before)
+    try eventually("the pages are given back") {
+      try upkeep.vacuum(.pending, roomyBytes: 0)
+      return try database.integer(size) ?? before < before / 10
+    }
+  }
 }

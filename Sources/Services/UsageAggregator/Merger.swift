@@ -120,7 +120,7 @@ final class Merger: Sendable {
         sinceVacuum += moved
         // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
         if sinceVacuum > 20_000 {
-          try connection.execute("vacuum (skip_locked, truncate false) usage_pending")
+          try UsageUpkeep(connection).vacuum(.pending)
           sinceVacuum = 0
         }
       } catch {

@@ -77,7 +77,7 @@ final class TotalsFolder: Sendable {
       moved += count
     }
     if moved > Self.vacuumRows {
-      try connection.execute("vacuum (skip_locked, truncate false) usage_delta")
+      try UsageUpkeep(connection).vacuum(.delta)
     }
   }
 }

@@ -1,0 +1,27 @@
+/// Keeps the tables small that merges and folds empty: a reader walks over all of their pages.
+package struct UsageUpkeep {
+  package enum Table: String, Sendable {
+    case pending = "usage_pending"
+    case delta = "usage_delta"
+  }
+
+  /// An emptied table of this size costs a reader about 12 ms.
+  private static let roomyBytes: Int64 = 64 << 20
+
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) {
+    self.connection = connection
+  }
+
+  /// Removes what is deleted. The pages of a large backlog are given back as well: that takes a lock
+  /// for which PostgreSQL does not queue, and which it lets go when somebody waits.
+  ///
+  /// - Parameter roomyBytes: pages of a larger table are given back.
+  package func vacuum(_ table: Table, roomyBytes: Int64 = roomyBytes) throws(PostgresError) {
+    let size = try connection.query(
+      "select pg_relation_size($1::regclass)", [.text(table.rawValue)], operation: "vacuum")
+    let isRoomy = size.integer(0, 0) ?? 0 > roomyBytes
+    try connection.execute("vacuum (skip_locked, truncate \(isRoomy)) \(table.rawValue)")
+  }
+}
