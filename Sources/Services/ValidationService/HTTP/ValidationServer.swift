@@ -101,17 +101,21 @@ struct ValidationServer: Service {
       }
       // One at a time, so that no more are accepted than there is room for.
       .serverChannelOption(.maxMessagesPerRead, value: 1)
-      // What one read brings is what a connection holds when it is not read from any more.
+      // What one read brings is what a connection holds when it is not read from any more, and what
+      // is answered before the others have their turn.
       .childChannelOption(.maxMessagesPerRead, value: 1)
       .childChannelOption(
         .recvAllocator,
-        value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 2_048, maximum: 16_384)
+        value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 2_048, maximum: 4_096)
       )
       .childChannelOption(
         .writeBufferWaterMark, value: .init(low: 8_192, high: 32_768)
       )
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+      // Left alone, the kernel takes megabytes of what nobody reads.
+      .childChannelOption(.socketOption(.so_sndbuf), value: 131_072)
+      .childChannelOption(.socketOption(.so_rcvbuf), value: 262_144)
       .childChannelInitializer { [api, tls, requestMilliseconds, limits] channel in
         channel.eventLoop.makeCompletedFuture {
           let client = api.client(channel.remoteAddress)
