@@ -157,7 +157,10 @@ import Testing
       }
       try await group.waitForAll()
     }
-    #expect(try differences(database).prefix(3) == [])
+    // Until the totals of older days are made, they hold less.
+    if try database.integer("select count(*) from usage_total_state where is_complete") == 1 {
+      #expect(try differences(database).prefix(3) == [])
+    }
     _ = try database.rows("select usage_merge('{0,1}')")
     try foldAll(database)
     #expect(try differences(database).prefix(3) == [])
