@@ -60,6 +60,42 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
+    @Test func `Every spelling of a path counts for its license, and refusals are told by reason`()
+      throws
+    {
+      let pipeline = try Pipeline(partitions: 4)
+      let aggregator = try pipeline.start()
+      let file = NSTemporaryDirectory() + "paths-\(UUID().uuidString).log"
+      defer { try? FileManager.default.removeItem(atPath: file) }
+      func line(_ target: String, user: String = "-", status: String = "200") -> String {
+        "2001:DB8::1 - \(user) [17/May/2015:10:05:03 +0000] \"GET \(target) HTTP/2.0\" \(status) 1"
+          + " \"-\" \"curl\" \"-\""
+      }
+      let counted = [
+        line("/lic_pct/"), line("/lic%5Fpct/"), line("//lic_pct/"), line("/./lic_pct/"),
+        line("/x/../lic_pct/"), line("/lic_pct;jsessionid=1"), line("http://host/lic_pct/"),
+        line("/lic_pct", user: "\"\""), line("/lic_pct", user: #"a\"b"#),
+        line("/lic_pct", status: "000"), line("/lic_pct") + "\r",
+        line("/lic_pct?" + String(repeating: "x", count: 100_000)),
+      ]
+      let refused = [line("/lic%2Fpct"), line("/lic%2Fb"), line("*"), "no line"]
+      try
+        ("\u{FEFF}" + counted[0] + "\n" + String(repeating: "\0", count: 3_000_000)
+        + (counted.dropFirst() + refused).joined(separator: "\n") + "\n")
+        .write(toFile: file, atomically: true, encoding: .utf8)
+
+      let paths = try Meterctl.run(
+        ["import-log", file, "--format", "main", "--license-from", "path", "--json"], pipeline)
+      #expect(paths.exit == 0, "\(paths.output)")
+      #expect(paths.output.contains(#""rejected": 4"#), "\(paths.output)")
+      #expect(paths.output.contains(#""the path has an encoded slash": 2"#), "\(paths.output)")
+      try pipeline.waitUntilCounted()
+      #expect(
+        try pipeline.database.rows("select license_id, quantity::text from usage_by_day")
+          == [["lic_pct", "\(counted.count)"]])
+      try pipeline.expectStops(aggregator)
+    }
+
     private func expectSame(_ pipeline: Pipeline, _ program: String, _ sql: String) throws {
       let awk = try ChildProcess("/usr/bin/env", ["awk", program, Self.log])
       try eventually(

@@ -114,7 +114,9 @@ struct AccessLogTests {
     ("h - - \(time) \"GET / HTTP/1.1\" 200 -1", .combined),
     ("h - - \(time) \"GET / HTTP/1.1\" 200 99999999999999999999", .combined),
     ("h - - \(time) \"GET / HTTP/1.1\" 200 1 -", .combined),
-    ("h - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\" \"-\"", .combined),
+    ("h - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\" \"-\" \"-\"", .combined),
+    ("h - \"frank \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"", .combined),
+    ("h\u{FEFF} - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"", .combined),
     ("h - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"", .common),
     ("v:80 h - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"", .combined),
     ("v:80 h - frank \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"", .combined),
@@ -127,6 +129,70 @@ struct AccessLogTests {
   func refusesOtherLines(line: String, format: AccessLogFormat) {
     let error = #expect(throws: AccessLogError.self) { try parse(line, format) }
     #expect(error?.reason.isEmpty == false)
+  }
+
+  @Test(arguments: [#""""#, #"a\"b"#, #"\""#, "a[b", "a [b", "frank ]", #"a\\"#])
+  func `A user may be empty, quoted by escapes, or hold brackets`(user: String) throws {
+    let parsed = try parse(
+      "h - \(user) \(Self.time) \"GET /x HTTP/1.1\" 200 1 \"-\" \"-\"")
+    #expect(parsed.path == "/x" && parsed.timeMilliseconds == 1_431_857_103_000)
+  }
+
+  @Test(arguments: ["000", "-"])
+  func `A status that the server never sent is 0`(status: String) throws {
+    #expect(
+      try parse("h - - \(Self.time) \"-\" \(status) 0 \"-\" \"-\"").status == 0)
+  }
+
+  @Test(arguments: [AccessLogFormat.combined, .main])
+  func `The format main of nginx.org is read`(format: AccessLogFormat) throws {
+    let parsed = try parse(line + tail + #" "198.51.100.7, 10.0.0.1""#, format)
+    #expect(parsed.host == "203.0.113.9" && parsed.userAgent == "Mozilla/5.0 (X11)")
+  }
+
+  @Test(arguments: ["\0", "\0\0\0\0\0", "\u{FEFF}", "\u{FEFF}\0\0", "\0\u{FEFF}"])
+  func `NULs and a byte order mark before a line are no part of its host`(start: String) throws {
+    #expect(try parse(start + line + tail).host == "203.0.113.9")
+  }
+
+  // MARK: Paths
+
+  private func segment(_ target: String) throws -> String {
+    let parsed = try parse("h - - \(Self.time) \"GET \(target) HTTP/2.0\" 200 1 \"-\" \"-\"")
+    return try RequestPath.firstSegment(of: parsed.target[...])
+  }
+
+  @Test(
+    arguments: [
+      "/lic_pct", "/lic_pct/", "/lic%5Fpct/", "//lic_pct/", "/./lic_pct/", "/x/../lic_pct/",
+      "/lic_pct;jsessionid=1", "/lic_pct;v=1/a", "http://host/lic_pct/", "HTTPS://h:8443/lic_pct?a",
+      "/%6c%69%63%5f%70%63%74", "/../lic_pct", "/%2e/lic_pct", "/x/%2E%2e/lic_pct", "/..;/lic_pct",
+      "/lic_pct?x=/y", "/lic_pct#f", "/;a/lic_pct", "/./x/.././/lic_pct", #"/lic\x5Fpct/"#,
+      "http://host//lic_pct", "/lic_pct/../lic_pct",
+    ])
+  func `One path in any of its spellings names one license`(target: String) throws {
+    #expect(try segment(target) == "lic_pct")
+  }
+
+  @Test func `What the client escaped is decoded once, by the server's log and by the path`() throws
+  {
+    #expect(try segment("/M%C3%BCller") == "Müller")
+    #expect(try segment(#"/M\xC3\xBCller"#) == "Müller")
+    #expect(try segment("/Müller") == "Müller")
+    #expect(try segment("/a%2541") == "a%41")
+    #expect(try segment("/a%3Bb") == "a;b")
+    #expect(try segment(#"/a\x22b"#) == "a\"b")
+    #expect(try segment(#"/a\\x22b"#) == #"a\x22b"#)
+    #expect(try segment("/A") == "A")
+  }
+
+  @Test(
+    arguments: [
+      "*", "host:443", "/", "//", "/..", "/a/..", "?x", "/?x", "http://host", "/a%2Fb", "/a%",
+      "/a%4", "/a%zz", "/%ff", "ftp://host/a", "/;a", #"\x16\x03"#,
+    ])
+  func `A target without a first segment of its own is refused`(target: String) {
+    #expect(throws: AccessLogError.self) { try segment(target) }
   }
 
   // MARK: The sample

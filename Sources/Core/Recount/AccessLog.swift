@@ -2,8 +2,10 @@
 package enum AccessLogFormat: String, CaseIterable, Sendable {
   /// `%h %l %u %t "%r" %>s %b`, the NCSA common log format.
   case common
-  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too.
+  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too. One more quoted field is allowed.
   case combined
+  /// The `main` of nginx.org's own configuration: combined, then `"$http_x_forwarded_for"`.
+  case main
   /// `%v:%p` before a combined line, as Debian's Apache has it.
   // swift-format-ignore: AlwaysUseLowerCamelCase
   case vhost_combined
@@ -34,6 +36,9 @@ package struct AccessLogLine: Equatable, Sendable {
   package var method: String
   /// The request's target with its query; of no HTTP request the whole text, of `-` empty.
   package var path: String
+  /// The target's bytes as the client sent them: every escape of the log is resolved, `\x22` too.
+  package var target: [UInt8]
+  /// 0 where the server sent none: nginx writes `000`, Apache `-`.
   package var status: Int
   /// `-` is 0: the format writes it in place of 0.
   package var bytes: Int64
@@ -45,12 +50,14 @@ package struct AccessLogLine: Equatable, Sendable {
 
   package init(
     host: String, timeMilliseconds: Int64, method: String, path: String, status: Int,
-    bytes: Int64, referrer: String? = nil, userAgent: String? = nil, virtualHost: String? = nil
+    bytes: Int64, referrer: String? = nil, userAgent: String? = nil, virtualHost: String? = nil,
+    target: [UInt8]? = nil
   ) {
     self.host = host
     self.timeMilliseconds = timeMilliseconds
     self.method = method
     self.path = path
+    self.target = target ?? Array(path.utf8)
     self.status = status
     self.bytes = bytes
     self.referrer = referrer
@@ -73,38 +80,70 @@ package struct AccessLogLine: Equatable, Sendable {
     var line = line
     if line.last == UInt8(ascii: "\n") { line.removeLast() }
     if line.last == UInt8(ascii: "\r") { line.removeLast() }
+    line = withoutForeignStart(line)
     var cursor = ByteCursor(line)
 
     var virtualHost: String?
     if format == .vhost_combined {
-      virtualHost = try hostName(of: try word(&cursor, "virtual host"))
+      virtualHost = try hostName(of: try asciiWord(&cursor, "virtual host"))
     }
-    let host = text(try word(&cursor, "host"))
+    let host = text(try asciiWord(&cursor, "host"))
     _ = try word(&cursor, "identity")
-    try skipUser(&cursor)
-    let time = try readTime(&cursor)
+    let time = try skipUserAndReadTime(&cursor)
     try expect(" ", &cursor, behind: "time")
+    let requestStart = cursor
     guard let request = try quoted(&cursor, "request", mayBeCut: false) else {
       throw AccessLogError(reason: "no request in quotes")
     }
+    var again = requestStart
+    let sent = try quoted(&again, "request", mayBeCut: false, resolvesAll: true) ?? []
     try expect(" ", &cursor, behind: "request")
     let status = try readStatus(&cursor)
     try expect(" ", &cursor, behind: "status")
     let bytes = try readBytes(&cursor)
-    let (method, path) = split(request: request)
+    let (method, target) = split(request: request)
+    let path = method == nil && request.elementsEqual("-".utf8) ? "" : text(target)
 
     var result = AccessLogLine(
-      host: host, timeMilliseconds: time, method: method, path: path, status: status,
-      bytes: bytes, referrer: nil, userAgent: nil, virtualHost: virtualHost)
+      host: host, timeMilliseconds: time, method: method.map(text) ?? "", path: path,
+      status: status, bytes: bytes, virtualHost: virtualHost,
+      target: Array(split(request: sent).target))
     if format != .common {
       result.referrer = try readOptional(&cursor, "referrer")
       result.userAgent = try readOptional(&cursor, "user agent")
+      _ = try readOptional(&cursor, "forwarded address")
     }
     guard cursor.isAtEnd else { throw AccessLogError(reason: "more behind the last field") }
     return result
   }
 
+  /// The line without what a server did not write: a byte order mark of an editor, and the NULs that stand before the
+  /// first line after a log was rotated by copying and truncating it.
+  private static func withoutForeignStart(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+    var line = line
+    while true {
+      if line.first == 0 {
+        line = line.drop { $0 == 0 }
+      } else if line.starts(with: [0xEF, 0xBB, 0xBF]) {
+        line = line.dropFirst(3)
+      } else {
+        return line
+      }
+    }
+  }
+
   // MARK: Fields
+
+  /// A word that is an address or a host name, which are ASCII.
+  private static func asciiWord(
+    _ cursor: inout ByteCursor, _ name: String
+  ) throws(AccessLogError) -> ArraySlice<UInt8> {
+    let word = try word(&cursor, name)
+    guard word.allSatisfy({ $0 < 0x7F }) else {
+      throw AccessLogError(reason: "the \(name) is no address and no name")
+    }
+    return word
+  }
 
   /// What stands before the next space, and the space.
   private static func word(
@@ -123,29 +162,47 @@ package struct AccessLogLine: Equatable, Sendable {
   private static func hostName(of word: ArraySlice<UInt8>) throws(AccessLogError) -> String {
     guard let colon = word.lastIndex(of: UInt8(ascii: ":")) else { return text(word) }
     let port = word[(colon + 1)...]
-    let isPort = (1...5).contains(port.count) && port.allSatisfy(isDigit)
+    // A port may be empty by RFC 3986.
+    let isPort = port.count <= 5 && port.allSatisfy(isDigit)
     guard isPort, colon > word.startIndex else {
       throw AccessLogError(reason: "no port behind the virtual host's colon")
     }
     return text(word[..<colon])
   }
 
-  /// The authenticated user, who may have spaces, and the space before the time.
-  private static func skipUser(_ cursor: inout ByteCursor) throws(AccessLogError) {
+  /// The authenticated user, who may have spaces, brackets and escaped quotes, and the time behind.
+  private static func skipUserAndReadTime(
+    _ cursor: inout ByteCursor
+  ) throws(AccessLogError) -> Int64 {
     var user: [UInt8] = []
-    while true {
-      guard let part = cursor.takeUpTo(" "), cursor.take(" ") else {
-        throw AccessLogError(reason: "no time in brackets")
-      }
+    var problem = AccessLogError(reason: "no time in brackets")
+    while let part = cursor.takeUpTo(" "), cursor.take(" ") {
       user += part
       if cursor.rest.first == UInt8(ascii: "[") {
-        break
+        var ahead = cursor
+        do throws(AccessLogError) {
+          let time = try readTime(&ahead)
+          try check(user: user)
+          cursor = ahead
+          return time
+        } catch { problem = error }
       }
       user.append(UInt8(ascii: " "))
     }
-    // "- frank" is an identity and a user: the line has a field before the host that its format
-    // does not name, and all fields would be off by one.
-    guard !user.isEmpty, !user.starts(with: "- ".utf8), !user.contains(UInt8(ascii: "\"")) else {
+    throw problem
+  }
+
+  /// "- frank" is an identity and a user: the line has a field before the host that its format does not name, and all
+  /// fields would be off by one. Apache writes `""` for an empty user, and escapes a quote in one.
+  private static func check(user: [UInt8]) throws(AccessLogError) {
+    var isEscaped = false
+    let hasBareQuote = user.contains { byte in
+      defer { isEscaped = !isEscaped && byte == UInt8(ascii: "\\") }
+      return byte == UInt8(ascii: "\"") && !isEscaped
+    }
+    guard !user.isEmpty, !user.starts(with: "- ".utf8),
+      !hasBareQuote || user.elementsEqual("\"\"".utf8)
+    else {
       throw AccessLogError(reason: "no user, or a field too many before the time")
     }
   }
@@ -178,7 +235,9 @@ package struct AccessLogLine: Equatable, Sendable {
   }
 
   private static func readStatus(_ cursor: inout ByteCursor) throws(AccessLogError) -> Int {
-    guard let status = cursor.takeNumber(digits: 3), (100...999).contains(status) else {
+    if cursor.take("-") { return 0 }
+    guard let status = cursor.takeNumber(digits: 3), status == 0 || (100...999).contains(status)
+    else {
       throw AccessLogError(reason: "no status of three digits")
     }
     return Int(status)
@@ -216,8 +275,10 @@ package struct AccessLogLine: Equatable, Sendable {
   }
 
   /// What stands in quotes, with `\"` and `\\` resolved; nil if no quote comes next.
+  ///
+  /// - Parameter resolvesAll: resolves `\x22`, `\n` and so on as well, so that the bytes are those that were sent.
   private static func quoted(
-    _ cursor: inout ByteCursor, _ name: String, mayBeCut: Bool
+    _ cursor: inout ByteCursor, _ name: String, mayBeCut: Bool, resolvesAll: Bool = false
   ) throws(AccessLogError) -> [UInt8]? {
     guard cursor.take("\"") else { return nil }
     var content: [UInt8] = []
@@ -226,7 +287,11 @@ package struct AccessLogLine: Equatable, Sendable {
     while end < cursor.rest.endIndex {
       let byte = cursor.rest[end]
       end += 1
-      if isEscaped {
+      if isEscaped, resolvesAll, let (value, length) = escape(cursor.rest[(end - 1)...]) {
+        content.append(value)
+        end += length - 1
+        isEscaped = false
+      } else if isEscaped {
         if byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") {
           content.append(UInt8(ascii: "\\"))
         }
@@ -246,20 +311,38 @@ package struct AccessLogLine: Equatable, Sendable {
     return content
   }
 
-  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version.
-  private static func split(request: [UInt8]) -> (method: String, path: String) {
-    let whole = request.elementsEqual("-".utf8) ? "" : text(request[...])
+  /// The byte that an escape stands for and the escape's length without its backslash; of `x22`, `n`, `t`, …
+  private static func escape(_ rest: ArraySlice<UInt8>) -> (value: UInt8, length: Int)? {
+    switch rest.first {
+    case UInt8(ascii: "x"), UInt8(ascii: "X"):
+      let digits = rest.dropFirst().prefix(2).compactMap(RequestPath.hexValue)
+      return digits.count == 2 ? (digits[0] << 4 | digits[1], 3) : nil
+    case UInt8(ascii: "b"): return (0x08, 1)
+    case UInt8(ascii: "t"): return (0x09, 1)
+    case UInt8(ascii: "n"): return (0x0A, 1)
+    case UInt8(ascii: "v"): return (0x0B, 1)
+    case UInt8(ascii: "f"): return (0x0C, 1)
+    case UInt8(ascii: "r"): return (0x0D, 1)
+    default: return nil
+    }
+  }
+
+  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version. Without a method the target
+  /// is the whole text.
+  private static func split(
+    request: [UInt8]
+  ) -> (method: ArraySlice<UInt8>?, target: ArraySlice<UInt8>) {
     guard let space = request.firstIndex(of: UInt8(ascii: " ")), space > 0,
       request[..<space].allSatisfy({ isLetter($0) || $0 == UInt8(ascii: "-") })
-    else { return ("", whole) }
+    else { return (nil, request[...]) }
     var target = request[(space + 1)...]
     if let last = target.lastIndex(of: UInt8(ascii: " ")),
       target[(last + 1)...].starts(with: "HTTP/".utf8)
     {
       target = target[..<last]
     }
-    guard !target.isEmpty else { return ("", whole) }
-    return (text(request[..<space]), text(target))
+    guard !target.isEmpty else { return (nil, request[...]) }
+    return (request[..<space], target)
   }
 
   // MARK: Bytes

@@ -18,12 +18,17 @@ final class LineReader {
 
   private let descriptor: Int32
   private let maximumBytes: Int
+  private let skipsLeadingNULs: Bool
   private var buffer: [UInt8]
   private var start = 0
   private var end = 0
   private var isAtEnd = false
 
-  init(path: String, maximumBytes: Int = 65_536) throws {
+  /// - Parameter skipsLeadingNULs: NULs before a line are no part of it and need no memory. A log that was rotated by
+  ///   copying and truncating it begins with as many as were truncated.
+  init(
+    path: String, maximumBytes: Int = 65_536, skipsLeadingNULs: Bool = false
+  ) throws {
     descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
       throw Failure("\(path) cannot be read: \(String(cString: strerror(errno)))")
@@ -37,6 +42,7 @@ final class LineReader {
     self.path = path
     fileBytes = Int64(status.st_size)
     self.maximumBytes = maximumBytes
+    self.skipsLeadingNULs = skipsLeadingNULs
     buffer = [UInt8](repeating: 0, count: maximumBytes + 1_048_576)
   }
 
@@ -46,6 +52,10 @@ final class LineReader {
     var isTooLong = false
     var searched = start
     while true {
+      if skipsLeadingNULs, !isTooLong {
+        while start < end, buffer[start] == 0 { start += 1 }
+        searched = max(searched, start)
+      }
       if let newline = buffer[searched..<end].firstIndex(of: UInt8(ascii: "\n")) {
         let line = buffer[start..<newline]
         start = newline + 1

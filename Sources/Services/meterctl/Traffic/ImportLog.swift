@@ -17,8 +17,14 @@ struct ImportLog: ParsableCommand {
       import_batch, then to send it. The same file again is refused; one that was cut off is sent \
       from its first line again, with the same sequences, and the aggregator drops what it has: it \
       counts once. A file that has grown is another file: import logs that are complete (rotated). \
-      Lines that are none of the format are told with their number, and lose nothing else. Ctrl-C \
-      ends it where it is; the same command goes on.
+      Lines that are none of the format are told with their number, and at the end counted by \
+      reason; they lose nothing else. Ctrl-C ends it where it is; the same command goes on.
+
+      --license-from path reads a path as a web server does: //x, /./x, /a/../x, /%78, \
+      /x;jsessionid=1 and http://host/x all name the license x. An escape is decoded once; %2F, and \
+      an escape that is none, reject the line. --license-from host and vhost drop the port and a \
+      trailing dot, and use lower case. A byte order mark, and NULs before a line (a log that was \
+      rotated with copytruncate), are skipped.
 
       The digest is a chain: SHA-256 of the digest so far and the next MiB of the file, computed by \
       PostgreSQL.
@@ -93,7 +99,7 @@ struct ImportLog: ParsableCommand {
     try run.send(self, survey, sender, store, rejected, progress)
     progress.finish(run.lines)
     rejected.finish()
-    output.print(run.summary, text: run.text)
+    output.print(run.summary(rejected), text: run.text)
   }
 
   func interrupted(_ batch: String) -> Failure {
@@ -165,7 +171,8 @@ private struct FileSurvey {
 
   init(_ command: ImportLog, _ store: ImportStore) throws {
     hash = try Self.digest(command.file, store)
-    let reader = try LineReader(path: command.file)
+    let reader = try LineReader(
+      path: command.file, maximumBytes: 1 << 20, skipsLeadingNULs: true)
     let progress = Progress("Reading", unit: "bytes", total: reader.fileBytes)
     var found: Int64?
     var firstRefusal = ""
@@ -216,6 +223,13 @@ private final class RejectedLines {
   private static let shown = 20
   private let handle: FileHandle?
   private(set) var count: Int64 = 0
+  /// Few, because a reason never quotes the line.
+  private var reasons: [String: Int64] = [:]
+
+  /// The most frequent reason first.
+  var byReason: [(reason: String, count: Int64)] {
+    reasons.map { ($0.key, $0.value) }.sorted { ($1.count, $0.reason) < ($0.count, $1.reason) }
+  }
 
   init(file: String?) throws {
     guard let file else {
@@ -232,6 +246,7 @@ private final class RejectedLines {
     throws
   {
     count += 1
+    reasons[reason, default: 0] += 1
     if count <= Self.shown { progress.say("line \(number): \(reason)") }
     guard let handle else { return }
     var text = Data("\(number)\t\(reason)\t".utf8)
@@ -245,6 +260,9 @@ private final class RejectedLines {
       Terminal.error(
         "… and \(count - Int64(Self.shown)) more lines rejected"
           + (handle == nil ? "; --bad-lines FILE writes all of them" : ""))
+    }
+    for (reason, count) in byReason {
+      Terminal.error("rejected \(Terminal.grouped(count)): \(reason)")
     }
   }
 }
@@ -282,10 +300,12 @@ private struct ImportRun {
     tail = Array(",\"data\":{\"meter\":\"\(meter)\",\"quantity\":1".utf8)
   }
 
-  var summary: JSON {
+  func summary(_ rejected: RejectedLines) -> JSON {
     [
       "batch": .text(batch), "lines": .integer(lines), "events": .integer(events),
-      "rejected": .integer(rejectedCount), "from": .optional(moment(from)),
+      "rejected": .integer(rejectedCount),
+      "rejected_by_reason": .object(rejected.byReason.map { ($0.reason, .integer($0.count)) }),
+      "from": .optional(moment(from)),
       "to": .optional(moment(to)),
     ]
   }
@@ -305,7 +325,8 @@ private struct ImportRun {
     _ command: ImportLog, _ survey: FileSurvey, _ sender: EventSender, _ store: ImportStore,
     _ rejected: RejectedLines, _ progress: Progress
   ) throws {
-    let reader = try LineReader(path: command.file)
+    let reader = try LineReader(
+      path: command.file, maximumBytes: 1 << 20, skipsLeadingNULs: true)
     let clock = ContinuousClock()
     var written = clock.now
     while let line = try reader.next() {
@@ -352,7 +373,7 @@ private struct ImportRun {
   ) throws {
     guard case .bytes(let bytes) = line else {
       rejectedCount += 1
-      return try rejected.add(lines, "longer than 64 KiB", [], progress)
+      return try rejected.add(lines, "longer than 1 MiB", [], progress)
     }
     do {
       let event = try LogEvent.parse(
