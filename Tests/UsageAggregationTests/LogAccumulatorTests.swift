@@ -56,6 +56,21 @@ struct LogAccumulatorTests {
 
   // MARK: Where a partition goes on
 
+  @Test func `A child knows the ids that its parent has seen, and counts none of them`() {
+    var accumulator = makeAccumulator()
+    let batch = accumulator.makeBatch()
+    own(&accumulator, 4, readFrom: -10, nextOffset: 0)
+    take(&accumulator, [event(-9, id: "too old"), event(-2, id: "a")], batch, of: 4)
+    accumulator.reachedEnd(4, at: 0)
+    #expect(accumulator.position(of: 4) == 0 && batch.counters.counted == 0)
+
+    take(
+      &accumulator,
+      [event(0, id: "a"), event(1, id: "b"), event(2, id: "too old"), event(3, id: "too old")],
+      batch, of: 4)
+    #expect(batch.counters.counted == 2 && batch.counters.duplicates == 2)
+  }
+
   @Test("Records below the stored offset fill the window and count nowhere")
   func rebuilding() {
     var accumulator = makeAccumulator()

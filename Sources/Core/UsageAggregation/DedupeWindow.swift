@@ -11,6 +11,8 @@ package struct DedupeWindow: ~Copyable {
 
   /// In offsets.
   package let size: Int
+  /// Ring places are counted from here, so that an offset may be negative: those that a partition inherits are.
+  private let base: Int64
   /// The next offset that may be observed; everything below is inside or behind the window.
   package private(set) var nextOffset: Int64
   /// Distinct identities in the window.
@@ -27,6 +29,7 @@ package struct DedupeWindow: ~Copyable {
     precondition(size > 0 && size < 1 << 30, "the configuration bounds the window")
     self.size = size
     nextOffset = startOffset
+    base = startOffset
     chunkCount = (size >> Self.chunkShift) + 1
     chunks = .allocate(capacity: chunkCount)
     chunks.initialize(repeating: nil, count: chunkCount)
@@ -50,7 +53,7 @@ package struct DedupeWindow: ~Copyable {
   /// - Precondition: `offset >= nextOffset`.
   package mutating func observe(_ identity: Identity, at offset: Int64) -> Bool {
     advance(to: offset)
-    let place = Int(UInt64(bitPattern: offset) % UInt64(size))
+    let place = place(of: offset)
     // Before the entry of `offset - size`, which has the same place, leaves: it is still in the window.
     let found = find(identity)
     let isDuplicate = found >= 0
@@ -80,7 +83,7 @@ package struct DedupeWindow: ~Copyable {
     if gap >= Int64(size) {
       clear()
     } else {
-      for skipped in nextOffset..<offset { expire(Int(UInt64(bitPattern: skipped) % UInt64(size))) }
+      for skipped in nextOffset..<offset { expire(place(of: skipped)) }
     }
     nextOffset = offset
   }
@@ -94,6 +97,11 @@ package struct DedupeWindow: ~Copyable {
   }
 
   // MARK: The ring
+
+  @inline(__always)
+  private func place(of offset: Int64) -> Int {
+    Int(UInt64(bitPattern: offset &- base) % UInt64(size))
+  }
 
   @inline(__always)
   private func identity(at place: Int) -> Identity {

@@ -437,6 +437,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       state.deadLettered = row.deadLettered
       producers[row.partition, default: []].append(state)
     }
+    let inheritance = try WindowInheritance(settings, connection)
     var starts: [(TopicPartition, offset: Int64)] = []
     var owned: [OffsetStore.Stored] = []
     for row in claimed {
@@ -463,12 +464,24 @@ final class ConsumerSession<Processor: LogProcessor> {
       let window = row.nextOffset - Int64(settings.dedupeWindowOffsets)
       let readFrom = max(low, min(window, remembered?.offset ?? row.nextOffset))
       epochs[row.partition] = row.logEpoch
+      let inherited = inheritance.segments(for: row)
       accumulator.own(
-        row.partition, readFrom: readFrom, nextOffset: row.nextOffset,
+        row.partition, readFrom: inherited.first.map { $0.from + $0.shift } ?? readFrom,
+        nextOffset: row.nextOffset,
         windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
         producers: producers[row.partition] ?? [],
         deadLetters: settings.rules.keepsDeadLetters
-          ? try store.deadLetters(of: row, from: readFrom) : [])
+          ? try store.deadLetters(of: row, from: readFrom)
+            .union(inheritance.deadLetters(inherited, of: row, store)) : [])
+      for segment in inherited {
+        try inheritance.read(segment) { views in
+          _ = try accumulator.take(
+            views, of: row.partition, requeues: [], into: batch, resolveImports: registered)
+        }
+      }
+      if let last = inherited.last {
+        accumulator.reachedEnd(row.partition, at: last.to + last.shift)
+      }
       starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
       owned.append(row)
     }

@@ -37,7 +37,12 @@ struct CountedPartition {
   }
 
   /// Whether records of this partition's past, in this epoch or before, cannot be read any more.
-  var hasUnreadablePast: Bool { low > 0 || logEpoch > 1 || unreadable != nil }
+  var hasUnreadablePast: Bool {
+    low > 0 || logEpoch > 1 || unreadable != nil || hasUnreadableAncestors
+  }
+
+  /// Records that this partition's keys had in another partition, before the topic grew, are gone.
+  var hasUnreadableAncestors = false
 
   init(partition: Int32, logEpoch: Int32, low: Int64, high: Int64, nextOffset: Int64) {
     self.partition = partition
@@ -88,8 +93,7 @@ struct LogRecount {
 
   private func bounds() throws -> [CountedPartition] {
     guard let count = try reader.partitionCount(topic) else {
-      throw Failure(
-        "the topic \(topic) is not there; see METER_KAFKA_BROKERS and: meterctl topics diff")
+      throw Connections.missing(topic)
     }
     return try stored.positions.sorted { $0.key < $1.key }.map { partition, position in
       guard Int(partition) < count else {
@@ -123,11 +127,11 @@ struct LogRecount {
     var ranges: [LogReader.Range] = []
     for index in indices {
       let partition = partitions[index]
-      recounts[partition.partition] = (
-        index,
-        PartitionRecount(
-          partition: partition.partition, settings: settings, countFrom: partition.low)
-      )
+      var recount = PartitionRecount(
+        partition: partition.partition, settings: settings, countFrom: partition.low)
+      partitions[index].hasUnreadableAncestors = try feedAncestors(
+        of: partition.partition, low: partition.low, into: &recount)
+      recounts[partition.partition] = (index, recount)
       ranges.append(
         LogReader.Range(
           TopicPartition(topic: topic, partition: partition.partition), from: partition.low,

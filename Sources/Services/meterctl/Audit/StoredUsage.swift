@@ -34,6 +34,8 @@ struct StoredUsage {
   var windows: [Int32: [WindowSize]] = [:]
   var importBatches: [ExactText: Int64] = [:]
   var gaps: [UsageReads.Gap] = []
+  /// Where partitions of a grown topic begin.
+  var branches: [Int32: GrowthStore.Branch] = [:]
   var deadLetters: [UsageReads.DeadLetterPlace] = []
   var producers: [ProducerKey: LedgerEntry] = [:]
   var ledger: [UsageReads.LedgerSum] = []
@@ -81,6 +83,9 @@ struct StoredUsage {
     }
     for (batch, oldest) in try reads.importBatches() { importBatches[ExactText(batch)] = oldest }
     gaps = try reads.gaps(group: group, topic: topic)
+    for branch in try GrowthStore(connection, topic: topic).branches(group: group) {
+      branches[branch.partition] = branch
+    }
   }
 
   static func take(

@@ -1,0 +1,56 @@
+import KafkaTransport
+import PostgresStore
+import Recount
+
+/// What a partition of a grown topic inherits, for the recount: the window and the sequences of the partition that its
+/// keys were in before. The aggregator reads only the window; here the sequences too come from the log alone.
+extension LogRecount {
+  /// Feeds the records of the partition's ancestors, the oldest first, as far as the log still has them. They are judged
+  /// and counted nowhere.
+  ///
+  /// - Parameter low: the lowest offset of the partition itself.
+  /// - Returns: whether some of the ancestors' records cannot be read any more.
+  func feedAncestors(
+    of partition: Int32, low: Int64, into recount: inout PartitionRecount
+  ) throws -> Bool {
+    var isIncomplete = false
+    for stretch in ancestors(of: partition) {
+      let place = TopicPartition(topic: topic, partition: stretch.partition)
+      let log = try reader.watermarks(place)
+      isIncomplete = isIncomplete || log.low > stretch.from
+      let from = max(log.low, stretch.from)
+      let to = min(log.high, stretch.to)
+      guard from < to else { continue }
+      try reader.read(place, from: from, to: to) { view in
+        var record = try LogRecord(view, requeues)
+        record.partition = partition
+        record.offset += stretch.shift
+        if record.offset < low { _ = recount.feed(record) }
+      }
+    }
+    return isIncomplete
+  }
+
+  private struct Stretch {
+    var partition: Int32
+    var from: Int64
+    var to: Int64
+    var shift: Int64
+  }
+
+  private func ancestors(of partition: Int32) -> [Stretch] {
+    var stretches: [Stretch] = []
+    var current = partition
+    var shift: Int64 = 0
+    // The bound is for rows that contradict each other.
+    while stretches.count < 32, let branch = stored.branches[current] {
+      shift += branch.firstOffset - branch.parentOffset
+      stretches.append(
+        Stretch(
+          partition: branch.parent, from: stored.branches[branch.parent]?.firstOffset ?? 0,
+          to: branch.parentOffset, shift: shift))
+      current = branch.parent
+    }
+    return stretches.reversed()
+  }
+}
