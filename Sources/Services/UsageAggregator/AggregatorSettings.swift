@@ -25,6 +25,8 @@ final class AggregatorMetrics: Sendable {
   let mergedRows: Counter
   let pendingRows: Gauge
   let limitHints: Gauge
+  let unregisteredLicenses: Gauge
+  let unregisteredEvents: Gauge
 
   init(_ registry: MetricsRegistry) {
     mergeSeconds = registry.histogram(
@@ -33,5 +35,11 @@ final class AggregatorMetrics: Sendable {
     pendingRows = registry.gauge("meter_pending_rows", help: "Rows that wait to be merged.")
     limitHints = registry.gauge(
       "meter_limit_hints", help: "Limits whose next threshold this process watches.")
+    unregisteredLicenses = registry.gauge(
+      "meter_unregistered_licenses",
+      help: "Licenses with usage today (UTC) that nobody registered, of all processes.")
+    unregisteredEvents = registry.gauge(
+      "meter_unregistered_events",
+      help: "Events of today (UTC) of licenses that nobody registered, of all processes.")
   }
 }

@@ -74,6 +74,9 @@ struct UsageAggregator: AsyncParsableCommand {
           TotalsFolder(
             settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
           ).start(),
+          UnregisteredWatch(
+            databaseURL: settings.consumer.databaseURL, metrics: metrics, logger: logger, stop: stop
+          ).start(),
         ]
       })
   }
