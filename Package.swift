@@ -186,12 +186,13 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "EventPublisher", "Yams",
+        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "EventPublisher",
+        "UsageAggregation", "Yams",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      path: "Sources/Services/meterctl"),
+      path: "Sources/Services/meterctl", resources: [.embedInCode("Topics/Defaults")]),
     .target(name: "CAllocationCount", path: "Sources/Services/CAllocationCount"),
     .executableTarget(
       name: "Benchmarks",

@@ -24,7 +24,7 @@ package final class KafkaAdmin {
     package let config: [ConfigEntry]?
   }
 
-  private let handle: ClientHandle
+  let handle: ClientHandle
   private let timeoutMilliseconds: Int32
 
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
@@ -158,7 +158,7 @@ package final class KafkaAdmin {
   }
 
   /// Sends one request on a queue of its own and waits for the answer to it.
-  private func request(
+  func request(
     _ operation: rd_kafka_admin_op_t, _ name: String, detail: String,
     send: (_ options: OpaquePointer?, _ queue: OpaquePointer?) -> Void,
     result: (_ event: OpaquePointer?) throws(KafkaError) -> Void

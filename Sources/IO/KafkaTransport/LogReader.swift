@@ -19,7 +19,7 @@ package final class LogReader {
     }
   }
 
-  private let handle: ClientHandle
+  let handle: ClientHandle
   /// How long a read may go without any progress before it throws.
   private let stallTimeoutMilliseconds: Int32
 

@@ -391,6 +391,7 @@ package struct UsageReads {
     package var dropped: Int64?
     package var counted: Int64
     package var duplicates: Int64
+    package var repeated: Int64
     package var deadLettered: Int64
     package var inFlight: Int64?
     package var missing: Int64?
@@ -407,7 +408,8 @@ package struct UsageReads {
     let rows = try connection.query(
       """
       select consumer_group, topic, producer, accepted, pending, dropped, counted, duplicates, dead_lettered,
-        in_flight, missing, to_char(last_report_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        in_flight, missing, to_char(last_report_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        repeated
       from producer_ledger
       order by coalesce(missing, 0) <> 0 desc, coalesce(in_flight, 0) <> 0 desc, last_report_at desc nulls last
       limit $1::int
@@ -417,6 +419,7 @@ package struct UsageReads {
         group: rows.text(i, 0) ?? "", topic: rows.text(i, 1) ?? "", producer: rows.text(i, 2) ?? "",
         accepted: rows.integer(i, 3), pending: rows.integer(i, 4), dropped: rows.integer(i, 5),
         counted: rows.integer(i, 6) ?? 0, duplicates: rows.integer(i, 7) ?? 0,
+        repeated: rows.integer(i, 12) ?? 0,
         deadLettered: rows.integer(i, 8) ?? 0, inFlight: rows.integer(i, 9),
         missing: rows.integer(i, 10), lastReport: rows.text(i, 11))
     }

@@ -57,7 +57,7 @@ struct Explain: ParsableCommand {
     settings.refusedForAge = explained.stored.refusedForAge
     let windows = explained.stored.windows
     settings.windows = { windows[$0] ?? [] }
-    let reader = try LogReader(Connections().kafka(), clientID: Connections.clientID("explain"))
+    let reader = try Connections().logReader("explain")
 
     try AuditRange.reading { progress in
       try explained.read(reader, settings, requeues, wholeLog: false, progress: progress)

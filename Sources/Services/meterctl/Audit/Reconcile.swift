@@ -49,6 +49,8 @@ struct Reconcile: ParsableCommand {
     var settings = try AuditRange.recountSettings()
     let connection = try Connections().database("reconcile")
     let stored = try StoredUsage.take(connection, group: group, topic: topic, range: range)
+    let halts = try PartitionHaltStore(connection).halts()
+      .filter { $0.group == group && $0.topic == topic }
     guard !stored.positions.isEmpty else {
       throw Failure(
         "nothing of \(topic) was counted by the group \(group) yet: start usage-aggregator, or "
@@ -59,8 +61,7 @@ struct Reconcile: ParsableCommand {
     let windows = stored.windows
     settings.windows = { windows[$0] ?? [] }
 
-    let reader = try LogReader(
-      Connections().kafka(), clientID: Connections.clientID("reconcile"))
+    let reader = try Connections().logReader("reconcile")
     let recount = LogRecount(
       reader: reader, topic: topic, stored: stored, settings: settings,
       requeues: Requeues(connection, topic: topic, stored))
@@ -69,6 +70,13 @@ struct Reconcile: ParsableCommand {
     let report = Comparison.run(stored, partitions, maxDifferences: maxDifferences)
     output.print(
       report.json(partitions), text: report.text(partitions, topic: topic, group: group))
+    // On stderr, because what was read is judged apart from what was not.
+    for halt in halts {
+      Terminal.error(
+        Terminal.printable(
+          "note: partition \(halt.partition) stands still since \(halt.since ?? "-"), and what its log "
+            + "holds behind the stored offset is not counted: \(halt.reason)"))
+    }
     if report.status == .different { throw Ending.difference }
   }
 }

@@ -5,11 +5,15 @@ import PostgresStore
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "How far everything is: lag, rate, last commit, dead letters, ledger, deliveries.",
+    abstract: "What is wrong, and how far everything is: lag, rate, ledger, deliveries.",
     discussion: """
+      What is wrong is said first, in words, and then the exit status is 1: halted partitions, \
+      missing events, growing lag, failing endpoints, or a Kafka that does not answer. In that \
+      case what PostgreSQL knows is shown all the same.
+
       One look takes a second, in which the rate is measured. With --watch the screen refreshes \
       until Ctrl-C; where stdout is no terminal, a snapshot is printed at each interval (with \
-      --json one object a line).
+      --json one object a line). NO_COLOR turns colors off.
 
       Example: meterctl status --watch --interval 5s
       """)
@@ -45,231 +49,85 @@ struct Status: ParsableCommand {
   }
 
   func run() throws {
-    let connection = try Connections().database("status", statementTimeoutMilliseconds: 30_000)
-    let reader = try LogReader(Connections().kafka(), clientID: Connections.clientID("status"))
-    var previous: StatusSnapshot?
-    if !watch {
-      previous = try StatusSnapshot.take(connection, nil)
-      Thread.sleep(forTimeInterval: 1)
+    let connections = Connections()
+    let connection = try connections.database("status", statementTimeoutMilliseconds: 30_000)
+    let log = StatusLog(connections)
+    func look(after earlier: StatusSnapshot?) throws -> StatusSnapshot {
+      var snapshot = try StatusSnapshot.take(connection)
+      snapshot.lookAtLog(log)
+      snapshot.compare(with: earlier)
+      return snapshot
     }
-    repeat {
-      var snapshot = try StatusSnapshot.take(connection, reader)
-      snapshot.measureRate(since: previous)
-      previous = snapshot
+    var snapshot = try look(after: nil)
+    if !watch, snapshot.kafkaProblem == nil {
+      // The first look gives the rate and the lag something to be compared with.
+      Thread.sleep(forTimeInterval: 1)
+      snapshot = try look(after: snapshot)
+    }
+    show(snapshot)
+    while watch {
+      Thread.sleep(forTimeInterval: Double(interval.milliseconds) / 1_000)
+      snapshot = try look(after: snapshot)
       show(snapshot)
-      if watch { Thread.sleep(forTimeInterval: Double(interval.milliseconds) / 1_000) }
-    } while watch
+    }
+    if !snapshot.problems.isEmpty { throw Ending.difference }
   }
 
   private func show(_ snapshot: StatusSnapshot) {
+    var screen = Screen.current()
     if output.json {
       print(watch ? snapshot.json.compact : snapshot.json.pretty)
     } else if watch, Terminal.outputIsTerminal {
       // Home, each line cleared behind its end, then what is left of the last screen.
-      let lines = snapshot.text.split(separator: "\n", omittingEmptySubsequences: false)
-      print(
-        "\u{1B}[H" + lines.map { $0 + "\u{1B}[K\n" }.joined() + "\u{1B}[J", terminator: "")
+      let lines = screen.fit(snapshot.lines(screen)).map { $0 + "\u{1B}[K\n" }
+      print("\u{1B}[H" + lines.joined() + "\u{1B}[J", terminator: "")
     } else {
-      print(snapshot.text)
+      // What is printed once may scroll, and a line may wrap: nothing is lost.
+      screen.rows = .max
+      let lines = snapshot.lines(screen)
+      screen.columns = .max
+      print(lines.map(screen.render).joined(separator: "\n"))
+      if watch { print() }
     }
     // Into a pipe nothing is flushed by itself.
     fflush(nil)
   }
 }
 
-/// What one look saw.
-struct StatusSnapshot {
-  struct Topic {
-    var name: String
-    var group: String
-    var partitions: Int
-    var lag: Int64
-    var nextOffsets: Int64
-    /// Partitions whose log ends before what was counted: another log than the one remembered.
-    var strange: Int
-  }
+/// The cluster as `status` asks it: never for longer than the budget, and again at each look.
+final class StatusLog {
+  private let connections: Connections
+  private var reader: LogReader?
 
-  private(set) var topics: [Topic] = []
-  private(set) var rate: Double?
-  private var takenAt = ContinuousClock.now
-  private var commitAge: Double?
-  private var pendingRows: Int64 = 0
-  private var deadLetters: [(reason: String, total: Int64, open: Int64)] = []
-  private var ledger:
-    (rows: [UsageReads.LedgerRow], total: Int64, missing: Int64, inFlight: Int64) =
-      ([], 0, 0, 0)
-  private var deliveries: WebhookStore.Backlog?
+  init(_ connections: Connections) { self.connections = connections }
 
-  static let ledgerRows = 100
+  /// How long all partitions together may take to tell their ends.
+  private static let budgetMilliseconds = 10_000
 
-  /// - Parameter reader: nil: the offsets alone, for a rate to be measured from.
-  static func take(_ connection: PostgresConnection, _ reader: LogReader?) throws -> StatusSnapshot
-  {
-    var snapshot = StatusSnapshot()
-    let reads = UsageReads(connection)
-    let groups = try reads.groupOffsets()
-    snapshot.takenAt = ContinuousClock.now
-    snapshot.commitAge = groups.filter { $0.group == Connections.aggregatorGroup }
-      .map(\.commitAgeSeconds).min()
-    snapshot.topics = groups.map { group in
-      Topic(
-        name: group.topic, group: group.group, partitions: group.next.count, lag: 0,
-        nextOffsets: group.next.values.reduce(0, +), strange: 0)
+  /// The ends of a topic's partitions; nil for one that did not answer.
+  ///
+  /// - Throws: where no broker answers, or the topic is missing.
+  func ends(_ topic: String) throws -> [(low: Int64, high: Int64)?] {
+    let reader = try self.reader ?? connections.logReader("status", seesUncommitted: true)
+    self.reader = reader
+    return try Patience.during("the ends of \(topic)") {
+      guard let count = try reader.partitionCount(topic, timeoutMilliseconds: 5_000) else {
+        throw Connections.missing(topic)
+      }
+      let end = ContinuousClock.now + .milliseconds(Self.budgetMilliseconds)
+      return try (0..<Int32(count)).map { partition in
+        let left = ContinuousClock.now.duration(to: end) / .milliseconds(1)
+        guard left > 100 else { return nil }
+        do throws(KafkaError) {
+          return try reader.watermarks(
+            TopicPartition(topic: topic, partition: partition),
+            timeoutMilliseconds: Int32(min(left, 2_000)))
+        } catch {
+          // One partition without a leader hides only itself.
+          if error.isRetriable || error.isTimeout { return nil }
+          throw error
+        }
+      }
     }
-    guard let reader else { return snapshot }
-    if snapshot.topics.isEmpty {
-      snapshot.topics.append(
-        Topic(
-          name: Connections.usageTopic, group: Connections.aggregatorGroup, partitions: 0, lag: 0,
-          nextOffsets: 0, strange: 0))
-    }
-    for i in snapshot.topics.indices {
-      try snapshot.topics[i].lookAtLog(reader, i < groups.count ? groups[i].next : [:])
-    }
-    snapshot.pendingRows = try reads.pendingRows()
-    snapshot.deadLetters = try DeadLetterStore(connection).counts()
-    snapshot.ledger = try reads.ledgerRows(limit: ledgerRows)
-    snapshot.deliveries = try WebhookStore(connection).backlog()
-    return snapshot
-  }
-
-  mutating func measureRate(since earlier: StatusSnapshot?) {
-    guard let earlier else { return }
-    let seconds = earlier.takenAt.duration(to: takenAt) / .seconds(1)
-    func sum(_ snapshot: StatusSnapshot) -> Int64 {
-      // Every group reads the same records: counted is what the aggregator's has.
-      snapshot.topics.filter { $0.group == Connections.aggregatorGroup }
-        .reduce(0) { $0 + $1.nextOffsets }
-    }
-    // Less than before: a new epoch began in between.
-    rate = seconds > 0 ? Double(max(0, sum(self) - sum(earlier))) / seconds : nil
-  }
-
-  var json: JSON {
-    [
-      "topics": .array(
-        topics.map {
-          [
-            "topic": .text($0.name), "consumer_group": .text($0.group),
-            "partitions": .int($0.partitions), "lag": .integer($0.lag),
-            "next_offsets_sum": .integer($0.nextOffsets),
-            "partitions_of_another_log": .int($0.strange),
-          ]
-        }),
-      "rate_per_second": rate.map { .number(($0 * 10).rounded() / 10) } ?? .null,
-      "last_commit_seconds": commitAge.map { .number(($0 * 1000).rounded() / 1000) } ?? .null,
-      "pending_rows": .integer(pendingRows),
-      "dead_letters": [
-        "total": .integer(deadLetters.reduce(0) { $0 + $1.total }),
-        "open": .integer(deadLetters.reduce(0) { $0 + $1.open }),
-        "by_reason": .object(deadLetters.map { ($0.reason, .integer($0.total)) }),
-      ],
-      "ledger": .array(ledger.rows.map(\.json)),
-      "ledger_total": .integer(ledger.total),
-      "missing": .integer(ledger.missing), "in_flight": .integer(ledger.inFlight),
-      "deliveries": deliveries?.json ?? .null,
-    ]
-  }
-
-  var text: String {
-    var lines = [
-      Terminal.table(
-        ["topic", "group", "partitions", "lag", "counted up to (sum)"],
-        topics.map {
-          [
-            $0.name, $0.group, "\($0.partitions)", Terminal.grouped($0.lag),
-            Terminal.grouped($0.nextOffsets),
-          ]
-        }, right: [2, 3, 4]),
-      "",
-      "rate          " + (rate.map { "\(Terminal.grouped(Int64($0.rounded()))) records/s" } ?? "-"),
-      "last commit   "
-        + (commitAge.map { "\(($0 * 10).rounded() / 10) s ago" } ?? "none: start usage-aggregator"),
-      "to be merged  \(Terminal.grouped(pendingRows)) rows",
-    ]
-    for topic in topics where topic.strange > 0 {
-      lines.append(
-        "\(topic.name): \(topic.strange) partitions end before what was counted; "
-          + "not the log that was counted: meterctl topics new-epoch")
-    }
-    let total = deadLetters.reduce(0) { $0 + $1.total }
-    let reasons = deadLetters.map { "\($0.reason) \(Terminal.grouped($0.total))" }
-    lines.append(
-      "dead letters  \(Terminal.grouped(total))"
-        + (reasons.isEmpty ? "" : ": " + reasons.joined(separator: ", ")))
-    lines.append(
-      "ledger        \(Terminal.grouped(ledger.total)) producers, missing "
-        + "\(Terminal.grouped(ledger.missing)), in flight \(Terminal.grouped(ledger.inFlight))")
-    if let deliveries { lines.append("deliveries    \(deliveries.text)") }
-    let shown = ledger.rows.prefix(10)
-    if !shown.isEmpty {
-      func number(_ value: Int64?) -> String { value.map { Terminal.grouped($0) } ?? "-" }
-      lines += [
-        "",
-        Terminal.table(
-          ["producer", "accepted", "counted", "dead", "in flight", "missing", "last report"],
-          shown.map {
-            [
-              Terminal.printable($0.producer), number($0.accepted), number($0.counted),
-              number($0.deadLettered), number($0.inFlight), number($0.missing),
-              $0.lastReport ?? "-",
-            ]
-          }, right: [1, 2, 3, 4, 5]),
-      ]
-    }
-    return lines.joined(separator: "\n")
-  }
-}
-
-extension StatusSnapshot.Topic {
-  fileprivate mutating func lookAtLog(_ reader: LogReader, _ next: [Int32: Int64]) throws {
-    guard let count = try reader.partitionCount(name) else {
-      throw Failure(
-        "the topic \(name) is not there; see METER_KAFKA_BROKERS and: meterctl topics diff")
-    }
-    partitions = count
-    for partition in 0..<Int32(count) {
-      let (low, high) = try reader.watermarks(TopicPartition(topic: name, partition: partition))
-      // Without a row, counting begins at the low watermark.
-      let position = next[partition] ?? low
-      if high < position { strange += 1 }
-      lag += max(0, high - position)
-    }
-  }
-}
-
-extension UsageReads.LedgerRow {
-  fileprivate var json: JSON {
-    [
-      "consumer_group": .text(group), "topic": .text(topic), "producer": .text(producer),
-      "accepted": .optional(accepted), "pending": .optional(pending),
-      "dropped": .optional(dropped), "counted": .integer(counted),
-      "duplicates": .integer(duplicates), "dead_lettered": .integer(deadLettered),
-      "in_flight": .optional(inFlight), "missing": .optional(missing),
-      "last_report_at": .optional(lastReport),
-    ]
-  }
-}
-
-extension WebhookStore.Backlog {
-  fileprivate var json: JSON {
-    [
-      "pending": .integer(pending),
-      "oldest_due_seconds": .number((oldestDueSeconds * 1_000).rounded() / 1_000),
-      "endpoints": [
-        "closed": .integer(closed), "failing": .integer(failing), "open": .integer(open),
-        "disabled": .integer(disabled),
-      ],
-    ]
-  }
-
-  fileprivate var text: String {
-    var text = "\(Terminal.grouped(pending)) pending"
-    if oldestDueSeconds >= 1 { text += ", due for \(Int(oldestDueSeconds)) s: webhook-dispatcher?" }
-    let endpoints = [
-      ("well", closed), ("failing", failing), ("paused", open), ("disabled", disabled),
-    ]
-    let named = endpoints.filter { $0.1 > 0 }.map { "\(Terminal.grouped($0.1)) \($0.0)" }
-    return text + "; endpoints: " + (named.isEmpty ? "none" : named.joined(separator: ", "))
   }
 }

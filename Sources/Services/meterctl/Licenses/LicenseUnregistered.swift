@@ -53,7 +53,7 @@ extension License {
         text: page.rows.isEmpty ? "no usage of unregistered licenses" : Self.table(page.rows))
       if page.remaining > 0, let last, !output.json {
         Terminal.error(
-          "note: \(Terminal.grouped(page.remaining)) more licenses: --after '\(Explained.printable(last))'"
+          "note: \(Terminal.grouped(page.remaining)) more licenses: --after '\(Terminal.printable(last))'"
         )
       }
     }
@@ -84,7 +84,7 @@ extension License {
         ["license", "meter", "quantity", "events", "first day", "last day"],
         rows.map {
           [
-            Explained.printable($0.license), $0.meter,
+            Terminal.printable($0.license), $0.meter,
             Int64($0.quantity).map { Terminal.grouped($0) } ?? $0.quantity,
             Terminal.grouped($0.eventCount), $0.firstDay, $0.lastDay,
           ]

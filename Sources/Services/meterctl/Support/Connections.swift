@@ -26,6 +26,42 @@ struct Connections {
       brokers: brokers(), propertiesFile: kafkaConfigFile())
   }
 
+  /// How long a command waits for a first answer of any broker.
+  static let brokerTimeoutMilliseconds: Int32 = 10_000
+
+  /// A reader of a cluster that has answered.
+  ///
+  /// - Parameter seesUncommitted: the log's ends are those of all records. Records of an open transaction are there,
+  ///   though nobody may read them yet: they are lag.
+  /// - Throws: within 10 s, with what refused the connection where librdkafka knows it.
+  func logReader(_ command: String, seesUncommitted: Bool = false) throws -> LogReader {
+    var configuration = try kafka()
+    if seesUncommitted { configuration.set("isolation.level", "read_uncommitted") }
+    let reader = try LogReader(configuration, clientID: Self.clientID(command))
+    try Patience.during(try kafkaName()) {
+      try reader.awaitBroker(timeoutMilliseconds: Self.brokerTimeoutMilliseconds)
+    }
+    return reader
+  }
+
+  /// The same for topics.
+  func admin(_ command: String) throws -> KafkaAdmin {
+    let admin = try KafkaAdmin(kafka(), clientID: Self.clientID(command))
+    try Patience.during(try kafkaName()) {
+      try admin.awaitBroker(timeoutMilliseconds: Self.brokerTimeoutMilliseconds)
+    }
+    return admin
+  }
+
+  private func kafkaName() throws -> String { "Kafka at \(try brokers().prefix(200))" }
+
+  /// A missing topic looks like one that this client may not see.
+  static func missing(_ topic: String) -> Failure {
+    Failure(
+      "the topic \(topic) is missing, or this client has no right to see it (ACL Describe); "
+        + "see: meterctl topics diff")
+  }
+
   /// The key set of `METER_SIGNING_KEY`.
   func signingKeys() throws -> JSONWebKeySet {
     let json = try settings.required("METER_SIGNING_KEY")
@@ -58,8 +94,11 @@ struct Connections {
   func databaseOfAnySchema(
     _ command: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws -> PostgresConnection {
-    try PostgresConnection(
-      url: settings.required("METER_DATABASE_URL"), application: Self.clientID(command),
-      statementTimeoutMilliseconds: statementTimeoutMilliseconds)
+    let url = try settings.required("METER_DATABASE_URL")
+    return try Patience.during("PostgreSQL") {
+      try PostgresConnection(
+        url: url, application: Self.clientID(command),
+        statementTimeoutMilliseconds: statementTimeoutMilliseconds)
+    }
   }
 }

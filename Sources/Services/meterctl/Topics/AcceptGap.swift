@@ -54,7 +54,7 @@ extension Topics {
         throw Failure(
           "\(group) has no offset in \(topic)[\(partition)]: there is nothing to give up")
       }
-      let reader = try LogReader(connections.kafka(), clientID: Connections.clientID("topics"))
+      let reader = try connections.logReader("topics")
       guard let count = try reader.partitionCount(topic), partition < count else {
         throw Failure("the cluster has no \(topic)[\(partition)]")
       }
@@ -70,6 +70,7 @@ extension Topics {
         "\(topic)[\(partition)]: offsets \(first) to \(last) are given up, \(group) goes on at \(next)."
       )
       try store.acceptGap(partition: partition, to: next, reason: reason, by: Self.person())
+      try PartitionHaltStore(database).clear(group: group, topic: topic, partitions: [partition])
       output.print(
         [
           "topic": .text(topic), "partition": .int(partition), "group": .text(group),

@@ -131,7 +131,7 @@ private struct Growth {
     }
     if let producer = try store.undrained(limit: 1).first {
       throw Failure(
-        Explained.printable(
+        Terminal.printable(
           """
           \(topic) is not drained: \(producer.inFlight) events of the producer \(producer.producer) are \
           in flight for \(producer.group); wait until status shows none

@@ -10,8 +10,9 @@ extension Topics {
       discussion: """
         Every partition starts at its low watermark. What was counted stays counted, and \
         producers' sequences are remembered, so that what they send again counts once. Only for a \
-        topic that was deleted and made anew (or a broker that lost its disk): on a log that is \
-        still the same everything in it would be read again. A running aggregator notices by \
+        topic that was deleted and made anew (or a broker that lost its disk). On a log that is \
+        still the same everything in it would be read again, so it is refused where the last \
+        counted record is still there, unless --force is given. A running aggregator notices by \
         itself. Harmless on a fresh database.
 
         Example: meterctl topics new-epoch --all --yes
@@ -29,54 +30,96 @@ extension Topics {
           + "license.usage.v1 also usage-aggregator)."))
     var group: String?
 
+    @Option(
+      name: .customLong("partition"), parsing: .upToNextOption,
+      help: "Only these partitions (default: all): where a broker lost the disk of some.")
+    var partitions: [Int32] = []
+
+    @Flag(help: "Do it even where the log is the one that was counted: its records count again.")
+    var force = false
+
     @OptionGroup var confirmation: ConfirmationOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
       if all == (topic != nil) { throw ValidationError("give either --topic T or --all") }
+      if !partitions.isEmpty, all { throw ValidationError("--partition needs --topic") }
+      if partitions.contains(where: { $0 < 0 }) { throw ValidationError("--partition: 0 or more") }
     }
 
     func run() throws {
       let connections = Connections()
       let database = try connections.database("topics")
-      let reader = try LogReader(connections.kafka(), clientID: Connections.clientID("topics"))
+      let reader = try connections.logReader("topics")
       let store = EpochStore(database)
       var topics = topic.map { [$0] } ?? [Connections.usageTopic]
       if all { topics += try store.topics().filter { !topics.contains($0) } }
+      let plans = try topics.compactMap { try plan($0, store, database, reader) }
+      let refusals = plans.compactMap { plan in plan.refusal.map { "\(plan.topic): \($0)" } }
+      if !refusals.isEmpty, !force {
+        throw Failure(
+          refusals.joined(separator: "\n")
+            + "\nNothing was done; --force begins a new epoch all the same.")
+      }
       try confirmation.confirm(
-        "A new log epoch begins for \(topics.joined(separator: ", ")): all that its log holds is read."
-      )
+        """
+        A new log epoch begins for \(plans.map(\.topic).joined(separator: ", ")): all that its log \
+        holds is read.\(refusals.isEmpty ? "" : " " + refusals.joined(separator: " "))
+        """)
       var begun: [JSON] = []
       var lines: [String] = []
-      for topic in topics {
-        guard let partitions = try reader.partitionCount(topic) else {
-          if all, topic != Connections.usageTopic {
-            Terminal.error("note: \(topic) is not on this cluster: left as it is")
-            continue
-          }
-          throw Failure("the topic \(topic) is missing; run: meterctl topics apply")
+      let halts = PartitionHaltStore(database)
+      for plan in plans {
+        let epoch = try store.beginEpoch(topic: plan.topic, groups: plan.groups, plan.lows)
+        for group in plan.groups {
+          try halts.clear(group: group, topic: plan.topic, partitions: plan.lows.map(\.partition))
         }
-        var groups = try group.map { [$0] } ?? store.groups(topic: topic)
-        if group == nil, topic == Connections.usageTopic,
-          !groups.contains(Connections.aggregatorGroup)
-        {
-          groups.append(Connections.aggregatorGroup)
-        }
-        guard !groups.isEmpty else {
-          throw Failure("no consumer group has offsets in \(topic); --group names one")
-        }
-        let lows = try (0..<Int32(partitions)).map { partition in
-          let place = TopicPartition(topic: topic, partition: partition)
-          return (partition: partition, low: try reader.watermarks(place).low)
-        }
-        let epoch = try store.beginEpoch(topic: topic, groups: groups, lows)
-        lines.append("\(topic): log epoch \(epoch), \(groups.joined(separator: ", "))")
+        lines.append("\(plan.topic): log epoch \(epoch), \(plan.groups.joined(separator: ", "))")
         begun.append([
-          "topic": .text(topic), "log_epoch": .int(epoch), "partitions": .int(partitions),
-          "groups": .array(groups.map { .text($0) }),
+          "topic": .text(plan.topic), "log_epoch": .int(epoch),
+          "partitions": .int(plan.lows.count),
+          "groups": .array(plan.groups.map { .text($0) }),
         ])
       }
       output.print(["epochs": .array(begun)], text: lines.joined(separator: "\n"))
+    }
+
+    private struct Plan {
+      var topic: String
+      var groups: [String]
+      var lows: [(partition: Int32, low: Int64)]
+      var refusal: String?
+    }
+
+    /// What would be done to one topic; nil where it is not on this cluster and may be left as it is.
+    private func plan(
+      _ topic: String, _ store: EpochStore, _ database: PostgresConnection, _ reader: LogReader
+    ) throws -> Plan? {
+      guard let count = try reader.partitionCount(topic) else {
+        if all, topic != Connections.usageTopic {
+          Terminal.error("note: \(topic) is not on this cluster: left as it is")
+          return nil
+        }
+        throw Connections.missing(topic)
+      }
+      if let strange = partitions.first(where: { $0 >= count }) {
+        throw Failure("the cluster has no \(topic)[\(strange)]")
+      }
+      var groups = try group.map { [$0] } ?? store.groups(topic: topic)
+      if group == nil, topic == Connections.usageTopic,
+        !groups.contains(Connections.aggregatorGroup)
+      {
+        groups.append(Connections.aggregatorGroup)
+      }
+      guard !groups.isEmpty else {
+        throw Failure("no consumer group has offsets in \(topic); --group names one")
+      }
+      let chosen = partitions.isEmpty ? Array(0..<Int32(count)) : Set(partitions).sorted()
+      let look = try LogLook(
+        topic: topic, groups: groups, partitions: chosen, database, reader)
+      return Plan(
+        topic: topic, groups: groups, lows: chosen.map { ($0, look.lows[$0] ?? 0) },
+        refusal: look.refusal)
     }
   }
 }

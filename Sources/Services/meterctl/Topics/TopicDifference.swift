@@ -48,8 +48,8 @@ struct TopicDifference: Equatable, Sendable {
     case "partitions":
       """
       \(topic): \(found ?? "?") partitions, wanted \(wanted). Never changed by meterctl, since events of a license \
-      would change partitions and count twice. The drained procedure: stop producers (they spool), wait for lag 0, \
-      double the partitions, give each new one its parent's window and sequences
+      would change partitions and count twice. To double the partitions: stop the producers (they spool), wait for \
+      lag 0, then run: meterctl topics grow \(topic)
       """
     case "replication":
       "\(topic): \(found ?? "?") copies, wanted \(wanted): kafka-reassign-partitions.sh changes them"

@@ -64,13 +64,30 @@ struct TopicSpec: Equatable, Sendable {
       }
   }
 
-  /// All `.yaml` files of a folder, in the order of their names.
-  static func all(in folder: String) throws -> [TopicSpec] {
+  /// Of `--folder`, else of `./topics` if it has topic files, else those that are built in.
+  static func all(folder: String?) throws -> [TopicSpec] {
+    if let folder { return try all(in: folder) }
+    // A folder that cannot be read is none to go by; the files that are built in are always there.
+    if let names = try? FileManager.default.contentsOfDirectory(atPath: "topics"),
+      names.contains(where: isTopicFile)
+    {
+      return try all(in: "topics")
+    }
+    return try DefaultTopics.topics.map { try TopicSpec(yaml: $0.text, path: $0.path) }
+  }
+
+  private static func isTopicFile(_ name: String) -> Bool {
+    name.hasSuffix(".yaml") || name.hasSuffix(".yml")
+  }
+
+  /// All topic files of a folder, in the order of their names.
+  private static func all(in folder: String) throws -> [TopicSpec] {
     let names: [String]
     do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
-      throw Failure("the folder \(folder) cannot be read; --dir names the one of the topics' files")
+      throw Failure(
+        "the folder \(folder) cannot be read; --folder names the one of the topics' files")
     }
-    let files = names.filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }.sorted()
+    let files = names.filter(isTopicFile).sorted()
     guard !files.isEmpty else { throw Failure("there is no .yaml file in \(folder)") }
     var specs: [TopicSpec] = []
     for file in files {
@@ -80,33 +97,10 @@ struct TopicSpec: Equatable, Sendable {
       else { throw Failure("\(path) cannot be read as UTF-8 text") }
       let spec = try TopicSpec(yaml: text, path: path)
       if specs.contains(where: { $0.name == spec.name }) {
-        throw Failure("\(path): the topic \(spec.name) is in another file already")
+        throw Failure("\(path): \(spec.name) has another file in the same folder")
       }
       specs.append(spec)
     }
     return specs
-  }
-
-  /// `--dir`, else ./topics, else the `topics` folder of the package that the program was built in.
-  static func folder(_ given: String?) throws -> String {
-    if let given { return given }
-    var candidates = ["topics"]
-    if var folder = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
-      // .build/<triple>/<configuration>/meterctl: the package is four up; a few more do no harm.
-      for _ in 0..<6 {
-        guard let slash = folder.lastIndex(of: "/"), slash != folder.startIndex else { break }
-        folder = String(folder[..<slash])
-        candidates.append(folder + "/topics")
-      }
-    }
-    for candidate in candidates {
-      var isFolder: ObjCBool = false
-      if FileManager.default.fileExists(atPath: candidate, isDirectory: &isFolder),
-        isFolder.boolValue
-      {
-        return candidate
-      }
-    }
-    throw Failure("there is no folder ./topics; --dir names the one of the topics' files")
   }
 }

@@ -5,16 +5,19 @@ struct Topics: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Bring the cluster's topics in line, and heal what the log lost.",
     discussion: "Example: meterctl topics diff || meterctl topics apply",
-    subcommands: [Apply.self, Diff.self, NewEpoch.self, AcceptGap.self])
+    subcommands: [
+      Apply.self, Diff.self, Export.self, Grow.self, NewEpoch.self, AcceptGap.self,
+    ])
 }
 
 /// What `apply` and `diff` share.
 struct TopicFiles: ParsableArguments {
   @Option(
+    name: [.customLong("folder"), .customLong("dir")],
     help: ArgumentHelp(
-      "Folder of the topics' YAML files (default: ./topics, else the one of the package that "
-        + "the program was built in).", valueName: "folder"))
-  var dir: String?
+      "Folder of the topics' YAML files (default: ./topics if it is there, else the files that "
+        + "are built into the program).", valueName: "folder"))
+  var folder: String?
 
   @Option(
     help: ArgumentHelp(
@@ -29,7 +32,7 @@ struct TopicFiles: ParsableArguments {
   }
 
   func specs() throws -> [TopicSpec] {
-    var specs = try TopicSpec.all(in: TopicSpec.folder(dir))
+    var specs = try TopicSpec.all(folder: folder)
     if let replication { for i in specs.indices { specs[i].useReplication(replication) } }
     return specs
   }
@@ -66,7 +69,7 @@ extension Topics {
 
     func run() throws {
       let specs = try files.specs()
-      let admin = try KafkaAdmin(Connections().kafka(), clientID: Connections.clientID("topics"))
+      let admin = try Connections().admin("topics")
       let survey = try Survey(specs, admin)
       if !survey.untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
       output.print(
@@ -89,7 +92,9 @@ extension Topics {
         nor of copies: it says what to do, and exits 3. dev-broker makes its topics itself and \
         takes no settings: topics that are there with the right number of partitions are fine.
 
-        Example: meterctl topics apply --dir /etc/license-metering/topics
+        On a cluster with fewer brokers than the files ask copies for, say --replication.
+
+        Example: meterctl topics apply --replication 1
         """)
 
     @OptionGroup var files: TopicFiles
@@ -97,7 +102,7 @@ extension Topics {
 
     func run() throws {
       let specs = try files.specs()
-      let admin = try KafkaAdmin(Connections().kafka(), clientID: Connections.clientID("topics"))
+      let admin = try Connections().admin("topics")
       let survey = try Survey(specs, admin)
       var changed: [String] = []
       for spec in specs {
@@ -136,11 +141,19 @@ extension Topics {
         // Another operator was quicker; diff tells whether it is as wanted.
         if error.isTopicAlreadyThere { return }
         // Not `catch where`: Swift 6.3.1 crashes on it behind a typed `do`.
+        if error.isReplicationRefused {
+          throw Failure(
+            """
+            \(spec.name) wants \(spec.replication) copies of every partition, and the cluster has \
+            fewer brokers (\(error.detail)); run: meterctl topics apply --replication 1, or as many \
+            as there are brokers
+            """)
+        }
         guard error.isUnsupported else { throw error }
         throw Failure(
           """
           \(spec.name) is missing, and this broker cannot create topics by request. dev-broker \
-          makes those of its --topics-dir when it starts: start it with this folder
+          makes those of its --topics-dir when it starts: start it with a folder of these files
           """)
       }
     }

@@ -124,7 +124,7 @@ final class EventSender {
   private func sayWaiting(_ error: KafkaError?) {
     progress.say(
       """
-      Kafka does not answer\(error.map { " (\($0.summary))" } ?? ""): waiting, nothing is lost; \
+      Kafka does not answer\(error.map { " (\($0))" } ?? ""): waiting, nothing is lost; \
       METER_KAFKA_BROKERS must name brokers that run
       """)
   }
@@ -133,13 +133,17 @@ final class EventSender {
     while !Interrupt.isRequested {
       do {
         guard try producer.partitionCount(topic, timeoutMilliseconds: 3_000) != nil else {
-          throw Failure("the topic \(topic) is missing; run: meterctl topics apply")
+          throw Connections.missing(topic)
         }
         if isWaiting { progress.say("Kafka answers again") }
         isWaiting = false
         return true
       } catch let error as KafkaError where error.isTimeout || error.isRetriable {
-        if !isWaiting { sayWaiting(error) }
+        producer.poll(timeoutMilliseconds: 0)
+        let said = producer.takeErrors()
+        // A wrong password stays wrong: waiting would not help.
+        if let refusal = said.last(where: \.isRefusal) { throw refusal }
+        if !isWaiting { sayWaiting(said.last ?? error) }
         isWaiting = true
         usleep(200_000)
       }

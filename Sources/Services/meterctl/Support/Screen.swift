@@ -1,0 +1,83 @@
+import Foundation
+
+/// What stdout can show.
+struct Screen {
+  var columns: Int
+  var rows: Int
+  var hasColors: Bool
+
+  /// Of stdout now; it may change between two calls. A pipe has no size and no colors.
+  static func current(
+    environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> Screen {
+    guard Terminal.outputIsTerminal else {
+      return Screen(columns: .max, rows: .max, hasColors: false)
+    }
+    var size = winsize()
+    let isKnown = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0
+    let columns = isKnown && size.ws_col > 0 ? Int(size.ws_col) : 80
+    let rows = isKnown && size.ws_row > 0 ? Int(size.ws_row) : 24
+    // https://no-color.org: any value but the empty one asks for none.
+    let isRefused = !(environment["NO_COLOR"] ?? "").isEmpty || environment["TERM"] == "dumb"
+    return Screen(columns: columns, rows: rows, hasColors: !isRefused)
+  }
+
+  enum Style: String {
+    case bold = "1"
+    case dim = "2"
+    case red = "1;31"
+    case green = "32"
+    case yellow = "33"
+  }
+
+  /// A line of a screen: its style applies to all of it.
+  struct Line: Equatable {
+    var text: String
+    var style: Style?
+
+    init(_ text: String, _ style: Style? = nil) {
+      self.text = text
+      self.style = style
+    }
+  }
+
+  /// The line without its end, cut to the width.
+  func render(_ line: Line) -> String {
+    var text = Terminal.printable(line.text)
+    if text.count > columns { text = text.prefix(max(0, columns - 1)) + "…" }
+    guard hasColors, let style = line.style else { return text }
+    return "\u{1B}[\(style.rawValue)m\(text)\u{1B}[0m"
+  }
+
+  /// The lines that fit, each cut to the width; a last line says how many are left out.
+  func fit(_ lines: [Line]) -> [String] {
+    // The row below the last line stays free, so that nothing scrolls.
+    let room = max(1, rows == .max ? .max : rows - 1)
+    guard lines.count > room else { return lines.map(render) }
+    let hidden = lines.count - room + 1
+    return lines.prefix(room - 1).map(render)
+      + [render(Line("… \(hidden) more lines: a taller window shows them", .dim))]
+  }
+
+  /// A table whose columns fit: those of `optional` are left out, in this order, until the rest does.
+  func table(
+    _ headline: [String], _ rows: [[String]], right: Set<Int> = [], optional: [Int] = []
+  ) -> [Line] {
+    var shown = Array(headline.indices)
+    var widths = headline.map(\.count)
+    for row in rows {
+      for (i, cell) in row.enumerated() { widths[i] = max(widths[i], cell.count) }
+    }
+    for column in optional {
+      let needed = shown.reduce(-2) { $0 + widths[$1] + 2 }
+      if needed <= columns { break }
+      shown.removeAll { $0 == column }
+    }
+    let text = Terminal.table(
+      shown.map { headline[$0] }, rows.map { row in shown.map { row[$0] } },
+      right: Set(shown.indices.filter { right.contains(shown[$0]) }))
+    return text.split(separator: "\n", omittingEmptySubsequences: false).enumerated().map {
+      Line(String($0.element), $0.offset == 0 ? .bold : nil)
+    }
+  }
+}
