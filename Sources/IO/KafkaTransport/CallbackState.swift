@@ -23,6 +23,7 @@ final class CallbackState: Sendable {
   private let errors = Mutex<[KafkaError]>([])
   private let rebalances = Mutex<[PendingRebalance]>([])
   let onDelivery: KafkaProducer.DeliveryHandler?
+  let doubts = DoubtCollector()
 
   init(onDelivery: KafkaProducer.DeliveryHandler? = nil) {
     self.onDelivery = onDelivery
@@ -77,6 +78,31 @@ final class CallbackState: Sendable {
         CallbackState.from(opaque).delivered(message.pointee)
       }
     }
+  }
+
+  /// Reads librdkafka's log lines for doubts.
+  ///
+  /// - Parameter prints: the operator asked for the lines (`debug`, `log_level`), which librdkafka
+  ///   would print if nobody took them.
+  func registerLog(on conf: OpaquePointer?, prints: Bool) {
+    if prints {
+      rd_kafka_conf_set_log_cb(conf) { client, level, facility, line in
+        rd_kafka_log_print(client, level, facility, line)
+        CallbackState.log(client, facility, line)
+      }
+    } else {
+      rd_kafka_conf_set_log_cb(conf) { client, _, facility, line in
+        CallbackState.log(client, facility, line)
+      }
+    }
+  }
+
+  private static func log(
+    _ client: OpaquePointer?, _ facility: UnsafePointer<CChar>?, _ line: UnsafePointer<CChar>?
+  ) {
+    guard let client, let facility, let line, let opaque = rd_kafka_opaque(client) else { return }
+    from(opaque).doubts.read(
+      facility: String(cString: facility), line: String(cString: line))
   }
 
   private static func from(_ opaque: UnsafeMutableRawPointer) -> CallbackState {

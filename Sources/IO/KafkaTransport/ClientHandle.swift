@@ -32,9 +32,12 @@ final class ClientHandle: @unchecked Sendable {
       try Self.set(conf, key, value)
     }
     let properties = configuration.properties
-    if !properties.contains(where: { $0.0 == "debug" || $0.0 == "log_level" }) {
-      // By default librdkafka prints to stderr, between the lines of our own log; what it prints
-      // at that level reaches `error_cb` too. Whoever sets `debug` or `log_level` asks for it.
+    // By default librdkafka prints to stderr, between the lines of our own log; what it prints at
+    // that level reaches `error_cb` too. Whoever sets `debug` or `log_level` asks for it.
+    let prints = properties.contains { $0.0 == "debug" || $0.0 == "log_level" }
+    if hasGroup {
+      callbacks.registerLog(on: conf, prints: prints)
+    } else if !prints {
       rd_kafka_conf_set_log_cb(conf, nil)
     }
     rd_kafka_conf_set_opaque(conf, Unmanaged.passUnretained(callbacks).toOpaque())
@@ -134,6 +137,144 @@ final class ClientHandle: @unchecked Sendable {
     let high = try end(
       of: partition, Int64(RD_KAFKA_OFFSET_END), timeoutMilliseconds: timeoutMilliseconds)
     return (low, high)
+  }
+
+  /// Both ends of many logs, each with an answer or an error of its own.
+  ///
+  /// One request a broker where all is well. A partition without a leader makes librdkafka wait for
+  /// the timeout and then refuse the whole list; the others are then asked for without it.
+  func watermarks(
+    of partitions: [TopicPartition], timeoutMilliseconds: Int32
+  ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
+    var lows = ends(
+      partitions, Int64(RD_KAFKA_OFFSET_BEGINNING), min(timeoutMilliseconds, 1_000))
+    if lows == nil {
+      let led: [TopicPartition]
+      do throws(KafkaError) {
+        led = try ledPartitions(of: partitions, timeoutMilliseconds)
+      } catch {
+        return Dictionary(uniqueKeysWithValues: partitions.map { ($0, .failure(error)) })
+      }
+      lows = led.isEmpty ? [:] : ends(led, Int64(RD_KAFKA_OFFSET_BEGINNING), timeoutMilliseconds)
+      if lows == nil { return oneByOne(partitions, led, timeoutMilliseconds) }
+    }
+    let found = (lows ?? [:]).filter { (try? $0.value.get()) != nil }.map(\.key)
+    let highs =
+      found.isEmpty ? [:] : ends(found, Int64(RD_KAFKA_OFFSET_END), timeoutMilliseconds) ?? [:]
+    var answers: [TopicPartition: Result<LogEnds, KafkaError>] = [:]
+    for partition in partitions {
+      let low = lows?[partition] ?? .failure(Self.noLeader(partition))
+      let high = highs[partition] ?? .failure(Self.noLeader(partition))
+      answers[partition] = low.flatMap { low in high.map { LogEnds(low: low, high: $0) } }
+    }
+    return answers
+  }
+
+  /// Where a broker hangs, each partition waits for itself, for at most some seconds in all.
+  private func oneByOne(
+    _ partitions: [TopicPartition], _ led: [TopicPartition], _ timeoutMilliseconds: Int32
+  ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
+    let led = Set(led)
+    let end = ContinuousClock.now.advanced(by: .milliseconds(Int(timeoutMilliseconds) * 4))
+    var answers: [TopicPartition: Result<LogEnds, KafkaError>] = [:]
+    for partition in partitions {
+      guard led.contains(partition), ContinuousClock.now < end else {
+        answers[partition] = .failure(Self.noLeader(partition))
+        continue
+      }
+      do throws(KafkaError) {
+        let (low, high) = try watermarks(
+          partition, timeoutMilliseconds: max(500, timeoutMilliseconds / 4))
+        answers[partition] = .success(LogEnds(low: low, high: high))
+      } catch {
+        answers[partition] = .failure(error)
+      }
+    }
+    return answers
+  }
+
+  private static func noLeader(_ partition: TopicPartition) -> KafkaError {
+    KafkaError(
+      RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, operation: "watermarks",
+      detail: partition.description)
+  }
+
+  /// Those of the partitions that have a leader, as the brokers say.
+  /// - Throws: no broker answers.
+  private func ledPartitions(
+    of partitions: [TopicPartition], _ timeoutMilliseconds: Int32
+  ) throws(KafkaError) -> [TopicPartition] {
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    try check(rd_kafka_metadata(raw, 1, nil, &metadata, timeoutMilliseconds), "metadata")
+    guard let metadata else { return [] }
+    defer { rd_kafka_metadata_destroy(metadata) }
+    var led: Set<TopicPartition> = []
+    let names = Set(partitions.map(\.topic))
+    for topic in UnsafeBufferPointer(
+      start: metadata.pointee.topics, count: Int(metadata.pointee.topic_cnt))
+    {
+      let name = String(cString: topic.topic)
+      guard names.contains(name) else { continue }
+      for partition in UnsafeBufferPointer(
+        start: topic.partitions, count: Int(topic.partition_cnt)) where partition.leader >= 0
+      {
+        led.insert(TopicPartition(topic: name, partition: partition.id))
+      }
+    }
+    return partitions.filter(led.contains)
+  }
+
+  /// - Returns: nil if the list was refused as a whole.
+  private func ends(
+    _ partitions: [TopicPartition], _ which: Int64, _ timeoutMilliseconds: Int32
+  ) -> [TopicPartition: Result<Int64, KafkaError>]? {
+    let list = PartitionList(partitions.map { ($0, which) })
+    guard
+      rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds)
+        == RD_KAFKA_RESP_ERR_NO_ERROR
+    else { return nil }
+    var answers: [TopicPartition: Result<Int64, KafkaError>] = [:]
+    for element in UnsafeBufferPointer(
+      start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
+    {
+      let partition = TopicPartition(
+        topic: String(cString: element.topic), partition: element.partition)
+      if element.err == RD_KAFKA_RESP_ERR_NO_ERROR, element.offset >= 0 {
+        answers[partition] = .success(element.offset)
+      } else {
+        let code =
+          element.err == RD_KAFKA_RESP_ERR_NO_ERROR ? RD_KAFKA_RESP_ERR__NO_OFFSET : element.err
+        answers[partition] = .failure(
+          KafkaError(code, operation: "watermarks", detail: partition.description))
+      }
+    }
+    return answers
+  }
+
+  /// Why a topic that the list of all topics does not show is not there, if a broker says more than
+  /// that it is missing: it may be hidden from us. Asks for the topic by name, which creates
+  /// nothing because `allow.auto.create.topics` is off; the mock cluster, which creates it all the
+  /// same, is not asked.
+  func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
+    guard let id = rd_kafka_clusterid(raw, timeoutMilliseconds) else { return nil }
+    defer { rd_kafka_mem_free(raw, id) }
+    if String(cString: id).hasPrefix("mockCluster") { return nil }
+    let list = PartitionList([
+      (TopicPartition(topic: topic, partition: 0), Int64(RD_KAFKA_OFFSET_END))
+    ])
+    let code = rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds)
+    for code in [list.raw.pointee.elems.pointee.err, code] {
+      let error = KafkaError(code: code.rawValue, operation: "metadata", detail: topic)
+      if error.isAccessRefused { return error }
+    }
+    return nil
+  }
+
+  /// The error that explains another one best: a broker that cannot be reached may be one that
+  /// refuses the password or the certificate, which librdkafka tells by its error callback only.
+  func explained(_ error: KafkaError) -> KafkaError {
+    if !isMember { rd_kafka_poll(raw, 0) }
+    return callbacks.takeErrors().last { $0.isAccessRefused } ?? error
   }
 
   private func end(

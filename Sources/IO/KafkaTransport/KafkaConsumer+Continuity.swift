@@ -1,4 +1,5 @@
 import CRdKafka
+import Foundation
 
 /// The guard against librdkafka 2.0.2 losing records of partitions that stay assigned.
 ///
@@ -27,6 +28,7 @@ extension KafkaConsumer {
     /// A topic with transactions has a gap at each of them; reading each twice would cost more than
     /// it guards against, since losses come with changes of the assignment.
     static let maximumRealGaps = 64
+    static let seekAttempts = 4
   }
 
   /// How many times partitions were set back because records were missing or in doubt.
@@ -73,14 +75,32 @@ extension KafkaConsumer {
   /// Sets these partitions to their positions; what was fetched ahead is fetched again.
   func reseat(_ retained: [TopicPartition: Int64]) throws(KafkaError) {
     guard !retained.isEmpty else { return }
-    let list = PartitionList(retained.map { ($0.key, $0.value) })
-    try check(rd_kafka_seek_partitions(handle.raw, list.raw, 10_000), "seek")
-    for element in UnsafeBufferPointer(
-      start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
-    {
-      // STATE: not started yet, so it will start at the offset it was assigned with.
-      if element.err == RD_KAFKA_RESP_ERR__STATE { continue }
-      try check(element.err, "seek", "\(String(cString: element.topic))[\(element.partition)]")
+    var wanted = retained
+    // OUTDATED and the like: something else (a rebalance, a new leader) was done to the partition
+    // in the same moment. One that stays refused is not ours to use; the others are.
+    for attempt in 0..<Continuity.seekAttempts where !wanted.isEmpty {
+      if attempt > 0 { usleep(UInt32(attempt) * 20_000) }
+      for partition in wanted.keys { unseated[partition] = nil }
+      let list = PartitionList(wanted.map { ($0.key, $0.value) })
+      if let failed = rd_kafka_seek_partitions(handle.raw, list.raw, 5_000) {
+        let error = KafkaError(taking: failed, operation: "seek")
+        if error.isFatal { throw error }
+      }
+      var refused: [TopicPartition: Int64] = [:]
+      for element in UnsafeBufferPointer(
+        start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
+      {
+        // STATE: not started yet, so it will start at the offset it was assigned with.
+        if element.err == RD_KAFKA_RESP_ERR_NO_ERROR || element.err == RD_KAFKA_RESP_ERR__STATE {
+          continue
+        }
+        let partition = TopicPartition(
+          topic: String(cString: element.topic), partition: element.partition)
+        refused[partition] = wanted[partition]
+        unseated[partition] = KafkaError(
+          element.err, operation: "seek", detail: partition.description)
+      }
+      wanted = refused
     }
   }
 

@@ -30,6 +30,8 @@ package final class KafkaConsumer {
   var topicNames: [OpaquePointer: String] = [:]
   /// See `KafkaConsumer+Continuity.swift`.
   var continuity = Continuity()
+  /// Partitions that could not be set to their position: see `takeUnseated`.
+  var unseated: [TopicPartition: KafkaError] = [:]
   /// Taken by the caller and not answered yet, for `close` to answer.
   private var hasUnansweredRebalance = false
   private var isClosed = false
@@ -98,14 +100,15 @@ package final class KafkaConsumer {
   /// - Parameter starts: offsets from 0; one outside the log comes back as a message of kind
   ///   `.error` (`isOffsetOutOfRange`). May be empty: the answer must be given all the same.
   package func assign(_ starts: [(TopicPartition, offset: Int64)]) throws(KafkaError) {
-    let list = PartitionList(starts.map { ($0.0, $0.offset) })
     let retained: [TopicPartition: Int64]
     if isCooperative {
+      let list = PartitionList(starts.map { ($0.0, $0.offset) })
       try check(rd_kafka_incremental_assign(handle.raw, list.raw), "assign")
       retained = positions
     } else {
+      // The eager protocol takes the whole assignment each time.
+      let list = PartitionList(positions.map { ($0.key, $0.value) } + starts.map { ($0.0, $0.1) })
       try check(rd_kafka_assign(handle.raw, list.raw), "assign")
-      positions = [:]
       retained = [:]
     }
     for (partition, offset) in starts { positions[partition] = offset }
@@ -122,14 +125,34 @@ package final class KafkaConsumer {
       try check(rd_kafka_incremental_unassign(handle.raw, list.raw), "unassign")
       for partition in partitions { positions[partition] = nil }
     } else {
-      // The eager protocol revokes all at once.
-      try check(rd_kafka_assign(handle.raw, nil), "unassign")
-      positions = [:]
+      for partition in partitions { positions[partition] = nil }
+      // The eager protocol takes the whole assignment each time, and revokes all of it.
+      let rest = PartitionList(positions.map { ($0.key, $0.value) })
+      try check(rd_kafka_assign(handle.raw, positions.isEmpty ? nil : rest.raw), "unassign")
     }
     hasUnansweredRebalance = false
     assignmentChanged()
     try reseat(positions)
   }
+
+  /// Goes on reading a partition at another offset; what lies before it is passed over.
+  package func skip(_ partition: TopicPartition, to offset: Int64) throws(KafkaError) {
+    guard positions[partition] != nil else { return }
+    positions[partition] = offset
+    assignmentChanged()
+    try reseat(positions)
+  }
+
+  /// Partitions that librdkafka did not set to their position, since the last call. What it hands
+  /// over of them must not be used: unassign them, and assign them again at the position wanted.
+  package func takeUnseated() -> [TopicPartition: KafkaError] {
+    defer { unseated.removeAll() }
+    return unseated
+  }
+
+  /// What was seen since the last call that calls for a look at the log. To be asked for after
+  /// `consume`, before the batch is used.
+  package func takeDoubts() -> LogDoubts { handle.callbacks.doubts.take() }
 
   /// What is being read, in no order.
   package var assignment: Set<TopicPartition> { Set(positions.keys) }
@@ -157,6 +180,11 @@ package final class KafkaConsumer {
     _ topic: String, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> Int? {
     try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// Why a topic that seems to be missing is not shown to us; nil: it is missing. Blocks.
+  package func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
+    handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
   /// Tells Kafka where the group stands, only so that the usual lag tools work.
@@ -222,6 +250,10 @@ package final class KafkaConsumer {
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
+    // Without it librdkafka hands over whatever a disk or a network made of a batch.
+    ("check.crcs", "true"),
+    // Never printed: read by `DoubtCollector`.
+    ("debug", "topic,broker"),
     ("enable.partition.eof", "true"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "6000"),

@@ -48,6 +48,32 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
       || code == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET.rawValue
   }
 
+  /// A batch does not have the checksum that it was written with.
+  package var isBadBatch: Bool {
+    code == RD_KAFKA_RESP_ERR__BAD_MSG.rawValue || code == RD_KAFKA_RESP_ERR_INVALID_MSG.rawValue
+  }
+
+  /// A password, a certificate or a missing permission: nothing that waiting heals.
+  package var isAccessRefused: Bool { Self.accessCodes.contains(code) }
+
+  private static let accessCodes: Set<Int32> = Set(
+    [
+      RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
+      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+      RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
+      RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE,
+      RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    ].map(\.rawValue))
+
+  package var isGroupRefused: Bool {
+    code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED.rawValue
+  }
+
+  /// No broker at all can be reached.
+  package var isAllBrokersDown: Bool {
+    code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN.rawValue
+  }
+
   package var isTimeout: Bool {
     code == RD_KAFKA_RESP_ERR__TIMED_OUT.rawValue
       || code == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT.rawValue
@@ -73,7 +99,8 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
       RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, RD_KAFKA_RESP_ERR__QUEUE_FULL,
       RD_KAFKA_RESP_ERR__WAIT_COORD, RD_KAFKA_RESP_ERR__WAIT_CACHE,
       RD_KAFKA_RESP_ERR__IN_PROGRESS, RD_KAFKA_RESP_ERR__RETRY,
-      RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE,
+      RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE, RD_KAFKA_RESP_ERR__OUTDATED,
+      RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS, RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE,
       RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED,
       RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
       RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,

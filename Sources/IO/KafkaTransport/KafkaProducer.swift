@@ -131,6 +131,15 @@ package final class KafkaProducer: @unchecked Sendable {
     try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
+  /// As the consumer's: why a topic that seems to be missing is not shown to us.
+  package func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
+    handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// The error that explains another one best, e.g. a refused password for a missing broker. Serves
+  /// deliveries.
+  package func explained(_ error: KafkaError) -> KafkaError { handle.explained(error) }
+
   private func topicHandle(_ topic: String) throws(KafkaError) -> OpaquePointer {
     let bits = topics.withLock { topics -> UInt in
       if let known = topics[topic] { return known }
@@ -178,6 +187,8 @@ package final class KafkaProducer: @unchecked Sendable {
     ("queue.buffering.max.kbytes", "524288"),
     // 0 is infinite: what the spool handed over must not be given up by a clock.
     ("message.timeout.ms", "0"),
+    // A topic is made by its file, with its partitions, or not at all.
+    ("allow.auto.create.topics", "false"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.nagle.disable", "true"),
   ]

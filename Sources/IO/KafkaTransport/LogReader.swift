@@ -24,27 +24,58 @@ package final class LogReader {
   private let stallTimeoutMilliseconds: Int32
 
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
+  ///
+  /// - Parameter readsSingleRecords: fetches little ahead of what is read.
   package init(
     _ configuration: KafkaConfiguration, clientID: String,
-    stallTimeoutMilliseconds: Int32 = 60_000
+    stallTimeoutMilliseconds: Int32 = 60_000, readsSingleRecords: Bool = false
   ) throws(KafkaError) {
     self.stallTimeoutMilliseconds = stallTimeoutMilliseconds
+    var defaults = Self.defaults + [("client.id", clientID)]
+    if readsSingleRecords {
+      // A broker sends a whole batch all the same, however large.
+      defaults += [("queued.min.messages", "1"), ("fetch.message.max.bytes", "65536")]
+    }
     handle = try ClientHandle(
-      RD_KAFKA_CONSUMER, configuration, defaults: Self.defaults + [("client.id", clientID)],
-      callbacks: CallbackState())
+      RD_KAFKA_CONSUMER, configuration, defaults: defaults, callbacks: CallbackState())
   }
+
+  /// Both ends of many logs, each with an answer or an error of its own.
+  package func watermarks(
+    of partitions: [TopicPartition], timeoutMilliseconds: Int32
+  ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
+    handle.watermarks(of: partitions, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// The error that explains another one best, e.g. a refused password for a missing broker.
+  package func explained(_ error: KafkaError) -> KafkaError { handle.explained(error) }
 
   package func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32 = 10_000
   ) throws(KafkaError) -> (low: Int64, high: Int64) {
-    try handle.watermarks(partition, timeoutMilliseconds: timeoutMilliseconds)
+    do throws(KafkaError) {
+      return try handle.watermarks(partition, timeoutMilliseconds: timeoutMilliseconds)
+    } catch {
+      throw handle.explained(error)
+    }
   }
 
   /// - Returns: nil if the topic is missing; never creates it.
+  /// - Throws: also where the topic may be there but is not shown to us.
   package func partitionCount(
     _ topic: String, timeoutMilliseconds: Int32 = 10_000
   ) throws(KafkaError) -> Int? {
-    try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
+    do throws(KafkaError) {
+      if let count = try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds) {
+        return count
+      }
+    } catch {
+      throw handle.explained(error)
+    }
+    if let refusal = handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds) {
+      throw refusal
+    }
+    return nil
   }
 
   /// One partition; see `readAll`. - Returns: the position reached.
@@ -140,6 +171,7 @@ package final class LogReader {
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
+    ("check.crcs", "true"),
     ("enable.partition.eof", "true"),
     ("fetch.wait.max.ms", "20"),
     ("queued.min.messages", "1000000"),

@@ -17,6 +17,17 @@ package struct TopicPartition: Hashable, Sendable, Comparable, CustomStringConve
   }
 }
 
+/// Both ends of a partition's log: its first offset, and the next that may be read.
+package struct LogEnds: Sendable, Equatable {
+  package var low: Int64
+  package var high: Int64
+
+  package init(low: Int64, high: Int64) {
+    self.low = low
+    self.high = high
+  }
+}
+
 /// Owns a `rd_kafka_topic_partition_list_t`; freed in `deinit`, on any thread.
 struct PartitionList: ~Copyable {
   let raw: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>

@@ -1,0 +1,100 @@
+import Testing
+
+@testable import KafkaTransport
+
+@Suite struct DoubtTests {
+  @Test func `A partition that a broker does not serve is doubted`() {
+    let doubt = DoubtCollector.doubt(
+      facility: "BROKERUA",
+      line: "license.usage.v1 [13]: broker unavailable: fetch: Broker: Unknown topic or partition")
+    #expect(
+      doubt
+        == LogDoubts(partitions: [TopicPartition(topic: "license.usage.v1", partition: 13)]))
+  }
+
+  @Test
+  func `A topic that was away puts all partitions in doubt, one that is found first does not`() {
+    #expect(
+      DoubtCollector.doubt(facility: "STATE", line: "Topic t changed state exists -> notexists")
+        == LogDoubts(concernsAll: true))
+    #expect(
+      DoubtCollector.doubt(facility: "STATE", line: "Topic t changed state unknown -> exists")
+        == nil)
+  }
+
+  @Test func `A broker that is connected again puts all partitions in doubt, the first time not`() {
+    let doubts = DoubtCollector()
+    let line = "127.0.0.1:9092/1: Broker changed state APIVERSION_QUERY -> UP"
+    doubts.read(facility: "STATE", line: line)
+    #expect(doubts.take().isEmpty)
+    doubts.read(facility: "STATE", line: line)
+    #expect(doubts.take() == LogDoubts(concernsAll: true))
+    #expect(doubts.take().isEmpty)
+    for other in [
+      "127.0.0.1:9092/bootstrap: Broker changed state CONNECT -> UP",
+      "GroupCoordinator: Broker changed state CONNECT -> UP",
+      "127.0.0.1:9092/1: Broker changed state UP -> DOWN",
+    ] {
+      doubts.read(facility: "STATE", line: other)
+      doubts.read(facility: "STATE", line: other)
+      #expect(doubts.take().isEmpty, "\(other)")
+    }
+  }
+
+  @Test func `A fetch that is refused for its topic is a doubt before anything else arrives`()
+    throws
+  {
+    let fixture = try Fixture()
+    let store = Driver.Store()
+    let driver = try Driver(fixture.consumer(), ["t"], store)
+    try fixture.fill(count: 3)
+    try until("three", turn: { try driver.turn() }) { store.total == 3 }
+    _ = driver.consumer.takeDoubts()
+    // UNKNOWN_TOPIC_OR_PART
+    fixture.cluster.pushRequestErrors(apiKey: .fetch, [3])
+    var doubts = LogDoubts()
+    try until(
+      "a doubt",
+      turn: {
+        try driver.turn()
+        doubts = driver.consumer.takeDoubts()
+      }
+    ) { !doubts.isEmpty }
+    #expect(doubts.partitions == [TopicPartition(topic: "t", partition: 0)])
+    driver.consumer.close()
+  }
+}
+
+@Suite(.serialized) struct LogEndsTests {
+  @Test func `Partitions without a leader are told apart from those that answer`() throws {
+    let fixture = try Fixture(topics: [("t", 4)])
+    for partition in 0..<4 {
+      try fixture.fill(partition: Int32(partition), count: partition + 1)
+    }
+    try fixture.cluster.setLeader(TopicPartition(topic: "t", partition: 2), broker: nil)
+    let all = (0..<4).map { TopicPartition(topic: "t", partition: Int32($0)) }
+    let ends = try fixture.reader().watermarks(of: all, timeoutMilliseconds: 3_000)
+    for partition in [0, 1, 3] {
+      #expect(try ends[all[partition]]?.get() == LogEnds(low: 0, high: Int64(partition) + 1))
+    }
+    guard case .failure(let error)? = ends[all[2]] else {
+      Issue.record("partition 2 has no leader, and answered")
+      return
+    }
+    #expect(error.isRetriable)
+  }
+
+  @Test func `A client that is refused says so in place of a broker that is away`() throws {
+    let fixture = try Fixture()
+    let reader = try LogReader(
+      fixture.configuration([("security.protocol", "ssl")]), clientID: "test")
+    do {
+      _ = try reader.partitionCount("t", timeoutMilliseconds: 4_000)
+      Issue.record("a broker without TLS answered")
+    } catch {
+      #expect(error.isAccessRefused, "\(error)")
+      #expect(error.description.contains("SSL"), "\(error)")
+    }
+    withExtendedLifetime(fixture) {}
+  }
+}
