@@ -84,6 +84,12 @@ package struct LogAccumulator: ~Copyable {
   package func owns(_ partition: Int32) -> Bool { partitions[partition] != nil }
   package var ownedPartitions: [Int32] { partitions.keys.sorted() }
   package func position(of partition: Int32) -> Int64? { partitions[partition]?.state.position }
+  /// The newest record that counts, by which the log can be recognized; nil: none was read yet.
+  package func remembered(of partition: Int32) -> (offset: Int64, hash: Int64)? {
+    guard let owned = partitions[partition] else { return nil }
+    if let remembered = owned.state.remembered { return remembered }
+    return owned.state.last >= 0 ? (owned.state.last, owned.state.lastHash) : nil
+  }
   package func halt(of partition: Int32) -> Halt? { partitions[partition]?.state.halt }
   /// Whether the partition still reads what others have counted.
   package func isRebuilding(_ partition: Int32) -> Bool {
