@@ -213,4 +213,16 @@ import Testing
     }
     #expect(try offsets.stored().map(\.nextOffset) == [1])
   }
+
+  @Test func `Only the first member of a group gives the topic's partitions their rows`() throws {
+    let database = try TestDatabase()
+    let store = OffsetStore(try database.connection(), group: "first", topic: "grown")
+    try store.open([(0, 5), (1, nil), (2, 9)])
+    try store.open([(0, 0), (1, 0), (2, 0), (3, 0)])
+    #expect(try store.stored().map(\.partition) == [0, 1, 2])
+    #expect(try store.stored().map(\.nextOffset) == [5, -1, 9])
+    // What could not be asked for then is known when it is claimed.
+    let claimed = try store.claim([(1, 7), (2, 100)], owner: "a")
+    #expect(claimed.sorted { $0.partition < $1.partition }.map(\.nextOffset) == [7, 9])
+  }
 }

@@ -32,6 +32,33 @@ package struct OffsetStore {
     package var deadLettered: Int64
   }
 
+  /// Gives every partition of the topic a row, if the group has none there yet: from then on, a
+  /// partition without a row behind those that have one was added later.
+  ///
+  /// - Parameter lows: all partitions of the topic with their low watermarks. One that is not known
+  ///   gets an offset of -1, which `claim` replaces.
+  package func open(_ lows: [(partition: Int32, low: Int64?)]) throws {
+    try connection.transaction {
+      // Two members that begin together: the second finds the rows of the first.
+      try connection.query(
+        "select pg_advisory_xact_lock(hashtextextended('first claim ' || $1 || ' ' || $2, 0))",
+        [.text(group), .text(topic)], operation: "open the topic")
+      try connection.query(
+        """
+        insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)
+        select $1, $2, u.partition, u.low,
+          coalesce((select max(log_epoch) from consumer_offset where topic = $2), 1)
+        from unnest($3::int[], $4::bigint[]) u(partition, low)
+        where not exists (select from consumer_offset where consumer_group = $1 and topic = $2)
+        order by u.partition
+        """,
+        [
+          .text(group), .text(topic), .integers(lows.map { Int64($0.partition) }),
+          .integers(lows.map { $0.low ?? -1 }),
+        ], operation: "open the topic")
+    }
+  }
+
   /// Makes `owner` the only one whose flushes of these partitions are taken, and answers where to start.
   ///
   /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch that the topic has.
@@ -56,12 +83,16 @@ package struct OffsetStore {
         where consumer_group = $1 and topic = $2 and partition = any ($3::int[])
         order by partition for update
       )
-      update consumer_offset o set claimed_by = $4 from locked l
-      where o.consumer_group = $1 and o.topic = $2 and o.partition = l.partition
+      update consumer_offset o set claimed_by = $4,
+        next_offset = case when o.next_offset < 0 then w.low else o.next_offset end
+      from locked l, unnest($3::int[], $5::bigint[]) w(partition, low)
+      where w.partition = o.partition and o.consumer_group = $1 and o.topic = $2 and o.partition = l.partition
       returning o.partition, next_offset, log_epoch, last_record_offset, last_record_hash, claimed_by
       """,
-      [.text(group), .text(topic), .integers(partitions), .text(owner)],
-      operation: "claim partitions")
+      [
+        .text(group), .text(topic), .integers(partitions), .text(owner),
+        .integers(lowWatermarks.map(\.low)),
+      ], operation: "claim partitions")
     return Self.stored(rows)
   }
 
