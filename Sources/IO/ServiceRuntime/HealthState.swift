@@ -1,3 +1,4 @@
+package import Logging
 import Synchronization
 
 /// What the service's parts say about themselves, for `GET /health/ready`.
@@ -9,21 +10,62 @@ package final class HealthState: Sendable {
   private struct State {
     var problems: [String: String] = [:]
     var degradations: [String: String] = [:]
+    /// What was logged last of each component, and when.
+    var logged: [String: (reason: String?, at: Int)] = [:]
   }
+
+  /// A component whose reason changes all the time is logged this often at most.
+  private static let logMilliseconds = 30_000
 
   private let state = Mutex(State())
 
-  package init() {}
+  private let logger: Logger?
+
+  /// - Parameter logger: is told once when something begins to be wrong, and when it ends.
+  package init(logger: Logger? = nil) { self.logger = logger }
 
   /// The service cannot do its job because of `component`: not ready. Nil: it is fine again.
-  package func report(_ component: String, problem: String?) {
-    state.withLock { $0.problems[component] = problem }
+  ///
+  /// - Parameter logs: false where the caller logs it itself, or where nothing is wrong (a start or
+  ///   an end).
+  package func report(_ component: String, problem: String?, logs: Bool = true) {
+    let news = state.withLock { state in
+      state.problems[component] = problem
+      return logs ? Self.news(component, problem, &state) : nil
+    }
+    log(news, component, problem)
+  }
+
+  /// What to log of a component: nil is nothing.
+  private static func news(
+    _ component: String, _ reason: String?, _ state: inout State
+  ) -> Logger.Message? {
+    let last = state.logged[component]
+    guard last?.reason != reason else { return nil }
+    let now = Monotonic.milliseconds
+    if let last, last.reason != nil, reason != nil, now - last.at < Self.logMilliseconds {
+      return nil
+    }
+    state.logged[component] = (reason, now)
+    if reason != nil { return "something is wrong" }
+    return last == nil ? nil : "all is well again"
+  }
+
+  private func log(_ news: Logger.Message?, _ component: String, _ reason: String?) {
+    guard let logger, let news else { return }
+    var metadata: Logger.Metadata = ["component": "\(component)"]
+    if let reason { metadata["reason"] = "\(reason)" }
+    logger.log(level: reason == nil ? .info : .warning, news, metadata: metadata)
   }
 
   /// The service does its job with less than it should have: ready and `"degraded"`. Nil: fine
   /// again. Kept apart from `report`; where both are set, the reason of `report` is shown.
-  package func degraded(_ component: String, problem: String?) {
-    state.withLock { $0.degradations[component] = problem }
+  package func degraded(_ component: String, problem: String?, logs: Bool = true) {
+    let news = state.withLock { state in
+      state.degradations[component] = problem
+      return logs ? Self.news("\(component) (degraded)", problem, &state) : nil
+    }
+    log(news, component, problem)
   }
 
   /// True while no component has a problem, degraded or not.

@@ -56,15 +56,16 @@ struct ValidationService: AsyncParsableCommand {
       let settings = try ServiceSettings(environment)
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
-      let health = HealthState()
       let logger = Logger(label: "validation-service")
+      let health = HealthState(logger: logger)
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError("libpsl has no Public Suffix List: apt-get install publicsuffix")
       }
       let publisher: EventPublisher
       do {
         publisher = try EventPublisher(configuration: settings.publisher, logger: logger) {
-          health.degraded("kafka", problem: $0)
+          // The publisher logs it.
+          health.degraded("kafka", problem: $0, logs: false)
         }
       } catch let error as SpoolError {
         throw ConfigurationError(error.description)
