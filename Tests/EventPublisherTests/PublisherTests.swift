@@ -96,6 +96,43 @@ struct PublisherTests {
     #expect(try Count(log).total == 1_001)
   }
 
+  @Test("A connection that Kafka refuses is told as such, not as a broker that is away")
+  func refusedConnection() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    let properties = folder.path + "/kafka.properties"
+    try "security.protocol=ssl".write(toFile: properties, atomically: true, encoding: .utf8)
+    var settings = configuration(log.brokers, folder.spool)
+    settings.kafkaConfigFile = properties
+    settings.drainMilliseconds = 100
+    let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+    publisher.publish(Self.event(0))
+    try eventually("it says what is refused, but \(publisher.statistics.problem ?? "nothing")") {
+      publisher.statistics.problem?.contains("SSL") == true
+    }
+    publisher.stop()
+  }
+
+  @Test("Kafka's absence is told while nothing is published, and until Kafka answers")
+  func idleOutage() throws {
+    let log = try Self.log()
+    let folder = try TemporaryFolder()
+    var settings = configuration(log.brokers, folder.spool)
+    settings.drainMilliseconds = 100
+    let publisher = try EventPublisher(configuration: settings, logger: quietLogger())
+    publisher.publish(Self.event(0))
+    try eventually("it is delivered") { publisher.statistics.usage.pending == 0 }
+    try log.cluster.setBrokerDown()
+    try eventually("it says so") { publisher.statistics.problem != nil }
+    for _ in 0..<60 {
+      #expect(publisher.statistics.problem != nil)
+      Thread.sleep(forTimeInterval: 0.1)
+    }
+    try log.cluster.setBrokerUp()
+    try eventually("it says that it is over") { publisher.statistics.problem == nil }
+    publisher.stop()
+  }
+
   @Test("A missing topic is waited for, in order")
   func missingTopic() throws {
     let log = try UsageLog(partitions: 2, makesTopics: false)

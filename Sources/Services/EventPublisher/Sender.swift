@@ -52,6 +52,8 @@ final class Sender: @unchecked Sendable {
   /// One record a batch, for so many records: to find the one that no broker takes.
   private var careful = 0
   private var pauseUntil = 0
+  /// Whether Kafka was in trouble while there was nothing to send: only an answer ends that.
+  private var wantsProbe = false
   /// What the producer would not take, and why.
   private var refusal: KafkaError?
   private var lastDelivery = Sender.now
@@ -143,10 +145,23 @@ final class Sender: @unchecked Sendable {
       producer.poll(timeoutMilliseconds: 0)
     }
     take(producer)
+    probe()
     if Self.now >= nextReport {
       nextReport =
         Self.now + (report(isFinal: false) ? Self.reportMilliseconds : Self.retryMilliseconds)
     }
+  }
+
+  /// Asks whether Kafka is there when nothing else would tell.
+  private func probe() {
+    guard wantsProbe, Self.now >= pauseUntil, let producer else { return }
+    if inFlight.count > head {
+      // What is on its way tells.
+      wantsProbe = false
+      return
+    }
+    knownTopics = []
+    wantsProbe = !isKnown(0, producer)
   }
 
   /// Whether the brokers answer nothing, just now.
@@ -209,9 +224,14 @@ final class Sender: @unchecked Sendable {
         say(nil)
         return true
       }
-      say("there is no topic \(topics[topic]): meterctl topics apply")
+      if let refusal = producer.refusal(ofTopic: topics[topic], timeoutMilliseconds: 1_000) {
+        say("Kafka refuses: \(refusal)")
+      } else {
+        say("there is no topic \(topics[topic]): meterctl topics apply")
+      }
     } catch {
-      say("Kafka does not answer: \(error)")
+      let cause = producer.explained(error)
+      say(cause.isAccessRefused ? "Kafka refuses: \(cause)" : "Kafka does not answer: \(cause)")
     }
     pauseUntil = Self.now + Self.retryMilliseconds
     return false
@@ -280,7 +300,16 @@ final class Sender: @unchecked Sendable {
       if failure == nil, producer.fatalError == nil { say(nil) }
     }
     let isQuiet = Self.now - lastDelivery > Self.quietMilliseconds
-    for error in producer.takeErrors() where !error.isFatal && isQuiet { say("Kafka: \(error)") }
+    for error in producer.takeErrors() where !error.isFatal {
+      if error.isAccessRefused {
+        say("Kafka refuses: \(error)")
+        wantsProbe = true
+      } else if isQuiet {
+        say("Kafka: \(error)")
+      } else if inFlight.count == head {
+        wantsProbe = true
+      }
+    }
     if let error = producer.fatalError ?? failure {
       restart(after: "Kafka refused records: \(failure ?? error)", failure ?? error)
     } else if Self.now - lastDelivery > stallMilliseconds {
