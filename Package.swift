@@ -26,6 +26,7 @@ let package = Package(
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
     .library(name: "EventPublisher", targets: ["EventPublisher"]),
     .library(name: "Licensing", targets: ["Licensing"]),
+    .library(name: "Metering", targets: ["Metering"]),
     .library(name: "AnomalyDetection", targets: ["AnomalyDetection"]),
     .library(name: "DomainNames", targets: ["DomainNames"]),
     .library(name: "WebhookDelivery", targets: ["WebhookDelivery"]),
@@ -67,7 +68,7 @@ let package = Package(
       path: "Sources/Core/Licensing", swiftSettings: hotPath),
     .target(
       name: "AnomalyDetection",
-      dependencies: [.product(name: "RealModule", package: "swift-numerics")],
+      dependencies: ["Metering", .product(name: "RealModule", package: "swift-numerics")],
       path: "Sources/Core/AnomalyDetection"),
     .target(
       name: "WebhookDelivery",
@@ -126,8 +127,8 @@ let package = Package(
     .executableTarget(
       name: "UsageAggregator",
       dependencies: [
-        "LogConsumer", "EventCodec", "UsageAggregation", "KafkaTransport", "PostgresStore",
-        "ServiceRuntime",
+        "LogConsumer", "EventCodec", "UsageAggregation", "KafkaTransport", "Metering",
+        "PostgresStore", "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -198,7 +199,7 @@ let package = Package(
       name: "Benchmarks",
       dependencies: [
         "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "WebhookDelivery",
-        "MeteringTestKit", "EventPublisher", "Licensing", "CAllocationCount",
+        "Metering", "MeteringTestKit", "EventPublisher", "Licensing", "CAllocationCount",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "Logging", package: "swift-log"),
@@ -219,10 +220,11 @@ let package = Package(
     .testTarget(
       name: "UsageAggregationTests",
       dependencies: ["UsageAggregation", "EventCodec", "Metering", "Recount", "MeteringTestKit"]),
-    .testTarget(name: "RecountTests", dependencies: ["Recount", "JSONText"]),
+    .testTarget(name: "RecountTests", dependencies: ["Recount", "Metering", "JSONText"]),
     .testTarget(
       name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
-    .testTarget(name: "PostgresStoreTests", dependencies: ["PostgresStore", "MeteringTestKit"]),
+    .testTarget(
+      name: "PostgresStoreTests", dependencies: ["Metering", "PostgresStore", "MeteringTestKit"]),
     .testTarget(
       name: "ServiceRuntimeTests",
       dependencies: [
@@ -230,7 +232,8 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
     .testTarget(
-      name: "AnomalyDetectionTests", dependencies: ["AnomalyDetection", "MeteringTestKit"]),
+      name: "AnomalyDetectionTests",
+      dependencies: ["AnomalyDetection", "Metering", "MeteringTestKit"]),
     .testTarget(
       name: "WebhookDeliveryTests",
       dependencies: [
@@ -254,8 +257,10 @@ let package = Package(
     .testTarget(
       name: "ValidationServiceTests",
       dependencies: [
-        "ValidationService", "Licensing", "DomainNames", "KafkaTransport", "PostgresStore",
-        "MeteringTestKit", "Metering", "meterctl", .product(name: "NIOCore", package: "swift-nio"),
+        "ValidationService", "DomainNames", "Licensing", "KafkaTransport", "PostgresStore",
+        "MeteringTestKit", "Metering", "ServiceRuntime", "meterctl",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     .testTarget(

@@ -1,4 +1,5 @@
 import AnomalyDetection
+import Metering
 import MeteringTestKit
 import Testing
 
@@ -28,7 +29,7 @@ import Testing
     private mutating func sighting(_ license: String, _ time: Int64) -> DomainWatch.Sighting {
       offset += 1
       return DomainWatch.Sighting(
-        license: license, offset: offset, recordedAt: DomainWatchTests.start + time,
+        license: Identifier(license), offset: offset, recordedAt: DomainWatchTests.start + time,
         time: DomainWatchTests.start + time - 5)
     }
 
@@ -306,5 +307,15 @@ import Testing
       changed[place] ^= 0xFF
       _ = DomainWatch(settings: .init(), state: changed)
     }
+  }
+
+  @Test func `Licenses that are spelled alike are watched apart`() throws {
+    var log = Log()
+    log.see("a.com", license: "K", at: 0)
+    log.see("a.com", license: "\u{212A}", at: 1)
+    #expect(log.take().count == 2 && log.watch.licenseCount == 2)
+    // So they are after a restart.
+    let restored = try #require(DomainWatch(settings: .init(), state: log.watch.state()))
+    #expect(restored.licenseCount == 2)
   }
 }

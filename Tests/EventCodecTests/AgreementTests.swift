@@ -1,5 +1,6 @@
 import EventCodec
 import JSONText
+import Metering
 import MeteringTestKit
 import Recount
 import Testing

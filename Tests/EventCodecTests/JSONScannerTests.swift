@@ -1,4 +1,5 @@
 import EventCodec
+import Metering
 import Testing
 
 @Suite("The scanner of JSON")

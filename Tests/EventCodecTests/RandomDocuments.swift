@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import MeteringTestKit
 
 /// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out

@@ -1,4 +1,5 @@
 import EventCodec
+import Metering
 import MeteringTestKit
 import Recount
 import Testing

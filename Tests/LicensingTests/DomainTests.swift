@@ -1,5 +1,6 @@
 import DomainNames
 import Licensing
+import Metering
 import Testing
 
 /// With the real list and tables.

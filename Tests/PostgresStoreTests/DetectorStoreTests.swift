@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import MeteringTestKit
 import PostgresStore
 import Testing

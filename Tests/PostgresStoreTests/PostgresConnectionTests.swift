@@ -45,6 +45,26 @@ import Testing
     #expect(!error.isRetriable && !error.isConnectionLost)
   }
 
+  @Test func `A parameter with NUL is an error, not a shorter text`() throws {
+    let connection = try TestDatabase().connection()
+    for parameter in [SQLValue.text("lic_1\0x"), .texts(["a", "lic_1\0x"])] {
+      let error = try #require(throws: PostgresError.self) {
+        try connection.query("select $1::text", [parameter])
+      }
+      #expect(error.sqlState == "22021" && !error.isRetriable && !"\(error)".contains("lic_1"))
+      #expect(throws: PostgresError.self) {
+        try connection.transaction {
+          try connection.commit(
+            with: [SQLStatement("select 1", []), SQLStatement("select $1::text", [parameter])],
+            operation: "test")
+        }
+      }
+    }
+    // The connection goes on, outside of any transaction.
+    #expect(try connection.query("select $1::text", [.text("a")]).text(0, 0) == "a")
+    #expect(try connection.query("select pg_current_xact_id_if_assigned()").text(0, 0) == nil)
+  }
+
   @Test func aTransactionThatThrowsLeavesNothing() throws {
     struct Stop: Error {}
     let database = try TestDatabase()

@@ -1,3 +1,4 @@
+import Metering
 import Recount
 
 func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }

@@ -1,5 +1,6 @@
 import Foundation
 import JSONText
+import Metering
 import Recount
 import Testing
 

@@ -1,3 +1,4 @@
+import Metering
 import Recount
 import Testing
 

@@ -352,7 +352,7 @@ struct LogAccumulatorTests {
       event(4, importBatch: "unasked", time: sampleTime), event(5, importBatch: "c", time: old),
     ]
     accumulator.allow(importBatch: "c", from: old)
-    var asked: [[String]] = []
+    var asked: [[Identifier]] = []
     for _ in 0..<2 {
       _ = records.withUnsafeBufferPointer {
         accumulator.take($0, of: 0, requeues: [], into: batch) { names in

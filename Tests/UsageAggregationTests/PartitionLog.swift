@@ -6,7 +6,7 @@ import UsageAggregation
 
 /// A log of a few partitions, made at random, as the aggregator and the recount both read it.
 struct PartitionLog {
-  static let imports: [String: Int64] = ["books": sampleTime - 300 * 86_400_000]
+  static let imports: [Identifier: Int64] = ["books": sampleTime - 300 * 86_400_000]
 
   /// By partition, in the order of their offsets, which have gaps.
   private(set) var records: [[LogRecord]] = []

@@ -171,7 +171,7 @@ struct RecountAgreementTests {
   private func compare(_ model: ModelStore, _ log: PartitionLog, window: Int) {
     let settings = RecountSettings(
       importBatches: Dictionary(
-        uniqueKeysWithValues: PartitionLog.imports.map { (ExactText($0.key), $0.value) }),
+        uniqueKeysWithValues: PartitionLog.imports.map { ($0.key, $0.value) }),
       windows: { _ in [WindowSize(fromOffset: 0, size: Int64(window))] })
     var result = RecountResult()
     var reports = 0

@@ -1,5 +1,9 @@
+import DomainNames
 import Foundation
+import Logging
+import Metering
 import MeteringTestKit
+import ServiceRuntime
 import Synchronization
 import Testing
 
@@ -52,6 +56,60 @@ struct DirectoryTests {
       return
     }
     #expect(rows.cached("a") == nil)
+  }
+
+  @Test func `A key that PostgreSQL cannot take concerns those who asked for it alone`()
+    async throws
+  {
+    let rows = ReadThrough<Identifier, Int>(capacity: 1_000, absentMilliseconds: 600_000) {}
+    async let bad = rows.lookup("a\0")
+    async let good = rows.lookup("a")
+    var keys: [Identifier] = []
+    try eventually("both are wanted") {
+      keys += rows.take(1_000)
+      return keys.count == 2
+    }
+    rows.refuse("a\0")
+    rows.fulfill(["a"], with: ["a": 1])
+    guard case .unavailable = await bad, case .found(1) = await good else {
+      Issue.record("the one is not told apart from the other")
+      return
+    }
+    #expect(rows.cached("a\0") == nil)
+  }
+
+  @Test func `The database's refusal of one license leaves all others as they are`() async throws {
+    let database = TestDatabase(url: try SharedPostgres.makeDatabase())
+    try database.execute(
+      """
+      insert into customer values ('c', 'C');
+      insert into license (license_id, customer_id, plan, domains, issued_at, expires_at)
+      select 'lic_' || n, 'c', 'p', '{example.com}', now(), now() + interval '9 days'
+      from generate_series(1, 20) n
+      """)
+    let health = HealthState()
+    let directory = Directory(
+      databaseURL: database.url, capacity: 1_000, rules: try #require(PublicSuffixList.shared),
+      health: health, logger: Logger(label: "test"))
+    let running = Task { try await directory.run() }
+    // Whether PostgreSQL has been reached does not matter to what is asked for.
+    for _ in 0..<3 {
+      await withTaskGroup(of: Void.self) { group in
+        for n in 1...20 {
+          group.addTask { _ = await directory.licenses.lookup(Identifier("bad_\(n)\0")) }
+          group.addTask {
+            // On a slow machine PostgreSQL may be reached only after who waits has given up.
+            for _ in 0..<20 {
+              if case .found = await directory.licenses.lookup(Identifier("lic_\(n)")) { return }
+            }
+            Issue.record("lic_\(n) is not found")
+          }
+        }
+      }
+    }
+    #expect(!health.json().body.contains("degraded"), "\(health.json().body)")
+    running.cancel()
+    _ = await running.result
   }
 
   @Test("However many keys are asked for, so many are kept, and those in use stay")

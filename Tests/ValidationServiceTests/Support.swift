@@ -1,6 +1,7 @@
 import Foundation
 import KafkaTransport
 import Licensing
+import Metering
 import MeteringTestKit
 
 /// PostgreSQL, a broker, and `validation-service` as a process.

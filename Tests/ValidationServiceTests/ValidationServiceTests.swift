@@ -2,6 +2,7 @@ import DomainNames
 import Foundation
 import KafkaTransport
 import Licensing
+import Metering
 import MeteringTestKit
 import Testing
 
@@ -89,7 +90,8 @@ struct ValidationServiceTests {
       try #require(
         LicenseSigner(keys: setup.keys)?.token(
           LicenseClaims(
-            licenseID: id, domains: ["token.example"], plan: "p", issuedAt: now - 864_000_000,
+            licenseID: Identifier(id), domains: ["token.example"], plan: "p",
+            issuedAt: now - 864_000_000,
             expiresAt: now + expires)))
     }
     let good = try token("lic_unregistered")
@@ -147,18 +149,24 @@ struct ValidationServiceTests {
   func usage() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
+    try setup.database.execute(
+      """
+      insert into api_token (token_id, name, token_hash, scopes, customer_id)
+      values ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{usage:write}', 'cus_1')
+      """)
+    let token = ["Authorization": "Bearer mtr_0123456789abcdef"]
     for _ in 0..<2 {
       _ = try setup.validate(
         "lic_1", extra: #","usage":{"meter":"exports","quantity":7}"#,
-        headers: ["Idempotency-Key": "order-1"])
+        headers: token.merging(["Idempotency-Key": "order-1"]) { $1 })
     }
-    _ = try setup.validate("lic_1", extra: #","usage":{"quantity":0}"#)
+    _ = try setup.validate("lic_1", extra: #","usage":{"quantity":0}"#, headers: token)
     _ = try setup.validate("lic_1", "pirated-site.com")
     #expect(try setup.events("license.validations.v1", atLeast: 4).count == 4)
     let usage = try setup.events(UsageLog.topic, atLeast: 2)
     #expect(usage.count == 2)
-    #expect(usage.allSatisfy { $0["id"] as? String == "order-1" })
-    #expect(usage.allSatisfy { $0["source"] as? String == "/validation/anonymous" })
+    #expect(usage.allSatisfy { $0["id"] as? String == "order-1;exports;7" })
+    #expect(usage.allSatisfy { $0["source"] as? String == "/validation/tok_1" })
     #expect((usage[0]["data"] as? [String: Any])?["meter"] as? String == "exports")
   }
 
@@ -268,13 +276,16 @@ struct ValidationServiceTests {
     try setup.database.execute(
       """
       insert into api_token (token_id, name, token_hash, scopes, customer_id, expires_at) values
-        ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{}', 'cus_1', null),
+        ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{licenses:validate}', 'cus_1', null),
+        ('tok_3', 'n', sha256('mtr_scopeless'), '{billing:read}', 'cus_1', null),
         ('tok_2', 'n', sha256('mtr_expired'), '{}', 'cus_1', now() - interval '1 second')
       """)
     #expect(try setup.validate("lic_1").status == 401)
     let refused = try setup.validate("lic_1", headers: ["Authorization": "Bearer mtr_expired"])
     #expect(refused.status == 401 && refused.headers["www-authenticate"] == "Bearer")
     #expect(try setup.validate("lic_1", headers: ["Authorization": "Basic eDp5"]).status == 401)
+    let other = try setup.validate("lic_1", headers: ["Authorization": "Bearer mtr_scopeless"])
+    #expect(other.status == 403 && other["code"] == "missing_scope")
     for _ in 0..<2 {
       let answer = try setup.validate(
         "lic_1",

@@ -1,3 +1,5 @@
+import Metering
+
 extension DomainWatch {
   /// Raised whenever the layout below changes: what an older version wrote is not read.
   private static let layout: UInt16 = 3
@@ -10,7 +12,7 @@ extension DomainWatch {
     writer.put(clock)
     writer.put(UInt32(licenses.count))
     for name in names {
-      writer.put(name)
+      writer.put(name.string)
       licenses[name]!.write(to: &writer)
     }
     return writer.bytes
@@ -24,7 +26,7 @@ extension DomainWatch {
       self.init(settings: settings, seed: try reader.integer())
       clock = try reader.integer()
       for _ in 0..<Int(try reader.integer(UInt32.self)) {
-        let name = try reader.text()
+        let name = Identifier(try reader.text())
         var license = try LicenseSightings(from: &reader)
         guard licenses[name] == nil else { return nil }
         license.place = names.count

@@ -1,3 +1,5 @@
+package import Metering
+
 /// Watches one partition's refused validations for stolen keys: applications on foreign domains, a key on many of them, a key that was
 /// canceled and goes on.
 ///
@@ -28,9 +30,9 @@ package struct DomainWatch: Sendable {
   private static let lookInterval: Int64 = 1_000
 
   let settings: Settings
-  var licenses: [String: LicenseSightings] = [:]
+  var licenses: [Identifier: LicenseSightings] = [:]
   /// The same licenses, to choose some of them at random.
-  var names: [String] = []
+  var names: [Identifier] = []
   private var evictions: UInt64 = 0
   /// Milliseconds.
   var clock: Int64 = .min
@@ -48,13 +50,13 @@ package struct DomainWatch: Sendable {
 
   /// One refused validation.
   package struct Sighting: Sendable {
-    package var license: String
+    package var license: Identifier
     package var offset: Int64
     /// The record's and the event's own time, milliseconds.
     package var recordedAt: Int64
     package var time: Int64
 
-    package init(license: String, offset: Int64, recordedAt: Int64, time: Int64) {
+    package init(license: Identifier, offset: Int64, recordedAt: Int64, time: Int64) {
       self.license = license
       self.offset = offset
       self.recordedAt = recordedAt
@@ -95,7 +97,7 @@ package struct DomainWatch: Sendable {
     nextLook = clock + Self.lookInterval
     var findings: [DomainFinding] = []
     for name in licenses.filter({ clock >= $0.value.nextDue }).keys.sorted() {
-      licenses[name]!.catchUp(name, to: clock, &findings)
+      licenses[name]!.catchUp(name.string, to: clock, &findings)
       licenses[name]!.nextDue = licenses[name]!.planNext()
       if licenses[name]!.isForgotten(clock) { forget(name) }
     }
@@ -103,7 +105,7 @@ package struct DomainWatch: Sendable {
   }
 
   private mutating func withLicense(
-    _ name: String, _ findings: inout [DomainFinding],
+    _ name: Identifier, _ findings: inout [DomainFinding],
     _ body: (inout LicenseSightings, inout [DomainFinding]) -> Void
   ) {
     if licenses[name] == nil {
@@ -114,7 +116,7 @@ package struct DomainWatch: Sendable {
       licenses[name] = license
     }
     func update(_ license: inout LicenseSightings) {
-      license.catchUp(name, to: clock, &findings)
+      license.catchUp(name.string, to: clock, &findings)
       license.sightings += 1
       license.lastSeen = clock
       body(&license, &findings)
@@ -123,7 +125,7 @@ package struct DomainWatch: Sendable {
     update(&licenses[name]!)
   }
 
-  private mutating func forget(_ name: String) {
+  private mutating func forget(_ name: Identifier) {
     guard let place = licenses.removeValue(forKey: name)?.place else { return }
     let last = names.removeLast()
     guard last != name else { return }
@@ -133,7 +135,7 @@ package struct DomainWatch: Sendable {
 
   /// Of some chosen at random, the one with the fewest sightings leaves: made-up licenses come once, real ones again and again.
   private mutating func evict() {
-    var least: (name: String, sightings: Int64, lastSeen: Int64)?
+    var least: (name: Identifier, sightings: Int64, lastSeen: Int64)?
     for _ in 0..<16 {
       evictions &+= 1
       let name = names[Int(DistinctSketch.mixed(evictions ^ seed) % UInt64(names.count))]

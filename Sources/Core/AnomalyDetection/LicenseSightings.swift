@@ -1,3 +1,5 @@
+import Metering
+
 /// What `DomainWatch` remembers of one license. Times are the log's, milliseconds.
 struct LicenseSightings: Sendable, Equatable {
   struct Pair: Sendable, Equatable {
@@ -75,7 +77,7 @@ struct LicenseSightings: Sendable, Equatable {
       pairs[i].count += 1
       pairs[i].lastOffset = sighting.offset
       if clock >= pairs[i].toldAt + DomainWatch.hour {
-        tell(i, sighting.license, clock, &findings)
+        tell(i, sighting.license.string, clock, &findings)
       }
       return
     }
@@ -88,7 +90,7 @@ struct LicenseSightings: Sendable, Equatable {
       Pair(
         domain: domain, firstSeen: sighting.time, toldAt: clock, count: 1,
         firstOffset: sighting.offset, lastOffset: sighting.offset))
-    tell(pairs.count - 1, sighting.license, clock, &findings)
+    tell(pairs.count - 1, sighting.license.string, clock, &findings)
   }
 
   private mutating func tell(
@@ -220,11 +222,11 @@ struct LicenseSightings: Sendable, Equatable {
         kind: .domainSpread(
           distinctDomains: distinct, sample: spreadNames.prefix(shown).map(\.name),
           isExact: spreadSketch == nil),
-        license: sighting.license, recordedAt: clock, occurredAt: clock,
+        license: sighting.license.string, recordedAt: clock, occurredAt: clock,
         firstOffset: spreadNames.first?.firstOffset ?? sighting.offset,
         lastOffset: sighting.offset,
         dedupeKey: Self.key(
-          "domain_spread", sighting.license, spreadToldAt / DomainWatch.hour, "\(level)")))
+          "domain_spread", sighting.license.string, spreadToldAt / DomainWatch.hour, "\(level)")))
   }
 
   /// - Returns: false where it is none that was not counted yet.
@@ -267,10 +269,10 @@ struct LicenseSightings: Sendable, Equatable {
       findings.append(
         DomainFinding(
           kind: .canceledUse(isCanceled: isCanceled, count: use.count, firstSeen: use.firstSeen),
-          license: sighting.license, recordedAt: clock, occurredAt: clock,
+          license: sighting.license.string, recordedAt: clock, occurredAt: clock,
           firstOffset: use.firstOffset, lastOffset: sighting.offset,
           dedupeKey: Self.key(
-            "canceled_use", sighting.license, clock / DomainWatch.day,
+            "canceled_use", sighting.license.string, clock / DomainWatch.day,
             isCanceled ? "canceled" : "suspended")))
       use.toldAt = clock
       use.count = 0

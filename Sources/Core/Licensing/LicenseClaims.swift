@@ -1,10 +1,11 @@
 import JSONText
+public import Metering
 
 /// What a license says of itself, in its JWT. Times are milliseconds since 1970. The token's are NumericDates (RFC 7519), seconds that may
 /// have a fraction; what is less than a millisecond is cut off.
-public struct LicenseClaims: Sendable, Equatable {
+public struct LicenseClaims: Sendable {
   /// `sub`, 1 to 512 bytes.
-  public var licenseID: String
+  public var licenseID: Identifier
   /// `domain` and `domains` together, as they stand.
   public var domains: [String]
   /// Empty where the token has none.
@@ -23,7 +24,7 @@ public struct LicenseClaims: Sendable, Equatable {
   public var isTrial: Bool
 
   /// How much of something the license grants.
-  public struct Limit: Sendable, Equatable {
+  public struct Limit: Sendable {
     /// As the token and the answers write it: `apiCalls`, `seats`, or a meter.
     public var name: String
     /// Not negative.
@@ -38,18 +39,18 @@ public struct LicenseClaims: Sendable, Equatable {
 
   /// Limits as tokens and answers name them, of meters as they are counted: `api_calls` is `apiCalls` there.
   package static func limits(
-    ofMeters meters: [(meter: String, quantity: Int64)], seats: Int64?
+    ofMeters meters: [(meter: Identifier, quantity: Int64)], seats: Int64?
   ) -> [Limit] {
     let limits = meters.map {
-      Limit(name: $0.meter == "api_calls" ? "apiCalls" : $0.meter, quantity: $0.quantity)
+      Limit(name: $0.meter == "api_calls" ? "apiCalls" : $0.meter.string, quantity: $0.quantity)
     }
     return (limits + (seats.map { [Limit(name: "seats", quantity: $0)] } ?? []))
-      .sorted { $0.name < $1.name }
+      .sorted { Identifier($0.name) < Identifier($1.name) }
   }
 
   /// Claims to be signed.
   public init(
-    licenseID: String, domains: [String], plan: String, features: [String] = [],
+    licenseID: Identifier, domains: [String], plan: String, features: [String] = [],
     limits: [Limit] = [], issuedAt: Int64, expiresAt: Int64, notBefore: Int64? = nil,
     isTrial: Bool = false
   ) {
@@ -57,7 +58,7 @@ public struct LicenseClaims: Sendable, Equatable {
     self.domains = domains
     self.plan = plan
     self.features = features
-    self.limits = limits.sorted { $0.name < $1.name }
+    self.limits = limits.sorted { Identifier($0.name) < Identifier($1.name) }
     self.issuedAt = issuedAt
     self.expiresAt = expiresAt
     self.notBefore = notBefore
@@ -75,7 +76,9 @@ public struct LicenseClaims: Sendable, Equatable {
       throw .badClaims(.document)
     }
     guard members.repeatedName == nil else { throw .badClaims(.repeated) }
-    guard let licenseID = Self.text(members["sub"], 512) else { throw .badClaims(.subject) }
+    guard let licenseID = Self.text(members["sub"], 512).map(Identifier.init(_:)) else {
+      throw .badClaims(.subject)
+    }
     let plan = try Self.read(.plan, members) { Self.text($0, 256) }
     let features = try Self.read(.features, members, Self.texts)
     let single = try Self.read(.domain, members) { Self.text($0, 256) }
@@ -105,15 +108,15 @@ public struct LicenseClaims: Sendable, Equatable {
 
   /// Each once, in order, compared by their bytes.
   private static func distinct(_ texts: [String]) -> [String] {
-    var known: Set<[UInt8]> = []
-    return texts.filter { known.insert(Array($0.utf8)).inserted }
+    var known: Set<Identifier> = []
+    return texts.filter { known.insert(Identifier($0)).inserted }
   }
 
   /// As the token carries it: one domain stays a string.
   var payload: [UInt8] {
     var json = JSONWriter()
     json.beginObject()
-    json.member("sub", licenseID)
+    json.member("sub", licenseID.string)
     if domains.count == 1 {
       json.member("domain", domains[0])
     } else if !domains.isEmpty {
@@ -169,5 +172,28 @@ public struct LicenseClaims: Sendable, Equatable {
       (0...maximumMilliseconds).contains(milliseconds)
     else { return nil }
     return milliseconds
+  }
+}
+
+extension LicenseClaims: Equatable {
+  /// Compares all texts by their bytes; see `Identifier`.
+  public static func == (left: LicenseClaims, right: LicenseClaims) -> Bool {
+    left.texts == right.texts && left.limits == right.limits && left.issuedAt == right.issuedAt
+      && left.expiresAt == right.expiresAt && left.notBefore == right.notBefore
+      && left.isTrial == right.isTrial
+  }
+
+  private var texts: [[Identifier]] {
+    [
+      [licenseID, Identifier(plan)], domains.map(Identifier.init(_:)),
+      features.map(Identifier.init(_:)),
+    ]
+  }
+}
+
+extension LicenseClaims.Limit: Equatable {
+  /// Compares the name by its bytes; see `Identifier`.
+  public static func == (left: LicenseClaims.Limit, right: LicenseClaims.Limit) -> Bool {
+    Identifier(left.name) == Identifier(right.name) && left.quantity == right.quantity
   }
 }

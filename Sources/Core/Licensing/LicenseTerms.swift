@@ -1,3 +1,5 @@
+public import Metering
+
 /// What a license is judged by, whether it was registered or only signed.
 public struct LicenseTerms: Sendable {
   /// What an operator made of it.
@@ -16,7 +18,7 @@ public struct LicenseTerms: Sendable {
   }
 
   /// `sub` of its token.
-  public var licenseID: String
+  public var licenseID: Identifier
   /// The product that was bought, in the vendor's words.
   public var plan: String
   /// What it unlocks, in the vendor's words.
@@ -38,7 +40,7 @@ public struct LicenseTerms: Sendable {
 
   /// Of a registered license.
   public init(
-    licenseID: String, plan: String, features: [String], limits: [LicenseClaims.Limit],
+    licenseID: Identifier, plan: String, features: [String], limits: [LicenseClaims.Limit],
     domains: BoundDomains, validFrom: Int64?, expiresAt: Int64, isTrial: Bool,
     status: Status = .active, overagePolicy: OveragePolicy = .block
   ) {

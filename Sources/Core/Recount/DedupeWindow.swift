@@ -1,3 +1,5 @@
+import Metering
+
 /// Rule (b): the identities of the valid usage events at the preceding offsets of one partition.
 ///
 /// A dictionary of the whole texts, nothing hashed down or shortened: two events are one here only

@@ -1,4 +1,5 @@
 import JSONText
+import Metering
 
 /// Decides what a record of `license.usage.v1` is, by docs/event-validation.md.
 ///

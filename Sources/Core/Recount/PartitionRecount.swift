@@ -1,3 +1,5 @@
+import Metering
+
 /// What a record came to, among the records before it.
 package enum Decision: Equatable, Sendable {
   package enum Cause: String, Sendable {

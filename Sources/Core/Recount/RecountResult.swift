@@ -1,3 +1,5 @@
+import Metering
+
 /// Where a record lies in a topic.
 package struct LogPosition: Hashable, Comparable, Sendable {
   package var partition: Int32

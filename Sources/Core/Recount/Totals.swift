@@ -1,3 +1,5 @@
+import Metering
+
 /// How long a row of usage is.
 package enum UsageWindow: String, CaseIterable, Sendable {
   case minute, hour, day

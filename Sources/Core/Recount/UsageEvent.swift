@@ -1,3 +1,5 @@
+import Metering
+
 /// A record as it lies in the log.
 package struct LogRecord: Equatable, Sendable {
   package var partition: Int32

@@ -1,5 +1,5 @@
 package import EventCodec
-import Metering
+package import Metering
 
 /// From the records of the owned partitions to the next flush: decode, judge, dedupe, and count usage or gather suspicious validations.
 ///
@@ -31,7 +31,7 @@ package struct LogAccumulator: ~Copyable {
   private let hash: KeyedHash
   private var decoder: EventDecoder
   private var partitions: [Int32: OwnedPartition] = [:]
-  private var imports: [String: Int64] = [:]
+  private var imports: [Identifier: Int64] = [:]
   private let events: UnsafeMutablePointer<DecodedEvent>
   private let identities: UnsafeMutablePointer<Identity>
   private let groupHashes: UnsafeMutablePointer<UInt64>
@@ -97,7 +97,7 @@ package struct LogAccumulator: ~Copyable {
     return owned.state.position < owned.state.countFrom
   }
 
-  package mutating func allow(importBatch: String, from oldestTime: Int64) {
+  package mutating func allow(importBatch: Identifier, from oldestTime: Int64) {
     imports[importBatch] = oldestTime
   }
 
@@ -126,7 +126,7 @@ package struct LogAccumulator: ~Copyable {
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
     requeues: [DeadLetterKey?], into batch: LogBatch,
-    resolveImports: ([String]) throws -> [String: Int64]
+    resolveImports: ([Identifier]) throws -> [Identifier: Int64]
   ) rethrows -> Int {
     guard let owned = partitions[partition], owned.state.halt == nil else { return records.count }
     var taken = 0
@@ -145,10 +145,10 @@ package struct LogAccumulator: ~Copyable {
   @inline(__always)
   private mutating func decode(
     _ chunk: UnsafeBufferPointer<LogRecordView>, _ state: borrowing PartitionState,
-    _ resolveImports: ([String]) throws -> [String: Int64]
+    _ resolveImports: ([Identifier]) throws -> [Identifier: Int64]
   ) rethrows {
     decoder.reset()
-    var unknownImports: Set<String> = []
+    var unknownImports: Set<Identifier> = []
     var touched: UInt64 = 0
     for i in 0..<chunk.count {
       decoder.decode(chunk[i].bytes, into: &events[i])
@@ -156,7 +156,7 @@ package struct LogAccumulator: ~Copyable {
       identities[i] = hash.identity(
         subject: events[i].subject, source: events[i].source, id: events[i].id)
       if !events[i].importBatch.isAbsent, judge(events[i], chunk[i]) == .tooOld {
-        let name = events[i].importBatch.string
+        let name = Identifier(events[i].importBatch.string)
         if imports[name] == nil { unknownImports.insert(name) }
       }
       if settings.countsRates {
@@ -320,7 +320,7 @@ package struct LogAccumulator: ~Copyable {
     case .tooFarAhead: return .tooFarAhead
     case .tooOld:
       guard !events[i].importBatch.isAbsent,
-        let oldest = imports[events[i].importBatch.string], oldest <= events[i].time
+        let oldest = imports[Identifier(events[i].importBatch.string)], oldest <= events[i].time
       else { return .tooOld }
       return nil
     }

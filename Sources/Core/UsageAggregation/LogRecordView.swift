@@ -41,7 +41,8 @@ package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
 
   /// Nil unless it is spelled exactly as `description` spells it: one dead letter has one name.
   package init?(header: [UInt8]) {
-    guard header.count <= 512 else { return nil }
+    // PostgreSQL, which is asked for the topic, stores no U+0000.
+    guard header.count <= 512, !header.contains(0) else { return nil }
     let parts = String(decoding: header, as: UTF8.self).split(
       separator: "/", omittingEmptySubsequences: false)
     guard parts.count == 4, let epoch = Int32(parts[0]), let partition = Int32(parts[2]),

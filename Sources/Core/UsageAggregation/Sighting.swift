@@ -1,5 +1,5 @@
 import EventCodec
-import Metering
+package import Metering
 
 /// Why a validation is looked at by whoever watches for abuse.
 package enum Suspicion: UInt8, Sendable {
@@ -24,7 +24,7 @@ package struct Sighting: Sendable {
   /// Milliseconds; of the record where it has one.
   package var recordedAt: Int64
   package var time: Int64
-  package var license: String
+  package var license: Identifier
   /// As the application named it; empty: it named none.
   package var domain: String
 
@@ -38,13 +38,13 @@ package struct Sighting: Sendable {
       record.timestamp >= 0
       ? min(record.timestamp, event.time + Limits.eventAgeMilliseconds) : event.time
     time = min(event.time, recordedAt)
-    license = event.subject.string
+    license = Identifier(event.subject.string)
     domain = event.domain.string
   }
 
   package init(
     suspicion: Suspicion, partition: Int32 = 0, offset: Int64, recordedAt: Int64, time: Int64,
-    license: String, domain: String
+    license: Identifier, domain: String
   ) {
     self.suspicion = suspicion
     self.partition = partition

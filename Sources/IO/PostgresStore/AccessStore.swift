@@ -1,3 +1,5 @@
+package import Metering
+
 /// What the validation service asks PostgreSQL for, many rows a statement.
 package struct AccessStore {
   package let connection: PostgresConnection
@@ -6,8 +8,8 @@ package struct AccessStore {
 
   /// A row of `license` with its limits. Times in milliseconds since 1970.
   package struct LicenseRow: Sendable, Equatable {
-    package let licenseID: String
-    package let customerID: String
+    package let licenseID: Identifier
+    package let customerID: Identifier
     package let plan: String
     package let features: [String]
     package let domains: [String]
@@ -17,19 +19,23 @@ package struct AccessStore {
     package let overagePolicy: String
     package let issuedAt: Int64
     package let expiresAt: Int64
-    package let limits: [(meter: String, quantity: Int64)]
+    package let limits: [(meter: Identifier, quantity: Int64)]
 
     package static func == (a: LicenseRow, b: LicenseRow) -> Bool {
-      a.licenseID == b.licenseID && a.customerID == b.customerID && a.plan == b.plan
-        && a.features == b.features && a.domains == b.domains && a.seats == b.seats
-        && a.isTrial == b.isTrial && a.status == b.status && a.overagePolicy == b.overagePolicy
+      a.licenseID == b.licenseID && a.customerID == b.customerID && a.texts == b.texts
+        && a.seats == b.seats && a.isTrial == b.isTrial && a.status == b.status
+        && a.overagePolicy == b.overagePolicy
         && a.issuedAt == b.issuedAt && a.expiresAt == b.expiresAt
         && a.limits.elementsEqual(b.limits) { $0 == $1 }
+    }
+
+    private var texts: [[Identifier]] {
+      [[Identifier(plan)], features.map(Identifier.init(_:)), domains.map(Identifier.init(_:))]
     }
   }
 
   /// Those of `ids` that there are.
-  package func licenses(_ ids: [String]) throws(PostgresError) -> [LicenseRow] {
+  package func licenses(_ ids: [Identifier]) throws(PostgresError) -> [LicenseRow] {
     // Lists as rows of their own: PostgreSQL's array syntax would have to be parsed.
     let rows = try connection.query(
       """
@@ -46,11 +52,13 @@ package struct AccessStore {
       union all
       select 'limit', license_id, meter, null, null, null, null, null, quantity, null
       from wanted join license_limit using (license_id)
-      """, [.texts(ids)], operation: "read licenses")
-    var lists: [String: [String: [(text: String, number: Int64)]]] = [:]
+      """, [.identifiers(ids)], operation: "read licenses")
+    var lists: [Identifier: [String: [(text: String, number: Int64)]]] = [:]
     var bases: [[String?]] = []
     for row in rows.rows {
-      guard let kind = row[0], let id = row[1], let text = row[2] else { continue }
+      guard let kind = row[0], let id = row[1].map(Identifier.init(_:)), let text = row[2] else {
+        continue
+      }
       if kind == "license" {
         bases.append(row)
       } else {
@@ -58,23 +66,26 @@ package struct AccessStore {
       }
     }
     return bases.map { row in
-      let own = lists[row[1]!] ?? [:]
+      let id = Identifier(row[1]!)
+      let own = lists[id] ?? [:]
       func texts(_ kind: String) -> [String] {
         (own[kind] ?? []).sorted { $0.number < $1.number }.map(\.text)
       }
       return LicenseRow(
-        licenseID: row[1]!, customerID: row[2]!, plan: row[3] ?? "", features: texts("feature"),
-        domains: texts("domain"), seats: row[4].flatMap(Int64.init), isTrial: row[5] == "t",
+        licenseID: id, customerID: Identifier(row[2]!), plan: row[3] ?? "",
+        features: texts("feature"), domains: texts("domain"), seats: row[4].flatMap(Int64.init),
+        isTrial: row[5] == "t",
         status: row[6] ?? "", overagePolicy: row[7] ?? "", issuedAt: Int64(row[8] ?? "") ?? 0,
         expiresAt: Int64(row[9] ?? "") ?? 0,
-        limits: (own["limit"] ?? []).sorted { $0.text < $1.text }.map { ($0.text, $0.number) })
+        limits: (own["limit"] ?? []).map { (Identifier($0.text), $0.number) }
+          .sorted { $0.0 < $1.0 })
     }
   }
 
   /// A period in which a license has used up a limit.
   package struct LimitReached: Sendable, Equatable {
-    package let licenseID: String
-    package let meter: String
+    package let licenseID: Identifier
+    package let meter: Identifier
     /// Milliseconds since 1970.
     package let periodStart: Int64
     package let periodEnd: Int64
@@ -89,7 +100,9 @@ package struct AccessStore {
       from limit_state where is_over and period_end > (now() at time zone 'UTC')::date
       """, operation: "read limits"
     ).rows.compactMap { row in
-      guard let license = row[0], let meter = row[1], let start = row[2].flatMap(Int64.init),
+      guard let license = row[0].map(Identifier.init(_:)),
+        let meter = row[1].map(Identifier.init(_:)),
+        let start = row[2].flatMap(Int64.init),
         let end = row[3].flatMap(Int64.init)
       else { return nil }
       return LimitReached(
@@ -103,12 +116,13 @@ package struct AccessStore {
     /// SHA-256, lower-case hexadecimal.
     package let hash: String
     package let scopes: Set<String>
-    package let customerID: String?
+    package let customerID: Identifier?
     /// Milliseconds since 1970.
     package let expiresAt: Int64?
 
     package init(
-      tokenID: String, hash: String, scopes: Set<String>, customerID: String?, expiresAt: Int64?
+      tokenID: String, hash: String, scopes: Set<String>, customerID: Identifier?,
+      expiresAt: Int64?
     ) {
       self.tokenID = tokenID
       self.hash = hash
@@ -131,7 +145,8 @@ package struct AccessStore {
       guard let id = row[0], let hash = row[1] else { return nil }
       return TokenRow(
         tokenID: id, hash: hash,
-        scopes: Set((row[2] ?? "").split(separator: " ").map(String.init)), customerID: row[3],
+        scopes: Set((row[2] ?? "").split(separator: " ").map(String.init)),
+        customerID: row[3].map(Identifier.init(_:)),
         expiresAt: row[4].flatMap(Int64.init))
     }
   }

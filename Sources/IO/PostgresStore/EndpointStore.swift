@@ -23,17 +23,14 @@ package struct EndpointStore {
     package var createdAt: String
   }
 
-  /// `events` empty: all types. A customer that is not known is made, as by an import.
+  /// `events` empty: all types.
+  ///
+  /// - Throws: `PostgresError`; 23503 where there is no such customer.
   package func add(
     id: String, customer: String?, url: String, events: [String], signing: String,
     sealedSecret: [UInt8]
   ) throws {
     try connection.transaction {
-      if let customer {
-        try connection.query(
-          "insert into customer (customer_id, name) values ($1, $1) on conflict do nothing",
-          [.text(customer)], operation: "add endpoint")
-      }
       try connection.query(
         "insert into webhook_endpoint (endpoint_id, customer_id, url, events, signing) values ($1, $2, $3, $4::text[], $5)",
         [.text(id), .optional(customer), .text(url), .texts(events), .text(signing)],

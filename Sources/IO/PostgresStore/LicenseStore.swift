@@ -1,3 +1,5 @@
+import Metering
+
 /// Licenses, their limits and their billing anchors.
 package struct LicenseStore {
   package let connection: PostgresConnection
@@ -36,7 +38,7 @@ package struct LicenseStore {
     func run(_ sql: String) throws(PostgresError) -> SQLRows {
       try connection.query(input + sql, [.text(json)], operation: "license import")
     }
-    func ids(_ rows: SQLRows) -> Set<String> { Set(rows.rows.compactMap { $0[0] }) }
+    func ids(_ rows: SQLRows) -> Set<Identifier> { Self.ids(rows.rows) }
 
     _ = try run(
       """
@@ -77,7 +79,7 @@ package struct LicenseStore {
     if !onlyApart.isEmpty {
       try connection.query(
         "update license set updated_at = now() where license_id = any ($1::text[])",
-        [.texts(Array(onlyApart))], operation: "license import")
+        [.identifiers(Array(onlyApart))], operation: "license import")
     }
     changed.formUnion(onlyApart)
     var counts = Counts()
@@ -90,7 +92,7 @@ package struct LicenseStore {
   /// - Returns: licenses with other limits than before.
   private func limits(
     _ run: (String) throws(PostgresError) -> SQLRows
-  ) throws(PostgresError) -> Set<String> {
+  ) throws(PostgresError) -> Set<Identifier> {
     let gone = try run(
       """
        delete from license_limit l using input i where l.license_id = i.license_id
@@ -103,13 +105,17 @@ package struct LicenseStore {
       on conflict (license_id, meter) do update set quantity = excluded.quantity
       where l.quantity <> excluded.quantity returning l.license_id
       """)
-    return Set((gone.rows + set.rows).compactMap { $0[0] })
+    return Self.ids(gone.rows + set.rows)
+  }
+
+  private static func ids(_ rows: [[String?]]) -> Set<Identifier> {
+    Set(rows.compactMap { $0[0].map(Identifier.init(_:)) })
   }
 
   /// - Returns: licenses whose anchor, or its coming change, is another than before.
   private func anchors(
     _ run: (String) throws(PostgresError) -> SQLRows
-  ) throws(PostgresError) -> Set<String> {
+  ) throws(PostgresError) -> Set<Identifier> {
     // Every license has one: of those without, the column says which.
     _ = try run(
       """
@@ -141,7 +147,7 @@ package struct LicenseStore {
         select license_id, begins, anchor_day from wanted where current_day <> anchor_day
         on conflict do nothing returning license_id
         """)
-    return Set((withdrawn.rows + begun.rows).compactMap { $0[0] })
+    return Self.ids(withdrawn.rows + begun.rows)
   }
 
   /// A license as `upsert` takes one, but with `seats` among the limits as an import's line has it: a JSON object, its times to the

@@ -1,4 +1,5 @@
 internal import CLibPQ
+package import Metering
 
 /// A parameter of a statement; always sent apart from the SQL.
 package enum SQLValue: Sendable {
@@ -14,6 +15,10 @@ package enum SQLValue: Sendable {
 
   package static func int(_ value: Int) -> SQLValue { .integer(Int64(value)) }
   package static func optional(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
+  package static func identifier(_ value: Identifier) -> SQLValue { .text(value.string) }
+  package static func identifiers(_ values: [Identifier]) -> SQLValue {
+    .texts(values.map(\.string))
+  }
 }
 
 /// One statement and its parameters.
@@ -107,7 +112,7 @@ package final class PostgresConnection {
   package func query(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String = "query"
   ) throws(PostgresError) -> SQLRows {
-    let encoded = Parameters(parameters)
+    let encoded = try Parameters(parameters, operation)
     let result = encoded.withPointers { count, values, lengths, formats in
       PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
     }
@@ -118,7 +123,8 @@ package final class PostgresConnection {
   package func bytes(
     _ sql: String, _ parameters: [SQLValue], operation: String
   ) throws(PostgresError) -> [UInt8] {
-    let result = Parameters(parameters).withPointers { count, values, lengths, formats in
+    let result = try Parameters(parameters, operation).withPointers {
+      count, values, lengths, formats in
       PQexecParams(connection, sql, count, nil, values, lengths, formats, 1)
     }
     guard let result else { throw failure(operation) }
@@ -154,9 +160,19 @@ package final class PostgresConnection {
   package func commit(
     with statements: [SQLStatement], operation: String
   ) throws(PostgresError) {
+    var encoded: [(sql: String, parameters: Parameters)] = []
+    do throws(PostgresError) {
+      for one in statements {
+        encoded.append((one.sql, try Parameters(one.parameters, operation)))
+      }
+    } catch {
+      // The first error is the one to tell; a connection that cannot roll back is closed by its owner.
+      try? execute("rollback")
+      throw error
+    }
     guard PQenterPipelineMode(connection) == 1 else { throw failure(operation) }
-    let sent = statements.allSatisfy { statement in
-      Parameters(statement.parameters).withPointers { count, values, lengths, formats in
+    let sent = encoded.allSatisfy { statement in
+      statement.parameters.withPointers { count, values, lengths, formats in
         PQsendQueryParams(connection, statement.sql, count, nil, values, lengths, formats, 0)
       } == 1
     }
@@ -340,8 +356,15 @@ private struct Parameters {
   private var bytes: [[UInt8]?] = []
   private var formats: [Int32] = []
 
-  init(_ values: [SQLValue]) {
+  /// - Throws: 22021, as the server does, where a text holds U+0000. libpq would take it for the
+  ///   text's end, and the statement would silently be about something else.
+  init(_ values: [SQLValue], _ operation: String) throws(PostgresError) {
     for value in values {
+      switch value {
+      case .text(let text): try refuseNUL(text, operation)
+      case .texts(let texts): for text in texts { try refuseNUL(text, operation) }
+      default: break
+      }
       switch value {
       case .null: add(nil, 0)
       case .text(let s): add(Array(s.utf8) + [0], 0)
@@ -354,6 +377,13 @@ private struct Parameters {
         add(Array(Self.array(list.map { $0.map { String($0) } ?? "NULL" }).utf8) + [0], 0)
       case .booleans(let list): add(Array(Self.array(list.map { $0 ? "t" : "f" }).utf8) + [0], 0)
       }
+    }
+  }
+
+  private func refuseNUL(_ text: String, _ operation: String) throws(PostgresError) {
+    if text.utf8.contains(0) {
+      throw PostgresError(
+        sqlState: "22021", operation: operation, message: "a parameter holds U+0000")
     }
   }
 

@@ -71,6 +71,9 @@ struct Stage {
     let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
     let sealed = try SecretBox(base64Key: encryptionKey).seal(
       secret, endpoint: "ep_\(n)", nonce: Array(repeating: UInt8(truncatingIfNeeded: n), count: 12))
+    try connection.query(
+      "insert into customer (customer_id, name) values ($1, $1) on conflict do nothing",
+      [.text(customer)], operation: "add customer")
     try EndpointStore(connection).add(
       id: "ep_\(n)", customer: customer, url: url, events: [], signing: "v1", sealedSecret: sealed)
   }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Hummingbird
 import Licensing
+import Metering
 import MeteringTestKit
 import PostgresStore
 

@@ -1,6 +1,7 @@
 import Foundation
 import KafkaTransport
 import Logging
+import Metering
 import PostgresStore
 import ServiceRuntime
 import UsageAggregation
@@ -218,15 +219,17 @@ final class ConsumerSession<Processor: LogProcessor> {
     )
   }
 
-  private func registered(_ names: [String]) throws -> [String: Int64] {
+  private func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
     guard let connection else { return [:] }
     let rows = try connection.query(
       """
       select batch, (extract(epoch from oldest_time) * 1000)::bigint from import_batch
       where batch = any ($1::text[])
-      """, [.texts(names)], operation: "look up import batches")
+      """, [.identifiers(names)], operation: "look up import batches")
     return Dictionary(
-      uniqueKeysWithValues: rows.rows.indices.map { (rows.text($0, 0)!, rows.integer($0, 1)!) })
+      uniqueKeysWithValues: rows.rows.indices.map {
+        (Identifier(rows.text($0, 0)!), rows.integer($0, 1)!)
+      })
   }
 
   // MARK: Flushing

@@ -1,5 +1,6 @@
 import Dispatch
 import EventCodec
+import Metering
 import Synchronization
 import UsageAggregation
 
@@ -9,8 +10,8 @@ import UsageAggregation
 /// Written by the judge's thread, spent by the flusher's. 16 bytes and the table's slack for each limited license.
 final class LimitHints: Sendable {
   struct Due: Sendable, Equatable {
-    let license: String
-    let meter: String
+    let license: Identifier
+    let meter: Identifier
     let partition: Int32
   }
 
@@ -43,8 +44,8 @@ final class LimitHints: Sendable {
       if isDue {
         found.append(
           Due(
-            license: String(decoding: license.buffer, as: UTF8.self),
-            meter: String(decoding: meter.buffer, as: UTF8.self), partition: group.partition))
+            license: Identifier(license.string), meter: Identifier(meter.string),
+            partition: group.partition))
       }
     }
     guard !found.isEmpty else { return }
@@ -74,14 +75,14 @@ final class LimitHints: Sendable {
   }
 
   /// By the store, which does not know of rows that wait to be merged: the smaller of the two is kept, so that a hint errs early.
-  func read(license: String, meter: String, left: Int64) {
+  func read(license: Identifier, meter: Identifier, left: Int64) {
     let key = Self.key(license, meter)
     state.withLock { $0.left[key] = min($0.left[key] ?? left, left) }
   }
 
-  private static func key(_ license: String, _ meter: String) -> Int {
-    var license = license
-    var meter = meter
+  private static func key(_ license: Identifier, _ meter: Identifier) -> Int {
+    var license = license.string
+    var meter = meter.string
     return license.withUTF8 { license in meter.withUTF8 { key(license, $0) } }
   }
 

@@ -1,6 +1,7 @@
 import Foundation
 import LogConsumer
 import Logging
+import Metering
 import PostgresStore
 import ServiceRuntime
 
@@ -93,7 +94,8 @@ final class LimitJudge: Sendable {
       select d.place::int - 1, (select s.next_quantity - s.used from limit_state s
         where s.license_id = d.license_id and s.meter = d.meter order by s.period_start desc limit 1)
       from unnest($1::text[], $2::text[]) with ordinality d(license_id, meter, place)
-      """, [.texts(due.map(\.license)), .texts(due.map(\.meter))], operation: "read limits")
+      """, [.identifiers(due.map(\.license)), .identifiers(due.map(\.meter))],
+      operation: "read limits")
     for i in rows.rows.indices {
       hints.judged(due[Int(rows.integer(i, 0)!)], left: rows.integer(i, 1))
     }
@@ -109,7 +111,9 @@ final class LimitJudge: Sendable {
       """, [.integer(known)], operation: "read limits")
     var newest = max(known, 0)
     for i in rows.rows.indices {
-      hints.read(license: rows.text(i, 0)!, meter: rows.text(i, 1)!, left: rows.integer(i, 2)!)
+      hints.read(
+        license: Identifier(rows.text(i, 0)!), meter: Identifier(rows.text(i, 1)!),
+        left: rows.integer(i, 2)!)
       newest = max(newest, rows.integer(i, 3)!)
     }
     return newest

@@ -24,7 +24,7 @@ final class ValidationMetrics: Sendable {
         0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5,
       ])
     var answers: [Int: Counter] = [:]
-    for status in [200, 202, 204, 400, 401, 403, 404, 405, 413, 415, 429, 503] {
+    for status in [200, 202, 204, 400, 401, 403, 404, 405, 413, 415, 422, 429, 503] {
       answers[status] = registry.counter(
         "meter_http_answers_total", help: "Answers, by their status.",
         labels: [("status", String(status))])

@@ -26,7 +26,8 @@ struct ValidationService: AsyncParsableCommand {
         METER_TLS_KEY               PEM or its path                                  none
         METER_REQUEST_TIMEOUT       for a request to come in                         15s
         METER_INSTANCE              names this process in events: letters, . _ -     validation
-        METER_REQUIRE_API_KEY       true: validations need a token                   false
+        METER_REQUIRE_API_KEY       true: validations need a token with the scope    false
+                                    licenses:validate or usage:write
         METER_RATE_LIMIT            requests a second of a token                     10000
         METER_RATE_LIMIT_BURST      so many at once                                  20000
         METER_ANONYMOUS_RATE_LIMIT  of a license and an address, without a token     1000

@@ -2,6 +2,7 @@ import DomainNames
 import Foundation
 import Licensing
 import Logging
+import Metering
 import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
@@ -10,7 +11,7 @@ import Synchronization
 /// A registered license as it is judged.
 struct KnownLicense: Sendable {
   var terms: LicenseTerms
-  var customerID: String
+  var customerID: Identifier
 }
 
 /// What the service knows of licenses, tokens and limits: in memory, kept up to date by notifications.
@@ -18,7 +19,7 @@ struct KnownLicense: Sendable {
 /// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when it is back, all of it is read again, since
 /// notifications were missed.
 final class Directory: Service, Sendable {
-  typealias Licenses = ReadThrough<String, KnownLicense>
+  typealias Licenses = ReadThrough<Identifier, KnownLicense>
   typealias Tokens = ReadThrough<String, AccessStore.TokenRow>
 
   let licenses: Licenses
@@ -32,10 +33,13 @@ final class Directory: Service, Sendable {
   private let wakeup = DispatchSemaphore(value: 0)
   private let wantsLimits = Atomic<Bool>(true)
   private let isStopping = Atomic<Bool>(false)
+  /// The loader's thread alone reads and writes these two.
+  nonisolated(unsafe) private var refusal: String?
+  nonisolated(unsafe) private var loggedStates: Set<String> = []
 
   private struct LimitKey: Hashable, Sendable {
-    var license: String
-    var meter: String
+    var license: Identifier
+    var meter: Identifier
   }
 
   private static let rowsAtOnce = 500
@@ -58,7 +62,7 @@ final class Directory: Service, Sendable {
   }
 
   /// Whether usage of the meter has reached its limit in the period that `now` lies in. Milliseconds since 1970.
-  func isOverLimit(_ license: String, _ meter: String, now: Int64) -> Bool {
+  func isOverLimit(_ license: Identifier, _ meter: Identifier, now: Int64) -> Bool {
     limits.withLock { limits in
       guard !limits.isEmpty,
         let period = limits[LimitKey(license: license, meter: meter)]
@@ -120,7 +124,7 @@ final class Directory: Service, Sendable {
       for notification in try connection.notifications(waitMilliseconds: 250) {
         switch (notification.channel, notification.payload) {
         case ("license_change", ""): licenses.changedAll()
-        case ("license_change", let id): licenses.changed(id)
+        case ("license_change", let id): licenses.changed(Identifier(id))
         case ("api_token", _): tokens.changedAll()
         default: wantLimits()
         }
@@ -160,7 +164,7 @@ final class Directory: Service, Sendable {
           tokens.recover()
         }
         let isIdle = try readOnce(AccessStore(open), limitsAreDue: &nextLimits)
-        health.degraded("postgres", problem: nil)
+        health.degraded("postgres", problem: refusal.map { "PostgreSQL refuses to \($0)" })
         if isIdle { _ = wakeup.wait(timeout: .now() + 1) }
       } catch {
         connection = nil
@@ -184,23 +188,14 @@ final class Directory: Service, Sendable {
     let ids = licenses.take(Self.rowsAtOnce)
     if !ids.isEmpty {
       isIdle = false
-      do {
-        licenses.fulfill(ids, with: try read(store, ids))
-      } catch {
-        licenses.fail(ids)
-        throw error
-      }
+      try fetch(ids, into: licenses) { try read(store, $0) }
     }
     let hashes = tokens.take(Self.rowsAtOnce)
     if !hashes.isEmpty {
       isIdle = false
-      do {
-        let rows = try store.tokens(hashes: hashes)
-        tokens.fulfill(
-          hashes, with: Dictionary(rows.map { ($0.hash, $0) }, uniquingKeysWith: { $1 }))
-      } catch {
-        tokens.fail(hashes)
-        throw error
+      try fetch(hashes, into: tokens) { hashes in
+        Dictionary(
+          try store.tokens(hashes: hashes).map { ($0.hash, $0) }, uniquingKeysWith: { $1 })
       }
     }
     // Merges may commit in another order than they notify: now and then all is read without being told.
@@ -216,6 +211,9 @@ final class Directory: Service, Sendable {
           }, uniquingKeysWith: { a, b in a.end <= b.end ? a : b })
         limits.withLock { $0 = now }
         nextLimits = Monotonic.milliseconds + Self.limitsMilliseconds
+      } catch  where !error.isRetriable {
+        refused(error)
+        nextLimits = Monotonic.milliseconds + Self.limitsMilliseconds
       } catch {
         wantsLimits.store(true, ordering: .releasing)
         throw error
@@ -224,8 +222,53 @@ final class Directory: Service, Sendable {
     return isIdle
   }
 
-  private func read(_ store: AccessStore, _ ids: [String]) throws -> [String: KnownLicense] {
-    var found: [String: KnownLicense] = [:]
+  /// Reads rows and hands them over. Where PostgreSQL refuses a statement, its keys are read in
+  /// halves, so that a key which it cannot take concerns those who asked for it alone.
+  ///
+  /// - Throws: what says that PostgreSQL is away: a lost connection, a timeout.
+  private func fetch<Key: Hashable & Sendable, Value: Sendable>(
+    _ keys: [Key], into rows: ReadThrough<Key, Value>,
+    _ read: ([Key]) throws -> [Key: Value]
+  ) throws {
+    var left = [keys[...]]
+    do {
+      while let some = left.popLast() {
+        do {
+          rows.fulfill(Array(some), with: try read(Array(some)))
+          refusal = nil
+        } catch let error as PostgresError where !error.isRetriable {
+          refused(error)
+          let middle = some.startIndex + some.count / 2
+          if some.count == 1 {
+            rows.refuse(some[middle])
+          } else {
+            left += [some[..<middle], some[middle...]]
+          }
+        }
+      }
+    } catch {
+      rows.fail(keys)
+      throw error
+    }
+  }
+
+  /// Logs each SQLSTATE once. Data that PostgreSQL cannot take (class 22) is the request's fault;
+  /// anything else is the operator's to mend, so health names it. The message is not repeated:
+  /// it may quote what a tenant sent.
+  private func refused(_ error: PostgresError) {
+    if !error.sqlState.hasPrefix("22") {
+      refusal = "\(error.operation), SQLSTATE \(error.sqlState)"
+    }
+    guard loggedStates.insert(error.sqlState).inserted else { return }
+    logger.error(
+      "PostgreSQL refuses a statement; this is logged once",
+      metadata: ["sql_state": "\(error.sqlState)", "operation": "\(error.operation)"])
+  }
+
+  private func read(
+    _ store: AccessStore, _ ids: [Identifier]
+  ) throws -> [Identifier: KnownLicense] {
+    var found: [Identifier: KnownLicense] = [:]
     for row in try store.licenses(ids) {
       found[row.licenseID] = KnownLicense(
         terms: LicenseTerms(

@@ -99,7 +99,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   func fulfill(_ keys: [Key], with found: [Key: Value]) {
     let ready = state.withLock { state -> [(CheckedContinuation<Lookup, Never>, Lookup)] in
       state.isDown = false
-      state.reading = []
+      state.reading.subtract(keys)
       var ready: [(CheckedContinuation<Lookup, Never>, Lookup)] = []
       for key in keys {
         let lookup: Lookup
@@ -119,6 +119,18 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
       return ready
     }
     for (continuation, lookup) in ready { continuation.resume(returning: lookup) }
+  }
+
+  /// PostgreSQL cannot take the key: those who wait for it are told, and nobody else.
+  func refuse(_ key: Key) {
+    let ready = state.withLock { state in
+      state.isDown = false
+      state.reading.remove(key)
+      let waiters = state.waiters.removeValue(forKey: key) ?? []
+      state.waiting -= waiters.count
+      return waiters.map(\.continuation)
+    }
+    for continuation in ready { continuation.resume(returning: .unavailable) }
   }
 
   /// PostgreSQL does not answer: who waits is told, and nobody waits until it does. `keys` stay wanted.

@@ -2,6 +2,7 @@ import Crypto
 import DomainNames
 import Foundation
 import Licensing
+import Metering
 import Synchronization
 
 /// A license key and a domain into a verdict, by what the directory knows.
@@ -10,9 +11,13 @@ final class Judge: Sendable {
   struct Finding: Sendable {
     var verdict: Verdict
     var terms: LicenseTerms?
-    var licenseID: String?
+    var licenseID: Identifier?
     /// What was asked for, in the spelling that is compared; nil, where it is no name or address.
     var domain: DomainName?
+    /// Whose the license is; nil where it is registered nowhere, or that is not known.
+    var customerID: Identifier?
+    /// The database could not be asked whose the license is.
+    var isOwnerUnknown = false
   }
 
   private let directory: Directory
@@ -32,37 +37,48 @@ final class Judge: Sendable {
 
   /// - Parameters:
   ///   - meter: what is used; with `api_calls`, whose limit always counts.
+  ///   - customer: whose licenses alone there are to who asks; nil: everybody's.
   ///   - record: what is known of a license by its id; what it throws is thrown on.
   /// - Throws: `Problem`, 503, where the license is not known here and PostgreSQL does not answer.
   func judge(
-    licenseKey: String, domain text: String, meter: String, now: Int64,
-    record: (String) throws -> Directory.Licenses.Lookup
+    licenseKey: String, domain text: String, meter: Identifier, customer: Identifier?, now: Int64,
+    record: (Identifier) throws -> Directory.Licenses.Lookup
   ) throws -> Finding {
     let domain = DomainName(text, rules: rules)
+    var claims: LicenseTerms?
     if Self.looksLikeToken(licenseKey) {
-      let terms: LicenseTerms
       do throws(TokenRefusal) {
-        terms = try claimed(licenseKey)
+        claims = try claimed(licenseKey)
       } catch {
         return Finding(verdict: Verdict(refused: error), domain: domain)
       }
-      // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
-      let known = try record(terms.licenseID)
-      guard case .found(let license) = known else { return find(terms, domain, meter, now) }
-      return find(license.terms, domain, meter, now)
     }
-    switch try record(licenseKey) {
-    case .found(let license): return find(license.terms, domain, meter, now)
+    let id = claims?.licenseID ?? Identifier(licenseKey)
+    // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
+    switch try record(id) {
+    case .found(let license):
+      var finding = Finding(verdict: Verdict(.notFound), licenseID: id, domain: domain)
+      if customer == nil || license.customerID == customer {
+        finding = find(license.terms, domain, meter, now)
+      }
+      finding.customerID = license.customerID
+      return finding
     case .missing:
-      return Finding(verdict: Verdict(.notFound), licenseID: licenseKey, domain: domain)
+      if let claims, customer == nil { return find(claims, domain, meter, now) }
+      return Finding(verdict: Verdict(.notFound), licenseID: id, domain: domain)
     case .unavailable:
-      throw Problem.unavailable(
-        "The license is not in memory, and the database does not answer; try again.")
+      guard let claims else {
+        throw Problem.unavailable(
+          "The license is not in memory, and the database does not answer; try again.")
+      }
+      var finding = find(claims, domain, meter, now)
+      finding.isOwnerUnknown = true
+      return finding
     }
   }
 
   private func find(
-    _ terms: LicenseTerms, _ domain: DomainName?, _ meter: String, _ now: Int64
+    _ terms: LicenseTerms, _ domain: DomainName?, _ meter: Identifier, _ now: Int64
   ) -> Finding {
     let isOver =
       directory.isOverLimit(terms.licenseID, "api_calls", now: now)

@@ -18,24 +18,24 @@ struct ReportedEvents {
   private(set) var events: [UsageEvent] = []
   private(set) var rejected: [Rejected] = []
   /// Of all events that name one, rejected ones too.
-  private(set) var subjects: Set<String> = []
+  private(set) var subjects: Set<Identifier> = []
 
   /// - Parameters:
   ///   - now: milliseconds since 1970.
   /// - Throws: `Problem`, 400.
-  init(_ body: [UInt8], isBatch: Bool?, customerID: String, now: Int64) throws {
+  init(_ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64) throws {
     var decoder = EventDecoder()
     do {
       guard let ranges = try JSONReader.elements(of: body, atMost: Self.maximumEvents) else {
         let value = try JSONReader.parse(body)
         guard isBatch != true, value.members != nil else { throw Self.form }
-        read(body, value, 0, customerID, now, &decoder)
+        try read(body, value, 0, customerID, now, &decoder)
         return
       }
       if isBatch == false { throw Self.form }
       for (index, range) in ranges.enumerated() {
         let bytes = Array(body[range])
-        read(bytes, try JSONReader.parse(bytes), index, customerID, now, &decoder)
+        try read(bytes, try JSONReader.parse(bytes), index, customerID, now, &decoder)
         decoder.reset()
       }
     } catch let error as JSONError where error.reason == .tooManyValues {
@@ -52,13 +52,14 @@ struct ReportedEvents {
   )
 
   private mutating func read(
-    _ value: [UInt8], _ parsed: JSONValue, _ index: Int, _ customerID: String, _ now: Int64,
+    _ value: [UInt8], _ parsed: JSONValue, _ index: Int, _ customerID: Identifier, _ now: Int64,
     _ decoder: inout EventDecoder
-  ) {
+  ) throws {
     let members = parsed.members ?? []
+    try Self.refuseNUL(members)
     let id = members["id"]?.text
     let subject = members["subject"]?.text ?? ""
-    if !subject.isEmpty { subjects.insert(subject) }
+    if !subject.isEmpty { subjects.insert(Identifier(subject)) }
     func reject(_ reason: RejectionReason) {
       rejected.append(Rejected(index: index, id: id, reason: reason.rawValue))
     }
@@ -74,9 +75,7 @@ struct ReportedEvents {
         guard decoded.kind == .usage else { return (decoded.reason, nil) }
         if decoded.time > now + Limits.aheadMilliseconds { return (.tooFarAhead, nil) }
         if decoded.time < now - Limits.eventAgeMilliseconds { return (.tooOld, nil) }
-        let source = members["source"]?.text ?? ""
-        // Of the customer's own making, and kept apart from all others': so nobody's events are taken for duplicates of another's.
-        let own = "/customers/\(customerID)" + (source.hasPrefix("/") ? source : "/" + source)
+        let own = Self.source(members["source"]?.text ?? "", of: customerID)
         guard own.utf8.count <= Limits.identityBytes else { return (.overSize, nil) }
         return (
           nil,
@@ -91,6 +90,35 @@ struct ReportedEvents {
     }
     if let reason { return reject(reason) }
     if let event { events.append(event) }
+  }
+
+  /// The source of a customer's event in the log: `/customers/{id}` and the sender's own source.
+  ///
+  /// Two sources, or two customers, never give the same one, so nobody's events are taken for
+  /// duplicates of another's: the id holds no `/`, each `%` of the source is `%25`, and so the
+  /// segment `%2E` says that the source does not begin with `/`.
+  static func source(_ source: String, of customer: Identifier) -> String {
+    var path = source.utf8.first == UInt8(ascii: "/") ? "" : "/%2E/"
+    for scalar in source.unicodeScalars {
+      if scalar == "%" { path += "%25" } else { path.unicodeScalars.append(scalar) }
+    }
+    return "/customers/" + PercentEncoding.segment(customer.string) + path
+  }
+
+  private static let identifiers = ["id", "source", "subject", "import", "producer"]
+  private static let dataIdentifiers = ["meter", "domain", "feature"]
+
+  /// PostgreSQL cannot store U+0000, so no identifier may hold it.
+  private static func refuseNUL(_ members: [JSONMember]) throws {
+    func hasNUL(_ members: [JSONMember], _ names: [String]) -> Bool {
+      names.contains { name in
+        if case .string(let text)? = members[name] { text.bytes.contains(0) } else { false }
+      }
+    }
+    if hasNUL(members, identifiers) || hasNUL(members["data"]?.members ?? [], dataIdentifiers) {
+      throw Problem.badRequest(
+        "nul_in_text", "An identifier holds U+0000, which cannot be stored; nothing was taken.")
+    }
   }
 
   /// `{"accepted":n,"rejected":[{"index":…,"id":…,"reason":…}]}`

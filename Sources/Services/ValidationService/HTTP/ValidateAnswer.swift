@@ -11,14 +11,14 @@ enum ValidateAnswer {
   ///   - now: milliseconds since 1970.
   /// - Returns: nil where nothing can be signed: the system has no randomness.
   static func make(
-    _ verdict: Verdict, _ terms: LicenseTerms?, licenseID: String?, licenseKey: String,
+    _ verdict: Verdict, _ terms: LicenseTerms?, licenseID: Identifier?, licenseKey: String,
     domain: DomainName?, nonce: String, now: Int64, signer: VerdictSigner
   ) -> [UInt8]? {
     var json = JSONWriter(reserving: 1_536)
     json.beginObject()
     json.member("valid", verdict.isValid)
     json.member("code", verdict.code.rawValue)
-    optional("licenseId", licenseID, &json)
+    optional("licenseId", licenseID?.string, &json)
     optional("plan", terms?.plan, &json)
     json.member("features", verdict.isValid ? terms?.features ?? [] : [])
     json.name("limits")

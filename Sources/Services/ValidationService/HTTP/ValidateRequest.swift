@@ -12,6 +12,12 @@ struct ValidateRequest: Sendable {
   var nonce: String?
   var meter = "api_calls"
   var quantity: Int64 = 1
+  /// Whether the request says what was used. Only who may write usage may say so.
+  var hasUsage = false
+
+  var idempotentUsage: IdempotencyKeys.Usage {
+    IdempotencyKeys.Usage(meter: Identifier(meter), quantity: quantity)
+  }
 
   /// - Throws: `Problem`, 400.
   init(_ body: [UInt8]) throws {
@@ -39,7 +45,10 @@ struct ValidateRequest: Sendable {
       }
       nonce = text
     }
-    if let value = members["usage"], value != .null { try readUsage(value) }
+    if let value = members["usage"], value != .null {
+      try readUsage(value)
+      hasUsage = true
+    }
   }
 
   private mutating func readUsage(_ value: JSONValue) throws {

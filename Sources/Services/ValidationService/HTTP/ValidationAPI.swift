@@ -31,7 +31,7 @@ final class ValidationAPI: Sendable {
   enum Need: Error {
     /// By its hash.
     case token(String)
-    case licenses([String])
+    case licenses([Identifier])
     /// Who asks too often; in microseconds.
     case pause(Int64, Pause)
   }
@@ -55,7 +55,7 @@ final class ValidationAPI: Sendable {
   /// What was waited for. Each need is met once, so asking again comes to an end.
   struct Gathered {
     var token: Directory.Tokens.Lookup?
-    var licenses: [String: Directory.Licenses.Lookup] = [:]
+    var licenses: [Identifier: Directory.Licenses.Lookup] = [:]
     /// By the rate limit: it counts a request once.
     var isCounted = false
     /// By the rate limit of unknown licenses.
@@ -64,7 +64,7 @@ final class ValidationAPI: Sendable {
   }
 
   private struct AnonymousKey: Hashable {
-    var license: String
+    var license: Identifier
     var client: AddressGroup?
   }
 
@@ -79,6 +79,7 @@ final class ValidationAPI: Sendable {
   private let signer: VerdictSigner
   let publisher: EventPublisher
   private let limiter = RateLimiter()
+  private let idempotencyKeys = IdempotencyKeys()
   private let metrics: ValidationMetrics
   private let keySet: [UInt8]
   private let delayed = Atomic<Int>(0)
@@ -193,7 +194,7 @@ final class ValidationAPI: Sendable {
       // They are asked for behind the rate limit.
       gathered.isCounted = true
       // At once: what waits together is read together.
-      await withTaskGroup(of: (String, Directory.Licenses.Lookup).self) { [directory] group in
+      await withTaskGroup(of: (Identifier, Directory.Licenses.Lookup).self) { [directory] group in
         for id in ids { group.addTask { (id, await directory.licenses.lookup(id)) } }
         for await (id, lookup) in group { gathered.licenses[id] = lookup }
       }
@@ -282,9 +283,10 @@ final class ValidationAPI: Sendable {
 
   private func validate(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
     let token = try authenticate(request.fields, gathered)
-    if token == nil, settings.requiresKey { throw Problem.unauthorized }
+    if settings.requiresKey { try require(.licensesValidate, of: token) }
     let key = try idempotencyKey(request)
     let question = try ValidateRequest(request.body)
+    if question.hasUsage { try require(.usageWrite, of: token) }
     let client = settings.address.resolve(
       request.peer, forwardedFor: request.fields.forwardedFor)
     if let token {
@@ -293,19 +295,22 @@ final class ValidationAPI: Sendable {
       try count(gathered) {
         max(
           charge(
-            AnonymousKey(license: question.licenseKey, client: client.group),
+            AnonymousKey(license: Identifier(question.licenseKey), client: client.group),
             settings.anonymousRate),
           charge(AddressKey(client: client.group, isForUnknown: false), settings.addressRate))
       }
     }
     let now = WallClock.milliseconds
     let finding = try judge.judge(
-      licenseKey: question.licenseKey, domain: question.domain, meter: question.meter, now: now
+      licenseKey: question.licenseKey, domain: question.domain,
+      meter: Identifier(question.meter), customer: token?.customerID, now: now
     ) { id in
       if token == nil { try limitLookups(id, client, gathered) }
       return try license(id, gathered)
     }
     if token == nil, finding.terms == nil { try limitUnknown(client, gathered) }
+    if question.hasUsage { try checkOwner(of: finding, token) }
+    try checkRepetition(question, finding, key: key, token: token)
     // A stranger who only knows an id is not told what was sold under it.
     let told = finding.verdict.isValid || token != nil ? finding.terms : nil
     guard
@@ -322,6 +327,45 @@ final class ValidationAPI: Sendable {
     return APIAnswer(status: .ok, type: "application/json", body: answer)
   }
 
+  /// - Throws: `Problem`, 401 or 403.
+  private func require(_ scope: TokenScope, of token: AccessStore.TokenRow?) throws {
+    guard let token else { throw Problem.unauthorized }
+    guard scope.isGranted(by: token.scopes) else {
+      throw Problem(
+        status: .forbidden, code: "missing_scope",
+        detail: "The token needs the scope \(scope.rawValue).")
+    }
+  }
+
+  /// What was used may be said by the license's customer, and by the vendor.
+  private func checkOwner(of finding: Judge.Finding, _ token: AccessStore.TokenRow?) throws {
+    guard let customer = token?.customerID, finding.customerID != customer,
+      finding.verdict.code != .invalidSignature
+    else { return }
+    if finding.isOwnerUnknown {
+      throw Problem.unavailable("Whose the license is cannot be asked now; try again.")
+    }
+    throw Problem(
+      status: .forbidden, code: "not_your_license",
+      detail: "The license is none of the token's customer; nothing was recorded.")
+  }
+
+  private func checkRepetition(
+    _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
+    token: AccessStore.TokenRow?
+  ) throws {
+    guard let key, let token, finding.verdict.isValid, let license = finding.licenseID else {
+      return
+    }
+    let isConsistent = idempotencyKeys.isConsistent(
+      key, license: license, token: token.tokenID, question.idempotentUsage)
+    guard isConsistent else {
+      throw Problem(
+        status: .unprocessableEntity, code: "idempotency_mismatch",
+        detail: "The Idempotency-Key was sent with another usage; nothing was recorded.")
+    }
+  }
+
   private func publish(
     _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
     token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
@@ -330,18 +374,19 @@ final class ValidationAPI: Sendable {
     // Whose key it is that does not verify, only the key itself says: it must not be held against anybody's license.
     publisher.publish(
       ValidationEvent(
-        source: settings.source, subject: finding.licenseID ?? "(unverified)",
+        source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",
         code: finding.verdict.code.rawValue, isValid: finding.verdict.isValid,
         domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now))
     guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
       return
     }
-    // A retry may reach another instance: what it repeats is known by the caller's name and the key alone.
+    // A retry may reach another instance: what it repeats is known by the license, the caller's
+    // name, the key and the usage alone.
     publisher.publish(
       UsageEvent(
-        id: key,
+        id: key.map { IdempotencyKeys.eventID($0, question.idempotentUsage) },
         source: key == nil ? settings.source : "/validation/" + (token?.tokenID ?? "anonymous"),
-        subject: license, meter: question.meter, quantity: question.quantity,
+        subject: license.string, meter: question.meter, quantity: question.quantity,
         domain: question.domain, time: now))
   }
 
@@ -367,13 +412,9 @@ final class ValidationAPI: Sendable {
   /// The token of who may report events, and its customer.
   private func reporter(
     _ fields: RequestFields, _ gathered: Gathered
-  ) throws -> (token: AccessStore.TokenRow, customerID: String) {
+  ) throws -> (token: AccessStore.TokenRow, customerID: Identifier) {
     guard let token = try authenticate(fields, gathered) else { throw Problem.unauthorized }
-    guard token.scopes.contains("usage:write") else {
-      throw Problem(
-        status: .forbidden, code: "missing_scope",
-        detail: "The token needs the scope usage:write.")
-    }
+    try require(.usageWrite, of: token)
     guard let customer = token.customerID else {
       throw Problem(
         status: .forbidden, code: "no_customer", detail: "The token belongs to no customer.")
@@ -411,10 +452,10 @@ final class ValidationAPI: Sendable {
   }
 
   private func checkOwner(
-    _ customer: String, of subjects: Set<String>, _ gathered: Gathered
+    _ customer: Identifier, of subjects: Set<Identifier>, _ gathered: Gathered
   ) throws {
     var isUnknown = false
-    var missing: [String] = []
+    var missing: [Identifier] = []
     for subject in subjects {
       do {
         switch try license(subject, gathered) {
@@ -438,7 +479,7 @@ final class ValidationAPI: Sendable {
   // MARK: What both need
 
   private func license(
-    _ id: String, _ gathered: Gathered
+    _ id: Identifier, _ gathered: Gathered
   ) throws -> Directory.Licenses.Lookup {
     // No license has such an id, and what is asked for is kept in memory.
     if id.utf8.count > Limits.subjectBytes { return .missing }
@@ -486,7 +527,7 @@ final class ValidationAPI: Sendable {
 
   /// Who asks for many licenses that do not exist waits before one more is looked up.
   private func limitLookups(
-    _ id: String, _ client: ClientAddress.Client, _ gathered: Gathered
+    _ id: Identifier, _ client: ClientAddress.Client, _ gathered: Gathered
   ) throws {
     guard !gathered.hasWaitedForUnknown, gathered.licenses[id] == nil,
       directory.licenses.cached(id) == nil

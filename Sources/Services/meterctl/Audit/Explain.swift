@@ -1,5 +1,6 @@
 import ArgumentParser
 import KafkaTransport
+import Metering
 import PostgresStore
 import Recount
 

@@ -1,4 +1,5 @@
 import KafkaTransport
+import Metering
 import PostgresStore
 import Recount
 

@@ -1,3 +1,4 @@
+import Metering
 import Recount
 
 /// What reconcile found.

@@ -88,9 +88,17 @@ struct EndpointAdd: ParsableCommand {
     }
     let id = EndpointID.make(Endpoint.random(EndpointID.randomBytes))
     let (secret, sealed) = try Endpoint.newSecret(signing, endpoint: id)
-    try EndpointStore(Connections().database("endpoint")).add(
-      id: id, customer: customer, url: "\(checked)", events: types, signing: signing.rawValue,
-      sealedSecret: sealed)
+    do {
+      try EndpointStore(Connections().database("endpoint")).add(
+        id: id, customer: customer, url: "\(checked)", events: types, signing: signing.rawValue,
+        sealedSecret: sealed)
+    } catch let error as PostgresError where error.sqlState == "23503" {
+      throw Failure(
+        """
+        there is no such customer; meterctl license list shows the customers of licenses, and \
+        meterctl license import makes those that are missing
+        """)
+    }
     output.print(
       ["endpoint_id": .text(id), "secret": .text(secret.verifier)],
       text: "endpoint  \(id)\nsecret    \(secret.verifier)\nThe secret is not shown again.")

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Metering
 import PostgresStore
 
 struct License: ParsableCommand {
@@ -91,8 +92,8 @@ private struct ImportState {
   var bad: [(line: Int64, reason: String)] = []
   var badCount = 0
   /// Names, with the line that had each first.
-  var unknown: [String: Int64] = [:]
-  private var lineOfLicense: [String: Int64] = [:]
+  var unknown: [Identifier: Int64] = [:]
+  private var lineOfLicense: [Identifier: Int64] = [:]
 
   mutating func check(_ line: LineReader.Line, _ number: Int64) -> LicenseLine? {
     do {

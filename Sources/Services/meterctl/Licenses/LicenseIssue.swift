@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Licensing
+import Metering
 import PostgresStore
 
 extension License {
@@ -25,7 +26,8 @@ extension License {
           "METER_SIGNING_KEY has no private key for licenses; meterctl key generate makes one")
       }
       guard
-        let row = try AccessStore(connections.database("license-issue")).licenses([id]).first
+        let row = try AccessStore(connections.database("license-issue")).licenses([Identifier(id)])
+          .first
       else {
         throw Failure("there is no such license; meterctl license list shows those there are")
       }

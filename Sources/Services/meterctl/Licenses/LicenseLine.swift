@@ -8,8 +8,8 @@ import Recount
 struct LicenseLine: Equatable, Sendable {
   static let maximumItems = 1_000
 
-  var licenseID: String
-  var customerID: String
+  var licenseID: Identifier
+  var customerID: Identifier
   var plan: String
   var features: [String]
   var domains: [String]
@@ -25,10 +25,10 @@ struct LicenseLine: Equatable, Sendable {
   var overagePolicy: String?
   var alertThresholds: [Int64]?
   /// Members that nobody reads; likely misspelled.
-  var unknown: [String] = []
+  var unknown: [Identifier] = []
 
   struct Limit: Equatable, Sendable {
-    var meter: String
+    var meter: Identifier
     var quantity: Int64
   }
 
@@ -41,10 +41,11 @@ struct LicenseLine: Equatable, Sendable {
   /// As `LicenseStore.upsert` wants it.
   var json: JSON {
     [
-      "license_id": .text(licenseID), "customer_id": .text(customerID), "plan": .text(plan),
+      "license_id": .text(licenseID.string), "customer_id": .text(customerID.string),
+      "plan": .text(plan),
       "features": .array(features.map { .text($0) }),
       "domains": .array(domains.map { .text($0) }),
-      "limits": .object(limits.map { ($0.meter, .integer($0.quantity)) }),
+      "limits": .object(limits.map { ($0.meter.string, .integer($0.quantity)) }),
       "seats": .optional(seats), "status": .text(status),
       "issued_at": .text(issuedAt.description), "expires_at": .text(expiresAt.description),
       "billing_anchor_day": .optional(billingAnchorDay),
@@ -53,7 +54,7 @@ struct LicenseLine: Equatable, Sendable {
     ]
   }
 
-  private static let names: Set<String> = [
+  private static let names: Set<Identifier> = [
     "license_id", "customer_id", "plan", "features", "domains", "limits", "status", "issued_at",
     "expires_at", "billing_anchor_day", "trial", "overage_policy", "alert_thresholds",
   ]
@@ -64,8 +65,8 @@ struct LicenseLine: Equatable, Sendable {
     guard case .object(let members) = value else { throw Invalid("not a JSON object") }
     let fields = LicenseFields(members)
 
-    licenseID = try fields.text("license_id", maximumBytes: 512)
-    customerID = try fields.text("customer_id", maximumBytes: 256)
+    licenseID = Identifier(try fields.text("license_id", maximumBytes: 512))
+    customerID = Identifier(try fields.text("customer_id", maximumBytes: 256))
     plan = try fields.text("plan", maximumBytes: 256)
     features = try fields.texts("features", maximumBytes: 256)
     domains = try Self.domains(try fields.texts("domains", maximumBytes: 256))
@@ -85,7 +86,7 @@ struct LicenseLine: Equatable, Sendable {
       Set(try fields.integers($0, 1...1_000)).sorted()
     }
     for member in members {
-      let name = String(decoding: member.name.bytes, as: UTF8.self)
+      let name = Identifier(String(decoding: member.name.bytes, as: UTF8.self))
       if !Self.names.contains(name) { unknown.append(name) }
     }
   }
@@ -97,12 +98,12 @@ struct LicenseLine: Equatable, Sendable {
     }
     guard members.count <= maximumItems else { throw Invalid("limits: more than \(maximumItems)") }
     let own = LicenseFields(members)
-    var limits: [String: Int64] = [:]
+    var limits: [Identifier: Int64] = [:]
     var seats: Int64?
-    var seen: Set<String> = []
+    var seen: Set<Identifier> = []
     for member in members {
       let name = String(decoding: member.name.bytes, as: UTF8.self)
-      let meter = meter(name)
+      let meter = Identifier(meter(name))
       guard seen.insert(meter).inserted else { throw Invalid("limits.\(meter): stands twice") }
       // Null is no limit, as if it were not there.
       guard member.value != .null else { continue }
@@ -110,7 +111,7 @@ struct LicenseLine: Equatable, Sendable {
         seats = try own.integer(name, 0...Int64(Int32.max), in: "limits.")
         continue
       }
-      guard MeterName.isValid(meter) else {
+      guard MeterName.isValid(meter.string) else {
         throw Invalid("limits: a meter must match [a-z][a-z0-9_]{0,63} (or be apiCalls, seats)")
       }
       limits[meter] = try own.integer(name, 0...1_000_000_000_000_000_000, in: "limits.")
@@ -126,7 +127,7 @@ struct LicenseLine: Equatable, Sendable {
       throw Failure("libpsl has no Public Suffix List: apt-get install publicsuffix")
     }
     var result: [String] = []
-    var seen: Set<String> = []
+    var seen: Set<Identifier> = []
     for text in texts {
       let domain: String
       do {
@@ -134,7 +135,7 @@ struct LicenseLine: Equatable, Sendable {
       } catch {
         throw Invalid("domains: \(error)")
       }
-      if seen.insert(domain).inserted { result.append(domain) }
+      if seen.insert(Identifier(domain)).inserted { result.append(domain) }
     }
     return result
   }

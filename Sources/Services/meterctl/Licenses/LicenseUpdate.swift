@@ -1,5 +1,6 @@
 import ArgumentParser
 import JSONText
+import Metering
 import PostgresStore
 
 extension License {
@@ -114,7 +115,7 @@ extension License {
         throw ValidationError("--threshold or --no-thresholds")
       }
       if limits.contains(where: { $0.name == "seats" }) { throw ValidationError("use --seats") }
-      let meters = limits.map { LicenseLine.meter($0.name) }
+      let meters = limits.map { Identifier(LicenseLine.meter($0.name)) }
       if Set(meters).count < meters.count { throw ValidationError("a --limit stands twice") }
     }
 
@@ -170,7 +171,7 @@ extension License {
           limits.map { (LicenseLine.meter($0.name), $0.bound.json) }
           + (seats.map { [("seats", $0.json)] } ?? [])
         for (name, value) in changes {
-          all.removeAll { $0.0 == name }
+          all.removeAll { Identifier($0.0) == Identifier(name) }
           all.append((name, value))
         }
         set("limits", .object(all))

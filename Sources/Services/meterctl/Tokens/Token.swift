@@ -20,7 +20,11 @@ struct Token: ParsableCommand {
     @Option(help: "What it is for, for people.")
     var name: String
 
-    @Option(help: "What it may do, such as usage:write; repeat for several.")
+    @Option(
+      help: """
+        What it may do, such as usage:write or licenses:validate; repeat for several. A write scope \
+        includes its read scope, usage:write also licenses:validate, and admin everything.
+        """)
     var scope: [String] = []
 
     @Option(help: "Whose it is; without one it is the vendor's own.")
@@ -35,20 +39,13 @@ struct Token: ParsableCommand {
       guard (1...200).contains(name.utf8.count) else {
         throw ValidationError("--name: 1 to 200 bytes")
       }
-      guard !scope.isEmpty, scope.count <= 20, scope.allSatisfy(Self.isScope) else {
-        throw ValidationError("--scope: words such as usage:write, at most 20")
+      guard !scope.isEmpty, scope.allSatisfy({ TokenScope(rawValue: $0) != nil }) else {
+        let known = TokenScope.allCases.map(\.rawValue).joined(separator: ", ")
+        throw ValidationError("--scope: one or more of \(known)")
       }
       if let expires, Self.seconds(expires) == nil {
         throw ValidationError("--expires: a number and h or d, such as 90d")
       }
-    }
-
-    private static func isScope(_ text: String) -> Bool {
-      (1...64).contains(text.utf8.count)
-        && text.utf8.allSatisfy {
-          (0x61...0x7A).contains($0) || (0x30...0x39).contains($0)
-            || [0x3A, 0x2D, 0x5F].contains($0)
-        }
     }
 
     private static func seconds(_ text: String) -> Int64? {

@@ -141,7 +141,7 @@ struct ImportLog: ParsableCommand {
         """)
     }
     guard known.hasSameOptions, known.format == format.rawValue,
-      batch == nil || batch == known.name
+      batch.map(Identifier.init(_:)).map({ $0 == Identifier(known.name) }) ?? true
     else {
       throw Failure(
         """
