@@ -1,5 +1,6 @@
 import Foundation
 import Licensing
+import Metering
 import MeteringTestKit
 import Testing
 
