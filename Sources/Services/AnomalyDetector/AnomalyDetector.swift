@@ -46,8 +46,8 @@ struct AnomalyDetector: AsyncParsableCommand {
       }
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
-      let health = HealthState()
       let logger = Logger(label: "anomaly-detector")
+      let health = HealthState(logger: logger)
       let metrics = DetectorMetrics(registry)
       return ServiceMain.Composition(
         services: [

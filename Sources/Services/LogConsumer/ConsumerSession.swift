@@ -7,11 +7,17 @@ import ServiceRuntime
 import UsageAggregation
 
 /// How long and how much; a generic type stores no statics.
-private enum Pace {
-  /// How long a partition that cannot go on waits before it is looked at again.
-  static let recheckMilliseconds = 3_000
-  /// After another process's claim: longer than a session, so that the group has told its members who owns what.
-  static let takeoverMilliseconds = 10_000
+enum Pace {
+  /// How often the store is asked whether an operator has done something for halted partitions.
+  static let storeMilliseconds = 2_000
+  /// How often the log ends of partitions that are read are compared with the positions, and the
+  /// remembered record of one of them with the log.
+  static let watchMilliseconds = 5_000
+  /// A position that moved without a record (control records, aborted transactions) is stored
+  /// within this time.
+  static let endMilliseconds = 500
+  /// How long leaving the group and freeing the client may take.
+  static let closeSeconds = 30.0
   static let batchCapacity = 4_096
   static let pollMilliseconds: Int32 = 5
   static let reportMilliseconds = 100
@@ -24,30 +30,53 @@ private enum Pace {
 
 /// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
 final class ConsumerSession<Processor: LogProcessor> {
-  private let settings: ConsumerSettings
+  let settings: ConsumerSettings
   private let health: HealthState
-  private let metrics: ConsumerMetrics
-  private let logger: Logger
-  private let processor: Processor
+  let metrics: ConsumerMetrics
+  let logger: Logger
+  let processor: Processor
   private let writer: Processor.Writer
   private let stop: StopSignal
   /// Names this membership in `consumer_offset.claimed_by`.
-  private let owner =
+  let owner =
     "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
 
-  private var connection: PostgresConnection?
+  var connection: PostgresConnection?
   private var consumer: KafkaConsumer?
+  let inspector: LogInspector
   private var flusher: Flusher<Processor.Writer>?
   private let messages = MessageBatch(capacity: Pace.batchCapacity)
   private let views: UnsafeMutablePointer<LogRecordView>
-  private var accumulator: LogAccumulator
-  private var batch: LogBatch
+  var accumulator: LogAccumulator
+  var batch: LogBatch
   private var spare: LogBatch?
-  private var epochs: [Int32: Int32] = [:]
-  /// Assigned by the group, but not read: why, and when to look again.
-  private var suspended: [Int32: (problem: String, retryAt: Int)] = [:]
+  var epochs: [Int32: Int32] = [:]
+  /// What the group has assigned.
+  var machines: [Int32: PartitionMachine] = [:]
+  /// Those of them that are read: records of all others are dropped.
+  var reading: Set<Int32> = []
+  /// Those that Kafka's client still fetches, though they are not read any more.
+  var stopped: Set<Int32> = []
+  /// Bad batches of the dedupe window that were passed over, by partition.
+  var passedOver: [Int32: Int64] = [:]
+  /// What the store said of partitions when they were last looked at.
+  var storedRows: [Int32: OffsetStore.Stored] = [:]
+  /// The last record of each partition that was found in the log again.
+  var anchors: [Int32: (offset: Int64, hash: Int64)] = [:]
+  /// Log ends that lay before the position, or were not told, in a row.
+  var badLooks: [Int32: Int] = [:]
+  /// What `partition_halt` holds of this session's partitions.
+  var recordedHalts: [Int32: String] = [:]
+  var lastTicket = 0
+  var nextWatch = 0
+  var nextStoreLook = 0
+  var nextAnchor: Int32 = 0
+  var kafka: KafkaLife
+  private var standstills: StandstillReport
   private var batchStarted = 0
-  private var isFlushing = false
+  /// When a position moved without a record.
+  private var endMoved = 0
+  private(set) var isFlushing = false
   /// Records that the broker has and this process has not read yet.
   private var lag: Int64 = 0
   private var isBehind: Bool { lag > Pace.behindRecords }
@@ -65,6 +94,10 @@ final class ConsumerSession<Processor: LogProcessor> {
     self.processor = processor
     self.writer = writer
     self.stop = stop
+    inspector = LogInspector(
+      kafka: settings.kafka, topic: settings.topic, clientID: "\(settings.group)-inspector")
+    kafka = KafkaLife(health: health, settings: settings, logger: logger)
+    standstills = StandstillReport(health: health, settings: settings, logger: logger)
     views = .allocate(capacity: Pace.batchCapacity)
     accumulator = LogAccumulator(settings: settings.rules)
     batch = accumulator.makeBatch()
@@ -86,29 +119,64 @@ final class ConsumerSession<Processor: LogProcessor> {
     let consumer = try KafkaConsumer(
       settings.kafka, group: settings.group, clientID: settings.group)
     self.consumer = consumer
-    guard try consumer.partitionCount(settings.topic, timeoutMilliseconds: 5_000) != nil else {
-      throw SessionProblem(
-        description: "the topic \(settings.topic) is missing; run: meterctl topics apply")
-    }
+    try findTopic(consumer)
     flusher = Flusher(
       settings: settings, owner: owner, metrics: metrics, health: health, logger: logger,
       writer: writer, stop: stop)
     flusher!.start()
     try consumer.subscribe([settings.topic])
-    health.report(settings.healthName("consumer"), problem: "joining the group")
+    health.report(settings.healthName("consumer"), problem: "joining the group", logs: false)
   }
 
-  func close() {
+  /// Throws the reason if the topic cannot be read, in words for the operator.
+  private func findTopic(_ consumer: KafkaConsumer) throws {
+    do throws(KafkaError) {
+      if try consumer.partitionCount(settings.topic, timeoutMilliseconds: 5_000) != nil {
+        kafka.isAlive(since: Monotonic.milliseconds)
+        return
+      }
+    } catch {
+      // A password or a certificate that is refused is told by callbacks, which a read serves.
+      // Its own error matters less than the one that is at hand.
+      _ = try? consumer.consume(into: messages, timeoutMilliseconds: 50)
+      messages.recycle()
+      throw consumer.takeErrors().last { $0.isAccessRefused } ?? error
+    }
+    if let refusal = consumer.refusal(ofTopic: settings.topic, timeoutMilliseconds: 5_000) {
+      throw refusal
+    }
+    throw SessionProblem(
+      description: "the topic \(settings.topic) is missing; run: meterctl topics apply")
+  }
+
+  /// Leaves the group and frees the client, on a thread that nobody needs: librdkafka 2.0.2 can
+  /// wait there for ever.
+  ///
+  /// - Returns: false if that did not come to an end within the time.
+  func close() -> Bool {
     messages.recycle()
     flusher?.close(seconds: 3)
-    consumer?.close()
-    for partition in accumulator.ownedPartitions {
+    inspector.close()
+    let isClosed = closeConsumer()
+    for partition in machines.keys {
       processor.disown(partition)
       metrics.forget(partition)
     }
+    machines = [:]
     processor.shares([], isBehind: false)
-    for partition in suspended.keys { tell(partition, nil) }
+    standstills.tell([])
     metrics.ownedPartitions.set(0)
+    metrics.haltedPartitions.set(0)
+    return isClosed
+  }
+
+  private func closeConsumer() -> Bool {
+    guard let consumer else { return true }
+    let leaving = Leaving(consumer)
+    self.consumer = nil
+    let thread = WorkerThread("kafka-close") { leaving.leave() }
+    // Whoever stops the process waits 10 s for all of it.
+    return thread.join(seconds: stop.isRaised ? 4 : Pace.closeSeconds) || stop.isRaised
   }
 
   func run() throws {
@@ -116,12 +184,13 @@ final class ConsumerSession<Processor: LogProcessor> {
     while !stop.isRaised {
       let count = try consumer.consume(
         into: messages, timeoutMilliseconds: Pace.pollMilliseconds)
+      heedDoubts(consumer)
       try take(count)
       messages.recycle()
       while let rebalance = consumer.takeRebalance() { try answer(rebalance, consumer) }
       try settleFlush(waitMilliseconds: 0)
       try flushIfDue()
-      try recheckSuspended(consumer)
+      try followPartitions(consumer)
       report(consumer)
     }
     try drain()
@@ -135,20 +204,30 @@ final class ConsumerSession<Processor: LogProcessor> {
       switch messages.kind(i) {
       case .record:
         let partition = messages.partition(i)
-        guard accumulator.owns(partition) else {
+        guard reading.contains(partition) else {
           i += 1
           continue
         }
         i = try takeRun(from: i, count, partition)
       case .endOfPartition:
-        accumulator.reachedEnd(messages.partition(i), at: messages.offset(i))
-        try checkHalt(messages.partition(i))
+        try reachedEnd(messages.partition(i), at: messages.offset(i))
         i += 1
       case .error:
         try take(error: i)
         i += 1
       }
     }
+  }
+
+  private func reachedEnd(_ partition: Int32, at offset: Int64) throws {
+    guard reading.contains(partition) else { return }
+    let before = accumulator.position(of: partition)
+    accumulator.reachedEnd(partition, at: offset)
+    // Control records and aborted ones end here too: the offset behind them must be stored.
+    if endMoved == 0, before != accumulator.position(of: partition) {
+      endMoved = Monotonic.milliseconds
+    }
+    try checkHalt(partition)
   }
 
   /// Records of one partition that stand together, as one call.
@@ -193,33 +272,72 @@ final class ConsumerSession<Processor: LogProcessor> {
   }
 
   private func take(error i: Int) throws {
-    guard let error = messages.error(i) else { return }
+    guard let error = messages.error(i), let consumer else { return }
     let partition = messages.partition(i)
-    guard messages.topicIdentity(i) != nil, accumulator.owns(partition) else {
+    let now = Monotonic.milliseconds
+    guard messages.topicIdentity(i) != nil, reading.contains(partition) else {
       if error.isFatal { throw error }
-      logger.warning("Kafka", metadata: ["error": "\(error)"])
+      // Left over from before it was stopped: it is being looked at.
+      if machines[partition] != nil, !error.isAccessRefused { return }
+      kafka.met(error, at: now)
+      // The topic was away: whatever comes back under its name may be another log.
+      if error.isUnknownTopicOrPartition { doubt(Array(reading)) }
       return
     }
-    if error.isOffsetOutOfRange {
-      try suspend(
-        partition,
-        "the stored offset lies outside the log: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap"
-      )
+    if error.isBadBatch {
+      try badBatch(partition, at: messages.offset(i), error, consumer)
+    } else if error.isRetriable || error.isOffsetOutOfRange {
+      // What it means is found out by looking at the log.
+      doubt([partition])
     } else {
-      logger.warning(
-        "Kafka", metadata: ["error": "\(error)", "partition": "\(partition)"])
+      kafka.met(error, at: now)
+      if error.isAccessRefused { doubt([partition]) }
     }
+  }
+
+  private func badBatch(
+    _ partition: Int32, at offset: Int64, _ error: KafkaError, _ consumer: KafkaConsumer
+  ) throws {
+    if let row = storedRows[partition], offset < row.nextOffset {
+      try passOver(offset, of: row, error, consumer)
+      return
+    }
+    // What was read before it is good.
+    try drain()
+    guard let position = accumulator.position(of: partition) else { return }
+    try stop(
+      partition,
+      Standstill(
+        .badBatch,
+        """
+        the batch at offset \(position) fails its checksum: a disk or the network has changed it; \
+        restore it from another replica, or give it up: meterctl topics accept-gap --partition \
+        \(partition) --to OFFSET
+        """, offset: position))
+  }
+
+  /// A bad batch below the stored offset: somebody has given it up. Its ids are unknown to the
+  /// dedupe window, and the window is filled with what comes behind it.
+  private func passOver(
+    _ offset: Int64, of row: OffsetStore.Stored, _ error: KafkaError, _ consumer: KafkaConsumer
+  ) throws {
+    logger.warning(
+      "a batch of the dedupe window cannot be read and is passed over",
+      metadata: ["partition": "\(row.partition)", "offset": "\(offset)", "error": "\(error)"])
+    var next = row.nextOffset
+    if let last = row.lastRecordOffset, last > offset, passedOver[row.partition] != offset {
+      next = last
+    }
+    passedOver[row.partition] = offset
+    try consumer.skip(TopicPartition(topic: settings.topic, partition: row.partition), to: next)
   }
 
   private func checkHalt(_ partition: Int32) throws {
     guard case .logDiffers(let offset) = accumulator.halt(of: partition) else { return }
-    try suspend(
-      partition,
-      "the record at offset \(offset) is not the one remembered: the topic was truncated or made anew; see: meterctl topics new-epoch, accept-gap"
-    )
+    try stop(partition, LogLook.differs(at: offset))
   }
 
-  private func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
+  func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
     guard let connection else { return [:] }
     let rows = try connection.query(
       """
@@ -235,23 +353,31 @@ final class ConsumerSession<Processor: LogProcessor> {
   // MARK: Flushing
 
   private func flushIfDue() throws {
-    guard !isFlushing, batchStarted > 0 else { return }
-    let age = Monotonic.milliseconds - batchStarted
+    guard !isFlushing, batchStarted > 0 || endMoved > 0 else { return }
+    let now = Monotonic.milliseconds
     let entries = batch.table.groupCount + batch.table.cellCount
-    guard age >= flushInterval || entries >= settings.maxBatchEntries else { return }
-    try review()
+    let isDue =
+      batchStarted > 0 && now - batchStarted >= flushInterval
+      || endMoved > 0 && now - endMoved >= Pace.endMilliseconds
+      || entries >= settings.maxBatchEntries
+    if isDue { try review() }
   }
 
   /// - Precondition: no flush is under way.
   private func review() throws {
     switch processor.review(batch, isBehind: isBehind) {
-    case .keep: batchStarted = Monotonic.milliseconds
+    case .keep: keepOpen()
     case .flush: try seal()
     case .tell(let cargo):
-      batchStarted = Monotonic.milliseconds
+      keepOpen()
       isFlushing = true
       flusher?.submit(FlushJob(cargo: cargo, batch: nil, epochs: epochs))
     }
+  }
+
+  private func keepOpen() {
+    batchStarted = Monotonic.milliseconds
+    if endMoved > 0 { endMoved = batchStarted }
   }
 
   /// While behind, about as long as catching up may take: larger flushes write fewer rows, but none waits long after the end is reached.
@@ -263,10 +389,11 @@ final class ConsumerSession<Processor: LogProcessor> {
   /// Hands the open batch to the flusher and opens the other one.
   ///
   /// - Precondition: no flush is under way.
-  private func seal() throws {
+  func seal() throws {
     precondition(!isFlushing, "a batch that cannot be handed over must not be sealed")
     accumulator.seal(batch)
     batchStarted = 0
+    endMoved = 0
     if batch.progress.isEmpty {
       batch.reset()
       return
@@ -305,9 +432,11 @@ final class ConsumerSession<Processor: LogProcessor> {
         stored.filter { !takenOver.contains($0.0) }.map {
           (TopicPartition(topic: settings.topic, partition: $0.0), $0.1)
         })
-      for partition in takenOver where accumulator.owns(partition) {
-        try suspend(
-          partition, "another process has claimed it", retryMilliseconds: Pace.takeoverMilliseconds)
+      for (partition, _) in stored where !takenOver.contains(partition) {
+        machines[partition]?.progressed()
+      }
+      for partition in takenOver where machines[partition]?.isHeld == true {
+        try self.stop(partition, Standstill(.takenOver, "another process has claimed it"))
       }
     case .gaveUp(let problem):
       throw SessionProblem(description: "the database takes no flush: \(problem)")
@@ -315,7 +444,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   }
 
   /// Stores everything taken so far.
-  private func drain() throws {
+  func drain() throws {
     try awaitFlush()
     try seal()
     try awaitFlush()
@@ -326,186 +455,6 @@ final class ConsumerSession<Processor: LogProcessor> {
     while isFlushing { try settleFlush(waitMilliseconds: .max) }
   }
 
-  // MARK: Partitions
-
-  private func answer(_ rebalance: KafkaConsumer.Rebalance, _ consumer: KafkaConsumer) throws {
-    switch rebalance {
-    case .assigned(let partitions):
-      try drain()
-      try own(partitions.map(\.partition), consumer)
-    case .revoked(let partitions, let lost):
-      logger.info(
-        "partitions revoked", metadata: ["count": "\(partitions.count)", "lost": "\(lost)"])
-      // Lost ones may be another's already; the store decides, so that trying costs nothing.
-      try drain()
-      for partition in partitions { disown(partition.partition) }
-      try consumer.unassign(partitions)
-    }
-    owned()
-  }
-
-  private func owned() {
-    let partitions = accumulator.ownedPartitions
-    processor.shares(partitions, isBehind: isBehind)
-    metrics.ownedPartitions.set(partitions.count)
-    health.report(settings.healthName("consumer"), problem: nil)
-  }
-
-  private func disown(_ partition: Int32) {
-    forget(partition)
-    if suspended.removeValue(forKey: partition) != nil { tell(partition, nil) }
-    metrics.forget(partition)
-  }
-
-  private func forget(_ partition: Int32) {
-    accumulator.disown(partition)
-    processor.disown(partition)
-    epochs[partition] = nil
-  }
-
-  private func tell(_ partition: Int32, _ problem: String?) {
-    health.report(settings.healthName("partition \(partition)"), problem: problem)
-  }
-
-  /// Stops reading a partition that the group still assigns to this process.
-  private func suspend(
-    _ partition: Int32, _ problem: String, retryMilliseconds: Int = Pace.recheckMilliseconds
-  ) throws {
-    guard let consumer else { return }
-    // Its share of the open batch must not meet what a later ownership counts.
-    if accumulator.owns(partition) {
-      forget(partition)
-      if !isFlushing { try seal() }
-    }
-    suspended[partition] = (problem, Monotonic.milliseconds + retryMilliseconds)
-    tell(partition, problem)
-    logger.error(
-      "a partition stands still", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
-    try consumer.unassign([TopicPartition(topic: settings.topic, partition: partition)])
-    owned()
-  }
-
-  private func recheckSuspended(_ consumer: KafkaConsumer) throws {
-    let now = Monotonic.milliseconds
-    let due = suspended.filter { $0.value.retryAt <= now }.map(\.key)
-    guard !due.isEmpty, try canGoOn(due, consumer) else { return }
-    try drain()
-    try own(due, consumer)
-    owned()
-  }
-
-  /// Whether any of the partitions has a position to go on from; the others wait again. Asked first, since taking one back stores
-  /// what all the others have.
-  private func canGoOn(_ partitions: [Int32], _ consumer: KafkaConsumer) throws -> Bool {
-    guard let connection else { return false }
-    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
-    let rows = try store.stored(partitions)
-    // One without a row is given one when it is claimed.
-    var goesOn = rows.count < partitions.count
-    for row in rows {
-      let (low, high) = try consumer.watermarks(
-        TopicPartition(topic: settings.topic, partition: row.partition),
-        timeoutMilliseconds: 10_000)
-      if Self.problem(row, low: low, high: high) == nil {
-        goesOn = true
-      } else {
-        suspended[row.partition]?.retryAt = Monotonic.milliseconds + Pace.recheckMilliseconds
-      }
-    }
-    return goesOn
-  }
-
-  /// Claims partitions in the store and begins to read them, each from where its window begins.
-  ///
-  /// - Precondition: the open batch is empty.
-  private func own(_ partitions: [Int32], _ consumer: KafkaConsumer) throws {
-    guard let connection else { return }
-    var watermarks: [Int32: (low: Int64, high: Int64)] = [:]
-    for partition in partitions {
-      watermarks[partition] = try consumer.watermarks(
-        TopicPartition(topic: settings.topic, partition: partition), timeoutMilliseconds: 10_000)
-    }
-    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
-    let claimed = try store.claim(
-      partitions.sorted().map { ($0, watermarks[$0]!.low) }, owner: owner)
-    try store.window(for: claimed, configured: settings.dedupeWindowOffsets)
-    var producers: [Int32: [ProducerState]] = [:]
-    for row in try store.producers(partitions) {
-      var state = ProducerState(name: Array(row.producer.utf8))
-      state.sequence = row.sequence
-      state.deadSequence = row.deadSequence
-      state.counted = row.counted
-      state.duplicates = row.duplicates
-      state.repeated = row.repeated
-      state.deadLettered = row.deadLettered
-      producers[row.partition, default: []].append(state)
-    }
-    let inheritance = try WindowInheritance(settings, connection)
-    var starts: [(TopicPartition, offset: Int64)] = []
-    var owned: [OffsetStore.Stored] = []
-    for row in claimed {
-      var (low, high) = watermarks[row.partition]!
-      if row.nextOffset > high {
-        // Asked before the claim, so an earlier owner may have stored records since that had not been there then.
-        (low, high) = try consumer.watermarks(
-          TopicPartition(topic: settings.topic, partition: row.partition),
-          timeoutMilliseconds: 10_000)
-      }
-      if let problem = Self.problem(row, low: low, high: high) {
-        suspended[row.partition] = (problem, Monotonic.milliseconds + Pace.recheckMilliseconds)
-        tell(row.partition, problem)
-        continue
-      }
-      if suspended.removeValue(forKey: row.partition) != nil {
-        tell(row.partition, nil)
-        logger.info("a partition goes on", metadata: ["partition": "\(row.partition)"])
-      }
-      var remembered: (offset: Int64, hash: Int64)?
-      if let offset = row.lastRecordOffset, let hash = row.lastRecordHash, offset >= low {
-        remembered = (offset, hash)
-      }
-      let window = row.nextOffset - Int64(settings.dedupeWindowOffsets)
-      let readFrom = max(low, min(window, remembered?.offset ?? row.nextOffset))
-      epochs[row.partition] = row.logEpoch
-      let inherited = inheritance.segments(for: row)
-      accumulator.own(
-        row.partition, readFrom: inherited.first.map { $0.from + $0.shift } ?? readFrom,
-        nextOffset: row.nextOffset,
-        windowOffsets: settings.dedupeWindowOffsets, remembered: remembered,
-        producers: producers[row.partition] ?? [],
-        deadLetters: settings.rules.keepsDeadLetters
-          ? try store.deadLetters(of: row, from: readFrom)
-            .union(inheritance.deadLetters(inherited, of: row, store)) : [])
-      for segment in inherited {
-        try inheritance.read(segment) { views in
-          _ = try accumulator.take(
-            views, of: row.partition, requeues: [], into: batch, resolveImports: registered)
-        }
-      }
-      if let last = inherited.last {
-        accumulator.reachedEnd(row.partition, at: last.to + last.shift)
-      }
-      starts.append((TopicPartition(topic: settings.topic, partition: row.partition), readFrom))
-      owned.append(row)
-    }
-    try processor.own(owned, connection)
-    try consumer.assign(starts)
-    logger.info("partitions assigned", metadata: ["count": "\(starts.count)"])
-  }
-
-  /// Why a stored position cannot be gone on from, or nil.
-  private static func problem(_ row: OffsetStore.Stored, low: Int64, high: Int64) -> String? {
-    if row.nextOffset > high {
-      return
-        "the log ends at \(high), before the stored offset \(row.nextOffset): the topic was made anew or truncated; run: meterctl topics new-epoch"
-    }
-    if row.nextOffset < low {
-      return
-        "the log begins at \(low), behind the stored offset \(row.nextOffset): records are gone; run: meterctl topics accept-gap"
-    }
-    return nil
-  }
-
   // MARK: Telling
 
   private func report(_ consumer: KafkaConsumer) {
@@ -513,6 +462,7 @@ final class ConsumerSession<Processor: LogProcessor> {
     guard now - lastReport >= Pace.reportMilliseconds else { return }
     lastReport = now
     lag = 0
+    var behind: [Int32] = []
     for partition in accumulator.ownedPartitions {
       let tp = TopicPartition(topic: settings.topic, partition: partition)
       if let high = consumer.cachedHighWatermark(tp),
@@ -520,23 +470,48 @@ final class ConsumerSession<Processor: LogProcessor> {
       {
         metrics.lag(partition, max(0, high - position))
         lag += max(0, high - position)
+        // A log does not get shorter: it may be another one.
+        if high < position { behind.append(partition) }
       }
     }
+    doubt(behind)
     processor.shares(accumulator.ownedPartitions, isBehind: isBehind)
+    let standing = machines.compactMap { partition, machine in
+      machine.standstill.map { (partition: partition, standstill: $0) }
+    }
+    standstills.tell(standing)
     metrics.rebuildingPartitions.set(
       accumulator.ownedPartitions.count { accumulator.isRebuilding($0) })
-    metrics.haltedPartitions.set(suspended.count)
+    metrics.haltedPartitions.set(standing.count)
     metrics.batchBytes.set(batch.table.bytes)
-    if let error = consumer.takeErrors().last {
-      logger.warning("Kafka", metadata: ["error": "\(error)"])
-      health.report(settings.healthName("kafka"), problem: "\(error)")
-      kafkaProblemSince = now
-    } else if kafkaProblemSince > 0, now - kafkaProblemSince > 5_000 {
-      // librdkafka repeats its error while the cause lasts; five quiet seconds mean that it is gone.
-      kafkaProblemSince = 0
-      health.report(settings.healthName("kafka"), problem: nil)
-    }
+    for error in consumer.takeErrors() { kafka.met(error, at: now) }
   }
 
-  private var kafkaProblemSince = 0
+  /// The partitions that this process owns have changed.
+  func shareChanged() {
+    let partitions = accumulator.ownedPartitions
+    processor.shares(partitions, isBehind: isBehind)
+    metrics.ownedPartitions.set(partitions.count)
+  }
+
+  /// The group has told this member what to read.
+  func groupAnswered() {
+    kafka.groupAnswered()
+    health.report(settings.healthName("consumer"), problem: nil, logs: false)
+  }
+}
+
+/// The last reference to a client, on its way to the thread that frees it.
+///
+/// `@unchecked Sendable`: made on the consumer's thread, which gives its own reference up, and used
+/// by one other thread.
+private final class Leaving: @unchecked Sendable {
+  private var consumer: KafkaConsumer?
+
+  init(_ consumer: KafkaConsumer) { self.consumer = consumer }
+
+  func leave() {
+    consumer?.close()
+    consumer = nil
+  }
 }

@@ -55,6 +55,8 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private let stop: StopSignal
   private var thread: WorkerThread?
   private var connection: PostgresConnection?
+  /// The flusher's thread's.
+  private var repeated = RepeatedCause()
 
   init(
     settings: ConsumerSettings, owner: String, metrics: ConsumerMetrics, health: HealthState,
@@ -175,7 +177,11 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
         metrics.flushFailures.increment()
         health.report(
           settings.healthName("database"), problem: "\(cause.map { "\($0)" } ?? "\(error)")")
-        logger.warning("a flush failed and is tried again", metadata: ["error": "\(error)"])
+        if let times = repeated.note("\(error)") {
+          logger.warning(
+            "a flush failed and is tried again",
+            metadata: ["error": "\(error)", "times": "\(times)"])
+        }
         if !(connection?.isOpen ?? false) || cause?.isConnectionLost ?? true { connection = nil }
         let waited = Monotonic.milliseconds - started
         let patience = stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds

@@ -30,6 +30,7 @@ final class Housekeeping: Sendable {
     var producer: KafkaProducer?
     var reader: LogReader?
     var lastRetention = Int.min / 2
+    var repeated = RepeatedCause()
     while !stop.wait(milliseconds: 1_000) {
       do {
         if connection == nil {
@@ -56,8 +57,12 @@ final class Housekeeping: Sendable {
         health.degraded(settings.healthName("housekeeping"), problem: nil)
       } catch {
         connection = nil
-        health.degraded(settings.healthName("housekeeping"), problem: "\(error)")
-        logger.warning("housekeeping failed and is tried again", metadata: ["error": "\(error)"])
+        health.degraded(settings.healthName("housekeeping"), problem: "\(error)", logs: false)
+        if let times = repeated.note("\(error)") {
+          logger.warning(
+            "housekeeping failed and is tried again",
+            metadata: ["error": "\(error)", "times": "\(times)"])
+        }
       }
     }
   }

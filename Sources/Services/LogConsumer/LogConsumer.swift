@@ -12,6 +12,9 @@ package import ServiceRuntime
 ///   flush of it fail, even if its offset would still fit.
 /// - Before a rebalance is answered, the open batch is sealed and flushed: no batch ever mixes two ownerships of a partition.
 /// - A flush writes only partitions that are in its `progress`; what a batch holds of others is dropped, since somebody else counts it.
+/// - A rebalance is answered before anything that can fail. Kafka is asked about partitions on the inspector's thread, and each partition
+///   is judged by itself: one without a leader holds up no other.
+/// - A client is left and freed on a thread that nobody waits for without a bound.
 /// - The consumer never pauses. While the database is away it stops polling; after the patience it leaves the group and
 ///   starts over when the database answers.
 package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Sendable {
@@ -42,18 +45,15 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     self.makeWriter = makeWriter
     self.makeProcessor = makeProcessor
     self.companions = companions
-    health.report(settings.healthName("consumer"), problem: "not started")
+    health.report(settings.healthName("consumer"), problem: "not started", logs: false)
   }
 
   package func run() async throws {
     let stop = self.stop
-    await withGracefulShutdownHandler {
+    let ended = await withGracefulShutdownHandler {
       await withTaskCancellationHandler {
-        await withCheckedContinuation { (finished: CheckedContinuation<Void, Never>) in
-          _ = WorkerThread("consumer") { [self] in
-            work()
-            finished.resume()
-          }
+        await withCheckedContinuation { (finished: CheckedContinuation<Bool, Never>) in
+          _ = WorkerThread("consumer") { [self] in finished.resume(returning: work()) }
         }
       } onCancel: {
         stop.raise()
@@ -61,16 +61,29 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     } onGracefulShutdown: {
       stop.raise()
     }
+    if !ended {
+      throw SessionProblem(
+        description: """
+          a session of \(settings.topic) could not be ended within \(Int(Pace.closeSeconds)) s: the \
+          Kafka client hangs while it leaves the group; the process ends, so that another can go on
+          """)
+    }
   }
 
-  /// One session after the other: a session ends when it cannot go on, and the next begins from what the store says.
-  private func work() {
+  /// One session after the other: a session ends when it cannot go on, and the next begins from
+  /// what the store says.
+  ///
+  /// - Returns: false if a session could not be ended. Its client may still be a member of the
+  ///   group and hold partitions, so nothing but the end of the process helps.
+  private func work() -> Bool {
     let housekeeping = Housekeeping(
       settings: settings, health: health, logger: logger, stop: stop
     ).start()
     let companions = self.companions(stop)
     var pause = 200
-    while !stop.isRaised {
+    var hasEnded = true
+    var repeated = RepeatedCause()
+    while hasEnded, !stop.isRaised {
       let session = ConsumerSession<Processor>(
         settings: settings, health: health, metrics: metrics, logger: logger,
         processor: makeProcessor(), writer: makeWriter(), stop: stop)
@@ -80,20 +93,25 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
         try session.run()
         pause = 200
       } catch {
-        health.report(settings.healthName("consumer"), problem: "\(error)")
-        logger.error("the consumer starts over", metadata: ["error": "\(error)"])
+        health.report(settings.healthName("consumer"), problem: "\(error)", logs: false)
+        if let times = repeated.note("\(error)") {
+          logger.error(
+            "the consumer starts over", metadata: ["error": "\(error)", "times": "\(times)"])
+        }
         if session.madeProgress { pause = 200 }
       }
-      session.close()
-      if stop.wait(milliseconds: pause) { break }
+      hasEnded = session.close()
+      if !hasEnded || stop.wait(milliseconds: pause) { break }
       pause = min(pause * 2, 2_000)
     }
-    health.report(settings.healthName("consumer"), problem: "stopping")
+    if !hasEnded { stop.raise() }
+    health.report(settings.healthName("consumer"), problem: "stopping", logs: false)
     // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone, PostgreSQL takes back.
     let end = Monotonic.milliseconds + 3_000
     for thread in companions + [housekeeping] {
       _ = thread.join(seconds: Double(max(0, end - Monotonic.milliseconds)) / 1_000)
     }
+    return hasEnded
   }
 }
 

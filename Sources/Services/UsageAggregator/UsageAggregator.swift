@@ -39,8 +39,8 @@ struct UsageAggregator: AsyncParsableCommand {
       let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9101")
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
-      let health = HealthState()
       let logger = Logger(label: "usage-aggregator")
+      let health = HealthState(logger: logger)
       return ServiceMain.Composition(
         services: [Self.consumer(aggregator, health, registry, logger)],
         admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),
