@@ -249,6 +249,52 @@ extension IntegrationTests {
       try Meterctl.expectReconciled(pipeline)
     }
 
+    @Test("A dead letter that is too large for its topic is copied without its value")
+    func tooLargeToForward() throws {
+      let pipeline = try Pipeline(partitions: 1)
+      try pipeline.start(kafka: ["message.max.bytes": "2000"])
+      try pipeline.log.send(key: "lic_1", value: Array("small".utf8))
+      try pipeline.log.send(key: "lic_1", value: [UInt8](repeating: 0x78, count: 5_000))
+      try pipeline.waitUntilCounted()
+      try eventually("forwarded") {
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where forwarded_at is null") == 0
+      }
+      var sizes: [Int] = []
+      try pipeline.log.readAll(UsageLog.deadLetterTopic) { record in
+        sizes.append(record.value?.count ?? -1)
+        #expect((record.header(named: "omitted") != nil) == (record.value == nil))
+      }
+      #expect(sizes.sorted() == [-1, 5])
+      #expect(
+        try pipeline.database.integer("select max(length(payload)) from dead_letter") == 5_000)
+    }
+
+    @Test("A copy that Kafka refused is not marked as forwarded, and is tried again")
+    func refusedCopies() throws {
+      let pipeline = try Pipeline(partitions: 1)
+      // Too small for any copy, even one without its value.
+      let first = try pipeline.start(kafka: ["message.max.bytes": "1000"])
+      try pipeline.log.send(
+        key: "lic_1", value: Array(#"{"x":"\#(String(repeating: "y", count: 3_000))"}"#.utf8))
+      try pipeline.waitUntilCounted()
+      try pipeline.database.execute(
+        "update dead_letter set detail = repeat('d', 2000), forward_after = null, forwarded_at = null"
+      )
+      try eventually("a refusal") {
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where forward_attempts > 0 and forwarded_at is null")
+          == 1
+      }
+      try pipeline.expectStops(first)
+      try pipeline.database.execute("update dead_letter set forward_after = now()")
+      try pipeline.start()
+      try eventually("forwarded") {
+        try pipeline.database.integer(
+          "select count(*) from dead_letter where forwarded_at is not null") == 1
+      }
+    }
+
     @Test("meterctl requeues what can be valid now, once")
     func requeueByMeterctl() throws {
       let pipeline = try Pipeline(partitions: 2)

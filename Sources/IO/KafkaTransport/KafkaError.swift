@@ -79,6 +79,16 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
       || code == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT.rawValue
   }
 
+  /// A record, or the batch that it was sent in, is larger than the topic or the client takes.
+  package var isTooLarge: Bool {
+    code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE.rawValue
+  }
+
+  /// No broker answered in time.
+  package static func noAnswer(_ operation: String) -> KafkaError {
+    KafkaError(RD_KAFKA_RESP_ERR__TIMED_OUT, operation: operation)
+  }
+
   package var isTopicAlreadyThere: Bool {
     code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS.rawValue
   }

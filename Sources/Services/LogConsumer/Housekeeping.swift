@@ -9,7 +9,6 @@ import ServiceRuntime
 final class Housekeeping: Sendable {
   /// Any number that nobody else uses.
   private static let retentionLock: Int64 = 0x4D45_5445_5232
-  private static let forwardRows = 500
 
   private let settings: ConsumerSettings
   private let health: HealthState
@@ -27,7 +26,7 @@ final class Housekeeping: Sendable {
 
   private func run() {
     var connection: PostgresConnection?
-    var producer: KafkaProducer?
+    let forwarder = DeadLetterForwarder(settings, logger)
     var reader: LogReader?
     var lastRetention = Int.min / 2
     var repeated = RepeatedCause()
@@ -41,13 +40,13 @@ final class Housekeeping: Sendable {
           connection = opened
         }
         guard let connection else { continue }
-        if producer == nil {
-          producer = try KafkaProducer(
-            settings.kafka, clientID: "\(settings.group)-dead-letters")
-        }
-        while try forward(connection, producer!) == Self.forwardRows, !stop.isRaised {}
+        while try forwarder.forward(connection), !stop.isRaised {}
         if reader == nil {
-          reader = try LogReader(settings.kafka, clientID: "\(settings.group)-ledger")
+          // A report is judged behind all that was in the log when it came: records of an open transaction too, which nobody may
+          // read yet. With read_committed the end would lie before them, and they would be told as lost.
+          var kafka = settings.kafka
+          kafka.set("isolation.level", "read_uncommitted")
+          reader = try LogReader(kafka, clientID: "\(settings.group)-ledger")
         }
         try judgeLedger(connection, reader!)
         if Monotonic.milliseconds - lastRetention > 3_600_000 {
@@ -64,64 +63,6 @@ final class Housekeeping: Sendable {
             metadata: ["error": "\(error)", "times": "\(times)"])
         }
       }
-    }
-  }
-
-  // MARK: Dead letters
-
-  /// Copies dead letters to their topic, at least once: a row is marked when Kafka has acknowledged its copy.
-  private func forward(_ connection: PostgresConnection, _ producer: KafkaProducer) throws -> Int {
-    try connection.transaction {
-      let rows = try connection.query(
-        """
-        select ctid::text, topic, partition, log_offset, reason, detail, encode(payload, 'hex'), encode(record_key, 'hex')
-        from dead_letter where forwarded_at is null order by received_at limit $1::int for update skip locked
-        """, [.int(Self.forwardRows)], operation: "read dead letters")
-      guard !rows.isEmpty else { return 0 }
-      for i in rows.rows.indices {
-        let headers: [(String, [UInt8])] = [
-          ("reason", Array(rows.text(i, 4)!.utf8)), ("detail", Array(rows.text(i, 5)!.utf8)),
-          ("topic", Array(rows.text(i, 1)!.utf8)), ("partition", Array(rows.text(i, 2)!.utf8)),
-          ("offset", Array(rows.text(i, 3)!.utf8)),
-        ]
-        try produce(
-          producer, key: rows.text(i, 7).map(Self.bytes), value: rows.text(i, 6).map(Self.bytes),
-          headers: headers)
-      }
-      try producer.flush(timeoutMilliseconds: 5_000)
-      try connection.query(
-        "update dead_letter set forwarded_at = now() where ctid = any ($1::tid[])",
-        [.texts(rows.rows.indices.map { rows.text($0, 0)! })], operation: "mark dead letters")
-      return rows.rows.count
-    }
-  }
-
-  private func produce(
-    _ producer: KafkaProducer, key: [UInt8]?, value: [UInt8]?, headers: [(String, [UInt8])]
-  ) throws {
-    func withBytes(
-      _ bytes: [UInt8]?, _ body: (UnsafeRawBufferPointer?) throws -> Bool
-    ) rethrows -> Bool {
-      guard let bytes else { return try body(nil) }
-      return try bytes.withUnsafeBytes { try body($0) }
-    }
-    while true {
-      let isQueued = try withBytes(key) { key in
-        try withBytes(value) { value in
-          try producer.produce(
-            topic: settings.deadLetterTopic, key: key, value: value, headers: headers)
-        }
-      }
-      if isQueued { return }
-      _ = producer.poll(timeoutMilliseconds: 100)
-    }
-  }
-
-  private static func bytes(_ hex: String) -> [UInt8] {
-    let digits = Array(hex.utf8)
-    func value(_ d: UInt8) -> UInt8 { d < 0x3A ? d - 0x30 : d - 0x57 }
-    return stride(from: 0, to: digits.count - 1, by: 2).map {
-      value(digits[$0]) << 4 | value(digits[$0 + 1])
     }
   }
 

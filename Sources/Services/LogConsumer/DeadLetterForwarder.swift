@@ -1,0 +1,191 @@
+import KafkaTransport
+import Logging
+import PostgresStore
+import Synchronization
+
+/// Copies dead letters to their topic, at least once. From one thread.
+///
+/// A row is marked as forwarded when Kafka has acknowledged its copy. What Kafka refuses is kept, logged and tried again later and later; what
+/// it refuses as too large is copied without key and value, which the row still has.
+final class DeadLetterForwarder {
+  private enum Result {
+    case stored
+    case refused(KafkaError)
+  }
+
+  private struct Letter {
+    var row: String
+    var headers: [(String, [UInt8])]
+    var key: [UInt8]?
+    var value: [UInt8]?
+  }
+
+  /// Filled on the thread that serves deliveries, by the delivery's opaque number.
+  private final class Deliveries: Sendable {
+    let results = Mutex<[UInt: Result]>([:])
+  }
+
+  /// 200 of 64 KiB are 13 MB.
+  private static let pageRows = 200
+  /// The rows are locked meanwhile, and the server ends a transaction that is idle for 10 s.
+  private static let deliveryMilliseconds: Int32 = 3_000
+
+  private let settings: ConsumerSettings
+  private let logger: Logger
+  private let deliveries = Deliveries()
+  private var producer: KafkaProducer?
+  private var nextNumber: UInt = 0
+
+  init(_ settings: ConsumerSettings, _ logger: Logger) {
+    self.settings = settings
+    self.logger = logger
+  }
+
+  /// - Returns: whether there may be more at once.
+  /// - Throws: where Kafka or PostgreSQL cannot be reached; what was acknowledged is marked.
+  func forward(_ connection: PostgresConnection) throws -> Bool {
+    var unanswered: KafkaError?
+    let count = try connection.transaction {
+      let letters = try page(connection)
+      guard !letters.isEmpty else { return 0 }
+      let producer = try openProducer()
+      var results = try send(letters, producer)
+      for i in letters.indices {
+        guard case .refused(let error)? = results[i], error.isTooLarge else { continue }
+        // A broker's bound is on the batch: alone, the record may fit.
+        results[i] = try send([letters[i]], producer)[0]
+        guard case .refused(let alone)? = results[i], alone.isTooLarge else { continue }
+        var stub = letters[i]
+        stub.key = nil
+        stub.value = nil
+        stub.headers.append(("omitted", Array("key and value: too large for the topic".utf8)))
+        results[i] = try send([stub], producer)[0]
+      }
+      unanswered = try mark(letters, results, connection)
+      return letters.count
+    }
+    if let unanswered {
+      // It may be the producer that is beyond help.
+      producer = nil
+      throw unanswered
+    }
+    return count == Self.pageRows
+  }
+
+  private func openProducer() throws -> KafkaProducer {
+    if let producer { return producer }
+    var configuration = settings.kafka
+    configuration.set("message.timeout.ms", String(Self.deliveryMilliseconds))
+    let deliveries = deliveries
+    let opened = try KafkaProducer(
+      configuration, clientID: "\(settings.group)-dead-letters"
+    ) { delivery in
+      deliveries.results.withLock {
+        $0[delivery.opaque] = delivery.error.map { .refused($0) } ?? .stored
+      }
+    }
+    producer = opened
+    return opened
+  }
+
+  private func page(_ connection: PostgresConnection) throws -> [Letter] {
+    let rows = try connection.query(
+      """
+      select ctid::text, topic, partition, log_offset, reason, detail, encode(payload, 'hex'), encode(record_key, 'hex')
+      from dead_letter where forwarded_at is null and (forward_after is null or forward_after <= now())
+      order by received_at limit $1::int for update skip locked
+      """, [.int(Self.pageRows)], operation: "read dead letters")
+    return rows.rows.indices.map { i in
+      func header(_ name: String, _ column: Int) -> (String, [UInt8]) {
+        (name, Array((rows.text(i, column) ?? "").utf8))
+      }
+      return Letter(
+        row: rows.text(i, 0)!,
+        headers: [
+          header("reason", 4), header("detail", 5), header("topic", 1), header("partition", 2),
+          header("offset", 3),
+        ], key: rows.text(i, 7).map(Self.bytes), value: rows.text(i, 6).map(Self.bytes))
+    }
+  }
+
+  /// - Returns: by letter; nil: no answer in time.
+  private func send(_ letters: [Letter], _ producer: KafkaProducer) throws -> [Result?] {
+    let first = nextNumber
+    nextNumber += UInt(letters.count)
+    deliveries.results.withLock { $0 = [:] }
+    for (i, letter) in letters.enumerated() {
+      do {
+        while try !produce(letter, first + UInt(i), producer) {
+          producer.poll(timeoutMilliseconds: 100)
+        }
+      } catch let error as KafkaError {
+        deliveries.results.withLock { $0[first + UInt(i)] = .refused(error) }
+      }
+    }
+    // Its time-out says no more than the missing answers do.
+    try? producer.flush(timeoutMilliseconds: Self.deliveryMilliseconds + 1_000)
+    let found = deliveries.results.withLock { $0 }
+    return letters.indices.map { found[first + UInt($0)] }
+  }
+
+  private func produce(
+    _ letter: Letter, _ number: UInt, _ producer: KafkaProducer
+  ) throws -> Bool {
+    func lend(
+      _ bytes: [UInt8]?, _ body: (UnsafeRawBufferPointer?) throws -> Bool
+    ) throws -> Bool {
+      guard let bytes else { return try body(nil) }
+      return try bytes.withUnsafeBytes { try body($0) }
+    }
+    return try lend(letter.key) { key in
+      try lend(letter.value) { value in
+        try producer.produce(
+          topic: settings.deadLetterTopic, key: key, value: value, headers: letter.headers,
+          opaque: number)
+      }
+    }
+  }
+
+  /// - Returns: why Kafka did not answer for some of them; they are tried again as they are.
+  private func mark(
+    _ letters: [Letter], _ results: [Result?], _ connection: PostgresConnection
+  ) throws -> KafkaError? {
+    var stored: [String] = []
+    var refused: [String] = []
+    var problem: KafkaError?
+    var unanswered: KafkaError?
+    for (letter, result) in zip(letters, results) {
+      switch result {
+      case .stored?: stored.append(letter.row)
+      case .refused(let error)? where error.isTimeout || error.isRetriable: unanswered = error
+      case .refused(let error)?:
+        refused.append(letter.row)
+        problem = error
+      case nil: unanswered = unanswered ?? KafkaError.noAnswer("forward dead letters")
+      }
+    }
+    try connection.query(
+      "update dead_letter set forwarded_at = now() where ctid = any ($1::tid[])",
+      [.texts(stored)], operation: "mark dead letters")
+    if let problem {
+      logger.error(
+        "Kafka refused copies of dead letters; they are kept and tried again",
+        metadata: ["count": "\(refused.count)", "error": "\(problem)"])
+      try connection.query(
+        """
+        update dead_letter set forward_attempts = forward_attempts + 1,
+          forward_after = now() + least(interval '5 seconds' * 2 ^ least(forward_attempts, 10), interval '5 minutes')
+        where ctid = any ($1::tid[])
+        """, [.texts(refused)], operation: "mark dead letters")
+    }
+    return unanswered
+  }
+
+  private static func bytes(_ hex: String) -> [UInt8] {
+    let digits = Array(hex.utf8)
+    func value(_ d: UInt8) -> UInt8 { d < 0x3A ? d - 0x30 : d - 0x57 }
+    return stride(from: 0, to: digits.count - 1, by: 2).map {
+      value(digits[$0]) << 4 | value(digits[$0 + 1])
+    }
+  }
+}
