@@ -47,6 +47,8 @@ struct ServiceSettings: Sendable {
     let instance = try settings.string("METER_INSTANCE", default: "validation")
     publisher.producerPrefix = instance
     api.source = "/validation/" + instance
+    api.eventRules.maxQuantity = try settings.maxQuantity()
+    api.eventRules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
     api.requiresKey = try settings.boolean("METER_REQUIRE_API_KEY", default: false)
     api.keyRate = try Self.rate(settings, "METER_RATE_LIMIT", 10_000, 20_000)
     api.anonymousRate = try Self.rate(settings, "METER_ANONYMOUS_RATE_LIMIT", 1_000, 5_000)

@@ -40,6 +40,8 @@ struct ValidationService: AsyncParsableCommand {
         METER_MAX_DELAYED_REQUESTS  that wait at a time; more are answered 429       10000
         METER_TRUSTED_PROXIES       whose X-Forwarded-For is believed                none
         METER_CLIENT_IP             in events: full, truncated, off                  truncated
+        METER_MAX_QUANTITY          the aggregator's: of one event of POST /v1/events  1000000000
+        METER_MAX_EVENT_AGE         the aggregator's: older events are rejected      35d
         METER_LICENSE_CACHE         licenses and tokens kept in memory               100000
         METER_LOG_LEVEL             trace … critical                                 info
         METER_LOG_FORMAT            text or json                                     text

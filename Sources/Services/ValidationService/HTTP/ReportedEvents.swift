@@ -9,6 +9,12 @@ struct ReportedEvents {
   static let maximumBytes = 1 << 20
   static let maximumEvents = 1_000
 
+  /// What the aggregator's settings decide.
+  struct Rules: Sendable {
+    var maxQuantity = Limits.quantity
+    var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
+  }
+
   struct Rejected: Sendable, Equatable {
     var index: Int
     var id: String?
@@ -22,20 +28,23 @@ struct ReportedEvents {
 
   /// - Parameters:
   ///   - now: milliseconds since 1970.
+  ///   - rules: the aggregator's.
   /// - Throws: `Problem`, 400.
-  init(_ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64) throws {
-    var decoder = EventDecoder()
+  init(_ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64, rules: Rules = Rules())
+    throws
+  {
+    var decoder = EventDecoder(maxQuantity: rules.maxQuantity)
     do {
       guard let ranges = try JSONReader.elements(of: body, atMost: Self.maximumEvents) else {
         let value = try JSONReader.parse(body)
         guard isBatch != true, value.members != nil else { throw Self.form }
-        try read(body, value, 0, customerID, now, &decoder)
+        try read(body, value, 0, customerID, now, rules, &decoder)
         return
       }
       if isBatch == false { throw Self.form }
       for (index, range) in ranges.enumerated() {
         let bytes = Array(body[range])
-        try read(bytes, try JSONReader.parse(bytes), index, customerID, now, &decoder)
+        try read(bytes, try JSONReader.parse(bytes), index, customerID, now, rules, &decoder)
         decoder.reset()
       }
     } catch let error as JSONError where error.reason == .tooManyValues {
@@ -53,7 +62,7 @@ struct ReportedEvents {
 
   private mutating func read(
     _ value: [UInt8], _ parsed: JSONValue, _ index: Int, _ customerID: Identifier, _ now: Int64,
-    _ decoder: inout EventDecoder
+    _ rules: Rules, _ decoder: inout EventDecoder
   ) throws {
     let members = parsed.members ?? []
     try Self.refuseNUL(members)
@@ -74,7 +83,7 @@ struct ReportedEvents {
         let decoded = decoder.decode(RecordBytes(value: value, key: key, timestamp: -1))
         guard decoded.kind == .usage else { return (decoded.reason, nil) }
         if decoded.time > now + Limits.aheadMilliseconds { return (.tooFarAhead, nil) }
-        if decoded.time < now - Limits.eventAgeMilliseconds { return (.tooOld, nil) }
+        if decoded.time < now - rules.maxEventAgeMilliseconds { return (.tooOld, nil) }
         let own = Self.source(members["source"]?.text ?? "", of: customerID)
         guard own.utf8.count <= Limits.identityBytes else { return (.overSize, nil) }
         return (

@@ -24,6 +24,7 @@ final class ValidationAPI: Sendable {
     /// Of them, those for licenses that do not exist.
     var unknownRate = RateLimiter.Rate(perSecond: 200, burst: 2_000)
     var maximumDelayed = 10_000
+    var eventRules = ReportedEvents.Rules()
     var address = ClientAddress(trustedProxies: [], detail: .truncated)
   }
 
@@ -440,7 +441,8 @@ final class ValidationAPI: Sendable {
       charge(token.tokenID, settings.keyRate, cost: 1 + request.body.count / 1_024)
     }
     let reported = try ReportedEvents(
-      request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds)
+      request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds,
+      rules: settings.eventRules)
     try checkOwner(customer, of: reported.subjects, gathered)
     switch publisher.publish(batch: reported.events) {
     case .accepted:
