@@ -306,7 +306,8 @@ struct Explained {
     text += notProvable.map { "not provable: \($0)" }
     switch status {
     case .equal: break
-    case .notProvable: text.append("Not all of it is in the log any more.")
+    case .notProvable, .nothingProved:
+      text.append("Not all of it is in the log any more.")
     case .different: text.append("DIFFERENT: run meterctl reconcile.")
     }
     return text.joined(separator: "\n")

@@ -77,7 +77,11 @@ struct Reconcile: ParsableCommand {
           "note: partition \(halt.partition) stands still since \(halt.since ?? "-"), and what its log "
             + "holds behind the stored offset is not counted: \(halt.reason)"))
     }
-    if report.status == .different { throw Ending.difference }
+    switch report.status {
+    case .different: throw Ending.difference
+    case .nothingProved: throw Ending.nothingProved
+    case .equal, .notProvable: break
+    }
   }
 }
 

@@ -7,6 +7,8 @@ struct ReconcileReport {
     case equal, different
     /// Equal as far as the log reaches, which is not all that was asked.
     case notProvable = "not_provable"
+    /// There is usage, and not one row of it could be compared with the log.
+    case nothingProved = "nothing_proved"
   }
 
   enum Kind: String, CaseIterable {
@@ -76,7 +78,12 @@ struct ReconcileReport {
   }
 
   var status: Status {
-    differenceCount > 0 ? .different : unprovenRows.isEmpty ? .equal : .notProvable
+    if differenceCount > 0 { return .different }
+    if unprovenRows.isEmpty { return .equal }
+    let usage = [Kind.hour, .minute, .day].map { rows[$0] ?? Tallied() }
+    let isNothingProved =
+      usage.allSatisfy { $0.equal == 0 } && usage.contains { $0.notProvable > 0 }
+    return isNothingProved ? .nothingProved : .notProvable
   }
 
   var unproven: [Unproven] {
@@ -302,6 +309,8 @@ extension ReconcileReport {
     case .different:
       "DIFFERENT: \(differenceCount) difference\(differenceCount == 1 ? "" : "s") "
         + "(meterctl explain shows the events behind a row)."
+    case .nothingProved:
+      "NOTHING WAS PROVED: there is usage, but the log can speak of none of its rows."
     case .notProvable:
       "NOT PROVABLE in all: equal as far as the log reaches, \(Terminal.grouped(rowsCompared)) rows."
     }

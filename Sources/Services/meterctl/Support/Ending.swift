@@ -9,9 +9,11 @@ enum Ending {
   static let difference = ExitCode(1)
   static let wrongUsage: Int32 = 2
   static let failed: Int32 = 3
+  /// The log could speak of none of the rows: `reconcile` found no difference because it could look for none.
+  static let nothingProved = ExitCode(4)
 
   /// Runs the command line and ends the process: 0 done, 1 found a difference, 2 wrong usage,
-  /// 3 failed. One line says what failed, on stderr.
+  /// 3 failed, 4 nothing was proved. One line says what failed, on stderr.
   static func run<Root: ParsableCommand>(_ root: Root.Type) async -> Never {
     do {
       var command = try root.parseAsRoot()
