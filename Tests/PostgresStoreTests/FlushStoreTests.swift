@@ -156,6 +156,8 @@ import Testing
     var c = commit([0], expected: [0], next: [10])
     c.producerPartitions = [0]
     c.producers = ["p \"1\""]
+    c.producerOffsets = [9]
+    c.forgotten = [false]
     c.sequences = [7]
     c.deadSequences = [8]
     c.counted = [6]
@@ -185,6 +187,62 @@ import Testing
     old.reportedAt = ["2026-11-23T18:39:00Z"]
     #expect(try store(database, owner: "a", old) == [])
     #expect(try database.integer("select accepted from producer_report") == 8)
+  }
+
+  @Test("A producer that made room keeps its counts if it has reported, and else claims no loss")
+  func forgottenProducers() throws {
+    let database = try TestDatabase()
+    let offsets = try offsets(database)
+    _ = try offsets.claim([(0, 0)], owner: "a")
+    var c = commit([0], expected: [0], next: [10])
+    c.producerPartitions = [0, 0, 0, 0]
+    // One is forgotten and heard again within the flush.
+    c.producers = ["reported", "stranger", "again", "again"]
+    c.producerOffsets = [1, 2, 3, 9]
+    c.forgotten = [true, true, true, false]
+    c.sequences = [5, 6, 7, 8]
+    c.deadSequences = [-1, -1, -1, -1]
+    c.counted = [4, 1, 2, 3]
+    c.duplicates = [0, 0, 0, 0]
+    c.repeated = [0, 0, 0, 0]
+    c.deadLettered = [0, 0, 0, 0]
+    c.reportProducers = ["reported", "again"]
+    c.accepted = [4, 5]
+    c.pending = [0, 0]
+    c.dropped = [0, 0]
+    c.finals = [false, false]
+    c.reportedAt = ["2026-11-23T18:40:00Z", "2026-11-23T18:40:00Z"]
+    #expect(try store(database, owner: "a", c) == [])
+    #expect(
+      try database.rows(
+        "select producer, sequence, counted, forgotten from producer_sequence order by 1")
+        == [["again", "8", "5", "f"], ["reported", "-1", "4", "t"]])
+    #expect(try offsets.producers([0], latest: 10).map(\.producer) == ["again"])
+    #expect(try offsets.forgetfulPartitions() == [0])
+    // The next flush adds to what is stored; the stranger reports more than what is known of it.
+    var next = commit([0], expected: [10], next: [11])
+    next.producerPartitions = [0, 0]
+    next.producers = ["reported", "stranger"]
+    next.producerOffsets = [10, 10]
+    next.forgotten = [false, false]
+    next.sequences = [6, 7]
+    next.deadSequences = [-1, -1]
+    next.counted = [1, 1]
+    next.duplicates = [0, 0]
+    next.repeated = [0, 0]
+    next.deadLettered = [0, 0]
+    next.reportProducers = ["stranger"]
+    next.accepted = [2]
+    next.pending = [0]
+    next.dropped = [0]
+    next.finals = [true]
+    next.reportedAt = ["2026-11-23T18:41:00Z"]
+    #expect(try store(database, owner: "a", next) == [])
+    try database.execute("update producer_report set judged_at = now()")
+    #expect(
+      try database.rows(
+        "select producer, counted, in_flight, missing from producer_ledger order by 1")
+        == [["again", "5", "0", "0"], ["reported", "5", "0", "0"], ["stranger", "1", "1", "0"]])
   }
 
   @Test func aDeadLetterIsCountedOnce() throws {

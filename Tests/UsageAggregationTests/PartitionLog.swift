@@ -150,6 +150,22 @@ struct ModelStore {
   /// Of batches that were stored whole.
   var problems: [String] = []
 
+  /// As `flush_producers` does where a report of each producer is known: the counts add up.
+  private mutating func add(_ state: ProducerState, _ partition: Int32) {
+    var sum = state
+    if let before = producers[partition]?[state.name] {
+      sum.counted += before.counted
+      sum.duplicates += before.duplicates
+      sum.repeated += before.repeated
+      sum.deadLettered += before.deadLettered
+    }
+    if state.isForgotten {
+      sum.sequence = -1
+      sum.deadSequence = -1
+    }
+    producers[partition, default: [:]][state.name] = sum
+  }
+
   /// One transaction; the share of partitions that are `lost`, or without progress, is left out.
   mutating func write(_ batch: LogBatch, lost: Set<Int32> = []) {
     if batch.progress.map(\.partition) != batch.progress.map(\.partition).sorted() {
@@ -169,7 +185,7 @@ struct ModelStore {
         nextOffset: progress.nextOffset,
         remembered: progress.lastRecordOffset < 0
           ? nil : (progress.lastRecordOffset, progress.lastRecordHash))
-      for state in progress.producers { producers[partition, default: [:]][state.name] = state }
+      for state in progress.producers { add(state, partition) }
     }
     for (row, sum) in batch.table.rows() where mine.contains(row.partition) {
       var total = rows[row] ?? UsageSum()

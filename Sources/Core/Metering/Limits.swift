@@ -29,6 +29,8 @@ package enum Limits {
   package static let largestEventAgeMilliseconds: Int64 = 36_525 * 86_400_000
   /// How far an event's time may be ahead of its record's.
   package static let aheadMilliseconds: Int64 = 3_600_000
+  /// How many producers a partition remembers the sequences of. See decision 0010.
+  package static let producersPerPartition = 4_096
   /// Default size of the dedupe window, in offsets of a partition.
   package static let dedupeWindowOffsets = 262_144
 }

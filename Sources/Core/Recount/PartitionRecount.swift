@@ -55,6 +55,10 @@ package struct PartitionRecount: Sendable {
   /// The highest sequence of each producer's dead letters.
   package private(set) var deadLetteredSequences: [ExactText: Int64]
 
+  /// How many producers made room for others, and lost their sequences.
+  package private(set) var forgottenProducers: Int64 = 0
+
+  private var recent: RecentProducers
   private var window: DedupeWindow
   private var requeuedDeadLetters: Set<ExactText>
   private var previousOffset: Int64?
@@ -74,6 +78,8 @@ package struct PartitionRecount: Sendable {
     self.sequences = sequences
     self.deadLetteredSequences = deadLetteredSequences
     self.requeuedDeadLetters = requeuedDeadLetters
+    recent = RecentProducers(maximum: settings.maxProducers)
+    recent.begin(with: Set(sequences.keys).union(deadLetteredSequences.keys).sorted())
     window = DedupeWindow(history: settings.windows(partition))
   }
 
@@ -95,10 +101,12 @@ package struct PartitionRecount: Sendable {
         deadLetters[record.offset] = reason
       }
       if let producer, let sequence {
+        hear(ExactText(String(decoding: producer, as: UTF8.self)), at: record.offset)
         noteDeadLetter(of: producer, sequence, isCounting: isCounting)
       }
       return .deadLetter(reason: reason, detail: detail)
     case .usage(let event):
+      if let producer = event.numberedProducer { hear(producer, at: record.offset) }
       let highest = event.numberedProducer.flatMap { sequences[$0] }
       let cause = causeOfDuplicate(event, record, highest: highest)
       remember(event, record)
@@ -110,6 +118,14 @@ package struct PartitionRecount: Sendable {
       }
       return cause.map { .duplicate(event, because: $0) } ?? .counted(event)
     }
+  }
+
+  /// A producer's name is free to invent, so a partition remembers only those heard last.
+  private mutating func hear(_ producer: ExactText, at offset: Int64) {
+    guard let gone = recent.hear(producer, at: offset) else { return }
+    sequences[gone] = nil
+    deadLetteredSequences[gone] = nil
+    forgottenProducers += 1
   }
 
   // MARK: Duplicates

@@ -110,6 +110,8 @@ package struct RecountSettings: Sendable {
   package var maxQuantity: Int64
   /// `METER_MAX_EVENT_AGE`; not negative.
   package var maxEventAgeMilliseconds: Int64
+  /// How many producers a partition remembers the sequences of.
+  package var maxProducers: Int
   /// `oldest_time` of each registered batch, in milliseconds since 1970.
   package var importBatches: [ExactText: Int64]
   /// Records that were dead letters for their age when they were counted: a batch that was registered
@@ -122,12 +124,14 @@ package struct RecountSettings: Sendable {
   package init(
     maxQuantity: Int64 = 1_000_000_000,
     maxEventAgeMilliseconds: Int64 = 35 * 24 * 3_600_000,
+    maxProducers: Int = 4_096,
     importBatches: [ExactText: Int64] = [:],
     refusedForAge: Set<LogPosition> = [],
     windows: @escaping @Sendable (_ partition: Int32) -> [WindowSize] = { _ in [] }
   ) {
     self.maxQuantity = maxQuantity
     self.maxEventAgeMilliseconds = maxEventAgeMilliseconds
+    self.maxProducers = maxProducers
     self.importBatches = importBatches
     self.refusedForAge = refusedForAge
     self.windows = windows

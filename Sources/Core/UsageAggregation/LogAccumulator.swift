@@ -15,6 +15,7 @@ package struct LogAccumulator: ~Copyable {
     package var countsRates = false
     package var maxQuantity = Limits.quantity
     package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
+    package var maxProducers = Limits.producersPerPartition
     package init() {}
   }
 
@@ -75,7 +76,8 @@ package struct LogAccumulator: ~Copyable {
       PartitionState(
         partition: partition, readFrom: readFrom, nextOffset: nextOffset,
         windowOffsets: windowOffsets, remembered: remembered,
-        producers: ProducerSequences(producers, hash: hash), deadLetters: deadLetters))
+        producers: ProducerSequences(producers, hash: hash, maximum: settings.maxProducers),
+        deadLetters: deadLetters))
   }
 
   /// Forgets a partition. Its share of open batches is dropped by whoever flushes them.
@@ -135,7 +137,9 @@ package struct LogAccumulator: ~Copyable {
       let chunk = UnsafeBufferPointer(
         rebasing: records[taken..<min(taken + Self.lookahead, records.count)])
       try decode(chunk, owned.state, resolveImports)
+      let forgotten = owned.state.producers.forgottenCount
       taken += apply(chunk, &owned.state, requeues, batch, &batch.table, &batch.counters)
+      batch.forgottenProducers += owned.state.producers.forgottenCount - forgotten
       if owned.state.halt != nil { return records.count }
     }
     return taken
@@ -253,7 +257,9 @@ package struct LogAccumulator: ~Copyable {
     // Before `countFrom` the sequences are already what the store says.
     guard counts else { return }
     // A sequence is only read together with its producer.
-    let producer = events[i].sequence < 0 ? -1 : state.producers.index(of: events[i].producer)
+    let producer =
+      events[i].sequence < 0
+      ? -1 : state.producers.index(of: events[i].producer, at: record.offset)
     let isResend =
       producer >= 0 && state.producers.observe(producer, sequence: events[i].sequence)
     if record.requeueIndex >= 0 {
@@ -341,7 +347,7 @@ package struct LogAccumulator: ~Copyable {
     }
     // A record that did not decode carries its producer only with a sequence.
     guard !events[i].producer.isAbsent, events[i].sequence >= 0 else { return }
-    let producer = state.producers.index(of: events[i].producer)
+    let producer = state.producers.index(of: events[i].producer, at: record.offset)
     state.producers.noteDeadLetter(producer, sequence: events[i].sequence)
   }
 

@@ -4,6 +4,8 @@ package import Metering
 package final class LogBatch {
   /// Payload bytes of dead letters it may hold before it is due, whatever else.
   private static let deadLetterBytes = 32 << 20
+  /// Nor may a flood of invented producers.
+  private static let forgottenProducers = 50_000
   /// A flood of foreign domains must not fill the memory.
   private static let sightings = 200_000
 
@@ -29,6 +31,7 @@ package final class LogBatch {
     progress.removeAll(keepingCapacity: true)
     counters = BatchCounters()
     deadLetterBytes = 0
+    forgottenProducers = 0
   }
 
   /// Forgets what was counted, for whoever took it into a state of its own.
@@ -41,11 +44,14 @@ package final class LogBatch {
   /// It must leave before more can be taken.
   package var isFull: Bool {
     table.isFull || deadLetterBytes > Self.deadLetterBytes || sightings.count > Self.sightings
+      || forgottenProducers > Self.forgottenProducers
   }
 
   package var isEmpty: Bool { counters.records == 0 && progress.isEmpty }
   /// Payload bytes held for dead letters, bounded by the accumulator.
   package var deadLetterBytes = 0
+  /// Producers that made room for others since the batch was opened.
+  package var forgottenProducers = 0
 }
 
 package struct BatchCounters: Sendable {

@@ -1,26 +1,39 @@
 package import EventCodec
+import Metering
 
-/// What one partition knows of one producer, for good: stored with the partition's offset in every flush that changed it.
+/// What one partition knows of one producer: stored with the partition's offset in every flush that changed it.
 package struct ProducerState: Sendable {
   package var name: [UInt8]
+  /// Offset of its last record that said producer and sequence; −1: unknown, or of an earlier log.
+  package var lastOffset: Int64 = -1
   /// Highest sequence of any valid event; −1: none.
   package var sequence: Int64 = -1
   /// Highest sequence of any dead letter; −1: none.
   package var deadSequence: Int64 = -1
+  /// The numbers of events are those since the state was last taken: the store adds them up.
   package var counted: Int64 = 0
   package var duplicates: Int64 = 0
   /// Of the duplicates, those that the producer had accepted as events of their own.
   package var repeated: Int64 = 0
   package var deadLettered: Int64 = 0
+  /// The partition remembers too many other producers that were heard later: the sequences are given up.
+  package var isForgotten = false
 
   package init(name: [UInt8]) { self.name = name }
 }
 
 /// The producers of one partition. Found by name; a batch's events mostly share one, which is tried first.
+///
+/// At most `maximum` of them: a name is free to invent, so the one that was heard least recently makes room for a new one. Who that is
+/// follows from the log alone, and is decided alike by the recount. What it sends again is then told apart by its ids only.
 package struct ProducerSequences: ~Copyable {
   private struct Entry {
-    let name: UnsafeMutableRawBufferPointer
-    let hash: UInt64
+    var name: UnsafeMutableRawBufferPointer
+    var hash: UInt64
+    var lastOffset: Int64 = -1
+    /// Neighbors in the order of the last records; −1: none.
+    var earlier = -1
+    var later = -1
     var isDirty = false
     var sequence: Int64 = -1
     var deadSequence: Int64 = -1
@@ -39,29 +52,44 @@ package struct ProducerSequences: ~Copyable {
   private var dirty: [Int] = []
   /// Position in `entries` + 1; 0 is empty. At most half full.
   private var slots: [Int32] = Array(repeating: 0, count: 16)
+  /// The one heard last.
   private var last = -1
+  /// The one heard least recently.
+  private var first = -1
+  private let maximum: Int
   private let hash: KeyedHash
+  /// Those that made room since the states were last taken.
+  private var forgotten: [ProducerState] = []
 
-  package init(_ states: [ProducerState], hash: KeyedHash) {
+  /// - Parameter states: the latest `maximum` are taken.
+  package init(
+    _ states: [ProducerState], hash: KeyedHash, maximum: Int = Limits.producersPerPartition
+  ) {
     self.hash = hash
+    self.maximum = maximum
     entries = .allocate(capacity: capacity)
-    for state in states {
+    let inOrder = states.sorted {
+      $0.lastOffset == $1.lastOffset
+        ? $0.name.lexicographicallyPrecedes($1.name) : $0.lastOffset < $1.lastOffset
+    }
+    for state in inOrder.suffix(maximum) {
       state.name.withUnsafeBytes { append($0, hash.hash($0, 0)) }
       entries[count - 1].sequence = state.sequence
       entries[count - 1].deadSequence = state.deadSequence
-      entries[count - 1].counted = state.counted
-      entries[count - 1].duplicates = state.duplicates
-      entries[count - 1].repeated = state.repeated
-      entries[count - 1].deadLettered = state.deadLettered
+      entries[count - 1].lastOffset = state.lastOffset
+      link(count - 1)
     }
   }
+
+  /// How many made room since the states were last taken.
+  package var forgottenCount: Int { forgotten.count }
 
   deinit {
     for i in 0..<count { entries[i].name.deallocate() }
     entries.deallocate()
   }
 
-  /// All of them, in the order of their first events.
+  /// All of them, in no order.
   package var states: [ProducerState] {
     // Loops, not `map(state)`: the compiler (6.3.1) crashes on a method of a noncopyable value taken as a function.
     var all: [ProducerState] = []
@@ -71,6 +99,7 @@ package struct ProducerSequences: ~Copyable {
 
   private func state(_ i: Int) -> ProducerState {
     var state = ProducerState(name: Array(entries[i].name))
+    state.lastOffset = entries[i].lastOffset
     state.sequence = entries[i].sequence
     state.deadSequence = entries[i].deadSequence
     state.counted = entries[i].counted
@@ -80,28 +109,88 @@ package struct ProducerSequences: ~Copyable {
     return state
   }
 
-  /// The position of the producer of that name, added where it is new.
+  /// The position of the producer of that name, added where it is new; it is heard at `offset`.
+  ///
+  /// The position holds until the next call.
   @inline(__always)
-  package mutating func index(of name: Text) -> Int {
-    if last >= 0, entries[last].isNamed(name) { return last }
-    return find(name)
+  package mutating func index(of name: Text, at offset: Int64) -> Int {
+    if last < 0 || !entries[last].isNamed(name) { find(name) }
+    entries[last].lastOffset = offset
+    touch(last)
+    return last
   }
 
-  private mutating func find(_ name: Text) -> Int {
+  /// Makes the producer of that name the last one.
+  private mutating func find(_ name: Text) {
     let bytes = UnsafeRawBufferPointer(name.buffer)
     let h = hash.hash(bytes, 0)
     var slot = Int(truncatingIfNeeded: h) & (slots.count - 1)
     while slots[slot] != 0 {
       let i = Int(slots[slot]) - 1
       if entries[i].hash == h, entries[i].isNamed(name) {
-        last = i
-        return i
+        unlink(i)
+        link(i)
+        return
       }
       slot = (slot + 1) & (slots.count - 1)
     }
-    append(bytes, h)
-    last = count - 1
-    return last
+    if count < maximum {
+      append(bytes, h)
+      link(count - 1)
+    } else {
+      replaceFirst(bytes, h)
+    }
+  }
+
+  // MARK: The order of the last records
+
+  private mutating func unlink(_ i: Int) {
+    let (earlier, later) = (entries[i].earlier, entries[i].later)
+    if earlier >= 0 { entries[earlier].later = later } else { first = later }
+    if later >= 0 { entries[later].earlier = earlier } else { last = earlier }
+  }
+
+  private mutating func link(_ i: Int) {
+    entries[i].earlier = last
+    entries[i].later = -1
+    if last >= 0 { entries[last].later = i } else { first = i }
+    last = i
+  }
+
+  /// The one heard least recently makes room.
+  private mutating func replaceFirst(_ name: UnsafeRawBufferPointer, _ h: UInt64) {
+    let i = first
+    var leaving = state(i)
+    leaving.isForgotten = true
+    forgotten.append(leaving)
+    unlink(i)
+    removeSlot(of: i)
+    entries[i].name.deallocate()
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: name.count, alignment: 8)
+    copy.copyMemory(from: name)
+    var entry = Entry(name: copy, hash: h)
+    // Its position may stand in `dirty` already.
+    entry.isDirty = entries[i].isDirty
+    entries[i] = entry
+    put(i)
+    link(i)
+  }
+
+  private mutating func removeSlot(of i: Int) {
+    let mask = slots.count - 1
+    var hole = Int(truncatingIfNeeded: entries[i].hash) & mask
+    while slots[hole] != Int32(i + 1) { hole = (hole + 1) & mask }
+    var slot = (hole + 1) & mask
+    while slots[slot] != 0 {
+      let home = Int(truncatingIfNeeded: entries[Int(slots[slot]) - 1].hash) & mask
+      // An entry may fill the hole unless its home lies behind the hole.
+      if (slot - home) & mask >= (slot - hole) & mask {
+        slots[hole] = slots[slot]
+        hole = slot
+      }
+      slot = (slot + 1) & mask
+    }
+    slots[hole] = 0
   }
 
   private mutating func append(_ name: UnsafeRawBufferPointer, _ h: UInt64) {
@@ -141,7 +230,6 @@ package struct ProducerSequences: ~Copyable {
   /// Rule (a): whether `sequence` is at or below the highest seen; notes it.
   @inline(__always)
   package mutating func observe(_ i: Int, sequence: Int64) -> Bool {
-    touch(i)
     if sequence <= entries[i].sequence { return true }
     entries[i].sequence = sequence
     return false
@@ -159,7 +247,6 @@ package struct ProducerSequences: ~Copyable {
   /// and the resend has become too old.
   package mutating func noteDeadLetter(_ i: Int, sequence: Int64) {
     guard sequence > max(entries[i].deadSequence, entries[i].sequence) else { return }
-    touch(i)
     entries[i].deadSequence = sequence
     entries[i].deadLettered += 1
   }
@@ -174,12 +261,17 @@ package struct ProducerSequences: ~Copyable {
     entries[i].deadLettered += 1
   }
 
-  /// The states that changed since the last call.
+  /// The states that changed since the last call, those that were forgotten first.
   package mutating func takeChanged() -> [ProducerState] {
-    var changed: [ProducerState] = []
+    var changed = forgotten
+    forgotten.removeAll()
     for i in dirty {
       changed.append(state(i))
       entries[i].isDirty = false
+      entries[i].counted = 0
+      entries[i].duplicates = 0
+      entries[i].repeated = 0
+      entries[i].deadLettered = 0
     }
     dirty.removeAll(keepingCapacity: true)
     return changed

@@ -48,6 +48,10 @@ package struct EpochStore {
           .text(topic), .texts(groups), .integers(lowWatermarks.map { Int64($0.partition) }),
           .integers(lowWatermarks.map(\.low)), .integer(epoch),
         ], operation: "new epoch")
+      // Offsets of another log say nothing of who was heard last.
+      try connection.query(
+        "update producer_sequence set last_offset = -1 where topic = $1 and consumer_group = any ($2::text[])",
+        [.text(topic), .texts(groups)], operation: "new epoch")
       return Int(epoch)
     }
   }

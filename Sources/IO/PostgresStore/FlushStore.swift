@@ -30,6 +30,8 @@ package struct FlushStore {
 
     package var producerPartitions: [Int64] = []
     package var producers: [String] = []
+    package var producerOffsets: [Int64] = []
+    package var forgotten: [Bool] = []
     package var sequences: [Int64] = []
     package var deadSequences: [Int64] = []
     package var counted: [Int64] = []
@@ -66,12 +68,31 @@ package struct FlushStore {
   package func commit(_ c: Commit?, with statements: [SQLStatement] = []) throws(Refusal) {
     do throws(PostgresError) {
       try connection.commit(
-        with: (c.map { [compareAndSet($0)] } ?? []) + statements, operation: "flush")
+        with: (c.map { [compareAndSet($0)] + producers($0) } ?? []) + statements,
+        operation: "flush")
     } catch {
       guard error.sqlState == "MM001" else { throw .database(error) }
       let digits = (error.detail ?? "").split { !$0.isNumber }
       throw .takenOver(digits.compactMap { Int32($0) })
     }
+  }
+
+  /// What was heard of producers, behind the reports of the same flush: whose producer has reported, its counts are kept.
+  private func producers(_ c: Commit) -> [SQLStatement] {
+    if c.producers.isEmpty { return [] }
+    return [
+      SQLStatement(
+        """
+        select flush_producers($1, $2, $3::int[], $4::text[], $5::bigint[], $6::boolean[], $7::bigint[],
+          $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
+        """,
+        [
+          .text(group), .text(topic), .integers(c.producerPartitions), .texts(c.producers),
+          .integers(c.producerOffsets), .booleans(c.forgotten), .integers(c.sequences),
+          .integers(c.deadSequences), .integers(c.counted), .integers(c.duplicates),
+          .integers(c.repeated), .integers(c.deadLettered),
+        ])
+    ]
   }
 
   private func compareAndSet(_ c: Commit) -> SQLStatement {
@@ -85,9 +106,8 @@ package struct FlushStore {
       [
         .text(group), .text(topic), .text(owner), .integers(c.epochs), .integers(c.partitions),
         .integers(c.expected), .integers(c.next), .integers(c.lastOffsets),
-        .integers(c.lastHashes), .integers(c.producerPartitions), .texts(c.producers),
-        .integers(c.sequences), .integers(c.deadSequences), .integers(c.counted),
-        .integers(c.duplicates), .integers(c.repeated), .integers(c.deadLettered),
+        .integers(c.lastHashes), .integers([]), .texts([]), .integers([]), .integers([]),
+        .integers([]), .integers([]), .integers([]), .integers([]),
         .texts(c.reportProducers), .integers(c.accepted), .integers(c.pending),
         .integers(c.dropped), .booleans(c.finals), .texts(c.reportedAt),
         .integers(c.requeuedEpochs), .texts(c.requeuedTopics), .integers(c.requeuedPartitions),

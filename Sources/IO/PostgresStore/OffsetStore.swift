@@ -24,6 +24,10 @@ package struct OffsetStore {
   package struct StoredProducer: Sendable {
     package var partition: Int32
     package var producer: String
+    /// Of its last record; −1: unknown, or of an earlier log.
+    package var lastOffset: Int64
+    /// The partition no longer remembers its sequences.
+    package var isForgotten: Bool
     package var sequence: Int64
     package var deadSequence: Int64
     package var counted: Int64
@@ -119,21 +123,41 @@ package struct OffsetStore {
     }
   }
 
-  package func producers(_ partitions: [Int32]) throws(PostgresError) -> [StoredProducer] {
+  /// - Parameter latest: of each partition at most so many, those heard last and not forgotten; nil: all.
+  package func producers(
+    _ partitions: [Int32], latest: Int? = nil
+  ) throws(PostgresError) -> [StoredProducer] {
     let rows = try connection.query(
       """
-      select partition, producer, sequence, dead_sequence, counted, duplicates, repeated, dead_lettered
-      from producer_sequence where consumer_group = $1 and topic = $2 and partition = any ($3::int[])
+      select partition, producer, sequence, dead_sequence, counted, duplicates, repeated, dead_lettered,
+        last_offset, forgotten
+      from (
+        select *, row_number() over (
+          partition by partition order by forgotten, last_offset desc, producer desc) as place
+        from producer_sequence
+        where consumer_group = $1 and topic = $2 and partition = any ($3::int[])
+      ) s where $4::bigint is null or (not forgotten and place <= $4::bigint)
       """,
-      [.text(group), .text(topic), .integers(partitions.map { Int64($0) })],
-      operation: "read producer sequences")
+      [
+        .text(group), .text(topic), .integers(partitions.map { Int64($0) }),
+        latest.map { .int($0) } ?? .null,
+      ], operation: "read producer sequences")
     return rows.rows.indices.map { i in
       StoredProducer(
         partition: Int32(rows.integer(i, 0)!), producer: rows.text(i, 1)!,
+        lastOffset: rows.integer(i, 8)!, isForgotten: rows.boolean(i, 9),
         sequence: rows.integer(i, 2)!, deadSequence: rows.integer(i, 3)!,
         counted: rows.integer(i, 4)!, duplicates: rows.integer(i, 5)!,
         repeated: rows.integer(i, 6)!, deadLettered: rows.integer(i, 7)!)
     }
+  }
+
+  /// Partitions that gave up producers, counts and all, which nobody had reported.
+  package func forgetfulPartitions() throws(PostgresError) -> Set<Int32> {
+    let rows = try connection.query(
+      "select partition from producer_forgotten where consumer_group = $1 and topic = $2",
+      [.text(group), .text(topic)], operation: "read producer sequences")
+    return Set(rows.rows.indices.compactMap { rows.integer($0, 0).map { Int32($0) } })
   }
 
   /// Offsets of a partition's dead letters from `offset` on, in its epoch.

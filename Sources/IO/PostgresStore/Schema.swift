@@ -24,6 +24,9 @@ package enum Schema {
       version: 5, name: "0005_detector",
       sql: String(decoding: PackageResources.v0005_detector_sql, as: UTF8.self)),
     Migration(
+      version: 9, name: "0009_producers",
+      sql: String(decoding: PackageResources.v0009_producers_sql, as: UTF8.self)),
+    Migration(
       version: 10, name: "0010_forwarding",
       sql: String(decoding: PackageResources.v0010_forwarding_sql, as: UTF8.self)),
     Migration(

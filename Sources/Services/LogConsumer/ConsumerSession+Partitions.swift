@@ -384,14 +384,11 @@ extension ConsumerSession {
     _ partitions: [Int32], _ store: OffsetStore
   ) throws -> [Int32: [ProducerState]] {
     var producers: [Int32: [ProducerState]] = [:]
-    for row in try store.producers(partitions) {
+    for row in try store.producers(partitions, latest: settings.rules.maxProducers) {
       var state = ProducerState(name: Array(row.producer.utf8))
+      state.lastOffset = row.lastOffset
       state.sequence = row.sequence
       state.deadSequence = row.deadSequence
-      state.counted = row.counted
-      state.duplicates = row.duplicates
-      state.repeated = row.repeated
-      state.deadLettered = row.deadLettered
       producers[row.partition, default: []].append(state)
     }
     return producers

@@ -291,6 +291,8 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
       for producer in progress.producers {
         c.producerPartitions.append(Int64(progress.partition))
         c.producers.append(String(decoding: producer.name, as: UTF8.self))
+        c.producerOffsets.append(producer.lastOffset)
+        c.forgotten.append(producer.isForgotten)
         c.sequences.append(producer.sequence)
         c.deadSequences.append(producer.deadSequence)
         c.counted.append(producer.counted)

@@ -435,6 +435,12 @@ struct Comparison {
         report.equal(.producer)
         continue
       }
+      if stored.forgetful.contains(key.partition), actual.counted <= expected.counted {
+        report.notProvable(
+          .producer, "producers that made room for others before their first report",
+          partition: key.partition, logEpoch: partitions[key.partition]?.logEpoch)
+        continue
+      }
       if let partition = partitions[key.partition],
         partition.hasUnreadablePast || !stored.gaps(of: key.partition).isEmpty,
         actual.counted + actual.duplicates >= expected.counted + expected.duplicates

@@ -39,6 +39,8 @@ struct StoredUsage {
   var branches: [Int32: GrowthStore.Branch] = [:]
   var deadLetters: [UsageReads.DeadLetterPlace] = []
   var producers: [ProducerKey: LedgerEntry] = [:]
+  /// Partitions that gave up producers of which no report was known.
+  var forgetful: Set<Int32> = []
   var ledger: [UsageReads.LedgerSum] = []
   /// All hours that touch the range.
   var hours: [StoredKey: Hour] = [:]
@@ -98,7 +100,9 @@ struct StoredUsage {
       try stored.readPositions(connection, group: group, topic: topic)
       stored.deadLetters = try reads.deadLetters(group: group, topic: topic)
       let partitions = Array(stored.positions.keys)
-      for row in try OffsetStore(connection, group: group, topic: topic).producers(partitions) {
+      let offsets = OffsetStore(connection, group: group, topic: topic)
+      stored.forgetful = try offsets.forgetfulPartitions()
+      for row in try offsets.producers(partitions) {
         let key = ProducerKey(partition: row.partition, producer: ExactText(row.producer))
         stored.producers[key] = LedgerEntry(
           counted: row.counted, duplicates: row.duplicates, repeated: row.repeated,
