@@ -54,7 +54,12 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 
   /// A password, a certificate or a missing permission: nothing that waiting heals.
-  package var isAccessRefused: Bool { Self.accessCodes.contains(code) }
+  ///
+  /// librdkafka reports a broker that ends the TLS handshake as a lost connection, and says what
+  /// happened in words only.
+  package var isAccessRefused: Bool {
+    Self.accessCodes.contains(code) || detail.contains("SSL handshake failed")
+  }
 
   private static let accessCodes: Set<Int32> = Set(
     [

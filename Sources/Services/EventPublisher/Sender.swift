@@ -221,6 +221,7 @@ final class Sender: @unchecked Sendable {
     do {
       if try producer.partitionCount(topics[topic], timeoutMilliseconds: 1_000) != nil {
         knownTopics.insert(topic)
+        accessRefusal = nil
         say(nil)
         return true
       }
@@ -231,7 +232,9 @@ final class Sender: @unchecked Sendable {
       }
     } catch {
       let cause = producer.explained(error)
-      say(cause.isAccessRefused ? "Kafka refuses: \(cause)" : "Kafka does not answer: \(cause)")
+      // librdkafka tells a refusal once in half a minute; until Kafka answers, it stays the reason.
+      if cause.isAccessRefused { accessRefusal = cause }
+      say(accessRefusal.map { "Kafka refuses: \($0)" } ?? "Kafka does not answer: \(cause)")
     }
     pauseUntil = Self.now + Self.retryMilliseconds
     return false
@@ -297,11 +300,13 @@ final class Sender: @unchecked Sendable {
     release()
     if !deliveries.list.isEmpty {
       deliveries.list.removeAll(keepingCapacity: true)
+      accessRefusal = nil
       if failure == nil, producer.fatalError == nil { say(nil) }
     }
     let isQuiet = Self.now - lastDelivery > Self.quietMilliseconds
     for error in producer.takeErrors() where !error.isFatal {
       if error.isAccessRefused {
+        accessRefusal = error
         say("Kafka refuses: \(error)")
         wantsProbe = true
       } else if isQuiet {
