@@ -167,12 +167,9 @@ let package = Package(
       dependencies: [
         "Metering", "WebhookDelivery", "PostgresStore", "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-        .product(name: "AsyncHTTPClient", package: "async-http-client"),
-        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
-        .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
@@ -180,7 +177,8 @@ let package = Package(
     .executableTarget(
       name: "DevBroker",
       dependencies: [
-        "KafkaTransport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "KafkaTransport", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Services/DevBroker"),
     .executableTarget(
@@ -267,7 +265,7 @@ let package = Package(
       name: "WebhookDispatcherTests",
       dependencies: [
         "WebhookDispatcher", "UsageAggregator", "Metering", "WebhookDelivery", "PostgresStore",
-        "MeteringTestKit", "meterctl",
+        "ServiceRuntime", "MeteringTestKit", "meterctl",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

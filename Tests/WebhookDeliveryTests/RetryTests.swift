@@ -39,8 +39,19 @@ import WebhookDelivery
     #expect(wait("99999999999999999999999") == 1_099_511_627_776_000)
     #expect(wait("Sun, 06 Nov 1994 08:49:47 GMT") == 10_000)
     #expect(wait("Sun, 06 Nov 1994 08:49:07 GMT") == 0)
+    // RFC 850 and asctime, which recipients must read too.
+    #expect(wait("Sunday, 06-Nov-94 08:49:47 GMT") == 10_000)
+    #expect(wait("Sun Nov  6 08:49:47 1994") == 10_000)
+    #expect(wait("Wed Nov 16 08:49:37 1994") == 864_000_000)
+    // A year of two digits is within 50 years ahead, or in the past.
+    #expect(wait("Monday, 06-Nov-95 08:49:37 GMT") == 31_536_000_000)
+    #expect(wait("Sunday, 06-Nov-44 08:49:37 GMT") == 1_577_923_200_000)
+    #expect(wait("Monday, 06-Nov-45 08:49:37 GMT") == 0)
+    #expect(wait("Fri, 31 Dec 9999 23:59:59 GMT") != nil)
     for bad in [
-      "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:37", "Sunday, 06-Nov-94 08:49:37 GMT",
+      "", "-1", "1.5", "soon", "Sun, 06 Nov 1994 08:49:37", "Sun, 06-Nov-94 08:49:37 GMT",
+      "Sunday, 06-Nov-94 08:49:37", "Sun Nov 6 08:49:37 1994", "Sun Nov  6 08:49:37 94",
+      "Sunday Nov  6 08:49:37 1994", String(repeating: " x", count: 1_000),
       "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 6  Nov 1994 08:49:37 GMT",
       "Xxx, 06 Nov 1994 08:49:37 GMT",
     ] { #expect(wait(bad) == nil, "\(bad)") }
@@ -67,6 +78,20 @@ import WebhookDelivery
     #expect(health == EndpointHealth())
     _ = health.take([.failure, .success, .failure], atMilliseconds: 11)
     #expect(health == EndpointHealth())
+  }
+
+  @Test("A receiver that asks for a pause opens the breaker until then, a success beside it or not")
+  func pause() {
+    var health = EndpointHealth()
+    #expect(health.take(.paused(milliseconds: 60_000), atMilliseconds: 5) == .none)
+    #expect(health.openUntilMilliseconds == 60_005 && health.consecutiveFailures == 1)
+    _ = health.take([.paused(milliseconds: 90_000), .success], atMilliseconds: 10)
+    #expect(health.openUntilMilliseconds == 90_010 && health.consecutiveFailures == 1)
+    _ = health.take(.paused(milliseconds: .max), atMilliseconds: 10)
+    #expect(health.openUntilMilliseconds == 86_400_010)
+    health = EndpointHealth()
+    _ = health.take(.paused(milliseconds: 0), atMilliseconds: 10)
+    #expect(health.openUntilMilliseconds == nil)
   }
 
   @Test(

@@ -84,9 +84,26 @@ import WebhookDelivery
     }
   }
 
+  @Test("Of several keys the first one seals, and each one opens")
+  func severalKeys() throws {
+    let old = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    let new = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
+    let both = try SecretBox(base64Key: "\(new),\(old)")
+    let byOld = try SecretBox(base64Key: old).seal(
+      secret, endpoint: "ep", nonce: Array(0..<12))
+    #expect(try both.openFindingKey(byOld, endpoint: "ep").isFirstKey == false)
+    let byBoth = try both.seal(secret, endpoint: "ep", nonce: Array(0..<12))
+    #expect(try both.openFindingKey(byBoth, endpoint: "ep").isFirstKey)
+    #expect(try SecretBox(base64Key: new).open(byBoth, endpoint: "ep") == secret)
+  }
+
   @Test(
     "A key that is not 32 bytes in base64 is refused",
-    arguments: ["", "x", "AAAA", "no key at all"])
+    arguments: [
+      "", "x", "AAAA", "no key at all", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,", ",",
+      "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,AAAA",
+    ])
   func badKeys(_ key: String) {
     #expect(throws: SecretBox.Invalid.self) { try SecretBox(base64Key: key) }
   }

@@ -118,6 +118,8 @@ import WebhookDelivery
     }
     #expect(try url("HTTPS://Example.COM.:443/A?b=C%20") == "https://example.com/A?b=C%20")
     #expect(try url("https://example.com?x") == "https://example.com/?x")
+    let escaped = "https://example.com/x?sig=a%2Fb%3D&q=100%&%zz[]"
+    #expect(try url(escaped) == escaped)
     #expect(try url("http://8.8.8.8:8080") == "http://8.8.8.8:8080/")
     #expect(
       try url("https://[2606:4700::1111]:8443/") == "https://[2606:4700:0:0:0:0:0:1111]:8443/")

@@ -175,6 +175,11 @@ import WebhookDelivery
       try setup.database.integer(
         "select count(*) from webhook_endpoint where open_until is not null") == 1
     }
+    // A failure that was under way when it opened would open it for longer.
+    try eventually("nothing is under way") {
+      try setup.database.integer("select count(*) from webhook_delivery where lease is not null")
+        == 0
+    }
     let before = setup.server.received.count
     #expect(before <= 12)
     setup.server.heal()

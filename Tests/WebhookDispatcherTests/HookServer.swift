@@ -20,6 +20,7 @@ final class HookServer: @unchecked Sendable {
   private var underway = 0
   private var mostUnderway = 0
   private var healed = false
+  private var made = 0
 
   init() throws {
     listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
@@ -72,6 +73,12 @@ final class HookServer: @unchecked Sendable {
 
   var received: [Received] { locked { all } }
   var mostAtOnce: Int { locked { mostUnderway } }
+  var connectionsMade: Int { locked { made } }
+
+  /// Ends every connection, as a receiver that restarts does.
+  func dropConnections() {
+    locked { for connection in connections { shutdown(connection, Int32(SHUT_RDWR)) } }
+  }
 
   /// From now on `/flaky` and `/dead` answer 200.
   func heal() { locked { healed = true } }
@@ -85,6 +92,7 @@ final class HookServer: @unchecked Sendable {
   private func enter(_ connection: Int32) -> Bool {
     locked {
       if !isOver { connections.append(connection) }
+      made += 1
       return !isOver
     }
   }
@@ -123,7 +131,15 @@ final class HookServer: @unchecked Sendable {
     func plain(_ status: String, _ headers: String = "", _ body: String = "ok") -> Bool {
       send("HTTP/1.1 \(status)\r\n\(headers)Content-Length: \(body.utf8.count)\r\n\r\n\(body)")
     }
+    if let number = Int(request.path.dropFirst("/hostile/".count)),
+      request.path.hasPrefix("/hostile/")
+    {
+      _ = Self.write(connection, HostileAnswers.all[number].bytes)
+      return false
+    }
     switch request.path {
+    case "/wait":
+      return locked({ healed }) ? plain("200 OK") : plain("429 Later", "Retry-After: 3600\r\n")
     case "/fail": return plain("500 Oops", "", String(repeating: "x", count: 3_000))
     case "/dead": return locked { healed } ? plain("200 OK") : plain("503 Away")
     case "/gone": return plain("410 Gone")

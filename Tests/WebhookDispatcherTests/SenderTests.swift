@@ -36,7 +36,7 @@ import WebhookDispatcher
     let secret: SigningSecret
 
     init(
-      resolver: any NameResolver = SystemResolver(threads: 1), allow: String = "127.0.0.1/32",
+      resolver: any NameResolver = SystemResolver(), allow: String = "127.0.0.1/32",
       timeoutMilliseconds: Int = 1_000
     ) throws {
       server = try HookServer()
@@ -99,6 +99,64 @@ import WebhookDispatcher
     #expect(Date().timeIntervalSince(began) < 4)
     #expect(attempt.retryAfterMilliseconds == (path == "/later" ? 120_000 : nil))
     #expect(!fixture.server.received.contains { $0.path == "/target" })
+    await fixture.end()
+  }
+
+  @Test(
+    "No answer ends the process: each of dozens of malformed ones is an attempt with an outcome",
+    arguments: HostileAnswers.all.indices)
+  func hostile(_ number: Int) async throws {
+    let fixture = try Fixture(timeoutMilliseconds: 3_000)
+    let answer = HostileAnswers.all[number]
+    let attempt = await fixture.attempt(fixture.server.url("/hostile/\(number)"))
+    #expect(attempt.statusCode == answer.status, "\(answer.name): \(attempt)")
+    let isSuccess = answer.status.map { (200..<300).contains($0) } ?? false
+    #expect((attempt.failure == nil) == isSuccess, "\(answer.name): \(attempt)")
+    #expect(attempt.response.count <= 1_024)
+    await fixture.end()
+  }
+
+  @Test("A URL's path and query are sent as they were accepted, byte for byte")
+  func bytesOfURLs() async throws {
+    let fixture = try Fixture()
+    for path in ["/x?sig=a%2Fb%3D&q=100%", "/a%20b/%e2%82%ac?%zz", "/a//b/../c;d=[1]?x=y?z&&="] {
+      let attempt = await fixture.attempt(fixture.server.url(path))
+      #expect(attempt.failure == nil, "\(attempt)")
+      #expect(fixture.server.received.last?.path == path)
+    }
+    await fixture.end()
+  }
+
+  @Test(
+    "A connection is used again, and one that the receiver has closed costs nothing but another")
+  func reuse() async throws {
+    let fixture = try Fixture(timeoutMilliseconds: 10_000)
+    for _ in 0..<20 {
+      #expect(await fixture.attempt(fixture.server.url("/ok")).failure == nil)
+    }
+    #expect(fixture.server.connectionsMade == 1)
+    fixture.server.dropConnections()
+    for _ in 0..<3 {
+      let attempt = await fixture.attempt(fixture.server.url("/ok"))
+      #expect(attempt.failure == nil, "\(attempt)")
+    }
+    await fixture.end()
+  }
+
+  @Test("Errors are whole sentences in plain words, without addresses or names of functions")
+  func wording() async throws {
+    let fixture = try Fixture(resolver: ScriptedResolver([["10.1.2.3"]]))
+    func error(_ url: String) async -> String { await fixture.attempt(url).error ?? "" }
+    #expect(
+      await error("http://127.0.0.1:\(try FreePort.next())/")
+        == "connect: the connection was refused")
+    #expect(
+      await error("http://hooks.example.com/")
+        == "refused_address: the name has an IPv4 address that is refused: private")
+    #expect(
+      await error(fixture.server.url("/close"))
+        == "closed: the connection was closed before the answer")
+    #expect(await error(fixture.server.url("/garbage")) == "protocol: the answer is not HTTP/1")
     await fixture.end()
   }
 

@@ -141,13 +141,20 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   }
 
   /// Answers how many requests of its endpoint have failed in a row by now.
+  ///
+  /// - Parameter failed: nil where nothing was tried, which says nothing about the endpoint.
   @discardableResult
-  package mutating func finished(_ number: Int64, now: Int64, failed: Bool = false) -> Int {
+  package mutating func finished(_ number: Int64, now: Int64, failed: Bool? = false) -> Int {
     guard let request = requests.removeValue(forKey: number) else { return 0 }
     if request.isSlow { slowUnderway -= 1 } else { fastUnderway -= 1 }
     guard var endpoint = endpoints[request.endpoint] else { return 0 }
-    endpoint.failures = failed ? endpoint.failures + 1 : 0
     endpoint.underway -= 1
+    guard let failed else {
+      endpoints[request.endpoint] = endpoint
+      enqueue(request.endpoint)
+      return endpoint.failures
+    }
+    endpoint.failures = failed ? endpoint.failures + 1 : 0
     let took = Double(max(0, now - request.began))
     endpoint.latencyMilliseconds =
       endpoint.latencyMilliseconds.map { $0 * 0.8 + took * 0.2 } ?? took

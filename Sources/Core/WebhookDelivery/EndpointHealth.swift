@@ -4,6 +4,7 @@
 ///                                       ▲                    └─────► open for twice as long, at most 5 min
 ///     any ──410──► disabled (gone)      any ──only failures for 5 days──► disabled (failing)
 ///
+/// A receiver that names a time by `Retry-After` opens it itself, until then.
 /// While it is open, deliveries wait and use up no retries; the probe is a delivery like any other. Times are milliseconds of
 /// one clock, the database's.
 package struct EndpointHealth: Sendable, Equatable {
@@ -19,6 +20,8 @@ package struct EndpointHealth: Sendable, Equatable {
   package enum Outcome: Sendable, Equatable {
     case success
     case failure
+    /// It asks, by a 429 or 503 with `Retry-After`, to be left alone for so long.
+    case paused(milliseconds: Int64)
     /// 410: it says itself that it does not want any more.
     case gone
   }
@@ -50,12 +53,15 @@ package struct EndpointHealth: Sendable, Equatable {
   }
 
   package mutating func take(_ outcome: Outcome, atMilliseconds now: Int64) -> Action {
+    var pause: Int64?
     switch outcome {
     case .success:
       self = EndpointHealth()
       return .none
     case .gone:
       return .disable(reason: .gone)
+    case .paused(let milliseconds):
+      pause = min(max(milliseconds, 0), RetrySchedule.maximumRetryAfterMilliseconds)
     case .failure:
       break
     }
@@ -71,13 +77,21 @@ package struct EndpointHealth: Sendable, Equatable {
       let wait = min(Self.firstOpenMilliseconds << Int64(doublings), Self.maximumOpenMilliseconds)
       openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + wait)
     }
+    if let pause, pause > 0 { openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + pause) }
     return .none
   }
 
-  /// What a batch of results makes of it, in any order: one success among them closes the breaker, since the endpoint does answer.
+  /// What a batch of results makes of it, in any order: one success among them closes the breaker,
+  /// since the endpoint does answer; what it asks for itself holds nevertheless.
   package mutating func take(_ outcomes: [Outcome], atMilliseconds now: Int64) -> Action {
     if outcomes.contains(.gone) { return .disable(reason: .gone) }
-    if outcomes.contains(.success) { return take(.success, atMilliseconds: now) }
+    if outcomes.contains(.success) {
+      let action = take(.success, atMilliseconds: now)
+      for case .paused(let wait) in outcomes {
+        _ = take(.paused(milliseconds: wait), atMilliseconds: now)
+      }
+      return action
+    }
     for outcome in outcomes {
       let action = take(outcome, atMilliseconds: now)
       if action != .none { return action }

@@ -1,7 +1,11 @@
 import Crypto
 
-/// Encrypts endpoints' secrets at rest: AES-256-GCM under `METER_ENCRYPTION_KEY`, the endpoint's id as associated data, so that a
-/// ciphertext copied to another endpoint's row opens nothing.
+/// Encrypts endpoints' secrets at rest: AES-256-GCM under `METER_ENCRYPTION_KEY`, with the
+/// endpoint's id as associated data, so that a ciphertext copied to another endpoint's row opens
+/// nothing.
+///
+/// While the key is being changed the variable holds several keys: the first one seals, and each
+/// one opens. `meterctl key reseal` seals what is stored with the first one.
 ///
 /// Format: one byte, 1, then nonce (12), ciphertext, tag (16).
 package struct SecretBox: Sendable {
@@ -10,16 +14,30 @@ package struct SecretBox: Sendable {
   }
 
   package static let nonceBytes = 12
+  /// Each key is another try for every secret; a change of the key needs two.
+  package static let maximumKeys = 8
   private static let format: UInt8 = 1
-  private let key: SymmetricKey
+  private let keys: [SymmetricKey]
 
-  /// - Parameter base64Key: 32 bytes, base64.
+  /// - Parameter base64Key: 32 bytes in base64; or several of them, separated by commas.
   package init(base64Key: String) throws(Invalid) {
-    guard let bytes = Base64.decode(base64Key), bytes.count == 32 else {
-      throw Invalid(description: "METER_ENCRYPTION_KEY must be 32 bytes in base64")
+    var keys: [SymmetricKey] = []
+    for text in base64Key.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let bytes = Base64.decode(text.filter { $0 != " " }), bytes.count == 32 else {
+        throw Invalid(
+          description:
+            "METER_ENCRYPTION_KEY must be 32 bytes in base64, or several such keys separated by commas"
+        )
+      }
+      keys.append(SymmetricKey(data: bytes))
     }
-    key = SymmetricKey(data: bytes)
+    guard keys.count <= Self.maximumKeys else {
+      throw Invalid(description: "METER_ENCRYPTION_KEY holds more than \(Self.maximumKeys) keys")
+    }
+    self.keys = keys
   }
+
+  package var keyCount: Int { keys.count }
 
   /// - Parameter nonce: 12 bytes, never the same twice: random ones are safe for 2^32 secrets.
   package func seal(
@@ -27,7 +45,7 @@ package struct SecretBox: Sendable {
   ) throws(Invalid) -> [UInt8] {
     do {
       let box = try AES.GCM.seal(
-        Array(secret.text.utf8), using: key, nonce: AES.GCM.Nonce(data: nonce),
+        Array(secret.text.utf8), using: keys[0], nonce: AES.GCM.Nonce(data: nonce),
         authenticating: Array(endpoint.utf8))
       return [Self.format] + nonce + Array(box.ciphertext) + Array(box.tag)
     } catch {
@@ -36,17 +54,31 @@ package struct SecretBox: Sendable {
   }
 
   package func open(_ sealed: [UInt8], endpoint: String) throws(Invalid) -> SigningSecret {
-    let wrong = Invalid(
-      description:
-        "the secret cannot be decrypted: METER_ENCRYPTION_KEY is not the one that encrypted it"
-    )
-    guard sealed.first == Self.format, sealed.count > 1 + Self.nonceBytes + 16 else { throw wrong }
-    do {
-      let box = try AES.GCM.SealedBox(combined: Array(sealed.dropFirst()))
-      let text = try AES.GCM.open(box, using: key, authenticating: Array(endpoint.utf8))
-      return try SigningSecret(text: String(decoding: Array(text), as: UTF8.self))
-    } catch {
-      throw wrong
+    try openFindingKey(sealed, endpoint: endpoint).secret
+  }
+
+  /// The secret, and whether the first key opened it.
+  package func openFindingKey(
+    _ sealed: [UInt8], endpoint: String
+  ) throws(Invalid) -> (secret: SigningSecret, isFirstKey: Bool) {
+    for (index, key) in keys.enumerated() {
+      // With a wrong key nothing opens; the next one may be the right one.
+      if let secret = try? Self.open(sealed, endpoint: endpoint, key: key) {
+        return (secret, index == 0)
+      }
     }
+    throw Invalid(
+      description:
+        "the secret cannot be decrypted: METER_ENCRYPTION_KEY is not the one that encrypted it")
+  }
+
+  private static func open(
+    _ sealed: [UInt8], endpoint: String, key: SymmetricKey
+  ) throws -> SigningSecret {
+    struct TooShort: Error {}
+    guard sealed.first == format, sealed.count > 1 + nonceBytes + 16 else { throw TooShort() }
+    let box = try AES.GCM.SealedBox(combined: Array(sealed.dropFirst()))
+    let text = try AES.GCM.open(box, using: key, authenticating: Array(endpoint.utf8))
+    return try SigningSecret(text: String(decoding: Array(text), as: UTF8.self))
   }
 }

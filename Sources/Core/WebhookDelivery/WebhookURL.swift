@@ -41,14 +41,15 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
   /// Begins with `/`.
   package let pathAndQuery: String
 
-  /// What the request is sent to.
+  /// What the request is sent to: path and query as they were given, byte for byte.
   package var description: String {
-    let name = address?.isV6 == true ? "[\(host)]" : host
-    return "\(isTLS ? "https" : "http")://\(authority(name))\(pathAndQuery)"
+    "\(isTLS ? "https" : "http")://\(authority)\(pathAndQuery)"
   }
 
-  private func authority(_ name: String) -> String {
-    port == (isTLS ? 443 : 80) ? name : "\(name):\(port)"
+  /// What the request's `Host` says: the port only where it is not the scheme's.
+  package var authority: String {
+    let name = address?.isV6 == true ? "[\(host)]" : host
+    return port == (isTLS ? 443 : 80) ? name : "\(name):\(port)"
   }
 
   /// - Throws: `Refusal`. Addresses are judged here where the host is one; names when they are resolved.

@@ -67,6 +67,56 @@ package struct EndpointStore {
     }
   }
 
+  /// Changes where it is sent to and which types, each where it is not nil; the secret, the customer
+  /// and what is pending stay. A new URL starts with a closed breaker. False where there is none of
+  /// that id.
+  package func update(
+    _ id: String, url: String?, events: [String]?
+  ) throws(PostgresError) -> Bool {
+    try connection.query(
+      """
+      update webhook_endpoint set url = coalesce($2, url),
+        events = case when $3::boolean then $4::text[] else events end,
+        consecutive_failures = case when $2 is null then consecutive_failures else 0 end,
+        failing_since = case when $2 is null then failing_since end,
+        open_until = case when $2 is null then open_until end, updated_at = now()
+      where endpoint_id = $1
+      """, [.text(id), .optional(url), .boolean(events != nil), .texts(events ?? [])],
+      operation: "update endpoint"
+    ).affected > 0
+  }
+
+  // MARK: Secrets
+
+  package struct Secret: Sendable {
+    package var id: Int64
+    package var endpoint: String
+    package var sealed: [UInt8]
+  }
+
+  /// Secrets that still sign, in the order of their ids, from behind `after`.
+  package func secrets(after: Int64, limit: Int) throws(PostgresError) -> [Secret] {
+    let rows = try connection.query(
+      """
+      select secret_id, endpoint_id, encode(ciphertext, 'hex') from webhook_secret
+      where secret_id > $1::bigint and coalesce(expires_at > now(), true) order by secret_id limit $2::int
+      """, [.integer(after), .int(limit)], operation: "read secrets")
+    return rows.rows.indices.map { i in
+      Secret(
+        id: rows.integer(i, 0) ?? 0, endpoint: rows.text(i, 1) ?? "",
+        sealed: Hex.bytes(rows.text(i, 2) ?? ""))
+    }
+  }
+
+  /// Puts another seal on a secret, unless it has been replaced meanwhile; one row, so whole or not
+  /// at all.
+  package func reseal(_ secret: Secret, with sealed: [UInt8]) throws(PostgresError) -> Bool {
+    try connection.query(
+      "update webhook_secret set ciphertext = $3 where secret_id = $1::bigint and ciphertext = $2",
+      [.integer(secret.id), .bytes(secret.sealed), .bytes(sealed)], operation: "reseal secret"
+    ).affected > 0
+  }
+
   /// What it missed while it was disabled is not sent by itself: `recover` does that. False where there is none of that id.
   package func enable(_ id: String) throws(PostgresError) -> Bool {
     try connection.query(
@@ -187,6 +237,58 @@ package struct EndpointStore {
         nextAttemptAt: rows.text(i, 7), createdAt: rows.text(i, 8) ?? "",
         lastStatusCode: rows.integer(i, 9), lastError: rows.text(i, 10))
     }
+  }
+
+  package struct Attempt: Sendable {
+    package var number: Int64
+    package var at: String
+    package var statusCode: Int64?
+    package var error: String?
+    package var durationMilliseconds: Int64
+    /// The first KiB of the answer.
+    package var response: [UInt8]
+  }
+
+  /// A delivery with what it tells and all its attempts.
+  package struct DeliveryDetail: Sendable {
+    package var delivery: Delivery
+    package var url: String
+    package var customer: String?
+    package var occurredAt: String
+    package var finishedAt: String?
+    /// A JSON object.
+    package var data: String
+    package var attempts: [Attempt]
+  }
+
+  package func delivery(_ id: Int64) throws(PostgresError) -> DeliveryDetail? {
+    guard let delivery = try deliveries(id: id, limit: 1).first else { return nil }
+    func time(_ column: String) -> String {
+      "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+    }
+    let about = try connection.query(
+      """
+      select e.url, a.customer_id, \(time("a.occurred_at")), \(time("d.finished_at")), a.data
+      from webhook_delivery d join alert a using (alert_id) join webhook_endpoint e using (endpoint_id)
+      where d.delivery_id = $1::bigint
+      """, [.integer(id)], operation: "read a delivery")
+    guard !about.rows.isEmpty else { return nil }
+    let rows = try connection.query(
+      """
+      select attempt, \(time("at")), status_code, error, duration_ms, encode(response, 'hex')
+      from webhook_attempt where delivery_id = $1::bigint order by attempt
+      """, [.integer(id)], operation: "read attempts")
+    return DeliveryDetail(
+      delivery: delivery, url: about.text(0, 0) ?? "", customer: about.text(0, 1),
+      occurredAt: about.text(0, 2) ?? "", finishedAt: about.text(0, 3),
+      data: about.text(0, 4) ?? "{}",
+      attempts: rows.rows.indices.map { i in
+        Attempt(
+          number: rows.integer(i, 0) ?? 0, at: rows.text(i, 1) ?? "",
+          statusCode: rows.integer(i, 2), error: rows.text(i, 3),
+          durationMilliseconds: rows.integer(i, 4) ?? 0,
+          response: Hex.bytes(rows.text(i, 5) ?? ""))
+      })
   }
 
   /// Sends it again, now, from the start of the retry schedule, under the same `webhook-id`; whatever became of it. False where there is

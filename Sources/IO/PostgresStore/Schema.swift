@@ -30,6 +30,9 @@ package enum Schema {
       version: 10, name: "0010_forwarding",
       sql: String(decoding: PackageResources.v0010_forwarding_sql, as: UTF8.self)),
     Migration(
+      version: 11, name: "0011_deliveries",
+      sql: String(decoding: PackageResources.v0011_deliveries_sql, as: UTF8.self)),
+    Migration(
       version: 15, name: "0015_partition_halt",
       sql: String(decoding: PackageResources.v0015_partition_halt_sql, as: UTF8.self)),
     Migration(

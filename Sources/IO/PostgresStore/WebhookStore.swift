@@ -27,7 +27,8 @@ package struct WebhookStore {
     package var dueSecondsAgo: Double
   }
 
-  /// Takes what is due; see `webhook_claim` in v0002_alerts.sql.
+  /// Takes what is due; see `webhook_claim` in v0011_deliveries.sql. A delivery whose last lease
+  /// ended without a word has one failed attempt more by then.
   ///
   /// - Parameters:
   ///   - most: of all endpoints together.
@@ -110,13 +111,28 @@ package struct WebhookStore {
       ], operation: "record attempts")
   }
 
+  /// A claim that was never tried, and after how long it is due again.
+  package struct Release: Sendable {
+    package var deliveryID: Int64
+    package var lease: Int64
+    package var afterMilliseconds: Int
+
+    package init(deliveryID: Int64, lease: Int64, afterMilliseconds: Int = 0) {
+      self.deliveryID = deliveryID
+      self.lease = lease
+      self.afterMilliseconds = afterMilliseconds
+    }
+  }
+
   /// Gives claims back that were never tried.
-  package func release(_ claims: [(deliveryID: Int64, lease: Int64)]) throws(PostgresError) {
+  package func release(_ claims: [Release]) throws(PostgresError) {
     guard !claims.isEmpty else { return }
     try connection.query(
-      "select webhook_release($1::bigint[], $2::bigint[])",
-      [.integers(claims.map(\.deliveryID)), .integers(claims.map(\.lease))],
-      operation: "release deliveries")
+      "select webhook_postpone($1::bigint[], $2::bigint[], $3::bigint[])",
+      [
+        .integers(claims.map(\.deliveryID)), .integers(claims.map(\.lease)),
+        .integers(claims.map { Int64($0.afterMilliseconds) }),
+      ], operation: "release deliveries")
   }
 
   // MARK: Endpoints' breakers

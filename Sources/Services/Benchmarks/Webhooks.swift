@@ -113,7 +113,7 @@ struct Webhooks: AsyncParsableCommand {
         let began = DispatchTime.now().uptimeNanoseconds
         let claims = try store.claim(most: 512, perEndpoint: 4, rooms: [], leaseSeconds: 60)
         milliseconds.append(Double(DispatchTime.now().uptimeNanoseconds - began) / 1e6)
-        try store.release(claims.map { ($0.deliveryID, $0.lease) })
+        try store.release(claims.map { .init(deliveryID: $0.deliveryID, lease: $0.lease) })
       }
       milliseconds.sort()
       print("claim with \(label) pending: p50 \(milliseconds[25]) ms, worst \(milliseconds[49]) ms")

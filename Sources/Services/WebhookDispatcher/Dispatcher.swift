@@ -39,6 +39,11 @@ package final class Dispatcher: Service {
   private let claimerWakeup = Wakeup()
   private let listenerWakeup = Wakeup()
   private let writer: ResultWriter
+  private let keys: KeyCheck
+  /// A name that had no turn has waited for the time limit already.
+  private static let postponedMilliseconds = 1_000
+  /// Until somebody has mended the key there is no use in trying.
+  private static let secretPauseMilliseconds = 10_000
 
   package init(
     settings: DispatcherSettings, resolver: any NameResolver, health: HealthState,
@@ -52,6 +57,7 @@ package final class Dispatcher: Service {
     state = Mutex(State(scheduler: DeliveryScheduler(limits: settings.limits)))
     writer = ResultWriter(
       databaseURL: settings.databaseURL, health: health, metrics: metrics, logger: logger)
+    keys = KeyCheck(box: settings.box, health: health, logger: logger)
     health.report("database", problem: "not started")
   }
 
@@ -132,7 +138,7 @@ package final class Dispatcher: Service {
         // What was raised while nobody listened.
         claimerWakeup.wake()
         while !listenerWakeup.isStopped {
-          if try !connection.notifications(waitMilliseconds: 250).isEmpty { claimerWakeup.wake() }
+          if try !connection.notifications(waitMilliseconds: 1_000).isEmpty { claimerWakeup.wake() }
         }
       } catch {
         // Deliveries go on by the poll; the claimer reports the database.
@@ -156,6 +162,7 @@ package final class Dispatcher: Service {
         }
         health.report("database", problem: nil)
         pause = 200
+        keys.distrust()
         try claim(WebhookStore(connection))
       } catch {
         metrics.databaseFailures.increment()
@@ -176,7 +183,7 @@ package final class Dispatcher: Service {
         ($0.scheduler.capacity, $0.scheduler.defaultRoom, $0.scheduler.rooms())
       }
       var claims: [WebhookStore.Claim] = []
-      if capacity > 0 {
+      if try capacity > 0 && keys.allowsClaims(EndpointStore(store.connection)) {
         claims = try store.claim(
           most: min(capacity, 512), perEndpoint: room, rooms: rooms,
           leaseSeconds: settings.leaseSeconds)
@@ -216,9 +223,11 @@ package final class Dispatcher: Service {
         var hasExpired = false
         for (number, work) in begun {
           if now - work.since >= usable {
-            // Its lease may end while it is being sent; whoever claims it next sends it.
+            // Its lease may end while it is being sent. It goes back: a lease that ends without a
+            // word counts as a failed attempt.
             metrics.expired.increment()
-            state.scheduler.finished(number, now: now)
+            state.scheduler.finished(number, now: now, failed: nil)
+            writer.release([work.claim])
             hasExpired = true
           } else {
             state.tasks[number] = Task { await self.send(number, work.claim) }
@@ -239,25 +248,37 @@ package final class Dispatcher: Service {
         id: claim.webhookID, timestamp: claim.occurredAt, type: claim.type, data: claim.data),
       retryStep: claim.retryStep)
     let attempt = await sender.attempt(message)
-    if attempt.failure == .canceled {
-      writer.release([claim])
-    } else {
-      metrics.count(attempt)
+    if attempt.failure != .canceled { metrics.count(attempt) }
+    if attempt.isAttempt {
       writer.add(claim, attempt)
+    } else {
+      takeBack(claim, attempt)
     }
     let (wantsMore, back) = state.withLock { state in
       state.tasks[number] = nil
       let failures = state.scheduler.finished(
-        number, now: Int64(Monotonic.milliseconds), failed: attempt.failure != nil)
+        number, now: Int64(Monotonic.milliseconds),
+        failed: attempt.isAttempt ? attempt.failure != nil : nil)
       // The breaker opens when these failures are written; nothing more goes out until then.
-      let back =
-        failures >= EndpointHealth.failuresToOpen
-        ? state.scheduler.withdraw(endpoint: claim.endpoint) : []
+      var isPaused = failures >= EndpointHealth.failuresToOpen
+      if case .paused(let wait) = attempt.outcome { isPaused = isPaused || wait > 0 }
+      let back = isPaused ? state.scheduler.withdraw(endpoint: claim.endpoint) : []
       return (state.scheduler.waiting <= state.lastClaimed / 2 && !state.isStopping, back)
     }
     writer.release(back.map(\.claim))
     start()
     if wantsMore { claimerWakeup.wake() }
+  }
+
+  /// What was no attempt goes back, and nobody is blamed.
+  private func takeBack(_ claim: WebhookStore.Claim, _ attempt: Attempt) {
+    switch attempt.failure {
+    case .secret:
+      keys.distrust()
+      writer.release([claim], afterMilliseconds: Self.secretPauseMilliseconds)
+    case .postponed: writer.release([claim], afterMilliseconds: Self.postponedMilliseconds)
+    default: writer.release([claim])
+    }
   }
 
   /// Their breakers have opened, or they are disabled: what waits for them goes back.

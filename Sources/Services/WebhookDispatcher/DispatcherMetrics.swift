@@ -38,7 +38,7 @@ package final class DispatcherMetrics: Sendable {
     claims = registry.counter("meter_webhook_claimed_total", help: "Deliveries claimed.")
     expired = registry.counter(
       "meter_webhook_expired_claims_total",
-      help: "Claims that waited here for too long and were left to their lease.")
+      help: "Claims that waited here for too long and were given back.")
     notices = registry.counter(
       "meter_expiry_notices_total", help: "Expiry notices raised by this process.")
     databaseFailures = registry.counter(

@@ -25,8 +25,11 @@ struct Housekeeping {
             url: dispatcher.settings.databaseURL, application: "webhook-dispatcher-keep")
         connection = open
         let store = WebhookStore(open)
-        _ = try store.discard(most: Self.discardedAPass)
-        try report(store)
+        // One transaction, so one commit a pass where there is nothing to do.
+        try open.transaction {
+          _ = try store.discard(most: Self.discardedAPass)
+          try report(store)
+        }
         let now = Int64(Monotonic.milliseconds)
         if now >= sweepDue {
           let raised = try store.raiseExpiryNotices(most: Self.noticesAPass)

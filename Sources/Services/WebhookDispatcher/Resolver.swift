@@ -1,14 +1,15 @@
 import Foundation
 package import Metering
+import NIOCore
 import NIOPosix
 import ServiceRuntime
 import Synchronization
-import WebhookDelivery
+package import WebhookDelivery
 
 /// Names to addresses.
 package protocol NameResolver: Sendable {
   /// Every address of the name; the caller checks them, and connects to one of these and no other.
-  /// - Throws: `ResolutionFailure`, or `CancellationError`.
+  /// - Throws: `ResolutionFailure`, `LookupNeverBegan`, or `CancellationError`.
   func addresses(of host: String) async throws -> [IPAddress]
 }
 
@@ -18,48 +19,111 @@ package struct ResolutionFailure: Error, CustomStringConvertible {
   package init(description: String) { self.description = description }
 }
 
-/// The system's resolver, on threads of its own: a name server that does not answer holds one of them and nobody else. Answers are kept for
-/// five seconds, since thousands of deliveries may go to one name; failures are not.
+/// The asker gave up before the name's turn had come: nobody may be blamed for it.
+package struct LookupNeverBegan: Error {
+  package init() {}
+}
+
+/// The system's resolver. Each look-up has a thread of its own, because it blocks for as long as a
+/// name server keeps silent; `LookupSchedule` decides which may begin. Answers are kept for five
+/// seconds, since thousands of deliveries may go to one name; failures are not kept.
 package final class SystemResolver: NameResolver {
   private static let keepMilliseconds: Int64 = 5_000
   /// Names are customers' choice: what is kept is bounded.
   private static let maximumKept = 4_096
+  /// `getaddrinfo` needs far less.
+  private static let stackBytes = 256 * 1_024
 
-  private let pool: NIOThreadPool
-  private let kept = Mutex<[String: (until: Int64, addresses: [IPAddress])]>([:])
-
-  package init(threads: Int = 16) {
-    pool = NIOThreadPool(numberOfThreads: threads)
-    pool.start()
+  private struct State {
+    var schedule: LookupSchedule
+    var waiting: [String: [OneAnswer]] = [:]
+    var kept: [String: (until: Int64, addresses: [IPAddress])] = [:]
   }
 
-  deinit { pool.shutdownGracefully { _ in } }
+  private let state: Mutex<State>
+  private let slowAfterMilliseconds: Int64
+  private let lookUp: @Sendable (String) throws -> [IPAddress]
+
+  /// - Parameter lookUp: blocks until it knows; tests give their own.
+  package init(
+    limits: LookupSchedule.Limits = .init(),
+    lookUp: @escaping @Sendable (String) throws -> [IPAddress] = SystemResolver.askSystem
+  ) {
+    state = Mutex(State(schedule: LookupSchedule(limits: limits)))
+    slowAfterMilliseconds = limits.slowAfterMilliseconds
+    self.lookUp = lookUp
+  }
 
   package func addresses(of host: String) async throws -> [IPAddress] {
-    let now = Int64(Monotonic.milliseconds)
-    if let known = kept.withLock({ $0[host] }), known.until > now { return known.addresses }
     let answer = OneAnswer()
-    pool.submit { state in
-      guard case .active = state else { return answer.give(.failure(CancellationError())) }
-      answer.give(Result { try Self.lookUp(host) })
+    let known = state.withLock { state -> [IPAddress]? in
+      if let known = state.kept[host], known.until > Int64(Monotonic.milliseconds) {
+        return known.addresses
+      }
+      state.waiting[host, default: []].append(answer)
+      state.schedule.add(host)
+      return nil
     }
-    let found = try await answer.value()
-    kept.withLock { kept in
-      if kept.count >= Self.maximumKept { kept.removeAll() }
-      kept[host] = (Int64(Monotonic.milliseconds) + Self.keepMilliseconds, found)
+    if let known { return known }
+    advance()
+    do {
+      return try await answer.value()
+    } catch is CancellationError {
+      let hasBegun = state.withLock { state in
+        state.waiting[host]?.removeAll { $0 === answer }
+        if state.waiting[host]?.isEmpty == true {
+          state.waiting[host] = nil
+          state.schedule.withdraw(host)
+        }
+        return state.schedule.isUnderway(host)
+      }
+      throw hasBegun ? CancellationError() as any Error : LookupNeverBegan()
     }
-    return found
   }
 
-  private static func lookUp(_ host: String) throws -> [IPAddress] {
+  /// Begins what may begin.
+  private func advance() {
+    let begun = state.withLock { state in
+      let now = Int64(Monotonic.milliseconds)
+      state.schedule.tick(now: now)
+      return state.schedule.next(now: now)
+    }
+    for host in begun {
+      let thread = Thread { self.run(host) }
+      thread.stackSize = Self.stackBytes
+      thread.start()
+      // It may free its slot for others by then.
+      MultiThreadedEventLoopGroup.singleton.any().scheduleTask(
+        in: .milliseconds(slowAfterMilliseconds + 1)
+      ) { [weak self] in self?.advance() }
+    }
+  }
+
+  private func run(_ host: String) {
+    let result = Result { try lookUp(host) }
+    let waiting = state.withLock { state in
+      let now = Int64(Monotonic.milliseconds)
+      if case .success(let addresses) = result {
+        state.schedule.finished(host, now: now, answered: true)
+        if state.kept.count >= Self.maximumKept { state.kept.removeAll() }
+        state.kept[host] = (now + Self.keepMilliseconds, addresses)
+      } else {
+        state.schedule.finished(host, now: now, answered: false)
+      }
+      return state.waiting.removeValue(forKey: host) ?? []
+    }
+    for answer in waiting { answer.give(result) }
+    advance()
+  }
+
+  /// What `getaddrinfo` says.
+  package static func askSystem(_ host: String) throws -> [IPAddress] {
     var hints = addrinfo()
     hints.ai_family = AF_UNSPEC
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     var list: UnsafeMutablePointer<addrinfo>?
     let code = getaddrinfo(host, nil, &hints, &list)
-    guard code == 0 else {
-      throw ResolutionFailure(description: String(cString: gai_strerror(code)))
-    }
+    guard code == 0 else { throw ResolutionFailure(description: words(code)) }
     defer { freeaddrinfo(list) }
     var found: [IPAddress] = []
     var entry = list
@@ -71,17 +135,23 @@ package final class SystemResolver: NameResolver {
     return found
   }
 
-  private static func address(_ entry: addrinfo) -> IPAddress? {
-    let raw = UnsafeRawPointer(entry.ai_addr)
-    switch entry.ai_family {
-    case AF_INET:
-      var found = raw!.loadUnaligned(as: sockaddr_in.self).sin_addr
-      return IPAddress(bytes: withUnsafeBytes(of: &found) { Array($0) })
-    case AF_INET6:
-      var found = raw!.loadUnaligned(as: sockaddr_in6.self).sin6_addr
-      return IPAddress(bytes: withUnsafeBytes(of: &found) { Array($0) })
-    default: return nil
+  private static func words(_ code: Int32) -> String {
+    switch code {
+    case EAI_NONAME: "the name does not exist"
+    case EAI_AGAIN: "the name servers gave no answer"
+    case EAI_FAIL: "the name servers refused to answer"
+    default: "the name cannot be resolved"
     }
+  }
+
+  /// By its text, which is the same on every system; a zone (`%eth0`) is no part of an address.
+  private static func address(_ entry: addrinfo) -> IPAddress? {
+    var text = [CChar](repeating: 0, count: 256)
+    let code = getnameinfo(
+      entry.ai_addr, entry.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST)
+    guard code == 0 else { return nil }
+    let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+    return IPAddress(String(decoding: bytes, as: UTF8.self))
   }
 }
 

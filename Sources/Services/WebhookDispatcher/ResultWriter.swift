@@ -12,7 +12,7 @@ final class ResultWriter: @unchecked Sendable {
   // `onOpened` is set once, before the thread starts; all else that changes is behind the mutex.
   private enum Entry {
     case result(WebhookStore.Claim, Attempt)
-    case release(WebhookStore.Claim)
+    case release(WebhookStore.Claim, afterMilliseconds: Int)
   }
 
   private static let maximumBatch = 1_000
@@ -37,9 +37,12 @@ final class ResultWriter: @unchecked Sendable {
     wakeup.wake()
   }
 
-  func release(_ claims: [WebhookStore.Claim]) {
+  /// Gives claims back that were never tried; they are due after the given time.
+  func release(_ claims: [WebhookStore.Claim], afterMilliseconds: Int = 0) {
     guard !claims.isEmpty else { return }
-    queue.withLock { $0.append(contentsOf: claims.map { .release($0) }) }
+    queue.withLock {
+      $0.append(contentsOf: claims.map { .release($0, afterMilliseconds: afterMilliseconds) })
+    }
     wakeup.wake()
   }
 
@@ -92,11 +95,13 @@ final class ResultWriter: @unchecked Sendable {
 
   private func write(_ batch: [Entry], _ store: WebhookStore) throws {
     var results: [WebhookStore.Result] = []
-    var released: [(deliveryID: Int64, lease: Int64)] = []
+    var released: [WebhookStore.Release] = []
     var outcomes: [String: [EndpointHealth.Outcome]] = [:]
     for entry in batch {
       switch entry {
-      case .release(let claim): released.append((claim.deliveryID, claim.lease))
+      case .release(let claim, let wait):
+        released.append(
+          .init(deliveryID: claim.deliveryID, lease: claim.lease, afterMilliseconds: wait))
       case .result(let claim, let attempt):
         outcomes[claim.endpoint, default: []].append(attempt.outcome)
         results.append(Self.result(claim, attempt))
@@ -149,7 +154,7 @@ final class ResultWriter: @unchecked Sendable {
     let retry: Int64? =
       switch attempt.outcome {
       case .success, .gone: nil
-      case .failure:
+      case .failure, .paused:
         RetrySchedule.delayMilliseconds(
           failures: claim.retryStep + 1, jitter: .random(in: -1...1),
           retryAfterMilliseconds: attempt.retryAfterMilliseconds)

@@ -1,8 +1,6 @@
-import AsyncHTTPClient
 import Foundation
 import Metering
 import NIOCore
-import NIOHTTP1
 import NIOPosix
 package import NIOSSL
 import PostgresStore
@@ -24,6 +22,8 @@ package struct Attempt: Sendable {
     case protocolError = "protocol"
     case status = "status"
     case canceled = "canceled"
+    /// It could not begin, for a cause that is not the receiver's; it is no attempt.
+    case postponed = "postponed"
   }
 
   package var statusCode: Int?
@@ -37,7 +37,19 @@ package struct Attempt: Sendable {
 
   package var outcome: EndpointHealth.Outcome {
     if failure == nil { return .success }
-    return statusCode == 410 ? .gone : .failure
+    return switch (statusCode, retryAfterMilliseconds) {
+    case (410, _): .gone
+    case (429, let wait?), (503, let wait?): .paused(milliseconds: wait)
+    default: .failure
+    }
+  }
+
+  /// Whether anything may have reached the receiver: only that is written down as an attempt.
+  package var isAttempt: Bool {
+    switch failure {
+    case .canceled, .postponed, .secret: false
+    default: true
+    }
   }
 
   /// `word: words`, or nil.
@@ -72,8 +84,7 @@ package struct Message: Sendable {
 /// Makes one attempt: checks, resolves, pins, signs, posts, reads a little of the answer.
 ///
 /// - The name is resolved once, every address of the answer is checked, and the connection goes to one of them.
-/// - Redirects are not followed, nothing is decompressed, 16 KiB of the answer are read, then the connection is dropped. Headers are
-///   bounded by SwiftNIO at 80 KiB.
+/// - Redirects are not followed, and nothing is decompressed. `HTTPAnswerReader` bounds what is read.
 /// - All of it together ends at the time limit, whatever the other side does.
 package final class Sender: Sendable {
   package struct Settings: Sendable {
@@ -81,18 +92,18 @@ package final class Sender: Sendable {
     package var allowsHTTP = false
     package var timeoutMilliseconds = 15_000
     package var trustRoots: [NIOSSLCertificate] = []
+    /// Kept open between requests, all endpoints together.
+    package var maximumIdleConnections = 1_024
 
     package init() {}
   }
 
-  static let maximumResponseBytes = 16_384
-  static let keptResponseBytes = 1_024
   private static let maximumKeptSecrets = 10_000
 
   private let settings: Settings
   private let resolver: any NameResolver
   private let box: SecretBox
-  private let clients: PinnedClients
+  private let connections: PinnedConnections
   private let group: MultiThreadedEventLoopGroup
   /// Opened secrets by endpoint and ciphertext.
   private let secrets = Mutex<[String: (sealed: [[UInt8]], open: [SigningSecret])]>([:])
@@ -104,15 +115,19 @@ package final class Sender: Sendable {
     group = MultiThreadedEventLoopGroup.singleton
     var tls = TLSConfiguration.makeClientConfiguration()
     tls.minimumTLSVersion = .tlsv12
+    tls.applicationProtocols = ["http/1.1"]
+    // A peer that does not answer the end of TLS holds a descriptor for so long.
+    tls.shutdownTimeout = .seconds(1)
     if !settings.trustRoots.isEmpty {
       tls.additionalTrustRoots = [.certificates(settings.trustRoots)]
     }
-    clients = PinnedClients(
-      group: group, tls: tls, timeoutMilliseconds: settings.timeoutMilliseconds)
+    connections = PinnedConnections(
+      group: group, tls: tls, timeoutMilliseconds: settings.timeoutMilliseconds,
+      maximumIdle: settings.maximumIdleConnections)
   }
 
-  package func closeIdle() async { await clients.closeIdle() }
-  package func close() async { await clients.closeAll() }
+  package func closeIdle() async { connections.forgetClosed() }
+  package func close() async { connections.closeAll() }
 
   /// Never throws: what goes wrong is the attempt's failure.
   package func attempt(_ message: Message) async -> Attempt {
@@ -132,12 +147,15 @@ package final class Sender: Sendable {
     timer.cancel()
     var attempt = progress.attempt.withLock { $0 }
     if case .failure(let error) = result {
-      let timedOut = progress.timedOut.load(ordering: .relaxed)
       let isSuccess = attempt.statusCode.map { (200..<300).contains($0) } ?? false
       // The receiver has said yes; that its answer's body never ends changes nothing.
       if !isSuccess {
-        (attempt.failure, attempt.detail) = Self.failure(
-          error, timedOut: timedOut, limit: limit)
+        let stage = progress.stage.withLock { $0 }
+        if progress.timedOut.load(ordering: .relaxed), !(error is LookupNeverBegan) {
+          (attempt.failure, attempt.detail) = (.timeout, stage.timeoutText(limit: limit))
+        } else {
+          (attempt.failure, attempt.detail) = Self.failure(error, limit: limit)
+        }
       }
     }
     if attempt.failure == nil, let status = attempt.statusCode, !(200..<300).contains(status) {
@@ -159,44 +177,63 @@ package final class Sender: Sendable {
     }
     let secrets = try open(message)
     let address = try await pin(url, message)
-    let timestamp = WallClock.milliseconds / 1_000
-    var request = HTTPClientRequest(url: "\(url)")
-    request.method = .POST
-    request.headers = [
-      "content-type": "application/json", "user-agent": "license-metering-webhooks/1",
-      "webhook-id": message.webhookID, "webhook-timestamp": String(timestamp),
-      "webhook-signature": WebhookSignature.header(
-        id: message.webhookID, timestampSeconds: timestamp, body: message.body, secrets: secrets),
-    ]
-    request.body = .bytes(ByteBuffer(bytes: message.body))
-    let sent = request
-    let limit = settings.timeoutMilliseconds
-    let exchanged = try await clients.withClient(host: url.host, address: address) { client in
-      let response = try await client.execute(
-        sent, deadline: .now() + .milliseconds(Int64(limit)))
-      return response
-    }
-    progress.attempt.withLock {
-      $0.statusCode = Int(exchanged.status.code)
-      $0.retryAfterMilliseconds = exchanged.headers.first(name: "retry-after").flatMap {
-        RetryAfter.milliseconds($0, nowMilliseconds: WallClock.milliseconds)
-      }
-    }
-    var read = 0
-    for try await part in exchanged.body {
-      read += part.readableBytes
+    progress.stage.withLock { $0 = .connecting }
+    let target = PinnedConnections.Target(
+      isTLS: url.isTLS, serverName: url.address == nil ? url.host : nil, address: address,
+      port: url.port)
+    let now = WallClock.milliseconds
+    try await connections.exchange(target, request: Self.request(message, url, secrets, now)) {
+      answer in
       progress.attempt.withLock {
-        let room = Self.keptResponseBytes - $0.response.count
-        if room > 0 { $0.response.append(contentsOf: part.readableBytesView.prefix(room)) }
+        $0.statusCode = answer.status
+        $0.response = answer.kept
+        $0.retryAfterMilliseconds = answer.retryAfter.flatMap {
+          RetryAfter.milliseconds($0, nowMilliseconds: WallClock.milliseconds)
+        }
       }
-      if read >= Self.maximumResponseBytes { break }
     }
+  }
+
+  /// Path and query are sent as they were accepted, byte for byte.
+  private static func request(
+    _ message: Message, _ url: WebhookURL, _ secrets: [SigningSecret], _ milliseconds: Int64
+  ) -> [UInt8] {
+    let timestamp = milliseconds / 1_000
+    let signature = WebhookSignature.header(
+      id: message.webhookID, timestampSeconds: timestamp, body: message.body, secrets: secrets)
+    let head = """
+      POST \(url.pathAndQuery) HTTP/1.1\r
+      host: \(url.authority)\r
+      content-type: application/json\r
+      content-length: \(message.body.count)\r
+      accept: */*\r
+      user-agent: license-metering-webhooks/1\r
+      webhook-id: \(message.webhookID)\r
+      webhook-timestamp: \(timestamp)\r
+      webhook-signature: \(signature)\r
+      \r\n
+      """
+    return Array(head.utf8) + message.body
   }
 
   /// What is known of an attempt so far: it may be ended at any moment.
   private final class Progress: Sendable {
     let attempt = Mutex(Attempt(beganMilliseconds: WallClock.milliseconds))
+    let stage = Mutex(Stage.resolving)
     let timedOut = Atomic<Bool>(false)
+  }
+
+  private enum Stage {
+    case resolving
+    case connecting
+
+    func timeoutText(limit: Int) -> String {
+      let seconds = "\(Double(limit) / 1_000) s"
+      return switch self {
+      case .resolving: "the name was not resolved within \(seconds)"
+      case .connecting: "no whole answer came within \(seconds)"
+      }
+    }
   }
 
   private struct Refused: Error {
@@ -208,7 +245,10 @@ package final class Sender: Sendable {
     if let address = url.address { return address }
     let addresses = try await resolver.addresses(of: url.host)
     if let (address, reason) = settings.policy.refusal(ofAny: addresses) {
-      throw Refused(failure: .address, detail: "\(url.host) is \(address): \(reason)")
+      // The address itself is the operator's to know: names may lead into the operator's network.
+      let kind = address.isV6 ? "IPv6" : "IPv4"
+      throw Refused(
+        failure: .address, detail: "the name has an \(kind) address that is refused: \(reason)")
     }
     guard !addresses.isEmpty else {
       throw ResolutionFailure(description: "the name has no address")
@@ -237,33 +277,55 @@ package final class Sender: Sendable {
     }
   }
 
-  /// In few words: what customers read in their list of attempts names nothing of the network behind it.
+  /// In few words: what customers read in their list of attempts names nothing of the network
+  /// behind it.
   private static func failure(
-    _ error: any Error, timedOut: Bool, limit: Int
+    _ error: any Error, limit: Int
   ) -> (Attempt.Failure, String?) {
-    if let refused = error as? Refused { return (refused.failure, refused.detail) }
-    if timedOut { return (.timeout, "no whole answer within \(Double(limit) / 1_000) s") }
     switch error {
-    case let error as ResolutionFailure: return (.dns, error.description)
-    case is CancellationError: return (.canceled, nil)
-    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: return (.tls, brief(error))
-    case is NIOConnectionError, is IOError: return (.connect, brief(error))
-    case let error as HTTPClientError where error == .deadlineExceeded:
-      return (.timeout, "no answer within \(Double(limit) / 1_000) s")
-    case let error as HTTPClientError where error == .connectTimeout:
-      return (.connect, "no connection within \(Double(limit) / 1_000) s")
-    case let error as HTTPClientError where error == .cancelled: return (.canceled, nil)
-    case let error as HTTPClientError where error == .remoteConnectionClosed:
-      return (.closed, "the connection was closed before the answer")
-    case let error as HTTPParserError where error == .invalidEOFState:
-      return (.closed, "the connection was closed in mid-answer")
-    case is HTTPParserError: return (.protocolError, brief(error))
-    default: return (.protocolError, brief(error))
+    case let error as Refused: (error.failure, error.detail)
+    case let error as ResolutionFailure: (.dns, error.description)
+    case is LookupNeverBegan: (.postponed, "the name's turn to be resolved did not come")
+    case is CancellationError: (.canceled, nil)
+    case let error as ConnectFailure: connectFailure(error.cause, limit: limit)
+    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: tlsFailure(error)
+    case HTTPAnswerReader.Malformed.endedEarly, is WebhookConnection.ClosedBeforeUse:
+      (.closed, "the connection was closed before the answer")
+    case let error as HTTPAnswerReader.Malformed: (.protocolError, error.description)
+    case is IOError, is ChannelError: (.closed, "the connection was lost before the answer")
+    default: (.protocolError, "the answer could not be read")
     }
   }
 
-  private static func brief(_ error: any Error) -> String {
-    let text = (error as? IOError)?.description ?? "\(error)"
-    return String(text.prefix(200)).replacingOccurrences(of: "\n", with: " ")
+  private static func connectFailure(_ cause: any Error, limit: Int) -> (Attempt.Failure, String?) {
+    switch cause {
+    case is CancellationError: return (.canceled, nil)
+    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: return tlsFailure(cause)
+    case ChannelError.connectTimeout:
+      return (.connect, "no connection within \(Double(limit) / 1_000) s")
+    case let error as IOError:
+      switch error.errnoCode {
+      case ECONNREFUSED: return (.connect, "the connection was refused")
+      case ECONNRESET: return (.connect, "the connection was reset")
+      case ETIMEDOUT: return (.connect, "the connection timed out")
+      case EHOSTUNREACH, ENETUNREACH: return (.connect, "the host cannot be reached")
+      // Ours, not the receiver's: there are no descriptors or ports left.
+      case EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL:
+        return (.postponed, "this process has no room for another connection")
+      default: return (.connect, "the connection could not be made")
+      }
+    default: return (.connect, "the connection could not be made")
+    }
+  }
+
+  private static func tlsFailure(_ error: any Error) -> (Attempt.Failure, String?) {
+    if let error = error as? NIOSSLError, case .uncleanShutdown = error {
+      return (.closed, "the connection was closed before the answer")
+    }
+    if let error = error as? NIOSSLExtraError, error == .failedToValidateHostname {
+      return (.tls, "the certificate is not for this name")
+    }
+    return "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
+      ? (.tls, "the certificate is not trusted") : (.tls, "the TLS handshake failed")
   }
 }

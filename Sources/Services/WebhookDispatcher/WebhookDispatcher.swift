@@ -1,6 +1,7 @@
 import ArgumentParser
 import Logging
 import ServiceRuntime
+import WebhookDelivery
 
 @main
 struct WebhookDispatcher: AsyncParsableCommand {
@@ -32,11 +33,15 @@ struct WebhookDispatcher: AsyncParsableCommand {
 
       Example:
         METER_DATABASE_URL=postgresql:///metering METER_ENCRYPTION_KEY_FILE=key webhook-dispatcher
-      """)
+      """,
+    version: BuildInfo.line("webhook-dispatcher"))
 
   func run() async {
     await ServiceMain.run(service: "webhook-dispatcher") { settings in
-      let dispatcher = try DispatcherSettings(settings)
+      var dispatcher = try DispatcherSettings(settings)
+      let budget = DispatcherDescriptors(.current())
+      dispatcher.limits = budget.fitted(dispatcher.limits)
+      dispatcher.sender.maximumIdleConnections = budget.idleConnections
       let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9103")
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
@@ -45,7 +50,9 @@ struct WebhookDispatcher: AsyncParsableCommand {
       return ServiceMain.Composition(
         services: [
           Dispatcher(
-            settings: dispatcher, resolver: SystemResolver(), health: health,
+            settings: dispatcher,
+            resolver: SystemResolver(limits: budget.fitted(LookupSchedule.Limits())),
+            health: health,
             metrics: DispatcherMetrics(registry), logger: logger)
         ],
         admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),

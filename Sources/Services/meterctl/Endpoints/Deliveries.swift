@@ -1,11 +1,27 @@
 import ArgumentParser
+import JSONText
 import PostgresStore
 
 struct Deliveries: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "deliveries", abstract: "Deliveries of alerts to webhook endpoints.",
     discussion: "Example: meterctl deliveries list --status failed",
-    subcommands: [DeliveriesList.self, DeliveriesRedeliver.self, DeliveriesRecover.self])
+    subcommands: [
+      DeliveriesList.self, DeliveriesShow.self, DeliveriesRedeliver.self, DeliveriesRecover.self,
+    ])
+
+  static func members(_ delivery: EndpointStore.Delivery) -> [(String, JSON)] {
+    [
+      ("delivery_id", .integer(delivery.id)), ("webhook_id", .text(delivery.webhookID)),
+      ("endpoint_id", .text(delivery.endpoint)), ("type", .text(delivery.type)),
+      ("license_id", .optional(delivery.license)), ("status", .text(delivery.status)),
+      ("attempts", .integer(delivery.attempts)),
+      ("next_attempt_at", .optional(delivery.nextAttemptAt)),
+      ("created_at", .text(delivery.createdAt)),
+      ("last_status_code", .optional(delivery.lastStatusCode)),
+      ("last_error", .optional(delivery.lastError)),
+    ]
+  }
 }
 
 struct DeliveriesList: ParsableCommand {
@@ -39,17 +55,7 @@ struct DeliveriesList: ParsableCommand {
     let found = try EndpointStore(Connections().database("deliveries")).deliveries(
       endpoint: endpoint, status: status?.rawValue, limit: limit)
     output.print(
-      .array(
-        found.map {
-          [
-            "delivery_id": .integer($0.id), "webhook_id": .text($0.webhookID),
-            "endpoint_id": .text($0.endpoint), "type": .text($0.type),
-            "license_id": .optional($0.license), "status": .text($0.status),
-            "attempts": .integer($0.attempts), "next_attempt_at": .optional($0.nextAttemptAt),
-            "created_at": .text($0.createdAt), "last_status_code": .optional($0.lastStatusCode),
-            "last_error": .optional($0.lastError),
-          ]
-        }),
+      .array(found.map { .object(Deliveries.members($0)) }),
       text: found.isEmpty
         ? "no deliveries"
         : Terminal.table(
@@ -61,6 +67,83 @@ struct DeliveriesList: ParsableCommand {
               $0.lastError ?? $0.lastStatusCode.map(String.init) ?? "-",
             ]
           }, right: [0, 5]))
+  }
+}
+
+struct DeliveriesShow: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Show a delivery: what it tells, and what became of each attempt.",
+    discussion: "Example: meterctl deliveries show 4711")
+
+  @Argument(help: "The delivery.") var id: Int64
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    guard let found = try EndpointStore(Connections().database("deliveries")).delivery(id) else {
+      throw Failure("there is no delivery \(id); meterctl deliveries list shows those there are")
+    }
+    let members: [(String, JSON)] =
+      Deliveries.members(found.delivery) + [
+        ("url", .text(found.url)), ("customer_id", .optional(found.customer)),
+        ("occurred_at", .text(found.occurredAt)), ("finished_at", .optional(found.finishedAt)),
+        ("data", Self.json(found.data)), ("attempt_log", .array(found.attempts.map(Self.json))),
+      ]
+    output.print(.object(members), text: Self.text(found))
+  }
+
+  /// The alert's data as it is.
+  private static func json(_ text: String) -> JSON {
+    do {
+      return json(try JSONReader.parse(Array(text.utf8)))
+    } catch {
+      return .text(text)
+    }
+  }
+
+  private static func json(_ value: JSONValue) -> JSON {
+    switch value {
+    case .object(let members):
+      .object(members.map { (String(decoding: $0.name.bytes, as: UTF8.self), json($0.value)) })
+    case .array(let elements): .array(elements.map(json))
+    case .string(let string): .text(String(decoding: string.bytes, as: UTF8.self))
+    case .number(let digits):
+      Int64(digits).map { .integer($0) } ?? Double(digits).map { .number($0) } ?? .text(digits)
+    case .bool(let value): .boolean(value)
+    case .null: .null
+    }
+  }
+
+  private static func json(_ attempt: EndpointStore.Attempt) -> JSON {
+    [
+      "attempt": .integer(attempt.number), "at": .text(attempt.at),
+      "status_code": .optional(attempt.statusCode), "error": .optional(attempt.error),
+      "duration_ms": .integer(attempt.durationMilliseconds),
+      "response": .text(String(decoding: attempt.response, as: UTF8.self)),
+    ]
+  }
+
+  private static func text(_ found: EndpointStore.DeliveryDetail) -> String {
+    let delivery = found.delivery
+    var lines = [
+      "delivery  \(delivery.id)  \(delivery.webhookID)",
+      "endpoint  \(delivery.endpoint)  \(Terminal.printable(found.url))",
+      "alert     \(delivery.type) of \(found.occurredAt)",
+      "status    \(delivery.status)"
+        + (delivery.nextAttemptAt.map { ", next attempt at \($0)" } ?? ""),
+      "data      \(Terminal.printable(found.data))",
+    ]
+    if found.attempts.isEmpty { lines.append("no attempts yet") }
+    for attempt in found.attempts {
+      let status = attempt.statusCode.map { "\($0)  " } ?? ""
+      let error = attempt.error.map { "\(Terminal.printable($0))  " } ?? ""
+      lines.append(
+        "attempt \(attempt.number)  \(attempt.at)  \(status)\(error)"
+          + "\(attempt.durationMilliseconds) ms")
+      let answer = String(decoding: attempt.response, as: UTF8.self)
+      if !answer.isEmpty { lines.append("  answer: \(Terminal.printable(answer))") }
+    }
+    return lines.joined(separator: "\n")
   }
 }
 

@@ -11,12 +11,38 @@ struct Endpoint: ParsableCommand {
       Example: meterctl endpoint add --customer cus_42 --url https://example.com/hooks --events license.limit_exceeded
       """,
     subcommands: [
-      EndpointAdd.self, EndpointList.self, EndpointEnable.self, EndpointDisable.self,
+      EndpointAdd.self, EndpointList.self, EndpointUpdate.self, EndpointEnable.self,
+      EndpointDisable.self,
       EndpointDelete.self, EndpointTest.self, EndpointRotateSecret.self,
     ])
 
   static func noSuch(_ id: String) -> Failure {
     Failure("there is no endpoint \(id); meterctl endpoint list shows those there are")
+  }
+
+  /// The URL as it will be sent to, checked as the dispatcher will check it.
+  static func checkedURL(_ text: String) throws -> String {
+    let settings = Settings()
+    let policy = try TargetAddressPolicy(
+      cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: ""))
+    do {
+      return try WebhookURL(
+        text, policy: policy,
+        allowsHTTP: settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false)
+      ).description
+    } catch let error as WebhookURL.Refusal {
+      throw Failure("--url: \(error)")
+    }
+  }
+
+  static func types(_ events: String) -> [String] {
+    events.split(separator: ",").map(String.init)
+  }
+
+  static func checkTypes(_ events: String) throws {
+    for event in types(events) where event != "*" && !AlertType.known.contains(event) {
+      throw ValidationError("--events: one of \(AlertType.known.joined(separator: ", "))")
+    }
   }
 
   static func random(_ count: Int) -> [UInt8] {
@@ -67,31 +93,17 @@ struct EndpointAdd: ParsableCommand {
     guard (customer != nil) != allCustomers else {
       throw ValidationError("either --customer or --all-customers")
     }
-    for event in types where event != "*" && !AlertType.known.contains(event) {
-      throw ValidationError("--events: one of \(AlertType.known.joined(separator: ", "))")
-    }
+    try Endpoint.checkTypes(events)
   }
 
-  private var types: [String] { events.split(separator: ",").map(String.init) }
-
   func run() throws {
-    let settings = Settings()
-    let policy = try TargetAddressPolicy(
-      cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: ""))
-    let checked: WebhookURL
-    do {
-      checked = try WebhookURL(
-        url, policy: policy,
-        allowsHTTP: settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false))
-    } catch let error as WebhookURL.Refusal {
-      throw Failure("--url: \(error)")
-    }
+    let checked = try Endpoint.checkedURL(url)
     let id = EndpointID.make(Endpoint.random(EndpointID.randomBytes))
     let (secret, sealed) = try Endpoint.newSecret(signing, endpoint: id)
     do {
       try EndpointStore(Connections().database("endpoint")).add(
-        id: id, customer: customer, url: "\(checked)", events: types, signing: signing.rawValue,
-        sealedSecret: sealed)
+        id: id, customer: customer, url: checked, events: Endpoint.types(events),
+        signing: signing.rawValue, sealedSecret: sealed)
     } catch let error as PostgresError where error.sqlState == "23503" {
       throw Failure(
         """
@@ -150,6 +162,50 @@ struct EndpointList: ParsableCommand {
               $0.events.isEmpty ? "all" : $0.events.joined(separator: ","), $0.url,
             ]
           }, right: [3]))
+  }
+}
+
+struct EndpointUpdate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "update", abstract: "Change an endpoint's URL or the types of alerts it is sent.",
+    discussion: """
+      Its secret, its customer and what is pending for it stay. What is not given stays as it is.
+
+      Example: meterctl endpoint update ep_0123 --url https://example.com/new-hooks
+      """)
+
+  @Argument(help: "The endpoint.") var id: String
+
+  @Option(help: "Where to send them.")
+  var url: String?
+
+  @Option(help: "Types of alerts, separated by commas; * stands for all.")
+  var events: String?
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard url != nil || events != nil else { throw ValidationError("--url or --events, or both") }
+    if let events {
+      try Endpoint.checkTypes(events)
+      guard !Endpoint.types(events).isEmpty else {
+        throw ValidationError("--events: at least one type, or *")
+      }
+    }
+  }
+
+  func run() throws {
+    let checked = try url.map { try Endpoint.checkedURL($0) }
+    let store = EndpointStore(try Connections().database("endpoint"))
+    guard try store.update(id, url: checked, events: events.map { Endpoint.types($0) }),
+      let found = try store.list(id: id, limit: 1).first
+    else { throw Endpoint.noSuch(id) }
+    output.print(
+      [
+        "endpoint_id": .text(id), "url": .text(found.url),
+        "events": .array(found.events.map { .text($0) }),
+      ],
+      text: "updated")
   }
 }
 

@@ -3,15 +3,16 @@ import Foundation
 import Glibc
 import Licensing
 
-/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names.
+/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names, and the change of
+/// the encryption key.
 struct Key: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make, show and rotate signing keys.",
+    abstract: "Make, show and rotate signing keys; change the encryption key.",
     discussion: """
       A key set holds keys for licenses and keys for verdicts; of each purpose the first private one signs, and all verify. The file is a
       secret: mode 0600, and its public half is what GET /.well-known/jwks.json answers.
       """,
-    subcommands: [Generate.self, List.self, Rotate.self, Export.self])
+    subcommands: [Generate.self, List.self, Rotate.self, Export.self, KeyReseal.self])
 
   enum Algorithm: String, ExpressibleByArgument, CaseIterable {
     case edDSA = "EdDSA"

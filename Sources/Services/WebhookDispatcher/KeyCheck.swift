@@ -1,0 +1,94 @@
+import Logging
+import PostgresStore
+import ServiceRuntime
+import Synchronization
+import WebhookDelivery
+
+/// Whether `METER_ENCRYPTION_KEY` opens what is stored. With a wrong key nothing is claimed, the
+/// service says so, and no endpoint is blamed.
+///
+/// All stored secrets are tried at the start and whenever one did not open, at most every few
+/// seconds: somebody may be changing the key meanwhile. The claimer's thread alone calls
+/// `allowsClaims`.
+final class KeyCheck: Sendable {
+  private static let pageSize = 5_000
+  private static let againMilliseconds: Int64 = 5_000
+
+  private struct State {
+    var isDistrusted = true
+    var lastCheck: Int64?
+    var opensNone = false
+    var told: String?
+  }
+
+  private let box: SecretBox
+  private let health: HealthState
+  private let logger: Logger
+  private let state = Mutex(State())
+
+  init(box: SecretBox, health: HealthState, logger: Logger) {
+    self.box = box
+    self.health = health
+    self.logger = logger
+  }
+
+  /// The next claim looks first: a secret has not opened, or the database may be another one.
+  func distrust() { state.withLock { $0.isDistrusted = true } }
+
+  func allowsClaims(_ store: EndpointStore) throws(PostgresError) -> Bool {
+    let now = Int64(Monotonic.milliseconds)
+    let (isDue, openedNone) = state.withLock { state in
+      let isDue =
+        state.isDistrusted && state.lastCheck.map { now - $0 >= Self.againMilliseconds } ?? true
+      return (isDue, state.opensNone)
+    }
+    guard isDue else { return !openedNone }
+    let (opened, closed) = try count(store)
+    let problem = Self.problem(opened: opened, closed: closed)
+    let opensNone = opened == 0 && closed > 0
+    let isNews = state.withLock { state in
+      defer { state.told = problem }
+      state.lastCheck = now
+      state.opensNone = opensNone
+      // While something does not open, the look is repeated.
+      state.isDistrusted = closed > 0
+      return state.told != problem
+    }
+    health.report("encryption_key", problem: opensNone ? problem : nil)
+    health.degraded("encryption_key", problem: opensNone ? nil : problem)
+    if isNews {
+      if let problem {
+        logger.error("\(problem)")
+      } else {
+        logger.info("METER_ENCRYPTION_KEY opens every stored secret")
+      }
+    }
+    return !opensNone
+  }
+
+  private static func problem(opened: Int, closed: Int) -> String? {
+    guard closed > 0 else { return nil }
+    let what =
+      opened == 0
+      ? "none of the \(closed) stored secrets" : "\(opened) of \(opened + closed) stored secrets"
+    return "METER_ENCRYPTION_KEY opens \(what); what it does not open waits, without blame. "
+      + "Give the key that sealed them, or both during a change: new,old (meterctl key reseal)"
+  }
+
+  private func count(_ store: EndpointStore) throws(PostgresError) -> (opened: Int, closed: Int) {
+    var (opened, closed, last) = (0, 0, Int64(0))
+    while true {
+      let page = try store.secrets(after: last, limit: Self.pageSize)
+      for secret in page {
+        // Whatever is wrong with it, it does not open; the reason is the same for all.
+        if (try? box.open(secret.sealed, endpoint: secret.endpoint)) != nil {
+          opened += 1
+        } else {
+          closed += 1
+        }
+        last = secret.id
+      }
+      if page.count < Self.pageSize { return (opened, closed) }
+    }
+  }
+}
