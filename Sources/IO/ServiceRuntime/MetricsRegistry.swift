@@ -74,8 +74,10 @@ package final class MetricsRegistry: Sendable {
 
   /// A counter whose total is kept elsewhere and copied at the scrape, as for CPU seconds. The
   /// values set must not fall.
-  package func copiedCounter(_ name: String, help: String) -> Gauge {
-    let made = series(name, help, [], .counter) { .gauge(Gauge()) }
+  package func copiedCounter(
+    _ name: String, help: String, labels: [(String, String)] = []
+  ) -> Gauge {
+    let made = series(name, help, labels, .counter) { .gauge(Gauge()) }
     guard case .gauge(let total) = made else { trapTypes(name) }
     return total
   }

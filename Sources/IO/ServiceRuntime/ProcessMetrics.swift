@@ -5,8 +5,10 @@ import Foundation
 package struct ProcessMetrics {
   /// Registers `process_resident_memory_bytes`, `process_cpu_seconds_total`,
   /// `process_start_time_seconds` and `process_open_fds`, read from `/proc` at every scrape; a
-  /// figure that cannot be read keeps its last value. Registers nothing where there is no `/proc`.
+  /// figure that cannot be read keeps its last value. Where there is no `/proc` it registers nothing of these. It also
+  /// registers `meter_build_info`, which every program has.
   package static func register(on registry: MetricsRegistry) {
+    BuildInfo.register(on: registry)
     guard let first = ProcessStat.read() else { return }
     let memory = registry.gauge(
       "process_resident_memory_bytes", help: "Resident memory size in bytes.")

@@ -41,6 +41,7 @@ package enum ServiceMain {
     let composition: Composition
     do {
       let settings = Settings()
+      try settings.checkNames()
       try Logs.bootstrap(service: service, settings: settings)
       composition = try await body(settings)
     } catch {

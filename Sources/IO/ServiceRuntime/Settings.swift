@@ -14,6 +14,9 @@ package struct Settings: Sendable {
     self.environment = environment
   }
 
+  /// Refuses a variable that looks like one of ours and is none: see `KnownVariables`.
+  package func checkNames() throws(ConfigurationError) { try KnownVariables.check(environment) }
+
   /// The text as given, or `default`.
   package func string(
     _ name: String, default: String

@@ -34,7 +34,8 @@ struct AnomalyDetector: AsyncParsableCommand {
 
       Example:
         METER_KAFKA_BROKERS=localhost:9092 METER_DATABASE_URL=postgresql:///metering anomaly-detector
-      """)
+      """,
+    version: BuildInfo.line("anomaly-detector"))
 
   func run() async {
     await ServiceMain.run(service: "anomaly-detector") { settings in
@@ -74,7 +75,8 @@ struct AnomalyDetector: AsyncParsableCommand {
     let budget = SharedAlertBudget()
     return LogConsumer(
       settings: consumer, health: health,
-      metrics: ConsumerMetrics(registry, topic: consumer.topic, isOneOfSeveral: true),
+      metrics: ConsumerMetrics(
+        registry, topic: consumer.topic, prefix: "meter_detector_", isOneOfSeveral: true),
       logger: logger,
       makeWriter: { [logger] in
         DetectorWriter(

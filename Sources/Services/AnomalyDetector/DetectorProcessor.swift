@@ -67,7 +67,7 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
     } else if let state = judge.restore(stored.bytes) {
       return state
     }
-    logger.warning("\(problem)", metadata: ["partition": "\(row.partition)"])
+    logger.warning("\(problem)", metadata: ["partition": .stringConvertible(row.partition)])
     return nil
   }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import ServiceRuntime
 
 #if canImport(Glibc)
   import Glibc
@@ -29,7 +30,8 @@ struct DevBroker: ParsableCommand {
           missing is made by whoever writes to it or asks for it, with 4 partitions;
         - look offsets up by time: it answers -1, the end. Never take that for an answer;
         - drop an idempotent producer's retries after a cut connection: they can be stored twice.
-      """)
+      """,
+    version: BuildInfo.line("dev-broker"))
 
   @Option(help: "How many brokers, 1 to 16.")
   var brokers = 1

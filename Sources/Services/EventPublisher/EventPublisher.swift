@@ -137,17 +137,17 @@ public final class EventPublisher: Service, Sendable {
     if recovery.pending > 0 {
       logger.notice(
         "events of an earlier process are sent first",
-        metadata: ["events": "\(recovery.pending)", "producer": "\(producer)"])
+        metadata: ["events": .stringConvertible(recovery.pending), "producer": "\(producer)"])
     }
     for path in recovery.damaged {
       logger.error(
         "a file of the spool is damaged; what could be read is sent, the file is kept",
-        metadata: ["file": "\(path)", "events_lost": "\(recovery.lost)"])
+        metadata: ["file": "\(path)", "events_lost": .stringConvertible(recovery.lost)])
     }
     if recovery.lost > 0, recovery.damaged.isEmpty {
       logger.error(
         "events that were accepted are not in the spool any more",
-        metadata: ["events_lost": "\(recovery.lost)"])
+        metadata: ["events_lost": .stringConvertible(recovery.lost)])
     }
   }
 

@@ -52,8 +52,8 @@ final class Keeper: Sendable {
         logger.error(
           "the spool is full: events are dropped",
           metadata: [
-            "dropped": "\(drops.exchange(0, ordering: .relaxed))",
-            "pending": "\(spool.pending)",
+            "dropped": .stringConvertible(drops.exchange(0, ordering: .relaxed)),
+            "pending": .stringConvertible(spool.pending),
           ])
         nextWord = .now() + 10
       }

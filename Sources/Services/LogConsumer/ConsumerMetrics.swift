@@ -24,68 +24,78 @@ package final class ConsumerMetrics: Sendable {
   let haltedPartitions: Gauge
   let batchBytes: Gauge
   private let topic: String
+  private let prefix: String
   private let labels: [(String, String)]
 
-  /// - Parameter isOneOfSeveral: the process consumes more than one topic, so that each series names its own.
-  package init(_ registry: MetricsRegistry, topic: String, isOneOfSeveral: Bool = false) {
+  /// - Parameters:
+  ///   - prefix: what the names begin with. Each consumer group has its own, because the groups
+  ///     read the same topics, and a sum over one name must not count a record twice.
+  ///   - isOneOfSeveral: the process consumes more than one topic, so that each series names its
+  ///     own.
+  package init(
+    _ registry: MetricsRegistry, topic: String, prefix: String = "meter_",
+    isOneOfSeveral: Bool = false
+  ) {
     self.registry = registry
+    self.prefix = prefix
     self.topic = topic
     labels = isOneOfSeveral ? [("topic", topic)] : []
     records = registry.counter(
-      "meter_records_total", help: "Records taken from the log.", labels: labels)
+      "\(prefix)records_total", help: "Records taken from the log.", labels: labels)
     bytes = registry.counter(
-      "meter_record_bytes_total", help: "Bytes of their values.", labels: labels)
+      "\(prefix)record_bytes_total", help: "Bytes of their values.", labels: labels)
     counted = registry.counter(
-      "meter_events_total", help: "Valid events, by what became of them.",
+      "\(prefix)events_total", help: "Valid events, by what became of them.",
       labels: labels + [("result", "counted")])
     duplicates = registry.counter(
-      "meter_events_total", help: "Valid events, by what became of them.",
+      "\(prefix)events_total", help: "Valid events, by what became of them.",
       labels: labels + [("result", "duplicate")])
     flushSeconds = registry.histogram(
-      "meter_flush_seconds", help: "Time of a flush, retries included.",
+      "\(prefix)flush_seconds", help: "Time of a flush, retries included.",
       buckets: Self.secondsBuckets, labels: labels)
     visibleSeconds = registry.histogram(
-      "meter_visible_seconds",
+      "\(prefix)visible_seconds",
       help: "From the timestamp of a flush's oldest record to its commit.",
       buckets: Self.secondsBuckets, labels: labels)
     flushRows = registry.counter(
-      "meter_flushed_rows_total", help: "Rows appended by flushes.", labels: labels)
+      "\(prefix)flushed_rows_total", help: "Rows appended by flushes.", labels: labels)
     flushFailures = registry.counter(
-      "meter_flush_failures_total", help: "Attempts of a flush that failed and were tried again.",
+      "\(prefix)flush_failures_total",
+      help: "Attempts of a flush that failed and were tried again.",
       labels: labels)
     takeovers = registry.counter(
-      "meter_partition_takeovers_total",
+      "\(prefix)partition_takeovers_total",
       help: "Partitions whose work was dropped because another process owns them.", labels: labels)
     ownedPartitions = registry.gauge(
-      "meter_owned_partitions", help: "Partitions of this process.", labels: labels)
+      "\(prefix)owned_partitions", help: "Partitions of this process.", labels: labels)
     rebuildingPartitions = registry.gauge(
-      "meter_rebuilding_partitions", help: "Partitions that still re-read their dedupe window.",
+      "\(prefix)rebuilding_partitions", help: "Partitions that still re-read their dedupe window.",
       labels: labels)
     haltedPartitions = registry.gauge(
-      "meter_halted_partitions", help: "Partitions that cannot go on; see /health/ready.",
+      "\(prefix)halted_partitions", help: "Partitions that cannot go on; see /health/ready.",
       labels: labels)
     batchBytes = registry.gauge(
-      "meter_batch_bytes", help: "Memory of the batch being filled.", labels: labels)
+      "\(prefix)batch_bytes", help: "Memory of the batch being filled.", labels: labels)
     // From the start at 0: an alert on an increase needs a first value.
     for reason in RejectionReason.allCases { deadLetter(reason, 0) }
   }
 
   func deadLetter(_ reason: RejectionReason, _ count: Int = 1) {
     registry.counter(
-      "meter_dead_letters_total", help: "Records that became dead letters, by reason.",
+      "\(prefix)dead_letters_total", help: "Records that became dead letters, by reason.",
       labels: labels + [("reason", reason.rawValue)]
     ).increment(by: count)
   }
 
   func lag(_ partition: Int32, _ records: Int64) {
     registry.gauge(
-      "meter_consumer_lag", help: "Records between the stored offset and the log end.",
+      "\(prefix)consumer_lag", help: "Records between the stored offset and the log end.",
       labels: labels(partition)
     ).set(Int(records))
   }
 
   func forget(_ partition: Int32) {
-    registry.removeGauge("meter_consumer_lag", labels: labels(partition))
+    registry.removeGauge("\(prefix)consumer_lag", labels: labels(partition))
   }
 
   private func labels(_ partition: Int32) -> [(String, String)] {

@@ -19,10 +19,11 @@ extension ConsumerSession {
       for partition in partitions.map(\.partition) where machines[partition] == nil {
         machines[partition] = PartitionMachine(assignedAt: now)
       }
-      logger.info("partitions assigned", metadata: ["count": "\(partitions.count)"])
+      logger.info("partitions assigned", metadata: ["count": .stringConvertible(partitions.count)])
     case .revoked(let partitions, let lost):
       logger.info(
-        "partitions revoked", metadata: ["count": "\(partitions.count)", "lost": "\(lost)"])
+        "partitions revoked",
+        metadata: ["count": .stringConvertible(partitions.count), "lost": "\(lost)"])
       // Lost ones may be another's already; the store decides, so that trying costs nothing.
       var failure: (any Error)?
       do { try drain() } catch { failure = error }
@@ -350,7 +351,7 @@ extension ConsumerSession {
       machines[row.partition]?.claimed()
       reading.insert(row.partition)
     }
-    logger.info("partitions claimed", metadata: ["count": "\(starts.count)"])
+    logger.info("partitions claimed", metadata: ["count": .stringConvertible(starts.count)])
     shareChanged()
   }
 

@@ -323,7 +323,10 @@ final class ConsumerSession<Processor: LogProcessor> {
   ) throws {
     logger.warning(
       "a batch of the dedupe window cannot be read and is passed over",
-      metadata: ["partition": "\(row.partition)", "offset": "\(offset)", "error": "\(error)"])
+      metadata: [
+        "partition": .stringConvertible(row.partition), "offset": .stringConvertible(offset),
+        "error": "\(error)",
+      ])
     var next = row.nextOffset
     if let last = row.lastRecordOffset, last > offset, passedOver[row.partition] != offset {
       next = last

@@ -170,7 +170,7 @@ final class DeadLetterForwarder {
     if let problem {
       logger.error(
         "Kafka refused copies of dead letters; they are kept and tried again",
-        metadata: ["count": "\(refused.count)", "error": "\(problem)"])
+        metadata: ["count": .stringConvertible(refused.count), "error": "\(problem)"])
       try connection.query(
         """
         update dead_letter set forward_attempts = forward_attempts + 1,

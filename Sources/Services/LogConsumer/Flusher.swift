@@ -162,7 +162,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
         metrics.takeovers.increment(by: partitions.count)
         logger.warning(
           "another process owns partitions now; their work is dropped",
-          metadata: ["partitions": "\(partitions)"])
+          metadata: ["partitions": .array(partitions.map { .stringConvertible($0) })])
         // A refusal that names none would be repeated for ever.
         let lost = partitions.isEmpty ? Set(epochs.keys) : Set(partitions)
         takenOver.formUnion(lost)

@@ -60,7 +60,7 @@ final class Housekeeping: Sendable {
         if let times = repeated.note("\(error)") {
           logger.warning(
             "housekeeping failed and is tried again",
-            metadata: ["error": "\(error)", "times": "\(times)"])
+            metadata: ["error": "\(error)", "times": .stringConvertible(times)])
         }
       }
     }

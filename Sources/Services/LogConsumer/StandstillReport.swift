@@ -47,7 +47,7 @@ struct StandstillReport {
       logger.error(
         "partitions stand still",
         metadata: [
-          "count": "\(stopped.count)", "which": "\(StandstillSummary.name(stopped))",
+          "count": .stringConvertible(stopped.count), "which": "\(StandstillSummary.name(stopped))",
           "problem": "\(summary.sentence(cause))",
         ])
     }
@@ -56,6 +56,8 @@ struct StandstillReport {
     if healed.isEmpty { return }
     logger.info(
       "partitions no longer stand still",
-      metadata: ["count": "\(healed.count)", "which": "\(StandstillSummary.name(healed))"])
+      metadata: [
+        "count": .stringConvertible(healed.count), "which": "\(StandstillSummary.name(healed))",
+      ])
   }
 }

@@ -8,7 +8,7 @@ import ServiceRuntime
 /// Merges at once what may have reached a threshold, and makes anew the states of limits that were changed. Every merge judges (see
 /// v0003_limits.sql); this thread sees to it that nobody is told late.
 final class LimitJudge: Sendable {
-  private static let waitMilliseconds = 250
+  private static let waitMilliseconds = 500
   /// Between merges out of turn: small limits are reached often.
   private static let pauseMilliseconds = 20
   /// A sweep keeps merges waiting: 2,000 of them take 70 ms.

@@ -31,7 +31,8 @@ struct UsageAggregator: AsyncParsableCommand {
 
       Example:
         METER_KAFKA_BROKERS=localhost:9092 METER_DATABASE_URL=postgresql:///metering usage-aggregator
-      """)
+      """,
+    version: BuildInfo.line("usage-aggregator"))
 
   func run() async {
     await ServiceMain.run(service: "usage-aggregator") { settings in

@@ -51,20 +51,23 @@ final class ValidationMetrics: Sendable {
       let dropped: Gauge
     }
     let topics = ["usage", "validations"].map { topic in
-      func gauge(_ name: String, _ help: String) -> Gauge {
-        registry.gauge(name, help: help, labels: [("topic", topic)])
-      }
+      let labels = [("topic", topic)]
       return Gauges(
-        accepted: gauge(
-          "meter_spool_accepted", "Events handed to the spool over its life, dropped ones included."
-        ),
-        pending: gauge(
-          "meter_spool_pending", "Events in the spool that are not known to be in Kafka."),
-        dropped: gauge("meter_spool_dropped", "Events that the spool lost over its life."))
+        accepted: registry.copiedCounter(
+          "meter_spool_accepted_total",
+          help: "Events handed to the spool over its life, dropped ones included.", labels: labels),
+        pending: registry.gauge(
+          "meter_spool_pending", help: "Events in the spool that are not known to be in Kafka.",
+          labels: labels),
+        dropped: registry.copiedCounter(
+          "meter_spool_dropped_total", help: "Events that the spool lost over its life.",
+          labels: labels))
     }
     let bytes = registry.gauge("meter_spool_bytes", help: "What the spool's files take.")
-    let restarts = registry.gauge("meter_spool_restarts", help: "How often sending began anew.")
-    let invalid = registry.gauge("meter_spool_invalid", help: "Events that broke the contract.")
+    let restarts = registry.copiedCounter(
+      "meter_spool_restarts_total", help: "How often sending began again from the start.")
+    let invalid = registry.copiedCounter(
+      "meter_spool_invalid_total", help: "Events that broke the contract.")
     registry.onScrape {
       let now = publisher.statistics
       for (gauges, topic) in zip(topics, [now.usage, now.validations]) {

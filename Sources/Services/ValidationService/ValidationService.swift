@@ -52,7 +52,8 @@ struct ValidationService: AsyncParsableCommand {
         meterctl key generate --out keys.json
         METER_DATABASE_URL=postgresql:///metering METER_KAFKA_BROKERS=localhost:9092 \\
           METER_SIGNING_KEY_FILE=keys.json METER_SPOOL_DIR=spool validation-service
-      """)
+      """,
+    version: BuildInfo.line("validation-service"))
 
   func run() async {
     await ServiceMain.run(service: "validation-service") { environment in

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ServiceRuntime
 
 /// The operator's tool. Exit codes: 0 done, 1 found a difference, 2 wrong usage, 3 failed.
 @main
@@ -17,6 +18,7 @@ struct Meterctl: AsyncParsableCommand {
 
       Example: meterctl migrate && meterctl topics apply
       """,
+    version: BuildInfo.line("meterctl"),
     subcommands: [
       Migrate.self, Topics.self, License.self, Key.self, Token.self, Spool.self, Load.self,
       ImportLog.self,

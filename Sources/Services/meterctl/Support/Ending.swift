@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import KafkaTransport
 import PostgresStore
+import ServiceRuntime
 
 /// The exit codes of DESIGN section 8.
 enum Ending {
@@ -17,6 +18,7 @@ enum Ending {
   static func run<Root: ParsableCommand>(_ root: Root.Type) async -> Never {
     do {
       var command = try root.parseAsRoot()
+      checkNames()
       if var command = command as? any AsyncParsableCommand {
         try await command.run()
       } else {
@@ -25,6 +27,16 @@ enum Ending {
       Foundation.exit(0)
     } catch {
       end(root, error)
+    }
+  }
+
+  /// A variable that nobody reads is wrong usage, as an option that nobody knows is.
+  private static func checkNames() {
+    do {
+      try Settings().checkNames()
+    } catch {
+      Terminal.error("meterctl: \(error)")
+      Foundation.exit(wrongUsage)
     }
   }
 
