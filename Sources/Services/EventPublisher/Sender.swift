@@ -54,6 +54,8 @@ final class Sender: @unchecked Sendable {
   private var pauseUntil = 0
   /// Whether Kafka was in trouble while there was nothing to send: only an answer ends that.
   private var wantsProbe = false
+  /// The refusal that was heard last, until Kafka answers.
+  private var accessRefusal: KafkaError?
   /// What the producer would not take, and why.
   private var refusal: KafkaError?
   private var lastDelivery = Sender.now
