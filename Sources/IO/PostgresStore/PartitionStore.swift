@@ -1,4 +1,4 @@
-/// Partitions of months, made ahead and where an import reaches (see v0018_retention.sql).
+/// Partitions of months, made ahead and where an import reaches (see v0012_retention.sql).
 package struct PartitionStore {
   package let connection: PostgresConnection
 

@@ -24,29 +24,29 @@ package enum Schema {
       version: 5, name: "0005_detector",
       sql: String(decoding: PackageResources.v0005_detector_sql, as: UTF8.self)),
     Migration(
-      version: 9, name: "0009_producers",
-      sql: String(decoding: PackageResources.v0009_producers_sql, as: UTF8.self)),
+      version: 6, name: "0006_producers",
+      sql: String(decoding: PackageResources.v0006_producers_sql, as: UTF8.self)),
     Migration(
-      version: 10, name: "0010_forwarding",
-      sql: String(decoding: PackageResources.v0010_forwarding_sql, as: UTF8.self)),
+      version: 7, name: "0007_forwarding",
+      sql: String(decoding: PackageResources.v0007_forwarding_sql, as: UTF8.self)),
     Migration(
-      version: 11, name: "0011_deliveries",
-      sql: String(decoding: PackageResources.v0011_deliveries_sql, as: UTF8.self)),
+      version: 8, name: "0008_deliveries",
+      sql: String(decoding: PackageResources.v0008_deliveries_sql, as: UTF8.self)),
     Migration(
-      version: 15, name: "0015_partition_halt",
-      sql: String(decoding: PackageResources.v0015_partition_halt_sql, as: UTF8.self)),
+      version: 9, name: "0009_partition_halt",
+      sql: String(decoding: PackageResources.v0009_partition_halt_sql, as: UTF8.self)),
     Migration(
-      version: 16, name: "0016_partition_parent",
-      sql: String(decoding: PackageResources.v0016_partition_parent_sql, as: UTF8.self)),
+      version: 10, name: "0010_partition_parent",
+      sql: String(decoding: PackageResources.v0010_partition_parent_sql, as: UTF8.self)),
     Migration(
-      version: 17, name: "0017_totals",
-      sql: String(decoding: PackageResources.v0017_totals_sql, as: UTF8.self)),
+      version: 11, name: "0011_totals",
+      sql: String(decoding: PackageResources.v0011_totals_sql, as: UTF8.self)),
     Migration(
-      version: 18, name: "0018_retention",
-      sql: String(decoding: PackageResources.v0018_retention_sql, as: UTF8.self)),
+      version: 12, name: "0012_retention",
+      sql: String(decoding: PackageResources.v0012_retention_sql, as: UTF8.self)),
     Migration(
-      version: 19, name: "0019_late_limits",
-      sql: String(decoding: PackageResources.v0019_late_limits_sql, as: UTF8.self)),
+      version: 13, name: "0013_late_limits",
+      sql: String(decoding: PackageResources.v0013_late_limits_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -27,7 +27,7 @@ package struct WebhookStore {
     package var dueSecondsAgo: Double
   }
 
-  /// Takes what is due; see `webhook_claim` in v0011_deliveries.sql. A delivery whose last lease
+  /// Takes what is due; see `webhook_claim` in v0008_deliveries.sql. A delivery whose last lease
   /// ended without a word has one failed attempt more by then.
   ///
   /// - Parameters:

@@ -4,7 +4,7 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Moves what merges appended to `usage_delta` into the running totals (see v0017_totals.sql), and
+/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql), and
 /// makes the totals of days that are older than the totals themselves.
 ///
 /// Readers add what waits, so a fold that is late costs them time and never a number. One process

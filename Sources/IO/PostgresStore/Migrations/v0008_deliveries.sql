@@ -1,7 +1,7 @@
 -- Deliveries that nobody reported on count as failed attempts, so that no delivery can end dispatchers for ever; what could not begin is
 -- due again later, without blame; and webhooks to the vendor name the customer.
 
-update schema_version set version = 11;
+update schema_version set version = 8;
 
 -- How long a delivery waits whose lease has ended without a report, `step` failed attempts after it was made; null where this was the
 -- last attempt. The first time it waits for nothing, since its lease was wait enough. From then on it follows the retry schedule of

@@ -7,7 +7,7 @@
 --
 -- Deltas are appended and not upserted because an upsert costs a merge 8 us a row, and an append 1.
 
-update schema_version set version = 17;
+update schema_version set version = 11;
 
 -- The anchors ------------------------------------------------------------------------------------
 

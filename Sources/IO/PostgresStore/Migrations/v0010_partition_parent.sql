@@ -1,6 +1,6 @@
 -- Where the dedupe window of a partition begins that was made when its topic grew.
 
-update schema_version set version = 16;
+update schema_version set version = 10;
 
 -- A grown topic has twice the partitions, and partition p + n holds keys that were in partition p before. The child's
 -- window continues the parent's: the child's record at first_offset + i has the same distance to the parent's record at

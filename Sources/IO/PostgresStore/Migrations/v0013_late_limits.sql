@@ -1,6 +1,6 @@
 -- A limit's state counts every event of its period, however late it comes.
 
-update schema_version set version = 19;
+update schema_version set version = 13;
 
 -- Adds what `merging` holds to the states of its licenses, and judges those that reach a threshold.
 -- Runs in the merge's transaction, behind its day rows; in the order of keys, so that merges never

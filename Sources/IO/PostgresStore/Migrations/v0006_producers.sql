@@ -1,6 +1,6 @@
 -- Producers are bounded: a partition remembers the sequences of those that were heard last. See decision 0010.
 
-update schema_version set version = 9;
+update schema_version set version = 6;
 
 -- A fixed default, so that the table is not rewritten.
 alter table producer_sequence add column last_offset bigint not null default -1;

@@ -1,6 +1,6 @@
 -- Which partitions stand still, and what an operator can do about it.
 
-update schema_version set version = 15;
+update schema_version set version = 9;
 
 -- The consumer that owns a partition writes its row when it stops reading the partition, and deletes it when it goes
 -- on. The operator's commands (new-epoch, accept-gap, grow) delete it as well, because they remove the cause.

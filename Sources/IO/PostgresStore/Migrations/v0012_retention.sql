@@ -1,7 +1,7 @@
 -- Partitions of months without a queue behind an exclusive lock, retention without a walk over all
 -- rows, and conditions on a day's bucket_start that leave out the other months.
 
-update schema_version set version = 18;
+update schema_version set version = 12;
 
 -- Partitions of months ---------------------------------------------------------------------------
 
