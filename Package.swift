@@ -97,7 +97,7 @@ let package = Package(
       swiftSettings: hotPath),
     .target(
       name: "PostgresStore", dependencies: ["CLibPQ", "Metering"], path: "Sources/IO/PostgresStore",
-      resources: [.embedInCode("Migrations")]),
+      exclude: ["Schema"], resources: [.embedInCode("Migrations")]),
     .target(
       name: "ServiceRuntime",
       dependencies: [

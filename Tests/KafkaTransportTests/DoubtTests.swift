@@ -52,15 +52,16 @@ import Testing
     _ = driver.consumer.takeDoubts()
     // UNKNOWN_TOPIC_OR_PART
     fixture.cluster.pushRequestErrors(apiKey: .fetch, [3])
-    var doubts = LogDoubts()
+    // A broker that is connected again is a doubt of its own, and may come first.
+    var partitions: Set<TopicPartition> = []
     try until(
-      "a doubt",
+      "a doubt about the partition",
       turn: {
         try driver.turn()
-        doubts = driver.consumer.takeDoubts()
+        partitions.formUnion(driver.consumer.takeDoubts().partitions)
       }
-    ) { !doubts.isEmpty }
-    #expect(doubts.partitions == [TopicPartition(topic: "t", partition: 0)])
+    ) { !partitions.isEmpty }
+    #expect(partitions == [TopicPartition(topic: "t", partition: 0)])
     driver.consumer.close()
   }
 }

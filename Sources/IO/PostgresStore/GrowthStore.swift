@@ -132,16 +132,22 @@ package struct GrowthStore {
       set first_offset = excluded.first_offset, parent_offset = excluded.parent_offset,
         grown_at = now()
     """,
-    // The counts stay with the parent: the ledger adds up both. $4 is of no use here.
+    // The counts stay with the parent: the ledger adds up both. A producer's last record keeps its
+    // distance to the place where the child branches off, because who is forgotten first follows
+    // from these offsets.
     """
     insert into producer_sequence (consumer_group, topic, partition, producer, sequence,
-      dead_sequence, counted, duplicates, repeated, dead_lettered)
-    select consumer_group, topic, partition + $3::int, producer, sequence, dead_sequence, 0, 0, 0, 0
-    from producer_sequence
-    where topic = $1 and consumer_group = any ($2::text[]) and partition < $3::int
-      and cardinality($4::bigint[]) >= 0
+      dead_sequence, counted, duplicates, repeated, dead_lettered, last_offset, forgotten)
+    select s.consumer_group, s.topic, s.partition + $3::int, s.producer, s.sequence,
+      s.dead_sequence, 0, 0, 0, 0,
+      case when s.last_offset < 0 then s.last_offset
+        else s.last_offset - o.next_offset + ($4::bigint[])[s.partition + 1] end,
+      s.forgotten
+    from producer_sequence s join consumer_offset o using (consumer_group, topic, partition)
+    where s.topic = $1 and s.consumer_group = any ($2::text[]) and s.partition < $3::int
     on conflict (consumer_group, topic, partition, producer) do update
-      set sequence = excluded.sequence, dead_sequence = excluded.dead_sequence
+      set sequence = excluded.sequence, dead_sequence = excluded.dead_sequence,
+        last_offset = excluded.last_offset, forgotten = excluded.forgotten
     """,
     """
     insert into dedupe_window

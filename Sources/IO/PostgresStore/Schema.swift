@@ -47,6 +47,9 @@ package enum Schema {
     Migration(
       version: 13, name: "0013_late_limits",
       sql: String(decoding: PackageResources.v0013_late_limits_sql, as: UTF8.self)),
+    Migration(
+      version: 14, name: "0014_check_names",
+      sql: String(decoding: PackageResources.v0014_check_names_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -1,0 +1,10 @@
+create function customer_usage_by_day(customer text, from_day date, to_day date)
+returns table (meter text, day date, quantity numeric, event_count bigint)
+language plpgsql stable set jit = off set plan_cache_mode = force_custom_plan as $$
+begin
+  if (select is_complete from usage_total_state) then
+    return query select * from customer_days_by_totals(customer, from_day, to_day);
+  else
+    return query select * from customer_days_by_days(customer, from_day, to_day);
+  end if;
+end $$;

@@ -1,0 +1,6 @@
+create or replace function last_anchor(day date, anchor_day int) returns date
+language sql immutable parallel safe as $$
+  select case when anchor_date(date_trunc('month', day::timestamp)::date, anchor_day) <= day
+    then anchor_date(date_trunc('month', day::timestamp)::date, anchor_day)
+    else anchor_date((date_trunc('month', day::timestamp) - interval '1 month')::date, anchor_day) end
+$$;

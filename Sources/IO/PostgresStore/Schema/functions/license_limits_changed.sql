@@ -1,0 +1,5 @@
+create function license_limits_changed() returns trigger language plpgsql as $$
+begin
+  perform limit_mark(l.license_id, l.meter) from license_limit l where l.license_id = new.license_id order by l.meter;
+  return null;
+end $$;

@@ -1,0 +1,31 @@
+-- Raises what a state has reached. The key has the limit, so that a raised one alerts anew; the same one never does.
+create function limit_judge(license text, of_meter text, start date, evidence jsonb) returns void language plpgsql as $$
+declare
+  s limit_state;
+  percent bigint;
+begin
+  select * into s from limit_state where license_id = license and meter = of_meter and period_start = start for no key update;
+  -- Nobody is told of periods that ended long ago.
+  if not found or s.period_end < (now() at time zone 'UTC')::date - 7 then return; end if;
+  for percent in
+    select t from unnest(s.thresholds) t
+    where t > 0 and (s.limit_quantity > 0 or t >= 100) and s.used > 0
+      and s.used::numeric * 100 >= s.limit_quantity::numeric * t
+    union
+    -- Of the further hundreds that one merge passes, the highest.
+    select (floor(s.used::numeric / nullif(s.limit_quantity, 0)) * 100)::bigint
+    where s.limit_quantity > 0 and 100 <= any (s.thresholds) and s.used::numeric / nullif(s.limit_quantity, 0) >= 2
+      and s.used::numeric / nullif(s.limit_quantity, 0) < 1e15
+    order by 1
+  loop
+    perform alert_raise(
+      case when percent >= 100 then 'license.limit_exceeded' else 'license.limit_approaching' end,
+      license, now(),
+      jsonb_build_object('meter', of_meter, 'limit', s.limit_quantity, 'used', s.used, 'threshold_percent', percent,
+        'period_start', to_char(s.period_start, 'YYYY-MM-DD"T00:00:00Z"'),
+        'period_end', to_char(s.period_end, 'YYYY-MM-DD"T00:00:00Z"')),
+      concat_ws('/', 'license.limit', license, of_meter, s.period_start, s.limit_quantity, percent), evidence);
+  end loop;
+  update limit_state set next_quantity = limit_next_quantity(s.limit_quantity, s.thresholds, s.used)
+  where license_id = license and meter = of_meter and period_start = start;
+end $$;

@@ -1,0 +1,19 @@
+-- Makes the states that are missing for these days, from the day rows as they are now; answers those it made.
+create function limit_states_make(licenses text[], meters text[], days date[], new_version bigint)
+returns table (license_id text, meter text, period_start date, period_end date) language sql as $$
+  insert into limit_state as s (license_id, meter, period_start, period_end, limit_quantity, thresholds, used,
+    next_quantity, version)
+  select w.license_id, w.meter, w.first_day, w.end_day, l.quantity, c.alert_thresholds,
+    coalesce((select sum(d.quantity) from usage_day d where d.license_id = w.license_id and d.meter = w.meter
+      and d.day >= w.first_day and d.day < w.end_day), 0)::bigint,
+    limit_next_quantity(l.quantity, c.alert_thresholds, -1), new_version
+  from (
+    select distinct u.license_id, u.meter, p.first_day, p.end_day
+    from unnest(licenses, meters, days) u(license_id, meter, day), period_of(u.license_id, u.day) p
+  ) w
+  join license_limit l on l.license_id = w.license_id and l.meter = w.meter
+  join license c on c.license_id = w.license_id
+  order by 1, 2, 3
+  on conflict do nothing
+  returning s.license_id, s.meter, s.period_start, s.period_end
+$$;

@@ -1,0 +1,17 @@
+-- Bearer tokens; only their SHA-256 is kept, so that who reads the database cannot call.
+create table api_token (
+  token_id text collate "C" primary key,
+  name text not null,
+  token_hash bytea not null unique check (octet_length(token_hash) = 32),
+  scopes text[] not null,
+  -- Null: the vendor's own.
+  customer_id text references customer,
+  created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  revoked_at timestamptz
+);
+
+create index api_token_by_customer on api_token (customer_id);
+
+create trigger api_token_changed after update or delete on api_token
+  for each statement execute function api_token_notify();

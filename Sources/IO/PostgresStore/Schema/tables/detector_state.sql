@@ -1,0 +1,17 @@
+-- A partition's state as of `next_offset`, in pieces of at most 1 MiB, opaque to SQL. A checkpoint appends the new pieces and removes the old
+-- in the transaction that moves the offset, so that there is never a state of one offset beside another. Not unique on purpose: see
+-- dead_letter_by_place.
+create table detector_state (
+  consumer_group text not null,
+  topic text not null,
+  partition int not null,
+  log_epoch int not null,
+  next_offset bigint not null,
+  piece int not null,
+  state bytea not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+create index detector_state_by_partition on detector_state (consumer_group, topic, partition);
+
+-- Counts and levels do not compress, and trying costs more than it saves.
+alter table detector_state alter column state set storage external;

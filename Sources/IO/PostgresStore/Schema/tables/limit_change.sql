@@ -1,0 +1,8 @@
+-- Licenses whose state must be made anew. Counting up instead of doing nothing takes the row's lock: a sweep that runs meanwhile skips it
+-- and finds it after the change has committed.
+create table limit_change (
+  license_id text collate "C" not null,
+  meter text collate "C" not null,
+  marks bigint not null default 1,
+  primary key (license_id, meter)
+);

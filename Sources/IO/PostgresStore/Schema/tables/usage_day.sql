@@ -1,0 +1,13 @@
+create table usage_day (
+  license_id text collate "C" not null,
+  meter text collate "C" not null,
+  day date not null,
+  quantity bigint not null,
+  event_count bigint not null,
+  dimensions text not null,
+  dimensions_compacted int not null default 0,
+  written_at timestamptz not null default now(),
+  -- A license-day beyond this is quarantined (usage_quarantine): a period's sum must fit 64 bits.
+  constraint usage_day_fits check (quantity <= 100000000000000000),
+  primary key (license_id, meter, day)
+) partition by range (day);

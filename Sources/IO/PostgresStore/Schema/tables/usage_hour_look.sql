@@ -1,0 +1,6 @@
+-- When the hours of a day are looked at again for what is due. The row of '-infinity' stands for
+-- the default partition.
+create table usage_hour_look (
+  day date primary key,
+  next_look timestamptz not null
+);

@@ -1,0 +1,1 @@
+create sequence webhook_lease cycle;
