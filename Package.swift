@@ -104,7 +104,8 @@ let package = Package(
         "Metering",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
       ],
       path: "Sources/IO/ServiceRuntime"),
 
@@ -226,7 +227,7 @@ let package = Package(
     .testTarget(
       name: "ServiceRuntimeTests",
       dependencies: [
-        "ServiceRuntime", .product(name: "Logging", package: "swift-log"),
+        "ServiceRuntime", "MeteringTestKit", .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
     .testTarget(

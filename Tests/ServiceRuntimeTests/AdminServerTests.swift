@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import MeteringTestKit
 import Testing
 
 @testable import ServiceRuntime
@@ -95,6 +96,50 @@ private struct Answer {
         #expect(problem["type"] as? String == "about:blank")
         #expect(problem["title"] is String && problem["detail"] is String)
       }
+    }
+  }
+
+  /// Sends `text` on a connection of its own and reads the answer to its end.
+  private func exchange(_ port: Int, _ text: String) -> String {
+    guard let socket = TCP.connect(port: port, timeoutSeconds: 30) else { return "" }
+    defer { close(socket) }
+    guard TCP.write(socket, Array(text.utf8)) else { return "" }
+    var answer: [UInt8] = []
+    while let part = TCP.read(socket, atMost: 65_536) { answer += part }
+    return String(decoding: answer, as: UTF8.self)
+  }
+
+  @Test func `Strangers that hold connections do not keep it from answering`() async throws {
+    try await withServer { port in
+      // More than it has room for, of every kind: silent, half a head, an answer that is not read.
+      var held: [Int32] = []
+      for number in 0..<200 {
+        guard let socket = TCP.connect(port: port) else { continue }
+        held.append(socket)
+        let text = ["", "GET /metr", "GET /metrics HTTP/1.1\r\n\r\n"][number % 3]
+        _ = TCP.write(socket, Array(text.utf8))
+      }
+      for _ in 0..<5 {
+        let answer = try await ask(port, "/health/live")
+        #expect(answer.status == 200)
+      }
+      for socket in held { close(socket) }
+    }
+  }
+
+  @Test func `What is no request is refused, and the next one is answered`() async throws {
+    try await withServer { port in
+      for text in [
+        "\r\n\r\n", "GET\r\n\r\n", "GET /metrics\r\n\r\n", "GET /metrics HTTP/2.0\r\n\r\n",
+        "\u{1}\u{2}\u{3}\n\n", "GET /a b HTTP/1.1\r\n\r\n",
+      ] { #expect(exchange(port, text).hasPrefix("HTTP/1.1 400 "), "\(text)") }
+      let long = "GET /metrics HTTP/1.1\r\nx: \(String(repeating: "y", count: 20_000))"
+      #expect(exchange(port, long).hasPrefix("HTTP/1.1 431 "))
+      #expect(
+        exchange(port, "POST /metrics HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello").hasPrefix(
+          "HTTP/1.1 405 "))
+      let absolute = exchange(port, "GET http://localhost:\(port)/health/live HTTP/1.1\n\n")
+      #expect(absolute.hasPrefix("HTTP/1.1 200 ") && absolute.hasSuffix(#"{"status":"live"}"#))
     }
   }
 

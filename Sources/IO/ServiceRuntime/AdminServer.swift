@@ -1,7 +1,8 @@
-import Hummingbird
+import Dispatch
 package import Logging
+import NIOCore
+import NIOPosix
 import ServiceLifecycle
-import Synchronization
 
 /// The admin address of a service, without authentication; it belongs on an internal network.
 ///
@@ -10,12 +11,19 @@ import Synchronization
 /// - `GET /metrics`: Prometheus text 0.0.4.
 ///
 /// `HEAD` works likewise. Another path is 404 and another method 405 (with `Allow`), as RFC 9457
-/// `application/problem+json`. At most 64 connections at a time, fewer where the process may open few
-/// descriptors; further ones wait in the backlog. A connection idle for 30 s is closed. Graceful shutdown lets answers under way finish.
+/// `application/problem+json`. Graceful shutdown lets answers under way finish.
+///
+/// Strangers cannot keep it from answering, nor make it grow:
+/// - A connection carries one request, ends with its answer, and lasts 10 s at most.
+/// - At most 64 connections are open, fewer where the process may open few descriptors; a further one takes the place of the oldest.
+/// - A head has at most 8 KiB, and nothing of a body is kept.
+/// - Its event loop is its own, and answers are made one at a time on a queue of their own: what
+///   the service does elsewhere does not hold them up, and they take one core at most.
 package struct AdminServer: Service {
+  static let connectionSeconds: Int64 = 10
+
   private let bind: BindAddress
-  private let health: HealthState
-  private let metrics: MetricsRegistry
+  private let answers: AdminAnswers
   private let logger: Logger
   private let onBound: @Sendable (Int) -> Void
 
@@ -26,8 +34,7 @@ package struct AdminServer: Service {
     onBound: @escaping @Sendable (_ port: Int) -> Void = { _ in }
   ) {
     self.bind = bind
-    self.health = health
-    self.metrics = metrics
+    self.answers = AdminAnswers(health: health, metrics: metrics)
     self.logger = logger
     self.onBound = onBound
   }
@@ -35,82 +42,49 @@ package struct AdminServer: Service {
   /// Serves until graceful shutdown or cancellation.
   /// - Throws: `ListenError` where the address cannot be bound.
   package func run() async throws {
-    let isBound = Atomic<Bool>(false)
-    // Hummingbird reports each start at info; the services' own line says it already.
-    var serverLogger = logger
-    serverLogger.logLevel = max(logger.logLevel, .notice)
-    let application = Application(
-      responder: CallbackResponder { (request: Request, _: BasicRequestContext) in
-        self.answer(method: request.method, path: request.uri.path)
-      },
-      server: .http1(configuration: .init(idleTimeout: .seconds(30))),
-      configuration: ApplicationConfiguration(
-        address: .hostname(bind.host, port: bind.port),
-        availableConnectionsDelegate: .maximum(
-          DescriptorBudget.current().adminConnections, logger: serverLogger)),
-      onServerRunning: { channel in
-        isBound.store(true, ordering: .relaxed)
-        let port = channel.localAddress?.port ?? bind.port
-        logger.info(
-          "admin server listening",
-          metadata: ["address": "\(BindAddress(host: bind.host, port: port))"])
-        onBound(port)
-      },
-      logger: serverLogger)
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let connections = AdminConnections(
+      maximum: DescriptorBudget.current().adminConnections)
+    let listener: any Channel
     do {
-      try await application.run()
+      listener = try await listen(group, connections)
     } catch {
-      if error is CancellationError || isBound.load(ordering: .relaxed) { throw error }
+      try await group.shutdownGracefully()
       throw ListenError(address: bind, underlying: error)
     }
-  }
-
-  private func answer(method: HTTPRequest.Method, path: String) -> Response {
-    let response: Response
-    switch path {
-    case "/health/live":
-      response = Self.json(.ok, #"{"status":"live"}"#)
-    case "/health/ready":
-      let (status, body) = health.json()
-      response = Self.json(status == 200 ? .ok : .serviceUnavailable, body)
-    case "/metrics":
-      response = Self.text(
-        .ok, metrics.render(), type: "text/plain; version=0.0.4; charset=utf-8")
-    default:
-      let missing = Self.problem(
-        .notFound, code: "not_found", detail: "There is /health/live, /health/ready and /metrics.")
-      return method == .head ? missing.createHeadResponse() : missing
+    let port = listener.localAddress?.port ?? bind.port
+    logger.info(
+      "admin server listening",
+      metadata: ["address": "\(BindAddress(host: bind.host, port: port))"])
+    onBound(port)
+    await withTaskCancellationHandler {
+      await withGracefulShutdownHandler {
+        // However the listener has ended, serving is over.
+        try? await listener.closeFuture.get()
+      } onGracefulShutdown: {
+        listener.close(promise: nil)
+      }
+    } onCancel: {
+      listener.close(promise: nil)
     }
-    switch method {
-    case .get: return response
-    case .head: return response.createHeadResponse()
-    default:
-      var refusal = Self.problem(
-        .methodNotAllowed, code: "method_not_allowed", detail: "Use GET or HEAD.")
-      refusal.headers[.allow] = "GET, HEAD"
-      return refusal
-    }
+    await connections.drain()
+    try await group.shutdownGracefully()
   }
 
-  private static func json(_ status: HTTPResponse.Status, _ body: String) -> Response {
-    text(status, body, type: "application/json")
-  }
-
-  private static func problem(
-    _ status: HTTPResponse.Status, code: String, detail: String
-  ) -> Response {
-    let body =
-      #"{"type":"about:blank","title":"\#(status.reasonPhrase)","status":\#(status.code),"#
-      + #""code":"\#(code)","detail":"\#(detail)"}"#
-    return text(status, body, type: "application/problem+json")
-  }
-
-  private static func text(
-    _ status: HTTPResponse.Status, _ body: String, type: String
-  ) -> Response {
-    Response(
-      status: status, headers: [.contentType: type, .cacheControl: "no-store"],
-      body: ResponseBody(byteBuffer: ByteBuffer(string: body)))
+  private func listen(
+    _ group: MultiThreadedEventLoopGroup, _ connections: AdminConnections
+  ) async throws -> any Channel {
+    let queue = DispatchQueue(label: "license-metering.admin")
+    return try await ServerBootstrap(group: group)
+      .serverChannelOption(.backlog, value: 256)
+      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .childChannelInitializer { [answers] channel in
+        channel.eventLoop.makeCompletedFuture {
+          connections.admit(channel)
+          try channel.pipeline.syncOperations.addHandler(
+            AdminConnection(channel: channel, answers: answers, queue: queue))
+        }
+      }.bind(host: bind.host, port: bind.port).get()
   }
 }
 
