@@ -22,6 +22,18 @@ import Testing
         == nil)
   }
 
+  @Test(arguments: ["", "[thrd:main]: ", "[thrd:[::1]:9092/1]: "])
+  func `A line means the same whatever thread wrote it`(thread: String) {
+    let doubts = DoubtCollector()
+    doubts.read(
+      facility: "BROKERUA",
+      line: thread + "t [0]: broker unavailable: fetch: Broker: Unknown topic or partition")
+    #expect(
+      doubts.take() == LogDoubts(partitions: [TopicPartition(topic: "t", partition: 0)]))
+    doubts.read(facility: "STATE", line: thread + "Topic t changed state exists -> notexists")
+    #expect(doubts.take() == LogDoubts(concernsAll: true))
+  }
+
   @Test func `A broker that is connected again puts all partitions in doubt, the first time not`() {
     let doubts = DoubtCollector()
     let line = "127.0.0.1:9092/1: Broker changed state APIVERSION_QUERY -> UP"

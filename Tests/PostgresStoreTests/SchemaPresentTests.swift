@@ -93,7 +93,7 @@ import Testing
         select c.oid, c.relname, c.relkind, c.reloptions, c.relpersistence from pg_class c
         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'S', 'm')
           and not (c.relispartition and c.relname ~ '_[0-9]{4,}$'))
-      select 'relation ' || relname || ' ' || relkind || ' ' || relpersistence || ' '
+      select 'relation ' || relname || ' ' || relkind::text || ' ' || relpersistence::text || ' '
           || coalesce(array_to_string(reloptions, ','), '')
         from relation
       union all

@@ -40,6 +40,11 @@ import WebhookDelivery
 
     func endpoint(_ id: String, _ path: String, customer: String? = "cus_test") throws {
       let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
+      if let customer {
+        _ = try database.rows(
+          "insert into customer (customer_id, name) values ($1, $1) on conflict do nothing",
+          [.text(customer)])
+      }
       try EndpointStore(database.connection()).add(
         id: id, customer: customer, url: server.url(path), events: [], signing: "v1",
         sealedSecret: box.seal(secret, endpoint: id, nonce: Array(0..<12)))

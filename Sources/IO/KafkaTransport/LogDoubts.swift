@@ -37,6 +37,7 @@ final class DoubtCollector: Sendable {
 
   /// Takes one line of librdkafka's log.
   func read(facility: String, line: String) {
+    let line = Self.withoutThread(line)
     guard let doubt = Self.doubt(facility: facility, line: line) else { return }
     if facility == "STATE", line.hasSuffix("-> UP") {
       let broker = String(line.prefix { $0 != " " })
@@ -51,6 +52,12 @@ final class DoubtCollector: Sendable {
       doubts.concernsAll = doubts.concernsAll || doubt.concernsAll
       isPending.store(true, ordering: .releasing)
     }
+  }
+
+  /// The line without `[thrd:NAME]: `, which librdkafka puts first unless `log.thread.name` is off.
+  private static func withoutThread(_ line: String) -> String {
+    guard line.hasPrefix("[thrd:"), let end = line.firstRange(of: "]: ") else { return line }
+    return String(line[end.upperBound...])
   }
 
   /// What a line means; nil: nothing.
