@@ -37,6 +37,11 @@ import Testing
     #expect(refusal(environment) == nil)
   }
 
+  @Test func `A variable that the contract gives to another service is no mistake`() {
+    let shared = ["METER_PUBLIC_URL": "x", "METER_STRIPE_API_KEY_FILE": "x"]
+    #expect(refusal(shared) == nil)
+  }
+
   @Test func `Every variable that the sources name is known`() throws {
     let sources = URL(filePath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent().appending(path: "Sources")

@@ -7,7 +7,15 @@ package enum KnownVariables {
   private static let testPrefix = "METER_TEST_"
   private static let fileSuffix = "_FILE"
 
-  package static let all: Set<String> = [
+  package static let all = ofPrograms.union(ofTheContract)
+
+  /// The contract gives these to `metering-api`, whose files of variables the others may share.
+  private static let ofTheContract: Set<String> = [
+    "METER_BASE_PATH", "METER_CLOSE_GRACE", "METER_PORTAL_FRAME_ANCESTORS", "METER_PUBLIC_URL",
+    "METER_STRIPE_API_BASE", "METER_STRIPE_API_KEY", "METER_STRIPE_METERS",
+  ]
+
+  private static let ofPrograms: Set<String> = [
     "METER_ADDRESS_RATE_LIMIT", "METER_ADDRESS_RATE_LIMIT_BURST", "METER_ADMIN_BIND",
     "METER_ALERT_MAX_AGE", "METER_ANONYMOUS_RATE_LIMIT",
     "METER_ANONYMOUS_RATE_LIMIT_BURST", "METER_CATCH_UP_FLUSH_INTERVAL",
