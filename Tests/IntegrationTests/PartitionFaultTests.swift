@@ -113,7 +113,8 @@ extension IntegrationTests {
       try send(20, "b", to: [0], pipeline, &truth)
       try waitUntilCounted(60, pipeline)
       // It is told from the first moment on, whatever is looked at again.
-      try pipeline.log.send(UsageEventText(id: "late", subject: "lic_1"), partition: 1)
+      let late = UsageEventText(id: "late", subject: "lic_1")
+      try pipeline.log.send(late, partition: 1)
       try pipeline.log.flush()
       for _ in 0..<60 {
         #expect(aggregator.ready()?.status == 503)
@@ -126,7 +127,7 @@ extension IntegrationTests {
       try pipeline.database.execute(
         "update consumer_offset set last_record_hash = last_record_hash - 1 where partition = 1")
       try aggregator.waitUntilReady()
-      truth.count(UsageEventText(id: "late", subject: "lic_1"))
+      truth.count(late)
       try pipeline.waitUntilCounted()
       expectNone(try truth.differences(pipeline.database))
       #expect(aggregator.process.output.contains("partitions no longer stand still"))
