@@ -138,10 +138,15 @@ package final class PostgresConnection {
         start: PQgetvalue(result, 0, 0), count: Int(PQgetlength(result, 0, 0))))
   }
 
-  /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error.
+  /// Whether a transaction is open and has not failed.
+  package var isInTransaction: Bool { PQtransactionStatus(connection) == PQTRANS_INTRANS }
+
+  /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error. Within an open transaction `body`
+  /// is a part of that one, so that a store's write and its caller's are kept together or not at all.
   package func transaction<T>(
     _ begin: String = "begin", _ body: () throws -> T
   ) throws -> T {
+    if isInTransaction { return try body() }
     try execute(begin)
     do {
       let value = try body()

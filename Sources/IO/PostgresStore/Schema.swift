@@ -50,6 +50,9 @@ package enum Schema {
     Migration(
       version: 14, name: "0014_check_names",
       sql: String(decoding: PackageResources.v0014_check_names_sql, as: UTF8.self)),
+    Migration(
+      version: 15, name: "0015_audit",
+      sql: String(decoding: PackageResources.v0015_audit_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

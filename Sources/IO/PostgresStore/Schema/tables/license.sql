@@ -18,6 +18,8 @@ create table license (
 
 create index license_by_customer on license (customer_id);
 
+create index license_by_domain on license using gin (domains);
+
 create index license_by_expiry on license (expires_at) where status = 'active';
 
 create trigger license_thresholds_changed after update on license for each row

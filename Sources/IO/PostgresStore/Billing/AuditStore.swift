@@ -1,0 +1,186 @@
+/// Who asks for a write, and how it reached us. The same value goes with every write of a request.
+package struct AuditContext: Sendable, Equatable {
+  package enum ActorKind: String, Sendable, CaseIterable {
+    case token
+    case pageSession = "page_session"
+    case portalSession = "portal_session"
+    /// A person at `meterctl`.
+    case `operator`
+    case service
+  }
+
+  package var actorKind: ActorKind
+  /// A token's or session's id, or the name of an account of the operating system.
+  package var actorID: String
+  package var requestID: String?
+  package var address: String?
+  package var userAgent: String?
+
+  package init(
+    actorKind: ActorKind, actorID: String, requestID: String? = nil, address: String? = nil,
+    userAgent: String? = nil
+  ) {
+    self.actorKind = actorKind
+    self.actorID = actorID
+    self.requestID = requestID
+    self.address = address
+    self.userAgent = userAgent
+  }
+}
+
+/// What was written.
+package struct AuditedChange: Sendable, Equatable {
+  /// Such as `license.suspend`.
+  package var action: String
+  package var resourceKind: String
+  package var resourceID: String
+  /// Whose the resource is; nil: the vendor's.
+  package var customerID: String?
+  /// JSON objects without secrets. Nil before a creation, and after a deletion.
+  package var before: String?
+  package var after: String?
+
+  package init(
+    _ action: String, _ resourceKind: String, _ resourceID: String, customerID: String? = nil,
+    before: String? = nil, after: String? = nil
+  ) {
+    self.action = action
+    self.resourceKind = resourceKind
+    self.resourceID = resourceID
+    self.customerID = customerID
+    self.before = before
+    self.after = after
+  }
+}
+
+/// The log of all writes, which is only ever added to.
+package struct AuditStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// The most that `before` and `after` may hold, each; what is longer is left out and its size told.
+  package static let maximumStateBytes = 65_536
+
+  /// Adds a row. Call it in the transaction of the change, so that neither is there without the other.
+  ///
+  /// Where `before` and `after` are both there, only the members that differ are kept. Texts that an
+  /// outsider chose (`requestID`, `userAgent`, `resourceID`) are cut to what the table allows.
+  package func record(
+    _ change: AuditedChange, by context: AuditContext, status: Int = 200
+  ) throws(PostgresError) {
+    try connection.query(
+      """
+      insert into audit_log (actor_kind, actor_id, action, resource_kind, resource_id, customer_id, before, after,
+        request_id, address, user_agent, status)
+      select $1, $2, $3, $4, $5, $6,
+        case when octet_length(d.before::text) > $13::int
+          then jsonb_build_object('omitted_bytes', octet_length(d.before::text)) else d.before end,
+        case when octet_length(d.after::text) > $13::int
+          then jsonb_build_object('omitted_bytes', octet_length(d.after::text)) else d.after end,
+        $9, $10, $11, $12::int
+      from (select $7::jsonb as before, $8::jsonb as after) g, lateral (
+        select case when g.after is null then g.before else (
+            select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(g.before)
+            where g.before is not null and g.after -> key is distinct from value) end as before,
+          case when g.before is null then g.after else (
+            select coalesce(jsonb_object_agg(key, value), '{}') from jsonb_each(g.after)
+            where g.after is not null and g.before -> key is distinct from value) end as after) f, lateral (
+        select case when g.before is null then null else f.before end as before,
+          case when g.after is null then null else f.after end as after) d
+      """,
+      [
+        .text(context.actorKind.rawValue), .text(Self.cut(context.actorID, 256)),
+        .text(change.action), .text(change.resourceKind),
+        .text(Self.cut(change.resourceID, 1_024)), .optional(change.customerID),
+        .optional(change.before), .optional(change.after),
+        .optional(context.requestID.map { Self.cut($0, 128) }),
+        .optional(context.address.map { Self.cut($0, 64) }),
+        .optional(context.userAgent.map { Self.cut($0, 512) }), .int(status),
+        .int(Self.maximumStateBytes),
+      ], operation: "record in the audit log")
+  }
+
+  package struct Entry: Sendable, Equatable {
+    package var id: Int64
+    /// RFC 3339, UTC, microseconds.
+    package var at: String
+    package var actorKind: String
+    package var actorID: String
+    package var action: String
+    package var resourceKind: String
+    package var resourceID: String
+    package var customerID: String?
+    /// JSON objects.
+    package var before: String?
+    package var after: String?
+    package var requestID: String?
+    package var address: String?
+    package var userAgent: String?
+    package var status: Int64
+  }
+
+  /// Which ones; nil asks for nothing.
+  package struct Filter: Sendable {
+    package var actorID: String?
+    package var action: String?
+    package var resourceKind: String?
+    package var resourceID: String?
+    package var customerID: String?
+    /// Milliseconds since 1970, half-open.
+    package var fromMilliseconds: Int64?
+    package var toMilliseconds: Int64?
+
+    package init() {}
+  }
+
+  /// The newest first.
+  ///
+  /// - Parameter before: only those behind the entry of this id, which makes it a cursor.
+  package func list(
+    _ filter: Filter, before: Int64? = nil, limit: Int
+  ) throws(PostgresError) -> [Entry] {
+    let rows = try connection.query(
+      """
+      select audit_id, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), actor_kind, actor_id, action,
+        resource_kind, resource_id, customer_id, before, after, request_id, address, user_agent, status
+      from audit_log
+      where ($1::text is null or actor_id = $1) and ($2::text is null or action = $2)
+        and ($3::text is null or resource_kind = $3) and ($4::text is null or resource_id = $4)
+        and ($5::text is null or customer_id = $5)
+        and ($6::bigint is null or at >= to_timestamp($6 / 1000.0))
+        and ($7::bigint is null or at < to_timestamp($7 / 1000.0))
+        and ($8::bigint is null or (at, audit_id) < (select b.at, b.audit_id from audit_log b where b.audit_id = $8))
+      order by at desc, audit_id desc limit $9::int
+      """,
+      [
+        .optional(filter.actorID), .optional(filter.action), .optional(filter.resourceKind),
+        .optional(filter.resourceID), .optional(filter.customerID),
+        filter.fromMilliseconds.map { .integer($0) } ?? .null,
+        filter.toMilliseconds.map { .integer($0) } ?? .null,
+        before.map { .integer($0) } ?? .null, .int(limit),
+      ], operation: "read the audit log")
+    return rows.rows.indices.map { i in
+      Entry(
+        id: rows.integer(i, 0) ?? 0, at: rows.text(i, 1) ?? "", actorKind: rows.text(i, 2) ?? "",
+        actorID: rows.text(i, 3) ?? "", action: rows.text(i, 4) ?? "",
+        resourceKind: rows.text(i, 5) ?? "", resourceID: rows.text(i, 6) ?? "",
+        customerID: rows.text(i, 7), before: rows.text(i, 8), after: rows.text(i, 9),
+        requestID: rows.text(i, 10), address: rows.text(i, 11), userAgent: rows.text(i, 12),
+        status: rows.integer(i, 13) ?? 0)
+    }
+  }
+
+  /// At most so many bytes, whole characters, without NUL, which PostgreSQL cannot store.
+  private static func cut(_ text: String, _ bytes: Int) -> String {
+    var result = String.UnicodeScalarView()
+    var used = 0
+    for scalar in text.unicodeScalars {
+      used += UTF8.width(scalar)
+      if used > bytes { break }
+      result.append(scalar.value == 0 ? "\u{FFFD}" : scalar)
+      if scalar.value == 0 { used += 2 }
+    }
+    return String(result)
+  }
+}
