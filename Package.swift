@@ -46,6 +46,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
   ],
   targets: [
     // Core: values in, values out.
@@ -74,6 +75,11 @@ let package = Package(
       name: "WebhookDelivery",
       dependencies: ["Metering", "JSONText", .product(name: "Crypto", package: "swift-crypto")],
       path: "Sources/Core/WebhookDelivery"),
+    .target(
+      name: "BillingPages",
+      dependencies: ["Metering", .product(name: "Mustache", package: "swift-mustache")],
+      path: "Sources/Core/BillingPages",
+      resources: [.embedInCode("Templates"), .embedInCode("Assets")]),
 
     // IO: the only effects.
     .target(name: "CChecksum", path: "Sources/IO/CChecksum"),
@@ -220,6 +226,7 @@ let package = Package(
       name: "UsageAggregationTests",
       dependencies: ["UsageAggregation", "EventCodec", "Metering", "Recount", "MeteringTestKit"]),
     .testTarget(name: "RecountTests", dependencies: ["Recount", "Metering", "JSONText"]),
+    .testTarget(name: "BillingPagesTests", dependencies: ["BillingPages", "Metering"]),
     .testTarget(
       name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
     .testTarget(

@@ -1,0 +1,122 @@
+/// A form. One that changes something is sent by POST and carries the session's CSRF token.
+package struct Form: Component {
+  package let template = "form"
+
+  struct Field: Sendable {
+    let name: String
+    let label: String
+    let value: String
+    let id: String
+    let type: String
+    let isRequired: Bool
+    let hint: String?
+    let hasHint: Bool
+    let placeholder: String?
+    let options: [Option]
+    let isSelect: Bool
+    let isCheckbox: Bool
+    let isText: Bool
+    let isChecked: Bool
+    let suggestions: [String]
+    let hasSuggestions: Bool
+    let isPassword: Bool
+  }
+  struct Option: Sendable {
+    let value: String
+    let text: String
+    let isSelected: Bool
+  }
+  struct Hidden: Sendable {
+    let name: String
+    let value: String
+  }
+
+  let action: String
+  let method: String
+  let button: String
+  let isDanger: Bool
+  let isInline: Bool
+  let isSearch: Bool
+  private let id: String
+  private(set) var hidden: [Hidden] = []
+  private(set) var fields: [Field] = []
+
+  /// A form that changes something.
+  package init(
+    _ button: String, to action: String, id: String, isDanger: Bool = false, isInline: Bool = false,
+    in context: PageContext
+  ) {
+    self.button = button
+    self.action = action
+    self.id = id
+    method = "post"
+    self.isDanger = isDanger
+    self.isInline = isInline
+    isSearch = false
+    hide("csrf", context.session?.csrf ?? "")
+  }
+
+  /// A form that only changes what the page shows. Other parameters of the address are kept.
+  package init(filter button: String, fields names: [String], id: String, in context: PageContext) {
+    self.button = button
+    self.id = id
+    action = context.basePath + context.path
+    method = "get"
+    isDanger = false
+    isInline = true
+    isSearch = true
+    for parameter in context.query where parameter.name != "cursor" {
+      if !names.contains(parameter.name) { hide(parameter.name, parameter.value) }
+    }
+  }
+
+  package mutating func hide(_ name: String, _ value: String) {
+    hidden.append(Hidden(name: name, value: value))
+  }
+
+  /// One line of text; `type` is that of HTML's `input`.
+  package mutating func text(
+    _ name: String, _ label: String, value: String = "", type: String = "text",
+    isRequired: Bool = false, hint: String? = nil, placeholder: String? = nil,
+    suggestions: [String] = []
+  ) {
+    fields.append(
+      field(
+        name, label, value: value, type: type, isRequired: isRequired, hint: hint,
+        placeholder: placeholder, suggestions: suggestions))
+  }
+
+  package mutating func select(
+    _ name: String, _ label: String, value: String, _ options: [(value: String, text: String)],
+    hint: String? = nil
+  ) {
+    fields.append(
+      field(
+        name, label, value: value, hint: hint,
+        options: options.map {
+          Option(value: $0.value, text: $0.text, isSelected: $0.value == value)
+        }))
+  }
+
+  package mutating func checkbox(
+    _ name: String, _ label: String, value: String = "yes", isChecked: Bool = false,
+    hint: String? = nil
+  ) {
+    fields.append(
+      field(name, label, value: value, hint: hint, isCheckbox: true, isChecked: isChecked))
+  }
+
+  private func field(
+    _ name: String, _ label: String, value: String, type: String = "text",
+    isRequired: Bool = false, hint: String? = nil, placeholder: String? = nil,
+    options: [Option] = [], isCheckbox: Bool = false, isChecked: Bool = false,
+    suggestions: [String] = []
+  ) -> Field {
+    Field(
+      name: name, label: label, value: value, id: "\(id)-\(fields.count)", type: type,
+      isRequired: isRequired, hint: hint, hasHint: hint != nil, placeholder: placeholder,
+      options: options, isSelect: !options.isEmpty, isCheckbox: isCheckbox,
+      isText: options.isEmpty && !isCheckbox, isChecked: isChecked, suggestions: suggestions,
+      hasSuggestions: !suggestions.isEmpty, isPassword: type == "password")
+  }
+}

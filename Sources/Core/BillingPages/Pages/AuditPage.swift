@@ -1,0 +1,63 @@
+/// Who changed what.
+package enum AuditPage {
+  package struct Line: Sendable {
+    package var time: Int64
+    package var actor: String
+    package var action: String
+    package var resource: String
+    package var before: String?
+    package var after: String?
+    package var requestID: String?
+    package var address: String?
+    package var userAgent: String?
+    package var status: Int64?
+
+    package init(
+      time: Int64, actor: String, action: String, resource: String, before: String?,
+      after: String?, requestID: String?, address: String?, userAgent: String?, status: Int64?
+    ) {
+      self.time = time
+      self.actor = actor
+      self.action = action
+      self.resource = resource
+      self.before = before
+      self.after = after
+      self.requestID = requestID
+      self.address = address
+      self.userAgent = userAgent
+      self.status = status
+    }
+  }
+
+  package static func make(_ lines: [Line], next: String?, in context: PageContext) -> Page {
+    var page = Page("Audit", place: "/audit")
+    page.add(
+      Paragraph("Every change by the API, by these pages and by meterctl, the newest first."))
+    var table = Table(
+      "Audit", columns: ["When", "Who", "What", "Of what", "Change", "Request", "#Status"],
+      empty: Empty("Nothing has been changed yet."))
+    for line in lines {
+      table.add([
+        Moment(line.time, in: context), LongID(line.actor), Code(line.action),
+        LongID(line.resource), change(line), request(line),
+        Plain(line.status.map(String.init) ?? ""),
+      ])
+    }
+    table.continues(at: next, in: context)
+    page.add(table)
+    page.add(DataLinks("/v1/audit", in: context))
+    return page
+  }
+
+  private static func change(_ line: Line) -> any Component {
+    var parts: [any Component] = []
+    if let before = line.before { parts.append(CodeBlock(before, label: "Before")) }
+    if let after = line.after { parts.append(CodeBlock(after, label: "After")) }
+    return parts.isEmpty ? Quiet("none") : Folded("Before and after", parts)
+  }
+
+  private static func request(_ line: Line) -> any Component {
+    let parts = [line.address, line.userAgent, line.requestID].compactMap { $0 }
+    return parts.isEmpty ? Quiet("meterctl") : Lines(parts.map { LongID($0) })
+  }
+}

@@ -1,0 +1,44 @@
+/// All customers.
+package enum CustomersPage {
+  package struct Line: Sendable {
+    package var id: String
+    package var name: String
+    package var licenses: Int64?
+    package var createdAt: Int64
+
+    package init(id: String, name: String, licenses: Int64?, createdAt: Int64) {
+      self.id = id
+      self.name = name
+      self.licenses = licenses
+      self.createdAt = createdAt
+    }
+  }
+
+  package static func make(_ lines: [Line], next: String?, in context: PageContext) -> Page {
+    var page = Page("Customers", place: "/customers")
+    var search = Form(filter: "Search", fields: ["q"], id: "customers", in: context)
+    search.text("q", "Customer id or name", value: context.value("q") ?? "", type: "search")
+    page.add(search)
+    let isFiltered = context.value("q").map { !$0.isEmpty } ?? false
+    let counts = lines.contains { $0.licenses != nil }
+    var table = Table(
+      "Customers", columns: ["Customer", "Name"] + (counts ? ["#Licenses"] : []) + ["Since"],
+      empty: isFiltered
+        ? Empty("No customer matches. The search finds the beginning of ids and of names.")
+        : Empty(
+          "There are no customers yet. Importing a license makes its customer:",
+          command: "meterctl license import licenses.jsonl"))
+    for line in lines {
+      var cells: [any Component] = [
+        LongID(line.id, to: context.url("/customers/\(PageContext.segment(line.id))")),
+        LongID(line.name),
+      ]
+      if counts { cells.append(Quantity(line.licenses, orElse: "")) }
+      table.add(cells + [Moment(day: line.createdAt, in: context)])
+    }
+    table.continues(at: next, in: context)
+    page.add(table)
+    page.add(DataLinks("/v1/customers", in: context))
+    return page
+  }
+}

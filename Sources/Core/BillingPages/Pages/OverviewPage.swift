@@ -1,0 +1,156 @@
+/// The overview: is everything counted, how much is used, and who needs attention.
+package enum OverviewPage {
+  /// Times are in milliseconds since 1970.
+  package struct Data: Sendable {
+    package var health: Health
+    package var usage: [Usage]
+    package var nearLimits: [LicenseUse]
+    package var overLimits: [LicenseUse] = []
+    package var alerts: [AlertLine]
+    package var failing: [EndpointLine]
+    package var duePeriods: Int64?
+
+    package init(
+      health: Health, usage: [Usage], nearLimits: [LicenseUse], alerts: [AlertLine],
+      failing: [EndpointLine], duePeriods: Int64?
+    ) {
+      self.health = health
+      self.usage = usage
+      self.nearLimits = nearLimits
+      self.alerts = alerts
+      self.failing = failing
+      self.duePeriods = duePeriods
+    }
+  }
+
+  /// Calls today and this month, each against the same stretch of the time before.
+  package struct Usage: Sendable {
+    package var meter: String
+    package var today: Int64
+    package var yesterday: Int64
+    package var month: Int64
+    package var lastMonth: Int64
+    /// By hour, with the hour a day earlier.
+    package var hours: [Chart.Point]
+    package var from: Int64
+    package var to: Int64
+
+    package init(
+      meter: String, today: Int64, yesterday: Int64, month: Int64, lastMonth: Int64,
+      hours: [Chart.Point], from: Int64, to: Int64
+    ) {
+      self.meter = meter
+      self.today = today
+      self.yesterday = yesterday
+      self.month = month
+      self.lastMonth = lastMonth
+      self.hours = hours
+      self.from = from
+      self.to = to
+    }
+  }
+
+  package static func make(_ data: Data, in context: PageContext) -> Page {
+    var page = Page("Overview", place: "/")
+    page.add(data.health.verdict(in: context))
+    usage(data, on: &page, in: context)
+    page.add(
+      Columns([limits(data, in: context), attention(data, in: context)]))
+    return page
+  }
+
+  private static func usage(_ data: Data, on page: inout Page, in context: PageContext) {
+    guard !data.usage.isEmpty else {
+      page.add(
+        Empty(
+          "No usage has been counted yet. It comes from the validation service, or from your own "
+            + "events. This command sends some for a try:",
+          command: "meterctl load --events 10000 --licenses 20 --rate 1000"))
+      return
+    }
+    for usage in data.usage {
+      let unit = Self.unit(usage.meter)
+      if data.usage.count > 1 {
+        page.add(Heading(unit.capitalizedFirst, anchor: "meter-\(usage.meter)"))
+      }
+      var cards = Cards()
+      cards.add(
+        "Today", Quantity(usage.today),
+        [
+          Plain(
+            "\(Wording.change(usage.today, before: usage.yesterday)) yesterday at this time "
+              + "(\(Wording.number(usage.yesterday)))")
+        ])
+      cards.add(
+        "This month", Quantity(usage.month),
+        [
+          Plain(
+            "\(Wording.change(usage.month, before: usage.lastMonth)) last month at this point "
+              + "(\(Wording.number(usage.lastMonth)))")
+        ])
+      page.add(cards)
+      page.add(
+        Chart(
+          title: "\(unit.capitalizedFirst) by hour", style: .bars, from: usage.from, to: usage.to,
+          points: usage.hours, unit: unit
+        ).figure(in: context))
+    }
+    page.add(
+      DataLinks(
+        "/v1/usage",
+        [
+          ("range", "last_24h"), ("window", "hour"), ("group_by", "meter"), ("compare", "previous"),
+        ],
+        in: context))
+  }
+
+  private static func limits(_ data: Data, in context: PageContext) -> [any Component] {
+    var table = Table(
+      "Licenses near or over their limits", columns: ["License", "Used", "#Calls", "#Limit"],
+      empty: Empty("No license has used 80 % of a limit in its current period."))
+    for use in data.nearLimits {
+      table.add([
+        LongID(use.license, to: context.url("/licenses/\(PageContext.segment(use.license))")),
+        Bar(used: use.used, limit: use.limit), Quantity(use.used), Quantity(use.limit),
+      ])
+    }
+    return [
+      Heading(
+        "Near and over limits", anchor: "limits",
+        aside: [Link("All licenses by use", to: context.url("/licenses", [("sort", "use")]))]),
+      table,
+    ]
+  }
+
+  private static func attention(_ data: Data, in context: PageContext) -> [any Component] {
+    var sections: [any Component] = [
+      Heading(
+        "Last alerts", anchor: "alerts",
+        aside: [Link("All alerts", to: context.url("/alerts"))]),
+      AlertLine.table(data.alerts, caption: "Last alerts", in: context),
+    ]
+    if !data.failing.isEmpty {
+      sections.append(
+        Heading(
+          "Failing endpoints", anchor: "failing",
+          aside: [Link("All webhooks", to: context.url("/webhooks"))]))
+      sections.append(
+        EndpointLine.table(data.failing, caption: "Failing endpoints", in: context))
+    }
+    if let due = data.duePeriods, due > 0 {
+      sections.append(
+        Notice(
+          .warning,
+          [
+            Plain("\(Wording.count(due, "period")) ended and can be closed. "),
+            Link("Close them", to: context.url("/periods")),
+          ]))
+    }
+    return sections
+  }
+
+  /// `api_calls` is "api calls" in sentences.
+  package static func unit(_ meter: String) -> String {
+    meter == "api_calls" ? "calls" : meter.replacing("_", with: " ")
+  }
+}
