@@ -24,6 +24,7 @@ let package = Package(
     .executable(name: "anomaly-detector", targets: ["AnomalyDetector"]),
     .executable(name: "validation-service", targets: ["ValidationService"]),
     .executable(name: "webhook-dispatcher", targets: ["WebhookDispatcher"]),
+    .executable(name: "metering-api", targets: ["MeteringAPI"]),
     .library(name: "EventPublisher", targets: ["EventPublisher"]),
     .library(name: "Licensing", targets: ["Licensing"]),
     .library(name: "Metering", targets: ["Metering"]),
@@ -40,6 +41,7 @@ let package = Package(
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -80,6 +82,12 @@ let package = Package(
       dependencies: ["Metering", .product(name: "Mustache", package: "swift-mustache")],
       path: "Sources/Core/BillingPages",
       resources: [.embedInCode("Templates"), .embedInCode("Assets")]),
+    .target(
+      name: "Billing",
+      dependencies: [
+        "Metering", "JSONText", "Licensing", .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      path: "Sources/Core/Billing"),
 
     // IO: the only effects.
     .target(name: "CChecksum", path: "Sources/IO/CChecksum"),
@@ -182,6 +190,26 @@ let package = Package(
       ],
       path: "Sources/Services/WebhookDispatcher"),
     .executableTarget(
+      name: "MeteringAPI",
+      dependencies: [
+        "Billing", "BillingPages", "Metering", "JSONText", "Licensing", "DomainNames",
+        "WebhookDelivery", "PostgresStore", "KafkaTransport", "ServiceRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "HummingbirdCore", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Services/MeteringAPI",
+      resources: [.embedInCode("openapi.yaml")]),
+    .executableTarget(
       name: "DevBroker",
       dependencies: [
         "KafkaTransport", "ServiceRuntime",
@@ -268,6 +296,14 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
+    .testTarget(name: "BillingTests", dependencies: ["Billing", "Metering", "JSONText"]),
+    .testTarget(
+      name: "MeteringAPITests",
+      dependencies: [
+        "MeteringAPI", "Billing", "Metering", "JSONText", "Licensing", "PostgresStore",
+        "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
+        "meterctl", .product(name: "NIOCore", package: "swift-nio"),
       ]),
     .testTarget(
       name: "WebhookDispatcherTests",

@@ -132,14 +132,27 @@ package struct AccessStore {
     }
   }
 
-  /// Those of `hashes` (SHA-256, hexadecimal) that hold.
+  /// Those of `hashes` (SHA-256, hexadecimal) that are not revoked, expired ones too.
   package func tokens(hashes: [String]) throws(PostgresError) -> [TokenRow] {
+    try tokens(hashes: hashes, andWhere: "true")
+  }
+
+  /// Those of `hashes` that hold now, by the server's clock.
+  package func validTokens(hashes: [String]) throws(PostgresError) -> [TokenRow] {
+    try tokens(
+      hashes: hashes, andWhere: "(expires_at is null or expires_at > clock_timestamp())")
+  }
+
+  private func tokens(
+    hashes: [String], andWhere condition: String
+  ) throws(PostgresError) -> [TokenRow] {
     try connection.query(
       """
       select token_id, encode(token_hash, 'hex'), array_to_string(scopes, ' '), customer_id,
         \(Self.milliseconds("expires_at"))
       from api_token
       where token_hash in (select decode(h, 'hex') from unnest($1::text[]) h) and revoked_at is null
+        and \(condition)
       """, [.texts(hashes)], operation: "read tokens"
     ).rows.compactMap { row in
       guard let id = row[0], let hash = row[1] else { return nil }

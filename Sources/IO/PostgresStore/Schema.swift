@@ -53,6 +53,9 @@ package enum Schema {
     Migration(
       version: 15, name: "0015_audit",
       sql: String(decoding: PackageResources.v0015_audit_sql, as: UTF8.self)),
+    Migration(
+      version: 16, name: "0016_api",
+      sql: String(decoding: PackageResources.v0016_api_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

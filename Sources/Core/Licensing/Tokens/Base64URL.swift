@@ -1,5 +1,5 @@
 /// RFC 4648 section 5, without padding, as RFC 7515 asks.
-enum Base64URL {
+package enum Base64URL {
   private static let alphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 
@@ -9,7 +9,7 @@ enum Base64URL {
     return values
   }()
 
-  static func append(_ bytes: some Collection<UInt8>, to text: inout [UInt8]) {
+  package static func append(_ bytes: some Collection<UInt8>, to text: inout [UInt8]) {
     let done: Void? = bytes.withContiguousStorageIfAvailable { bytes in
       let start = text.count
       let length = (bytes.count * 4 + 2) / 3
@@ -48,7 +48,7 @@ enum Base64URL {
     }
   }
 
-  static func encode(_ bytes: some Collection<UInt8>) -> String {
+  package static func encode(_ bytes: some Collection<UInt8>) -> String {
     var text: [UInt8] = []
     append(bytes, to: &text)
     return String(decoding: text, as: UTF8.self)
@@ -56,7 +56,7 @@ enum Base64URL {
 
   /// Nil unless it is the one spelling of its bytes: padding, other letters, blanks and bits behind the last byte are refused, since two
   /// spellings of a token would be two tokens to whoever compares them.
-  static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+  package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
     guard text.count % 4 != 1 else { return nil }
     var bytes: [UInt8] = []
     bytes.reserveCapacity(text.count * 3 / 4)

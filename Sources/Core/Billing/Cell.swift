@@ -1,0 +1,55 @@
+package import JSONText
+
+/// One value of a row that is answered as JSON or as CSV.
+package enum Cell: Sendable, Equatable {
+  case null
+  case text(String)
+  case integer(Int64)
+  /// Of what is billed: written as a string where the client asks for `numbers=string`.
+  case quantity(Int64)
+  case number(Double)
+  case boolean(Bool)
+  /// Milliseconds since 1970, written as RFC 3339 with `Z`.
+  case time(Int64)
+  /// What is JSON already: a list or an object.
+  case json([UInt8])
+
+  package static func optional(_ text: String?) -> Cell { text.map { .text($0) } ?? .null }
+  package static func optional(_ value: Int64?) -> Cell { value.map { .integer($0) } ?? .null }
+  package static func optionalTime(_ value: Int64?) -> Cell { value.map { .time($0) } ?? .null }
+  package static func optionalQuantity(_ value: Int64?) -> Cell {
+    value.map { .quantity($0) } ?? .null
+  }
+
+  /// A list of texts.
+  package static func texts(_ texts: [String]) -> Cell {
+    var writer = JSONWriter()
+    writer.beginArray()
+    for text in texts { writer.text(text) }
+    writer.endArray()
+    return .json(writer.bytes)
+  }
+}
+
+extension JSONWriter {
+  /// - Parameter quotesQuantities: quantities are written as strings.
+  package mutating func cell(_ cell: Cell, quotesQuantities: Bool = false) {
+    switch cell {
+    case .null: null()
+    case .text(let text): self.text(text)
+    case .integer(let value): integer(value)
+    case .quantity(let value):
+      if quotesQuantities { text(String(value)) } else { integer(value) }
+    // NaN and infinity have no JSON.
+    case .number(let value): raw(value.isFinite ? "\(value)" : "null")
+    case .boolean(let value): boolean(value)
+    case .time(let milliseconds): text(TimeText.write(milliseconds))
+    case .json(let bytes): raw(bytes)
+    }
+  }
+
+  package mutating func member(_ name: String, cell: Cell, quotesQuantities: Bool = false) {
+    self.name(name)
+    self.cell(cell, quotesQuantities: quotesQuantities)
+  }
+}

@@ -1,0 +1,164 @@
+import Foundation
+import PostgresStore
+import ServiceRuntime
+
+/// Threads with a connection each, and what waits for them.
+final class DatabaseLane: @unchecked Sendable {
+  // What is below `condition` is used with its lock held; a connection is its thread's alone.
+  private struct Job {
+    let deadline: Int
+    let mayRepeat: Bool
+    let run: (PostgresConnection) throws -> Void
+    let fail: (any Error) -> Void
+  }
+
+  private let condition = NSCondition()
+  private var jobs: [Job] = []
+  private var first = 0
+  private var isClosed = false
+  /// Until then nobody tries to connect, and why.
+  private var away: (until: Int, error: any Error)?
+
+  private let name: String
+  private let queued: Int
+  private let url: String
+  private let statementMilliseconds: Int
+  private let seconds: Histogram
+
+  private static let patienceMilliseconds = 10_000
+  private static let awayMilliseconds = 500
+
+  init(
+    _ name: String, threads: Int, queued: Int, url: String, statementMilliseconds: Int,
+    metrics: MetricsRegistry
+  ) {
+    self.name = name
+    self.queued = queued
+    self.url = url
+    self.statementMilliseconds = statementMilliseconds
+    seconds = metrics.histogram(
+      "meter_api_database_seconds", help: "From a request of PostgreSQL to its end, by lane.",
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
+      labels: [("lane", name)])
+    for number in 0..<threads {
+      // They are not joined: each ends with the statement that it runs, or with the process.
+      _ = WorkerThread("database-\(name)-\(number)") { [self] in serve() }
+    }
+  }
+
+  /// Those that wait are answered; those that run may end.
+  func close() {
+    condition.lock()
+    isClosed = true
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  /// - Parameter mayRepeat: where the connection turns out to be gone, it is made again and `body`
+  ///   runs once more.
+  func run<T: Sendable>(
+    mayRepeat: Bool, _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    let start = Monotonic.milliseconds
+    defer { seconds.observe(Double(Monotonic.milliseconds - start) / 1_000) }
+    return try await withCheckedThrowingContinuation { continuation in
+      let job = Job(
+        deadline: start + Self.patienceMilliseconds, mayRepeat: mayRepeat,
+        run: { continuation.resume(returning: try body($0)) },
+        fail: { continuation.resume(throwing: $0) })
+      condition.lock()
+      let isTaken = !isClosed && jobs.count - first < queued
+      if isTaken {
+        jobs.append(job)
+        condition.signal()
+      }
+      condition.unlock()
+      if !isTaken { continuation.resume(throwing: DatabaseUnavailable.busy) }
+    }
+  }
+
+  private func next() -> Job? {
+    condition.lock()
+    defer { condition.unlock() }
+    while first == jobs.count {
+      if isClosed { return nil }
+      condition.wait()
+    }
+    let job = jobs[first]
+    first += 1
+    if first == jobs.count {
+      jobs.removeAll(keepingCapacity: true)
+      first = 0
+    } else if first > 1_024 {
+      jobs.removeFirst(first)
+      first = 0
+    }
+    return job
+  }
+
+  private func serve() {
+    var kept: PostgresConnection?
+    while let job = next() {
+      if Monotonic.milliseconds > job.deadline {
+        job.fail(DatabaseUnavailable.busy)
+        continue
+      }
+      do {
+        try attempt(job, &kept)
+      } catch {
+        job.fail(error)
+      }
+      if kept?.isOpen == false { kept = nil }
+    }
+  }
+
+  private func attempt(_ job: Job, _ kept: inout PostgresConnection?) throws {
+    if !job.mayRepeat, let old = kept {
+      // A server that restarted is noticed here, and not in the middle of a write.
+      do { try old.execute("select 1") } catch { kept = nil }
+    }
+    let wasKept = kept != nil
+    let connection = try kept ?? connect()
+    kept = connection
+    do {
+      try job.run(connection)
+    } catch let error as PostgresError where error.isConnectionLost {
+      kept = nil
+      guard wasKept, job.mayRepeat else { throw DatabaseUnavailable.away(error) }
+      let again = try connect()
+      kept = again
+      try job.run(again)
+    }
+  }
+
+  private func connect() throws -> PostgresConnection {
+    condition.lock()
+    let away = away
+    condition.unlock()
+    if let away, Monotonic.milliseconds < away.until { throw away.error }
+    do {
+      return try open()
+    } catch {
+      condition.lock()
+      self.away = (Monotonic.milliseconds + Self.awayMilliseconds, error)
+      condition.unlock()
+      throw error
+    }
+  }
+
+  private func open() throws -> PostgresConnection {
+    do {
+      let connection = try PostgresConnection(
+        url: url, application: "metering-api-\(name)",
+        statementTimeoutMilliseconds: statementMilliseconds)
+      if let problem = try Schema.state(connection).problem {
+        throw DatabaseUnavailable.schema(problem)
+      }
+      // Compiling a plan takes longer than what most reads take.
+      try connection.execute("set jit = off")
+      return connection
+    } catch let error as PostgresError {
+      throw DatabaseUnavailable.away(error)
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import PostgresStore
+import ServiceLifecycle
+import ServiceRuntime
+
+/// PostgreSQL as requests use it: a fixed number of threads with a connection each, since libpq blocks.
+///
+/// There are three lanes, so that none of them holds up the others: reads, writes, and snapshots that
+/// are read page by page while a client takes them.
+///
+/// What it guarantees:
+/// - A read sees one snapshot, changes nothing, and ends after `readMilliseconds`.
+/// - A write is one transaction.
+/// - At most `queued` requests wait in a lane, none for longer than `patienceMilliseconds`; the
+///   others are answered 503 with `Retry-After`.
+struct DatabasePool: Service {
+  private let readLane: DatabaseLane
+  private let writeLane: DatabaseLane
+  private let snapshotLane: DatabaseLane
+  private let url: String
+  private let health: HealthState
+
+  private static let readers = 8
+  private static let writers = 4
+  private static let snapshots = 4
+  private static let readMilliseconds = 10_000
+  private static let writeMilliseconds = 30_000
+  /// Of one page.
+  private static let snapshotMilliseconds = 60_000
+
+  init(url: String, health: HealthState, metrics: MetricsRegistry) {
+    self.url = url
+    self.health = health
+    readLane = DatabaseLane(
+      "read", threads: Self.readers, queued: 1_000, url: url,
+      statementMilliseconds: Self.readMilliseconds, metrics: metrics)
+    writeLane = DatabaseLane(
+      "write", threads: Self.writers, queued: 200, url: url,
+      statementMilliseconds: Self.writeMilliseconds, metrics: metrics)
+    snapshotLane = DatabaseLane(
+      "snapshot", threads: Self.snapshots, queued: 16, url: url,
+      statementMilliseconds: Self.snapshotMilliseconds, metrics: metrics)
+    health.report("postgres", problem: "no connection was made yet", logs: false)
+  }
+
+  /// Runs `body` on a thread of the pool, at one snapshot, reading only. A read whose connection turns
+  /// out to be gone is tried once more.
+  ///
+  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  func read<T: Sendable>(
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    try await readLane.run(mayRepeat: true) { connection in
+      try connection.transaction(Self.beginReading) { try body(connection) }
+    }
+  }
+
+  /// Runs `body` in one transaction. Nothing of it is repeated: where the connection is lost at COMMIT,
+  /// what came of it is unknown, and the client finds out by its `Idempotency-Key`.
+  ///
+  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  func write<T: Sendable>(
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    try await writeLane.run(mayRepeat: false) { connection in
+      try connection.transaction("begin") { try body(connection) }
+    }
+  }
+
+  /// Runs `body` with one snapshot that stays open from read to read. PostgreSQL ends it where
+  /// nothing is read for 10 s: a client that does not take its answer does not hold up vacuum.
+  func snapshot<T: Sendable>(
+    _ body: (DatabaseSnapshot) async throws -> T
+  ) async throws -> T {
+    let lease = DatabaseLease()
+    let ended = Task { [snapshotLane] in
+      try await snapshotLane.run(mayRepeat: false) { connection in
+        try connection.transaction(Self.beginReading) { lease.serve(connection) }
+      }
+    }
+    // Where the lane never gets to serve the lease, or the connection breaks, reads end as well.
+    Task {
+      _ = await ended.result
+      lease.end()
+    }
+    defer { lease.end() }
+    do {
+      return try await body(DatabaseSnapshot(lease: lease))
+    } catch is DatabaseLease.Ended {
+      // Whatever ended it is the reason.
+      _ = try await ended.value
+      throw DatabaseUnavailable.busy
+    }
+  }
+
+  private static let beginReading = "begin transaction isolation level repeatable read read only"
+
+  /// Watches whether PostgreSQL is there and its schema fits, until the service stops.
+  func run() async throws {
+    await cancelWhenGracefulShutdown { await watch() }
+    for lane in [readLane, writeLane, snapshotLane] { lane.close() }
+  }
+
+  private func watch() async {
+    while !Task.isCancelled {
+      do {
+        _ = try await read { try $0.query("select 1", operation: "watch") }
+        health.report("postgres", problem: nil)
+      } catch let error as PostgresError {
+        health.report("postgres", problem: error.refusal ?? error.description)
+      } catch DatabaseUnavailable.busy {
+        // Many read at a time: it is there.
+      } catch {
+        health.report("postgres", problem: "\(error)")
+      }
+      // It ends early where the service stops.
+      try? await Task.sleep(for: .seconds(1))
+    }
+  }
+}
+
+/// Why PostgreSQL cannot be asked now.
+enum DatabaseUnavailable: Error, Sendable, CustomStringConvertible {
+  case away(PostgresError)
+  /// The schema does not fit this build.
+  case schema(String)
+  /// Too many requests wait.
+  case busy
+
+  var description: String {
+    switch self {
+    case .away(let error): error.refusal ?? "PostgreSQL is away: \(error.message)"
+    case .schema(let problem): problem
+    case .busy: "too many requests wait for PostgreSQL"
+    }
+  }
+}
+
+/// One snapshot of the database, read page by page.
+struct DatabaseSnapshot: Sendable {
+  fileprivate let lease: DatabaseLease
+
+  /// Runs `body` on the snapshot's thread.
+  func read<T: Sendable>(
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    try await lease.run(body)
+  }
+}

@@ -1,0 +1,27 @@
+import Billing
+import Logging
+import PostgresStore
+import Synchronization
+
+/// What handlers share.
+final class APIContext: Sendable {
+  let settings: APISettings
+  let database: DatabasePool
+  let logger: Logger
+  private let signer = Mutex<CursorSigner?>(nil)
+
+  init(settings: APISettings, database: DatabasePool, logger: Logger) {
+    self.settings = settings
+    self.database = database
+    self.logger = logger
+  }
+
+  /// Signs cursors with the secret that the database holds: every process takes the others' cursors.
+  func cursorSigner() async throws -> CursorSigner {
+    if let known = signer.withLock({ $0 }) { return known }
+    let secret = try await database.read { try APISecretStore($0).secret() }
+    let made = CursorSigner(key: secret)
+    signer.withLock { $0 = made }
+    return made
+  }
+}

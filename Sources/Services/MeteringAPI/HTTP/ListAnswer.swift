@@ -1,0 +1,192 @@
+import Billing
+import HTTPTypes
+import JSONText
+import Metering
+import PostgresStore
+
+/// What of a list is asked for, and how it is written.
+struct ListWindow: Sendable {
+  enum Format: String, Sendable, CaseIterable {
+    case json
+    case csv
+  }
+
+  /// Nil: the default; in CSV everything.
+  var limit: Int?
+  var cursor: String?
+  var format: Format?
+  var quotesQuantities: Bool
+  let defaultLimit: Int
+}
+
+extension Fields {
+  /// Takes `limit`, `cursor`, `format` and `numbers`.
+  mutating func listWindow(default: Int = 100, most: Int = 1_000) -> ListWindow {
+    ListWindow(
+      limit: integer("limit", in: 1...Int64(most)).map { Int($0) },
+      cursor: text("cursor", atMost: 8_192), format: choice("format"),
+      quotesQuantities: choice("numbers", of: ["string", "number"]) == "string",
+      defaultLimit: `default`)
+  }
+}
+
+/// Where a page begins.
+struct ListStart: Sendable {
+  /// Read one row more, to know whether there is a next page: see `ListPage.init`.
+  let limit: Int
+  /// The key of the row before, as `ListPage.next` had it; nil: the beginning.
+  let after: [String]?
+}
+
+struct ListPage: Sendable {
+  var rows: [[Cell]]
+  /// The key of the last row, where more rows follow.
+  var next: [String]?
+  /// Further members of the answer beside `data` and `next`.
+  var members: [(name: String, cell: Cell)] = []
+  /// Members that differ from answer to answer though nothing has changed, such as `as_of`: they are
+  /// no part of the `ETag`.
+  var volatile: [(name: String, cell: Cell)] = []
+
+  init(
+    rows: [[Cell]], next: [String]?, members: [(name: String, cell: Cell)] = [],
+    volatile: [(name: String, cell: Cell)] = []
+  ) {
+    self.rows = rows
+    self.next = next
+    self.members = members
+    self.volatile = volatile
+  }
+
+  /// A page of up to `limit + 1` rows that were read.
+  init(
+    _ rows: [[Cell]], _ start: ListStart, members: [(name: String, cell: Cell)] = [],
+    key: ([Cell]) -> [String]
+  ) {
+    let shown = Array(rows.prefix(start.limit))
+    self.init(
+      rows: shown, next: rows.count > start.limit ? shown.last.map(key) : nil, members: members)
+  }
+}
+
+extension APIRequest {
+  typealias PageReader = @Sendable (PostgresConnection, ListStart) throws -> ListPage
+
+  /// Answers a list as JSON or, where the client wants it, as CSV.
+  ///
+  /// - Parameters:
+  ///   - name: of the file, without `.csv`.
+  ///   - columns: the names of the cells of each row, in JSON and in CSV.
+  ///   - page: reads one page. CSV reads all pages at one snapshot, one at a time.
+  func list(
+    _ window: ListWindow, _ name: String, columns: [String], page: @escaping PageReader
+  ) async throws -> APIAnswer {
+    let signer = try await context.cursorSigner()
+    let scope = cursorScope
+    var after: [String]?
+    if let cursor = window.cursor {
+      guard let values = signer.read(cursor, scope: scope) else { throw Problem.badCursor }
+      after = values
+    }
+    if wantsCSV(window.format) {
+      return csv(window, name, columns: columns, after: after, page: page)
+    }
+    let start = ListStart(limit: window.limit ?? window.defaultLimit, after: after)
+    let found = try await read { try page($0, start) }
+    return Self.json(
+      found, columns: columns, next: found.next.map { signer.write($0, scope: scope) },
+      quotesQuantities: window.quotesQuantities)
+  }
+
+  static func json(
+    _ page: ListPage, columns: [String], next: String?, quotesQuantities: Bool
+  ) -> APIAnswer {
+    func write(_ volatile: [(name: String, cell: Cell)]) -> [UInt8] {
+      var json = JSONWriter(reserving: 256 + page.rows.count * 160)
+      json.beginObject()
+      json.name("data")
+      json.beginArray()
+      for row in page.rows {
+        json.beginObject()
+        for (name, cell) in zip(columns, row) {
+          json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+        }
+        json.endObject()
+      }
+      json.endArray()
+      for (name, cell) in page.members + volatile {
+        json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+      }
+      json.name("next")
+      if let next { json.text(next) } else { json.null() }
+      json.endObject()
+      return json.bytes
+    }
+    var answer = APIAnswer.json(write(page.volatile))
+    if !page.volatile.isEmpty { answer.headers[.eTag] = ETag.of(write([])) }
+    return answer
+  }
+
+  private func csv(
+    _ window: ListWindow, _ name: String, columns: [String], after: [String]?,
+    page: @escaping PageReader
+  ) -> APIAnswer {
+    let database = context.database
+    return APIAnswer(
+      type: "text/csv; charset=utf-8; header=present",
+      headers: [.contentDisposition: "attachment; filename=\"\(name).csv\""]
+    ) { writer in
+      try await database.snapshot { snapshot in
+        var after = after
+        var left = window.limit ?? .max
+        var isFirst = true
+        while left > 0, isFirst || after != nil {
+          let start = ListStart(limit: min(left, Self.csvPageRows), after: after)
+          let isHeaded = isFirst
+          let (bytes, count, next) = try await snapshot.read { connection in
+            let found = try page(connection, start)
+            var bytes = isHeaded ? CSVText.header(columns) : []
+            for row in found.rows { CSVText.append(row, to: &bytes) }
+            return (bytes, found.rows.count, found.next)
+          }
+          try await writer.write(bytes)
+          isFirst = false
+          left -= count
+          after = next
+        }
+      }
+    }
+  }
+
+  private static let csvPageRows = 5_000
+
+  /// The list and its filters: what a cursor belongs to.
+  private var cursorScope: String {
+    let place = parameters.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+    let ignored = ["limit", "cursor", "format", "numbers"]
+    let filters = queryText.split(separator: "&").filter { part in
+      !ignored.contains { part.utf8.starts(with: ($0 + "=").utf8) }
+    }
+    return ([route.path, caller.customerID?.string ?? ""] + place + filters.map(String.init))
+      .joined(separator: "\n")
+  }
+
+  /// By `format`, or else by `Accept`.
+  func wantsCSV(_ format: ListWindow.Format?) -> Bool {
+    if let format { return format == .csv }
+    var best: (isCSV: Bool, quality: Double) = (false, 0)
+    for part in (headers[.accept] ?? "").split(separator: ",") {
+      let pieces = part.split(separator: ";").map { $0.lowercased().filter { $0 != " " } }
+      guard let type = pieces.first else { continue }
+      let given = pieces.first { $0.hasPrefix("q=") }.flatMap { Double($0.dropFirst(2)) }
+      let quality = given ?? 1
+      switch type {
+      case "text/csv": if quality > best.quality { best = (true, quality) }
+      case "application/json", "*/*", "application/*":
+        if quality >= best.quality { best = (false, quality) }
+      default: break
+      }
+    }
+    return best.isCSV
+  }
+}

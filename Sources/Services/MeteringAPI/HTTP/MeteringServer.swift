@@ -1,0 +1,69 @@
+import HTTPTypes
+import HummingbirdCore
+import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+import ServiceRuntime
+
+/// The listener of the API and of the pages.
+struct MeteringServer: Service {
+  let settings: APISettings
+  let api: API
+  let metrics: MetricsRegistry
+  let logger: Logger
+
+  func run() async throws {
+    let date = HTTPDate()
+    let channel = MeteringChannel(
+      requestMilliseconds: settings.requestMilliseconds
+    ) { [api] request, writer, channel in
+      let answer = await api.respond(
+        to: request, address: channel.remoteAddress?.ipAddress)
+      try await Self.write(answer, request, writer, date.now)
+    }
+    let server = channel.server(
+      configuration: ServerConfiguration(
+        address: .hostname(settings.bind.host, port: settings.bind.port), backlog: 4_096),
+      onServerRunning: { [logger] channel in
+        let address = ServiceRuntime.BindAddress(
+          host: settings.bind.host, port: channel.localAddress?.port ?? settings.bind.port)
+        logger.info("listening", metadata: ["address": "\(address)"])
+      },
+      eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "http"))
+    do {
+      try await server.run()
+    } catch let error as IOError {
+      throw ListenError(address: settings.bind, underlying: error)
+    }
+  }
+
+  private static func write(
+    _ answer: APIAnswer, _ request: Request, _ writer: consuming ResponseWriter, _ date: String
+  ) async throws {
+    var head = HTTPResponse(status: answer.status, headerFields: answer.headers)
+    head.headerFields[.date] = date
+    let isHead = request.method == .head
+    switch answer.body {
+    case .bytes(let bytes):
+      if answer.status != .noContent, answer.status != .notModified {
+        head.headerFields[.contentLength] = String(bytes.count)
+      }
+      if isHead || bytes.isEmpty {
+        try await writer.writeResponse(head)
+      } else {
+        try await writer.write(
+          response: head, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+      }
+    case .stream(let stream):
+      guard !isHead else {
+        try await writer.writeResponse(head)
+        return
+      }
+      var body = BodyWriter(try await writer.writeHead(head))
+      // What it throws ends the connection, before the end of the answer is written.
+      try await stream(&body)
+      try await body.inner.finish(nil)
+    }
+  }
+}

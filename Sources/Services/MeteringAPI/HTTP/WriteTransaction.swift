@@ -1,0 +1,116 @@
+import Billing
+import Crypto
+import Foundation
+import HTTPTypes
+import Metering
+import PostgresStore
+
+/// One change: a transaction, its answer, and what the audit trail keeps of it.
+struct WriteTransaction {
+  let connection: PostgresConnection
+  let request: APIRequest
+
+  /// Keeps what was changed, in the same transaction. Every write calls it once for each change.
+  func audit(_ change: AuditedChange, status: Int = 200) throws {
+    try AuditStore(connection).record(change, by: request.auditContext, status: status)
+  }
+}
+
+extension APIRequest {
+  /// Who asks, for stores that keep the audit trail themselves.
+  var auditContext: AuditContext {
+    let (kind, id): (AuditContext.ActorKind, String) =
+      switch caller.kind {
+      case .nobody: (.service, "metering-api")
+      case .token(let id): (.token, id)
+      case .pageSession(let id): (.pageSession, id)
+      case .portalSession(let id): (.portalSession, id)
+      }
+    return AuditContext(
+      actorKind: kind, actorID: id, requestID: self.id, address: address, userAgent: userAgent)
+  }
+
+  /// Runs `body` in one transaction and answers what it answers.
+  ///
+  /// A POST with an `Idempotency-Key` runs once: where the caller sent the key before, with the same
+  /// path and body, the answer of then is given again, and with another body it is 422. Two at a time
+  /// with one key wait for each other. Only what was committed is remembered, for a day.
+  func write(
+    _ body: @escaping @Sendable (WriteTransaction) throws -> APIAnswer
+  ) async throws -> APIAnswer {
+    let key = try idempotencyKey()
+    let request = self
+    return try await context.database.write { connection in
+      let transaction = WriteTransaction(connection: connection, request: request)
+      guard let key else { return try body(transaction) }
+      let store = IdempotencyStore(connection)
+      if let earlier = try store.begin(key: key.hash, fingerprint: key.fingerprint) {
+        return try key.answer(earlier)
+      }
+      let answer = try body(transaction)
+      try store.finish(key: key.hash, answer: key.seal(answer))
+      return answer
+    }
+  }
+
+  private func idempotencyKey() throws(Problem) -> IdempotencyKey? {
+    guard let name = HTTPField.Name("Idempotency-Key"), route.method == .post else { return nil }
+    let values = headers[values: name]
+    guard let value = values.first else { return nil }
+    guard values.count == 1, (1...255).contains(value.utf8.count) else {
+      throw Problem.badParameter("Idempotency-Key", "It must stand once and have 1 to 255 bytes.")
+    }
+    return IdempotencyKey(
+      text: value, caller: caller.name, route: route.path,
+      place: parameters.sorted { $0.key < $1.key }.map(\.value), body: body)
+  }
+}
+
+/// What is kept of a key: nothing from which the key, the body or the answer could be read.
+///
+/// Answers may hold a secret that is shown once. So an answer is kept sealed with a key that is derived
+/// from the client's own, of which PostgreSQL has only a hash.
+private struct IdempotencyKey: Sendable {
+  let hash: [UInt8]
+  let fingerprint: [UInt8]
+  private let secret: SymmetricKey
+
+  init(text: String, caller: String, route: String, place: [String], body: [UInt8]) {
+    func digest(_ parts: [[UInt8]]) -> [UInt8] {
+      var hash = SHA256()
+      for part in parts {
+        hash.update(data: Array("\(part.count):".utf8))
+        hash.update(data: part)
+      }
+      return Array(hash.finalize())
+    }
+    hash = digest([Array("key".utf8), Array(caller.utf8), Array(text.utf8)])
+    fingerprint = digest([Array(route.utf8)] + place.map { Array($0.utf8) } + [body])
+    secret = SymmetricKey(data: digest([Array("seal".utf8), Array(caller.utf8), Array(text.utf8)]))
+  }
+
+  func seal(_ answer: APIAnswer) throws -> [UInt8] {
+    guard case .bytes(let bytes) = answer.body else { return [] }
+    let type = answer.headers[.contentType] ?? ""
+    let plain = Array("\(answer.status.code) \(type)\n".utf8) + bytes
+    return Array(try AES.GCM.seal(plain, using: secret).combined ?? Data())
+  }
+
+  func answer(_ earlier: IdempotencyStore.Earlier) throws -> APIAnswer {
+    guard earlier.fingerprint == fingerprint else {
+      throw Problem(
+        .unprocessableContent, "idempotency_mismatch",
+        "This Idempotency-Key came before, with another request; take a new one.")
+    }
+    let plain = Array(
+      try AES.GCM.open(AES.GCM.SealedBox(combined: earlier.answer), using: secret))
+    let line = plain.prefix { $0 != UInt8(ascii: "\n") }
+    let words = String(decoding: line, as: UTF8.self).split(separator: " ", maxSplits: 1)
+    var answer = APIAnswer(
+      status: HTTPResponse.Status(code: words.first.flatMap { Int($0) } ?? 200),
+      type: words.count == 2 ? String(words[1]) : "", bytes: Array(plain[(line.count + 1)...]))
+    if words.count < 2 { answer.headers[.contentType] = nil }
+    if let name = HTTPField.Name("Idempotent-Replayed") { answer.headers[name] = "true" }
+    return answer
+  }
+}
