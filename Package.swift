@@ -287,7 +287,11 @@ let package = Package(
       ]),
     .testTarget(
       name: "LicensingTests",
-      dependencies: ["Licensing", "DomainNames", "Metering", "JSONText", "MeteringTestKit"]),
+      dependencies: [
+        "Licensing", "DomainNames", "Metering", "JSONText", "MeteringTestKit",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
+      ]),
     .testTarget(
       name: "ValidationServiceTests",
       dependencies: [

@@ -1,0 +1,3 @@
+module license-metering.example/go
+
+go 1.22
