@@ -95,6 +95,52 @@ extension BurstScenario {
       if random.int(0...1) == 1 { hourlyJob = job(&random, ranges) }
       if random.int(0...1) == 1 { shifts = [(minute: 40 * 1440 + 60, by: 60)] }
       if random.int(0...1) == 1 { addSilences(&random) }
+    case .uneven: uneven(&random, ranges)
+    case .jumping:
+      uneven(&random, ranges)
+      addJumps(&random)
+    case .outages:
+      uneven(&random, ranges)
+      addDips(&random)
+    }
+  }
+
+  /// As measured on minute series of production services: neighboring hours differ by up to 2, all by
+  /// up to 6; single minutes by 2 to 6 % beside what is drawn, alike over some minutes.
+  private mutating func uneven(_ random: inout RandomCounts, _ ranges: BurstScenarioRanges) {
+    var logarithm = 0.0
+    let steps = (0..<24).map { _ in random.uniform(-0.6...0.6) }
+    let drift = steps.reduce(0, +) / 24
+    for step in steps {
+      logarithm = min(max(logarithm + step - drift, -0.9), 0.9)
+      hourFactors.append(exp(logarithm))
+    }
+    hourSigma = random.uniform(0.03...0.1)
+    dispersion = random.logUniform(0.0005...0.01)
+    wanderSigma = random.uniform(0.02...0.08)
+    wanderMinutes = random.uniform(ranges.wanderMinutes)
+    if random.int(0...1) == 1 { weekendFactor = random.uniform(0.5...0.9) }
+    if random.int(0...1) == 1 { batch = (random.int(1...3), random.uniform(1.2...1.6)) }
+  }
+
+  /// Up to a factor of 1.8, and back below two thirds, within up to three hours.
+  private mutating func addJumps(_ random: inout RandomCounts) {
+    var t = random.int(2 * 1440...6 * 1440)
+    var isHigh = false
+    while t < minutes {
+      let factor = random.uniform(1.3...1.8)
+      jumps.append((t, random.int(10...180), isHigh ? 1 / factor : factor))
+      isHigh.toggle()
+      t += random.int(1440...10 * 1440)
+    }
+  }
+
+  private mutating func addDips(_ random: inout RandomCounts) {
+    var t = random.int(2 * 1440...6 * 1440)
+    while t < minutes {
+      let end = t + random.int(10...360)
+      dips.append((t..<end, random.logUniform(0.01...0.6)))
+      t = end + random.int(1440...10 * 1440)
     }
   }
 
@@ -133,14 +179,18 @@ extension BurstScenario {
   private mutating func addLabels(_ random: inout RandomCounts, _ ranges: BurstScenarioRanges) {
     let isYoung = kind == .young
     var t = isYoung ? random.int(90...max(minutes - 30, 91)) : random.int(15 * 1440...20 * 1440)
+    if kind.isMeasured { t = random.int(3 * 1440...4 * 1440) }
     while t + 30 < minutes {
       let anomaly =
         isYoung ? [.flash, .loop][random.int(0...1)] : Anomaly.allCases[random.int(0...2)]
       let label = label(anomaly, t, &random, ranges)
       let around = (t - 120)..<(t + label.length + 1440)
-      let isClear = usual(t) >= 1 + 3 * lump && !silences.contains { $0.overlaps(around) }
+      let isClear =
+        usual(t) >= 1 + 3 * lump && !silences.contains { $0.overlaps(around) }
+        && !dips.contains { $0.minutes.overlaps(around) }
       if isClear { labels.append(label) }
-      t += isClear ? label.length + random.int(6 * 1440...10 * 1440) : random.int(60...300)
+      let gap = kind.isMeasured ? 600...2 * 1440 : 6 * 1440...10 * 1440
+      t += isClear ? label.length + random.int(gap) : random.int(60...300)
     }
   }
 
@@ -148,14 +198,21 @@ extension BurstScenario {
     _ anomaly: Anomaly, _ t: Int, _ random: inout RandomCounts, _ ranges: BurstScenarioRanges
   ) -> Label {
     switch anomaly {
+    case .flash where kind.isMeasured:
+      let (factor, length) = [(10.0, 5), (5, 10), (20, 2)][random.int(0...2)]
+      return Label(anomaly: .flash, start: t, length: length, factor: factor)
     case .flash:
       return Label(
         anomaly: .flash, start: t, length: random.int(ranges.flashMinutes),
         factor: random.uniform(ranges.flashFactor))
     case .loop:
+      let minutes = kind.isMeasured ? 8...60 : ranges.loopMinutes
       return Label(
-        anomaly: .loop, start: t, length: random.int(ranges.loopMinutes),
+        anomaly: .loop, start: t, length: random.int(minutes),
         factor: random.uniform(ranges.loopFactor))
+    case .climb where kind.isMeasured:
+      return Label(
+        anomaly: .climb, start: t, length: 120, factor: ranges.climbFactor.lowerBound, onset: 30)
     case .climb:
       let factor = random.uniform(ranges.climbFactor)
       return Label(

@@ -1,10 +1,16 @@
 import Foundation
+import MeteringTestKit
 
 /// One license's traffic, minute by minute, with its labelled bursts.
 struct BurstScenario {
   enum Kind: String, CaseIterable {
     case steady, overdispersed, wander, daily, weekly, growth, hourlyJob, nightlyJob, daylightSaving
     case silence, young, lumpy, mixed
+    /// What request and ingress rates of production services show: hours that differ by up to a
+    /// factor of two, and a little from day to day; levels that jump; outages; peaks on the hour.
+    case uneven, jumping, outages
+
+    var isMeasured: Bool { self == .uneven || self == .jumping || self == .outages }
   }
 
   enum Anomaly: String, CaseIterable { case flash, loop, climb }
@@ -42,6 +48,15 @@ struct BurstScenario {
   var nightlyJob: (minute: Int, length: Int, factor: Double, firstDay: Int)?
   var shifts: [(minute: Int, by: Int)] = []
   var silences: [Range<Int>] = []
+  /// Of the hours of the UTC day, and how much a day's hours differ from them (σ of the logarithm).
+  var hourFactors: [Double] = []
+  var hourSigma = 0.0
+  /// From a minute on the rate is so many times what it was, reached within `over` minutes.
+  var jumps: [(minute: Int, over: Int, factor: Double)] = []
+  /// A share of the calls is left.
+  var dips: [(minutes: Range<Int>, share: Double)] = []
+  /// A peak in the first minutes of each hour: a batch.
+  var batch: (minutes: Int, factor: Double)?
   var labels: [Label] = []
   var seed: UInt64
 
@@ -57,14 +72,33 @@ struct BurstScenario {
     // 1970 began on a Thursday.
     let day = (local / 1440 + 3) % 7
     if day >= 5 { rate *= weekendFactor }
+    if !hourFactors.isEmpty { rate *= unevenFactor(origin + t) }
+    for jump in jumps where t >= jump.minute {
+      rate *= pow(jump.factor, min(Double(t - jump.minute) / Double(jump.over), 1))
+    }
     if growthDays > 0 { rate *= pow(1 + growthPerDay, min(Double(t) / 1440, Double(growthDays))) }
     return rate
   }
 
+  /// Between the middles of the hours.
+  private func unevenFactor(_ minute: Int) -> Double {
+    let place = minute - 30
+    let part = Double(place % 60) / 60
+    return hourFactor(place / 60) * (1 - part) + hourFactor(place / 60 + 1) * part
+  }
+
+  private func hourFactor(_ hour: Int) -> Double {
+    var random = SeededRandom(seed: seed &+ UInt64(hour))
+    let unit = Double(random.next() >> 11) * 0x1p-53
+    return hourFactors[hour % 24] * exp(hourSigma * (2 * unit - 1) * 1.7)
+  }
+
   private func job(_ t: Int) -> Double {
     var factor = 1.0
+    if let batch, (origin + t) % 60 < batch.minutes { factor = batch.factor }
+    for dip in dips where dip.minutes.contains(t) { factor *= dip.share }
     if let job = hourlyJob, ((origin + t) % 60 - job.minute + 60) % 60 < job.length {
-      factor = job.factor
+      factor = max(factor, job.factor)
     }
     if let job = nightlyJob, t >= job.firstDay * 1440,
       ((origin + t) % 1440 - job.minute + 1440) % 1440 < job.length

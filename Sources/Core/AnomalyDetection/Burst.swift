@@ -8,7 +8,7 @@ package struct Burst: Equatable, Sendable {
   /// Calls of that minute so far.
   package var ratePerMinute: Double
   package var expectedPerMinute: Double
-  /// 1 − 2^(−evidence / 16), at least 0.5.
+  /// 1 − 2^(−evidence / 14), at least 0.5.
   package var score: Double
   /// From the start to the end of the minute.
   package var windowSeconds: Int32

@@ -3,24 +3,22 @@ import RealModule
 /// Judges one license's calls, minute by minute, by its own past: is this far above what was to be
 /// expected?
 ///
-/// Two cumulative sums (Page 1954) of log likelihood ratios, S ← max(0, S + `Evidence`): one asks
-/// for twelve times the rate and sees flash crowds and loops within a minute or two, one for twice
-/// the rate and sees what climbs. Their dispersions differ: that of the slow one holds what
-/// neighboring minutes have in common. A burst is told when either reaches h = 16 nats. If the
-/// model held, a sum that starts at 0 would ever reach h with probability e^−h, so in a quarter of
-/// 131,040 minutes at most 0.015 times (Lorden 1971 bounds the time between false alarms by e^h);
-/// what traffic adds that the model does not know was measured: docs/decisions.
+/// What is expected of a minute is the higher of two explanations (`RateBaseline`): what is usual at
+/// this time, and what the rate was about an hour and a half ago. Three cumulative sums of evidence
+/// (`CumulativeSums`) ask for four times that rate, and for twice. A burst is told when the largest
+/// reaches h = 14 nats. What traffic adds that the model does not know was measured:
+/// docs/decisions/0008-bursts.md.
 ///
-/// 268 bytes without padding, copied as they are into checkpoints.
+/// About 300 bytes without padding, copied as they are into checkpoints.
 package struct BurstDetector: BitwiseCopyable, Sendable {
   /// The score from which on traffic is a burst.
   package static let threshold = 0.5
   /// Told with every alert; raised whenever other bursts would be found.
-  package static let version = 1
+  package static let version = 2
 
   /// What was made of one row.
   package struct Judgement: Equatable, Sendable {
-    /// In [0, 1]: 1 − 2^(−S / h), S being the larger sum. From 0.5 on the row begins a burst; rows
+    /// In [0, 1]: 1 − 2^(−S / h), S being the largest sum. From 0.5 on the row begins a burst; rows
     /// that begin none, because they belong to one that was told, to its cool-down or to a
     /// license's first hour, stay below.
     package var score: Double
@@ -35,7 +33,7 @@ package struct BurstDetector: BitwiseCopyable, Sendable {
   }
 
   var baseline = RateBaseline()
-  private(set) var sums = Sums()
+  private(set) var sums = CumulativeSums()
   /// How long, and how clearly, the rate has been low in the present burst: sixteenths of the usual
   /// rate times minutes.
   private var quiet: UInt8 = 0
@@ -48,10 +46,8 @@ package struct BurstDetector: BitwiseCopyable, Sendable {
   var isBurst: Bool { burstFlag != 0 }
 
   /// h, nats.
-  static let thresholdEvidence: Float = 16
+  static let thresholdEvidence: Float = 14
   private static let mostEvidence: Float = 32
-  private static let fast = Evidence.Hypothesis(factor: 12)
-  private static let slow = Evidence.Hypothesis(factor: 2)
   /// Minutes of a license's life in which nothing is told: until each minute of an hour, and its
   /// job, was seen once.
   private static let leastHistory: UInt16 = 60
@@ -63,17 +59,10 @@ package struct BurstDetector: BitwiseCopyable, Sendable {
   private static let quietEnough: UInt8 = 64
   /// Nats from which on a single minute is remembered as what may be a job.
   private static let peakEvidence: Float = 5
+  private static let job = Evidence.Hypothesis(factor: 4)
   private static let coolDownMinutes: Int32 = 60
   /// Longer silences are taken for this.
   static let longestGap: Int32 = 14 * 1440
-
-  /// Cumulative sums of evidence, and the minutes since they were 0.
-  struct Sums: BitwiseCopyable, Sendable {
-    var fast: Float = 0
-    var slow: Float = 0
-    var fastAge: UInt8 = 0
-    var slowAge: UInt8 = 0
-  }
 
   package init() {}
 }
@@ -107,33 +96,22 @@ extension BurstDetector {
     1 - Double.exp2(-Double(evidence / thresholdEvidence))
   }
 
-  private func evidence(_ e: RateBaseline.Expectation) -> (fast: Evidence, slow: Evidence) {
-    (
-      Evidence(mean: e.upper, dispersion: e.fastDispersion, Self.fast),
-      Evidence(mean: e.upper, dispersion: e.slowDispersion, Self.slow)
-    )
+  /// The sums after a minute.
+  private func after(
+    _ calls: Float, _ e: RateBaseline.Expectation, most: Float
+  ) -> CumulativeSums {
+    sums.after(calls, CumulativeSums.Ratios(e), most: most)
   }
 
-  /// The sums and their ages after a minute.
-  private func after(_ calls: Float, _ e: RateBaseline.Expectation, most: Float) -> Sums {
-    let (f, s) = evidence(e)
-    var sums = sums
-    sums.fast = min(max(sums.fast + f.of(calls), 0), most)
-    sums.slow = min(max(sums.slow + s.of(calls), 0), most)
-    sums.fastAge = sums.fast > 0 ? (sums.fastAge == 255 ? 255 : sums.fastAge + 1) : 0
-    sums.slowAge = sums.slow > 0 ? (sums.slowAge == 255 ? 255 : sums.slowAge + 1) : 0
-    return sums
-  }
-
-  /// The greater sum after a minute with these calls, and how many minutes before it that sum began
+  /// The largest sum after a minute with these calls, and how many minutes before it that sum began
   /// to grow.
   func evidence(at minute: Int32, calls: Float, previous: Float?) -> (Float, age: UInt8) {
     var before = self
     if let previous {
       before.sums = after(previous, baseline.expectation(at: minute - 1), most: Self.mostEvidence)
     }
-    let now = before.after(calls, baseline.expectation(at: minute), most: .infinity)
-    return now.fast >= now.slow ? (now.fast, before.sums.fastAge) : (now.slow, before.sums.slowAge)
+    let now = before.after(calls, baseline.expectation(at: minute), most: .infinity).largest
+    return (now.evidence, now.age == 255 ? 255 : max(now.age, 1) - 1)
   }
 
   /// Calls from which on the minute is told as a burst, if those of the minute before it are
@@ -150,10 +128,8 @@ extension BurstDetector {
       excess += previous - e.usual
     }
     let e = baseline.expectation(at: minute)
-    let (f, s) = evidence(e)
-    let byEvidence = min(
-      (Self.thresholdEvidence - sums.fast + f.fixed) / f.perCall,
-      (Self.thresholdEvidence - sums.slow + s.fixed) / s.perCall)
+    let byEvidence = sums.calls(
+      toReach: Self.thresholdEvidence, CumulativeSums.Ratios(e))
     return max(byEvidence, e.usual + Self.leastExcess - max(excess, 0))
   }
 
@@ -167,7 +143,7 @@ extension BurstDetector {
   mutating func close(_ calls: Float, at minute: Int32, step: Float = 1) {
     let e = baseline.expectation(at: minute)
     if isBurst {
-      let calm = min(max(16 * (Self.quietRatio - calls / max(e.usual, 0.05)), -16), 6)
+      let calm = min(max(16 * (Self.quietRatio - calls / max(e.upper / 1.2, 0.05)), -16), 6)
       quiet = UInt8(min(max(Float(quiet) + calm, 0), 255))
       if quiet >= Self.quietEnough { end(at: minute) }
     } else if baseline.minutesSeen >= Self.leastHistory {
@@ -187,18 +163,14 @@ extension BurstDetector {
     if burstMinutes >= 0, burstMinutes < 8, calls > 2 * e.usual { return true }
     guard calls > 3 * e.usual else { return false }
     let mean = max(e.usual, 0.05)
-    return Evidence(mean: mean, dispersion: e.fastDispersion, Self.fast).of(calls)
+    return Evidence(mean: mean, dispersion: e.fastDispersion, Self.job).of(calls)
       > Self.peakEvidence
   }
 
   /// Learns minutes without calls, all in one hour, outside a burst.
   mutating func close(silentMinutes count: Int32, from first: Int32) {
     let e = baseline.expectation(at: first)
-    let (f, s) = evidence(e)
-    sums.fast = max(sums.fast - f.fixed * Float(count), 0)
-    sums.slow = max(sums.slow - s.fixed * Float(count), 0)
-    if sums.fast == 0 { sums.fastAge = 0 }
-    if sums.slow == 0 { sums.slowAge = 0 }
+    sums.silent(minutes: count, CumulativeSums.Ratios(e))
     baseline.learnSilence(count, from: first, after: closed, e)
     closed = first + count - 1
   }
@@ -213,13 +185,12 @@ extension BurstDetector {
   var isValid: Bool {
     let times = -WeekClock.farthest - 1_000...WeekClock.farthest + 1_000
     return baseline.isValid && burstFlag <= 1 && times.contains(closed) && times.contains(mark)
-      && sums.fast >= 0 && sums.fast <= Self.mostEvidence && sums.slow >= 0
-      && sums.slow <= Self.mostEvidence
+      && sums.isValid(most: Self.mostEvidence)
   }
 
   private mutating func end(at minute: Int32) {
     burstFlag = 0
     mark = minute + Self.coolDownMinutes
-    sums = Sums()
+    sums = CumulativeSums()
   }
 }

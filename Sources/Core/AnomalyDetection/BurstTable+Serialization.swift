@@ -4,7 +4,7 @@
 extension BurstTable {
   private static let magic: UInt32 = 0x5453_5242
   /// Raised whenever the layout or the meaning of a field changes.
-  private static let version: UInt32 = 1
+  private static let version: UInt32 = 2
   private static let headerBytes = 40
 
   /// Appends the state. Nothing depends on the seed of the hash.

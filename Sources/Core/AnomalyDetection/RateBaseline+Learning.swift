@@ -27,6 +27,10 @@ extension RateBaseline {
       if isPeak { peaks.learn(minute, calls / e.usual) }
     }
     learnRecent(calls, step, e)
+    // In a burst everything is followed, so that a level that stays becomes the usual within hours.
+    let followed = isBurst ? min(calls, Self.mostCalls) : min(calls, 1.2 * e.upper + 3)
+    laggedCalls.add(followed, step: step, seen: minutesSeen)
+    laggedUsual.add(e.hourly, step: step, seen: minutesSeen)
     learnLevel(clipped, step, e)
     learnSpread(clipped, step, e, isBurst, isDoubtful)
     minutesSeen = UInt16(min(Float(minutesSeen) + step, 65_535))
@@ -63,11 +67,15 @@ extension RateBaseline {
     // Early on the last third of the past counts, so that jobs that were not known yet are soon
     // forgotten.
     let share = max(3 / (Float(minutesSeen) + 3), min(step / Self.dispersionMinutes, 0.1))
-    let off = calls - e.usual
+    // A level that is higher than usual for long is no spread: what exceeds it is, in proportion.
+    let high = max(e.usual, e.lately)
+    let scale = calls > high ? e.usual / high : 1
+    let off = calls > high ? (calls - high) * scale : min(calls - e.usual, 0)
+    let mean = e.usual * scale
     let square = e.usual * e.usual
     residual = residual * Self.residualDecay + off
     // What may be the beginning of a burst waits until it proves to be none.
-    withheld += off * off - e.usual - excessVariance
+    withheld += off * off - mean - excessVariance
     if isDoubtful { return }
     excessVariance = max(excessVariance + share * withheld, -e.usual)
     withheld = 0
@@ -78,7 +86,7 @@ extension RateBaseline {
       residual < 0
       ? 0
       : min(2 * residual * residual * independent, 12 * (e.usual + e.slowDispersion * square))
-    slowExcessVariance += share * (slow - e.usual - slowExcessVariance)
+    slowExcessVariance += share * (slow - mean - slowExcessVariance)
     squaredMean += share * (square - squaredMean)
   }
 
@@ -92,11 +100,12 @@ extension RateBaseline {
     let plain = e.usual / factor
     let around = e.origin == .thisHourOfWeek ? plain + residual / 16 : recent
     let usual = max(plain, around)
-    let ratio = min(calls / max(usual, 1e-3), 32)
+    // One burst alone makes no job of a minute: 1 + 0.15 × 9 rounds to less than `leastJobCode`.
+    let ratio = min(calls / max(usual, 1e-3), 10)
     let hours = Float(minutesSeen) / 60
     // A minute in which few calls are usual says little. What may be a job is learnt fast.
     let share =
-      (isPeak ? max(1 / (hours + 2), 0.25) : max(1 / (hours + 4), 1 / 24)) * usual / (usual + 2)
+      (isPeak ? max(1 / (hours + 2), 0.15) : max(1 / (hours + 4), 1 / 24)) * usual / (usual + 2)
     let known = Float.exp2(Float(code) / 3)
     let target = max(known + share * (ratio - known), 1)
     set(minuteCode: Dither.round(3 * Float.log2(target), minute, 15), index)
@@ -155,6 +164,10 @@ extension RateBaseline {
     guard e.usual * n < 10 else { return }
     let seen = Float(minutesSeen)
     recent *= max(1 - max(n / (seen + n), n / 60), 0)
+    for _ in 0..<count {
+      laggedCalls.add(0, step: 1, seen: minutesSeen)
+      laggedUsual.add(e.hourly, step: 1, seen: minutesSeen)
+    }
     if level > 0, e.origin == .thisHourOfWeek {
       let scale = max(e.usual, squaredMean.squareRoot())
       level = max(level * Float.exp(-n / Self.levelMinutes * e.usual / scale), 1e-3)
@@ -205,6 +218,6 @@ extension RateBaseline {
     let spreads = [excessVariance, slowExcessVariance, squaredMean, withheld, residual].allSatisfy {
       abs($0) <= 1e32
     }
-    return rates && spreads && squaredMean >= 0
+    return rates && spreads && squaredMean >= 0 && laggedCalls.isValid && laggedUsual.isValid
   }
 }

@@ -10,10 +10,14 @@ import RealModule
 struct RateBaseline: BitwiseCopyable, Sendable {
   /// What is expected of one minute.
   struct Expectation: Equatable, Sendable {
-    /// Calls a minute, the mean.
+    /// Calls a minute, the mean, by the past of this time.
     var usual: Float
-    /// Calls a minute that still count as usual: the highest of the neighboring hours and minutes,
-    /// and of known jobs.
+    /// The same without what is known of minutes of the hour.
+    var hourly: Float
+    /// Calls a minute if the rate is as it was lately, by the rhythm between then and now.
+    var lately: Float
+    /// Calls a minute that still count as usual: the highest by the past of this time, of the
+    /// neighboring hours and minutes, of known jobs, and by what was lately.
     var upper: Float
     /// Variance = mean + dispersion × mean², of single minutes (never less than what single minutes
     /// owe to slow wander).
@@ -52,6 +56,9 @@ struct RateBaseline: BitwiseCopyable, Sendable {
   var residual: Float = 0
   /// What `excessVariance` has yet to learn of minutes that may be the beginning of a burst.
   var withheld: Float = 0
+  /// What calls were lately, and what was usual then.
+  var laggedCalls = LaggedMean()
+  var laggedUsual = LaggedMean()
   /// Calls of the hour so far that are learnt, and the sum of its minutes' factors.
   var hourCalls: Float = 0
   var hourWeight: Float = 0
@@ -66,12 +73,18 @@ struct RateBaseline: BitwiseCopyable, Sendable {
   static let residualDecay: Float = 1 - 1 / 16
   /// What is assumed of a new license's dispersion, and how many minutes of its own outweigh that.
   static let priorDispersion: Float = 1
-  static let priorMinutes: Float = 120
+  static let priorMinutes: Float = 240
   /// Expectations are off by some part even where traffic is as even as can be.
   static let leastFastDispersion: Float = 0.05
   static let leastSlowDispersion: Float = 0.1
   /// Minutes after which the level, and the spread, have forgotten all but 1/e of the past.
   static let levelMinutes: Float = 1440
+  /// A rhythm is known no better than this.
+  static let margin: Float = 1.2
+  /// What neighboring hours count for: a rhythm's edge, and daylight saving, are no burst.
+  static let neighborShare: Float = 0.9
+  /// By how much a rhythm is trusted to have changed the rate since lately.
+  static let rhythm: ClosedRange<Float> = 0.7...1.5
   static let dispersionMinutes: Float = 7200
 
   init() {}
@@ -88,22 +101,34 @@ extension RateBaseline {
     var usual = here.code < 0 ? recent : level * Self.hourFactor(here.code)
     // Other days tell the rhythm, the last hour whether this day is like them.
     if here.origin == .otherDays { usual = min(max(usual, recent / 2), recent * 2) }
-    // The neighboring hours count in full: a rhythm's edge, and daylight saving, are no burst.
-    let highest = max(
-      here.code, code(ofHour: (hour + 167) % 168).code, code(ofHour: (hour + 1) % 168).code)
-    var upper = highest < 0 ? recent : level * Self.hourFactor(highest)
-    if here.origin != .thisHourOfWeek { upper = max(upper, recent) }
+    let hourly = max(usual, 1e-3)
+    let lately = lately(hourly, here.origin)
+    let upper = max(explained(usual, hour, here.origin), lately)
     let own = minuteCode(week % 60)
     let around = max(own, minuteCode((week + 59) % 60), minuteCode((week + 1) % 60))
-    upper *= Self.minuteFactor(around)
     let peak = peaks.factor(at: minute)
-    if peak > 1 { upper = max(upper, usual * peak) }
+    let most = max(upper * Self.minuteFactor(around), peak > 1 ? usual * peak : 0)
     let isJob = around >= Self.leastJobCode || peak > 1
     let (fast, slow) = dispersions(here.origin, isJob)
+    let factor = Self.minuteFactor(own)
     return Expectation(
-      usual: min(max(usual * Self.minuteFactor(own), 1e-3), Self.mostCalls),
-      upper: min(max(upper, 0.05), 10 * Self.mostCalls), fastDispersion: fast,
+      usual: min(hourly * factor, Self.mostCalls), hourly: min(hourly, Self.mostCalls),
+      lately: min(lately * factor, Self.mostCalls),
+      upper: min(max(most, 0.05), 10 * Self.mostCalls), fastDispersion: fast,
       slowDispersion: slow, isJob: isJob, origin: here.origin)
+  }
+
+  /// The highest rate that the past of this time and of the neighboring hours explains.
+  private func explained(_ usual: Float, _ hour: Int, _ origin: Origin) -> Float {
+    let neighbor = max(code(ofHour: (hour + 167) % 168).code, code(ofHour: (hour + 1) % 168).code)
+    let around = neighbor < 0 ? 0 : Self.neighborShare * level * Self.hourFactor(neighbor)
+    return max(usual, around) * (origin == .lastHour ? 1 : Self.margin)
+  }
+
+  private func lately(_ hourly: Float, _ origin: Origin) -> Float {
+    guard origin != .lastHour else { return laggedCalls.value }
+    let change = hourly / max(laggedUsual.value, 1e-3)
+    return laggedCalls.value * min(max(change, Self.rhythm.lowerBound), Self.rhythm.upperBound)
   }
 
   /// Dispersions α = Σ((n − μ)² − μ) / Σμ² with the prior mixed in, and never less than is prudent
@@ -118,13 +143,8 @@ extension RateBaseline {
     // A quarter of an hour sees about half of what wander over longer times adds.
     var slow = max(quarter + 0.5 * max(quarter - single, 0), single, Self.leastSlowDispersion)
     var fast = max(single, Self.leastFastDispersion, slow / 10)
-    switch origin {
-    case .thisHourOfWeek: break
-    case .otherDays:
+    if origin == .lastHour {
       slow = max(slow, 1)
-      fast = max(fast, 0.15)
-    case .lastHour:
-      slow = max(slow, 4)
       fast = max(fast, 0.5)
     }
     if isJob {
