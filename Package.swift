@@ -308,7 +308,7 @@ let package = Package(
         "MeteringAPI", "Billing", "Metering", "JSONText", "Licensing", "PostgresStore",
         "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
         "meterctl", .product(name: "NIOCore", package: "swift-nio"),
-      ]),
+      ], exclude: ["Browser"]),
     .testTarget(
       name: "WebhookDispatcherTests",
       dependencies: [

@@ -111,11 +111,18 @@ provide_promtool() {
   rm -rf "$folder/download"
 }
 
+# provide_chromium: the browser that tests drive through the pages. It is large, so where it cannot be had, those tests are skipped.
+provide_chromium() {
+  ! command -v chromium >/dev/null || return 0
+  (apt_install chromium fonts-dejavu-core) || say "chromium cannot be had: the tests in a browser are skipped"
+}
+
 # provide_python FOLDER: a Python below FOLDER with the independent programs of PyPI's that tests let loose on ours: standardwebhooks verifies
-# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples say. What needs them is skipped where they cannot be had.
+# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples say, Playwright drives the browser and axe looks at its pages. What needs them is skipped where they cannot be had.
 provide_python() {
-  local folder=$1 packages=(standardwebhooks==1.1.0 schemathesis==4.32.5 openapi-spec-validator==0.9.0 confluent-kafka==2.12.2 'pyjwt[crypto]==2.10.1')
-  if [[ ! -x $folder/bin/schemathesis ]] || ! "$folder/bin/python" -c 'import standardwebhooks, confluent_kafka, jwt' 2>/dev/null; then
+  local folder=$1 packages=(standardwebhooks==1.1.0 schemathesis==4.32.5 openapi-spec-validator==0.9.0 confluent-kafka==2.12.2 'pyjwt[crypto]==2.10.1'
+    playwright==1.65.2 axe-playwright-python==0.1.8)
+  if [[ ! -x $folder/bin/schemathesis ]] || ! "$folder/bin/python" -c 'import standardwebhooks, confluent_kafka, jwt, playwright, axe_playwright_python' 2>/dev/null; then
     say "Fetching ${packages[*]}"
     rm -rf "$folder"
     if ! { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet "${packages[@]}"; } >/dev/null 2>&1; then

@@ -65,7 +65,7 @@ extension PageFixtures {
     LicensesPage.Data(
       lines: lines, next: "cursor",
       unregistered: [
-        .init(id: quotes, quantity: 90_210, lastDay: now - day)
+        .init(id: quotes, meter: "exports", quantity: 90_210, lastDay: now - day)
       ])
   }
 
@@ -155,7 +155,7 @@ extension PageFixtures {
       adjustments: [
         .init(kind: "late", quantity: 17, reason: "", periodStart: 1_788_220_800_000),
         .init(kind: "manual", quantity: -500, reason: script, periodStart: 1_790_812_800_000),
-      ], billable: 10_767,
+      ], billable: 60_767,
       domains: [
         .init(value: "example.com", quantity: 61_000), .init(value: "(other)", quantity: 250),
       ])
@@ -168,7 +168,7 @@ extension PageFixtures {
       lines: [line, other],
       totals: [
         .init(
-          meter: "api_calls", quantity: 61_250, adjustments: -483, overage: 11_250, billable: 10_767
+          meter: "api_calls", quantity: 61_250, adjustments: -483, overage: 11_250, billable: 60_767
         ),
         .init(meter: "exports", quantity: 31, adjustments: 0, overage: 0, billable: 31),
       ], signature: String(repeating: "eyJhbGciOiJFUzI1NiJ9", count: 20))
@@ -267,11 +267,11 @@ extension PageFixtures {
 
   private static let letters = [
     DeadLettersPage.Line(
-      place: "license.usage.v1:3:812:1", topic: "license.usage.v1", partition: 3, offset: 812,
+      place: "1/license.usage.v1/3/812", topic: "license.usage.v1", partition: 3, offset: 812,
       reason: "bad_quantity", detail: "data.quantity is not a whole number from 0 to 1000000000",
       receivedAt: now - hour, requeuedAt: nil, countedAt: nil),
     DeadLettersPage.Line(
-      place: "license.usage.v1:3:811:1", topic: "license.usage.v1", partition: 3, offset: 811,
+      place: "1/license.usage.v1/3/811", topic: "license.usage.v1", partition: 3, offset: 811,
       reason: "not_json", detail: script, receivedAt: now - hour, requeuedAt: now, countedAt: nil),
   ]
 

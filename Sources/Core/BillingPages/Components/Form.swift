@@ -54,6 +54,7 @@ package struct Form: Component {
     self.isInline = isInline
     isSearch = false
     hide("csrf", context.session?.csrf ?? "")
+    if !context.once.isEmpty { hide("once", "\(context.once)-\(id)") }
   }
 
   /// A form that only changes what the page shows. Other parameters of the address are kept.

@@ -16,10 +16,11 @@ package enum CustomersPage {
 
   package static func make(_ lines: [Line], next: String?, in context: PageContext) -> Page {
     var page = Page("Customers", place: "/customers")
-    var search = Form(filter: "Search", fields: ["q"], id: "customers", in: context)
-    search.text("q", "Customer id or name", value: context.value("q") ?? "", type: "search")
+    var search = Form(filter: "Search", fields: ["search"], id: "customers", in: context)
+    search.text(
+      "search", "Customer id or name", value: context.value("search") ?? "", type: "search")
     page.add(search)
-    let isFiltered = context.value("q").map { !$0.isEmpty } ?? false
+    let isFiltered = context.value("search").map { !$0.isEmpty } ?? false
     let counts = lines.contains { $0.licenses != nil }
     var table = Table(
       "Customers", columns: ["Customer", "Name"] + (counts ? ["#Licenses"] : []) + ["Since"],

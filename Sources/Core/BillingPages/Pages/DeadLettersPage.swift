@@ -3,7 +3,7 @@ import Metering
 /// Records that could not be counted, and why.
 package enum DeadLettersPage {
   package struct Line: Sendable {
-    /// `topic:partition:offset:epoch`.
+    /// The place as a path: epoch, topic, partition and offset.
     package var place: String
     package var topic: String
     package var partition: Int64
@@ -64,7 +64,7 @@ package enum DeadLettersPage {
       table.add([
         Link(
           "\(line.topic) \(line.partition)/\(line.offset)",
-          to: context.url("/dead-letters/\(PageContext.segment(line.place))")),
+          to: context.url("/dead-letters/\(line.place)")),
         Code(line.reason), Plain(line.detail), line.status, Moment(line.receivedAt, in: context),
       ])
     }
@@ -99,7 +99,7 @@ package enum DeadLettersPage {
       page.add(
         Form(
           "Send it to the log again",
-          to: context.basePath + "/dead-letters/\(PageContext.segment(line.place))/requeue",
+          to: context.basePath + "/dead-letters/\(line.place)/requeue",
           id: "requeue", isInline: true, in: context))
     }
     return page

@@ -27,11 +27,13 @@ package enum LicensesPage {
   /// Usage of a license that nobody registered.
   package struct Unregistered: Sendable {
     package var id: String
+    package var meter: String
     package var quantity: Int64
     package var lastDay: Int64
 
-    package init(id: String, quantity: Int64, lastDay: Int64) {
+    package init(id: String, meter: String, quantity: Int64, lastDay: Int64) {
       self.id = id
+      self.meter = meter
       self.quantity = quantity
       self.lastDay = lastDay
     }
@@ -51,9 +53,9 @@ package enum LicensesPage {
 
   package static func make(_ data: Data, in context: PageContext) -> Page {
     var page = Page("Licenses", place: "/licenses")
-    var search = Form(filter: "Search", fields: ["q"], id: "licenses", in: context)
+    var search = Form(filter: "Search", fields: ["search"], id: "licenses", in: context)
     search.text(
-      "q", "License, customer or domain", value: context.value("q") ?? "", type: "search")
+      "search", "License, customer or domain", value: context.value("search") ?? "", type: "search")
     page.add(search)
     page.add(
       Choices(
@@ -64,7 +66,7 @@ package enum LicensesPage {
     page.add(
       DataLinks(
         "/v1/licenses",
-        ["q", "status"].compactMap { name in
+        ["search", "status", "customer_id"].compactMap { name in
           context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
         }, in: context))
     if !data.unregistered.isEmpty { unregistered(data, on: &page, in: context) }
@@ -73,7 +75,7 @@ package enum LicensesPage {
 
   private static func table(_ data: Data, in context: PageContext) -> Table {
     let isFiltered =
-      context.value("q").map { !$0.isEmpty } ?? false || context.value("status") != nil
+      context.value("search").map { !$0.isEmpty } ?? false || context.value("status") != nil
     var table = Table(
       "Licenses",
       columns: ["License", "Status", "Customer", "Plan", "Domains", "Use this period", "Expires"],
@@ -110,12 +112,13 @@ package enum LicensesPage {
       Paragraph(
         "These ids have usage, but nobody registered them, so nobody is billed for it."))
     var table = Table(
-      "Usage of licenses that nobody registered", columns: ["License id", "#Calls", "Last used"],
+      "Usage of licenses that nobody registered",
+      columns: ["License id", "Meter", "#Used", "Last used"],
       empty: Empty("All usage belongs to licenses that are registered."))
     for line in data.unregistered {
       table.add([
         LongID(line.id, to: context.url("/licenses/\(PageContext.segment(line.id))")),
-        Quantity(line.quantity), Moment(day: line.lastDay, in: context),
+        Plain(line.meter), Quantity(line.quantity), Moment(day: line.lastDay, in: context),
       ])
     }
     page.add(table)

@@ -2,18 +2,21 @@
 package enum OverviewPage {
   /// Times are in milliseconds since 1970.
   package struct Data: Sendable {
-    package var health: Health
+    /// Nil for readers who may not see the whole installation.
+    package var health: Health?
     package var usage: [Usage]
     package var nearLimits: [LicenseUse]
-    package var overLimits: [LicenseUse] = []
     package var alerts: [AlertLine]
     package var failing: [EndpointLine]
     package var duePeriods: Int64?
+    /// Whether there are more than `duePeriods`.
+    package var hasMoreDue: Bool
 
     package init(
-      health: Health, usage: [Usage], nearLimits: [LicenseUse], alerts: [AlertLine],
-      failing: [EndpointLine], duePeriods: Int64?
+      health: Health?, usage: [Usage], nearLimits: [LicenseUse], alerts: [AlertLine],
+      failing: [EndpointLine], duePeriods: Int64?, hasMoreDue: Bool = false
     ) {
+      self.hasMoreDue = hasMoreDue
       self.health = health
       self.usage = usage
       self.nearLimits = nearLimits
@@ -52,7 +55,7 @@ package enum OverviewPage {
 
   package static func make(_ data: Data, in context: PageContext) -> Page {
     var page = Page("Overview", place: "/")
-    page.add(data.health.verdict(in: context))
+    page.add(data.health?.verdict(in: context))
     usage(data, on: &page, in: context)
     page.add(
       Columns([limits(data, in: context), attention(data, in: context)]))
@@ -117,7 +120,7 @@ package enum OverviewPage {
     return [
       Heading(
         "Near and over limits", anchor: "limits",
-        aside: [Link("All licenses by use", to: context.url("/licenses", [("sort", "use")]))]),
+        aside: [Link("All licenses", to: context.url("/licenses"))]),
       table,
     ]
   }
@@ -142,6 +145,7 @@ package enum OverviewPage {
         Notice(
           .warning,
           [
+            Plain(data.hasMoreDue ? "More than " : ""),
             Plain("\(Wording.count(due, "period")) ended and can be closed. "),
             Link("Close them", to: context.url("/periods")),
           ]))

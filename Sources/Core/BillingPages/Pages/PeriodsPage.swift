@@ -144,10 +144,11 @@ package enum PeriodsPage {
     package var periods: [PeriodLine]
     package var next: String?
     package var preview: Preview?
-    package var adjustments: [Adjustment]
+    /// Nil where they cannot be read.
+    package var adjustments: [Adjustment]?
 
     package init(
-      periods: [PeriodLine], next: String?, preview: Preview?, adjustments: [Adjustment]
+      periods: [PeriodLine], next: String?, preview: Preview?, adjustments: [Adjustment]?
     ) {
       self.periods = periods
       self.next = next
@@ -263,6 +264,7 @@ package enum PeriodsPage {
   // MARK: Adjustments
 
   private static func adjustments(_ data: Data, on page: inout Page, in context: PageContext) {
+    guard let adjustments = data.adjustments else { return }
     page.add(Heading("Adjustments", anchor: "adjustments"))
     page.add(
       Paragraph(
@@ -276,7 +278,7 @@ package enum PeriodsPage {
       ]
         + (mayWrite ? ["Reverse"] : []),
       empty: Empty("There are no adjustments."))
-    for line in data.adjustments { table.add(cells(line, mayWrite, in: context)) }
+    for line in adjustments { table.add(cells(line, mayWrite, in: context)) }
     page.add(table)
     if mayWrite { correction(on: &page, in: context) }
   }

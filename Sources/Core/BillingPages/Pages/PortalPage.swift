@@ -4,11 +4,12 @@ package enum PortalPage {
     package var name: String
     package var licenses: [LicensesPage.Line]
     package var usage: [Chart]
-    package var alerts: [AlertLine]
+    /// Nil for sessions that may not see them.
+    package var alerts: [AlertLine]?
     package var next: String?
 
     package init(
-      name: String, licenses: [LicensesPage.Line], usage: [Chart], alerts: [AlertLine],
+      name: String, licenses: [LicensesPage.Line], usage: [Chart], alerts: [AlertLine]?,
       next: String?
     ) {
       self.name = name
@@ -40,8 +41,17 @@ package enum PortalPage {
     }
     table.continues(at: data.next, in: context)
     page.add(table)
+    guard let alerts = data.alerts else { return page }
     page.add(Heading("Last alerts", anchor: "alerts"))
-    page.add(AlertLine.table(data.alerts, caption: "Last alerts", in: context))
+    page.add(AlertLine.table(alerts, caption: "Last alerts", in: context))
+    return page
+  }
+
+  /// What a link shows first: it leads on by itself.
+  package static func welcome(to address: String, in context: PageContext) -> Page {
+    var page = Page("You are signed in", place: "")
+    page.onward = address
+    page.add(Paragraph([Link("Go to your usage", to: address)]))
     return page
   }
 

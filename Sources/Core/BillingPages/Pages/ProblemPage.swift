@@ -7,8 +7,11 @@ package enum ProblemPage {
     page.showsNavigation = status != 503
     page.add(Verdict(status >= 500 ? .bad : .warning, [Plain(detail)]))
     if isRetried {
-      page.add(Paragraph("This page tries again by itself every few seconds. You can also "))
-      page.add(Paragraph([Link("try again now", to: context.here([]))]))
+      page.add(
+        Paragraph([
+          Plain("This page tries again by itself every few seconds. "),
+          Link("Try again now", to: context.here([])),
+        ]))
     } else if context.session != nil {
       page.add(
         Paragraph([Link("Go to the overview", to: context.url("/"))]))

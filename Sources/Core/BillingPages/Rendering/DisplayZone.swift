@@ -16,6 +16,9 @@ package struct DisplayZone: Sendable {
 
   package static let utc = DisplayZone(name: "UTC") { _ in (0, "UTC") }
 
+  /// The offset from UTC in seconds, at a time in milliseconds since 1970.
+  package func seconds(_ time: Int64) -> Int64 { offset(time).seconds }
+
   package var isUTC: Bool { name == "UTC" }
 
   /// `2026-11-27 10:41:07 CET`.

@@ -11,6 +11,8 @@ package struct Page: Sendable {
   package var sections: [any Component] = []
   /// The path of the entry in the navigation.
   package var place: String
+  /// The address that the page leads on to by itself.
+  package var onward: String?
   /// A page that is meant for paper has no navigation of its own when printed; all pages have
   /// print styles.
   package var showsNavigation = true
@@ -48,6 +50,7 @@ private struct Frame {
   }
 
   let title: String
+  let theme: String?
   let isLong: Bool
   let aside: [any Component]
   let trail: [Link]
@@ -62,10 +65,12 @@ private struct Frame {
   let session: Signed?
   let search: Search?
   let refresh: String?
+  let onward: String?
   let refreshURL: String?
   let pauseURL: String?
   let asOf: Moment?
   let completeThrough: Moment?
+  let hasZone: Bool
   let zone: String
   let zoneAction: String
   let zoneFields: [Field]
@@ -85,6 +90,7 @@ private struct Frame {
 
   init(page: Page, context: PageContext) {
     title = page.title
+    theme = context.theme
     isLong = page.title.utf8.count > 60
     aside = page.aside
     trail = page.trail
@@ -110,11 +116,13 @@ private struct Frame {
       : Search(
         action: context.basePath + "/search",
         value: context.path == "/search" ? context.value("q") ?? "" : "", fields: zoneField)
-    refresh = context.refresh.map(String.init)
+    refresh = (context.retrySeconds ?? context.refresh).map(String.init)
+    onward = page.onward
     refreshURL = context.refresh == nil ? context.here([("refresh", "5")]) : nil
     pauseURL = context.refresh == nil ? nil : context.here([("refresh", nil)])
     asOf = context.asOf.map { Moment($0, in: context) }
     completeThrough = context.completeThrough.map { Moment($0, in: context) }
+    hasZone = context.session != nil
     zone = context.zone.name
     zoneAction = context.basePath + context.path
     zoneFields = context.query.filter { $0.name != "time_zone" && $0.name != "cursor" }
@@ -125,15 +133,18 @@ private struct Frame {
 
   private static func entries(_ context: PageContext) -> [(text: String, path: String)] {
     if context.isPortal {
-      return [
-        ("Usage", "/"), ("Statements", "/statements"), ("Alerts", "/alerts"),
-        ("Webhooks", "/webhooks"),
-      ]
+      return [("Usage", "/")]
+        + (context.may(.billingRead) ? [("Statements", "/statements")] : [])
+        + (context.may(.webhooksRead) ? [("Alerts", "/alerts"), ("Webhooks", "/webhooks")] : [])
     }
-    var entries = [("Overview", "/"), ("Licenses", "/licenses"), ("Customers", "/customers")]
+    var entries = [("Overview", "/")]
+    if context.may(.licensesRead) {
+      entries += [("Licenses", "/licenses"), ("Customers", "/customers")]
+    }
     if context.may(.billingRead) { entries.append(("Periods", "/periods")) }
-    entries.append(("Alerts", "/alerts"))
-    if context.may(.webhooksRead) { entries.append(("Webhooks", "/webhooks")) }
+    if context.may(.webhooksRead) {
+      entries += [("Alerts", "/alerts"), ("Webhooks", "/webhooks")]
+    }
     if context.session?.customer == nil, context.may(.usageRead) {
       entries += [("Events", "/events"), ("Dead letters", "/dead-letters")]
     }

@@ -20,6 +20,15 @@ package struct PageContext: Sendable {
   /// Milliseconds since 1970.
   package var asOf: Int64?
   package var completeThrough: Int64?
+  /// A random text of this showing of the page. Forms send it along, so that one that is sent twice
+  /// does its work once.
+  package var once = ""
+  /// What the change before this page did; never part of an address that is shared.
+  package var done: String?
+  /// After how many seconds a page that could not be shown asks again.
+  package var retrySeconds: Int?
+  /// `light` or `dark`, where a customer's own pages must look so; nil follows the browser.
+  package var theme: String?
 
   package struct Session: Sendable {
     /// The token's or the customer's name.

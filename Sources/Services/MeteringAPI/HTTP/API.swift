@@ -33,7 +33,7 @@ struct API: Sendable {
     do {
       answer = try await carryOut(request, id: id, address: address, &name)
     } catch {
-      answer = problem(error, id).answer
+      answer = Self.problem(error, id, context).answer
     }
     if request.method == .get || request.method == .head {
       answer = Conditional.apply(request.headers, answer)
@@ -70,7 +70,9 @@ struct API: Sendable {
         try await route.handler(
           APIRequest(
             route: route, parameters: parameters, queryText: String(target.query),
-            headers: request.headers, body: body, id: id, address: address, caller: caller,
+            headers: request.headers, body: body, id: id, address: address,
+            authority: request.head.authority,
+            caller: caller,
             context: context))
       }
     }
@@ -112,7 +114,7 @@ struct API: Sendable {
   }
 
   /// What a client is told of an error, and what the log is.
-  private func problem(_ error: any Error, _ id: String) -> Problem {
+  static func problem(_ error: any Error, _ id: String, _ context: APIContext) -> Problem {
     switch error {
     case let problem as Problem: return problem
     case let unavailable as DatabaseUnavailable:

@@ -16,6 +16,8 @@ struct APIRequest: Sendable {
   let id: String
   /// Of the client, where it is known.
   let address: String?
+  /// The host, and the port where there is one, by which the client reached us.
+  let authority: String?
   var caller: Caller
   let context: APIContext
 

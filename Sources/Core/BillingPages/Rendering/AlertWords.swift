@@ -1,0 +1,54 @@
+/// What an alert says, in a sentence.
+package enum AlertWords {
+  /// - Parameter member: a member of the alert's data as text; nil where it is absent.
+  package static func summary(type: String, _ member: (String) -> String?) -> String {
+    func number(_ name: String) -> String {
+      member(name).map { text in Int64(text).map(Wording.number) ?? text } ?? "?"
+    }
+    switch type {
+    case "license.limit_approaching", "license.limit_exceeded":
+      return
+        "It used \(number("used")) \(OverviewPage.unit(member("meter") ?? "api_calls")), "
+        + "\(number("threshold_percent")) % or more of its limit of \(number("limit"))."
+    case "license.expiring":
+      return "It expires on \(day(member("expires_at")))."
+    case "license.grace_started":
+      return "It expired on \(day(member("expires_at"))) and is in its days of grace."
+    case "license.expired":
+      return "It expired on \(day(member("expires_at")))."
+    case "license.suspicious_activity":
+      return suspicion(member, number)
+    case "webhook.endpoint_disabled":
+      return "The endpoint \(member("url") ?? member("endpoint_id") ?? "") was disabled: "
+        + "\(member("reason") ?? "it failed for too long")."
+    case "webhook.test":
+      return "Somebody sent a test to an endpoint."
+    default:
+      return Wording.alert(type) + "."
+    }
+  }
+
+  private static func suspicion(
+    _ member: (String) -> String?, _ number: (String) -> String
+  ) -> String {
+    switch member("reason") {
+    case "domain_mismatch":
+      let bound = member("bound_domain").map { "; the closest of its own is \($0)" } ?? ""
+      return "It was used on \(member("requested_domain") ?? "a domain"), which is not one of its "
+        + "domains\(bound). Seen \(number("count")) times."
+    case "domain_spread":
+      return "It was used on \(number("distinct_domains")) domains that are not its own within "
+        + "\(number("window_seconds")) s: the key may be public."
+    case "burst":
+      return "\(number("rate_per_minute")) calls a minute, where \(number("expected_per_minute")) "
+        + "are usual for it at this time."
+    case "canceled_use":
+      return "It is \(member("status") ?? "canceled"), and validations go on: "
+        + "\(number("count")) times."
+    case let reason:
+      return "Suspicious activity: \(reason ?? "no reason given")."
+    }
+  }
+
+  private static func day(_ time: String?) -> String { time.map { String($0.prefix(10)) } ?? "?" }
+}

@@ -1,0 +1,102 @@
+import Billing
+import BillingPages
+import HTTPTypes
+import JSONText
+import Metering
+
+/// `/customers`, `/customers/{id}` and its statements.
+enum CustomerPages {
+  static func routes(_ pages: PageHandling) -> [Route] {
+    [
+      pages.get("/customers") { visit in
+        let data = try await visit.client.get(
+          "/v1/customers", visit.list(visit.filters("search")))
+        return visit.html(
+          CustomersPage.make(
+            data["data"].list.map(line), next: data["next"].text, in: visit.context))
+      },
+      pages.get("/customers/{id}") { try await show($0, portalURL: nil) },
+      pages.post("/customers/{id}/portal-sessions") { try await makeLink($0) },
+      pages.post("/customers/{id}/portal-sessions/{session}/revoke") { visit in
+        _ = try await visit.client.send(
+          .delete, "/v1/customers/\(visit.segment())/portal-sessions/\(visit.segment("session"))")
+        return visit.redirect(to: "/customers/\(try visit.segment())", done: "revoked")
+      },
+      pages.get("/customers/{id}/statements/{month}") { visit in
+        try await StatementPages.show(visit, customer: visit.parameter())
+      },
+    ]
+  }
+
+  private static func line(_ customer: PageData) -> CustomersPage.Line {
+    CustomersPage.Line(
+      id: customer["customer_id"].text ?? "", name: customer["name"].text ?? "", licenses: nil,
+      createdAt: customer["created_at"].time ?? 0)
+  }
+
+  private static func show(_ visit: PageVisit, portalURL: String?) async throws -> APIAnswer {
+    let id = try visit.parameter()
+    let segment = try visit.segment()
+    async let customer = visit.client.get("/v1/customers/\(segment)")
+    async let usage = charts(visit, [("customer_id", id)])
+    async let licenses = visit.client.getIfAllowed(
+      "/v1/licenses", [("customer_id", id), ("limit", "25")])
+    async let statements = StatementPages.months(visit, customer: id)
+    async let sessions = visit.client.getIfAllowed(
+      "/v1/customers/\(segment)/portal-sessions", [("limit", "20")])
+    let (found, list) = (try await customer, try await licenses)
+    let open = (try await sessions)?["data"].list.filter {
+      ["unused", "signed_in"].contains($0["status"].text ?? "")
+    }
+    let lines = try await LicensePages.withUse(list?["data"].list ?? [], visit)
+    let (charts, frame) = try await usage
+    var context = visit.context
+    context.asOf = frame?.asOf
+    context.completeThrough = frame?.completeThrough
+    let data = CustomerPage.Data(
+      id: id, name: found["name"].text ?? id, stripeCustomerID: found["stripe_customer_id"].text,
+      createdAt: found["created_at"].time ?? 0, usage: charts, licenses: lines,
+      hasMoreLicenses: list.map { !$0["next"].isAbsent } ?? false,
+      statements: try await statements, sessions: (open ?? []).map(session))
+    var answering = visit
+    answering.context = context
+    return answering.html(
+      CustomerPage.make(data, notice: visit.notice, portalURL: portalURL, in: context))
+  }
+
+  /// This month's usage by day, a chart a meter.
+  static func charts(
+    _ visit: PageVisit, _ filters: [PageClient.Parameter]
+  ) async throws -> (charts: [Chart], frame: UsageReading.Answer?) {
+    guard visit.caller.may(.usageRead) else { return ([], nil) }
+    let found = try await UsageReading(visit: visit).byMeter(
+      filters + [("range", "this_month"), ("fill", "zero")], window: "day")
+    let charts = found.filter { _, usage in usage.points.contains { $0.value != 0 } }
+      .map { meter, usage in
+        let unit = OverviewPage.unit(meter)
+        return Chart(
+          title: "\(unit.prefix(1).uppercased() + unit.dropFirst()) by day", style: .bars,
+          from: usage.from, to: usage.to, points: usage.points, unit: unit)
+      }
+    return (charts, found.first?.usage)
+  }
+
+  private static func session(_ session: PageData) -> CustomerPage.PortalSession {
+    CustomerPage.PortalSession(
+      id: session["session_id"].text ?? "", expiresAt: session["expires_at"].time ?? 0,
+      createdAt: session["created_at"].time ?? 0, isUsed: session["status"].text == "signed_in")
+  }
+
+  private static func makeLink(_ visit: PageVisit) async throws -> APIAnswer {
+    let form = visit.form
+    let made = try await visit.client.send(
+      .post, "/v1/customers/\(visit.segment())/portal-sessions", key: form.key
+    ) { json in
+      json.name("expires_in")
+      json.text(form["expires_in"] ?? "1h")
+      json.name("read_only")
+      json.boolean(form["read_only"] == "yes")
+    }
+    return try await show(visit, portalURL: made["url"].text)
+  }
+}

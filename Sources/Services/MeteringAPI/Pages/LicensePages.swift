@@ -1,0 +1,274 @@
+import Billing
+import BillingPages
+import HTTPTypes
+import JSONText
+import Metering
+import PostgresStore
+
+/// `/licenses` and `/licenses/{id}`, of the vendor's pages and of a customer's own.
+enum LicensePages {
+  static func routes(_ pages: PageHandling) -> [Route] {
+    let one = [pages.get("/licenses/{id}") { try await show($0) }]
+    if pages.kind == .portal { return one }
+    return one + [
+      pages.get("/licenses") { try await list($0) },
+      pages.post("/licenses/{id}/suspend") { try await step($0, "suspend", "suspended") },
+      pages.post("/licenses/{id}/resume") { try await step($0, "resume", "resumed") },
+      pages.post("/licenses/{id}/cancel") { visit in
+        guard visit.form["confirm"] == "yes" else {
+          throw Problem(.badRequest, "not_confirmed", "Tick the box to cancel the license.")
+        }
+        return try await step(visit, "cancel", "canceled")
+      },
+      pages.post("/licenses/{id}/limits") { try await setLimits($0) },
+    ]
+  }
+
+  // MARK: The list
+
+  private static func list(_ visit: PageVisit) async throws -> APIAnswer {
+    let filters = visit.filters("search", "status", "customer_id", "plan", "domain")
+    // What nobody registered is told on the first page of all.
+    let showsStrangers = filters.isEmpty && visit.filters("cursor").isEmpty
+    async let strangers = showsStrangers ? unregistered(visit) : []
+    let data = try await visit.client.get("/v1/licenses", visit.list(filters))
+    let lines = try await withUse(data["data"].list, visit)
+    return visit.html(
+      LicensesPage.make(
+        LicensesPage.Data(
+          lines: lines, next: data["next"].text, unregistered: try await strangers),
+        in: visit.context))
+  }
+
+  private static func unregistered(
+    _ visit: PageVisit
+  ) async throws -> [LicensesPage.Unregistered] {
+    let found = try await visit.client.getIfAllowed("/v1/usage/unregistered", [("limit", "25")])
+    return (found?["data"].list ?? []).map { row in
+      LicensesPage.Unregistered(
+        id: row["license_id"].text ?? "", meter: row["meter"].text ?? "",
+        quantity: row["quantity"].integer ?? .max,
+        lastDay: row["last_day"].text.flatMap { TimeText.read($0 + "T00:00:00Z") } ?? 0)
+    }
+  }
+
+  /// Licenses as lists show them, each with its most used limit.
+  static func withUse(
+    _ licenses: [PageData], _ visit: PageVisit
+  ) async throws -> [LicensesPage.Line] {
+    let ids = licenses.compactMap { $0["license_id"].text.map(Identifier.init(_:)) }
+    let uses = try await visit.request.read { try PageReads($0).uses(of: ids) }
+    return licenses.map { license in
+      let id = license["license_id"].text ?? ""
+      return LicensesPage.Line(
+        id: id, customer: license["customer_id"].text ?? "", plan: license["plan"].text ?? "",
+        status: license["status"].text ?? "", domains: license["domains"].texts,
+        expiresAt: license["expires_at"].time ?? 0, use: uses[Identifier(id)].map(use))
+    }
+  }
+
+  static func use(_ found: PageReads.LimitUse) -> LicenseUse {
+    LicenseUse(
+      license: found.license.string, customer: found.customer?.string, meter: found.meter,
+      used: found.used, limit: found.limit)
+  }
+
+  // MARK: One license
+
+  private static func show(_ visit: PageVisit) async throws -> APIAnswer {
+    let id = try visit.parameter()
+    let segment = try visit.segment()
+    if let own = visit.session.licenses, !own.contains(Identifier(id)) { throw Problem.notFound }
+    async let license = visit.client.getIfAllowed("/v1/licenses/\(segment)")
+    async let current = visit.client.getIfAllowed("/v1/licenses/\(segment)/usage/current")
+    async let alerts = visit.client.getIfAllowed(
+      "/v1/alerts", [("license_id", id), ("limit", "20")])
+    async let deliveries = visit.client.getIfAllowed(
+      "/v1/webhook-deliveries", [("license_id", id), ("limit", "10")])
+    async let periods = visit.client.getIfAllowed(
+      "/v1/periods", [("license_id", id), ("limit", "24")])
+    let (found, now) = (try await license, try await current)
+    if found == nil, visit.caller.customerID != nil { throw Problem.notFound }
+    let meters = (now?["meters"].list ?? []).map(meter)
+    let shown = visit.context.value("meter") ?? meters.first?.meter ?? "api_calls"
+    let running = meters.first { $0.meter == shown }
+    let reading = UsageReading(visit: visit)
+    async let period = period(reading, id, running)
+    async let usage = usage(reading, id, shown, running)
+    async let domains = shares(reading, id, running, "domain")
+    async let features = shares(reading, id, running, "feature")
+    var context = visit.context
+    context.asOf = now?["as_of"].time
+    context.completeThrough = now?["complete_through"].time
+    let data = LicensePage.Data(
+      id: id, license: found.map(Self.license), meters: meters, period: try await period,
+      usage: try await usage, domains: try await domains, features: try await features,
+      periods: (try await periods)?["data"].list.map(PeriodPages.line) ?? [],
+      alerts: (try await alerts)?["data"].list.map(AlertPages.line) ?? [],
+      deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [])
+    // A license that nobody registered is shown where it has usage or alerts.
+    if found == nil, meters.isEmpty, data.alerts.isEmpty,
+      !data.usage.points.contains(where: { $0.value != 0 })
+    {
+      throw Problem.notFound("license")
+    }
+    var answering = visit
+    answering.context = context
+    return answering.html(LicensePage.make(data, notice: visit.notice, in: context))
+  }
+
+  private static func meter(_ meter: PageData) -> LicensePage.Meter {
+    let projected = meter["projected"]
+    return LicensePage.Meter(
+      meter: meter["meter"].text ?? "", periodStart: meter["period_start"].time ?? 0,
+      periodEnd: meter["period_end"].time ?? 0, used: meter["used"].integer ?? 0,
+      limit: meter["limit"].integer,
+      projection: projected["quantity"].integer.map {
+        Chart.Projection(
+          quantity: $0, low: projected["low"].integer ?? $0, high: projected["high"].integer ?? $0)
+      })
+  }
+
+  private static func license(_ license: PageData) -> LicensePage.License {
+    LicensePage.License(
+      customer: license["customer_id"].text ?? "", plan: license["plan"].text ?? "",
+      status: license["status"].text ?? "", domains: license["domains"].texts,
+      features: license["features"].texts, seats: license["limits"]["seats"].integer,
+      isTrial: license["trial"].boolean, overagePolicy: license["overage_policy"].text ?? "",
+      thresholds: license["alert_thresholds"].list.compactMap(\.integer),
+      anchorDay: license["billing_anchor_day"].integer ?? 1,
+      issuedAt: license["issued_at"].time ?? 0, expiresAt: license["expires_at"].time ?? 0,
+      limits: license["limits"].members.compactMap { name, value in
+        name == "seats"
+          ? nil : value.integer.map { (name == "apiCalls" ? "api_calls" : name, $0) }
+      })
+  }
+
+  private static func period(
+    _ reading: UsageReading, _ id: String, _ meter: LicensePage.Meter?
+  ) async throws -> [Chart.Point] {
+    guard let meter else { return [] }
+    let now = reading.visit.context.now
+    let hour = now - now % 3_600_000
+    let end = min(meter.periodEnd, hour)
+    guard end > meter.periodStart else { return [] }
+    return try await reading.series(
+      license: id, meter: meter.meter, window: "day",
+      range: [("from", TimeText.write(meter.periodStart)), ("to", TimeText.write(end))]
+    ).points
+  }
+
+  private static func shares(
+    _ reading: UsageReading, _ id: String, _ meter: LicensePage.Meter?, _ dimension: String
+  ) async throws -> [LicensePage.Share] {
+    guard let meter, meter.periodStart < meter.periodEnd else { return [] }
+    return try await reading.shares(
+      license: id, meter: meter.meter, by: dimension, from: meter.periodStart, to: meter.periodEnd)
+  }
+
+  /// The range of the address, and windows that a person can look at.
+  private static func usage(
+    _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?
+  ) async throws -> LicensePage.Usage {
+    let visit = reading.visit
+    var range = visit.filters("from", "to")
+    var window = "day"
+    if range.count < 2 {
+      let name =
+        visit.context.value("range") ?? (running == nil ? "last_30d" : "current_period")
+      range = [("range", name)]
+      if name == "last_24h" || name == "last_7d" { window = "hour" }
+    }
+    window = visit.context.value("window") ?? window
+    do {
+      let found = try await reading.series(license: id, meter: meter, window: window, range: range)
+      return LicensePage.Usage(
+        meter: meter, window: window, from: found.from, to: found.to,
+        points: found.points.map { closer($0, id, meter, window, visit) })
+    } catch let problem as Problem where problem.status == .badRequest {
+      return LicensePage.Usage(
+        meter: meter, window: window, from: 0, to: 0, points: [], problem: problem.detail)
+    }
+  }
+
+  /// A window with the link to what is in it: months, days, hours, minutes, events.
+  private static func closer(
+    _ point: Chart.Point, _ id: String, _ meter: String, _ window: String, _ visit: PageVisit
+  ) -> Chart.Point {
+    let finer = ["month": "day", "period": "day", "day": "hour", "hour": "minute"]
+    let range: [PageContext.Parameter] = [
+      ("from", TimeText.write(point.start)), ("to", TimeText.write(point.end)),
+    ]
+    var point = point
+    if let finer = finer[window] {
+      point.href =
+        visit.context.url(
+          "/licenses/\(PathText.encode(id))", [("meter", meter)] + range + [("window", finer)])
+        + "#usage"
+    } else if window == "minute", visit.session.kind == .vendor {
+      point.href = visit.context.url(
+        "/events", [("license_id", id), ("meter", meter)] + range)
+    }
+    return point
+  }
+
+  // MARK: Changes
+
+  private static func step(
+    _ visit: PageVisit, _ step: String, _ done: String
+  ) async throws -> APIAnswer {
+    _ = try await visit.client.send(
+      .post, "/v1/licenses/\(visit.segment())/\(step)", key: visit.form.key)
+    return visit.redirect(to: "/licenses/\(try visit.segment())", done: done)
+  }
+
+  private static func setLimits(_ visit: PageVisit) async throws -> APIAnswer {
+    var limits: [(name: String, quantity: Int64?)] = []
+    func number(_ name: String) throws(Problem) -> Int64? {
+      guard let text = visit.form[name] else { return nil }
+      guard let value = Int64(text), value >= 0 else {
+        throw Problem.badParameter(name, "It must be a whole number from 0 on.")
+      }
+      return value
+    }
+    for field in visit.form.fields where field.name.hasPrefix("limit.") {
+      limits.append((apiName(String(field.name.dropFirst(6))), try number(field.name)))
+    }
+    if let meter = visit.form["new_meter"] {
+      guard let quantity = try number("new_limit") else {
+        throw Problem.badParameter("new_limit", "Say how much of \(meter) is allowed.")
+      }
+      limits.append((apiName(meter), quantity))
+    }
+    let thresholds = try (visit.form["alert_thresholds"] ?? "")
+      .split { ", ;%".contains($0) }.map { text throws(Problem) -> Int64 in
+        guard let value = Int64(text) else {
+          throw Problem.badParameter("alert_thresholds", "Write percentages such as 80, 100.")
+        }
+        return value
+      }
+    _ = try await visit.client.send(.patch, "/v1/licenses/\(visit.segment())") { json in
+      json.name("limits")
+      json.beginObject()
+      for limit in limits {
+        json.name(limit.name)
+        if let quantity = limit.quantity { json.integer(quantity) } else { json.null() }
+      }
+      json.endObject()
+      if let policy = visit.form["overage_policy"] {
+        json.name("overage_policy")
+        json.text(policy)
+      }
+      json.name("alert_thresholds")
+      json.beginArray()
+      for threshold in thresholds { json.integer(threshold) }
+      json.endArray()
+    }
+    return visit.redirect(to: "/licenses/\(try visit.segment())", done: "limits")
+  }
+
+  /// As `limits` names them.
+  private static func apiName(_ meter: String) -> String {
+    meter == "api_calls" ? "apiCalls" : meter
+  }
+}

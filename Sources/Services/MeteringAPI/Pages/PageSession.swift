@@ -1,0 +1,135 @@
+import Crypto
+import Foundation
+import HTTPTypes
+import Metering
+import PostgresStore
+
+/// A person's session: at the pages of the vendor, or at a customer's own.
+struct PageSession: Sendable {
+  enum Kind: Sendable {
+    case vendor
+    case portal
+
+    /// The two never see each other's cookies' names, so neither signs in to the other.
+    var cookieName: String { self == .vendor ? "meter_session" : "meter_portal" }
+    /// Behind the base path.
+    var root: String { self == .vendor ? "/" : "/portal" }
+  }
+
+  let kind: Kind
+  let caller: Caller
+  let name: String
+  /// What forms carry; derived from the session's secret.
+  let csrf: String
+  /// Of a customer's own pages: nil shows all of the customer's licenses.
+  var licenses: Set<Identifier>?
+  var theme: String?
+  var returnURL: String?
+
+  static let lifetimeSeconds: Int64 = 12 * 3_600
+
+  init(_ session: SessionStore.PageSession) {
+    kind = .vendor
+    caller = Caller(
+      kind: .pageSession(session.id), customerID: session.token.customerID,
+      scopes: session.token.scopes)
+    name = session.tokenName
+    csrf = Self.csrf(session.csrfSecret)
+  }
+
+  init?(_ session: SessionStore.PortalSession, name: String) {
+    guard let secret = session.csrfSecret else { return nil }
+    kind = .portal
+    var scopes: Set<String> = ["usage:read", "licenses:read"]
+    // What is the whole customer's is not for a session that may see some licenses only.
+    if session.licenseIDs == nil {
+      scopes.formUnion(["billing:read", "webhooks:read"])
+      if !session.isReadOnly { scopes.insert("webhooks:write") }
+    }
+    caller = Caller(
+      kind: .portalSession(session.id), customerID: session.customerID, scopes: scopes)
+    self.name = name
+    csrf = Self.csrf(secret)
+    licenses = session.licenseIDs.map(Set.init)
+    theme = session.theme == "auto" ? nil : session.theme
+    returnURL = session.returnURL
+  }
+
+  private static func csrf(_ secret: [UInt8]) -> String {
+    let code = HMAC<SHA256>.authenticationCode(
+      for: Array("form".utf8), using: SymmetricKey(data: secret))
+    return Hexadecimal.text(Array(code))
+  }
+
+  /// Whether a form came from a page of this session.
+  func accepts(csrf given: String?) -> Bool {
+    guard let given, given.utf8.count == csrf.utf8.count else { return false }
+    var difference: UInt8 = 0
+    for (a, b) in zip(given.utf8, csrf.utf8) { difference |= a ^ b }
+    return difference == 0
+  }
+
+  /// The session of a request's cookie; nil where there is none, or it ended.
+  static func find(_ kind: Kind, _ request: APIRequest) async throws -> PageSession? {
+    guard let cookie = cookie(kind.cookieName, request.headers) else { return nil }
+    let hash = hash(cookie)
+    return try await request.read { connection -> PageSession? in
+      let store = SessionStore(connection)
+      switch kind {
+      case .vendor: return try store.pageSession(cookieHash: hash).map(PageSession.init(_:))
+      case .portal:
+        return try store.portalSession(cookieHash: hash).flatMap {
+          PageSession($0, name: $0.customerID.string)
+        }
+      }
+    }
+  }
+
+  // MARK: Cookies
+
+  static func cookie(_ name: String, _ headers: HTTPFields) -> String? {
+    for field in headers[values: .cookie] {
+      for part in field.split(separator: ";") {
+        let sides = part.split(separator: "=", maxSplits: 1)
+        guard sides.count == 2, sides[0].trimmingPrefix(" ") == name else { continue }
+        let value = sides[1].filter { $0 != "\"" && $0 != " " }
+        if (1...200).contains(value.utf8.count) { return value }
+      }
+    }
+    return nil
+  }
+
+  /// What a session is begun with: the cookie's value, and the secret of its forms.
+  struct Secrets: Sendable {
+    let cookie = PageSession.random(32)
+    let csrf = (0..<32).map { _ in UInt8.random(in: 0...255) }
+    var cookieHash: String { PageSession.hash(cookie) }
+  }
+
+  static func random(_ bytes: Int) -> String {
+    Hexadecimal.text((0..<bytes).map { _ in UInt8.random(in: 0...255) })
+  }
+
+  static func hash(_ text: String) -> String {
+    Hexadecimal.text(Array(SHA256.hash(data: Array(text.utf8))))
+  }
+
+  /// The header that keeps a cookie, or with nil takes it away.
+  static func setCookie(_ value: String?, _ kind: Kind, _ request: APIRequest) -> String {
+    let base = request.context.settings.basePath
+    let path = kind == .vendor ? (base.isEmpty ? "/" : base) : base + "/portal"
+    var text = "\(kind.cookieName)=\(value ?? ""); Path=\(path); HttpOnly; SameSite=Strict"
+    if value == nil { text += "; Max-Age=0" }
+    return isLoopback(request) ? text : text + "; Secure"
+  }
+
+  /// Browsers send a `Secure` cookie by https only, which a try on one machine does not have.
+  private static func isLoopback(_ request: APIRequest) -> Bool {
+    if let url = request.context.settings.publicURL {
+      return url.hasPrefix("http://localhost")
+        || url.hasPrefix("http://127.0.0.1") || url.hasPrefix("http://[::1]")
+    }
+    let host = PageVisit.host(request) ?? ""
+    return ["localhost", "127.0.0.1", "[::1]"].contains { host == $0 || host.hasPrefix($0 + ":") }
+  }
+}

@@ -1,0 +1,107 @@
+import BillingPages
+import Foundation
+import HTTPTypes
+import HummingbirdCore
+import Metering
+
+/// One request for a page by somebody who is signed in.
+struct PageVisit: Sendable {
+  let request: APIRequest
+  let session: PageSession
+  let client: PageClient
+  var context: PageContext
+  /// A form's fields; of GET none.
+  let form: PageForm
+
+  var caller: Caller { session.caller }
+
+  func parameter(_ name: String = "id") throws(Problem) -> String {
+    try request.parameter(name).string
+  }
+
+  /// The parameter as one segment of an API path.
+  func segment(_ name: String = "id") throws(Problem) -> String {
+    PathText.encode(try parameter(name))
+  }
+
+  /// The address's parameters of these names that are not empty.
+  func filters(_ names: String...) -> [PageClient.Parameter] {
+    names.compactMap { name in
+      context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
+    }
+  }
+
+  /// The filters of a list with its cursor.
+  func list(_ filters: [PageClient.Parameter], limit: Int = 50) -> [PageClient.Parameter] {
+    filters + [("limit", String(limit))] + self.filters("cursor")
+  }
+
+  // MARK: Answers
+
+  func html(_ page: Page, status: HTTPResponse.Status = .ok) -> APIAnswer {
+    PageAnswer.html(page, in: context, request, kind: session.kind, status: status)
+  }
+
+  /// After a change: to a page that shows it, so that a reload does not change it again.
+  func redirect(to path: String, done: String? = nil) -> APIAnswer {
+    var parameters: [PageContext.Parameter] = done.map { [("done", $0)] } ?? []
+    if !context.zone.isUTC { parameters.append(("time_zone", context.zone.name)) }
+    return PageAnswer.redirect(to: context.url(path, parameters))
+  }
+
+  /// What the change before this page did.
+  var notice: Notice? {
+    guard let done = context.done, let text = Self.notices[done] else { return nil }
+    return Notice(.good, text)
+  }
+
+  private static let notices = [
+    "suspended": "The license is suspended. Its validations are refused within a second.",
+    "resumed": "The license is active again.",
+    "canceled": "The license is canceled.",
+    "limits": "The limits are saved. The usage so far is compared with them.",
+    "closed": "The periods are closed.",
+    "adjusted": "The correction is recorded.",
+    "reversed": "The counter-entry is recorded.",
+    "tested": "A test was sent. It is the first of the deliveries below.",
+    "enabled": "The endpoint is enabled. What it missed is sent only by \"Send again\".",
+    "recovered": "The deliveries of this time are sent again.",
+    "deleted": "The endpoint is deleted.",
+    "redelivered": "The delivery is sent again.",
+    "requeued": "The record was sent to the log again. It counts once.",
+    "revoked": "It is revoked.",
+  ]
+
+  /// The name and port by which the client reached us, if it is one that a link can hold.
+  static func host(_ request: APIRequest) -> String? {
+    guard let host = request.authority, (1...260).contains(host.utf8.count),
+      host.utf8.allSatisfy({ byte in
+        (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
+          || ".-:[]".utf8.contains(byte)
+      })
+    else { return nil }
+    return host
+  }
+}
+
+/// The fields of a form that was sent.
+struct PageForm: Sendable {
+  let fields: [(name: String, value: String)]
+
+  /// The value without blanks around it; nil where it is empty.
+  subscript(_ name: String) -> String? {
+    guard let value = fields.first(where: { $0.name == name })?.value else { return nil }
+    let trimmed = value.trimmingCharacters(in: .whitespacesAndNewlines)
+    return trimmed.isEmpty ? nil : trimmed
+  }
+
+  func all(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
+
+  /// Names one showing of one form, so that one that is sent twice works once.
+  var key: String? { self["once"].map { "page-" + $0.prefix(200) } }
+}
+
+/// A text as one segment of a path or one value of a query.
+enum PathText {
+  static func encode(_ text: String) -> String { PageContext.segment(text) }
+}

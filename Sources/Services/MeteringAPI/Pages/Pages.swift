@@ -1,0 +1,32 @@
+import BillingPages
+import HTTPTypes
+import Metering
+
+/// Every page, of the vendor and of customers, with what they load.
+enum Pages {
+  /// - Parameter operations: of the API, which the pages call.
+  static func routes(_ operations: [Route]) -> [Route] {
+    let router = Router(operations)
+    let vendor = PageHandling(router: router, kind: .vendor)
+    let portal = PageHandling(router: router, kind: .portal)
+    let own =
+      OverviewPages.routes(vendor) + LicensePages.routes(vendor) + CustomerPages.routes(vendor)
+      + PeriodPages.routes(vendor) + AlertPages.routes(vendor) + WebhookPages.routes(vendor)
+    let rest =
+      EventPages.routes(vendor) + SearchPages.routes(vendor) + AdminPages.routes(vendor)
+      + SignInPages.routes
+    let customers =
+      PortalPages.routes(portal) + LicensePages.routes(portal) + AlertPages.routes(portal)
+      + WebhookPages.routes(portal)
+    return own + rest + customers + [assets]
+  }
+
+  /// What pages load. It changes only with the program, and browsers ask whether it did.
+  private static let assets = Route(.get, "/assets/{name}", .open) { request in
+    guard let asset = PageAsset.named(try request.parameter("name").string) else {
+      throw Problem.notFound
+    }
+    return APIAnswer(
+      type: asset.contentType, headers: [.cacheControl: "public, max-age=300"], bytes: asset.bytes)
+  }
+}

@@ -1,0 +1,122 @@
+import Billing
+import BillingPages
+import HTTPTypes
+import JSONText
+import Metering
+
+/// `/periods`: what is due, closing it, and corrections.
+enum PeriodPages {
+  static func routes(_ pages: PageHandling) -> [Route] {
+    [
+      pages.get("/periods") { try await show($0) },
+      pages.post("/periods/close") { try await close($0) },
+      pages.post("/adjustments") { try await adjust($0) },
+      pages.post("/adjustments/{id}/reverse") { visit in
+        _ = try await visit.client.send(
+          .post, "/v1/adjustments/\(visit.segment())/reverse", key: visit.form.key)
+        return visit.redirect(to: "/periods", done: "reversed")
+      },
+    ]
+  }
+
+  static func line(_ period: PageData) -> PeriodLine {
+    PeriodLine(
+      id: period["period_id"].text ?? "", license: period["license_id"].text ?? "",
+      customer: period["customer_id"].text, meter: period["meter"].text ?? "",
+      start: period["period_start"].time ?? 0, end: period["period_end"].time ?? 0,
+      quantity: period["quantity"].integer ?? 0, late: period["late_quantity"].integer ?? 0,
+      included: period["included"].integer, overage: period["overage"].integer,
+      status: period["status"].text ?? "open")
+  }
+
+  private static func show(_ visit: PageVisit) async throws -> APIAnswer {
+    let status = visit.context.value("status") ?? "due"
+    async let periods = visit.client.get(
+      "/v1/periods", visit.list([("status", status)] + visit.filters("license_id", "customer_id")))
+    async let adjustments = visit.client.getIfAllowed(
+      "/v1/adjustments", visit.filters("license_id", "customer_id") + [("limit", "50")])
+    async let preview = preview(visit)
+    let found = try await periods
+    let data = PeriodsPage.Data(
+      periods: found["data"].list.map(line), next: found["next"].text,
+      preview: try await preview,
+      adjustments: (try await adjustments).map { $0["data"].list.map(adjustment) })
+    return visit.html(PeriodsPage.make(data, notice: visit.notice, in: visit.context))
+  }
+
+  /// Up to the day of the address, or else to the beginning of this month.
+  private static func preview(_ visit: PageVisit) async throws -> PeriodsPage.Preview? {
+    let month = ZoneDays(zone: .utc).monthStart(visit.context.now)
+    let day = visit.context.value("ending_before").flatMap { TimeText.read($0 + "T00:00:00Z") }
+    let end = day ?? month
+    let customer = visit.context.value("close_customer").flatMap { $0.isEmpty ? nil : $0 }
+    var parameters: [PageClient.Parameter] = [("ending_before", TimeText.write(end))]
+    if let customer { parameters.append(("customer_id", customer)) }
+    guard
+      let found = try await visit.client.getIfAllowed("/v1/periods/close-preview", parameters)
+    else { return nil }
+    return PeriodsPage.Preview(
+      endingBefore: end, customer: customer, isReady: found["ready"].boolean,
+      blockers: found["blockers"].list.map(finding), warnings: found["warnings"].list.map(finding),
+      periods: found["periods"].integer ?? 0,
+      meters: found["by_meter"].list.map {
+        ($0["meter"].text ?? "", $0["quantity"].integer ?? 0, $0["overage"].integer ?? 0)
+      })
+  }
+
+  private static func finding(_ finding: PageData) -> PeriodsPage.Finding {
+    PeriodsPage.Finding(code: finding["code"].text ?? "", detail: finding["detail"].text ?? "")
+  }
+
+  private static func adjustment(_ line: PageData) -> PeriodsPage.Adjustment {
+    let kind = line["kind"].text ?? ""
+    return PeriodsPage.Adjustment(
+      id: line["adjustment_id"].shown ?? "", license: line["license_id"].text ?? "",
+      meter: line["meter"].text ?? "", kind: kind, quantity: line["quantity"].integer ?? 0,
+      appliesTo: line["applies_to_period_start"].time ?? 0,
+      invoicedIn: line["invoiced_period_start"].time, reason: line["reason"].text ?? "",
+      recordedBy: line["recorded_by"].text ?? "", recordedAt: line["recorded_at"].time ?? 0,
+      isReversible: kind == "manual" && line["reverses"].isAbsent && line["reversed_by"].isAbsent)
+  }
+
+  // MARK: Changes
+
+  private static func close(_ visit: PageVisit) async throws -> APIAnswer {
+    let form = visit.form
+    do {
+      _ = try await visit.client.send(.post, "/v1/periods/close", key: form.key) { json in
+        for name in ["ending_before", "customer_id", "reason"] {
+          guard let value = form[name] else { continue }
+          json.name(name)
+          json.text(value)
+        }
+        if form["force"] == "yes" {
+          json.name("force")
+          json.boolean(true)
+        }
+      }
+    } catch let problem as Problem where problem.code == "not_ready" {
+      // Since the preview something came up: the page shows what.
+      return visit.redirect(to: "/periods")
+    }
+    return visit.redirect(to: "/periods", done: "closed")
+  }
+
+  private static func adjust(_ visit: PageVisit) async throws -> APIAnswer {
+    let form = visit.form
+    guard let quantity = form["quantity"].flatMap({ Int64($0) }) else {
+      throw Problem.badParameter("quantity", "It must be a whole number; negative for a credit.")
+    }
+    _ = try await visit.client.send(.post, "/v1/adjustments", key: form.key) { json in
+      for name in ["license_id", "meter", "reason"] {
+        json.name(name)
+        json.text(form[name] ?? "")
+      }
+      json.name("applies_to_period_start")
+      json.text((form["applies_to_period_start"] ?? "") + "T00:00:00Z")
+      json.name("quantity")
+      json.integer(quantity)
+    }
+    return visit.redirect(to: "/periods", done: "adjusted")
+  }
+}

@@ -1,0 +1,109 @@
+import BillingPages
+import HTTPTypes
+import Metering
+import PostgresStore
+
+/// A customer's own pages, below `/portal`.
+enum PortalPages {
+  static func routes(_ pages: PageHandling) -> [Route] {
+    [
+      Route(.get, "/portal", .own) { request in
+        if let link = try request.query.all.first(where: { $0.name == "link" })?.value {
+          return try await follow(link, request)
+        }
+        return try await show.handler(pages, request)
+      },
+      pages.get("/statements") { visit in
+        try visit.caller.require(.billingRead)
+        let months = try await StatementPages.months(visit, customer: customer(visit))
+        return visit.html(PortalPage.statements(months, in: visit.context))
+      },
+      pages.get("/statements/{month}") { visit in
+        try await StatementPages.show(visit, customer: customer(visit))
+      },
+    ]
+  }
+
+  private static func customer(_ visit: PageVisit) throws(Problem) -> String {
+    guard let id = visit.caller.customerID else { throw Problem.notFound }
+    return id.string
+  }
+
+  private static let show = PortalOverview()
+
+  /// A link signs in once. A page answers it, which leads on by itself, since a browser that comes
+  /// from another site would not send the new cookie along with a redirect.
+  private static func follow(_ link: String, _ request: APIRequest) async throws -> APIAnswer {
+    let context = try PageHandling.context(request, nil)
+    do {
+      let secrets = PageSession.Secrets()
+      let made: (session: SessionStore.PortalSession, name: String)? =
+        try await request.context.database.write { connection in
+          let session = try SessionStore(connection).signIn(
+            signInHash: PageSession.hash(link), cookieHash: secrets.cookieHash,
+            csrfSecret: secrets.csrf)
+          guard let session else { return nil }
+          try AuditStore(connection).record(
+            AuditedChange(
+              "portal_session.sign_in", "portal_session", session.id,
+              customerID: session.customerID.string),
+            by: SignInPages.audit(request, .portalSession, session.id))
+          return (session, session.customerID.string)
+        }
+      guard let made, PageSession(made.session, name: made.name) != nil else {
+        if try await PageSession.find(.portal, request) != nil {
+          return PageAnswer.redirect(to: context.basePath + "/portal")
+        }
+        let page = ProblemPage.make(
+          status: 401, title: "This link cannot be used",
+          detail: "It was used before, it was revoked, or it is too old. Ask for a new one where "
+            + "you got it.", in: context)
+        return PageAnswer.html(page, in: context, request, kind: .portal, status: .unauthorized)
+      }
+      var shown = context
+      shown.theme = made.session.theme == "auto" ? nil : made.session.theme
+      var answer = PageAnswer.html(
+        PortalPage.welcome(to: context.basePath + "/portal", in: shown), in: shown, request,
+        kind: .portal)
+      answer.headers[.setCookie] = PageSession.setCookie(secrets.cookie, .portal, request)
+      return answer
+    } catch {
+      return PageHandling.problem(error, context, request, .portal)
+    }
+  }
+}
+
+/// `/portal`: usage against limits.
+private struct PortalOverview: Sendable {
+  func handler(_ pages: PageHandling, _ request: APIRequest) async throws -> APIAnswer {
+    try await pages.get("/") { try await show($0) }.handler(request)
+  }
+
+  private func show(_ visit: PageVisit) async throws -> APIAnswer {
+    guard let customer = visit.caller.customerID?.string else { throw Problem.notFound }
+    let own = visit.session.licenses
+    var filters: [PageClient.Parameter] = [("customer_id", customer)]
+    if let own { filters += own.sorted().prefix(100).map { ("license_id", $0.string) } }
+    async let usage = CustomerPages.charts(visit, filters)
+    async let found = visit.client.getIfAllowed(
+      "/v1/customers/\(PathText.encode(customer))")
+    async let list = visit.client.get(
+      "/v1/licenses", visit.list([("customer_id", customer)], limit: own == nil ? 50 : 1_000))
+    async let alerts = visit.client.getIfAllowed("/v1/alerts", [("limit", "10")])
+    let licenses = try await list
+    let rows = licenses["data"].list.filter { license in
+      own.map { ids in license["license_id"].text.map { ids.contains(Identifier($0)) } ?? false }
+        ?? true
+    }
+    let lines = try await LicensePages.withUse(rows, visit)
+    let (charts, frame) = try await usage
+    var answering = visit
+    answering.context.asOf = frame?.asOf
+    answering.context.completeThrough = frame?.completeThrough
+    let data = PortalPage.Data(
+      name: (try await found)?["name"].text ?? customer, licenses: lines, usage: charts,
+      alerts: (try await alerts).map { $0["data"].list.map(AlertPages.line) },
+      next: licenses["next"].text)
+    return answering.html(PortalPage.make(data, in: answering.context))
+  }
+}
