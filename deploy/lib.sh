@@ -133,6 +133,14 @@ provide_python() {
   export METER_TEST_PYTHON=$folder/bin/python
 }
 
+# provide_sdk_runtimes: Ruby and PHP for the SDKs' tests, where Debian has them. What cannot be had is skipped by its name.
+provide_sdk_runtimes() {
+  local missing=()
+  command -v ruby >/dev/null || missing+=(ruby)
+  command -v php >/dev/null || missing+=(php-cli php-curl php-intl php-psr php-nyholm-psr7)
+  ((${#missing[@]} == 0)) || (apt_install "${missing[@]}") || say "${missing[*]} cannot be had"
+}
+
 # --- A private PostgreSQL --------------------------------------------------------------------------------------------
 #
 # One folder holds `data` (the cluster), `tmp` (for whoever makes clusters of its own beside it) and `log`. Superuser
