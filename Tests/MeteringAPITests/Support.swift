@@ -23,10 +23,13 @@ final class APISetup {
       "METER_DATABASE_URL": database.url, "METER_HTTP_BIND": "127.0.0.1:\(port)",
       "METER_ADMIN_BIND": "127.0.0.1:\(adminPort)",
     ]
-    all.merge(environment) { $1 }
+    // The ports are always new ones.
+    all.merge(environment.filter { !$0.key.hasSuffix("_BIND") }) { $1 }
     self.environment = all
     process = try ChildProcess(ChildProcess.product("metering-api"), environment: all)
-    try addToken(Self.adminToken, scopes: "admin")
+    if try database.rows("select 1 from api_token where token_id = 'tok_mtr_admin'").isEmpty {
+      try addToken(Self.adminToken, scopes: "admin")
+    }
     try waitUntilReady()
   }
 

@@ -56,6 +56,9 @@ package enum Schema {
     Migration(
       version: 16, name: "0016_api",
       sql: String(decoding: PackageResources.v0016_api_sql, as: UTF8.self)),
+    Migration(
+      version: 17, name: "0017_usage_progress",
+      sql: String(decoding: PackageResources.v0017_usage_progress_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -53,12 +53,14 @@ struct MeteringAPI: AsyncParsableCommand {
       let health = HealthState(logger: logger)
       let database = DatabasePool(
         url: settings.databaseURL, health: health, metrics: registry)
-      let context = APIContext(settings: settings, database: database, logger: logger)
+      let watch = LogWatch(settings: settings, logger: logger)
+      let context = APIContext(
+        settings: settings, database: database, watch: watch, logger: logger)
       let api = API(
         routes: Endpoints.all(context), context: context, metrics: APIMetrics(registry))
       return ServiceMain.Composition(
         services: [
-          database, Upkeep(database: database, logger: logger),
+          database, Upkeep(database: database, logger: logger), watch,
           MeteringServer(settings: settings, api: api, metrics: registry, logger: logger),
         ],
         admin: AdminServer(

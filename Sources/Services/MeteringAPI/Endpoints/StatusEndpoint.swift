@@ -13,7 +13,7 @@ enum StatusEndpoint {
         var fields = try request.query
         try fields.finish()
         let snapshot = try await request.read { try StatusAnswer($0) }
-        return APIAnswer.object { snapshot.write(to: &$0) }
+        return APIAnswer.object { snapshot.write(to: &$0, look: context.watch.look) }
       }
     ]
   }
@@ -22,6 +22,7 @@ enum StatusEndpoint {
 /// What PostgreSQL knows about how far everything is.
 struct StatusAnswer: Sendable {
   private let asOf: Int64
+  private let completeThrough: Int64?
   private let groups: [UsageReads.GroupOffsets]
   private let pendingRows: Int64
   private let deadLetters: [(reason: String, total: Int64, open: Int64)]
@@ -35,6 +36,7 @@ struct StatusAnswer: Sendable {
   init(_ connection: PostgresConnection) throws {
     let reads = UsageReads(connection)
     asOf = try reads.serverMilliseconds()
+    completeThrough = try ProgressStore(connection).completeThrough()
     groups = try reads.groupOffsets()
     pendingRows = try reads.pendingRows()
     deadLetters = try DeadLetterStore(connection).counts()
@@ -47,8 +49,11 @@ struct StatusAnswer: Sendable {
     deliveries = try WebhookStore(connection).backlog()
   }
 
-  func write(to json: inout JSONWriter) {
+  func write(to json: inout JSONWriter, look: LogWatch.Look) {
     json.member("as_of", TimeText.write(asOf))
+    json.member("complete_through", cell: .optionalTime(completeThrough))
+    json.member("lag", cell: .optional(look.lag))
+    json.member("kafka", cell: .optional(look.problem))
     json.member("missing", missing)
     json.member("in_flight", inFlight)
     json.member("producers", producers)

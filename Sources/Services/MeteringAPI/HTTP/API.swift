@@ -124,6 +124,10 @@ struct API: Sendable {
     case let error as PostgresError where error.isRetriable:
       context.logger.warning("\(error)", metadata: ["request": "\(id)"])
       return .unavailable("Try again soon: PostgreSQL could not finish this.")
+    case let error as PostgresError where error.sqlState == "22003":
+      return Problem(
+        .badRequest, "sum_too_large",
+        "A sum is beyond 64 bits; ask for a shorter window or finer groups.")
     case let error as PostgresError where error.sqlState == "22021":
       return Problem(.badRequest, "bad_request", "A text must not hold NUL.")
     default:

@@ -7,12 +7,14 @@ import Synchronization
 final class APIContext: Sendable {
   let settings: APISettings
   let database: DatabasePool
+  let watch: LogWatch
   let logger: Logger
   private let signer = Mutex<CursorSigner?>(nil)
 
-  init(settings: APISettings, database: DatabasePool, logger: Logger) {
+  init(settings: APISettings, database: DatabasePool, watch: LogWatch, logger: Logger) {
     self.settings = settings
     self.database = database
+    self.watch = watch
     self.logger = logger
   }
 

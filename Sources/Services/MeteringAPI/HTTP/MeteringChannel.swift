@@ -16,6 +16,8 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
 
   private static let idleSeconds: Int64 = 75
   private static let smallestCompressed = 1_024
+  /// Stands in the header of an answer that has no body, which must not get one by being compressed.
+  static let plainMark = "x-meter-plain"
 
   init(requestMilliseconds: Int, responder: @escaping HTTPChannelHandler.Responder) {
     self.requestMilliseconds = requestMilliseconds
@@ -33,10 +35,12 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
         withPipeliningAssistance: false, withErrorHandling: false,
         withOutboundHeaderValidation: false, withEncoderConfiguration: .init(),
         withDecoderLimitConfiguration: limits)
+      // In front of the compressor, which would trap at an answer to what was no request.
+      try pipeline.addHandler(ParserProblems())
       try pipeline.addHandler(
         HTTPResponseCompressor(responseCompressionPredicate: Self.shouldCompress))
       try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: false))
-      try pipeline.addHandler(ParserProblems())
+      try pipeline.addHandler(HeadProblems())
       try pipeline.addHandler(
         HTTPConnectionStateHandler(idleTimeout: .seconds(Self.idleSeconds), logger: logger))
       return try NIOAsyncChannel(
@@ -52,6 +56,10 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   private static func shouldCompress(
     _ head: inout HTTPResponseHead, _ isSupported: Bool
   ) -> HTTPResponseCompressor.CompressionIntent {
+    guard head.headers.first(name: plainMark) == nil else {
+      head.headers.remove(name: plainMark)
+      return .doNotCompress
+    }
     let length = head.headers.first(name: "content-length").flatMap { Int($0) }
     let type = head.headers.first(name: "content-type") ?? ""
     let isText = ["application/", "text/", "image/svg"].contains { type.hasPrefix($0) }
@@ -63,56 +71,5 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
     }
     head.headers.add(name: "vary", value: "accept-encoding")
     return .compressIfPossible
-  }
-}
-
-/// Answers a request that is no HTTP/1.1 with a problem, and closes the connection.
-private final class ParserProblems: ChannelDuplexHandler {
-  typealias InboundIn = HTTPRequestPart
-  typealias InboundOut = HTTPRequestPart
-  typealias OutboundIn = HTTPResponsePart
-  typealias OutboundOut = HTTPResponsePart
-
-  private var isBroken = false
-  /// Requests whose answers have not ended.
-  private var open = 0
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    if isBroken { return }
-    if case .head = unwrapInboundIn(data) { open += 1 }
-    context.fireChannelRead(data)
-  }
-
-  func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-    if case .end = unwrapOutboundIn(data) { open -= 1 }
-    context.write(data, promise: promise)
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    guard !isBroken else { return }
-    isBroken = true
-    // In the middle of another answer nothing can be said.
-    guard open == 0, !(error is IOError) else {
-      context.close(promise: nil)
-      return
-    }
-    let isOverflow = (error as? HTTPParserError) == .headerOverflow
-    let problem =
-      isOverflow
-      ? Problem(
-        .requestHeaderFieldsTooLarge, "headers_too_large",
-        "The header may have 100 fields of 8 KiB, 16 KiB together.")
-      : Problem(.badRequest, "not_http", "The request is not HTTP/1.1.")
-    var answer = problem.answer
-    answer.headers[.connection] = "close"
-    guard case .bytes(let bytes) = answer.body else { return }
-    answer.headers[.contentLength] = String(bytes.count)
-    let head = HTTPResponse(status: answer.status, headerFields: answer.headers)
-    context.write(wrapOutboundOut(.head(head)), promise: nil)
-    context.write(wrapOutboundOut(.body(ByteBuffer(bytes: bytes))), promise: nil)
-    let channel = context.channel
-    context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
-      channel.close(promise: nil)
-    }
   }
 }

@@ -44,6 +44,9 @@ struct MeteringServer: Service {
     var head = HTTPResponse(status: answer.status, headerFields: answer.headers)
     head.headerFields[.date] = date
     let isHead = request.method == .head
+    if isHead, let mark = HTTPField.Name(MeteringChannel.plainMark) {
+      head.headerFields[mark] = "1"
+    }
     switch answer.body {
     case .bytes(let bytes):
       if answer.status != .noContent, answer.status != .notModified {

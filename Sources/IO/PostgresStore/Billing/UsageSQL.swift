@@ -1,0 +1,469 @@
+import Metering
+
+/// Writes the statement of a question. Everything that somebody chose goes as a parameter.
+struct UsageSQL {
+  private(set) var parameters: [SQLValue] = []
+  private let question: UsageStore.Question
+  /// Whether customers' days are there as totals.
+  private let hasTotals: Bool
+
+  init(_ question: UsageStore.Question, hasTotals: Bool) {
+    self.question = question
+    self.hasTotals = hasTotals
+  }
+
+  /// Where a group of the rows behind the largest stands for.
+  static let other = "(other)"
+
+  private mutating func add(_ value: SQLValue, _ type: String) -> String {
+    parameters.append(value)
+    return "$\(parameters.count)::\(type)"
+  }
+
+  // MARK: The statement
+
+  /// Columns: license_id, customer_id, meter, value, w, we, quantity, event_count, previous.
+  mutating func statement(after: UsageStore.Key?, limit: Int?) -> String {
+    var parts: [String] = []
+    if isWanted { parts.append("wanted as materialized (\(wanted()))") }
+    parts.append("current_rows as (\(grouped(facts(question.windows))))")
+    var source = "compared"
+    if let previous = question.previous {
+      parts.append("previous_rows as (\(grouped(facts(.bounds(previous)))))")
+      parts.append("compared as (\(Self.compared))")
+    } else {
+      parts.append(
+        "compared as (select *, 0::numeric as previous, 0::bigint as place from current_rows)")
+    }
+    if let top = question.top {
+      parts.append(contentsOf: ranked(top))
+      source = "topped"
+    }
+    if question.fillsWindows {
+      parts.append(contentsOf: filled(source))
+      source = "filled"
+    }
+    var text = "with " + parts.joined(separator: ", ")
+    text +=
+      " select license_id, customer_id, meter, value, w, we, quantity::bigint, event_count::bigint,"
+    text += " previous::bigint from \(source)"
+    text += keyset(after)
+    let order = question.top == nil ? keyColumns.map { "\($0) collate \"C\"" } : ["meter", "place"]
+    text += " order by " + (order + ["w"]).joined(separator: ", ")
+    if let limit { text += " limit " + add(.int(limit), "int") }
+    return text
+  }
+
+  /// The texts that tell groups apart.
+  private var keyColumns: [String] {
+    if question.dimension != nil { return ["value"] }
+    var columns: [String] = []
+    if question.byLicense {
+      columns.append("license_id")
+    } else if question.byCustomer {
+      columns.append("customer_id")
+    }
+    if question.byMeter { columns.append("meter") }
+    return columns
+  }
+
+  private mutating func keyset(_ after: UsageStore.Key?) -> String {
+    guard let after, after.group.count == keyColumns.count else { return "" }
+    let left = keyColumns.map { "\($0) collate \"C\"" } + ["w"]
+    let right = after.group.map { add(.text($0), "text") } + [add(.integer(after.window), "bigint")]
+    return " where (\(left.joined(separator: ", "))) > (\(right.joined(separator: ", ")))"
+  }
+
+  private mutating func grouped(_ facts: String) -> String {
+    let license = question.byLicense && question.dimension == nil
+    let customer = (question.byCustomer || question.byLicense) && question.dimension == nil
+    let columns = [
+      license ? "license_id" : "null::text as license_id",
+      customer ? "customer_id" : "null::text as customer_id",
+      question.byMeter && question.dimension == nil ? "meter" : "null::text as meter",
+      question.dimension != nil ? "value" : "null::text as value",
+    ]
+    return """
+      select \(columns.joined(separator: ", ")), w, we, sum(quantity) as quantity,
+        sum(event_count) as event_count
+      from (\(facts)) f group by 1, 2, 3, 4, 5, 6
+      """
+  }
+
+  private static let keys = "license_id, customer_id, meter, value, w, we"
+
+  private static let compared = """
+    select \(keys), sum(quantity) as quantity, sum(event_count) as event_count,
+      sum(previous) as previous, 0::bigint as place
+    from (
+      select \(keys), quantity, event_count, 0::numeric as previous from current_rows
+      union all
+      select \(keys), 0, 0, quantity from previous_rows
+    ) u group by \(keys)
+    """
+
+  /// The largest groups of each meter, and the others as one.
+  private mutating func ranked(_ top: Int) -> [String] {
+    let limit = add(.int(top), "int")
+    var names = keyColumns.filter { $0 != "meter" }
+    let partition = names.isEmpty ? "" : "partition by meter "
+    if names.isEmpty { names = ["meter"] }
+    let group = partition.isEmpty ? "meter" : names.joined(separator: ", ") + ", meter"
+    func shown(_ column: String) -> String {
+      // Of several customers' licenses, `(other)` has no customer.
+      let other = column == names[0] ? "'\(Self.other)'" : column == "meter" ? "c.meter" : "null"
+      return "case when r.place <= \(limit) then c.\(column) else \(other) end as \(column)"
+    }
+    let columns = ["license_id", "customer_id", "meter", "value"].map(shown)
+    let join = (names + ["meter"]).map { "r.\($0) is not distinct from c.\($0)" }
+    return [
+      """
+      ranks as (
+        select \(group), row_number() over (
+          \(partition)order by sum(quantity) desc, \(names.joined(separator: ", "))) as place
+        from compared group by \(group))
+      """,
+      """
+      topped as (
+        select \(Self.keys), place, sum(quantity) as quantity, sum(event_count) as event_count,
+          sum(previous) as previous
+        from (
+          select \(columns.joined(separator: ", ")), c.w, c.we, c.quantity, c.event_count, c.previous,
+            least(r.place, \(limit) + 1) as place
+          from compared c join ranks r on \(join.joined(separator: " and "))
+        ) t group by \(Self.keys), place)
+      """,
+    ]
+  }
+
+  /// Every group with every window.
+  private mutating func filled(_ source: String) -> [String] {
+    var groups = "select distinct license_id, customer_id, meter, value, place from \(source)"
+    let meters: String
+    if question.byMeter {
+      meters =
+        question.meters.isEmpty
+        ? "array['api_calls']" : add(.identifiers(question.meters), "text[]")
+    } else {
+      meters = "array[null::text]"
+    }
+    // Where nobody asks for a meter, a license without any usage is shown with the usual one.
+    let isMissing = question.meters.isEmpty
+    if question.dimension == nil, question.top == nil, !question.licenses.isEmpty,
+      question.byLicense
+    {
+      groups += """
+         union select f.license_id, f.customer_id, m, null, 0 from wanted f, unnest(\(meters)) m
+        where not \(isMissing) or not exists (
+          select from \(source) s where s.license_id = f.license_id)
+        """
+    }
+    guard case .bounds(let runs) = question.windows else {
+      return ["filled as (select * from \(source))"]
+    }
+    let count = add(.int(runs.bounds.count - 1), "bigint")
+    return [
+      "groups as (\(groups))",
+      """
+      filled as (
+        select g.license_id, g.customer_id, g.meter, g.value, g.place, i.w, 0::bigint as we,
+          coalesce(s.quantity, 0) as quantity, coalesce(s.event_count, 0) as event_count,
+          coalesce(s.previous, 0) as previous
+        from groups g cross join generate_series(0, \(count) - 1) i(w)
+        left join \(source) s on s.w = i.w and s.license_id is not distinct from g.license_id
+          and s.customer_id is not distinct from g.customer_id
+          and s.meter is not distinct from g.meter and s.value is not distinct from g.value)
+      """,
+    ]
+  }
+
+  // MARK: Facts
+
+  /// Whether the licenses are named, by themselves or by their customers.
+  private var isWanted: Bool { !question.licenses.isEmpty || !question.customers.isEmpty }
+
+  private mutating func wanted() -> String {
+    if question.licenses.isEmpty {
+      let customers = add(.identifiers(question.customers), "text[]")
+      return "select license_id, customer_id from license where customer_id = any (\(customers))"
+    }
+    let licenses = add(.identifiers(question.licenses), "text[]")
+    var text = """
+      select distinct u.license_id collate "C" as license_id, coalesce(l.customer_id, '') as customer_id
+      from unnest(\(licenses)) u(license_id) left join license l on l.license_id = u.license_id
+      """
+    if !question.customers.isEmpty {
+      text += " where l.customer_id = any (\(add(.identifiers(question.customers), "text[]")))"
+    }
+    return text
+  }
+
+  /// Columns: license_id, customer_id, meter, value, w, we, quantity, event_count.
+  private mutating func facts(_ windows: UsageStore.Windows) -> String {
+    if let dimension = question.dimension { return dimensions(dimension, windows) }
+    switch windows {
+    case .bounds(let runs):
+      let window =
+        runs.bounds.count == 2
+        ? "0::bigint" : "width_bucket(at, \(add(.integers(runs.bounds), "bigint[]")))::bigint - 1"
+      return """
+        select license_id, customer_id, meter, null::text as value, \(window) as w, 0::bigint as we,
+          quantity, event_count from (\(rows(runs, usesTotals: true))) r
+        """
+    case .periods(let runs):
+      return """
+        select r.license_id, r.customer_id, r.meter, null::text as value,
+          p.first_day - date '1970-01-01' as w, p.end_day - date '1970-01-01' as we, r.quantity, r.event_count
+        from (\(rows(runs, usesTotals: false))) r, period_of(r.license_id, date '1970-01-01' + (r.at / 86400)::int) p
+        """
+    case .currentPeriod(let day): return period(day, isLast: false)
+    case .lastPeriod(let day): return period(day, isLast: true)
+    }
+  }
+
+  private mutating func period(_ day: Int64, isLast: Bool) -> String {
+    let today = "(date '1970-01-01' + \(add(.integer(day), "int")))"
+    let bounds = "p.first_day - date '1970-01-01' as w, p.end_day - date '1970-01-01' as we"
+    let meters = meterCondition("u.meter")
+    guard isWanted else {
+      let period =
+        isLast
+        ? "u.period_end = (select first_day from period_of(u.license_id, \(today)))"
+        : "u.period_start <= \(today)"
+      let ends =
+        isLast
+        ? "u.period_end <= \(today) and u.period_end > \(today) - 62"
+        : "u.period_end > \(today) and u.period_end <= \(today) + 31"
+      let source =
+        hasTotals
+        ? "usage_total_by_period"
+        : """
+        (select license_id, meter, period_start::date as period_start, period_end::date as period_end,
+          quantity, event_count from usage_by_period)
+        """
+      return """
+        select u.license_id, coalesce(l.customer_id, '') as customer_id, u.meter, null::text as value,
+          u.period_start - date '1970-01-01' as w, u.period_end - date '1970-01-01' as we, u.quantity, u.event_count
+        from \(source) u left join license l on l.license_id = u.license_id
+        where \(ends) and \(period)\(meters)
+        """
+    }
+    let of =
+      isLast
+      ? "period_of(f.license_id, \(today)) n, period_of(f.license_id, n.first_day - 1) p"
+      : "period_of(f.license_id, \(today)) p"
+    return """
+      select f.license_id, f.customer_id, u.meter, null::text as value, \(bounds), u.quantity, u.event_count
+      from wanted f, \(of), lateral (
+        select u.meter, u.quantity, u.event_count from usage_day u
+        where u.license_id = f.license_id and u.day >= p.first_day and u.day < p.end_day\(meters) offset 0) u
+      union all
+      select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
+      from (select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
+        from usage_pending) u join wanted f on f.license_id = u.license_id, \(of)
+      where u.day >= p.first_day and u.day < p.end_day\(meters)
+      """
+  }
+
+  /// Columns: license_id, customer_id, meter, at (seconds since 1970), quantity, event_count.
+  private mutating func rows(_ runs: UsageStore.Runs, usesTotals: Bool) -> String {
+    var parts: [String] = []
+    if !runs.days.isEmpty {
+      let isByCustomer = usesTotals && hasTotals && !question.byLicense && question.licenses.isEmpty
+      parts.append(isByCustomer ? totals(runs.days) : days(runs.days))
+    }
+    if !runs.hours.isEmpty { parts.append(hours(runs.hours)) }
+    if !runs.minutes.isEmpty { parts.append(minutes(runs.minutes)) }
+    if parts.isEmpty {
+      return """
+        select null::text as license_id, null::text as customer_id, null::text as meter, 0::bigint as at,
+          0::bigint as quantity, 0::bigint as event_count where false
+        """
+    }
+    return parts.joined(separator: " union all ")
+  }
+
+  private mutating func runs(_ runs: [Range<Int64>], _ bound: (String) -> String) -> String {
+    let low = add(.integers(runs.map(\.lowerBound)), "bigint[]")
+    let high = add(.integers(runs.map(\.upperBound)), "bigint[]")
+    return
+      "(select \(bound("a")) as lo, \(bound("b")) as hi from unnest(\(low), \(high)) u(a, b)) r"
+  }
+
+  private mutating func meterCondition(_ column: String) -> String {
+    if question.meters.isEmpty { return "" }
+    return " and \(column) = any (\(add(.identifiers(question.meters), "text[]")))"
+  }
+
+  private static func date(_ name: String) -> String { "date '1970-01-01' + \(name)::int" }
+  private static func time(_ name: String) -> String { "to_timestamp(\(name))" }
+  private static let dayStart = "extract(epoch from u.day::timestamp)::bigint"
+  private static let hourStart = "extract(epoch from u.hour)::bigint"
+  private static let pendingDay = "(u.hour at time zone 'UTC')::date"
+
+  /// From a table by license and its pending rows: `merged` and `pending` are their conditions on `u` and `r`.
+  private func union(
+    _ runs: String, _ columns: String, merged: (table: String, at: String, condition: String),
+    pending: (at: String, condition: String)
+  ) -> String {
+    func part(_ table: String, _ at: String, _ condition: String) -> String {
+      let body = "select u.license_id, \(at) as at, \(columns) from \(table) u where \(condition)"
+      if isWanted {
+        return """
+          select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
+          from wanted f, \(runs), lateral (\(body) and u.license_id = f.license_id offset 0) u
+          """
+      }
+      return """
+        select u.license_id, coalesce(l.customer_id, '') as customer_id, u.meter, u.at, u.quantity, u.event_count
+        from \(runs), lateral (\(body) offset 0) u left join license l on l.license_id = u.license_id
+        """
+    }
+    // What is pending has no index by license: it is walked over once, and not for each license.
+    let waiting =
+      isWanted
+      ? """
+      select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
+      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from usage_pending u) u
+      join wanted f on f.license_id = u.license_id, \(runs) where \(pending.condition)
+      """
+      : part("usage_pending", pending.at, pending.condition)
+    return part(merged.table, merged.at, merged.condition) + " union all " + waiting
+  }
+
+  private mutating func days(_ days: [Range<Int64>]) -> String {
+    let runs = runs(days, Self.date)
+    let meters = meterCondition("u.meter")
+    return union(
+      runs, "u.meter, u.quantity, u.event_count",
+      merged: ("usage_day", Self.dayStart, "u.day >= r.lo and u.day < r.hi\(meters)"),
+      pending: (
+        "extract(epoch from date_trunc('day', u.hour at time zone 'UTC'))::bigint",
+        "\(Self.pendingDay) >= r.lo and \(Self.pendingDay) < r.hi\(meters)"
+      ))
+  }
+
+  private mutating func hours(_ hours: [Range<Int64>]) -> String {
+    let runs = runs(hours, Self.time)
+    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
+    return union(
+      runs, "u.meter, u.quantity, u.event_count", merged: ("usage_hour", Self.hourStart, condition),
+      pending: (Self.hourStart, condition))
+  }
+
+  private mutating func minutes(_ minutes: [Range<Int64>]) -> String {
+    let runs = runs(minutes, Self.time)
+    let meters = meterCondition("u.meter")
+    let rows = union(
+      runs, "u.meter, u.minutes as quantity, 0::bigint as event_count",
+      merged: (
+        "usage_hour", Self.hourStart, "u.hour > r.lo - interval '1 hour' and u.hour < r.hi\(meters)"
+      ),
+      pending: (Self.hourStart, "u.hour > r.lo - interval '1 hour' and u.hour < r.hi\(meters)"))
+    // An hour lies in one run at most, so no minute is taken twice.
+    let low = add(.integers(minutes.map(\.lowerBound)), "bigint[]")
+    let high = add(.integers(minutes.map(\.upperBound)), "bigint[]")
+    return """
+      select m.license_id, m.customer_id, m.meter, m.at + (e->>0)::bigint * 60 as at,
+        (e->>1)::bigint as quantity, (e->>2)::bigint as event_count
+      from (\(rows)) m, json_array_elements(('[' || m.quantity || ']')::json) e
+      where exists (select from unnest(\(low), \(high)) x(a, b)
+        where m.at + (e->>0)::bigint * 60 >= x.a and m.at + (e->>0)::bigint * 60 < x.b)
+      """
+  }
+
+  /// Customers' days, with what is not folded in yet.
+  private mutating func totals(_ days: [Range<Int64>]) -> String {
+    let runs = runs(days, Self.date)
+    let meters = meterCondition("u.meter")
+    var totals = "u.day >= r.lo and u.day < r.hi\(meters)"
+    var waiting = totals
+    if !question.customers.isEmpty {
+      let customers = add(.identifiers(question.customers), "text[]")
+      totals += " and u.customer_id = any (\(customers))"
+      waiting += " and l.customer_id = any (\(customers))"
+    }
+    return """
+      select null::text as license_id, u.customer_id, u.meter, \(Self.dayStart) as at, u.quantity, u.event_count
+      from usage_customer_day u, \(runs) where \(totals)
+      union all
+      select null, coalesce(l.customer_id, ''), u.meter, \(Self.dayStart), u.quantity, u.event_count
+      from usage_unfolded u left join license l on l.license_id = u.license_id, \(runs) where \(waiting)
+      """
+  }
+
+  private mutating func dimensions(
+    _ dimension: UsageStore.Dimension, _ windows: UsageStore.Windows
+  ) -> String {
+    let name = add(.text(dimension.rawValue), "text")
+    let meters = meterCondition("u.meter")
+    let at = "extract(epoch from u.bucket_start)::bigint"
+    var (limits, window) = ("true", "0::bigint as w, 0::bigint as we")
+    switch windows {
+    case .bounds(let runs):
+      limits = between(runs)
+      if runs.bounds.count > 2 {
+        window =
+          "width_bucket(\(at), \(add(.integers(runs.bounds), "bigint[]")))::bigint - 1 as w, 0::bigint as we"
+      }
+    case .periods(let runs): limits = between(runs)
+    case .currentPeriod, .lastPeriod: limits = "false"
+    }
+    let source =
+      isWanted
+      ? """
+      wanted f, lateral (select * from usage_by_dimension_day u where u.license_id = f.license_id
+        and \(limits)\(meters) offset 0) u
+      """
+      : "(select * from usage_by_dimension_day u where \(limits)\(meters)) u"
+    return """
+      select null::text as license_id, null::text as customer_id, null::text as meter, u.value, \(window),
+        u.quantity, u.event_count from \(source) where u.dimension = \(name)
+      """
+  }
+
+  private mutating func between(_ runs: UsageStore.Runs) -> String {
+    let low = add(.integer(runs.bounds.first ?? 0), "bigint")
+    let high = add(.integer(runs.bounds.last ?? 0), "bigint")
+    return "u.bucket_start >= to_timestamp(\(low)) and u.bucket_start < to_timestamp(\(high))"
+  }
+
+  /// Hours of which minutes are gone: their minutes do not add up to them.
+  mutating func brokenHours(_ minutes: [Range<Int64>]) -> String {
+    let hours = minutes.map { floor($0.lowerBound)..<floor($0.upperBound + 3_599) }
+    let runs = runs(hours, Self.time)
+    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
+    let body =
+      "select u.license_id, u.quantity, u.event_count, u.minutes from usage_hour u where \(condition)"
+    let source =
+      isWanted
+      ? "wanted f, \(runs), lateral (\(body) and u.license_id = f.license_id offset 0) u"
+      : "\(runs), lateral (\(body) offset 0) u"
+    let with = isWanted ? "with wanted as materialized (\(wanted())) " : ""
+    return """
+      \(with)select 1 from \(source), lateral (
+        select coalesce(sum((e->>1)::numeric), 0) as quantity, coalesce(sum((e->>2)::bigint), 0) as events
+        from json_array_elements(('[' || u.minutes || ']')::json) e) m
+      where m.quantity <> u.quantity or m.events <> u.event_count limit 1
+      """
+  }
+
+  private func floor(_ second: Int64) -> Int64 {
+    let rest = second % 3_600
+    return second - (rest < 0 ? rest + 3_600 : rest)
+  }
+
+  // MARK: Rows
+
+  static func row(_ row: [String?], _ question: UsageStore.Question) -> UsageStore.Row {
+    func text(_ i: Int) -> String? { row[i].flatMap { $0.isEmpty ? nil : $0 } }
+    func number(_ i: Int) -> Int64 { row[i].flatMap { Int64($0) } ?? 0 }
+    let sql = UsageSQL(question, hasTotals: false)
+    let columns = ["license_id": 0, "customer_id": 1, "meter": 2, "value": 3]
+    let group = sql.keyColumns.map { row[columns[$0] ?? 0] ?? "" }
+    return UsageStore.Row(
+      license: text(0), customer: text(1), meter: text(2), value: row[3], window: number(4),
+      periodEnd: number(5), quantity: number(6), eventCount: number(7), previous: number(8),
+      key: UsageStore.Key(group: group, window: number(4)))
+  }
+}

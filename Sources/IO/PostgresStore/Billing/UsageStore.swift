@@ -1,0 +1,165 @@
+package import Metering
+
+/// What `GET /v1/usage` and the pages read: usage by groups and windows.
+///
+/// A question names its rows by runs: whole days, hours of days that are cut, minutes of hours that
+/// are cut (`Billing.UsagePlan`). Whole days of customers come from the running totals.
+package struct UsageStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// Rows to be summed up, and the windows into which they fall.
+  package struct Runs: Sendable, Equatable {
+    /// Days since 1970.
+    package var days: [Range<Int64>]
+    /// Seconds since 1970.
+    package var hours: [Range<Int64>]
+    package var minutes: [Range<Int64>]
+    /// Seconds since 1970, ascending: window i is from bound i to the next. Two that are the same make an
+    /// empty window.
+    package var bounds: [Int64]
+
+    package init(
+      days: [Range<Int64>], hours: [Range<Int64>], minutes: [Range<Int64>], bounds: [Int64]
+    ) {
+      self.days = days
+      self.hours = hours
+      self.minutes = minutes
+      self.bounds = bounds
+    }
+  }
+
+  package enum Windows: Sendable, Equatable {
+    case bounds(Runs)
+    /// Each license's billing periods, as far as they lie in the runs.
+    case periods(Runs)
+    /// Each license's period that a day (since 1970) lies in.
+    case currentPeriod(Int64)
+    /// The period before that one.
+    case lastPeriod(Int64)
+  }
+
+  /// By what rows are grouped. A license implies its customer.
+  package enum Dimension: String, Sendable {
+    case domain
+    case feature
+  }
+
+  package struct Question: Sendable {
+    /// Empty: all.
+    package var licenses: [Identifier] = []
+    package var customers: [Identifier] = []
+    package var meters: [Identifier] = []
+    package var byLicense = true
+    package var byCustomer = false
+    package var byMeter = true
+    /// In place of the three.
+    package var dimension: Dimension?
+    package var windows: Windows
+    /// The same windows one range earlier.
+    package var previous: Runs?
+    /// Of each meter, where rows are by meter.
+    package var top: Int?
+    package var fillsWindows = false
+
+    package init(windows: Windows) { self.windows = windows }
+  }
+
+  /// The key of a row, which a list goes on behind.
+  package struct Key: Sendable, Equatable {
+    package var group: [String]
+    package var window: Int64
+
+    package init(group: [String], window: Int64) {
+      self.group = group
+      self.window = window
+    }
+  }
+
+  package struct Row: Sendable, Equatable {
+    /// Nil where rows are not by it. `(other)` behind the largest.
+    package var license: String?
+    /// Nil also for licenses that nobody registered.
+    package var customer: String?
+    package var meter: String?
+    package var value: String?
+    /// The number of the window from 0, or the period's first day since 1970.
+    package var window: Int64
+    /// The day behind the period's last.
+    package var periodEnd: Int64
+    package var quantity: Int64
+    package var eventCount: Int64
+    package var previous: Int64
+    package var key: Key
+  }
+
+  /// - Parameters:
+  ///   - after: rows behind this one.
+  ///   - limit: at most so many.
+  /// - Throws: 22003 where a sum is beyond 64 bits.
+  package func rows(
+    _ question: Question, after: Key? = nil, limit: Int
+  ) throws(PostgresError) -> [Row] {
+    var sql = UsageSQL(question, hasTotals: try hasTotals())
+    let text = sql.statement(after: after, limit: limit)
+    let found = try connection.query(text, sql.parameters, operation: "read usage")
+    return found.rows.map { UsageSQL.row($0, question) }
+  }
+
+  /// Begins to read all rows page by page, within a transaction; go on with `nextRows`.
+  package func open(_ question: Question) throws(PostgresError) {
+    var sql = UsageSQL(question, hasTotals: try hasTotals())
+    let text = sql.statement(after: nil, limit: nil)
+    try connection.query(
+      "declare usage_rows no scroll cursor for " + text, sql.parameters, operation: "read usage")
+  }
+
+  /// The next rows of what `open` began; fewer than `count` are the last.
+  package func nextRows(_ question: Question, _ count: Int) throws(PostgresError) -> [Row] {
+    try connection.query("fetch \(count) from usage_rows", operation: "read usage").rows
+      .map { UsageSQL.row($0, question) }
+  }
+
+  private func hasTotals() throws(PostgresError) -> Bool {
+    try connection.query(
+      "select is_complete from usage_total_state", operation: "read the totals"
+    ).boolean(0, 0)
+  }
+
+  /// Whether the hours that are read by minute have all their minutes still: retention takes them 7
+  /// days after they were last written.
+  package func hasMinutes(
+    _ question: Question, _ minutes: [Range<Int64>]
+  ) throws(PostgresError) -> Bool {
+    if minutes.isEmpty { return true }
+    var sql = UsageSQL(question, hasTotals: false)
+    let text = sql.brokenHours(minutes)
+    return try connection.query(text, sql.parameters, operation: "check the minutes").isEmpty
+  }
+
+  /// The customers of licenses; licenses that nobody registered are left out.
+  package func customers(of licenses: [Identifier]) throws(PostgresError) -> [(
+    license: Identifier, customer: Identifier
+  )] {
+    try connection.query(
+      "select license_id, customer_id from license where license_id = any ($1::text[])",
+      [.identifiers(licenses)], operation: "read customers"
+    ).rows.map { (Identifier($0[0] ?? ""), Identifier($0[1] ?? "")) }
+  }
+
+  /// Until when everything that the log had received is counted, in milliseconds since 1970; nil: not known yet.
+  /// And the ledger's count of lost usage events, and the time of the snapshot.
+  package func standing() throws(PostgresError) -> (
+    asOf: Int64, completeThrough: Int64?, missing: Int64
+  ) {
+    let rows = try connection.query(
+      """
+      select (extract(epoch from now()) * 1000)::bigint,
+        (select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress),
+        (select coalesce(sum(missing), 0)::bigint from producer_ledger
+          where consumer_group = 'usage-aggregator' and topic = 'license.usage.v1')
+      """, operation: "read how far usage is")
+    return (rows.integer(0, 0) ?? 0, rows.integer(0, 1), rows.integer(0, 2) ?? 0)
+  }
+}

@@ -1,0 +1,10 @@
+-- Until when usage is complete, as metering-api finds out.
+
+update schema_version set version = 17;
+
+-- Until when everything that the log of usage had received is counted, as metering-api found out. It only grows. No row:
+-- it is not known yet.
+create table usage_progress (
+  only_row boolean primary key default true constraint usage_progress_is_one_row check (only_row),
+  complete_through timestamptz not null
+);

@@ -1,0 +1,128 @@
+import Billing
+import HTTPTypes
+import JSONText
+import Metering
+import PostgresStore
+import ServiceRuntime
+
+/// `GET /v1/licenses/{id}/usage/current`: used against the limits of the running period, and what it
+/// may come to.
+enum CurrentUsageEndpoint {
+  static func routes(_ context: APIContext) -> [Route] {
+    [
+      .get("/v1/licenses/{id}/usage/current", .usageRead) { request in
+        var fields = try request.query
+        let quotes = fields.choice("numbers", of: ["string", "number"]) == "string"
+        try fields.finish()
+        let id = try request.parameter("id")
+        let caller = request.caller
+        let now = WallClock.milliseconds / 1_000
+        let found = try await request.read { try CurrentUsage($0, id, now: now) }
+        guard let found else { throw Problem.notFound("license") }
+        try caller.requireCustomer(found.license.customerID)
+        var answer = APIAnswer.object { found.write(to: &$0, quotes, isWhole: true) }
+        let stable = APIAnswer.object { found.write(to: &$0, quotes, isWhole: false) }
+        if case .bytes(let bytes) = stable.body { answer.headers[.eTag] = ETag.of(bytes) }
+        return answer
+      }
+    ]
+  }
+}
+
+/// A license's running period, by meter. Pages show the same.
+struct CurrentUsage: Sendable {
+  struct Meter: Sendable, Equatable {
+    let meter: Identifier
+    let used: Int64
+    /// Nil: unlimited.
+    let limit: Int64?
+    let projected: UsageProjection
+
+    /// Nil where there is no limit.
+    var remaining: Int64? { limit.map { used >= $0 ? 0 : $0 - used } }
+    /// Of the limit, in whole percent, rounded down; nil where there is no limit, or one of 0.
+    var percent: Int64? {
+      limit.flatMap { limit in
+        limit > 0 ? Int64(clamping: Int128(used) * 100 / Int128(limit)) : nil
+      }
+    }
+    var isOver: Bool { limit.map { used >= $0 } ?? false }
+  }
+
+  let id: Identifier
+  let license: CurrentUsageStore.License
+  let meters: [Meter]
+  let asOf: Int64
+  let completeThrough: Int64?
+
+  /// Nil: nobody registered the license.
+  ///
+  /// - Parameter now: seconds since 1970.
+  init?(_ connection: PostgresConnection, _ id: Identifier, now: Int64) throws {
+    let store = CurrentUsageStore(connection)
+    let today = floorDivide(now, 86_400)
+    guard let license = try store.license(id, today: today) else { return nil }
+    let days = try store.days(
+      id, from: min(license.periodStart, today - UsageProjection.daysBack))
+    let standing = try UsageStore(connection).standing()
+    self.id = id
+    self.license = license
+    asOf = standing.asOf
+    completeThrough = standing.completeThrough
+    let limits = Dictionary(license.limits.map { ($0.meter, $0.quantity) }) { first, _ in first }
+    let byMeter = Dictionary(grouping: days, by: \.meter)
+    meters = Set(byMeter.keys).union(limits.keys).sorted().compactMap { meter in
+      let own = byMeter[meter] ?? []
+      let used = own.filter { $0.day >= license.periodStart && $0.day < license.periodEnd }
+        .reduce(Int64(0)) { Self.add($0, $1.quantity) }
+      // A meter that was used before, and has no limit, is none of this period's.
+      if used == 0, limits[meter] == nil, !own.contains(where: { $0.day >= license.periodStart }) {
+        return nil
+      }
+      let projection = UsageProjection(
+        days: Dictionary(own.map { ($0.day, $0.quantity) }) { Self.add($0, $1) },
+        firstDay: own.first?.day ?? license.periodStart, now: now, periodEnd: license.periodEnd,
+        used: used)
+      return Meter(meter: meter, used: used, limit: limits[meter], projected: projection)
+    }
+  }
+
+  private static func add(_ a: Int64, _ b: Int64) -> Int64 {
+    let (sum, overflows) = a.addingReportingOverflow(b)
+    return overflows ? .max : sum
+  }
+
+  /// - Parameter isWhole: with what changes though no number did.
+  func write(to json: inout JSONWriter, _ quotes: Bool, isWhole: Bool) {
+    func quantity(_ json: inout JSONWriter, _ name: String, _ value: Int64?) {
+      json.member(name, cell: .optionalQuantity(value), quotesQuantities: quotes)
+    }
+    json.member("license_id", id.string)
+    json.member("customer_id", license.customerID.string)
+    json.member("plan", license.plan)
+    json.member("status", license.status)
+    json.name("meters")
+    json.beginArray()
+    for meter in meters {
+      json.beginObject()
+      json.member("meter", meter.meter.string)
+      json.member("period_start", TimeText.write(license.periodStart * 86_400_000))
+      json.member("period_end", TimeText.write(license.periodEnd * 86_400_000))
+      quantity(&json, "used", meter.used)
+      quantity(&json, "limit", meter.limit)
+      quantity(&json, "remaining", meter.remaining)
+      json.member("percent", cell: .optional(meter.percent))
+      json.member("is_over", meter.isOver)
+      json.name("projected")
+      json.beginObject()
+      quantity(&json, "quantity", meter.projected.quantity)
+      quantity(&json, "low", meter.projected.low)
+      quantity(&json, "high", meter.projected.high)
+      json.endObject()
+      json.endObject()
+    }
+    json.endArray()
+    json.member("complete_through", cell: .optionalTime(completeThrough))
+    if isWhole { json.member("as_of", TimeText.write(asOf)) }
+  }
+}

@@ -1,0 +1,200 @@
+import Billing
+import HTTPTypes
+import JSONText
+import Metering
+import PostgresStore
+import ServiceRuntime
+
+/// `GET /v1/usage`
+enum UsageEndpoint {
+  static func routes(_ context: APIContext) -> [Route] {
+    [.get("/v1/usage", .usageRead) { try await answer($0) }]
+  }
+
+  private static func answer(_ request: APIRequest) async throws -> APIAnswer {
+    var fields = try request.query
+    let parameters = try UsageParameters(
+      &fields, now: WallClock.milliseconds, caller: request.caller)
+    try await checkLicenses(parameters.question, request)
+    if request.wantsCSV(parameters.list.format) { return try await csv(parameters, request) }
+    let shape = UsageShape(parameters)
+    if parameters.question.top != nil {
+      return try await topAnswer(parameters, shape, request)
+    }
+    return try await request.list(parameters.list, "usage", columns: shape.columns) {
+      connection, start in
+      let store = UsageStore(connection)
+      try shape.check(store)
+      let rows = try store.rows(
+        parameters.question, after: try start.after.map(UsageStore.Key.init(cursor:)),
+        limit: start.limit + 1)
+      let shown = rows.prefix(start.limit)
+      let members = shape.members(try store.standing(), rows: shown)
+      return ListPage(
+        rows: shown.map(shape.cells), next: rows.count > start.limit ? shown.last?.key.cursor : nil,
+        members: members.fixed, volatile: members.volatile)
+    }
+  }
+
+  /// The largest groups are no list that goes on: their order changes while counts grow.
+  private static func topAnswer(
+    _ parameters: UsageParameters, _ shape: UsageShape, _ request: APIRequest
+  ) async throws -> APIAnswer {
+    if parameters.list.cursor != nil {
+      throw Problem.badParameter("cursor", "It does not go with top, whose answer is one page.")
+    }
+    let most = 10_000
+    let page = try await request.read { connection in
+      let store = UsageStore(connection)
+      try shape.check(store)
+      let rows = try store.rows(parameters.question, limit: most + 1)
+      guard rows.count <= most else {
+        throw Problem.badParameter(
+          "top", "Take fewer groups or a longer window: at most \(most) rows.")
+      }
+      let members = shape.members(try store.standing(), rows: rows[...])
+      return ListPage(
+        rows: rows.map(shape.cells), next: nil, members: members.fixed, volatile: members.volatile)
+    }
+    return APIRequest.json(
+      page, columns: shape.columns, next: nil,
+      quotesQuantities: parameters.list.quotesQuantities)
+  }
+
+  /// Licenses of other customers are not there for a customer's token.
+  private static func checkLicenses(
+    _ question: UsageStore.Question, _ request: APIRequest
+  ) async throws {
+    guard let own = request.caller.customerID, !question.licenses.isEmpty else { return }
+    let licenses = question.licenses
+    let found = try await request.read { try UsageStore($0).customers(of: licenses) }
+    let owned = Set(found.filter { $0.customer == own }.map(\.license))
+    if !Set(licenses).isSubset(of: owned) { throw Problem.notFound("license") }
+  }
+
+  private static func csv(
+    _ parameters: UsageParameters, _ request: APIRequest
+  ) async throws -> APIAnswer {
+    if parameters.list.cursor != nil {
+      throw Problem.badParameter("cursor", "CSV is one answer; leave the cursor away.")
+    }
+    let shape = UsageShape(parameters)
+    let database = request.context.database
+    // What can be refused is refused before the answer begins.
+    try await request.read { try shape.check(UsageStore($0)) }
+    let question = parameters.question
+    let limit = parameters.list.limit ?? .max
+    return APIAnswer(
+      type: "text/csv; charset=utf-8; header=present",
+      headers: [.contentDisposition: "attachment; filename=\"usage.csv\""]
+    ) { writer in
+      try await database.snapshot { snapshot in
+        try await snapshot.read { try UsageStore($0).open(question) }
+        try await writer.write(CSVText.header(shape.columns))
+        var left = limit
+        while left > 0 {
+          let wanted = min(left, csvRows)
+          let (bytes, count) = try await snapshot.read { connection in
+            var bytes: [UInt8] = []
+            let rows = try UsageStore(connection).nextRows(question, wanted)
+            for row in rows { CSVText.append(shape.cells(row), to: &bytes) }
+            return (bytes, rows.count)
+          }
+          try await writer.write(bytes)
+          left -= count
+          if count < wanted { break }
+        }
+      }
+    }
+  }
+
+  private static let csvRows = 5_000
+}
+
+/// The columns and members of an answer.
+struct UsageShape: Sendable {
+  let columns: [String]
+  private let parameters: UsageParameters
+
+  init(_ parameters: UsageParameters) {
+    self.parameters = parameters
+    let question = parameters.question
+    var columns: [String] = []
+    if let dimension = question.dimension {
+      columns.append(dimension.rawValue)
+    } else {
+      if question.byLicense { columns.append("license_id") }
+      if question.byLicense || question.byCustomer { columns.append("customer_id") }
+      if question.byMeter { columns.append("meter") }
+    }
+    columns += ["window_start", "window_end", "quantity", "event_count"]
+    if parameters.comparesPrevious { columns.append("previous_quantity") }
+    self.columns = columns
+  }
+
+  /// - Throws: 400 where minutes that are needed are gone.
+  func check(_ store: UsageStore) throws {
+    guard let times = parameters.times else { return }
+    guard try store.hasMinutes(parameters.question, times.plan.minutes) else {
+      throw Problem.minutesGone(times)
+    }
+  }
+
+  func cells(_ row: UsageStore.Row) -> [Cell] {
+    let question = parameters.question
+    var cells: [Cell] = []
+    if question.dimension != nil {
+      cells.append(.optional(row.value))
+    } else {
+      if question.byLicense { cells.append(.optional(row.license)) }
+      if question.byLicense || question.byCustomer { cells.append(.optional(row.customer)) }
+      if question.byMeter { cells.append(.optional(row.meter)) }
+    }
+    let window = window(row)
+    cells += [
+      .time(window.from * 1_000), .time(window.to * 1_000), .quantity(row.quantity),
+      .integer(row.eventCount),
+    ]
+    if parameters.comparesPrevious { cells.append(.quantity(row.previous)) }
+    return cells
+  }
+
+  /// In seconds since 1970.
+  private func window(_ row: UsageStore.Row) -> (from: Int64, to: Int64) {
+    guard let times = parameters.times else { return (row.window * 86_400, row.periodEnd * 86_400) }
+    if times.window == .period {
+      return (max(row.window * 86_400, times.from), min(row.periodEnd * 86_400, times.to))
+    }
+    let index = Int(row.window)
+    guard index >= 0, index + 1 < times.bounds.count else { return (times.from, times.to) }
+    return (times.bounds[index], times.bounds[index + 1])
+  }
+
+  func members(
+    _ standing: (asOf: Int64, completeThrough: Int64?, missing: Int64),
+    rows: ArraySlice<UsageStore.Row>
+  ) -> (fixed: [(name: String, cell: Cell)], volatile: [(name: String, cell: Cell)]) {
+    let windows = rows.map(window)
+    let from = parameters.times?.from ?? windows.map(\.from).min()
+    let to = parameters.times?.to ?? windows.map(\.to).max()
+    return (
+      [
+        ("from", .optionalTime(from.map { $0 * 1_000 })),
+        ("to", .optionalTime(to.map { $0 * 1_000 })),
+        ("time_zone", .text(parameters.zone.name)),
+        ("complete_through", .optionalTime(standing.completeThrough)),
+        ("missing", .integer(standing.missing)),
+      ], [("as_of", .time(standing.asOf))]
+    )
+  }
+}
+
+extension UsageStore.Key {
+  /// The texts of the group, then the window.
+  var cursor: [String] { group + [String(window)] }
+
+  init(cursor: [String]) throws {
+    guard let window = cursor.last.flatMap({ Int64($0) }) else { throw Problem.badCursor }
+    self.init(group: Array(cursor.dropLast()), window: window)
+  }
+}

@@ -1,0 +1,154 @@
+import Billing
+import Foundation
+import KafkaTransport
+import Logging
+import PostgresStore
+import ServiceLifecycle
+import ServiceRuntime
+import Synchronization
+
+/// Asks Kafka once a second how long the log of usage is, and stores until when everything in it is
+/// counted (`Billing.ProgressMachine`). Without Kafka, or while it is away, that time stays where it was.
+///
+/// Every process does it by itself: the stored time only grows.
+final class LogWatch: Service {
+  static let group = "usage-aggregator"
+  static let topic = "license.usage.v1"
+  private static let pauseMilliseconds = 1_000
+  private static let timeoutMilliseconds: Int32 = 5_000
+
+  /// What the last look saw.
+  struct Look: Sendable {
+    /// Records that wait to be counted; nil where Kafka was not asked or did not answer.
+    var lag: Int64?
+    /// Why Kafka did not answer; nil: it did, or it is not configured.
+    var problem: String?
+  }
+
+  private let settings: APISettings
+  private let logger: Logger
+  private let state = Mutex(Look())
+  private let isStopping = Atomic<Bool>(false)
+
+  init(settings: APISettings, logger: Logger) {
+    self.settings = settings
+    self.logger = logger
+  }
+
+  var look: Look { state.withLock { $0 } }
+
+  func run() async throws {
+    let thread = settings.kafkaBrokers.map { brokers in
+      WorkerThread("log-watch") { [self] in follow(brokers) }
+    }
+    // Ends with the service.
+    try? await gracefulShutdown()
+    isStopping.store(true, ordering: .relaxed)
+    // A broker that does not answer does not hold up the end of the process.
+    _ = thread?.join(seconds: 2)
+  }
+
+  private func follow(_ brokers: String) {
+    var machine = ProgressMachine()
+    var connection: PostgresConnection?
+    var reader: LogReader?
+    while !isStopping.load(ordering: .relaxed) {
+      do {
+        let postgres = try connection ?? open()
+        connection = postgres
+        let kafka = try reader ?? makeReader(brokers)
+        reader = kafka
+        let lag = try lookOnce(postgres, kafka, &machine)
+        state.withLock { $0 = Look(lag: lag, problem: nil) }
+      } catch let error as PostgresError {
+        connection = nil
+        logger.debug("\(error)")
+      } catch {
+        tell("\(error)")
+      }
+      pause()
+    }
+  }
+
+  private func tell(_ problem: String) {
+    let isNew = state.withLock { look in
+      defer { look = Look(lag: nil, problem: problem) }
+      return look.problem == nil
+    }
+    if isNew { logger.warning("Kafka cannot be asked", metadata: ["reason": "\(problem)"]) }
+  }
+
+  private func pause() {
+    var left = Self.pauseMilliseconds
+    while left > 0, !isStopping.load(ordering: .relaxed) {
+      Thread.sleep(forTimeInterval: 0.1)
+      left -= 100
+    }
+  }
+
+  private func open() throws -> PostgresConnection {
+    let connection = try PostgresConnection(
+      url: settings.databaseURL, application: "metering-api-log-watch",
+      statementTimeoutMilliseconds: 5_000)
+    if let problem = try Schema.state(connection).problem {
+      throw PostgresError(sqlState: "58000", operation: "open", message: problem)
+    }
+    return connection
+  }
+
+  private func makeReader(_ brokers: String) throws -> LogReader {
+    var configuration = try KafkaConfiguration(
+      brokers: brokers, propertiesFile: settings.kafkaConfigFile)
+    // The ends of all records: one of an open transaction is received, and not counted yet.
+    configuration.set("isolation.level", "read_uncommitted")
+    return try LogReader(configuration, clientID: "metering-api-log-watch")
+  }
+
+  /// - Returns: how many records wait; nil where a partition did not answer.
+  private func lookOnce(
+    _ connection: PostgresConnection, _ reader: LogReader, _ machine: inout ProgressMachine
+  ) throws -> Int64? {
+    let store = ProgressStore(connection)
+    // The time and the offsets of before the log is asked.
+    let before = try store.offsets(group: Self.group, topic: Self.topic)
+    guard
+      let count = try reader.partitionCount(
+        Self.topic, timeoutMilliseconds: Self.timeoutMilliseconds)
+    else { throw MissingTopic() }
+    let partitions = (0..<Int32(count)).map { TopicPartition(topic: Self.topic, partition: $0) }
+    let answers = reader.watermarks(
+      of: partitions, timeoutMilliseconds: Self.timeoutMilliseconds)
+    let ends = partitions.map { partition -> LogEnds? in
+      guard case .success(let ends) = answers[partition] else { return nil }
+      return ends
+    }
+    machine.observe(at: before.at, before: Self.stored(before), ends: ends.map { $0?.high })
+    let now = try store.offsets(group: Self.group, topic: Self.topic)
+    if let time = machine.advance(Self.stored(now), halted: now.halted) {
+      try store.advance(to: time)
+    }
+    return Self.lag(ends, Self.stored(now))
+  }
+
+  private static func stored(_ offsets: ProgressStore.Offsets) -> [Int32: ProgressMachine.Stored] {
+    Dictionary(
+      offsets.rows.map { ($0.partition, .init(next: $0.next, epoch: $0.epoch)) },
+      uniquingKeysWith: { first, _ in first })
+  }
+
+  private static func lag(
+    _ ends: [LogEnds?], _ stored: [Int32: ProgressMachine.Stored]
+  ) -> Int64? {
+    var sum: Int64 = 0
+    for (partition, end) in ends.enumerated() {
+      guard let end else { return nil }
+      // Without a row, counting begins at the low watermark.
+      sum += max(0, end.high - (stored[Int32(partition)]?.next ?? end.low))
+    }
+    return sum
+  }
+
+  private struct MissingTopic: Error, CustomStringConvertible {
+    let description = "the topic \(LogWatch.topic) is missing, or this client may not see it"
+  }
+}

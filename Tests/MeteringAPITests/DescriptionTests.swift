@@ -1,0 +1,51 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+@Suite(.serialized)
+struct DescriptionTests {
+  @Test(
+    "Generated requests find nothing in the service that its description does not say",
+    .enabled(if: PythonPrograms.isInstalled))
+  func schemathesis() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    let run = try ChildProcess(
+      PythonPrograms.folder + "schemathesis",
+      [
+        "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "25", "--no-color",
+        "--seed", "\(SeededRandom.testSeed() % 1_000_000)",
+        // What stands in no schema: a zone's name, a range that begins after its end.
+        "--exclude-checks", "negative_data_rejection,positive_data_acceptance",
+        "-H", "Authorization: Bearer \(APISetup.adminToken)",
+      ])
+    let status = run.wait()
+    try eventually("it has said all") { run.outputEnded }
+    #expect(status == 0, "\(run.output.suffix(8_000))")
+    #expect(setup.process.isRunning, "\(setup.process.output.suffix(4_000))")
+  }
+
+  @Test(
+    "The description is a valid OpenAPI document", .enabled(if: PythonPrograms.isInstalled))
+  func validator() throws {
+    let setup = try APISetup()
+    let file = NSTemporaryDirectory() + "openapi-\(UUID().uuidString).yaml"
+    defer { try? FileManager.default.removeItem(atPath: file) }
+    let document = try setup.get("/openapi.yaml", token: nil)
+    #expect(document.headers["content-type"]?.hasPrefix("application/yaml") == true)
+    try document.body.write(toFile: file, atomically: true, encoding: .utf8)
+    let validator = try ChildProcess(PythonPrograms.folder + "openapi-spec-validator", [file])
+    #expect(validator.wait() == 0, "\(validator.output)")
+    let keys = try setup.get("/.well-known/jwks.json", token: nil)
+    #expect(keys.status == 200 && keys.json["keys"] is [Any])
+  }
+}
+
+/// PyPI's programs that the test command brings; the tests that need them are skipped elsewhere.
+enum PythonPrograms {
+  static let folder: String = {
+    let python = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""
+    return python.isEmpty ? "" : (python as NSString).deletingLastPathComponent + "/"
+  }()
+  static let isInstalled = FileManager.default.isExecutableFile(atPath: folder + "schemathesis")
+}
