@@ -21,10 +21,17 @@ package struct Health: Sendable {
   package var missing: Int64
   package var deadLetters: Int64
   package var halts: [Halt]
+  /// Whether anything was counted, although it is not known how far.
+  package var hasUsage: Bool
+  /// Why the log cannot be asked.
+  package var logProblem: String?
 
   package init(
-    lag: Int64?, completeThrough: Int64?, missing: Int64, deadLetters: Int64, halts: [Halt]
+    lag: Int64?, completeThrough: Int64?, missing: Int64, deadLetters: Int64, halts: [Halt],
+    hasUsage: Bool = false, logProblem: String? = nil
   ) {
+    self.hasUsage = hasUsage
+    self.logProblem = logProblem
     self.lag = lag
     self.completeThrough = completeThrough
     self.missing = missing
@@ -50,7 +57,7 @@ package struct Health: Sendable {
       details.append(
         Paragraph([
           Plain(
-            "\(Wording.count(deadLetters, "record")) could not be counted in the last 7 days. "),
+            "\(Wording.count(deadLetters, "record")) could not be counted. "),
           Link("See why", to: context.url("/dead-letters")),
         ]))
     }
@@ -68,6 +75,7 @@ package struct Health: Sendable {
 
   private func sentence(in context: PageContext) -> [any Component] {
     guard let completeThrough else {
+      if hasUsage || missing > 0 || !halts.isEmpty { return unknown(in: context) }
       return [
         Plain("Nothing has been counted yet: no aggregator has read the log. Start one with "),
         Code("usage-aggregator"), Plain("."),
@@ -100,6 +108,24 @@ package struct Health: Sendable {
         Plain("Everything is counted. The numbers are complete through "), time,
         Plain(" and nothing is missing."),
       ]
+    }
+    return parts
+  }
+
+  /// There are numbers, but nobody knows up to when they are complete.
+  private func unknown(in context: PageContext) -> [any Component] {
+    var parts: [any Component] = [
+      Plain("It is not known up to when the numbers are complete, because "),
+      Plain(logProblem.map { "the log cannot be asked: \($0)." } ?? "the log was not asked yet."),
+    ]
+    if missing > 0 {
+      let events = Wording.count(missing, "event")
+      parts.append(
+        Plain(" \(events) that producers accepted \(missing == 1 ? "is" : "are") missing."))
+    }
+    if !halts.isEmpty {
+      let partitions = Wording.count(Int64(halts.count), "partition")
+      parts.append(Plain(" \(partitions) \(halts.count == 1 ? "stands" : "stand") still."))
     }
     return parts
   }

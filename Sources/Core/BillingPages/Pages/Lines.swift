@@ -116,12 +116,14 @@ package struct EndpointLine: Sendable {
   }
 
   static func table(
-    _ endpoints: [EndpointLine], caption: String, next: String? = nil, in context: PageContext
+    _ endpoints: [EndpointLine], caption: String, next: String? = nil, isShort: Bool = false,
+    in context: PageContext
   ) -> Table {
-    let showsCustomer = !context.isPortal
+    let showsCustomer = !context.isPortal && !isShort
     var table = Table(
       caption,
-      columns: ["Address", "Health"] + (showsCustomer ? ["Customer"] : []) + ["Events"],
+      columns: ["Address", "Health"] + (showsCustomer ? ["Customer"] : [])
+        + (isShort ? [] : ["Events"]),
       empty: Empty(
         "There are no webhook endpoints yet. Add one below"
           + (context.isPortal ? "." : ", or with this command:"),
@@ -139,8 +141,10 @@ package struct EndpointLine: Sendable {
             LongID($0, to: context.url("/customers/\(PageContext.segment($0))"))
           } ?? Quiet("all customers") as any Component)
       }
-      cells.append(
-        Plain(endpoint.events.isEmpty ? "all" : endpoint.events.joined(separator: ", ")))
+      if !isShort {
+        cells.append(
+          Plain(endpoint.events.isEmpty ? "all" : endpoint.events.joined(separator: ", ")))
+      }
       table.add(cells)
     }
     table.continues(at: next, in: context)

@@ -138,7 +138,8 @@ package enum OverviewPage {
           "Failing endpoints", anchor: "failing",
           aside: [Link("All webhooks", to: context.url("/webhooks"))]))
       sections.append(
-        EndpointLine.table(data.failing, caption: "Failing endpoints", in: context))
+        EndpointLine.table(
+          data.failing, caption: "Failing endpoints", isShort: true, in: context))
     }
     if let due = data.duePeriods, due > 0 {
       sections.append(

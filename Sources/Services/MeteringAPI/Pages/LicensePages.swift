@@ -94,7 +94,8 @@ enum LicensePages {
     let running = meters.first { $0.meter == shown }
     let reading = UsageReading(visit: visit)
     async let period = period(reading, id, running)
-    async let usage = usage(reading, id, shown, running)
+    let lines = (try await periods)?["data"].list.map(PeriodPages.line) ?? []
+    async let usage = usage(reading, id, shown, running, lines)
     async let domains = shares(reading, id, running, "domain")
     async let features = shares(reading, id, running, "feature")
     var context = visit.context
@@ -103,7 +104,7 @@ enum LicensePages {
     let data = LicensePage.Data(
       id: id, license: found.map(Self.license), meters: meters, period: try await period,
       usage: try await usage, domains: try await domains, features: try await features,
-      periods: (try await periods)?["data"].list.map(PeriodPages.line) ?? [],
+      periods: lines,
       alerts: (try await alerts)?["data"].list.map(AlertPages.line) ?? [],
       deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [])
     // A license that nobody registered is shown where it has usage or alerts.
@@ -168,15 +169,15 @@ enum LicensePages {
 
   /// The range of the address, and windows that a person can look at.
   private static func usage(
-    _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?
+    _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?,
+    _ periods: [PeriodLine]
   ) async throws -> LicensePage.Usage {
     let visit = reading.visit
     var range = visit.filters("from", "to")
     var window = "day"
     if range.count < 2 {
-      let name =
-        visit.context.value("range") ?? (running == nil ? "last_30d" : "current_period")
-      range = [("range", name)]
+      let name = visit.context.value("range") ?? "current_period"
+      range = self.range(name, running, periods, now: visit.context.now)
       if name == "last_24h" || name == "last_7d" { window = "hour" }
     }
     window = visit.context.value("window") ?? window
@@ -186,9 +187,28 @@ enum LicensePages {
         meter: meter, window: window, from: found.from, to: found.to,
         points: found.points.map { closer($0, id, meter, window, visit) })
     } catch let problem as Problem where problem.status == .badRequest {
+      let details = problem.errors.map { "\($0.parameter): \($0.detail)" }
       return LicensePage.Usage(
-        meter: meter, window: window, from: 0, to: 0, points: [], problem: problem.detail)
+        meter: meter, window: window, from: 0, to: 0, points: [],
+        problem: details.isEmpty ? problem.detail : details.joined(separator: " "))
     }
+  }
+
+  /// The named range; of periods their days, because the API answers a period as a whole.
+  private static func range(
+    _ name: String, _ running: LicensePage.Meter?, _ periods: [PeriodLine], now: Int64
+  ) -> [PageClient.Parameter] {
+    var bounds: (from: Int64, to: Int64)?
+    if name == "current_period" {
+      bounds = running.map { ($0.periodStart, min($0.periodEnd, now - now % 3_600_000)) }
+    } else if name == "last_period" {
+      bounds = periods.first { $0.meter == running?.meter && $0.end == running?.periodStart }
+        .map { ($0.start, $0.end) }
+    } else {
+      return [("range", name)]
+    }
+    guard let bounds, bounds.from < bounds.to else { return [("range", "last_30d")] }
+    return [("from", TimeText.write(bounds.from)), ("to", TimeText.write(bounds.to))]
   }
 
   /// A window with the link to what is in it: months, days, hours, minutes, events.

@@ -48,7 +48,8 @@ enum OverviewPages {
       lag: status["lag"].integer,
       completeThrough: status["complete_through"].time ?? usage?.completeThrough,
       missing: status["missing"].integer ?? 0,
-      deadLetters: status["dead_letters"]["open"].integer ?? 0, halts: halts)
+      deadLetters: status["dead_letters"]["open"].integer ?? 0, halts: halts,
+      hasUsage: usage != nil, logProblem: status["kafka"].text)
   }
 
   private static func nearLimits(_ visit: PageVisit) async throws -> [LicenseUse] {
