@@ -65,7 +65,7 @@ let package = Package(
     .target(
       name: "Licensing",
       dependencies: [
-        "Metering", "JSONText", .product(name: "Crypto", package: "swift-crypto"),
+        "Metering", "JSONText", "EventCodec", .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "CryptoExtras", package: "swift-crypto"),
       ],
       path: "Sources/Core/Licensing", swiftSettings: hotPath),
@@ -124,6 +124,13 @@ let package = Package(
       path: "Sources/IO/ServiceRuntime"),
 
     // Services: IO wired to Core.
+    .target(
+      name: "Administration",
+      dependencies: [
+        "Metering", "JSONText", "Licensing", "DomainNames", "WebhookDelivery", "PostgresStore",
+        "KafkaTransport", "ServiceRuntime", .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      path: "Sources/Services/Administration"),
     .target(
       name: "EventPublisher",
       dependencies: [
@@ -192,8 +199,8 @@ let package = Package(
     .executableTarget(
       name: "MeteringAPI",
       dependencies: [
-        "Billing", "BillingPages", "Metering", "JSONText", "Licensing", "DomainNames",
-        "WebhookDelivery", "PostgresStore", "KafkaTransport", "ServiceRuntime",
+        "Administration", "Billing", "BillingPages", "Metering", "JSONText", "Licensing",
+        "DomainNames", "WebhookDelivery", "PostgresStore", "KafkaTransport", "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -220,8 +227,8 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames", "EventPublisher",
-        "UsageAggregation", "Yams",
+        "Administration", "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames",
+        "EventPublisher", "UsageAggregation", "Yams",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -259,6 +266,12 @@ let package = Package(
       name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
     .testTarget(
       name: "PostgresStoreTests", dependencies: ["Metering", "PostgresStore", "MeteringTestKit"]),
+    .testTarget(
+      name: "AdministrationTests",
+      dependencies: [
+        "Administration", "JSONText", "Licensing", "Metering", "PostgresStore", "WebhookDelivery",
+        "MeteringTestKit", "meterctl",
+      ]),
     .testTarget(
       name: "ServiceRuntimeTests",
       dependencies: [

@@ -2,19 +2,23 @@ import JSONText
 
 /// The body of a webhook; the same bytes on every try, since they are signed.
 package enum WebhookBody {
-  /// `{"id":…,"timestamp":…,"event":…,"type":…,"data":{…}}`
+  /// `{"id":…,"timestamp":…,"event":…,"type":…,"url":…,"data":{…}}`
   ///
   /// - Parameters:
   ///   - timestamp: RFC 3339, of the alert.
+  ///   - url: the page of the alert; nil where nobody knows an address of pages: then there is no such member.
   ///   - data: a JSON object as PostgreSQL's `jsonb` prints it; blanks between its tokens are dropped.
   /// - Complexity: O(n).
-  package static func make(id: String, timestamp: String, type: String, data: String) -> [UInt8] {
+  package static func make(
+    id: String, timestamp: String, type: String, data: String, url: String? = nil
+  ) -> [UInt8] {
     var json = JSONWriter(reserving: data.utf8.count + 200)
     json.beginObject()
     json.member("id", id)
     json.member("timestamp", timestamp)
     json.member("event", type)
     json.member("type", type)
+    if let url { json.member("url", url) }
     json.name("data")
     json.raw(compact(data))
     json.endObject()

@@ -86,6 +86,39 @@ package struct DeadLetterStore {
     return Self.deadLetters(rows)
   }
 
+  /// A page, the newest first, without payloads; each row with the key that the next page goes on behind.
+  ///
+  /// - Parameters:
+  ///   - status: `open`, `requeued` or `counted`; nil: all.
+  ///   - after: a key.
+  package func page(
+    _ filter: Filter, status: String?, after: [String]?, limit: Int
+  ) throws(PostgresError) -> [(deadLetter: DeadLetter, key: [String])] {
+    let key = after?.count == 6 ? after : nil
+    let rows = try connection.query(
+      """
+      select \(Self.columns(false)), to_char(received_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+      from dead_letter where \(Filter.condition)
+        and ($6::text is null or $6 = case when counted_at is not null then 'counted'
+          when requeued_at is not null then 'requeued' else 'open' end)
+        and ($7::text is null or (received_at, log_epoch, topic, partition, log_offset, consumer_group)
+          < ($7::timestamptz, $8::int, $9::text, $10::int, $11::bigint, $12::text))
+      order by received_at desc, log_epoch desc, topic desc, partition desc, log_offset desc, consumer_group desc
+      limit $13::int
+      """,
+      filter.parameters + [.optional(status)] + (0..<6).map { .optional(key?[$0]) } + [.int(limit)],
+      operation: "read dead letters")
+    return zip(Self.deadLetters(rows), rows.rows).map { found, row in
+      (
+        found,
+        [
+          row[14] ?? "", "\(found.place.logEpoch)", found.place.topic, "\(found.place.partition)",
+          "\(found.place.offset)", found.group,
+        ]
+      )
+    }
+  }
+
   /// How many there are, by reason; `open` are those that have not counted after all.
   package func counts() throws(PostgresError) -> [(reason: String, total: Int64, open: Int64)] {
     let rows = try connection.query(
@@ -107,18 +140,25 @@ package struct DeadLetterStore {
     package var neverValid = 0
     /// The same value is an earlier dead letter, which stands for it.
     package var sameValue = 0
+    /// Those that can be sent again beyond the asked for number.
+    package var remaining = 0
   }
 
   /// Of several dead letters with the same value in a topic only the first is sent again: each counts once for itself, so an event that was sent
   /// three times, or a requeued one that died again, would count as often.
   ///
-  /// - Parameter again: those too that were sent again before and have not counted (yet).
+  /// - Parameters:
+  ///   - again: those too that were sent again before and have not counted (yet).
+  ///   - limit: bounds the places; nil: all.
   package func requeueable(
-    _ filter: Filter, again: Bool
+    _ filter: Filter, again: Bool, limit: Int? = nil
   ) throws(PostgresError) -> Requeueable {
     let rows = try connection.query(
       """
-      select log_epoch, topic, partition, log_offset, is_counted, is_requeued, never_valid, rank > 1
+      with chosen as materialized (
+        select log_epoch, topic, partition, log_offset, case when is_counted then 'counted'
+          when never_valid then 'never_valid' when rank > 1 then 'same_value'
+          when is_requeued and not $6::boolean then 'requeued' else 'open' end as class
       from (
         select *, row_number() over (
           partition by topic, value_hash order by log_epoch, first_seen, partition, log_offset) as rank
@@ -131,25 +171,32 @@ package struct DeadLetterStore {
             bool_and(payload is null or (reason = 'over_size' and length(payload) >= 65536)) as never_valid
           from dead_letter group by 1, 2, 3, 4
         ) places
-      ) d where \(Filter.condition) order by 1, 2, 3, 4
-      """, filter.parameters, operation: "choose dead letters")
+      ) d where \(Filter.condition))
+      select class, count(*), null::int, null::text, null::int, null::bigint from chosen group by 1
+      union all
+      (select null, null, log_epoch, topic, partition, log_offset from chosen where class = 'open'
+        order by log_epoch, topic, partition, log_offset limit $7::bigint)
+      order by 3, 4, 5, 6
+      """,
+      filter.parameters + [.boolean(again), limit.map { .int($0) } ?? .null],
+      operation: "choose dead letters")
     var found = Requeueable()
     for i in rows.rows.indices {
-      if rows.boolean(i, 4) {
-        found.alreadyCounted += 1
-      } else if rows.boolean(i, 6) {
-        found.neverValid += 1
-      } else if rows.boolean(i, 7) {
-        found.sameValue += 1
-      } else if rows.boolean(i, 5), !again {
-        found.alreadyRequeued += 1
-      } else {
+      let count = Int(rows.integer(i, 1) ?? 0)
+      switch rows.text(i, 0) {
+      case "counted": found.alreadyCounted = count
+      case "never_valid": found.neverValid = count
+      case "same_value": found.sameValue = count
+      case "requeued": found.alreadyRequeued = count
+      case "open": found.remaining = count
+      default:
         found.places.append(
           Place(
-            logEpoch: Int32(rows.integer(i, 0)!), topic: rows.text(i, 1) ?? "",
-            partition: Int32(rows.integer(i, 2)!), offset: rows.integer(i, 3)!))
+            logEpoch: Int32(rows.integer(i, 2)!), topic: rows.text(i, 3) ?? "",
+            partition: Int32(rows.integer(i, 4)!), offset: rows.integer(i, 5)!))
       }
     }
+    found.remaining -= found.places.count
     return found
   }
 

@@ -45,6 +45,21 @@ package struct EndpointStore {
   package func list(
     id: String? = nil, customer: String? = nil, limit: Int
   ) throws(PostgresError) -> [Endpoint] {
+    try endpoints(
+      """
+      where ($1::text is null or endpoint_id = $1) and ($2::text is null or customer_id = $2)
+      order by created_at, endpoint_id limit $3::bigint
+      """, [.optional(id), .optional(customer), .int(limit)])
+  }
+
+  /// In the order of the ids.
+  func list(ids: [String]) throws(PostgresError) -> [Endpoint] {
+    try endpoints("where endpoint_id = any ($1::text[]) order by endpoint_id", [.texts(ids)])
+  }
+
+  private func endpoints(
+    _ condition: String, _ parameters: [SQLValue]
+  ) throws(PostgresError) -> [Endpoint] {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
     }
@@ -52,10 +67,8 @@ package struct EndpointStore {
       """
       select endpoint_id, customer_id, url, array_to_string(events, ','), status, disabled_reason, signing,
         consecutive_failures, \(time("failing_since")), \(time("open_until")), \(time("created_at"))
-      from webhook_endpoint
-      where ($1::text is null or endpoint_id = $1) and ($2::text is null or customer_id = $2)
-      order by created_at, endpoint_id limit $3::bigint
-      """, [.optional(id), .optional(customer), .int(limit)], operation: "read endpoints")
+      from webhook_endpoint \(condition)
+      """, parameters, operation: "read endpoints")
     return rows.rows.indices.map { i in
       Endpoint(
         id: rows.text(i, 0) ?? "", customer: rows.text(i, 1), url: rows.text(i, 2) ?? "",

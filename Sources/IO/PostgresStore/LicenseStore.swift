@@ -161,7 +161,8 @@ package struct LicenseStore {
     return try connection.query(
       """
       select json_build_object('license_id', license_id, 'customer_id', customer_id, 'plan', plan, 'features', features,
-        'domains', domains, 'limits', (select coalesce(jsonb_object_agg(meter, quantity), '{}') from license_limit m
+        'domains', domains, 'limits', (select coalesce(jsonb_object_agg(
+          case meter when 'api_calls' then 'apiCalls' else meter end, quantity), '{}') from license_limit m
           where m.license_id = l.license_id) || jsonb_strip_nulls(jsonb_build_object('seats', seats)),
         'status', status, 'issued_at', \(time("issued_at")), 'expires_at', \(time("expires_at")),
         'billing_anchor_day', null, 'trial', trial, 'overage_policy', overage_policy,

@@ -59,6 +59,9 @@ package enum Schema {
     Migration(
       version: 17, name: "0017_usage_progress",
       sql: String(decoding: PackageResources.v0017_usage_progress_sql, as: UTF8.self)),
+    Migration(
+      version: 18, name: "0018_billing_views",
+      sql: String(decoding: PackageResources.v0018_billing_views_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
@@ -104,7 +107,13 @@ package enum Schema {
     try connection.execute(
       "set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0"
     )
-    try connection.query("select pg_advisory_lock($1)", [.integer(lockKey)], operation: "migrate")
+    // Asked for again and again: a statement that waited for it would have a snapshot, for which
+    // CREATE INDEX CONCURRENTLY of the one that holds it waits in turn.
+    while try !connection.query(
+      "select pg_try_advisory_lock($1)", [.integer(lockKey)], operation: "migrate"
+    ).boolean(0, 0) {
+      try connection.query("select pg_sleep(0.05)", operation: "migrate")
+    }
     // Released with the session at the latest.
     defer { _ = try? connection.query("select pg_advisory_unlock($1)", [.integer(lockKey)]) }
     let found: Int
@@ -124,6 +133,7 @@ package enum Schema {
     }
     // What takes long and keeps nobody waiting; what was cut off is taken up again by the next run.
     try PartitionStore(connection).repair()
+    try OnlineIndexes.make(connection)
     return applied
   }
 }

@@ -25,6 +25,9 @@ package struct WebhookStore {
     package var data: String
     /// How late it is, at most since it was due.
     package var dueSecondsAgo: Double
+    package var alertID: Int64
+    /// The endpoint is a customer's, not the vendor's.
+    package var isForCustomer: Bool
   }
 
   /// Takes what is due; see `webhook_claim` in v0008_deliveries.sql. A delivery whose last lease
@@ -40,8 +43,9 @@ package struct WebhookStore {
     let rows = try connection.query(
       """
       select delivery_id, lease, endpoint_id, webhook_id, retry_step, url, secrets, type, occurred_at, data,
-        due_seconds_ago
-      from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int)
+        due_seconds_ago, (select d.alert_id from webhook_delivery d where d.delivery_id = c.delivery_id),
+        (select e.customer_id is not null from webhook_endpoint e where e.endpoint_id = c.endpoint_id)
+      from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int) c
       """,
       [
         .int(most), .int(perEndpoint), .texts(rooms.map(\.endpoint)),
@@ -54,7 +58,8 @@ package struct WebhookStore {
         retryStep: Int(rows.integer(i, 4) ?? 0), url: rows.text(i, 5) ?? "",
         sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hex.bytes($0) },
         type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
-        data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0)
+        data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
+        alertID: rows.integer(i, 11) ?? 0, isForCustomer: rows.boolean(i, 12))
     }
   }
 

@@ -53,8 +53,8 @@ struct APISettings: Sendable {
     }
     closeGraceMilliseconds = try settings.milliseconds(
       "METER_CLOSE_GRACE", default: 86_400_000, in: 0...(90 * 86_400_000))
-    publicURL = try Self.publicURL(settings)
-    basePath = try Self.basePath(settings)
+    publicURL = try settings.publicURL()
+    basePath = try settings.basePath()
     portalFrameAncestors = try settings.optionalString("METER_PORTAL_FRAME_ANCESTORS")
     stripeKey = try settings.optionalString("METER_STRIPE_API_KEY")
     stripeBase = try settings.string("METER_STRIPE_API_BASE", default: "https://api.stripe.com")
@@ -90,31 +90,5 @@ struct APISettings: Sendable {
     } catch let error as TargetAddressPolicy.Invalid {
       throw ConfigurationError(error.description)
     }
-  }
-
-  private static func publicURL(_ settings: Settings) throws -> String? {
-    guard var url = try settings.optionalString("METER_PUBLIC_URL") else { return nil }
-    while url.hasSuffix("/") { url.removeLast() }
-    let isPlain = url.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") }
-    guard url.hasPrefix("https://") || url.hasPrefix("http://"), isPlain,
-      !url.contains("?"), !url.contains("#"), !url.contains("@")
-    else {
-      throw ConfigurationError("METER_PUBLIC_URL must be an address such as https://meter.example")
-    }
-    return url
-  }
-
-  private static func basePath(_ settings: Settings) throws -> String {
-    var path = try settings.string("METER_BASE_PATH", default: "")
-    while path.hasSuffix("/") { path.removeLast() }
-    let isPlain = path.utf8.allSatisfy { byte in
-      (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
-        || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
-        || "/-_.~".utf8.contains(byte)
-    }
-    guard path.isEmpty || (path.hasPrefix("/") && isPlain && !path.contains("//")) else {
-      throw ConfigurationError("METER_BASE_PATH must be a path such as /billing")
-    }
-    return path
   }
 }

@@ -1,5 +1,6 @@
 import Foundation
 package import Logging
+import Metering
 import PostgresStore
 import ServiceLifecycle
 package import ServiceRuntime
@@ -245,7 +246,8 @@ package final class Dispatcher: Service {
       endpoint: claim.endpoint, webhookID: claim.webhookID, url: claim.url,
       sealedSecrets: claim.sealedSecrets,
       body: WebhookBody.make(
-        id: claim.webhookID, timestamp: claim.occurredAt, type: claim.type, data: claim.data),
+        id: claim.webhookID, timestamp: claim.occurredAt, type: claim.type, data: claim.data,
+        url: settings.pages?.alert(claim.alertID, isForCustomer: claim.isForCustomer)),
       retryStep: claim.retryStep)
     let attempt = await sender.attempt(message)
     if attempt.failure != .canceled { metrics.count(attempt) }

@@ -1,3 +1,4 @@
+package import Metering
 import NIOSSL
 import PostgresStore
 package import ServiceRuntime
@@ -13,6 +14,8 @@ package struct DispatcherSettings: Sendable {
   package var pollMilliseconds = 1_000
   package var expirySweepMilliseconds = 60_000
   package var retentionDays = 90
+  /// Where the pages of alerts are; nil: webhooks name none.
+  package var pages: PageAddresses?
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   package init(_ settings: Settings) throws {
@@ -27,6 +30,7 @@ package struct DispatcherSettings: Sendable {
     } catch let error as TargetAddressPolicy.Invalid {
       throw ConfigurationError(error.description)
     }
+    pages = try settings.pageAddresses()
     sender.allowsHTTP = try settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false)
     sender.timeoutMilliseconds = try settings.milliseconds(
       "METER_WEBHOOK_TIMEOUT", default: 15_000, in: 100...60_000)

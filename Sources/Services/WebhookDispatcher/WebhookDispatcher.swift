@@ -16,6 +16,8 @@ struct WebhookDispatcher: AsyncParsableCommand {
         METER_ADMIN_BIND                    health and metrics                           127.0.0.1:9103
         METER_LOG_LEVEL                     trace … critical                             info
         METER_LOG_FORMAT                    text or json                                 text
+        METER_PUBLIC_URL                    of the pages: webhooks link to alerts there  none
+        METER_BASE_PATH                     the pages' path prefix                       none
         METER_WEBHOOK_ALLOW_CIDRS           private ranges that may be sent to           none
         METER_WEBHOOK_ALLOW_HTTP            plain http, for tests                        false
         METER_WEBHOOK_CA_FILE               PEM certificates to trust beside the system's none

@@ -20,11 +20,11 @@ struct Meterctl: AsyncParsableCommand {
       """,
     version: BuildInfo.line("meterctl"),
     subcommands: [
-      Migrate.self, Topics.self, License.self, Key.self, Token.self, Spool.self, Load.self,
-      ImportLog.self,
+      Migrate.self, Topics.self, License.self, Customer.self, Key.self, Token.self, Spool.self,
+      Load.self, ImportLog.self,
       Reconcile.self,
       Explain.self, Status.self, DeadLetters.self, Endpoint.self,
-      Deliveries.self, Backtest.self,
+      Deliveries.self, AuditLog.self, Backtest.self,
     ])
 
   static func main() async { await Ending.run(Self.self) }

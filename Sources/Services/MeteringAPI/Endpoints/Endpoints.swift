@@ -6,7 +6,17 @@ enum Endpoints {
       Documents.routes(context),
       UsageEndpoint.routes(context),
       CurrentUsageEndpoint.routes(context),
+      administration(context),
     ].flatMap { $0 }
     return operations + Pages.routes(operations)
+  }
+
+  /// Customers, licenses, access, webhooks, dead letters.
+  private static func administration(_ context: APIContext) -> [Route] {
+    CustomerEndpoints.routes(context) + LicenseEndpoints.routes(context)
+      + TokenEndpoints.routes(context) + AuditEndpoints.routes(context)
+      + PortalSessionEndpoints.routes(context) + AlertEndpoints.routes(context)
+      + WebhookEndpoints.routes(context) + DeliveryEndpoints.routes(context)
+      + DeadLetterEndpoints.routes(context) + UnregisteredEndpoint.routes(context)
   }
 }

@@ -1,9 +1,9 @@
+import Administration
 import ArgumentParser
 import JSONText
 import KafkaTransport
 import PostgresStore
 import Recount
-import Synchronization
 
 struct DeadLetters: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -209,7 +209,8 @@ struct DeadLettersRequeue: ParsableCommand {
   }
 
   func run() throws {
-    let store = DeadLetterStore(try Connections().database("dead-letters"))
+    let administrator = try Connections().administrator("dead-letters")
+    let store = DeadLetterStore(administrator.connection)
     var filter = place.filter
     filter.reason = reason
     // One that is named is meant.
@@ -218,7 +219,8 @@ struct DeadLettersRequeue: ParsableCommand {
     if !chosen.places.isEmpty {
       try confirmation.confirm(
         "\(Terminal.grouped(chosen.places.count)) dead letters are sent to their topics again.")
-      sent = try Requeue(store).run(chosen.places)
+      let resource = reason ?? (place.isGiven ? chosen.places[0].description : "all")
+      sent = try Requeue(administrator, resource: resource).run(chosen.places)
     }
     output.print(json(chosen, sent), text: text(chosen, sent))
   }
@@ -247,92 +249,39 @@ struct DeadLettersRequeue: ParsableCommand {
 
 /// Sends dead letters again and notes which were taken.
 struct Requeue {
-  private let store: DeadLetterStore
-  private let producer: KafkaProducer
-  private let acknowledged = Acknowledged()
-  /// A page's payloads are held at once: 200 of 64 KiB are 13 MB.
-  private static let pageRows = 200
-  private static let timeoutMilliseconds: Int32 = 30_000
+  private let administrator: Administrator
+  private let sender: DeadLetterSender
+  /// What was chosen, for the audit log.
+  private let resource: String
 
-  /// By the delivery's opaque number, an index into the page.
-  private final class Acknowledged: Sendable {
-    let results = Mutex<[UInt: KafkaError?]>([:])
-  }
-
-  init(_ store: DeadLetterStore) throws {
-    self.store = store
-    var configuration = try Connections().kafka()
-    configuration.set("message.timeout.ms", String(Self.timeoutMilliseconds))
-    let acknowledged = acknowledged
-    producer = try KafkaProducer(
-      configuration, clientID: Connections.clientID("dead-letters")
-    ) { delivery in
-      acknowledged.results.withLock { $0[delivery.opaque] = .some(delivery.error) }
-    }
+  init(_ administrator: Administrator, resource: String) throws {
+    self.administrator = administrator
+    self.resource = resource
+    sender = try DeadLetterSender(
+      Connections().kafka(), clientID: Connections.clientID("dead-letters"))
   }
 
   /// - Returns: how many were sent and acknowledged.
   /// - Throws: what the broker refused, once those that it took are marked.
   func run(_ places: [DeadLetterStore.Place]) throws -> Int {
+    let store = DeadLetterStore(administrator.connection)
     let progress = Progress("Sending", unit: "dead letters", total: Int64(places.count))
     var sent = 0
     defer { progress.finish(Int64(sent)) }
-    for start in stride(from: 0, to: places.count, by: Self.pageRows) {
+    for start in stride(from: 0, to: places.count, by: DeadLetterSender.pageRows) {
       let page = try store.uncounted(
-        Array(places[start..<min(start + Self.pageRows, places.count)]))
-      acknowledged.results.withLock { $0 = [:] }
-      for (i, deadLetter) in page.enumerated() { try send(deadLetter, UInt(i)) }
-      // Its time-out says no more than the missing acknowledgements do.
-      try? producer.flush(timeoutMilliseconds: Self.timeoutMilliseconds + 5_000)
-      let results = acknowledged.results.withLock { $0 }
-      let taken = page.indices.filter { results[UInt($0)] == .some(.none) }
-      try store.markRequeued(taken.map { page[$0].place })
+        Array(places[start..<min(start + DeadLetterSender.pageRows, places.count)]))
+      let (taken, refusal) = try sender.send(page)
+      try administrator.markRequeued(taken, resource: resource)
       sent += taken.count
       progress.update(Int64(sent))
-      guard taken.count == page.count else {
-        let reason = results.values.compactMap { $0 }.first.map { "\($0)" } ?? "no answer"
+      if let refusal {
         throw Failure(
           "\(sent) of \(places.count) dead letters were sent again, then the broker did not take "
-            + "more: \(reason); run it again for the rest")
+            + "more: \(refusal); run it again for the rest")
       }
     }
     return sent
-  }
-
-  private func send(_ deadLetter: DeadLetterStore.DeadLetter, _ opaque: UInt) throws {
-    let value = deadLetter.payload ?? []
-    let key = Self.key(of: value) ?? deadLetter.key
-    let headers = [("dead-letter", Array(deadLetter.place.description.utf8))]
-    func produce() throws -> Bool {
-      try value.withUnsafeBytes { value in
-        guard let key else {
-          return try producer.produce(
-            topic: deadLetter.place.topic, key: nil, value: value, headers: headers,
-            opaque: opaque)
-        }
-        return try key.withUnsafeBytes { key in
-          try producer.produce(
-            topic: deadLetter.place.topic, key: key, value: value, headers: headers,
-            opaque: opaque)
-        }
-      }
-    }
-    while try !produce() { producer.poll(timeoutMilliseconds: 100) }
-  }
-
-  /// The key that the contract asks for: the subject, or of a report the producer; nil where the value says none.
-  static func key(of value: [UInt8]) -> [UInt8]? {
-    guard let json = try? JSONReader.parse(value),  // what does not parse keeps its key
-      case .object(let members) = json
-    else { return nil }
-    let isReport =
-      if case .string(let type) = members["type"] {
-        type.equals("license.producer.reported")
-      } else { false }
-    guard case .string(let name) = members[isReport ? "producer" : "subject"],
-      !name.bytes.isEmpty, !name.hasLoneSurrogate
-    else { return nil }
-    return name.bytes
   }
 }
 

@@ -1,3 +1,4 @@
+import Administration
 import ArgumentParser
 import JSONText
 import PostgresStore
@@ -155,8 +156,10 @@ struct DeliveriesRedeliver: ParsableCommand {
   @Argument(help: "The delivery.") var id: Int64
 
   func run() throws {
-    guard try EndpointStore(Connections().database("deliveries")).redeliver(id) else {
-      throw Failure("there is no delivery \(id), or its endpoint is disabled")
+    do {
+      try Connections().administrator("deliveries").redeliver(id)
+    } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
+      throw Failure("there is no delivery \(id); meterctl deliveries list shows those there are")
     }
     print("pending")
   }
@@ -180,15 +183,10 @@ struct DeliveriesRecover: ParsableCommand {
   }
 
   func run() throws {
-    let store = EndpointStore(try Connections().database("deliveries"))
-    guard let found = try store.list(id: endpoint, limit: 1).first else {
-      throw Endpoint.noSuch(endpoint)
+    let count = try Endpoint.changing {
+      try $0.recoverEndpoint(
+        endpoint, sinceMilliseconds: since.milliseconds, untilMilliseconds: until.milliseconds)
     }
-    guard found.status == "active" else {
-      throw Failure("the endpoint is disabled; first: meterctl endpoint enable \(endpoint)")
-    }
-    let count = try store.recover(
-      endpoint, sinceMilliseconds: since.milliseconds, untilMilliseconds: until.milliseconds)
     output.print(
       ["recovered": .int(count)], text: "\(Terminal.grouped(count)) deliveries are pending again")
   }

@@ -1,4 +1,6 @@
+import Administration
 import ArgumentParser
+import JSONText
 import PostgresStore
 import ServiceRuntime
 import WebhookDelivery
@@ -20,18 +22,30 @@ struct Endpoint: ParsableCommand {
     Failure("there is no endpoint \(id); meterctl endpoint list shows those there are")
   }
 
-  /// The URL as it will be sent to, checked as the dispatcher will check it.
-  static func checkedURL(_ text: String) throws -> String {
-    let settings = Settings()
-    let policy = try TargetAddressPolicy(
-      cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: ""))
+  /// By the settings that the dispatcher must have as well.
+  static func rules(_ settings: Settings = Settings()) throws -> EndpointRules {
     do {
-      return try WebhookURL(
-        text, policy: policy,
-        allowsHTTP: settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false)
-      ).description
-    } catch let error as WebhookURL.Refusal {
-      throw Failure("--url: \(error)")
+      return EndpointRules(
+        policy: try TargetAddressPolicy(
+          cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: "")),
+        allowsHTTP: try settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false),
+        box: try settings.optionalString("METER_ENCRYPTION_KEY").map {
+          try SecretBox(base64Key: $0)
+        })
+    } catch let error as SecretBox.Invalid {
+      throw Failure("\(error)")
+    }
+  }
+
+  /// Runs a change; of an endpoint that is not there it says where to look.
+  static func changing<T>(_ body: (Administrator) throws -> T) throws -> T {
+    let administrator = try Connections().administrator("endpoint")
+    do {
+      return try body(administrator)
+    } catch let refusal as AdministrationRefusal where refusal.code == "not_found" {
+      throw Failure("\(refusal); meterctl endpoint list shows those there are")
+    } catch let refusal as AdministrationRefusal where refusal.errors.first?.parameter == "url" {
+      throw Failure("--\(refusal)")
     }
   }
 
@@ -43,20 +57,6 @@ struct Endpoint: ParsableCommand {
     for event in types(events) where event != "*" && !AlertType.known.contains(event) {
       throw ValidationError("--events: one of \(AlertType.known.joined(separator: ", "))")
     }
-  }
-
-  static func random(_ count: Int) -> [UInt8] {
-    var generator = SystemRandomNumberGenerator()
-    return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
-  }
-
-  /// A new secret, and what of it is stored.
-  static func newSecret(
-    _ scheme: SigningSecret.Scheme, endpoint: String
-  ) throws -> (secret: SigningSecret, sealed: [UInt8]) {
-    let box = try SecretBox(base64Key: Settings().required("METER_ENCRYPTION_KEY"))
-    let secret = try SigningSecret(scheme: scheme, bytes: random(SigningSecret.newSecretBytes))
-    return (secret, try box.seal(secret, endpoint: endpoint, nonce: random(SecretBox.nonceBytes)))
   }
 }
 
@@ -97,23 +97,25 @@ struct EndpointAdd: ParsableCommand {
   }
 
   func run() throws {
-    let checked = try Endpoint.checkedURL(url)
-    let id = EndpointID.make(Endpoint.random(EndpointID.randomBytes))
-    let (secret, sealed) = try Endpoint.newSecret(signing, endpoint: id)
+    let made: (endpoint: EndpointStore.Endpoint, secret: String)
     do {
-      try EndpointStore(Connections().database("endpoint")).add(
-        id: id, customer: customer, url: checked, events: Endpoint.types(events),
-        signing: signing.rawValue, sealedSecret: sealed)
-    } catch let error as PostgresError where error.sqlState == "23503" {
+      made = try Endpoint.changing {
+        try $0.createEndpoint(
+          Administrator.NewEndpoint(
+            customerID: customer, url: url, events: Endpoint.types(events), signing: signing),
+          Endpoint.rules())
+      }
+    } catch let error as Failure where error.description.hasPrefix("there is no such customer") {
       throw Failure(
         """
-        there is no such customer; meterctl license list shows the customers of licenses, and \
-        meterctl license import makes those that are missing
+        there is no such customer; meterctl customer list shows those there are, and \
+        meterctl customer add makes one
         """)
     }
     output.print(
-      ["endpoint_id": .text(id), "secret": .text(secret.verifier)],
-      text: "endpoint  \(id)\nsecret    \(secret.verifier)\nThe secret is not shown again.")
+      ["endpoint_id": .text(made.endpoint.id), "secret": .text(made.secret)],
+      text:
+        "endpoint  \(made.endpoint.id)\nsecret    \(made.secret)\nThe secret is not shown again.")
   }
 }
 
@@ -195,11 +197,15 @@ struct EndpointUpdate: ParsableCommand {
   }
 
   func run() throws {
-    let checked = try url.map { try Endpoint.checkedURL($0) }
-    let store = EndpointStore(try Connections().database("endpoint"))
-    guard try store.update(id, url: checked, events: events.map { Endpoint.types($0) }),
-      let found = try store.list(id: id, limit: 1).first
-    else { throw Endpoint.noSuch(id) }
+    var changes: [(String, JSON)] = []
+    if let url { changes.append(("url", .text(url))) }
+    if let events {
+      changes.append(("events", .array(Endpoint.types(events).map { .text($0) })))
+    }
+    let patch = JSON.object(changes).compact
+    let found = try Endpoint.changing {
+      try $0.updateEndpoint(id, patch: JSONReader.parse(Array(patch.utf8)), Endpoint.rules())
+    }
     output.print(
       [
         "endpoint_id": .text(id), "url": .text(found.url),
@@ -221,9 +227,7 @@ struct EndpointEnable: ParsableCommand {
   @Argument(help: "The endpoint.") var id: String
 
   func run() throws {
-    guard try EndpointStore(Connections().database("endpoint")).enable(id) else {
-      throw Endpoint.noSuch(id)
-    }
+    _ = try Endpoint.changing { try $0.enableEndpoint(id) }
     print("enabled")
   }
 }
@@ -237,10 +241,7 @@ struct EndpointDisable: ParsableCommand {
   @Argument(help: "The endpoint.") var id: String
 
   func run() throws {
-    guard
-      try EndpointStore(Connections().database("endpoint")).disable(
-        id, reason: EndpointHealth.DisabledReason.manual.rawValue)
-    else { throw Endpoint.noSuch(id) }
+    _ = try Endpoint.changing { try $0.disableEndpoint(id) }
     print("disabled")
   }
 }
@@ -255,9 +256,7 @@ struct EndpointDelete: ParsableCommand {
 
   func run() throws {
     try confirmation.confirm("The endpoint and the record of its deliveries are deleted.")
-    guard try EndpointStore(Connections().database("endpoint")).delete(id) else {
-      throw Endpoint.noSuch(id)
-    }
+    try Endpoint.changing { try $0.deleteEndpoint(id) }
     print("deleted")
   }
 }
@@ -275,9 +274,7 @@ struct EndpointTest: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    guard let delivery = try EndpointStore(Connections().database("endpoint")).test(id) else {
-      throw Failure("there is no active endpoint of that id; see: meterctl endpoint list")
-    }
+    let delivery = try Endpoint.changing { try $0.testEndpoint(id) }
     output.print(["delivery_id": .integer(delivery)], text: "delivery \(delivery) is pending")
   }
 }
@@ -292,14 +289,9 @@ struct EndpointRotateSecret: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let store = EndpointStore(try Connections().database("endpoint"))
-    guard let endpoint = try store.list(id: id, limit: 1).first,
-      let scheme = SigningSecret.Scheme(rawValue: endpoint.signing)
-    else { throw Endpoint.noSuch(id) }
-    let (secret, sealed) = try Endpoint.newSecret(scheme, endpoint: id)
-    guard try store.rotate(id, sealedSecret: sealed) else { throw Endpoint.noSuch(id) }
+    let secret = try Endpoint.changing { try $0.rotateSecret(id, Endpoint.rules()).secret }
     output.print(
-      ["endpoint_id": .text(id), "secret": .text(secret.verifier)],
-      text: "secret  \(secret.verifier)\nThe secret is not shown again.")
+      ["endpoint_id": .text(id), "secret": .text(secret)],
+      text: "secret  \(secret)\nThe secret is not shown again.")
   }
 }

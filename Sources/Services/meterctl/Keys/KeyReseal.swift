@@ -1,3 +1,4 @@
+import Administration
 import ArgumentParser
 import PostgresStore
 import ServiceRuntime
@@ -41,7 +42,8 @@ struct KeyReseal: ParsableCommand {
     } catch let error as SecretBox.Invalid {
       throw Failure("\(error)")
     }
-    let store = EndpointStore(try Connections().database("key"))
+    let connection = try Connections().database("key")
+    let store = EndpointStore(connection)
     var tally = Tally()
     var last: Int64 = 0
     while true {
@@ -49,6 +51,13 @@ struct KeyReseal: ParsableCommand {
       for secret in page { try take(secret, box, store, &tally) }
       guard page.count == Self.pageSize, let next = page.last?.id else { break }
       last = next
+    }
+    if !check {
+      try AuditStore(connection).record(
+        AuditedChange(
+          "key.reseal", "encryption_key", "METER_ENCRYPTION_KEY",
+          after: #"{"resealed":\#(tally.resealed),"unopened":\#(tally.unopened.count)}"#),
+        by: Connections.operatorContext)
     }
     report(tally)
     if !tally.unopened.isEmpty || (check && tally.resealed > 0) { throw Ending.difference }
@@ -71,7 +80,7 @@ struct KeyReseal: ParsableCommand {
     tally.resealed += 1
     if check { return }
     let sealed = try box.seal(
-      opened.secret, endpoint: secret.endpoint, nonce: Endpoint.random(SecretBox.nonceBytes))
+      opened.secret, endpoint: secret.endpoint, nonce: RandomText.bytes(SecretBox.nonceBytes))
     // One that was replaced or deleted meanwhile needs no other seal.
     _ = try store.reseal(secret, with: sealed)
   }

@@ -1,4 +1,8 @@
+import Administration
 import ArgumentParser
+import DomainNames
+import JSONText
+import Licensing
 import Metering
 import PostgresStore
 
@@ -43,25 +47,29 @@ extension License {
 
     func run() throws {
       let lines = try LineReader(path: file)
+      guard let rules = PublicSuffixList.shared else {
+        throw Failure("libpsl has no Public Suffix List: apt-get install publicsuffix")
+      }
       let connection = try Connections().database("license-import")
       let progress = Progress("Importing", unit: "bytes", total: lines.fileBytes)
-      var state = ImportState()
+      var state = ImportState(rules: rules)
       do {
         try connection.transaction {
           let store = LicenseStore(connection)
           try store.lockForImport()
-          var batch: [JSON] = []
+          var batch: [LicenseLine] = []
           while let line = try lines.next() {
-            if let license = state.check(line, lines.number) { batch.append(license.json) }
+            if let license = state.check(line, lines.number) { batch.append(license) }
             // Bad lines are looked for up to the end, though nothing will be kept.
             if batch.count == Self.batchLines {
-              if state.bad.isEmpty { state.add(try store.upsert(json: JSON.array(batch).compact)) }
+              if state.bad.isEmpty { state.add(try store.upsert(batch)) }
               batch.removeAll(keepingCapacity: true)
               progress.update(lines.bytesRead)
             }
           }
           if !state.bad.isEmpty { throw state.failure(file, listed: Self.listedLines) }
-          if !batch.isEmpty { state.add(try store.upsert(json: JSON.array(batch).compact)) }
+          if !batch.isEmpty { state.add(try store.upsert(batch)) }
+          try state.record(file, connection)
         }
       } catch {
         progress.finish(lines.bytesRead)
@@ -87,6 +95,7 @@ extension License {
 
 /// What an import has seen so far.
 private struct ImportState {
+  let rules: PublicSuffixList
   var counts = LicenseStore.Counts()
   /// The first ones in full; the others are only counted.
   var bad: [(line: Int64, reason: String)] = []
@@ -95,15 +104,17 @@ private struct ImportState {
   var unknown: [Identifier: Int64] = [:]
   private var lineOfLicense: [Identifier: Int64] = [:]
 
+  init(rules: PublicSuffixList) { self.rules = rules }
+
   mutating func check(_ line: LineReader.Line, _ number: Int64) -> LicenseLine? {
     do {
       guard case .bytes(let bytes) = line else {
-        throw LicenseLine.Invalid("longer than 64 KiB")
+        throw LicenseLine.Invalid("", "longer than 64 KiB")
       }
       if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return nil }
-      let license = try LicenseLine(Array(bytes))
+      let license = try LicenseLine(Array(bytes), rules: rules)
       if let earlier = lineOfLicense.updateValue(number, forKey: license.licenseID) {
-        throw LicenseLine.Invalid("license_id: stands on line \(earlier) already")
+        throw LicenseLine.Invalid("license_id", "stands on line \(earlier) already")
       }
       for name in license.unknown where unknown.count < 100 && unknown[name] == nil {
         unknown[name] = number
@@ -120,6 +131,17 @@ private struct ImportState {
     counts.created += other.created
     counts.changed += other.changed
     counts.unchanged += other.unchanged
+  }
+
+  /// One row for the whole file; which licenses it changed is in the file.
+  func record(_ file: String, _ connection: PostgresConnection) throws {
+    let counts: JSON = [
+      "created": .int(counts.created), "changed": .int(counts.changed),
+      "unchanged": .int(counts.unchanged),
+    ]
+    try AuditStore(connection).record(
+      AuditedChange("license.import", "license_file", file, after: counts.compact),
+      by: Connections.operatorContext)
   }
 
   func failure(_ file: String, listed: Int) -> Failure {

@@ -1,8 +1,5 @@
+import Administration
 import ArgumentParser
-import Foundation
-import Licensing
-import Metering
-import PostgresStore
 
 extension License {
   struct Issue: ParsableCommand {
@@ -21,22 +18,9 @@ extension License {
 
     func run() throws {
       let connections = Connections()
-      guard let signer = LicenseSigner(keys: try connections.signingKeys()) else {
-        throw Failure(
-          "METER_SIGNING_KEY has no private key for licenses; meterctl key generate makes one")
-      }
-      guard
-        let row = try AccessStore(connections.database("license-issue")).licenses([Identifier(id)])
-          .first
-      else {
-        throw Failure("there is no such license; meterctl license list shows those there are")
-      }
-      let claims = LicenseClaims(
-        licenseID: row.licenseID, domains: row.domains, plan: row.plan, features: row.features,
-        limits: LicenseClaims.limits(ofMeters: row.limits, seats: row.seats),
-        issuedAt: row.issuedAt, expiresAt: row.expiresAt, isTrial: row.isTrial)
-      guard let token = signer.token(claims) else {
-        throw Failure("the license does not fit into a token of 8 KiB: fewer domains or features")
+      let keys = try connections.signingKeys()
+      let token = try License.changing {
+        try connections.administrator("license-issue").issueLicense(id, keys: keys)
       }
       output.print(["license_id": .text(id), "token": .text(token)], text: token)
     }
@@ -50,7 +34,7 @@ extension License {
     @Argument(help: "The license's id.")
     var id: String
 
-    func run() throws { try License.setStatus("suspended", of: id) }
+    func run() throws { try License.set(id, .suspend) }
   }
 
   struct Resume: ParsableCommand {
@@ -61,7 +45,7 @@ extension License {
     @Argument(help: "The license's id.")
     var id: String
 
-    func run() throws { try License.setStatus("active", of: id) }
+    func run() throws { try License.set(id, .resume) }
   }
 
   struct Cancel: ParsableCommand {
@@ -72,15 +56,21 @@ extension License {
     @Argument(help: "The license's id.")
     var id: String
 
-    func run() throws { try License.setStatus("canceled", of: id) }
+    func run() throws { try License.set(id, .cancel) }
   }
 
-  private static func setStatus(_ status: String, of id: String) throws {
-    switch try LicenseStore(Connections().database("license-status")).setStatus(status, id: id) {
-    case nil: throw Failure("there is no such license; meterctl license list shows those there are")
-    case "canceled" where status != "canceled":
-      throw Failure("the license is canceled, which is for good")
-    default: return
+  private static func set(_ id: String, _ step: Administrator.LicenseStep) throws {
+    _ = try changing {
+      try Connections().administrator("license-status").setLicense(id, step)
+    }
+  }
+
+  /// Runs a change; of a license that is not there it says where to look.
+  static func changing<T>(_ body: () throws -> T) throws -> T {
+    do {
+      return try body()
+    } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
+      throw Failure("\(refusal); meterctl license list shows those there are")
     }
   }
 }

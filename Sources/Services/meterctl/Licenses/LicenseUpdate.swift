@@ -1,5 +1,7 @@
+import Administration
 import ArgumentParser
 import JSONText
+import Licensing
 import Metering
 import PostgresStore
 
@@ -120,38 +122,28 @@ extension License {
     }
 
     func run() throws {
-      let connection = try Connections().database("license-update")
-      let store = LicenseStore(connection)
-      var counts = LicenseStore.Counts()
-      try connection.transaction {
-        try store.lockForImport()
-        guard let stored = try store.lockedLine(id: id) else {
-          throw Failure("there is no such license; meterctl license list shows those there are")
-        }
-        guard case .object(let before) = License.json(stored) else {
-          throw Failure("the license's row cannot be read")
-        }
-        let after = changed(before)
-        let line: LicenseLine
+      let administrator = try Connections().administrator("license-update")
+      let patch = JSON.object(changes)
+      let isChanged = try License.changing {
         do {
-          line = try LicenseLine(Array(JSON.object(after).compact.utf8))
-        } catch let error as LicenseLine.Invalid {
-          throw Failure("nothing was changed: \(error)")
+          return try administrator.updateLicense(
+            id, patch: JSONReader.parse(Array(patch.compact.utf8))
+          ).isChanged
+        } catch let refusal as AdministrationRefusal where refusal.kind == .invalid {
+          throw Failure("nothing was changed: \(refusal)")
         }
-        counts = try store.upsert(json: JSON.array([exact(line.json, after)]).compact)
       }
-      let rows = try store.licenses(id: id, limit: 1)
+      let rows = try LicenseStore(administrator.connection).licenses(id: id, limit: 1)
       output.print(
         .object(License.members(rows, 0)),
-        text: counts.changed > 0 ? "the license was changed" : "the license is so already")
+        text: isChanged ? "the license was changed" : "the license is so already")
     }
 
-    /// The license as an import's line would say it, with the changes.
-    private func changed(_ before: [(String, JSON)]) -> [(String, JSON)] {
-      var after = before
+    /// A JSON Merge Patch of what was named.
+    private var changes: [(String, JSON)] {
+      var changes: [(String, JSON)] = []
       func set(_ name: String, _ value: JSON?) {
-        guard let value, let i = after.firstIndex(where: { $0.0 == name }) else { return }
-        after[i].1 = value
+        if let value { changes.append((name, value)) }
       }
       func list(_ items: [String], isEmptied: Bool) -> JSON? {
         items.isEmpty && !isEmptied ? nil : .array(items.map { .text($0) })
@@ -166,27 +158,10 @@ extension License {
         thresholds.isEmpty && !noThresholds ? nil : .array(thresholds.map { .integer($0) }))
       set("billing_anchor_day", anchorDay.map { .integer($0) })
       set("trial", trial.map { .boolean($0) })
-      if case .object(var all)? = after.first(where: { $0.0 == "limits" })?.1 {
-        let changes =
-          limits.map { (LicenseLine.meter($0.name), $0.bound.json) }
-          + (seats.map { [("seats", $0.json)] } ?? [])
-        for (name, value) in changes {
-          all.removeAll { Identifier($0.0) == Identifier(name) }
-          all.append((name, value))
-        }
-        set("limits", .object(all))
-      }
-      return after
-    }
-
-    /// With the times as they are stored: to the microsecond, where `Moment` has milliseconds.
-    private func exact(_ line: JSON, _ row: [(String, JSON)]) -> JSON {
-      guard case .object(let members) = line else { return line }
-      return .object(
-        members.map { name, value in
-          guard name == "issued_at" || name == "expires_at" else { return (name, value) }
-          return (name, row.first { $0.0 == name }?.1 ?? value)
-        })
+      let bounds =
+        limits.map { ($0.name, $0.bound.json) } + (seats.map { [("seats", $0.json)] } ?? [])
+      if !bounds.isEmpty { changes.append(("limits", .object(bounds))) }
+      return changes
     }
   }
 }

@@ -1,6 +1,5 @@
+import Administration
 import ArgumentParser
-import Crypto
-import Foundation
 import Metering
 import PostgresStore
 
@@ -43,42 +42,26 @@ struct Token: ParsableCommand {
         let known = TokenScope.allCases.map(\.rawValue).joined(separator: ", ")
         throw ValidationError("--scope: one or more of \(known)")
       }
-      if let expires, Self.seconds(expires) == nil {
-        throw ValidationError("--expires: a number and h or d, such as 90d")
-      }
-    }
-
-    private static func seconds(_ text: String) -> Int64? {
-      guard let count = Int64(text.dropLast()), (1...100_000).contains(count) else { return nil }
-      switch text.last {
-      case "h": return count * 3_600
-      case "d": return count * 86_400
-      default: return nil
+      if let expires, Lifetime.seconds(expires) == nil {
+        throw ValidationError("--expires: a number and m, h or d, such as 90d")
       }
     }
 
     func run() throws {
-      let id = "tok_" + Self.random(8)
-      let token = "mtr_" + Self.random(32)
-      let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(token.utf8))))
+      let made: (token: TokenReads.Token, secret: String)
       do {
-        try AccessStore(Connections().database("token-create")).createToken(
-          id: id, name: name, hash: hash, scopes: scope, customerID: customer,
-          expiresInSeconds: expires.flatMap(Self.seconds))
-      } catch let error as PostgresError where error.sqlState == "23503" {
-        throw Failure("there is no such customer; meterctl license import makes them")
+        made = try Connections().administrator("token-create").createToken(
+          Administrator.NewToken(
+            name: name, scopes: scope, customerID: customer,
+            lifetimeSeconds: expires.flatMap { Lifetime.seconds($0) }))
+      } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
+        throw Failure("\(refusal); meterctl customer add makes one")
       }
       output.print(
         [
-          "token_id": .text(id), "token": .text(token), "name": .text(name),
+          "token_id": .text(made.token.id), "token": .text(made.secret), "name": .text(name),
           "scopes": .array(scope.map { .text($0) }), "customer_id": .optional(customer),
-        ], text: "\(id)\n\(token)\nIt is not shown again.")
-    }
-
-    /// So many bytes of the system's randomness, in base 62 as long as that takes.
-    private static func random(_ bytes: Int) -> String {
-      let letters = Array("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-      return String((0..<bytes * 8 / 6 + 1).map { _ in letters.randomElement() ?? "0" })
+        ], text: "\(made.token.id)\n\(made.secret)\nIt is not shown again.")
     }
   }
 
@@ -114,8 +97,10 @@ struct Token: ParsableCommand {
     var id: String
 
     func run() throws {
-      guard try AccessStore(Connections().database("token-revoke")).revokeToken(id: id) else {
-        throw Failure("there is no such token; meterctl token list shows those there are")
+      do {
+        try Connections().administrator("token-revoke").revokeToken(id)
+      } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
+        throw Failure("\(refusal); meterctl token list shows those there are")
       }
     }
   }

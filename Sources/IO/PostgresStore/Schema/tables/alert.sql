@@ -15,4 +15,6 @@ create table alert (
 
 create index alert_by_license on alert (license_id, occurred_at);
 
+create index alert_by_customer on alert (customer_id, occurred_at);
+
 create index alert_by_time on alert (occurred_at);

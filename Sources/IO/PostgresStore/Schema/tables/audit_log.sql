@@ -17,7 +17,7 @@ create table audit_log (
   request_id text check (octet_length(request_id) <= 128),
   address text check (octet_length(address) <= 64),
   user_agent text check (octet_length(user_agent) <= 512),
-  -- The HTTP status that the actor was answered; 200 at meterctl.
+  -- The HTTP status that the API answers such a change with.
   status int not null check (status between 100 and 599)
 );
 

@@ -21,4 +21,6 @@ create table dead_letter (
 -- compare-and-set of the offset in the same transaction makes each row the only one.
 create index dead_letter_by_place on dead_letter (topic, partition, log_offset, log_epoch);
 
+create index dead_letter_by_time on dead_letter (received_at);
+
 create index dead_letter_to_forward on dead_letter (received_at) where forwarded_at is null;

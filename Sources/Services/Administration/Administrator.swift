@@ -1,0 +1,48 @@
+import DomainNames
+import Licensing
+package import Metering
+package import PostgresStore
+
+/// Who changes things, with what. Every change and its row in the audit log are one transaction.
+///
+/// The rules of licenses, customers, tokens, portal sessions and webhook endpoints are in extensions of
+/// this type, once for `metering-api`, its pages and `meterctl`.
+package struct Administrator {
+  package let connection: PostgresConnection
+  package let context: AuditContext
+  /// Whose things these are; nil: all, for the vendor. What is another's is as if it were not there.
+  package let tenant: Identifier?
+
+  package init(
+    _ connection: PostgresConnection, by context: AuditContext, tenant: Identifier? = nil
+  ) {
+    self.connection = connection
+    self.context = context
+    self.tenant = tenant
+  }
+
+  func record(_ change: AuditedChange, status: Int = 200) throws(PostgresError) {
+    try AuditStore(connection).record(change, by: context, status: status)
+  }
+
+  /// - Throws: `AdministrationRefusal` where `customer` is not the tenant.
+  func checkTenant(_ customer: Identifier?, _ thing: String) throws(AdministrationRefusal) {
+    guard let tenant else { return }
+    guard customer == tenant else { throw .noSuch(thing) }
+  }
+
+  /// The list by which domains are judged.
+  static func domainRules() throws(AdministrationRefusal) -> PublicSuffixList {
+    guard let rules = PublicSuffixList.shared else {
+      throw AdministrationRefusal(
+        .unavailable, "no_public_suffix_list",
+        "libpsl has no Public Suffix List: apt-get install publicsuffix")
+    }
+    return rules
+  }
+
+  /// A text that somebody chose as an identifier: 1 to `bytes` bytes without control characters.
+  static func isIdentifier(_ text: String, bytes: Int) -> Bool {
+    (1...bytes).contains(text.utf8.count) && text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+  }
+}

@@ -1,0 +1,92 @@
+package import JSONText
+import Licensing
+package import Metering
+
+/// Reading of bodies that people and programs send.
+extension Administrator {
+  /// The members of an object that holds no others than `known`, each once.
+  ///
+  /// - Throws: `AdministrationRefusal`, `bad_request`.
+  package static func members(
+    _ body: JSONValue, _ known: Set<Identifier>
+  ) throws -> [JSONMember] {
+    guard case .object(let members) = body else {
+      throw AdministrationRefusal.invalid("", "the body must be a JSON object")
+    }
+    if let name = members.repeatedName {
+      throw AdministrationRefusal.invalid(String(name.prefix(100)), "stands twice")
+    }
+    for member in members {
+      let name = String(decoding: member.name.bytes, as: UTF8.self)
+      guard known.contains(Identifier(name)) else {
+        throw AdministrationRefusal.invalid(
+          String(name.prefix(100)), "nobody reads this member; is it misspelled?")
+      }
+    }
+    return members
+  }
+
+  /// A text without control characters; nil where it is absent or null.
+  package static func text(
+    _ members: [JSONMember], _ name: String, bytes: Int
+  ) throws -> String? {
+    try read(members, name) { try $0.text(name, maximumBytes: bytes) }
+  }
+
+  package static func boolean(_ members: [JSONMember], _ name: String) throws -> Bool? {
+    try read(members, name) { try $0.boolean(name) }
+  }
+
+  package static func texts(
+    _ members: [JSONMember], _ name: String, bytes: Int, most: Int
+  ) throws -> [String]? {
+    try read(members, name) { try $0.texts(name, maximumBytes: bytes, maximumItems: most) }
+  }
+
+  package static func choice(
+    _ members: [JSONMember], _ name: String, _ known: [String]
+  ) throws -> String? {
+    try read(members, name) { try $0.choice(name, known) }
+  }
+
+  package static func integer(
+    _ members: [JSONMember], _ name: String, _ range: ClosedRange<Int64>
+  ) throws -> Int64? {
+    try read(members, name) { try $0.integer(name, range) }
+  }
+
+  /// Milliseconds since 1970 of a time by RFC 3339.
+  package static func milliseconds(_ members: [JSONMember], _ name: String) throws -> Int64? {
+    try read(members, name) { try $0.microseconds(name) / 1_000 }
+  }
+
+  /// Seconds of `15m`, `12h`, `90d`.
+  package static func lifetime(
+    _ members: [JSONMember], _ name: String, _ range: ClosedRange<Int64>, _ says: String
+  ) throws -> Int64? {
+    guard let text = try text(members, name, bytes: 16) else { return nil }
+    guard let seconds = Lifetime.seconds(text), range.contains(seconds) else {
+      throw AdministrationRefusal.invalid(name, says)
+    }
+    return seconds
+  }
+
+  private static func read<T>(
+    _ members: [JSONMember], _ name: String, _ body: (MemberReader) throws -> T
+  ) throws -> T? {
+    let reader = MemberReader(members)
+    guard reader.has(name) else { return nil }
+    do {
+      return try body(reader)
+    } catch let invalid as LicenseLine.Invalid {
+      throw AdministrationRefusal(invalid)
+    }
+  }
+}
+
+extension JSONWriter {
+  package mutating func member(_ name: String, optional value: String?) {
+    self.name(name)
+    if let value { text(value) } else { null() }
+  }
+}

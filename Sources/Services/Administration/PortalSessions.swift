@@ -1,0 +1,106 @@
+package import JSONText
+import Metering
+package import PostgresStore
+
+/// Links that sign a customer in to the portal.
+extension Administrator {
+  package static let portalLifetime: ClosedRange<Int64> = 300...604_800
+
+  /// Makes a link for a customer. The secret that it holds is answered once; only its hash is kept.
+  ///
+  /// - Parameter body: `expires_in` (`1h`; 5 minutes to 7 days), `read_only` (true), `licenses` (all of the
+  ///   customer's), `return_url`, `theme` (`auto`).
+  /// - Returns: the session, and what `SessionStore.signIn` takes the hash of.
+  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found`; `PostgresError`.
+  package func createPortalSession(
+    customer: String, _ body: JSONValue
+  ) throws -> (session: SessionStore.PortalSession, secret: String) {
+    try checkTenant(Identifier(customer), "customer")
+    let members = try Self.members(
+      body, ["expires_in", "read_only", "licenses", "return_url", "theme"])
+    let lifetime = try Self.lifetime(
+      members, "expires_in", Self.portalLifetime, "must be 5m to 7d, such as 1h")
+    let licenses = try Self.texts(members, "licenses", bytes: Limits.subjectBytes, most: 1_000)
+    if licenses?.isEmpty == true {
+      throw AdministrationRefusal.invalid(
+        "licenses", "names none; leave it out for all of the customer's")
+    }
+    let secret = RandomText.make("pl_", bytes: 32)
+    let new = SessionStore.NewPortalSession(
+      id: RandomText.make("ps_", bytes: 9), customerID: customer, licenseIDs: licenses,
+      isReadOnly: try Self.boolean(members, "read_only") ?? true,
+      theme: try Self.choice(members, "theme", ["auto", "light", "dark"]) ?? "auto",
+      returnURL: try Self.returnURL(members), lifetimeSeconds: lifetime ?? 3_600,
+      createdBy: context.actorID, signInHash: RandomText.hash(secret))
+    return try connection.transaction {
+      guard try CustomerStore(connection).customer(customer) != nil else {
+        throw AdministrationRefusal.noSuch("customer")
+      }
+      try checkLicenses(licenses ?? [], of: customer)
+      let store = SessionStore(connection)
+      try store.retain()
+      let session = try store.create(new)
+      try record(
+        AuditedChange(
+          "portal_session.create", "portal_session", session.id, customerID: customer,
+          after: Self.audited(session)), status: 201)
+      return (session, secret)
+    }
+  }
+
+  /// Ends a session, and its link where nobody used it. One that ended before stays so.
+  ///
+  /// - Throws: `AdministrationRefusal`, `not_found`; `PostgresError`.
+  package func revokePortalSession(_ id: String, customer: String) throws {
+    try checkTenant(Identifier(customer), "customer")
+    try connection.transaction {
+      let store = SessionStore(connection)
+      guard let session = try store.portalSessions(customer: customer, id: id, limit: 1).first,
+        try store.revokePortalSession(id, customer: customer)
+      else { throw AdministrationRefusal.noSuch("portal session") }
+      try record(
+        AuditedChange(
+          "portal_session.revoke", "portal_session", id, customerID: customer,
+          before: #"{"revoked":\#(session.revokedAt != nil)}"#, after: #"{"revoked":true}"#),
+        status: 204)
+    }
+  }
+
+  private func checkLicenses(_ ids: [String], of customer: String) throws {
+    guard !ids.isEmpty else { return }
+    let found = try AccessStore(connection).licenses(ids.map(Identifier.init(_:)))
+    let own = Set(found.filter { $0.customerID == Identifier(customer) }.map(\.licenseID))
+    guard ids.allSatisfy({ own.contains(Identifier($0)) }) else {
+      throw AdministrationRefusal.invalid(
+        "licenses", "names one that the customer does not have")
+    }
+  }
+
+  private static func returnURL(_ members: [JSONMember]) throws -> String? {
+    guard let url = try text(members, "return_url", bytes: 2_048) else { return nil }
+    // It becomes a link on a page: no scheme that runs something, and no way to look like another host.
+    let isWeb = url.hasPrefix("https://") || url.hasPrefix("http://")
+    let host = url.drop { $0 != "/" }.dropFirst(2).prefix { !"/?#".contains($0) }
+    guard isWeb, !host.isEmpty, !host.contains("@"), !host.contains("\\"),
+      url.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !"\"<>\\^`{|}".utf8.contains($0) })
+    else {
+      throw AdministrationRefusal.invalid(
+        "return_url", "must be an address that begins with https://, in ASCII")
+    }
+    return url
+  }
+
+  private static func audited(_ session: SessionStore.PortalSession) -> String {
+    var writer = JSONWriter()
+    writer.beginObject()
+    writer.member("read_only", session.isReadOnly)
+    if let licenses = session.licenseIDs {
+      writer.member("licenses", licenses.map(\.string))
+    }
+    writer.member("theme", session.theme)
+    writer.member("return_url", optional: session.returnURL)
+    writer.member("expires_at", session.expiresAt)
+    writer.endObject()
+    return String(decoding: writer.bytes, as: UTF8.self)
+  }
+}

@@ -1,0 +1,163 @@
+import Administration
+import Billing
+import HTTPTypes
+import JSONText
+import Metering
+import PostgresStore
+
+/// How endpoints change things: by `Administrator`, which holds the rules and writes the audit log.
+extension APIRequest {
+  /// The body as it is, for rules that read it themselves; an empty body is an empty object.
+  var jsonValue: JSONValue {
+    get throws(Problem) {
+      // Refuses what is no object, holds a name twice, or comes under another type.
+      _ = try json
+      do {
+        return try JSONReader.parse(body.isEmpty ? Array("{}".utf8) : body, maximumValues: 20_000)
+      } catch {
+        throw Problem(.badRequest, "not_json", "The body must be JSON: \(error).")
+      }
+    }
+  }
+
+  /// Refuses a body with members, of which these operations know none.
+  func finishBody() throws(Problem) {
+    var fields = try json
+    try fields.finish()
+  }
+
+  /// Whether what a client saw, by its `If-Match`, is what is there now. True without the header.
+  func isExpected(_ resource: Resource) -> Bool {
+    headers[.ifMatch].map { ETag.names($0, resource.tag) } ?? true
+  }
+
+  /// The path's parameter as the text that SQL takes.
+  func id(_ name: String = "id") throws(Problem) -> String { try parameter(name).string }
+
+  /// The path's parameter where it is a number; 404 where it is none.
+  func number(_ name: String = "id") throws(Problem) -> Int64 {
+    let text = try id(name)
+    guard let number = Int64(text), number >= 0, String(number) == text else {
+      throw Problem.notFound
+    }
+    return number
+  }
+
+  /// Refuses parameters behind `?`, of which these operations know none.
+  func finishQuery() throws(Problem) {
+    var fields = try query
+    try fields.finish()
+  }
+
+  /// Runs a change in one transaction, with its audit row.
+  func administer(
+    _ body: @escaping @Sendable (Administrator) throws -> APIAnswer
+  ) async throws -> APIAnswer {
+    try finishQuery()
+    let (context, tenant) = (auditContext, caller.customerID)
+    do {
+      return try await write { transaction in
+        try body(Administrator(transaction.connection, by: context, tenant: tenant))
+      }
+    } catch let refusal as AdministrationRefusal {
+      throw Problem(refusal)
+    }
+  }
+}
+
+extension Problem {
+  init(_ refusal: AdministrationRefusal) {
+    let status: HTTPResponse.Status =
+      switch refusal.kind {
+      case .invalid: .badRequest
+      case .notFound: .notFound
+      case .conflict: .conflict
+      case .changedMeanwhile: .preconditionFailed
+      case .forbidden: .forbidden
+      case .unavailable: .serviceUnavailable
+      }
+    self.init(
+      status, refusal.code, Self.sentence(refusal.detail),
+      errors: refusal.errors.map {
+        Blame(parameter: $0.parameter, detail: Self.sentence($0.detail))
+      },
+      headers: refusal.kind == .unavailable ? [.retryAfter: "60"] : [:])
+  }
+
+  private static func sentence(_ text: String) -> String {
+    text.prefix(1).uppercased() + text.dropFirst() + (text.hasSuffix(".") ? "" : ".")
+  }
+}
+
+/// One thing as it is answered: its members in their order.
+struct Resource: Sendable {
+  let bytes: [UInt8]
+
+  init(_ columns: [String], _ cells: [Cell], more: [(String, Cell)] = []) {
+    var json = JSONWriter()
+    json.beginObject()
+    for (name, cell) in zip(columns, cells) { json.member(name, cell: cell) }
+    for (name, cell) in more { json.member(name, cell: cell) }
+    json.endObject()
+    bytes = json.bytes
+  }
+
+  /// What `If-Match` and `If-None-Match` compare.
+  var tag: String { ETag.of(bytes) }
+
+  func answer(status: HTTPResponse.Status = .ok, location: String? = nil) -> APIAnswer {
+    var headers: HTTPFields = [.eTag: tag]
+    if let location { headers[.location] = location }
+    return .json(status: status, headers: headers, bytes)
+  }
+
+  /// An answer with a secret that is shown once; nobody keeps it on the way.
+  func secretAnswer(status: HTTPResponse.Status, location: String? = nil) -> APIAnswer {
+    var headers: HTTPFields = [.cacheControl: "no-store"]
+    if let location { headers[.location] = location }
+    return .json(status: status, headers: headers, bytes)
+  }
+}
+
+extension Cell {
+  /// What PostgreSQL wrote as JSON, without its blanks.
+  static func document(_ text: String) -> Cell {
+    guard let value = try? JSONReader.parse(Array(text.utf8)) else {
+      // It is JSON already; only a bug could bring anything else here.
+      return .text(text)
+    }
+    var writer = JSONWriter()
+    writer.value(value)
+    return .json(writer.bytes)
+  }
+
+  static func optionalDocument(_ text: String?) -> Cell { text.map { document($0) } ?? .null }
+
+  /// The text of a cell that a cursor is made of.
+  var key: String {
+    switch self {
+    case .text(let text): text
+    case .integer(let value), .quantity(let value), .time(let value): String(value)
+    default: ""
+    }
+  }
+}
+
+/// A path's segment, percent-encoded.
+enum PathSegment {
+  static func encode(_ text: String) -> String {
+    let digits = Array("0123456789ABCDEF".utf8)
+    var result: [UInt8] = []
+    for byte in text.utf8 {
+      let isPlain =
+        (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
+        || "-_.~".utf8.contains(byte)
+      if isPlain {
+        result.append(byte)
+      } else {
+        result += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+      }
+    }
+    return String(decoding: result, as: UTF8.self)
+  }
+}

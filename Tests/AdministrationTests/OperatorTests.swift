@@ -1,0 +1,92 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// `meterctl` makes changes by the same rules, and they leave the same rows in the audit log.
+@Suite(.serialized)
+struct OperatorTests {
+  private let database: TestDatabase
+
+  init() throws { database = try TestDatabase() }
+
+  private func meterctl(_ arguments: String...) throws -> (status: Int32, output: String) {
+    let process = try ChildProcess(
+      ChildProcess.product("meterctl"), arguments,
+      environment: [
+        "METER_DATABASE_URL": database.url,
+        "METER_ENCRYPTION_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+      ])
+    let status = process.wait()
+    try eventually("all is read") { process.outputEnded }
+    return (status, process.output)
+  }
+
+  private func json(_ text: String) throws -> Any {
+    try JSONSerialization.jsonObject(with: Data(text.utf8))
+  }
+
+  @Test func `Customers are added, changed, listed and shown`() throws {
+    let added = try meterctl("customer", "add", "cus_1", "--name", "One", "--json")
+    #expect(added.status == 0, "\(added.output)")
+    #expect(try meterctl("customer", "add", "cus_1").status == 3)
+    let updated = try meterctl(
+      "customer", "update", "cus_1", "--stripe-customer", "cus_Nff", "--json")
+    let shown = try json(updated.output) as? [String: Any]
+    #expect(shown?["name"] as? String == "One")
+    #expect(shown?["stripe_customer_id"] as? String == "cus_Nff")
+    #expect(try meterctl("customer", "add", "cus_2").status == 0)
+    let list = try json(try meterctl("customer", "list", "--limit", "1", "--json").output)
+    #expect((list as? [[String: Any]])?.compactMap { $0["customer_id"] as? String } == ["cus_1"])
+    #expect(try meterctl("customer", "show", "cus_1").output.contains("cus_Nff"))
+    #expect(try meterctl("customer", "show", "cus_9").status == 3)
+    #expect(try meterctl("customer", "update", "cus_1").status == 2)
+  }
+
+  @Test func `Every change by meterctl is in the audit log, with who made it`() throws {
+    try database.addLicense("lic_1", domains: ["example.com"])
+    for arguments in [
+      ["license", "suspend", "lic_1"], ["license", "update", "lic_1", "--plan", "max"],
+      ["token", "create", "--name", "t", "--scope", "billing:read"],
+      ["endpoint", "add", "--all-customers", "--url", "https://example.com/hook"],
+    ] {
+      let process = try ChildProcess(
+        ChildProcess.product("meterctl"), arguments,
+        environment: [
+          "METER_DATABASE_URL": database.url,
+          "METER_ENCRYPTION_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        ])
+      #expect(process.wait() == 0, "\(arguments): \(process.output)")
+    }
+    let unknown = try meterctl("token", "create", "--name", "t", "--scope", "everything")
+    #expect(unknown.status == 2)
+    let rows = try database.rows(
+      "select action, actor_kind, actor_id <> '' from audit_log order by audit_id")
+    #expect(
+      rows == [
+        ["license.suspend", "operator", "t"], ["license.update", "operator", "t"],
+        ["token.create", "operator", "t"], ["webhook_endpoint.create", "operator", "t"],
+      ])
+    let log = try meterctl("audit", "--resource", "license/lic_1", "--json")
+    let entries = try json(log.output) as? [[String: Any]]
+    #expect(
+      entries?.compactMap { $0["action"] as? String } == ["license.update", "license.suspend"])
+    #expect((entries?.first?["after"] as? [String: String]) == ["plan": "max"])
+    #expect(try meterctl("audit", "--action", "token.create").output.contains("token.create"))
+    let kept = try database.rows("select audit_log::text from audit_log")
+    #expect(!"\(kept)".contains("mtr_") && !"\(kept)".contains("whsec_"))
+  }
+
+  @Test func `An import is one row with its counts`() throws {
+    let file = FileManager.default.temporaryDirectory
+      .appendingPathComponent("licenses-\(UUID().uuidString).jsonl")
+    defer { try? FileManager.default.removeItem(at: file) }  // It is the system's to clean up, too.
+    try """
+    {"license_id":"lic_1","customer_id":"cus_1","plan":"p","features":[],"domains":["example.com"],"limits":{"apiCalls":1},"status":"active","issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z"}
+    """.write(to: file, atomically: true, encoding: .utf8)
+    #expect(try meterctl("license", "import", file.path).status == 0)
+    #expect(
+      try database.rows("select action, after->>'created' from audit_log")
+        == [["license.import", "1"]])
+    #expect(try meterctl("license", "import", file.path).output.contains("1 unchanged"))
+  }
+}

@@ -1,0 +1,211 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+@Suite(.serialized)
+struct AdministrationAPITests {
+  @Test func `Every operation does what it says, and every write leaves one audit row`() throws {
+    let fixture = try AdministrationFixture()
+    for operation in fixture.reads + fixture.lists {
+      let answer = try fixture.send(operation)
+      #expect(answer.status == operation.status, "\(operation): \(answer.body)")
+    }
+    let rows = "select count(*) from audit_log"
+    var secrets: [String] = []
+    for (number, operation) in fixture.writes.enumerated() {
+      let before = try fixture.setup.database.integer(rows) ?? 0
+      let answer = try fixture.send(operation, id: "write-\(number)")
+      #expect(answer.status == operation.status, "\(operation): \(answer.body)")
+      #expect(try fixture.setup.database.integer(rows) == before + 1, "\(operation)")
+      let row = try fixture.setup.database.rows(
+        """
+        select actor_kind, actor_id, status, customer_id from audit_log where request_id = 'write-\(number)'
+        """)
+      #expect(row.count == 1, "\(operation)")
+      #expect(row.first?[0] == "token" && row.first?[1] == "tok_mtr_admin")
+      #expect(row.first?[2] == "\(operation.status)", "\(operation)")
+      for name in ["token", "secret", "url"] where answer.json[name] != nil {
+        if operation.path.hasSuffix("/portal-sessions") {
+          secrets.append(answer[name].components(separatedBy: "link=").last ?? "")
+        } else if name != "url" {
+          secrets.append(answer[name])
+        }
+      }
+    }
+    #expect(secrets.count == 5)
+    try expectNowhere(secrets, fixture)
+  }
+
+  /// What was shown once is neither kept, nor logged, nor shown again.
+  private func expectNowhere(_ secrets: [String], _ fixture: AdministrationFixture) throws {
+    var kept = fixture.setup.process.output
+    for table in ["audit_log", "api_token", "portal_session", "webhook_secret", "alert"] {
+      kept += try fixture.setup.database.rows("select t::text from \(table) t")
+        .flatMap { $0.compactMap { $0 } }.joined(separator: "\n")
+    }
+    for operation in fixture.lists { kept += try fixture.send(operation).body }
+    for secret in secrets {
+      #expect(secret.utf8.count > 20)
+      #expect(!kept.contains(secret.drop { $0 != "_" }.dropFirst()))
+    }
+  }
+
+  @Test func `Without the scope nothing is done, and with it alone everything`() throws {
+    let fixture = try AdministrationFixture()
+    var tokens: [String: String] = [:]
+    for scope in Set((fixture.reads + fixture.writes).map(\.scope)) {
+      let name = scope.replacing(":", with: "_")
+      try fixture.setup.addToken(
+        "mtr_no_\(name)",
+        scopes: AdministrationFixture.allBut(scope).joined(separator: ","))
+      try fixture.setup.addToken("mtr_only_\(name)", scopes: scope)
+      tokens[scope] = name
+    }
+    let count = try fixture.setup.database.integer("select count(*) from audit_log")
+    let requeue = AdministrationFixture.Operation(
+      method: "POST", path: "/v1/dead-letters/requeue", scope: "admin", body: #"{"all":true}"#)
+    for operation in fixture.reads + fixture.lists + fixture.writes + [requeue] {
+      let name = try #require(tokens[operation.scope])
+      #expect(try fixture.send(operation, token: nil).status == 401, "\(operation)")
+      let refused = try fixture.send(operation, token: "mtr_no_\(name)")
+      #expect(refused.status == 403 && refused["code"] == "forbidden", "\(operation)")
+    }
+    #expect(try fixture.setup.database.integer("select count(*) from audit_log") == count)
+    for operation in fixture.reads + fixture.writes {
+      let answer = try fixture.send(operation, token: "mtr_only_\(tokens[operation.scope]!)")
+      #expect(answer.status == operation.status, "\(operation): \(answer.body)")
+    }
+  }
+
+  @Test func `Another customer's things are as if they were not there`() throws {
+    let fixture = try AdministrationFixture()
+    try fixture.setup.addToken("mtr_two", scopes: "admin", customer: "cus_2")
+    let count = try fixture.setup.database.integer("select count(*) from audit_log")
+    let requeue = AdministrationFixture.Operation(
+      method: "POST", path: "/v1/dead-letters/requeue", scope: "admin", body: #"{"all":true}"#)
+    for operation in fixture.reads + fixture.writes + [requeue] {
+      let answer = try fixture.send(operation, token: "mtr_two")
+      #expect(answer.status == 404 && answer["code"] == "not_found", "\(operation): \(answer.body)")
+      #expect(!answer.body.contains("cus_1"), "\(operation)")
+    }
+    #expect(try fixture.setup.database.integer("select count(*) from audit_log") == count)
+    for operation in fixture.lists {
+      let answer = try fixture.send(operation, token: "mtr_two")
+      #expect(answer.status == 200 && !answer.body.contains("cus_1"), "\(operation)")
+      let all = try fixture.send(operation)
+      #expect(all.body.contains("cus_1"), "\(operation)")
+    }
+    #expect(try fixture.setup.get("/v1/licenses/lic_cus_2", token: "mtr_two").status == 200)
+    let own = try fixture.setup.request(
+      "POST", "/v1/licenses/lic_cus_2/suspend", token: "mtr_two")
+    #expect(own.status == 200 && own["status"] == "suspended")
+    // A customer sees what an alert says, and not where in the log that stands.
+    try fixture.setup.addToken("mtr_one", scopes: "webhooks:read", customer: "cus_1")
+    let path = "/v1/alerts/\(fixture.alert)"
+    #expect(try fixture.setup.get(path, token: "mtr_one").json["evidence"] == nil)
+    #expect(try fixture.setup.get(path).json["evidence"] != nil)
+  }
+
+  @Test func `Hostile texts are refused or kept as they are`() throws {
+    let fixture = try AdministrationFixture()
+    let setup = fixture.setup
+    let long = String(repeating: "x", count: 513)
+    for operation in fixture.reads + fixture.writes {
+      for (old, bad) in [
+        ("cus_1", "cus%00"), ("lic_cus_1", long), ("\(fixture.endpoint)", long),
+        ("\(fixture.delivery)", "99999999999999999999"), ("\(fixture.alert)", "1e3"),
+      ] where operation.path.contains("/\(old)") {
+        var hostile = operation
+        hostile.path = operation.path.replacing("/\(old)", with: "/\(bad)")
+        let answer = try fixture.send(hostile)
+        #expect([400, 404].contains(answer.status), "\(hostile): \(answer.status)")
+      }
+      if !operation.body.isEmpty {
+        for body in [
+          "{", "[]", "null", #"{"nobody_reads_this":1}"#, #"{"name":"a\u0000b","plan":"\u0000"}"#,
+          #"{"name":"a","name":"b"}"#, String(repeating: "[", count: 600),
+        ] {
+          var hostile = operation
+          hostile.body = body
+          let answer = try fixture.send(hostile)
+          #expect(answer.status == 400, "\(hostile) \(body): \(answer.status) \(answer.body)")
+        }
+      }
+    }
+    let id = "a/b <script>alert('1')</script> \u{e9} ?#%"
+    let path = id.utf8.map { String(format: "%%%02X", $0) }.joined()
+    let body = try JSONSerialization.data(
+      withJSONObject: ["customer_id": id, "name": "=HYPERLINK(\"http://evil.example\")"])
+    let made = try setup.request(
+      "POST", "/v1/customers", body: String(decoding: body, as: UTF8.self))
+    #expect(made.status == 201 && made["customer_id"] == id, "\(made.body)")
+    let location = try #require(made.headers["location"])
+    #expect(try setup.get(location)["customer_id"] == id)
+    #expect(try setup.get("/v1/customers/\(path)")["customer_id"] == id)
+    let csv = try setup.get("/v1/customers?format=csv")
+    #expect(csv.body.hasPrefix("customer_id,name,stripe_customer_id,created_at\r\n"))
+    #expect(csv.body.contains("\"'=HYPERLINK("))
+    #expect(setup.process.isRunning)
+  }
+
+  @Test func `Whoever saw an older state is refused, and a repeated request is answered again`()
+    throws
+  {
+    let fixture = try AdministrationFixture()
+    let setup = fixture.setup
+    for (path, patch) in [
+      ("/v1/licenses/lic_cus_1", #"{"plan":"max"}"#), ("/v1/customers/cus_1", #"{"name":"N"}"#),
+      ("/v1/webhook-endpoints/\(fixture.endpoint)", #"{"url":"https://example.com/n"}"#),
+    ] {
+      let seen = try #require(try setup.get(path).headers["etag"])
+      let unchanged = try setup.get(path, headers: ["If-None-Match": seen])
+      #expect(unchanged.status == 304)
+      let type = ["Content-Type": "application/merge-patch+json", "If-Match": seen]
+      let first = try setup.request("PATCH", path, body: patch, headers: type)
+      #expect(first.status == 200 && first.headers["etag"] != seen, "\(first.body)")
+      let second = try setup.request("PATCH", path, body: patch, headers: type)
+      #expect(second.status == 412 && second["code"] == "changed_meanwhile")
+      #expect(try setup.get(path).headers["etag"] == first.headers["etag"])
+    }
+    let key = ["Idempotency-Key": "k-1"]
+    let body = #"{"name":"once","scopes":["usage:read"]}"#
+    let first = try setup.request("POST", "/v1/tokens", body: body, headers: key)
+    let again = try setup.request("POST", "/v1/tokens", body: body, headers: key)
+    #expect(first.status == 201 && again.status == 201)
+    #expect(first["token"] == again["token"] && first["token"].hasPrefix("mtr_"))
+    let other = try setup.request(
+      "POST", "/v1/tokens", body: #"{"name":"x","scopes":["admin"]}"#, headers: key)
+    #expect(other.status == 422 && other["code"] == "idempotency_mismatch")
+    #expect(
+      try setup.database.integer("select count(*) from api_token where name = 'once'") == 1)
+  }
+
+  @Test func `Lists go on behind their cursor, once each, and a changed one is refused`() throws {
+    let fixture = try AdministrationFixture()
+    let setup = fixture.setup
+    for i in 1...7 { try setup.addLicense("lic_page_\(i)", customer: "cus_page") }
+    for (path, name) in [
+      ("/v1/licenses?customer_id=cus_page", "license_id"), ("/v1/customers?", "customer_id"),
+      ("/v1/audit?", "audit_id"), ("/v1/tokens?", "token_id"),
+      ("/v1/webhook-deliveries?", "delivery_id"), ("/v1/alerts?", "alert_id"),
+      ("/v1/webhook-endpoints?", "endpoint_id"), ("/v1/dead-letters?", "log_offset"),
+    ] {
+      let all = try setup.get(path + "&limit=1000").data.map { "\($0[name] ?? "")" }
+      var pages: [String] = []
+      var next: String? = ""
+      while let cursor = next {
+        let page = try setup.get(path + "&limit=2" + (cursor.isEmpty ? "" : "&cursor=\(cursor)"))
+        #expect(page.status == 200, "\(path): \(page.body)")
+        pages += page.data.map { "\($0[name] ?? "")" }
+        next = page.json["next"] as? String
+      }
+      #expect(pages == all && Set(all).count == all.count && !all.isEmpty, "\(path)")
+    }
+    let cursor = try #require(try setup.get("/v1/licenses?limit=1").json["next"] as? String)
+    for bad in [cursor + "x", String(cursor.dropFirst()), "null"] {
+      let answer = try setup.get("/v1/licenses?limit=1&cursor=\(bad)")
+      #expect(answer.status == 400 && answer["code"] == "bad_cursor")
+    }
+    #expect(try setup.get("/v1/customers?cursor=\(cursor)")["code"] == "bad_cursor")
+  }
+}

@@ -1,0 +1,22 @@
+-- Makes the role billing_reader, for people who use SQL: it may read the views billing_*, and nothing
+-- else. Run it by the owner of the schema, behind `meterctl migrate`; it may be run again.
+--
+--   psql "$METER_DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/billing-reader.sql
+--   psql "$METER_DATABASE_URL" -c "create role alice login password '…' in role billing_reader"
+--
+-- A view reads with its owner's rights, so its readers need none on the tables: secrets, hashes of
+-- tokens, sessions and payloads of events stay out of reach.
+begin;
+
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'billing_reader') then
+    create role billing_reader nologin;
+  end if;
+end $$;
+
+grant usage on schema public to billing_reader;
+grant select on billing_customer, billing_license, billing_usage_by_period, billing_usage_by_day,
+  billing_usage_by_hour, billing_usage_unregistered to billing_reader;
+
+commit;
