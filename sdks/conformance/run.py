@@ -338,6 +338,9 @@ class Scenarios:
         while len(self.service.requests) < 2 and time.monotonic() < end:
             time.sleep(0.01)
         self.asked(2)
+        # Questions that were asked later have their answers: so has the one behind.
+        for number in range(3):
+            self.validate(f"later{number}.example.com", source="online")
         self.clock(200_000)
         self.service.do("good")
         self.validate(source="online")
@@ -593,6 +596,17 @@ class Scenarios:
         self.open(token="t")
         self.driver.ask("record", meter="exports", count=5)
         self.driver.expect("statistics", self.driver.ask("close")["statistics"], statistics(accepted=5, sent=5))
+
+    def case_66(self):
+        """The queue is sent when the process ends, where the language lets a library do that"""
+        hello = self.driver.ask("hello")
+        self.open(token="t")
+        self.driver.ask("record", meter="exports", count=5)
+        if hello.get("closesAtExit", True):
+            self.driver.stop()
+            self.driver.expect("events", len(self.service.events), 5)
+            self.driver.start()
+        self.open()
 
 
 def try_middleware(driver: Driver, frameworks) -> None:

@@ -82,7 +82,7 @@ func hasQuantity(line []byte) bool {
 func answer(q request) object {
 	switch q.Op {
 	case "hello":
-		return object{"idna": false, "frameworks": []string{"net/http"}}
+		return object{"idna": false, "closesAtExit": false, "frameworks": []string{"net/http"}}
 	case "keyset":
 		keys, err := sdk.ParseKeySet([]byte(q.Set))
 		if err != nil {

@@ -136,7 +136,6 @@ async function main() {
     const request = JSON.parse(line);
     process.stdout.write(`${JSON.stringify(await operations[request.op](request))}\n`);
   }
-  process.exit(0);
 }
 
 main();

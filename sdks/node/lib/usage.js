@@ -57,7 +57,7 @@ class UsageQueue {
   async flush(timeout = 5_000) {
     const end = performance.now() + timeout;
     while (this.#events.length > 0 && performance.now() < end) {
-      const isDelivered = await Promise.race([this.#deliver(end), sleep(end - performance.now())]);
+      const isDelivered = await within(this.#deliver(end), end - performance.now());
       if (isDelivered === false) await sleep(Math.min(200, Math.max(0, end - performance.now())));
     }
     return this.#events.length === 0;
@@ -129,6 +129,17 @@ class UsageQueue {
 
 function sleep(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, Math.max(0, milliseconds)));
+}
+
+/** What a promise gives, or undefined after so long. No timer is left, which would keep a process alive. */
+async function within(promise, milliseconds) {
+  let timer;
+  const late = new Promise((resolve) => { timer = setTimeout(resolve, Math.max(0, milliseconds)); });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 module.exports = { UsageQueue, sleep };

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import threading
 import unittest
 from wsgiref.util import setup_testing_defaults
@@ -37,6 +38,7 @@ class UsageTests(unittest.TestCase):
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
+            signal.alarm(20)  # A child that hangs is a failure, and holds up nobody.
             queue.record("lic_1", "exports", 2, 0, None, None)
             queue.flush(5)
             os.write(write, repr([event["data"]["quantity"] for event in sent]).encode())

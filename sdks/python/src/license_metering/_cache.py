@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
+from . import _fork
 from .domains import DomainName
 from .verdicts import Verdict
 
@@ -44,6 +45,11 @@ class Cache:
         self._lock = threading.RLock()
         self._highest = 0
         self._is_latest_read = False
+        _fork.register(self)
+
+    def after_fork(self) -> None:
+        """The lock may have been held by a thread that the child has not."""
+        self._lock = threading.RLock()
 
     def highest(self) -> int:
         """The latest time that the service has signed, in milliseconds; 0 where none is known."""

@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, NoReturn, Optional, Sequence, Tuple, Union
 
-from . import _json, verdicts
+from . import _fork, _json, verdicts
 from ._cache import Cache, Entry
 from ._http import NoAnswer, Transport
 from ._tokens import KeySet, TokenRefused
@@ -128,6 +128,7 @@ class Client:
         self._flights: Dict[Tuple[str, str], "Future[Entry]"] = {}
         self._paused_until = float("-inf")
         self._problem = "connection"
+        _fork.register(self)
         self.usage = UsageQueue(self._send_usage, max_usage_queue, self._report)
         if self._keys is None:
             saved = self._cache.saved_keys()
@@ -136,6 +137,11 @@ class Client:
                     self._keys = KeySet(saved)
                 except ValueError:
                     pass  # Keys that cannot be read are fetched.
+
+    def after_fork(self) -> None:
+        """Threads do not outlive a fork, nor do the questions that they were asking."""
+        self._lock = threading.Lock()
+        self._flights = {}
 
     # --- Validation ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import datetime
-import os
 import re
 import secrets
 import threading
@@ -14,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence
 
-from . import _json
+from . import _fork, _json
 from ._http import NoAnswer
 
 _BATCH = 500
@@ -47,11 +46,20 @@ class UsageQueue:
         self._statistics = UsageStatistics()
         self._condition = threading.Condition()
         self._thread: Optional[threading.Thread] = None
-        self._process = os.getpid()
         self._is_closed = False
         self._flushes = 0
         self._failures = 0
         self._end = float("inf")
+        _fork.register(self)
+
+    def after_fork(self) -> None:
+        """What is queued is the parent's to send."""
+        self._source = "sdk/python/" + secrets.token_hex(8)
+        self._events = deque()
+        self._statistics = UsageStatistics()
+        self._condition = threading.Condition()
+        self._thread = None
+        self._flushes = self._failures = 0
 
     @property
     def statistics(self) -> UsageStatistics:
@@ -73,15 +81,10 @@ class UsageQueue:
             and all(text is None or (_json.text(text, 1024) is not None and "\0" not in text) for text in (domain, feature))
         )
         with self._condition:
-            if not is_good or self._is_closed or (self._process == os.getpid() and len(self._events) >= self._maximum):
+            if not is_good or self._is_closed or len(self._events) >= self._maximum:
                 self._statistics.dropped += 1
                 self._report("usage_invalid" if not is_good else "usage_dropped")
                 return False
-            if self._process != os.getpid():
-                # A fork: what is queued is the parent's to send.
-                self._events.clear()
-                self._process, self._thread = os.getpid(), None
-                self._source = "sdk/python/" + secrets.token_hex(8)
             self._events.append(self._event(subject, meter, quantity, now, domain, feature))
             self._statistics.accepted += 1
             if self._thread is None:
