@@ -64,6 +64,15 @@ extension IntegrationTests {
         try pipeline.database.integer("select sum(quantity)::bigint from usage_by_hour") == 120)
       try pipeline.expectStops(aggregator)
       try Meterctl.expectReconciled(pipeline)
+      // Many of the child's records repeat its parent's.
+      let hour = UsageEventText.now / 3_600_000 * 3_600_000
+      let explained = try Meterctl.run(
+        [
+          "explain", "--license", "lic_0",
+          "--from", UsageEventText.time(milliseconds: hour - 3_600_000),
+          "--to", UsageEventText.time(milliseconds: hour + 7_200_000), "--json",
+        ], pipeline)
+      #expect(explained.exit == 0 && explained.output.contains(#""equal""#), "\(explained.output)")
     }
 
     @Test func `A topic that is not drained does not grow`() throws {

@@ -154,6 +154,48 @@ struct PartitionRecountTests {
     #expect(cause(recount.feed(numbered(4).at(1).record)) == "counted")
   }
 
+  @Test func `A checkpoint replaces what is known of producers, and nothing else`() {
+    let known = RecountCheckpoint(
+      offset: 10,
+      producers: [
+        .init(name: "old", sequence: 99, isForgotten: true),
+        .init(name: "q", sequence: -1, deadSequence: 5),
+        .init(name: "p", sequence: 8, entry: LedgerEntry(counted: 3)),
+      ])
+    var recount = PartitionRecount(
+      partition: 0, settings: settings(window: 10), countFrom: 0, checkpoint: known)
+    let script: [(EventFixture, String)] = [
+      (numbered(7).at(3), "counted"), (numbered(9, producer: "r").at(4), "counted"),
+      // From here on by the checkpoint: what the log says of sequences before it may be a part.
+      (numbered(8, id: "x").at(11), "sequence"), (numbered(9).at(12), "counted"),
+      (numbered(3, producer: "r").at(13), "counted"),
+      (numbered(1, id: "p-7", producer: "old").at(14), "counted"),
+      (plain("p-9").at(15), "id"),
+    ]
+    for (event, expected) in script {
+      #expect(cause(recount.feed(event.record)) == expected, "\(event)")
+    }
+    _ = recount.feed(numbered(5, producer: "q").with("time", "0").at(16).record)
+    _ = recount.feed(numbered(6, producer: "q").with("time", "0").at(17).record)
+    #expect(
+      recount.ledgerBefore == ["p": LedgerEntry(counted: 1), "r": LedgerEntry(counted: 1)])
+    #expect(
+      recount.ledger == [
+        "p": LedgerEntry(counted: 1, duplicates: 1), "r": LedgerEntry(counted: 1),
+        "old": LedgerEntry(counted: 1), "q": LedgerEntry(deadLettered: 1),
+      ])
+  }
+
+  @Test func `A checkpoint at the log's end is reached without a record behind it`() {
+    let known = RecountCheckpoint(offset: 4, producers: [.init(name: "p", sequence: 3)])
+    var recount = PartitionRecount(
+      partition: 0, settings: settings(window: 10), countFrom: 0, checkpoint: known)
+    _ = recount.feed(numbered(3).at(3).record)
+    #expect(recount.ledgerBefore == nil)
+    recount.reach(4)
+    #expect(recount.ledgerBefore == ["p": LedgerEntry(counted: 1)] && recount.ledger.isEmpty)
+  }
+
   @Test("A requeued dead letter counts once, whatever its sequence and id, and never again")
   func requeuedCountsOnce() {
     var recount = recount(window: 3)

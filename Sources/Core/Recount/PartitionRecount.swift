@@ -48,8 +48,11 @@ package struct PartitionRecount: Sendable {
   package private(set) var provenance: [ProvenanceKey: OffsetRange] = [:]
   /// The reasons, by offset.
   package private(set) var deadLetters: [Int64: String] = [:]
-  /// By producer: only events that have both a producer and a sequence.
+  /// By producer: only events that have both a producer and a sequence. Where a checkpoint was
+  /// reached, of the records from it on.
   package private(set) var ledger: [ExactText: LedgerEntry] = [:]
+  /// Of the records before the checkpoint; nil while none was reached.
+  package private(set) var ledgerBefore: [ExactText: LedgerEntry]?
   /// The highest sequence of each producer's valid usage events.
   package private(set) var sequences: [ExactText: Int64]
   /// The highest sequence of each producer's dead letters.
@@ -62,15 +65,18 @@ package struct PartitionRecount: Sendable {
   private var window: DedupeWindow
   private var requeuedDeadLetters: Set<ExactText>
   private var previousOffset: Int64?
+  private var checkpoint: RecountCheckpoint?
 
   /// - Parameters:
   ///   - sequences: the highest of each producer before the first record that will be fed.
   ///   - deadLetteredSequences: the same of its dead letters.
   ///   - requeuedDeadLetters: the `dead-letter` headers that had counted before that record.
+  ///   - checkpoint: replaces what is known of producers when its offset is reached. The window is
+  ///     what the records that were fed make it.
   package init(
     partition: Int32, settings: RecountSettings, countFrom: Int64,
     sequences: [ExactText: Int64] = [:], deadLetteredSequences: [ExactText: Int64] = [:],
-    requeuedDeadLetters: Set<ExactText> = []
+    requeuedDeadLetters: Set<ExactText> = [], checkpoint: RecountCheckpoint? = nil
   ) {
     self.partition = partition
     self.settings = settings
@@ -81,6 +87,7 @@ package struct PartitionRecount: Sendable {
     recent = RecentProducers(maximum: settings.maxProducers)
     recent.begin(with: Set(sequences.keys).union(deadLetteredSequences.keys).sorted())
     window = DedupeWindow(history: settings.windows(partition))
+    self.checkpoint = checkpoint
   }
 
   /// Takes the partition's next record. Amortized constant time, beside reading its value.
@@ -91,6 +98,7 @@ package struct PartitionRecount: Sendable {
     precondition(
       previousOffset.map { $0 < record.offset } ?? true, "records out of the order of offsets")
     previousOffset = record.offset
+    reach(record.offset)
     let isCounting = record.offset >= countFrom
 
     switch judge(record, settings) {
@@ -117,6 +125,25 @@ package struct PartitionRecount: Sendable {
         }
       }
       return cause.map { .duplicate(event, because: $0) } ?? .counted(event)
+    }
+  }
+
+  /// Says that all records before `offset` were fed; `feed` says it of each record by itself.
+  package mutating func reach(_ offset: Int64) {
+    guard let checkpoint, checkpoint.offset <= offset else { return }
+    self.checkpoint = nil
+    ledgerBefore = ledger
+    ledger = [:]
+    sequences = [:]
+    deadLetteredSequences = [:]
+    recent = RecentProducers(maximum: settings.maxProducers)
+    let remembered = checkpoint.producers.filter { !$0.isForgotten }.suffix(settings.maxProducers)
+    recent.begin(with: remembered.map(\.name))
+    for producer in remembered {
+      if producer.sequence >= 0 { sequences[producer.name] = producer.sequence }
+      if producer.deadSequence >= 0 {
+        deadLetteredSequences[producer.name] = producer.deadSequence
+      }
     }
   }
 

@@ -98,7 +98,7 @@ package struct GrowthStore {
     try connection.transaction {
       for table in [
         "consumer_offset", "producer_sequence", "partition_parent", "dedupe_window",
-        "detector_state",
+        "detector_state", "audit_checkpoint",
       ] {
         try connection.query(
           """

@@ -62,6 +62,9 @@ package enum Schema {
     Migration(
       version: 18, name: "0018_billing_views",
       sql: String(decoding: PackageResources.v0018_billing_views_sql, as: UTF8.self)),
+    Migration(
+      version: 19, name: "0019_audit_checkpoint",
+      sql: String(decoding: PackageResources.v0019_audit_checkpoint_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

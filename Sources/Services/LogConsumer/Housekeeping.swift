@@ -3,12 +3,17 @@ import KafkaTransport
 import Logging
 import PostgresStore
 import ServiceRuntime
+import UsageAggregation
 
 /// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger, making partitions ahead, retention.
 /// Every process tries; row locks and advisory locks let one of them do each piece.
 final class Housekeeping: Sendable {
   /// Any number that nobody else uses.
   private static let retentionLock: Int64 = 0x4D45_5445_5232
+
+  /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
+  /// back to that checkpoint.
+  private static let checkpointMilliseconds = 600_000
 
   private let settings: ConsumerSettings
   private let health: HealthState
@@ -29,6 +34,7 @@ final class Housekeeping: Sendable {
     let forwarder = DeadLetterForwarder(settings, logger)
     var reader: LogReader?
     var lastRetention = Int.min / 2
+    var lastCheckpoints = Int.min / 2
     var repeated = RepeatedCause()
     while !stop.wait(milliseconds: 1_000) {
       do {
@@ -49,8 +55,14 @@ final class Housekeeping: Sendable {
           reader = try LogReader(kafka, clientID: "\(settings.group)-ledger")
         }
         try judgeLedger(connection, reader!)
+        if Monotonic.milliseconds - lastCheckpoints > Self.checkpointMilliseconds {
+          // The first one of a process is taken whatever the age of those before it.
+          try takeCheckpoints(connection, isFirst: lastCheckpoints < 0)
+          lastCheckpoints = Monotonic.milliseconds
+        }
         if Monotonic.milliseconds - lastRetention > 3_600_000 {
           try retain(connection)
+          try retainRecords(connection, reader!)
           lastRetention = Monotonic.milliseconds
         }
         health.degraded(settings.healthName("housekeeping"), problem: nil)
@@ -112,6 +124,17 @@ final class Housekeeping: Sendable {
       """, [.text(settings.group), .text(settings.topic)], operation: "judge the ledger")
   }
 
+  // MARK: Audit checkpoints
+
+  /// Only the group that writes dead letters down is ever recounted.
+  private var checkpoints: Bool { settings.rules.keepsDeadLetters }
+
+  private func takeCheckpoints(_ connection: PostgresConnection, isFirst: Bool) throws {
+    guard checkpoints else { return }
+    try AuditCheckpointStore(connection, group: settings.group, topic: settings.topic)
+      .take(leastAgeSeconds: isFirst ? 0 : Self.checkpointMilliseconds / 1_000)
+  }
+
   // MARK: Retention
 
   private func retain(_ connection: PostgresConnection) throws {
@@ -127,5 +150,18 @@ final class Housekeeping: Sendable {
     try connection.query("select limit_states_retain()", operation: "retention")
     try connection.query(
       "select pg_advisory_unlock($1)", [.integer(Self.retentionLock)], operation: "retention")
+  }
+
+  /// What can be removed once the log no longer has it.
+  private func retainRecords(_ connection: PostgresConnection, _ reader: LogReader) throws {
+    guard checkpoints else { return }
+    let count = try reader.partitionCount(settings.topic) ?? 0
+    let places = (0..<Int32(count)).map { TopicPartition(topic: settings.topic, partition: $0) }
+    let ends = reader.watermarks(of: places, timeoutMilliseconds: 10_000)
+    // A partition that cannot be asked now keeps what it has.
+    let lows = places.compactMap { place in
+      (try? ends[place]?.get()).map { (partition: place.partition, low: $0.low) }
+    }
+    try AuditCheckpointStore(connection, group: settings.group, topic: settings.topic).retain(lows)
   }
 }

@@ -8,6 +8,10 @@ struct Comparison {
   private enum HourVerdict {
     /// The log has all of it, whether equal or not.
     case readable
+    /// The log has all of it, but some of its events may repeat what the log has no more.
+    case doubtful
+    /// It began before the log does: the log has a part of it.
+    case older
     case notProvable
   }
 
@@ -78,10 +82,17 @@ struct Comparison {
 
   /// The producers of which more was counted than the readable log holds: their sequences were above 0 when it began.
   private func producersWithPast(_ partition: CountedPartition) -> Set<ExactText> {
-    Set(
-      partition.ledger.compactMap { producer, entry in
+    let isForgetful = stored.forgetful.contains(partition.partition)
+    let isUpToCheckpoint = partition.checkpoint != nil
+    let log = isUpToCheckpoint ? partition.ledgerBefore : partition.ledger
+    var known: [ExactText: LedgerEntry] = [:]
+    for producer in partition.checkpoint?.producers ?? [] { known[producer.name] = producer.entry }
+    return Set(
+      log.compactMap { producer, entry in
         let key = StoredUsage.ProducerKey(partition: partition.partition, producer: producer)
-        guard let known = stored.producers[key] else { return nil }
+        guard let known = isUpToCheckpoint ? known[producer] : stored.producers[key] else {
+          return isForgetful ? producer : nil
+        }
         return known.counted + known.duplicates > entry.counted + entry.duplicates
           ? producer : nil
       })
@@ -94,9 +105,35 @@ struct Comparison {
   /// Whether `actual` is what the log says, once some of what is in doubt is left out.
   private func mayBe(_ actual: Tally, _ expected: Tally, doubtful: Tally) -> Bool {
     !doubtful.isNothing && actual.quantity <= expected.quantity
-      && actual.quantity >= expected.quantity - doubtful.quantity
       && actual.eventCount <= expected.eventCount
+      && holds(actual, atLeast: expected, doubtful: doubtful)
+  }
+
+  /// Whether all is there that the log has and nothing puts in doubt.
+  private func holds(_ actual: Tally, atLeast expected: Tally, doubtful: Tally) -> Bool {
+    actual.quantity >= expected.quantity - doubtful.quantity
       && actual.eventCount >= expected.eventCount - doubtful.eventCount
+  }
+
+  /// Notes a row that may be more than the log has of it, but not less.
+  private mutating func compareAtLeast(
+    _ kind: ReconcileReport.Kind, _ key: StoredKey, _ found: Tally, expected: Tally,
+    doubtful: Tally, reason: String
+  ) {
+    guard holds(found, atLeast: expected, doubtful: doubtful) else {
+      report.different(
+        .init(
+          kind: kind, license: key.usage.license, meter: key.usage.meter,
+          minute: key.usage.minuteStart, logEpoch: key.logEpoch, partition: key.partition,
+          expected: .tally(expected), actual: .tally(found),
+          note: "the log has only a part of it, and that is missing"))
+      return
+    }
+    let hasProvenPart = expected.eventCount > doubtful.eventCount
+    report.notProvable(
+      kind, reason, partition: key.partition, logEpoch: key.logEpoch,
+      logBegins: partitions[key.partition]?.logBegins, tally: found,
+      holdsWhatIsLeft: hasProvenPart)
   }
 
   private static let doubtReason =
@@ -116,6 +153,17 @@ struct Comparison {
       let isWhole = stored.range.contains(key.usage.minuteStart, length: 60)
       let row = stored.hours[key]
       let found = row?.tally ?? Tally()
+      let expected = logHours[key] ?? Tally()
+      let doubtful = doubt(key, in: doubtfulHours)
+      if isOlder(key, row) {
+        hourVerdicts[key] = .older
+        if isWhole {
+          compareAtLeast(
+            .hour, key, found, expected: expected, doubtful: doubtful,
+            reason: Self.olderReason)
+        }
+        continue
+      }
       if let reason = reasonNotProvable(key, row) {
         hourVerdicts[key] = .notProvable
         if isWhole {
@@ -125,13 +173,14 @@ struct Comparison {
         }
         continue
       }
-      let expected = logHours[key] ?? Tally()
-      let doubtful = doubt(key, in: doubtfulHours)
       if found != expected
         ? mayBe(found, expected, doubtful: doubtful) : unprovenRows.contains(key)
       {
-        hourVerdicts[key] = .notProvable
-        if isWhole { noteDoubt(.hour, key, found) }
+        hourVerdicts[key] = .doubtful
+        if isWhole {
+          compareAtLeast(
+            .hour, key, found, expected: expected, doubtful: doubtful, reason: Self.doubtReason)
+        }
         continue
       }
       hourVerdicts[key] = .readable
@@ -149,12 +198,14 @@ struct Comparison {
     }
   }
 
-  private mutating func noteDoubt(
-    _ kind: ReconcileReport.Kind, _ key: StoredKey, _ found: Tally
-  ) {
-    report.notProvable(
-      kind, Self.doubtReason, partition: key.partition, logEpoch: key.logEpoch,
-      logBegins: partitions[key.partition]?.logBegins, tally: found)
+  private static let olderReason = "their events began before the log does"
+
+  /// Whether the log's beginning lies within the row's events.
+  private func isOlder(_ key: StoredKey, _ row: StoredUsage.Hour?) -> Bool {
+    guard let row, let partition = partitions[key.partition], partition.unreadable == nil,
+      key.logEpoch == partition.logEpoch
+    else { return false }
+    return row.firstOffset < partition.low
   }
 
   private func reasonNotProvable(
@@ -167,11 +218,10 @@ struct Comparison {
       return ("counted from an earlier log, epoch \(key.logEpoch)", partition.logBegins)
     }
     if let reason = partition.unreadable { return (reason, nil) }
-    if let row, row.firstOffset < partition.low {
-      return ("their events began before the log does", partition.logBegins)
-    }
     let hour = key.usage.hour
-    if row == nil, let earliest = partition.earliest[hour],
+    // A late event makes the row again, with itself alone.
+    if row?.tally.eventCount ?? 0 < logHours[key]?.eventCount ?? 0,
+      let earliest = partition.earliest[hour],
       earliest < stored.takenAt - Self.hourRetentionMilliseconds
     {
       return ("hour rows are kept for 400 days", nil)
@@ -224,7 +274,8 @@ struct Comparison {
       hour.usage = key.usage.start(of: .hour)
       let found = stored.minutes[key] ?? Tally()
       // Of other hours it was said why.
-      guard hourVerdicts[hour] == .readable else {
+      let verdict = hourVerdicts[hour] ?? .notProvable
+      guard verdict != .notProvable else {
         report.notProvable(
           .minute, "their hours are not provable", partition: key.partition,
           logEpoch: key.logEpoch, logBegins: partitions[key.partition]?.logBegins, tally: found)
@@ -240,12 +291,16 @@ struct Comparison {
         continue
       }
       let expected = logMinutes[key] ?? Tally()
-      if found == expected, !unprovenRows.contains(key) {
+      let doubtful = doubt(key, in: doubtfulMinutes)
+      if verdict == .older {
+        compareAtLeast(
+          .minute, key, found, expected: expected, doubtful: doubtful,
+          reason: "their hours began before the log does")
+      } else if found == expected, !unprovenRows.contains(key) {
         report.equal(.minute)
-      } else if found == expected {
-        noteDoubt(.minute, key, found)
-      } else if mayBe(found, expected, doubtful: doubt(key, in: doubtfulMinutes)) {
-        noteDoubt(.minute, key, found)
+      } else if found == expected || mayBe(found, expected, doubtful: doubtful) {
+        compareAtLeast(
+          .minute, key, found, expected: expected, doubtful: doubtful, reason: Self.doubtReason)
       } else {
         report.different(
           .init(
@@ -268,7 +323,7 @@ struct Comparison {
         verdict == .readable
         ? logHours[key] ?? Tally() : stored.hours[key]?.tally ?? Tally()
       expected[day, default: Tally()].add(tally)
-      if verdict == .notProvable { borrowed[day, default: Tally()].add(tally) }
+      if verdict != .readable { borrowed[day, default: Tally()].add(tally) }
     }
     let keys = Set(expected.keys).union(stored.days.rows.keys)
     for key in keys.sorted() where stored.range.contains(key.minuteStart, length: 1440) {
@@ -280,7 +335,9 @@ struct Comparison {
       } else if found == sum {
         report.notProvable(
           .day, "the sum of their hours, but those are not all provable", tally: found)
-      } else if sum.isNothing, end < stored.takenAt - Self.hourRetentionMilliseconds {
+      } else if end < stored.takenAt - Self.hourRetentionMilliseconds,
+        sum.quantity <= found.quantity, sum.eventCount <= found.eventCount
+      {
         report.notProvable(.day, "hour rows are kept for 400 days", tally: found)
       } else {
         report.different(
@@ -301,7 +358,7 @@ struct Comparison {
 
   private mutating func compareDimensions() {
     let borrowedDays = Set(
-      hourVerdicts.lazy.filter { $0.value == .notProvable }.map { $0.key.usage.start(of: .day) })
+      hourVerdicts.lazy.filter { $0.value != .readable }.map { $0.key.usage.start(of: .day) })
     let doubtfulDays = Set(doubtfulMinutes.keys.lazy.map { $0.usage.start(of: .day) })
     var log: [DimensionGroup: [ExactText: Tally]] = [:]
     for partition in partitions.values {
@@ -419,8 +476,11 @@ struct Comparison {
   private mutating func compareProducers() {
     var log: [StoredUsage.ProducerKey: LedgerEntry] = [:]
     for partition in partitions.values where partition.unreadable == nil {
+      for producer in partition.checkpoint?.producers ?? [] {
+        log[.init(partition: partition.partition, producer: producer.name)] = producer.entry
+      }
       for (producer, entry) in partition.ledger {
-        log[.init(partition: partition.partition, producer: producer)] = entry
+        log[.init(partition: partition.partition, producer: producer), default: .init()].add(entry)
       }
     }
     let keys = Set(log.keys).union(stored.producers.keys).sorted {
@@ -442,8 +502,7 @@ struct Comparison {
         continue
       }
       if let partition = partitions[key.partition],
-        partition.hasUnreadablePast || !stored.gaps(of: key.partition).isEmpty,
-        actual.counted + actual.duplicates >= expected.counted + expected.duplicates
+        mayHavePast(partition, expected: expected, actual: actual)
       {
         if stored.range != UsageReads.Minutes(), !olderProducers.contains(key) { continue }
         report.notProvable(
@@ -457,6 +516,23 @@ struct Comparison {
           expected: .text(expected.text), actual: .text(actual.text)))
     }
     compareLedgerView()
+  }
+
+  /// Whether a producer's counts may differ because of records that cannot be read.
+  private func mayHavePast(
+    _ partition: CountedPartition, expected: LedgerEntry, actual: LedgerEntry
+  ) -> Bool {
+    let (logged, known) = (
+      expected.counted + expected.duplicates, actual.counted + actual.duplicates
+    )
+    if !stored.gaps(of: partition.partition).isEmpty { return known >= logged }
+    guard let checkpoint = partition.checkpoint else {
+      return partition.hasUnreadablePast && known >= logged
+    }
+    // What repeats ids from before the log is told apart by nothing, but it is there.
+    return known == logged && actual.counted <= expected.counted
+      && !partition.knowsWindow(
+        at: checkpoint.offset, stored.windows[partition.partition] ?? [])
   }
 
   /// The view adds up the partitions' rows, whatever the log says.

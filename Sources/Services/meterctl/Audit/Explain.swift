@@ -52,19 +52,22 @@ struct Explain: ParsableCommand {
     let connection = try Connections().database("explain")
     var explained = try Explained.take(
       connection, group: group, topic: topic, license: license, meter: meter, range: range)
-    let requeues = Requeues(connection, topic: topic, explained.stored)
     var settings = try AuditRange.recountSettings()
     settings.importBatches = explained.stored.importBatches
     settings.refusedForAge = explained.stored.refusedForAge
     let windows = explained.stored.windows
     settings.windows = { windows[$0] ?? [] }
-    let reader = try Connections().logReader("explain")
+    let recount = LogRecount(
+      reader: try Connections().logReader("explain"), topic: topic, stored: explained.stored,
+      settings: settings, requeues: Requeues(connection, topic: topic, explained.stored),
+      checkpoints: AuditCheckpointStore(connection, group: group, topic: topic))
 
     try AuditRange.reading { progress in
-      try explained.read(reader, settings, requeues, wholeLog: false, progress: progress)
-      // A producer's sequence is remembered for good: what repeats from before the window is told apart only by all that can be read.
+      try explained.read(recount, knowsSequences: false, progress: progress)
+      // A producer's sequence is remembered for good: what repeats from before the window is told apart from a
+      // checkpoint on, or only by all that can be read.
       if explained.status == .different, explained.couldReadMore {
-        try explained.read(reader, settings, requeues, wholeLog: true, progress: progress)
+        try explained.read(recount, knowsSequences: true, progress: progress)
       }
     }
     output.print(explained.json(limit: limit), text: explained.text(limit: limit))
@@ -138,24 +141,40 @@ struct Explained {
 
   // MARK: Reading
 
-  /// - Parameter wholeLog: from the log's beginning, not only from a window before.
+  private struct Stretch {
+    var range: LogReader.Range
+    var checkpoint: AuditCheckpointStore.Place?
+    /// Nothing before this offset matters; nil: all of it does.
+    var windowBegins: Int64?
+  }
+
+  /// - Parameter knowsSequences: from a checkpoint or the log's beginning, not only from a window before.
   mutating func read(
-    _ reader: LogReader, _ settings: RecountSettings, _ requeues: Requeues, wholeLog: Bool,
-    progress: (Int64, Int64) -> Void
+    _ source: LogRecount, knowsSequences: Bool, progress: (Int64, Int64) -> Void
   ) throws {
     lines = []
     counted = [:]
     notProvable = []
     couldReadMore = false
-    let ranges = try stretches(reader, wholeLog: wholeLog)
+    let stretches = try stretches(source.reader, knowsSequences: knowsSequences)
     var recounts: [Int32: PartitionRecount] = [:]
-    for range in ranges {
-      recounts[range.partition.partition] = PartitionRecount(
-        partition: range.partition.partition, settings: settings, countFrom: range.from)
+    for stretch in stretches {
+      let partition = stretch.range.partition.partition
+      var recount = PartitionRecount(
+        partition: partition, settings: source.settings, countFrom: stretch.range.from,
+        checkpoint: try stretch.checkpoint.flatMap { try source.checkpoint(at: $0) })
+      if let branch = stored.branches[partition],
+        stretch.windowBegins.map({ $0 < branch.firstOffset }) ?? true
+      {
+        _ = try source.feedAncestors(
+          of: partition, low: stretch.range.from, since: stretch.windowBegins, into: &recount)
+      }
+      recounts[partition] = recount
     }
+    let ranges = stretches.map(\.range)
     let total = ranges.reduce(Int64(0)) { $0 + $1.to - $1.from }
-    try reader.readAll(ranges, progress: { progress(min($0, total), total) }) { view in
-      let record = try LogRecord(view, requeues)
+    try source.reader.readAll(ranges, progress: { progress(min($0, total), total) }) { view in
+      let record = try LogRecord(view, source.requeues)
       guard var recount = recounts.removeValue(forKey: record.partition) else { return }
       let decision = recount.feed(record)
       recounts[record.partition] = recount
@@ -165,8 +184,8 @@ struct Explained {
   }
 
   private mutating func stretches(
-    _ reader: LogReader, wholeLog: Bool
-  ) throws -> [LogReader.Range] {
+    _ reader: LogReader, knowsSequences: Bool
+  ) throws -> [Stretch] {
     var wanted: [Int32: (first: Int64, last: Int64)] = [:]
     for hour in hours {
       guard let position = stored.positions[hour.partition], position.logEpoch == hour.logEpoch
@@ -197,8 +216,15 @@ struct Explained {
       }
       let window =
         stored.windows[partition]?.map(\.size).max() ?? RecountSettings.defaultWindow
-      let from = max(low, wholeLog ? low : offsets.first - window)
-      if from > low { couldReadMore = true }
+      let begins = offsets.first - window
+      let checkpoint =
+        knowsSequences
+        ? stored.checkpoint(of: partition, low: low, before: offsets.first) : nil
+      let from =
+        if knowsSequences { max(low, min(begins, checkpoint?.nextOffset ?? low)) } else {
+          max(low, begins)
+        }
+      couldReadMore = couldReadMore || !knowsSequences
       if offsets.first - window < low, low > 0, offsets.first >= low {
         notProvable.append(
           "\(place): the log begins at offset \(low): what repeats events from before it is not "
@@ -206,7 +232,9 @@ struct Explained {
       }
       // What repeats these events lies behind them, seldom far.
       let to = min(next, high, offsets.last + window)
-      return LogReader.Range(place, from: from, to: max(to, offsets.last + 1))
+      return Stretch(
+        range: .init(place, from: from, to: max(to, offsets.last + 1)), checkpoint: checkpoint,
+        windowBegins: knowsSequences && checkpoint == nil ? nil : begins)
     }
   }
 

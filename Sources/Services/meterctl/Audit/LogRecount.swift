@@ -22,7 +22,14 @@ struct CountedPartition {
   var dimensionTotals: [DimensionKey: Tally] = [:]
   var provenance: [PartitionRecount.ProvenanceKey: OffsetRange] = [:]
   var deadLetters: [Int64: String] = [:]
+  /// Of the records from the checkpoint on, where there is one.
   var ledger: [ExactText: LedgerEntry] = [:]
+  /// Of the records before it.
+  var ledgerBefore: [ExactText: LedgerEntry] = [:]
+  /// From its offset on, the producers' sequences are known, however much of the log is gone.
+  var checkpoint: RecountCheckpoint?
+  /// Events in the window's size behind this offset may repeat what cannot be read; nil: none do.
+  var windowBegins: Int64?
   /// Of each hour, the timestamp of the earliest record that counted.
   var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
   /// Events that count by what can be read, but might be duplicates of what cannot: by producer where its
@@ -53,12 +60,22 @@ struct CountedPartition {
     self.nextOffset = nextOffset
   }
 
+  /// Whether the ids before a record at `offset` are known as far back as the window reaches.
+  func knowsWindow(at offset: Int64, _ windows: [WindowSize]) -> Bool {
+    guard let windowBegins else { return true }
+    let window =
+      windows.filter { $0.fromOffset <= offset }.max { $0.fromOffset < $1.fromOffset }?
+      .size ?? RecountSettings.defaultWindow
+    return offset - windowBegins >= window
+  }
+
   mutating func take(_ recount: PartitionRecount) {
     totals = recount.totals
     dimensionTotals = recount.dimensionTotals
     provenance = recount.provenance
     deadLetters = recount.deadLetters
     ledger = recount.ledger
+    ledgerBefore = recount.ledgerBefore ?? [:]
   }
 }
 
@@ -69,6 +86,7 @@ struct LogRecount {
   let stored: StoredUsage
   let settings: RecountSettings
   let requeues: Requeues
+  let checkpoints: AuditCheckpointStore
 
   /// A window's identities and the texts of a batch are held for each partition that is read at once; several at once, since a fetch
   /// of the embedded broker brings a single batch of a partition.
@@ -128,10 +146,7 @@ struct LogRecount {
     var ranges: [LogReader.Range] = []
     for index in indices {
       let partition = partitions[index]
-      var recount = PartitionRecount(
-        partition: partition.partition, settings: settings, countFrom: partition.low)
-      partitions[index].hasUnreadableAncestors = try feedAncestors(
-        of: partition.partition, low: partition.low, into: &recount)
+      let recount = try begin(&partitions[index])
       recounts[partition.partition] = (index, recount)
       ranges.append(
         LogReader.Range(
@@ -153,7 +168,7 @@ struct LogRecount {
         gaps: gaps[record.partition] ?? [])
     }
     for range in ranges {
-      guard let (index, recount) = recounts.removeValue(forKey: range.partition.partition) else {
+      guard var entry = recounts.removeValue(forKey: range.partition.partition) else {
         continue
       }
       guard reached[range.partition] == range.to else {
@@ -161,8 +176,37 @@ struct LogRecount {
           "\(range.partition): the log ended at \(reached[range.partition] ?? range.from), before "
             + "\(range.to), while it was read; run it again")
       }
-      partitions[index].take(recount)
+      entry.recount.reach(range.to)
+      partitions[entry.index].take(entry.recount)
     }
+  }
+
+  /// Nil if it was removed meanwhile.
+  func checkpoint(at place: AuditCheckpointStore.Place) throws -> RecountCheckpoint? {
+    try checkpoints.producers(at: place).map { producers in
+      RecountCheckpoint(
+        offset: place.nextOffset, producers: producers.map(RecountCheckpoint.Producer.init))
+    }
+  }
+
+  /// A recount with what is known of the time before the log's beginning.
+  private func begin(_ partition: inout CountedPartition) throws -> PartitionRecount {
+    let place = stored.checkpoint(of: partition.partition, low: partition.low)
+    partition.checkpoint = try place.flatMap { try checkpoint(at: $0) }
+    let branch = stored.branches[partition.partition]
+    if partition.low > 0,
+      branch != nil || place?.beginsEpoch != true || place?.nextOffset != partition.low
+    {
+      partition.windowBegins = partition.low
+    }
+    var recount = PartitionRecount(
+      partition: partition.partition, settings: settings, countFrom: partition.low,
+      checkpoint: partition.checkpoint)
+    let unreadable = try feedAncestors(
+      of: partition.partition, low: partition.low, into: &recount)
+    partition.hasUnreadableAncestors = unreadable != nil
+    if partition.windowBegins == nil { partition.windowBegins = unreadable }
+    return recount
   }
 
   /// A dead letter counts once in all partitions together; which of two was the one, the logs do not say.
@@ -203,12 +247,11 @@ extension CountedPartition {
         if hasUnreadablePast || isInGap { doubtful[whole, default: Tally()].add(tally) }
         return
       }
-      let window =
-        windows.filter { $0.fromOffset <= record.offset }.max { $0.fromOffset < $1.fromOffset }?
-        .size ?? RecountSettings.defaultWindow
-      if isInGap || (low > 0 && record.offset - low < window) {
+      if isInGap || !knowsWindow(at: record.offset, windows) {
         doubtful[whole, default: Tally()].add(tally)
-      } else if hasUnreadablePast, event.sequence != nil, let producer = event.producer {
+      } else if hasUnreadablePast, checkpoint.map({ record.offset < $0.offset }) ?? true,
+        event.sequence != nil, let producer = event.producer
+      {
         doubtful[DoubtKey(producer: ExactText(producer), usage: usage), default: Tally()].add(tally)
       }
     }
@@ -224,6 +267,17 @@ extension LogRecord {
     if let header = view.header(named: "dead-letter") {
       deadLetterHeader = try requeues.confirmed(header, of: self)
     }
+  }
+}
+
+extension RecountCheckpoint.Producer {
+  fileprivate init(_ stored: AuditCheckpointStore.Producer) {
+    self.init(
+      name: ExactText(stored.producer), sequence: stored.sequence,
+      deadSequence: stored.deadSequence, isForgotten: stored.isForgotten,
+      entry: LedgerEntry(
+        counted: stored.counted, duplicates: stored.duplicates, repeated: stored.repeated,
+        deadLettered: stored.deadLettered))
   }
 }
 

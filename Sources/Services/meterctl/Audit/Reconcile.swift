@@ -14,10 +14,13 @@ struct Reconcile: ParsableCommand {
       letters and producers. It needs no pause of the aggregator, and changes nothing.
 
       Where the log no longer reaches (retention, a new log epoch, a gap that was accepted), rows \
-      are `not provable`: never equal. METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the \
+      are `not provable`: never equal. What the log still has of them must be there all the same. \
+      The aggregator leaves an audit checkpoint of each partition every ten minutes; from the first \
+      one that the log still reaches, every number of a producer is provable. METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the \
       aggregator runs with.
 
-      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed.
+      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed; 4 \
+      there is usage, and nothing of it could be proved.
 
       Example: meterctl reconcile --from 2026-11-01 --to 2026-12-01 --json
       """)
@@ -64,7 +67,8 @@ struct Reconcile: ParsableCommand {
     let reader = try Connections().logReader("reconcile")
     let recount = LogRecount(
       reader: reader, topic: topic, stored: stored, settings: settings,
-      requeues: Requeues(connection, topic: topic, stored))
+      requeues: Requeues(connection, topic: topic, stored),
+      checkpoints: AuditCheckpointStore(connection, group: group, topic: topic))
     let partitions = try AuditRange.reading { try recount.run(progress: $0) }
 
     let report = Comparison.run(stored, partitions, maxDifferences: maxDifferences)

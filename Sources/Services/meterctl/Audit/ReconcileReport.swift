@@ -21,6 +21,8 @@ struct ReconcileReport {
     var equal = 0
     var different = 0
     var notProvable = 0
+    /// Of those that are not provable: they hold at least what the log still has of them.
+    var atLeast = 0
     var compared: Int { equal + different }
   }
 
@@ -82,7 +84,8 @@ struct ReconcileReport {
     if unprovenRows.isEmpty { return .equal }
     let usage = [Kind.hour, .minute, .day].map { rows[$0] ?? Tallied() }
     let isNothingProved =
-      usage.allSatisfy { $0.equal == 0 } && usage.contains { $0.notProvable > 0 }
+      usage.allSatisfy { $0.equal == 0 && $0.atLeast == 0 }
+      && usage.contains { $0.notProvable > 0 }
     return isNothingProved ? .nothingProved : .notProvable
   }
 
@@ -103,11 +106,14 @@ struct ReconcileReport {
     if differences.count < maxDifferences { differences.append(mismatch) }
   }
 
+  /// - Parameter holdsWhatIsLeft: the rows hold at least what the log still has of them.
   mutating func notProvable(
     _ kind: Kind, _ reason: String, partition: Int32? = nil, logEpoch: Int32? = nil,
-    logBegins: Int64? = nil, rows count: Int = 1, tally: Tally = Tally()
+    logBegins: Int64? = nil, rows count: Int = 1, tally: Tally = Tally(),
+    holdsWhatIsLeft: Bool = false
   ) {
     rows[kind, default: Tallied()].notProvable += count
+    if holdsWhatIsLeft { rows[kind, default: Tallied()].atLeast += count }
     let key = UnprovenKey(reason: reason, kind: kind, partition: partition, logEpoch: logEpoch)
     var entry =
       unprovenRows[key]
@@ -154,7 +160,7 @@ extension ReconcileReport {
             $0.rawValue,
             [
               "equal": .int(count.equal), "different": .int(count.different),
-              "not_provable": .int(count.notProvable),
+              "not_provable": .int(count.notProvable), "at_least": .int(count.atLeast),
             ]
           )
         }),
@@ -232,7 +238,8 @@ extension CountedPartition {
     [
       "partition": .int(partition), "log_epoch": .int(logEpoch), "low_watermark": .integer(low),
       "log_end": .integer(high), "next_offset": .integer(nextOffset),
-      "log_begins_at": .optional(milliseconds: logBegins), "events": .integer(events),
+      "log_begins_at": .optional(milliseconds: logBegins),
+      "checkpoint_offset": .optional(checkpoint?.offset), "events": .integer(events),
       "counted": .integer(counted), "duplicates": .integer(duplicates),
       "dead_letters": .int(deadLetters.count), "unreadable": .optional(unreadable),
     ]
@@ -274,6 +281,12 @@ extension ReconcileReport {
       }
     }
     lines += unprovenText()
+    let atLeast = rows.values.reduce(0) { $0 + $1.atLeast }
+    if atLeast > 0 {
+      lines.append(
+        "  \(Terminal.grouped(atLeast)) of these rows hold at least what the log still has of them."
+      )
+    }
     return (lines + ["", verdict]).joined(separator: "\n")
   }
 

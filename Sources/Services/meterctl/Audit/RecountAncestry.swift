@@ -8,17 +8,20 @@ extension LogRecount {
   /// Feeds the records of the partition's ancestors, the oldest first, as far as the log still has them. They are judged
   /// and counted nowhere.
   ///
-  /// - Parameter low: the lowest offset of the partition itself.
-  /// - Returns: whether some of the ancestors' records cannot be read any more.
+  /// - Parameters:
+  ///   - low: the lowest offset of the partition itself.
+  ///   - since: nothing before this offset of the child is fed.
+  /// - Returns: which of the ancestors' records cannot be read any more, as the child's offset
+  ///   behind the last of them; nil: all of them can.
   func feedAncestors(
-    of partition: Int32, low: Int64, into recount: inout PartitionRecount
-  ) throws -> Bool {
-    var isIncomplete = false
+    of partition: Int32, low: Int64, since: Int64? = nil, into recount: inout PartitionRecount
+  ) throws -> Int64? {
+    var unreadableUpTo: Int64?
     for stretch in ancestors(of: partition) {
       let place = TopicPartition(topic: topic, partition: stretch.partition)
       let log = try reader.watermarks(place)
-      isIncomplete = isIncomplete || log.low > stretch.from
-      let from = max(log.low, stretch.from)
+      if log.low > stretch.from { unreadableUpTo = min(log.low, stretch.to) + stretch.shift }
+      let from = max(log.low, stretch.from, since.map { $0 - stretch.shift } ?? 0)
       let to = min(log.high, stretch.to)
       guard from < to else { continue }
       try reader.read(place, from: from, to: to) { view in
@@ -28,7 +31,7 @@ extension LogRecount {
         if record.offset < low { _ = recount.feed(record) }
       }
     }
-    return isIncomplete
+    return unreadableUpTo
   }
 
   private struct Stretch {

@@ -37,6 +37,8 @@ struct StoredUsage {
   var gaps: [UsageReads.Gap] = []
   /// Where partitions of a grown topic begin.
   var branches: [Int32: GrowthStore.Branch] = [:]
+  /// Where it is known what the producers' sequences were, ascending.
+  var checkpoints: [Int32: [AuditCheckpointStore.Place]] = [:]
   var deadLetters: [UsageReads.DeadLetterPlace] = []
   var producers: [ProducerKey: LedgerEntry] = [:]
   /// Partitions that gave up producers of which no report was known.
@@ -68,6 +70,23 @@ struct StoredUsage {
     gaps.filter { $0.partition == partition && $0.logEpoch == positions[partition]?.logEpoch }
   }
 
+  /// The first checkpoint from which a log that begins at `low` can be recounted.
+  func checkpoint(of partition: Int32, low: Int64) -> AuditCheckpointStore.Place? {
+    guard let position = positions[partition] else { return nil }
+    return checkpoints[partition]?.first {
+      $0.logEpoch == position.logEpoch && $0.nextOffset >= low
+        && $0.nextOffset <= position.nextOffset
+    }
+  }
+
+  /// The last checkpoint before `offset` that a log which begins at `low` still reaches; else the first one behind it.
+  func checkpoint(
+    of partition: Int32, low: Int64, before offset: Int64
+  ) -> AuditCheckpointStore.Place? {
+    checkpoints[partition]?.last { $0.nextOffset >= low && $0.nextOffset <= offset }
+      ?? checkpoint(of: partition, low: low)
+  }
+
   /// Where the log is read and how it is judged; part of a snapshot.
   mutating func readPositions(
     _ connection: PostgresConnection, group: String, topic: String
@@ -89,6 +108,8 @@ struct StoredUsage {
     for branch in try GrowthStore(connection, topic: topic).branches(group: group) {
       branches[branch.partition] = branch
     }
+    let places = try AuditCheckpointStore(connection, group: group, topic: topic).places()
+    checkpoints = Dictionary(grouping: places, by: \.partition)
   }
 
   static func take(

@@ -11,3 +11,13 @@ create table consumer_offset (
   claimed_by text,
   primary key (consumer_group, topic, partition)
 ) with (fillfactor = 50);
+
+create constraint trigger audit_checkpoint_of_first_offset
+  after insert on consumer_offset deferrable initially deferred for each row
+  when (new.next_offset >= 0) execute function audit_checkpoint_begin();
+
+create constraint trigger audit_checkpoint_of_offset_set
+  after update on consumer_offset deferrable initially deferred for each row
+  when (new.next_offset >= 0 and (new.log_epoch <> old.log_epoch or old.next_offset < 0
+    or new.next_offset < old.next_offset))
+  execute function audit_checkpoint_begin();
