@@ -215,14 +215,29 @@ import Testing
     #expect(try licenses("usage_by_hour") == ["lic_0", "lic_1"])
     #expect(try licenses("usage_by_day") == ["lic_0", "lic_1", "lic_2"])
     #expect(try licenses("usage_by_period") == ["lic_0", "lic_1", "lic_2"])
-    // An hour whose minutes are gone takes new ones.
-    try append(database, "lic_1", "2027-01-01 10:00Z", quantity: 4)
-    _ = try merge(database)
-    #expect(
-      try database.rows("select quantity from usage_by_hour where license_id = 'lic_1'") == [["5"]])
-    #expect(
-      try database.rows("select quantity from usage_by_minute where license_id = 'lic_1'") == [
-        ["4"]
-      ])
+    // What comes late to an hour whose minutes are gone, or whose row is, is in the longer windows only.
+    for n in 1...2 { try append(database, "lic_\(n)", "2027-01-01 10:00Z", quantity: 4) }
+    try append(database, "lic_2", "2027-01-01 11:00Z", quantity: 7)
+    for isMerged in [false, true] {
+      if isMerged { _ = try merge(database) }
+      func quantities(_ view: String, _ license: String) throws -> [String?] {
+        try database.rows(
+          "select quantity from \(view) where license_id = '\(license)' order by bucket_start"
+        ).map { $0[0] }
+      }
+      #expect(try quantities("usage_by_minute", "lic_1") == [], "merged: \(isMerged)")
+      #expect(try quantities("usage_by_hour", "lic_1") == ["5"], "merged: \(isMerged)")
+      #expect(try quantities("usage_by_hour", "lic_2") == ["7"], "merged: \(isMerged)")
+      #expect(try quantities("usage_by_day", "lic_2") == ["12"], "merged: \(isMerged)")
+      #expect(try licenses("usage_provenance") == ["lic_0", "lic_1", "lic_2"])
+      for license in ["lic_0", "lic_1"] {
+        let minutes = try database.rows(
+          "select quantity from usage_minutes('\(license)', '2027-01-01Z', '2027-01-02Z')")
+        #expect(minutes.map { $0[0] } == (license == "lic_0" ? ["1"] : []))
+      }
+    }
+    let reads = UsageReads(try database.connection())
+    let wrong = try reads.atOneSnapshot { try reads.disagreements(in: UsageReads.Minutes()) }
+    #expect(wrong.isEmpty)
   }
 }

@@ -65,6 +65,9 @@ package enum Schema {
     Migration(
       version: 19, name: "0019_audit_checkpoint",
       sql: String(decoding: PackageResources.v0019_audit_checkpoint_sql, as: UTF8.self)),
+    Migration(
+      version: 20, name: "0020_whole_hours",
+      sql: String(decoding: PackageResources.v0020_whole_hours_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -302,15 +302,26 @@ package struct UsageReads {
       "select license_id, meter, \(columns) from usage_hour union all "
         + "select license_id, meter, \(columns) from usage_pending"
     }
+    // Hours that retention has dropped, and minutes that do not add up to their hour, are not shown.
     try compare(
-      "usage_by_hour", storage: both("hour as bucket_start, quantity as q, event_count as n"),
-      quantity: "quantity", events: "event_count")
+      "usage_by_hour",
+      storage: """
+        select * from (\(both("hour as bucket_start, quantity as q, event_count as n"))) h
+        where bucket_start > (select newest_hour_gone from usage_retention)
+          or not usage_hour_gone(license_id, meter, bucket_start)
+        """, quantity: "quantity", events: "event_count")
     try compare(
       "usage_by_minute",
       storage: """
+        with parts as (\(both("hour, event_count, minutes"))), whole as (
+          select license_id, meter, hour from parts group by 1, 2, 3
+          having sum(event_count) = sum((select sum((e->>2)::numeric)
+            from json_array_elements(('[' || minutes || ']')::json) e))
+        )
         select license_id, meter, hour + make_interval(mins => (e->>0)::int) as bucket_start,
           (e->>1)::numeric as q, (e->>2)::numeric as n
-        from (\(both("hour, minutes"))) h, json_array_elements(('[' || h.minutes || ']')::json) e
+        from parts join whole using (license_id, meter, hour),
+          json_array_elements(('[' || minutes || ']')::json) e
         """, quantity: "quantity", events: "event_count")
     // Until the totals of older days are made, they are compared with nothing and read by nobody.
     let state = try connection.query(

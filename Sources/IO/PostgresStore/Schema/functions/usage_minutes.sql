@@ -1,17 +1,23 @@
--- A license's minutes in [from_time, to_time). Only the hours that hold them are read.
-create function usage_minutes(license text, from_time timestamptz, to_time timestamptz)
+-- A license's minutes in [from_time, to_time), as `usage_by_minute` shows them. Only the hours that hold them are read.
+create or replace function usage_minutes(license text, from_time timestamptz, to_time timestamptz)
 returns table (meter text, bucket_start timestamptz, quantity bigint, event_count bigint)
 language sql stable parallel safe as $$
-  select u.meter, u.hour + make_interval(mins => (e->>0)::int), sum((e->>1)::bigint)::bigint,
-    sum((e->>2)::bigint)::bigint
+  select u.meter, u.hour + make_interval(mins => m.minute), m.quantity, m.event_count
   from (
-    select h.meter, h.hour, h.minutes from usage_hour h
-    where h.license_id = license and h.hour > from_time - interval '1 hour' and h.hour < to_time
-    union all
-    select p.meter, p.hour, p.minutes from usage_pending p
-    where p.license_id = license and p.hour > from_time - interval '1 hour' and p.hour < to_time
-  ) u, json_array_elements(('[' || u.minutes || ']')::json) e
-  where u.hour + make_interval(mins => (e->>0)::int) >= from_time
-    and u.hour + make_interval(mins => (e->>0)::int) < to_time
-  group by 1, 2
+    select p.meter, p.hour, sum(p.event_count) as all_events,
+      string_agg(nullif(p.minutes, ''), ',') as minutes
+    from (
+      select h.meter, h.hour, h.event_count, h.minutes from usage_hour h
+      where h.license_id = license and h.hour > from_time - interval '1 hour' and h.hour < to_time
+      union all
+      select w.meter, w.hour, w.event_count, w.minutes from usage_pending w
+      where w.license_id = license and w.hour > from_time - interval '1 hour' and w.hour < to_time
+    ) p group by 1, 2
+  ) u, lateral (
+    select (e->>0)::int as minute, sum((e->>1)::bigint)::bigint as quantity,
+      sum((e->>2)::bigint)::bigint as event_count, sum(sum((e->>2)::bigint)) over () as all_events
+    from json_array_elements(('[' || u.minutes || ']')::json) e group by 1
+  ) m
+  where m.all_events = u.all_events and u.hour + make_interval(mins => m.minute) >= from_time
+    and u.hour + make_interval(mins => m.minute) < to_time
 $$;

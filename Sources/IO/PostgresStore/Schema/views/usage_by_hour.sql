@@ -1,3 +1,4 @@
+-- An hour whose row was dropped and made again by a late event would show that event alone, so it is not shown.
 create view usage_by_hour as
 select license_id, meter, hour as bucket_start,
   sum(quantity)::bigint as quantity, sum(event_count)::bigint as event_count
@@ -5,4 +6,7 @@ from (
   select license_id, meter, hour, quantity, event_count from usage_hour
   union all
   select license_id, meter, hour, quantity, event_count from usage_pending
-) u group by license_id, meter, hour;
+) u
+where hour > (select newest_hour_gone from usage_retention)
+  or not usage_hour_gone(license_id, meter, hour)
+group by license_id, meter, hour;

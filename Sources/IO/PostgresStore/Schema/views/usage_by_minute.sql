@@ -1,12 +1,18 @@
+-- Minutes that add up to their hour. Where some were kept no longer when a late event came, none of the hour's are shown.
 create view usage_by_minute as
-select license_id, meter, hour + make_interval(mins => minute) as bucket_start,
-  sum(quantity)::bigint as quantity, sum(events)::bigint as event_count
+select u.license_id, u.meter, u.hour + make_interval(mins => m.minute) as bucket_start, m.quantity,
+  m.event_count
 from (
-  select u.license_id, u.meter, u.hour, (e->>0)::int as minute, (e->>1)::bigint as quantity,
-    (e->>2)::bigint as events
+  select license_id, meter, hour, sum(event_count) as all_events,
+    string_agg(nullif(minutes, ''), ',') as minutes
   from (
-    select license_id, meter, hour, minutes from usage_hour
+    select license_id, meter, hour, event_count, minutes from usage_hour
     union all
-    select license_id, meter, hour, minutes from usage_pending
-  ) u, json_array_elements(('[' || u.minutes || ']')::json) e
-) m group by license_id, meter, hour, minute;
+    select license_id, meter, hour, event_count, minutes from usage_pending
+  ) parts group by 1, 2, 3
+) u, lateral (
+  select (e->>0)::int as minute, sum((e->>1)::bigint)::bigint as quantity,
+    sum((e->>2)::bigint)::bigint as event_count, sum(sum((e->>2)::bigint)) over () as all_events
+  from json_array_elements(('[' || u.minutes || ']')::json) e group by 1
+) m
+where m.all_events = u.all_events;

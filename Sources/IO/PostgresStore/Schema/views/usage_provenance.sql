@@ -5,4 +5,7 @@ from (
   select license_id, meter, hour, log_epoch, partition, first_offset, last_offset from usage_hour
   union all
   select license_id, meter, hour, log_epoch, partition, first_offset, last_offset from usage_pending
-) u group by license_id, meter, hour, log_epoch, partition;
+) u
+where hour > (select newest_hour_gone from usage_retention)
+  or not usage_hour_gone(license_id, meter, hour)
+group by license_id, meter, hour, log_epoch, partition;
