@@ -68,6 +68,9 @@ package enum Schema {
     Migration(
       version: 20, name: "0020_whole_hours",
       sql: String(decoding: PackageResources.v0020_whole_hours_sql, as: UTF8.self)),
+    Migration(
+      version: 21, name: "0021_records_retention",
+      sql: String(decoding: PackageResources.v0021_records_retention_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -148,12 +148,15 @@ final class Housekeeping: Sendable {
       if rows.integer(0, 0) ?? 0 == 0 { break }
     }
     try connection.query("select limit_states_retain()", operation: "retention")
+    try RetentionStore(connection).retainAlerts { stop.isRaised }
     try connection.query(
       "select pg_advisory_unlock($1)", [.integer(Self.retentionLock)], operation: "retention")
   }
 
-  /// What can be removed once the log no longer has it.
+  /// What can be removed once the log no longer has it, and reports.
   private func retainRecords(_ connection: PostgresConnection, _ reader: LogReader) throws {
+    let retention = RetentionStore(connection)
+    try retention.retainReports(group: settings.group, topic: settings.topic) { stop.isRaised }
     guard checkpoints else { return }
     let count = try reader.partitionCount(settings.topic) ?? 0
     let places = (0..<Int32(count)).map { TopicPartition(topic: settings.topic, partition: $0) }
@@ -163,5 +166,8 @@ final class Housekeeping: Sendable {
       (try? ends[place]?.get()).map { (partition: place.partition, low: $0.low) }
     }
     try AuditCheckpointStore(connection, group: settings.group, topic: settings.topic).retain(lows)
+    try retention.retainDeadLetters(group: settings.group, topic: settings.topic, lows: lows) {
+      stop.isRaised
+    }
   }
 }

@@ -1,0 +1,50 @@
+/// Removes what is kept for 400 days, a bounded number of rows a statement (see
+/// v0021_records_retention.sql).
+package struct RetentionStore {
+  /// Rows of a statement: few enough that none holds its locks for long.
+  private static let rows = 1_000
+
+  private let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// Alerts, with their deliveries and attempts.
+  ///
+  /// - Parameter isStopped: asked between two statements.
+  package func retainAlerts(isStopped: () -> Bool = { false }) throws(PostgresError) {
+    while !isStopped() {
+      let rows = try connection.query(
+        "select alert_retain($1::int)", [.int(Self.rows)], operation: "retain alerts")
+      if rows.integer(0, 0) ?? 0 == 0 { break }
+    }
+  }
+
+  /// Dead letters that the log has no more.
+  package func retainDeadLetters(
+    group: String, topic: String, lows: [(partition: Int32, low: Int64)],
+    isStopped: () -> Bool = { false }
+  ) throws(PostgresError) {
+    while !isStopped() {
+      let rows = try connection.query(
+        "select dead_letter_retain($1, $2, $3::int[], $4::bigint[], $5::int)",
+        [
+          .text(group), .text(topic), .integers(lows.map { Int64($0.partition) }),
+          .integers(lows.map(\.low)), .int(Self.rows),
+        ], operation: "retain dead letters")
+      if rows.integer(0, 0) ?? 0 == 0 { break }
+    }
+  }
+
+  /// Reports of producers that no partition remembers.
+  package func retainReports(
+    group: String, topic: String, isStopped: () -> Bool = { false }
+  ) throws(PostgresError) {
+    var last: String? = ""
+    while !isStopped(), let after = last {
+      let rows = try connection.query(
+        "select producer_report_retain($1, $2, $3, $4::int)",
+        [.text(group), .text(topic), .text(after), .int(Self.rows)], operation: "retain reports")
+      last = rows.text(0, 0)
+    }
+  }
+}
