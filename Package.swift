@@ -160,7 +160,7 @@ let package = Package(
       name: "AnomalyDetector",
       dependencies: [
         "LogConsumer", "AnomalyDetection", "EventCodec", "UsageAggregation", "Metering", "JSONText",
-        "Licensing", "DomainNames", "PostgresStore", "ServiceRuntime",
+        "KafkaTransport", "Licensing", "DomainNames", "PostgresStore", "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

@@ -6,11 +6,6 @@ import Testing
 extension IntegrationTests {
   /// The command as scripts use it.
   @Suite struct BacktestTests {
-    private static let data = URL(filePath: #filePath).deletingLastPathComponent()
-      .appending(path: "../../../shared/data/nab-tuning").standardized
-    static let hasData = FileManager.default.fileExists(
-      atPath: data.appending(path: "score.py").path)
-
     private func backtest(
       _ input: Data, _ arguments: [String] = []
     ) throws -> (status: Int32, output: String, error: String) {
@@ -102,39 +97,20 @@ extension IntegrationTests {
       #expect(document.filter { $0 == "circle" }.count >= 1)
     }
 
-    @Test(
-      "At the shipped threshold the labelled series score at least 72, and 62 where false alarms cost double",
-      .enabled(if: BacktestTests.hasData))
-    func labelledSeries() throws {
-      let scores = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
-      defer { try? FileManager.default.removeItem(at: scores) }
-      let data = Self.data.appending(path: "data")
-      for category in try FileManager.default.contentsOfDirectory(atPath: data.path) {
-        let folder = scores.appending(path: category)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        let files = try FileManager.default.contentsOfDirectory(
-          atPath: data.appending(path: category).path)
-        for file in files {
-          let series = data.appending(path: category).appending(path: file)
-          let result = try backtest(Data(contentsOf: series))
-          #expect(result.status == 0, "\(result.error)")
-          try Data(result.output.utf8).write(to: folder.appending(path: file))
-        }
+    @Test func `Totals are told as the service tells them: calls that stop, once`() throws {
+      var random = SeededRandom(seed: 9)
+      var input = "timestamp,value\n"
+      let start: Int64 = 1_795_392_000_000
+      let silence = 10 * 1_440 + 600
+      for minute in 0..<(11 * 1_440) {
+        let calls = minute >= silence ? 0 : 90 + Int(random.next() % 21)
+        input += "\(UsageEventText.time(milliseconds: start + Int64(minute) * 60_000)),\(calls)\n"
       }
-      let output = try run(
-        "/usr/bin/env",
-        [
-          "python3", Self.data.appending(path: "score.py").path, "--data", Self.data.path,
-          "--scores", scores.path, "--threshold", "0.5",
-        ], Data()
-      ).output
-      print("backtest:\n\(output)")
-      func score(_ profile: String) -> Double {
-        let line = output.split(separator: "\n").first { $0.hasPrefix(profile) }
-        return line.flatMap { Double($0.split(separator: " ")[1]) } ?? -1
-      }
-      #expect(score("standard") >= 72)
-      #expect(score("reward_low_FP") >= 62)
+      let result = try backtest(Data(input.utf8), ["--usage"])
+      let found = result.output.split(separator: "\n").dropFirst().enumerated().filter {
+        Double($0.element.split(separator: ",")[2])! >= 0.5
+      }.map(\.offset)
+      #expect(found.count == 1 && found[0] >= silence && found[0] < silence + 30, "\(found)")
     }
   }
 }

@@ -2,7 +2,7 @@ import Metering
 
 extension DomainWatch {
   /// Raised whenever the layout below changes: what an older version wrote is not read.
-  private static let layout: UInt16 = 3
+  private static let layout: UInt16 = 4
 
   /// All it remembers, for `init(settings:state:)`.
   package func state() -> [UInt8] {
@@ -66,6 +66,12 @@ extension LicenseSightings {
       writer.put(known.seenAt)
       writer.put(known.firstOffset)
     }
+    writer.put(slowNames) { writer, known in
+      writer.put(known.name)
+      writer.put(known.seenAt)
+      writer.put(known.firstOffset)
+    }
+    writer.put(slowToldAt)
     writer.put(optional: spreadSketch) { $0.put($1.ranks) }
     writer.put(optional: endedUse) { writer, use in
       writer.put(UInt8(use.isCanceled ? 1 : 0))
@@ -99,6 +105,11 @@ extension LicenseSightings {
       SpreadName(
         name: try reader.text(), seenAt: try reader.integer(), firstOffset: try reader.integer())
     }
+    slowNames = try reader.list(atMost: Self.exact) { reader throws(StateReader.Malformed) in
+      SpreadName(
+        name: try reader.text(), seenAt: try reader.integer(), firstOffset: try reader.integer())
+    }
+    slowToldAt = try reader.integer()
     spreadSketch = try reader.optional(Self.sketch)
     endedUse = try reader.optional { reader throws(StateReader.Malformed) in
       Ended(

@@ -17,7 +17,7 @@ package struct DomainWatch: Sendable {
   }
 
   /// Told with every alert; raised whenever other things would be found.
-  package static let version = 2
+  package static let version = 3
   /// Alerts of one license in an hour; what comes beyond goes into one digest.
   static let alertsPerHour = 10
   /// Domains of one license that are told apart.
@@ -26,6 +26,12 @@ package struct DomainWatch: Sendable {
   package static let hour: Int64 = 3_600_000
   /// A pair, or a license, that was not seen for so long is new again. A canceled license is told of as often.
   static let day: Int64 = 86_400_000
+  /// A slow leak is counted over so long, and told as often. It is none where all its domains came on few days: that is what the
+  /// spread of an hour is for, or a move.
+  package static let slowSpread = 14 * day
+  static let slowSpreadDays = 5
+  /// What is allowed over that time, in allowances of an hour.
+  package static let slowAllowances = 2
   /// Digests are looked for at most so often, in the log's time.
   private static let lookInterval: Int64 = 1_000
 
@@ -73,6 +79,7 @@ package struct DomainWatch: Sendable {
     withLicense(sighting.license, &findings) { license, findings in
       license.spread(
         registrable, sighting, clock: clock, allowance: allowance, seed: seed, &findings)
+      license.slowSpread(registrable, sighting, clock: clock, allowance: allowance, &findings)
       license.mismatch(domain, sighting, clock: clock, seed: seed, &findings)
     }
     return findings
@@ -158,6 +165,8 @@ package struct DomainFinding: Sendable, Equatable {
     case mismatchDigest(
       count: Int64, distinctDomains: Int, mostFrequent: [Frequent], firstSeen: Int64)
     case domainSpread(distinctDomains: Int, sample: [String], isExact: Bool)
+    /// The same over `slowSpread` milliseconds, on several days: what leaks slowly.
+    case slowSpread(distinctDomains: Int, sample: [String])
     case canceledUse(isCanceled: Bool, count: Int64, firstSeen: Int64)
   }
 

@@ -56,6 +56,9 @@ struct LicenseSightings: Sendable, Equatable {
   /// How often the spread had grown tenfold when it was told last, and when it was told first in its hour; −1: it was not.
   var spreadLevel = -1
   var spreadToldAt: Int64 = 0
+  /// The foreign registrable domains of the last two weeks, each with its first sighting, and when it was told that they are many.
+  var slowNames: [SpreadName] = []
+  var slowToldAt: Int64 = 0
   var endedUse: Ended?
   /// As `planNext` said.
   var nextDue: Int64
@@ -182,14 +185,43 @@ struct LicenseSightings: Sendable, Equatable {
     let counts = pairs.indices.filter { pairs[$0].count > 0 }.map { due($0) }.min() ?? .max
     let hourEnd = overflow == nil ? Int64.max : hourBegan + DomainWatch.hour
     let told = pairs.map(\.toldAt).max() ?? lastSeen
-    return min(counts, hourEnd, max(lastSeen, told) + DomainWatch.day)
+    return min(counts, hourEnd, max(lastSeen + keptFor, told + DomainWatch.day))
   }
 
   func isForgotten(_ clock: Int64) -> Bool {
-    pairs.isEmpty && overflow == nil && clock >= lastSeen + DomainWatch.day
+    pairs.isEmpty && overflow == nil && clock >= lastSeen + keptFor
   }
 
+  /// Slow leaks need a long memory.
+  private var keptFor: Int64 { slowNames.isEmpty ? DomainWatch.day : DomainWatch.slowSpread }
+
   // MARK: How many
+
+  /// A new domain now and then is nothing by the hour.
+  mutating func slowSpread(
+    _ registrable: String, _ sighting: DomainWatch.Sighting, clock: Int64, allowance: Int,
+    _ findings: inout [DomainFinding]
+  ) {
+    slowNames.removeAll { $0.seenAt <= clock - DomainWatch.slowSpread }
+    guard slowNames.count < Self.exact, !slowNames.contains(where: { $0.name == registrable })
+    else { return }
+    slowNames.append(
+      SpreadName(name: registrable, seenAt: clock, firstOffset: sighting.offset))
+    let days = Set(slowNames.map { $0.seenAt / DomainWatch.day })
+    guard slowNames.count > min(allowance * DomainWatch.slowAllowances, Self.exact - 1),
+      days.count >= DomainWatch.slowSpreadDays,
+      slowToldAt == 0 || slowToldAt <= clock - DomainWatch.slowSpread
+    else { return }
+    slowToldAt = clock
+    findings.append(
+      DomainFinding(
+        kind: .slowSpread(
+          distinctDomains: slowNames.count, sample: slowNames.map(\.name)),
+        license: sighting.license.string, recordedAt: clock, occurredAt: clock,
+        firstOffset: slowNames[0].firstOffset, lastOffset: sighting.offset,
+        dedupeKey: Self.key(
+          "domain_spread", sighting.license.string, clock / DomainWatch.day, "days")))
+  }
 
   mutating func spread(
     _ registrable: String, _ sighting: DomainWatch.Sighting, clock: Int64, allowance: Int,

@@ -3,7 +3,7 @@ package enum AlertType {
   package static let known = [
     "license.limit_approaching", "license.limit_exceeded", "license.expiring",
     "license.grace_started", "license.expired", "license.suspicious_activity",
-    "webhook.endpoint_disabled", "webhook.test",
+    "usage.anomaly", "webhook.endpoint_disabled", "webhook.test",
   ]
 }
 

@@ -71,6 +71,9 @@ package enum Schema {
     Migration(
       version: 21, name: "0021_records_retention",
       sql: String(decoding: PackageResources.v0021_records_retention_sql, as: UTF8.self)),
+    Migration(
+      version: 22, name: "0022_usage_watch",
+      sql: String(decoding: PackageResources.v0022_usage_watch_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -8,7 +8,8 @@ import ServiceRuntime
 struct AnomalyDetector: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "anomaly-detector",
-    abstract: "Finds bursts of calls and keys on foreign domains, and raises alerts.",
+    abstract:
+      "Finds bursts of calls, keys on foreign domains and totals that are off, and raises alerts.",
     discussion: """
       Configured by environment; every variable may be given as NAME_FILE, a file that holds the value.
 
@@ -54,8 +55,7 @@ struct AnomalyDetector: AsyncParsableCommand {
         services: [
           Self.consumer(
             detector.usage, BurstJudge(settings: detector.bursts), detector, rules, health,
-            registry,
-            metrics),
+            registry, metrics, watchesTotals: true),
           Self.consumer(
             detector.validations, DomainJudge(settings: detector.domains, rules: rules), detector,
             rules, health, registry, metrics),
@@ -68,7 +68,7 @@ struct AnomalyDetector: AsyncParsableCommand {
   private static func consumer<Judge: TopicJudge & Sendable>(
     _ consumer: ConsumerSettings, _ judge: Judge, _ detector: DetectorSettings,
     _ rules: PublicSuffixList, _ health: HealthState, _ registry: MetricsRegistry,
-    _ metrics: DetectorMetrics
+    _ metrics: DetectorMetrics, watchesTotals: Bool = false
   ) -> LogConsumer<DetectorProcessor<Judge>> {
     var logger = Logger(label: "anomaly-detector")
     logger[metadataKey: "topic"] = "\(consumer.topic)"
@@ -87,6 +87,14 @@ struct AnomalyDetector: AsyncParsableCommand {
         DetectorProcessor(
           judge, topic: consumer.topic, checkpointMilliseconds: detector.checkpointMilliseconds,
           metrics: metrics, logger: logger)
+      },
+      companions: { [logger] stop in
+        guard watchesTotals else { return [] }
+        return [
+          UsageWatcher(
+            settings: consumer, health: health, metrics: metrics, logger: logger, stop: stop
+          ).start()
+        ]
       })
   }
 }

@@ -11,6 +11,7 @@ final class DetectorMetrics: Sendable {
     checkpointBytes = registry.counter(
       "meter_checkpoint_bytes_total", help: "Bytes of partitions' states that were stored.")
     for reason in ["burst", "domain_mismatch", "domain_spread", "canceled_use"] { count(reason, 0) }
+    for direction in UsageAnomaly.Direction.allCases { count("usage_\(direction.name)", 0) }
     for cause in ["too_old"] + AlertBudget.Cause.allCases.map(\.rawValue) { suppressed(cause, 0) }
   }
 
@@ -28,9 +29,13 @@ final class DetectorMetrics: Sendable {
     switch finding.kind {
     case .burst: count("burst")
     case .domains(.domainMismatch), .domains(.mismatchDigest): count("domain_mismatch")
-    case .domains(.domainSpread): count("domain_spread")
+    case .domains(.domainSpread), .domains(.slowSpread): count("domain_spread")
     case .domains(.canceledUse): count("canceled_use")
     }
+  }
+
+  func found(_ anomaly: UsageAnomaly) {
+    if !anomaly.hasEnded { count("usage_\(anomaly.direction.name)") }
   }
 
   private func count(_ reason: String, _ count: Int = 1) {

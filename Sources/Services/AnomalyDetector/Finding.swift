@@ -54,7 +54,7 @@ struct Finding: Sendable {
   var rank: Int {
     switch kind {
     case .domains(.mismatchDigest): 0
-    case .domains(.domainSpread), .domains(.canceledUse), .burst: 1
+    case .domains(.domainSpread), .domains(.slowSpread), .domains(.canceledUse), .burst: 1
     case .domains(.domainMismatch): 2
     }
   }
@@ -76,7 +76,15 @@ struct Finding: Sendable {
       mismatch(frequent.first?.domain ?? "", count, firstSeen, bound, rules, &json)
       digest(distinct, frequent, &json)
     case .domains(.domainSpread(let distinct, let sample, let isExact)):
-      guard spread(distinct, sample, isExact, bound, allowance, rules, &json) else { return nil }
+      let found = Spread(
+        distinct: distinct, sample: sample, isExact: isExact, allowance: allowance,
+        window: DomainWatch.hour)
+      guard spread(found, bound, rules, &json) else { return nil }
+    case .domains(.slowSpread(let distinct, let sample)):
+      let found = Spread(
+        distinct: distinct, sample: sample, isExact: true,
+        allowance: allowance * DomainWatch.slowAllowances, window: DomainWatch.slowSpread)
+      guard spread(found, bound, rules, &json) else { return nil }
     case .domains(.canceledUse(let isCanceled, let count, let firstSeen)):
       json.member("reason", "canceled_use")
       json.member("status", isCanceled ? "canceled" : "suspended")
@@ -138,24 +146,33 @@ struct Finding: Sendable {
     json.member("window_seconds", DomainWatch.hour / 1_000)
   }
 
+  private struct Spread {
+    let distinct: Int
+    let sample: [String]
+    let isExact: Bool
+    let allowance: Int
+    /// Milliseconds.
+    let window: Int64
+  }
+
   /// Registrable domains of the license's own are no foreign ones, though their other names are not bound.
   private func spread(
-    _ distinct: Int, _ sample: [String], _ isExact: Bool, _ bound: [String], _ allowance: Int,
-    _ rules: some DomainNameRules, _ json: inout JSONWriter
+    _ found: Spread, _ bound: [String], _ rules: some DomainNameRules, _ json: inout JSONWriter
   ) -> Bool {
     let own = Set(
       bound.compactMap {
         DomainName($0.hasPrefix("*.") ? String($0.dropFirst(2)) : $0, rules: rules)?
           .registrable(by: rules)
       })
-    let foreign = sample.filter { !own.contains($0) }
-    let count = isExact ? foreign.count : distinct - (sample.count - foreign.count)
-    guard count > allowance else { return false }
+    let foreign = found.sample.filter { !own.contains($0) }
+    let count =
+      found.isExact ? foreign.count : found.distinct - (found.sample.count - foreign.count)
+    guard count > found.allowance else { return false }
     json.member("reason", "domain_spread")
     json.member("distinct_domains", Int64(count))
-    json.member("is_estimate", !isExact)
-    json.member("allowance", Int64(allowance))
-    json.member("window_seconds", DomainWatch.hour / 1_000)
+    json.member("is_estimate", !found.isExact)
+    json.member("allowance", Int64(found.allowance))
+    json.member("window_seconds", found.window / 1_000)
     json.member("sample", Array(foreign.prefix(10)))
     return true
   }

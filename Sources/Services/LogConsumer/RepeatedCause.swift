@@ -1,14 +1,16 @@
 import ServiceRuntime
 
 /// Lets a cause that comes again and again be logged once, and then every half minute with a count.
-struct RepeatedCause {
+package struct RepeatedCause {
   private static let quietMilliseconds = 30_000
   private static let maximumCauses = 32
 
   private var causes: [String: (count: Int, loggedAt: Int)] = [:]
 
+  package init() {}
+
   /// - Returns: how often the cause has come since it was last logged, if it is to be logged now.
-  mutating func note(_ cause: String, at now: Int = Monotonic.milliseconds) -> Int? {
+  package mutating func note(_ cause: String, at now: Int = Monotonic.milliseconds) -> Int? {
     guard let known = causes[cause] else {
       if causes.count >= Self.maximumCauses { causes.removeAll() }
       causes[cause] = (0, now)
@@ -23,5 +25,5 @@ struct RepeatedCause {
   }
 
   /// The causes are gone: they are news when they come again.
-  mutating func clear() { causes.removeAll() }
+  package mutating func clear() { causes.removeAll() }
 }

@@ -12,6 +12,7 @@ package enum AlertsPage {
         ("", "all"), ("license.limit_approaching", "limit approaching"),
         ("license.limit_exceeded", "limit exceeded"),
         ("license.suspicious_activity", "suspicious activity"),
+        ("usage.anomaly", "unusual totals"),
         ("license.expiring", "expiring"), ("license.grace_started", "grace started"),
         ("license.expired", "expired"), ("webhook.endpoint_disabled", "endpoint disabled"),
       ])

@@ -40,7 +40,8 @@ package struct AlertLine: Sendable {
   var tone: Tone {
     switch type.split(separator: ".").last ?? "" {
     case "limit_exceeded", "expired", "disabled": .bad
-    case "suspicious_activity", "limit_approaching", "grace_started", "expiring": .warning
+    case "suspicious_activity", "limit_approaching", "grace_started", "expiring", "anomaly":
+      .warning
     default: .quiet
     }
   }

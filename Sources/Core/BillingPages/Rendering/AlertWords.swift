@@ -18,6 +18,8 @@ package enum AlertWords {
       return "It expired on \(day(member("expires_at")))."
     case "license.suspicious_activity":
       return suspicion(member, number)
+    case "usage.anomaly":
+      return total(member, number)
     case "webhook.endpoint_disabled":
       return "The endpoint \(member("url") ?? member("endpoint_id") ?? "") was disabled: "
         + "\(member("reason") ?? "it failed for too long")."
@@ -47,6 +49,20 @@ package enum AlertWords {
         + "\(number("count")) times."
     case let reason:
       return "Suspicious activity: \(reason ?? "no reason given")."
+    }
+  }
+
+  private static func total(
+    _ member: (String) -> String?, _ number: (String) -> String
+  ) -> String {
+    let whose = member("customer_id").map { " of customer \($0)" } ?? ""
+    let meter = "The total of \(OverviewPage.unit(member("meter") ?? "api_calls"))\(whose)"
+    if member("status") == "ended" { return "\(meter) is as usual again." }
+    switch member("direction") {
+    case "stopped": return "\(meter) has stopped."
+    case let direction:
+      return "\(meter) is unusually \(direction ?? "far off"): "
+        + "\(number("observed_per_minute")) a minute."
     }
   }
 

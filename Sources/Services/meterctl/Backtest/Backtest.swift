@@ -13,10 +13,12 @@ struct Backtest: ParsableCommand {
       `YYYY-MM-DD HH:MM:SS` or RFC 3339. Writes each row with its anomaly_score in [0, 1] at once, by that row and those before it \
       alone; a score of \(SeriesDetector.threshold) or more is a detection.
 
-      Rows that are whole numbers at steps of a minute are taken for a license's calls a minute and judged by the very detector by \
-      which anomaly-detector tells bursts; every series is judged by one that also tells what is too low, too calm or out of \
-      order. The larger score is written. --bursts leaves the second out: what is left is what a license with these rows \
-      would have had alerts for.
+      Every series is judged by the detector by which anomaly-detector watches totals; rows that are whole numbers at steps of a \
+      minute also by the one by which it tells bursts of a license's calls. The larger score is written.
+
+      --bursts and --usage write what would have been told, and nothing else: of a license with these calls a minute its bursts, \
+      with their cool-down; of a meter or a customer with these calls a minute that they were too high, too low or had stopped, ten \
+      minutes at a time, from the third day on, once when it begins.
 
       A row that cannot be read ends it with status 3 and the line's number; rows before it are written.
 
@@ -24,9 +26,14 @@ struct Backtest: ParsableCommand {
       """)
 
   @Flag(help: "Print the threshold and end.") var threshold = false
-  @Flag(help: "Only what anomaly-detector would tell: bursts of calls.") var bursts = false
+  @Flag(help: "Only what would be told of a license: bursts of calls.") var bursts = false
+  @Flag(help: "Only what would be told of a total: too high, too low, stopped.") var usage = false
   @Option(help: "Also draw the series, the expected band and the detections to this SVG file.")
   var plot: String?
+
+  func validate() throws {
+    if bursts && usage { throw ValidationError("--bursts and --usage exclude each other") }
+  }
 
   func run() throws {
     if threshold {
@@ -40,6 +47,7 @@ struct Backtest: ParsableCommand {
     }
     var detector = SeriesDetector()
     var calls = CallsAMinute()
+    var totals = TenMinutes()
     var drawing: SeriesPlot? = plot == nil ? nil : SeriesPlot()
     try write("timestamp,value,anomaly_score\n")
     while let line = try row(lines) {
@@ -48,11 +56,17 @@ struct Backtest: ParsableCommand {
       do { (stamp, minute, text, value) = try columns.parse(line) } catch {
         throw Failure("line \(lines.number): \(error)")
       }
-      let burst = calls.observe(value, at: minute)
-      let judgement =
-        bursts
-        ? Judgement(burst)
-        : Judgement(detector.observe(value), burst: calls.areCalls ? burst.score : 0)
+      let judgement: Judgement
+      if usage {
+        judgement = totals.observe(value, at: minute)
+      } else {
+        let burst = calls.observe(value, at: minute)
+        judgement =
+          bursts
+          ? Judgement(burst)
+          : Judgement(
+            detector.observe(value, at: minute), burst: calls.areCalls ? burst.score : 0)
+      }
       try write("\(stamp),\(text),\(judgement.score)\n")
       drawing?.add(stamp, value, judgement)
     }
@@ -95,6 +109,12 @@ struct Judgement {
   let spread: Double
   var isDetection: Bool { score >= SeriesDetector.threshold }
 
+  init(score: Double, expected: Double, spread: Double) {
+    self.score = score
+    self.expected = expected
+    self.spread = spread
+  }
+
   init(_ burst: BurstDetector.Judgement) {
     score = burst.score
     expected = burst.expected
@@ -108,8 +128,45 @@ struct Judgement {
   }
 }
 
-/// The burst detector over rows, and whether they look like what it is made for. Of other rows it only costs false alarms: on the
-/// labelled series 129 of them, without a window more.
+/// Calls a minute, summed and judged as the totals of a meter or a customer are. The row that ends ten
+/// minutes has what is told of them.
+struct TenMinutes {
+  private var watch = UsageWatch()
+  private var slot: Int64?
+  private var calls = 0.0
+
+  mutating func observe(_ value: Double, at minute: Int64) -> Judgement {
+    let length = UsageWatch.rowMinutes
+    let now = minute - ((minute % length) + length) % length
+    // What is missing had no calls, as in the service; no more of it than two weeks.
+    var told = false
+    if let slot, now > slot {
+      told = judge(slot)
+      var empty = max(slot + length, now - 20_160)
+      while empty < now {
+        told = judge(empty) || told
+        empty += length
+      }
+    }
+    slot = max(slot ?? now, now)
+    calls += max(value, 0)
+    if minute - now == length - 1 {
+      told = judge(now) || told
+      slot = now + length
+    }
+    let band = watch.band(at: now)
+    return Judgement(
+      score: told ? SeriesDetector.threshold : 0, expected: band.expected / Double(length),
+      spread: band.spread / Double(length))
+  }
+
+  private mutating func judge(_ slot: Int64) -> Bool {
+    defer { calls = 0 }
+    return watch.observe(calls, at: slot).map { !$0.hasEnded } ?? false
+  }
+}
+
+/// The burst detector over rows, and whether they look like what it is made for. Of other rows it only costs false alarms.
 struct CallsAMinute {
   private var detector = BurstDetector()
   private var last: Int64?

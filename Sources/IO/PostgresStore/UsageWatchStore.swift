@@ -1,0 +1,142 @@
+/// What watching totals keeps in PostgreSQL. Everything of one slot happens in one transaction that
+/// holds the lock: what was learnt, what is told, and that the slot is judged.
+package struct UsageWatchStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// How far it is. Minutes since 1970.
+  package struct Progress: Sendable, Equatable {
+    /// By the database's clock.
+    package var now: Int64
+    package var nextSlot: Int64
+    /// Everything before it is in the database once the log's ends are reached.
+    package var coveredUntil: Int64?
+    package var isReached: Bool
+    package var isChosenToday: Bool
+  }
+
+  /// A total that is watched, with what its detector knew, and its calls in a slot.
+  package struct Series: Sendable {
+    /// Empty: all customers.
+    package var customer: String
+    package var meter: String
+    package var state: [UInt8]
+    package var calls: Double
+
+    package init(customer: String, meter: String, state: [UInt8], calls: Double) {
+      self.customer = customer
+      self.meter = meter
+      self.state = state
+      self.calls = calls
+    }
+  }
+
+  /// Whether this transaction is the one that may judge.
+  package func lock() throws(PostgresError) -> Bool {
+    try connection.query(
+      "select pg_try_advisory_xact_lock(hashtextextended('usage watch', 0))",
+      operation: "watch totals"
+    ).boolean(0, 0)
+  }
+
+  /// Begins with the present slot where nothing was judged yet.
+  package func progress(group: String, topic: String) throws(PostgresError) -> Progress {
+    try connection.query(
+      """
+      insert into usage_watch (next_slot)
+      select to_timestamp(floor(extract(epoch from now()) / 600) * 600) on conflict do nothing
+      """, operation: "watch totals")
+    let row = try connection.query(
+      """
+      select floor(extract(epoch from now()) / 60)::bigint,
+        (extract(epoch from next_slot) / 60)::bigint,
+        (extract(epoch from covered_until) / 60)::bigint,
+        log_ends is not null and not exists (
+          select from unnest(log_ends) with ordinality e(log_end, place)
+          left join consumer_offset o on o.consumer_group = $1 and o.topic = $2
+            and o.partition = e.place - 1
+          where e.log_end > 0 and coalesce(o.next_offset, 0) < e.log_end),
+        chosen_on is not distinct from (now() at time zone 'UTC')::date
+      from usage_watch
+      """, [.text(group), .text(topic)], operation: "watch totals")
+    return Progress(
+      now: row.integer(0, 0) ?? 0, nextSlot: row.integer(0, 1) ?? 0,
+      coveredUntil: row.integer(0, 2), isReached: row.boolean(0, 3),
+      isChosenToday: row.boolean(0, 4))
+  }
+
+  package func cover(until minute: Int64, logEnds: [Int64]) throws(PostgresError) {
+    try connection.query(
+      """
+      update usage_watch set covered_until = to_timestamp($1::bigint * 60), log_ends = $2::bigint[]
+      """, [.integer(minute), .integers(logEnds)], operation: "watch totals")
+  }
+
+  package func advance(to minute: Int64) throws(PostgresError) {
+    try connection.query(
+      "update usage_watch set next_slot = to_timestamp($1::bigint * 60)", [.integer(minute)],
+      operation: "watch totals")
+  }
+
+  package func choose(customers: Int) throws(PostgresError) {
+    try connection.query(
+      "select usage_watch_choose($1::int)", [.int(customers)], operation: "choose totals")
+    try connection.query(
+      "update usage_watch set chosen_on = (now() at time zone 'UTC')::date",
+      operation: "choose totals")
+  }
+
+  /// All that are watched, with their calls of the ten minutes from `minute` on.
+  package func series(at minute: Int64) throws(PostgresError) -> [Series] {
+    let rows = try connection.query(
+      """
+      select s.customer_id, s.meter, encode(s.state, 'hex'), coalesce(t.quantity, 0)::float8
+      from usage_watch_series s
+      left join usage_watch_totals(to_timestamp($1::bigint * 60)) t
+        on t.customer_id = s.customer_id and t.meter = s.meter
+      order by 1, 2
+      """, [.integer(minute)], operation: "read totals")
+    return rows.rows.indices.map { row in
+      Series(
+        customer: rows.text(row, 0) ?? "", meter: rows.text(row, 1) ?? "",
+        state: Self.bytes(rows.text(row, 2) ?? ""),
+        calls: rows.text(row, 3).flatMap { Double($0) } ?? 0)
+    }
+  }
+
+  package func store(_ series: [(Series, isOpen: Bool)]) throws(PostgresError) {
+    try connection.query(
+      """
+      update usage_watch_series s set state = decode(n.state, 'hex'), is_open = n.is_open
+      from unnest($1::text[], $2::text[], $3::text[], $4::boolean[])
+        n(customer_id, meter, state, is_open)
+      where s.customer_id = n.customer_id and s.meter = n.meter
+      """,
+      [
+        .texts(series.map(\.0.customer)), .texts(series.map(\.0.meter)),
+        .texts(series.map { Self.hex($0.0.state) }), .booleans(series.map(\.isOpen)),
+      ], operation: "store totals")
+  }
+
+  /// - Parameter found: a JSON array, see `usage_anomaly_raise`.
+  package func raise(_ found: String) throws(PostgresError) {
+    try connection.query(
+      "select usage_anomaly_raise($1::jsonb)", [.text(found)], operation: "raise alerts")
+  }
+
+  private static let digits = Array("0123456789abcdef".utf8)
+
+  private static func hex(_ bytes: [UInt8]) -> String {
+    String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+  }
+
+  /// PostgreSQL's own hexadecimal digits.
+  private static func bytes(_ hex: String) -> [UInt8] {
+    let digits = Array(hex.utf8)
+    func value(_ digit: UInt8) -> UInt8 { digit > 57 ? digit - 87 : digit - 48 }
+    return stride(from: 0, to: digits.count - digits.count % 2, by: 2).map {
+      value(digits[$0]) << 4 | value(digits[$0 + 1])
+    }
+  }
+}

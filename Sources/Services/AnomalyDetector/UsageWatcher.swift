@@ -1,0 +1,189 @@
+import AnomalyDetection
+import JSONText
+import KafkaTransport
+import LogConsumer
+import Logging
+import Metering
+import PostgresStore
+import ServiceRuntime
+
+/// Watches the totals of meters and of the largest customers, ten minutes at a time, from the rows that
+/// the aggregator has written: one process of all does it, whoever holds the lock.
+///
+/// A slot is judged when it is a minute over and the aggregator has passed the ends that the log had
+/// then: an aggregator that is behind looks like nobody who stopped. What was learnt, what is told and
+/// that the slot is judged commit together, so that a death loses nothing and repeats nothing.
+final class UsageWatcher: Sendable {
+  /// Of this many customers, those with the most events.
+  static let customers = 1_000
+  /// The aggregator, whose rows are judged.
+  static let group = "usage-aggregator"
+  private static let pauseMilliseconds = 5_000
+  /// Slots that are older are left out: nobody can act on them any more.
+  private static let oldest: Int64 = 1440
+  /// Minutes after a slot before the log's ends are asked for.
+  private static let grace: Int64 = 1
+
+  private let settings: ConsumerSettings
+  private let health: HealthState
+  private let metrics: DetectorMetrics
+  private let logger: Logger
+  private let stop: StopSignal
+
+  init(
+    settings: ConsumerSettings, health: HealthState, metrics: DetectorMetrics, logger: Logger,
+    stop: StopSignal
+  ) {
+    self.settings = settings
+    self.health = health
+    self.metrics = metrics
+    self.logger = logger
+    self.stop = stop
+  }
+
+  func start() -> WorkerThread { WorkerThread("usage watch") { [self] in run() } }
+
+  private func run() {
+    var connection: PostgresConnection?
+    var reader: LogReader?
+    var repeated = RepeatedCause()
+    while !stop.wait(milliseconds: Self.pauseMilliseconds) {
+      do {
+        if connection == nil {
+          let opened = try PostgresConnection(
+            url: settings.databaseURL, application: "anomaly-detector usage watch")
+          // Until there is a schema that fits, there is nothing to watch.
+          guard try Schema.state(opened).problem == nil else { continue }
+          connection = opened
+        }
+        if reader == nil {
+          // Records of an open transaction too: they come before what is judged.
+          var kafka = settings.kafka
+          kafka.set("isolation.level", "read_uncommitted")
+          reader = try LogReader(kafka, clientID: "\(settings.group)-usage-watch")
+        }
+        guard let connection, let reader else { continue }
+        while try step(connection, { try self.ends(reader) }), !stop.isRaised {}
+        health.degraded("usage watch", problem: nil)
+      } catch {
+        connection = nil
+        health.degraded("usage watch", problem: "\(error)", logs: false)
+        if let times = repeated.note("\(error)") {
+          logger.warning(
+            "totals could not be judged, which is tried again",
+            metadata: ["error": "\(error)", "times": .stringConvertible(times)])
+        }
+      }
+    }
+  }
+
+  private func ends(_ reader: LogReader) throws -> [Int64] {
+    let count = try reader.partitionCount(settings.topic) ?? 0
+    return try (0..<Int32(count)).map {
+      try reader.watermarks(TopicPartition(topic: settings.topic, partition: $0)).high
+    }
+  }
+
+  /// Judges the next slot, where that can be done.
+  ///
+  /// - Returns: whether it did, and there may be more.
+  private func step(
+    _ connection: PostgresConnection, _ ends: () throws -> [Int64]
+  ) throws -> Bool {
+    let told = try connection.transaction {
+      try Self.judgeNext(
+        UsageWatchStore(connection), topic: settings.topic, customers: Self.customers, ends)
+    }
+    for anomaly in told ?? [] { metrics.found(anomaly) }
+    return told != nil
+  }
+
+  /// In the caller's transaction.
+  ///
+  /// - Parameter ends: asks for the ends of the log's partitions.
+  /// - Returns: what is told of the slot; nil where none was judged.
+  static func judgeNext(
+    _ store: UsageWatchStore, topic: String, customers: Int, _ ends: () throws -> [Int64]
+  ) throws -> [UsageAnomaly]? {
+    guard try store.lock() else { return nil }
+    var progress = try store.progress(group: group, topic: topic)
+    let rowMinutes = UsageWatch.rowMinutes
+    let oldest = (progress.now - Self.oldest) / rowMinutes * rowMinutes
+    if progress.nextSlot < oldest {
+      progress.nextSlot = oldest
+      try store.advance(to: oldest)
+    }
+    let slotEnd = progress.nextSlot + rowMinutes
+    guard slotEnd + grace <= progress.now else { return nil }
+    guard let covered = progress.coveredUntil, covered >= slotEnd else {
+      try store.cover(
+        until: (progress.now - grace) / rowMinutes * rowMinutes, logEnds: try ends())
+      return nil
+    }
+    guard progress.isReached else { return nil }
+    if !progress.isChosenToday { try store.choose(customers: customers) }
+    let told = try judge(store, slot: progress.nextSlot)
+    try store.advance(to: slotEnd)
+    return told
+  }
+
+  /// Judges a slot's totals, and raises what is found.
+  static func judge(_ store: UsageWatchStore, slot: Int64) throws -> [UsageAnomaly] {
+    var changed: [(UsageWatchStore.Series, isOpen: Bool)] = []
+    var told: [UsageAnomaly] = []
+    var json = JSONWriter(reserving: 256)
+    json.beginArray()
+    for var series in try store.series(at: slot) {
+      // What another version knew is not read: the series starts over.
+      var watch = UsageWatch(state: series.state) ?? UsageWatch()
+      if let anomaly = watch.observe(series.calls, at: slot) {
+        told.append(anomaly)
+        write(anomaly, of: series, &json)
+      }
+      series.state = watch.state()
+      changed.append((series, watch.isOpen))
+    }
+    json.endArray()
+    if !told.isEmpty { try store.raise(String(decoding: json.bytes, as: UTF8.self)) }
+    try store.store(changed)
+    return told
+  }
+
+  private static func write(
+    _ anomaly: UsageAnomaly, of series: UsageWatchStore.Series, _ json: inout JSONWriter
+  ) {
+    let phase = anomaly.hasEnded ? "ended" : "began"
+    json.beginObject()
+    json.member("occurred_at", anomaly.until * 60_000)
+    json.member(
+      "dedupe_key",
+      "usage.anomaly/\(phase)/\(anomaly.since)/\(series.meter)/\(series.customer)")
+    json.name("data")
+    json.beginObject()
+    json.member("direction", anomaly.direction.name)
+    json.member("status", phase)
+    json.member("meter", series.meter)
+    json.name("customer_id")
+    if series.customer.isEmpty { json.null() } else { json.text(series.customer) }
+    json.member("since", UTCTime.text(anomaly.since * 60_000))
+    json.name("ended_at")
+    if anomaly.hasEnded { json.text(UTCTime.text(anomaly.until * 60_000)) } else { json.null() }
+    json.name("observed_per_minute")
+    json.raw(rounded(anomaly.observed))
+    json.name("expected_per_minute")
+    json.beginObject()
+    json.name("low")
+    json.raw(rounded(anomaly.expectedLow))
+    json.name("high")
+    json.raw(rounded(anomaly.expectedHigh))
+    json.endObject()
+    json.member("window_seconds", UsageWatch.rowMinutes * 60)
+    json.member("detector", "usage/\(UsageWatch.version)")
+    json.endObject()
+    json.endObject()
+  }
+
+  private static func rounded(_ value: Double) -> String {
+    value.isFinite ? "\((value * 10).rounded() / 10)" : "null"
+  }
+}
