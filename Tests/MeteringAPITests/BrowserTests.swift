@@ -38,7 +38,7 @@ enum Browser {
     try seed(api, license: license)
     let month = try #require(
       try api.database.rows(
-        "select to_char(date_trunc('month', now() at time zone 'UTC'), 'YYYY-MM')"
+        "select to_char(date_trunc('month', now() at time zone 'UTC') - interval '1 day','YYYY-MM')"
       ).first?[0])
     let folder = NSTemporaryDirectory() + "pages-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -53,7 +53,7 @@ enum Browser {
     #expect(browser.wait() == 0, "\(browser.output)")
   }
 
-  /// Two licenses with usage since the month before last, by hour and minute; one is over its limit.
+  /// Two licenses with usage since the month before last, by hour and minute; one is over a limit.
   private func seed(_ api: APISetup, license: String) throws {
     try api.addCustomer("cus_1")
     try api.database.execute("update customer set name = '<script>alert(1)</script>'")

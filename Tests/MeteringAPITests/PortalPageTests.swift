@@ -1,0 +1,110 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// A customer's own pages: what a link opens, and what it does not.
+@Suite struct PortalPageTests {
+  /// Two customers with a license each.
+  private func setup(environment: [String: String] = [:]) throws -> APISetup {
+    let api = try APISetup(environment: environment)
+    try api.addLicense("lic_own", customer: "cus_1")
+    try api.addLicense("lic_second", customer: "cus_1")
+    try api.addLicense("lic_other", customer: "cus_2")
+    return api
+  }
+
+  /// Makes a link by the API.
+  private func link(_ api: APISetup, _ body: String = "{}") throws -> (path: String, id: String) {
+    let made = try api.request(
+      "POST", "/v1/customers/cus_1/portal-sessions", body: body)
+    #expect(made.status == 201, "\(made.body)")
+    let query = made["url"].components(separatedBy: "?")
+    return ("/portal?" + (query.count == 2 ? query[1] : ""), made["session_id"])
+  }
+
+  private func open(_ api: APISetup, _ path: String) throws -> PageReader {
+    let answer = try PageReader(api: api).get(path)
+    #expect(answer.status == 200, "\(answer.body)")
+    let cookie = answer.headers["set-cookie"] ?? ""
+    #expect(cookie.contains("Path=/portal; HttpOnly; SameSite=Strict"))
+    return PageReader(api: api, cookie: PageReader.cookie(answer))
+  }
+
+  @Test func `a link signs in once, to the customer's own things alone`() throws {
+    let api = try setup()
+    #expect(try PageReader(api: api).get("/portal").status == 401)
+    let link = try self.link(api)
+    let customer = try open(api, link.path)
+    let again = try PageReader(api: api).get(link.path)
+    #expect(again.status == 401)
+    #expect(again.body.contains("This link cannot be used"))
+    let home = try customer.get("/portal")
+    #expect(home.status == 200)
+    #expect(home.body.contains("lic_own") && home.body.contains("lic_second"))
+    #expect(!home.body.contains("lic_other"))
+    #expect(try customer.get("/portal/licenses/lic_own").status == 200)
+    for path in [
+      "licenses/lic_other", "licenses/lic_none", "deliveries/1", "alerts/1", "webhooks/ep_1",
+      "statements/nonsense",
+    ] {
+      #expect(try customer.get("/portal/\(path)").status == 404, "\(path)")
+    }
+  }
+
+  @Test func `the two kinds of sessions never stand in for each other`() throws {
+    let api = try setup()
+    let customer = try open(api, link(api).path)
+    let vendor = try PageReader(api)
+    #expect(try customer.get("/").status == 303)
+    #expect(try customer.get("/licenses/lic_own").status == 303)
+    #expect(try vendor.get("/portal").status == 401)
+    // The same secret under the other name is no session either.
+    let renamed = PageReader(
+      api: api, cookie: customer.cookie?.replacing("meter_portal", with: "meter_session"))
+    #expect(try renamed.get("/").status == 303)
+  }
+
+  @Test func `a session for reading changes nothing, and a revoked one shows nothing`() throws {
+    let api = try setup()
+    let link = try self.link(api)
+    let customer = try open(api, link.path)
+    let page = try customer.get("/portal/webhooks")
+    #expect(page.status == 200)
+    #expect(!page.body.contains("Add an endpoint"))
+    let refused = try customer.submit(
+      "/portal/webhooks", from: "/portal", ["url": "https://example.com/h"])
+    #expect(refused.status == 403)
+    #expect(
+      try api.request("DELETE", "/v1/customers/cus_1/portal-sessions/\(link.id)").status == 204)
+    #expect(try customer.get("/portal").status == 401)
+  }
+
+  @Test func `a session for some licenses shows no others, nor what is the whole customer's`()
+    throws
+  {
+    let api = try setup()
+    let customer = try open(api, link(api, #"{"licenses":["lic_own"]}"#).path)
+    let home = try customer.get("/portal")
+    #expect(home.body.contains("lic_own") && !home.body.contains("lic_second"))
+    #expect(!home.body.contains("/portal/statements"))
+    #expect(try customer.get("/portal/licenses/lic_own").status == 200)
+    #expect(try customer.get("/portal/licenses/lic_second").status == 404)
+    for path in ["statements", "webhooks", "alerts"] {
+      #expect(try customer.get("/portal/\(path)").status == 403, "\(path)")
+    }
+  }
+
+  @Test func `only pages that the setting names may show the portal in a frame`() throws {
+    let api = try setup(environment: [
+      "METER_PORTAL_FRAME_ANCESTORS": "https://app.example.com"
+    ])
+    let customer = try open(api, link(api, #"{"theme":"dark"}"#).path)
+    let home = try customer.get("/portal")
+    let policy = home.headers["content-security-policy"]
+    #expect(policy?.hasSuffix("frame-ancestors https://app.example.com") == true)
+    #expect(home.headers["x-frame-options"] == nil)
+    #expect(home.body.contains("<html lang=\"en\" data-theme=\"dark\">"))
+    let vendor = try PageReader(api).get("/")
+    #expect(vendor.headers["content-security-policy"]?.hasSuffix("frame-ancestors 'none'") == true)
+  }
+}
