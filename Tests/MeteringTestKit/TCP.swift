@@ -38,7 +38,7 @@ package enum TCP {
   }
 
   /// A listening socket on a port of the system's choice.
-  static func listen() throws -> (descriptor: Int32, port: Int) {
+  package static func listen() throws -> (descriptor: Int32, port: Int) {
     let descriptor = make()
     var address = address(0)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -54,7 +54,7 @@ package enum TCP {
     return (descriptor, Int(UInt16(bigEndian: address.sin_port)))
   }
 
-  static func accept(_ descriptor: Int32) -> Int32? {
+  package static func accept(_ descriptor: Int32) -> Int32? {
     let accepted = Foundation.accept(descriptor, nil, nil)
     guard accepted >= 0 else { return nil }
     _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)

@@ -37,6 +37,19 @@ package struct AdminServer: Service {
     self.answers = AdminAnswers(health: health, metrics: metrics)
     self.logger = logger
     self.onBound = onBound
+    Self.register(health, on: metrics)
+  }
+
+  /// What `/health/ready` answers, for alerts: a scrape sees the reason for nothing else.
+  private static func register(_ health: HealthState, on metrics: MetricsRegistry) {
+    let ready = metrics.gauge(
+      "meter_ready", help: "1 while /health/ready answers 200, else 0.")
+    let degraded = metrics.gauge(
+      "meter_degraded", help: "1 while the service does its job with less than it should have.")
+    metrics.onScrape {
+      ready.set(health.isReady ? 1 : 0)
+      degraded.set(health.isDegraded ? 1 : 0)
+    }
   }
 
   /// Serves until graceful shutdown or cancellation.

@@ -71,6 +71,9 @@ package final class HealthState: Sendable {
   /// True while no component has a problem, degraded or not.
   package var isReady: Bool { state.withLock { $0.problems.isEmpty } }
 
+  /// True while a component works with less than it should have.
+  package var isDegraded: Bool { state.withLock { !$0.degradations.isEmpty } }
+
   /// The answer of `/health/ready`: 200 or 503, and
   /// `{"status":"ready"|"degraded"|"unavailable","problems":{"component":"reason"}}`, the problems
   /// by name.

@@ -38,10 +38,16 @@ struct AnomalyDetector: AsyncParsableCommand {
       """,
     version: BuildInfo.line("anomaly-detector"))
 
+  private static let adminBind = "127.0.0.1:9102"
+
+  @Option(help: ArgumentHelp(HealthCheck.help))
+  var healthcheck: HealthCheck?
+
   func run() async {
+    if let healthcheck { healthcheck.run(service: "anomaly-detector", bind: Self.adminBind) }
     await ServiceMain.run(service: "anomaly-detector") { settings in
       let detector = try DetectorSettings(settings)
-      let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9102")
+      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError(
           "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")
@@ -98,3 +104,5 @@ struct AnomalyDetector: AsyncParsableCommand {
       })
   }
 }
+
+extension HealthCheck: ExpressibleByArgument {}

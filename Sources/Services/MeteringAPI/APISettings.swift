@@ -6,6 +6,8 @@ import WebhookDelivery
 
 /// What the service is configured by; `--help` lists the variables.
 struct APISettings: Sendable {
+  static let adminBind = "127.0.0.1:9104"
+
   var databaseURL: String
   var bind: BindAddress
   var adminBind: BindAddress
@@ -39,7 +41,7 @@ struct APISettings: Sendable {
     databaseURL = try settings.required("METER_DATABASE_URL")
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8081")
-    adminBind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9104")
+    adminBind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
     kafkaBrokers = try settings.optionalString("METER_KAFKA_BROKERS")
     kafkaConfigFile = try settings.optionalString("METER_KAFKA_CONFIG_FILE")
     (box, webhookPolicy) = try Self.webhooks(settings)

@@ -44,7 +44,11 @@ struct MeteringAPI: AsyncParsableCommand {
       """,
     version: BuildInfo.line("metering-api"))
 
+  @Option(help: ArgumentHelp(HealthCheck.help))
+  var healthcheck: HealthCheck?
+
   func run() async {
+    if let healthcheck { healthcheck.run(service: "metering-api", bind: APISettings.adminBind) }
     await ServiceMain.run(service: "metering-api") { environment in
       let settings = try APISettings(environment)
       let registry = MetricsRegistry()
@@ -69,3 +73,5 @@ struct MeteringAPI: AsyncParsableCommand {
     }
   }
 }
+
+extension HealthCheck: ExpressibleByArgument {}

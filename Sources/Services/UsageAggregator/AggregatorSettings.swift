@@ -27,6 +27,8 @@ final class AggregatorMetrics: Sendable {
   let limitHints: Gauge
   let unregisteredLicenses: Gauge
   let unregisteredEvents: Gauge
+  let missingEvents: Gauge
+  let inFlightEvents: Gauge
 
   init(_ registry: MetricsRegistry) {
     mergeSeconds = registry.histogram(
@@ -41,5 +43,11 @@ final class AggregatorMetrics: Sendable {
     unregisteredEvents = registry.gauge(
       "meter_unregistered_events",
       help: "Events of today (UTC) of licenses that nobody registered, of all processes.")
+    missingEvents = registry.gauge(
+      "meter_missing_events",
+      help: "Events that producers accepted and that nobody accounts for, of all processes.")
+    inFlightEvents = registry.gauge(
+      "meter_in_flight_events",
+      help: "Events that producers accepted and that are not judged yet, of all processes.")
   }
 }

@@ -34,10 +34,16 @@ struct UsageAggregator: AsyncParsableCommand {
       """,
     version: BuildInfo.line("usage-aggregator"))
 
+  private static let adminBind = "127.0.0.1:9101"
+
+  @Option(help: ArgumentHelp(HealthCheck.help))
+  var healthcheck: HealthCheck?
+
   func run() async {
+    if let healthcheck { healthcheck.run(service: "usage-aggregator", bind: Self.adminBind) }
     await ServiceMain.run(service: "usage-aggregator") { settings in
       let aggregator = try AggregatorSettings(settings)
-      let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9101")
+      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "usage-aggregator")
@@ -75,10 +81,12 @@ struct UsageAggregator: AsyncParsableCommand {
           TotalsFolder(
             settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
           ).start(),
-          UnregisteredWatch(
-            databaseURL: settings.consumer.databaseURL, metrics: metrics, logger: logger, stop: stop
+          BillingWatch(
+            settings: settings, metrics: metrics, logger: logger, stop: stop
           ).start(),
         ]
       })
   }
 }
+
+extension HealthCheck: ExpressibleByArgument {}

@@ -8,6 +8,8 @@ import ServiceRuntime
 
 /// What the service is configured by; `--help` lists the variables.
 struct ServiceSettings: Sendable {
+  static let adminBind = "127.0.0.1:9100"
+
   var databaseURL: String
   var bind: BindAddress
   var adminBind: BindAddress
@@ -26,7 +28,7 @@ struct ServiceSettings: Sendable {
     databaseURL = try settings.required("METER_DATABASE_URL")
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8080")
-    adminBind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9100")
+    adminBind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
     do {
       keys = try JSONWebKeySet(json: settings.required("METER_SIGNING_KEY").utf8)
     } catch let error as JSONWebKey.Invalid {

@@ -44,7 +44,10 @@ final class ValidationMetrics: Sendable {
   }
 
   /// The publisher's numbers, whenever somebody looks.
-  static func register(_ publisher: EventPublisher, on registry: MetricsRegistry) {
+  /// - Parameter spoolMaximumBytes: how large the spool may become.
+  static func register(
+    _ publisher: EventPublisher, spoolMaximumBytes: Int, on registry: MetricsRegistry
+  ) {
     struct Gauges {
       let accepted: Gauge
       let pending: Gauge
@@ -64,6 +67,9 @@ final class ValidationMetrics: Sendable {
           labels: labels))
     }
     let bytes = registry.gauge("meter_spool_bytes", help: "What the spool's files take.")
+    registry.gauge(
+      "meter_spool_maximum_bytes", help: "What the spool's files may take: METER_SPOOL_MAX_BYTES."
+    ).set(spoolMaximumBytes)
     let restarts = registry.copiedCounter(
       "meter_spool_restarts_total", help: "How often sending began again from the start.")
     let invalid = registry.copiedCounter(

@@ -55,7 +55,13 @@ struct ValidationService: AsyncParsableCommand {
       """,
     version: BuildInfo.line("validation-service"))
 
+  @Option(help: ArgumentHelp(HealthCheck.help))
+  var healthcheck: HealthCheck?
+
   func run() async {
+    if let healthcheck {
+      healthcheck.run(service: "validation-service", bind: ServiceSettings.adminBind)
+    }
     await ServiceMain.run(service: "validation-service") { environment in
       let settings = try ServiceSettings(environment)
       let registry = MetricsRegistry()
@@ -77,7 +83,8 @@ struct ValidationService: AsyncParsableCommand {
       for key in settings.keys.skipped {
         logger.warning("a key of METER_SIGNING_KEY is left out", metadata: ["key": "\(key)"])
       }
-      ValidationMetrics.register(publisher, on: registry)
+      ValidationMetrics.register(
+        publisher, spoolMaximumBytes: settings.publisher.maximumBytes, on: registry)
       if settings.keys.signingKey(for: .license) != nil {
         logger.warning(
           "METER_SIGNING_KEY holds a private key for licenses, which this service does not need; meterctl key export --for validation-service leaves it out"
@@ -108,3 +115,5 @@ struct ValidationService: AsyncParsableCommand {
     }
   }
 }
+
+extension HealthCheck: ExpressibleByArgument {}

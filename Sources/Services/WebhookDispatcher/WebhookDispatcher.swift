@@ -38,13 +38,19 @@ struct WebhookDispatcher: AsyncParsableCommand {
       """,
     version: BuildInfo.line("webhook-dispatcher"))
 
+  private static let adminBind = "127.0.0.1:9103"
+
+  @Option(help: ArgumentHelp(HealthCheck.help))
+  var healthcheck: HealthCheck?
+
   func run() async {
+    if let healthcheck { healthcheck.run(service: "webhook-dispatcher", bind: Self.adminBind) }
     await ServiceMain.run(service: "webhook-dispatcher") { settings in
       var dispatcher = try DispatcherSettings(settings)
       let budget = DispatcherDescriptors(.current())
       dispatcher.limits = budget.fitted(dispatcher.limits)
       dispatcher.sender.maximumIdleConnections = budget.idleConnections
-      let bind = try settings.address("METER_ADMIN_BIND", default: "127.0.0.1:9103")
+      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let health = HealthState()
@@ -62,3 +68,5 @@ struct WebhookDispatcher: AsyncParsableCommand {
     }
   }
 }
+
+extension HealthCheck: ExpressibleByArgument {}

@@ -1,0 +1,36 @@
+import LogConsumer
+import Logging
+import PostgresStore
+import ServiceRuntime
+
+/// Keeps the gauges of what would make an invoice wrong: usage that nobody is billed for, because
+/// its license is not registered, and events that producers sent and nobody counted.
+struct BillingWatch: Sendable {
+  /// Often enough for an alert, and rare enough to cost an idle database nothing.
+  private static let intervalMilliseconds = 60_000
+
+  let settings: AggregatorSettings
+  let metrics: AggregatorMetrics
+  let logger: Logger
+  let stop: StopSignal
+
+  func start() -> WorkerThread { WorkerThread("billing watch") { run() } }
+
+  private func run() {
+    repeat {
+      do {
+        // Opened for each look: a minute is longer than a connection is worth.
+        let connection = try PostgresConnection(
+          url: settings.consumer.databaseURL, application: "usage-aggregator billing watch")
+        let unregistered = try UnregisteredStore(connection).today()
+        metrics.unregisteredLicenses.set(Int(unregistered.licenses))
+        metrics.unregisteredEvents.set(Int(unregistered.eventCount))
+        let ledger = try LedgerStore(connection).totals(of: settings.consumer.group)
+        metrics.missingEvents.set(Int(ledger.missing))
+        metrics.inFlightEvents.set(Int(ledger.inFlight))
+      } catch {
+        logger.debug("the billing gauges were not read", metadata: ["error": "\(error)"])
+      }
+    } while !stop.wait(milliseconds: Self.intervalMilliseconds)
+  }
+}
