@@ -336,7 +336,7 @@ let package = Package(
       name: "IntegrationTests",
       dependencies: [
         "KafkaTransport", "PostgresStore", "MeteringTestKit", "UsageAggregator", "AnomalyDetector",
-        "DevBroker", "meterctl",
+        "DevBroker", "meterctl", "ValidationService", "WebhookDispatcher", "MeteringAPI",
       ]),
   ]
 )

@@ -8,7 +8,7 @@ package final class PrivatePostgres: @unchecked Sendable {
   // Only the owner calls the methods, one after the other.
   package let folder: String
   package let port: Int
-  private static let binaries: String = {
+  package static let binaries: String = {
     if let given = ProcessInfo.processInfo.environment["METER_TEST_PG_BIN"] { return given }
     let versions =
       (try? FileManager.default.contentsOfDirectory(atPath: "/usr/lib/postgresql")) ?? []
@@ -102,4 +102,17 @@ package final class PrivatePostgres: @unchecked Sendable {
   }
 
   private static func run(_ command: [String]) throws { try Command.run(prefix + command) }
+
+  /// Runs a command as the server's user.
+  package func run(_ command: [String]) throws { try Self.run(command) }
+
+  /// Writes a file of the server's folder, as its user.
+  package func write(_ lines: [String], to name: String) throws {
+    try run(["sh", "-c", #"printf '%s\n' "$@" > "$0""#, folder + "/" + name] + lines)
+  }
+
+  /// Takes up changes of its files.
+  package func reload() throws {
+    try run([Self.binaries + "/pg_ctl", "-D", folder + "/data", "reload"])
+  }
 }
