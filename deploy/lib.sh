@@ -48,10 +48,17 @@ require_swift() {
   command -v swift >/dev/null || die "swift is not on the PATH: install Swift 6.3 or newer first (swift.org/install)"
 }
 
-# install_missing runtime|tests: the libraries, the PostgreSQL server and client, and curl; for the tests kcat too.
+# install_missing programs|runtime|tests: the libraries, the PostgreSQL server and client, and curl; for the tests kcat too. `programs`
+# is for programs that are built already: they need no headers.
 install_missing() {
-  local missing=()
-  if command -v pkg-config >/dev/null; then
+  local missing=() library
+  if [[ $1 == programs ]]; then
+    for library in librdkafka.so.1=librdkafka1 libpq.so.5=libpq5 libpsl.so.5=libpsl5 libidn2.so.0=libidn2-0; do
+      PATH=$PATH:/sbin ldconfig -p | grep -qF "${library%=*} " || missing+=("${library#*=}")
+    done
+    [[ -e /usr/share/publicsuffix/public_suffix_list.dafsa || -e /usr/share/publicsuffix/public_suffix_list.dat ]] ||
+      missing+=(publicsuffix)
+  elif command -v pkg-config >/dev/null; then
     pkg-config --exists rdkafka || missing+=(librdkafka-dev)
     pkg-config --exists libpq || missing+=(libpq-dev)
     pkg-config --exists libpsl || missing+=(libpsl-dev publicsuffix)
