@@ -332,6 +332,19 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
+    .target(
+      name: "FuzzTargets",
+      dependencies: [
+        "EventCodec", "Metering", "Recount", "WebhookDelivery", "Licensing", "DomainNames",
+      ],
+      path: "Tests/FuzzTargets"),
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "FuzzTargets", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Tests/Fuzz"),
+    .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "fuzz"], exclude: ["Corpus"]),
     .testTarget(
       name: "IntegrationTests",
       dependencies: [
