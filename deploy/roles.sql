@@ -33,7 +33,7 @@ begin
   execute format('revoke execute on all functions in schema %I from public', current_schema);
 end $roles$;
 
--- What may be called, by whom. A name stands for all functions of that name.
+-- What may be called, by whom. A name stands for all functions of that name; one that this schema has not is passed over.
 do $functions$
 declare
   entry record;
@@ -46,10 +46,18 @@ begin
       ('usage_month_make_next', true, consumers),
       ('usage_retain', true, consumers),
       ('limit_states_retain', true, consumers),
+      ('audit_checkpoint_take', true, consumers),
+      ('audit_checkpoint_retain', true, consumers),
+      ('alert_retain', true, consumers),
+      ('dead_letter_retain', true, consumers),
+      ('producer_report_retain', true, consumers),
       ('usage_merge', true, 'meter_usage_aggregator'),
       ('usage_fold', true, 'meter_usage_aggregator'),
       ('limit_sweep', true, 'meter_usage_aggregator'),
       ('suspicious_activity_raise', true, 'meter_anomaly_detector'),
+      ('usage_watch_choose', true, 'meter_anomaly_detector'),
+      ('usage_watch_totals', true, 'meter_anomaly_detector'),
+      ('usage_anomaly_raise', true, 'meter_anomaly_detector'),
       ('expiry_notices_raise', true, 'meter_webhook_dispatcher'),
       ('webhook_claim', true, 'meter_webhook_dispatcher'),
       ('webhook_record', true, 'meter_webhook_dispatcher'),
@@ -57,6 +65,11 @@ begin
       ('webhook_release', true, 'meter_webhook_dispatcher'),
       ('webhook_discard', true, 'meter_webhook_dispatcher'),
       ('webhook_endpoint_disable', true, 'meter_webhook_dispatcher'),
+      -- Closing periods and correcting them: rows that nobody writes in another way.
+      ('usage_close_next', true, 'meter_metering_api, meter_operator'),
+      ('usage_close_one', true, 'meter_metering_api, meter_operator'),
+      ('usage_adjust', true, 'meter_metering_api, meter_operator'),
+      ('usage_adjustment_reverse', true, 'meter_metering_api, meter_operator'),
       -- Reads of running totals.
       ('usage_minutes', true, 'meter_reader, meter_metering_api'),
       ('customer_usage_by_day', true, 'meter_reader, meter_metering_api'),
@@ -100,6 +113,17 @@ grant select on producer_forgotten, import_batch, partition_parent, log_gap to m
 grant select, insert on usage_pending to meter_usage_aggregator;
 grant select on usage_delta, limit_state, limit_change, usage_by_day, producer_ledger, license to meter_usage_aggregator;
 
+do $newer$
+begin
+  -- Of newer schemas.
+  if to_regclass('usage_watch') is not null then
+    grant select, insert, update, delete on usage_watch, usage_watch_series to meter_anomaly_detector;
+  end if;
+  if to_regclass('audit_checkpoint') is not null then
+    grant select on audit_checkpoint to meter_usage_aggregator, meter_anomaly_detector;
+  end if;
+end $newer$;
+
 grant select, insert, delete on detector_state to meter_anomaly_detector;
 grant select (license_id, customer_id, domains, status) on license to meter_anomaly_detector;
 
@@ -122,7 +146,7 @@ declare
   called record;
   -- Of the consumers and merges. `meterctl topics` changes the second list.
   counted constant text := '^(usage_(pending|delta|hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
-  remembered constant text := '^(consumer_offset|producer_|dedupe_window|detector_state|partition_|log_gap|import_batch)';
+  remembered constant text := '^(consumer_offset|producer_|dedupe_window|detector_state|partition_|log_gap|import_batch|audit_checkpoint|usage_watch|usage_retention)';
 begin
   execute format('grant select on all tables in schema %I to meter_metering_api, meter_operator', current_schema);
   execute format('grant usage on all sequences in schema %I to meter_metering_api, meter_operator', current_schema);
