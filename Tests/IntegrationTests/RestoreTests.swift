@@ -43,6 +43,8 @@ extension IntegrationTests {
         try server.write(settings, to: "data/postgresql.auto.conf")
         if recovers { try server.run(["touch", data + "/recovery.signal"]) }
         try server.start()
+        // The connection of before is gone: it is noticed, and replaced, by being used.
+        try eventually("it answers") { pipeline.database.rowsIfReachable("select 1") != nil }
       }
 
       /// Counts what there is, and ends.
