@@ -15,7 +15,10 @@ final class APISetup {
   /// - Parameters:
   ///   - environment: beside what is needed.
   ///   - databaseURL: with the schema of this build; nil: a new one on the server that tests share.
-  init(environment: [String: String] = [:], databaseURL: String? = nil) throws {
+  ///   - descriptors: how many files the process may open; nil: as many as this one.
+  init(
+    environment: [String: String] = [:], databaseURL: String? = nil, descriptors: Int? = nil
+  ) throws {
     database = TestDatabase(url: try databaseURL ?? SharedPostgres.makeDatabase())
     port = try FreePort.next()
     adminPort = try FreePort.next()
@@ -26,7 +29,13 @@ final class APISetup {
     // The ports are always new ones.
     all.merge(environment.filter { !$0.key.hasSuffix("_BIND") }) { $1 }
     self.environment = all
-    process = try ChildProcess(ChildProcess.product("metering-api"), environment: all)
+    let program = ChildProcess.product("metering-api")
+    if let descriptors {
+      process = try ChildProcess(
+        "/bin/sh", ["-c", "ulimit -n \(descriptors) && exec \"$0\"", program], environment: all)
+    } else {
+      process = try ChildProcess(program, environment: all)
+    }
     if try database.rows("select 1 from api_token where token_id = 'tok_mtr_admin'").isEmpty {
       try addToken(Self.adminToken, scopes: "admin")
     }

@@ -115,7 +115,9 @@ struct UsageSQL {
       return "case when r.place <= \(limit) then c.\(column) else \(other) end as \(column)"
     }
     let columns = ["license_id", "customer_id", "meter", "value"].map(shown)
-    let join = (names + ["meter"]).map { "r.\($0) is not distinct from c.\($0)" }
+    // Only columns that rows are by, which are never null: equality can be hashed.
+    let join = (partition.isEmpty || !question.byMeter ? names : names + ["meter"])
+      .map { "r.\($0) = c.\($0)" }
     return [
       """
       ranks as (
@@ -162,6 +164,8 @@ struct UsageSQL {
       return ["filled as (select * from \(source))"]
     }
     let count = add(.int(runs.bounds.count - 1), "bigint")
+    // `(other)` is a group of its own, so the columns that rows are by tell all groups apart.
+    let same = keyColumns.map { " and s.\($0) = g.\($0)" }.joined()
     return [
       "groups as (\(groups))",
       """
@@ -170,9 +174,7 @@ struct UsageSQL {
           coalesce(s.quantity, 0) as quantity, coalesce(s.event_count, 0) as event_count,
           coalesce(s.previous, 0) as previous
         from groups g cross join generate_series(0, \(count) - 1) i(w)
-        left join \(source) s on s.w = i.w and s.license_id is not distinct from g.license_id
-          and s.customer_id is not distinct from g.customer_id
-          and s.meter is not distinct from g.meter and s.value is not distinct from g.value)
+        left join \(source) s on s.w = i.w\(same))
       """,
     ]
   }

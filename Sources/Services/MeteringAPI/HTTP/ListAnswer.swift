@@ -161,7 +161,7 @@ extension APIRequest {
   private static let csvPageRows = 5_000
 
   /// The list and its filters: what a cursor belongs to.
-  private var cursorScope: String {
+  var cursorScope: String {
     let place = parameters.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
     let ignored = ["limit", "cursor", "format", "numbers"]
     let filters = queryText.split(separator: "&").filter { part in

@@ -12,6 +12,7 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
   let requestMilliseconds: Int
+  let connections: OpenConnections
   let responder: HTTPChannelHandler.Responder
 
   private static let idleSeconds: Int64 = 75
@@ -19,8 +20,12 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   /// Stands in the header of an answer that has no body, which must not get one by being compressed.
   static let plainMark = "x-meter-plain"
 
-  init(requestMilliseconds: Int, responder: @escaping HTTPChannelHandler.Responder) {
+  init(
+    requestMilliseconds: Int, connections: OpenConnections,
+    responder: @escaping HTTPChannelHandler.Responder
+  ) {
     self.requestMilliseconds = requestMilliseconds
+    self.connections = connections
     self.responder = responder
   }
 
@@ -35,6 +40,9 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
         withPipeliningAssistance: false, withErrorHandling: false,
         withOutboundHeaderValidation: false, withEncoderConfiguration: .init(),
         withDecoderLimitConfiguration: limits)
+      try pipeline.addHandler(
+        ConnectionGuard(
+          table: connections, requestLimit: .milliseconds(Int64(requestMilliseconds))))
       // In front of the compressor, which would trap at an answer to what was no request.
       try pipeline.addHandler(ParserProblems())
       try pipeline.addHandler(

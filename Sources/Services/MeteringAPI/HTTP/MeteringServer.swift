@@ -16,7 +16,7 @@ struct MeteringServer: Service {
   func run() async throws {
     let date = HTTPDate()
     let channel = MeteringChannel(
-      requestMilliseconds: settings.requestMilliseconds
+      requestMilliseconds: settings.requestMilliseconds, connections: try makeTable()
     ) { [api] request, writer, channel in
       let answer = await api.respond(
         to: request, address: channel.remoteAddress?.ipAddress)
@@ -36,6 +36,17 @@ struct MeteringServer: Service {
     } catch let error as IOError {
       throw ListenError(address: settings.bind, underlying: error)
     }
+  }
+
+  /// A table for as many connections as there are descriptors for.
+  private func makeTable() throws -> OpenConnections {
+    let budget = DescriptorBudget.current()
+    guard budget.apiConnections >= 8 else {
+      throw ConfigurationError(
+        "the process may open \(budget.limit) files at a time, which leaves none for connections; "
+          + "raise the limit (ulimit -n), 1024 is enough for a start")
+    }
+    return OpenConnections(descriptors: budget.apiConnections, metrics: metrics)
   }
 
   private static func write(

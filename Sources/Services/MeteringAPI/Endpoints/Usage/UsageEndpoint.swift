@@ -13,8 +13,8 @@ enum UsageEndpoint {
 
   private static func answer(_ request: APIRequest) async throws -> APIAnswer {
     var fields = try request.query
-    let parameters = try UsageParameters(
-      &fields, now: WallClock.milliseconds, caller: request.caller)
+    let now = try await timeOfFirstPage(request, fields) ?? WallClock.milliseconds
+    let parameters = try UsageParameters(&fields, now: now, caller: request.caller)
     try await checkLicenses(parameters.question, request)
     if request.wantsCSV(parameters.list.format) { return try await csv(parameters, request) }
     let shape = UsageShape(parameters)
@@ -31,9 +31,20 @@ enum UsageEndpoint {
       let shown = rows.prefix(start.limit)
       let members = shape.members(try store.standing(), rows: shown)
       return ListPage(
-        rows: shown.map(shape.cells), next: rows.count > start.limit ? shown.last?.key.cursor : nil,
+        rows: shown.map(shape.cells),
+        next: rows.count > start.limit ? shown.last.map { $0.key.cursor + [String(now)] } : nil,
         members: members.fixed, volatile: members.volatile)
     }
+  }
+
+  /// All pages of a range by name are of the range as it was at the first page.
+  private static func timeOfFirstPage(_ request: APIRequest, _ fields: Fields) async throws
+    -> Int64?
+  {
+    guard let cursor = fields.all.first(where: { $0.name == "cursor" })?.value, !cursor.isEmpty
+    else { return nil }
+    return try await request.context.cursorSigner().read(cursor, scope: request.cursorScope)?
+      .last.flatMap { Int64($0) }
   }
 
   /// The largest groups are no list that goes on: their order changes while counts grow.
@@ -190,11 +201,13 @@ struct UsageShape: Sendable {
 }
 
 extension UsageStore.Key {
-  /// The texts of the group, then the window.
+  /// The texts of the group, then the window. Behind them stands the time of the first page.
   var cursor: [String] { group + [String(window)] }
 
   init(cursor: [String]) throws {
-    guard let window = cursor.last.flatMap({ Int64($0) }) else { throw Problem.badCursor }
-    self.init(group: Array(cursor.dropLast()), window: window)
+    guard let window = cursor.dropLast().last.flatMap({ Int64($0) }) else {
+      throw Problem.badCursor
+    }
+    self.init(group: Array(cursor.dropLast(2)), window: window)
   }
 }
