@@ -279,6 +279,12 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
     .testTarget(
+      name: "LogConsumerTests",
+      dependencies: [
+        "LogConsumer", "KafkaTransport", "ServiceRuntime",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .testTarget(
       name: "AnomalyDetectionTests",
       dependencies: ["AnomalyDetection", "Metering", "MeteringTestKit"]),
     .testTarget(

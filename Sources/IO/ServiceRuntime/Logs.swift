@@ -13,8 +13,8 @@ package enum Logs {
   package static func bootstrap(
     service: String, settings: Settings
   ) throws(ConfigurationError) {
-    let level = try settings.choice("METER_LOG_LEVEL", default: Logger.Level.info)
-    let format = try settings.choice("METER_LOG_FORMAT", default: LogFormat.text)
+    let level = try settings[DeclaredSettings.logLevel]
+    let format = try settings[DeclaredSettings.logFormat]
     let isFirst = isBootstrapped.withLock { done in
       defer { done = true }
       return !done

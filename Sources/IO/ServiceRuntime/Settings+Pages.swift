@@ -4,7 +4,7 @@ package import Metering
 extension Settings {
   /// `METER_PUBLIC_URL`, without a slash at its end; nil where it is not set.
   package func publicURL() throws(ConfigurationError) -> String? {
-    guard var url = try optionalString("METER_PUBLIC_URL") else { return nil }
+    guard var url = try self[DeclaredSettings.publicURL] else { return nil }
     while url.hasSuffix("/") { url.removeLast() }
     let isPlain = url.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") }
     guard url.hasPrefix("https://") || url.hasPrefix("http://"), isPlain,
@@ -17,7 +17,7 @@ extension Settings {
 
   /// `METER_BASE_PATH`; empty, or with a slash in front and none at its end.
   package func basePath() throws(ConfigurationError) -> String {
-    var path = try string("METER_BASE_PATH", default: "")
+    var path = try self[DeclaredSettings.basePath]
     while path.hasSuffix("/") { path.removeLast() }
     let isPlain = path.utf8.allSatisfy { byte in
       (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)

@@ -175,7 +175,7 @@ extension Settings {
   }
 
   /// The shortest spelling that `duration` reads back.
-  private static func durationText(_ milliseconds: Int) -> String {
+  static func durationText(_ milliseconds: Int) -> String {
     guard milliseconds != 0 else { return "0ms" }
     let unit = durationUnits.last { milliseconds % $0.milliseconds == 0 } ?? durationUnits[0]
     return "\(milliseconds / unit.milliseconds)\(unit.suffix)"

@@ -11,25 +11,7 @@ struct AnomalyDetector: AsyncParsableCommand {
     abstract:
       "Finds bursts of calls, keys on foreign domains and totals that are off, and raises alerts.",
     discussion: """
-      Configured by environment; every variable may be given as NAME_FILE, a file that holds the value.
-
-        METER_KAFKA_BROKERS            host:port,…                                      required
-        METER_KAFKA_CONFIG_FILE        properties file of librdkafka settings           none
-        METER_DATABASE_URL             libpq URI                                        required
-        METER_ADMIN_BIND               health and metrics                               127.0.0.1:9102
-        METER_LOG_LEVEL                trace … critical                                 info
-        METER_LOG_FORMAT               text or json                                     text
-        METER_DOMAIN_ALLOWANCE         foreign domains an hour that are no alert yet    5
-        METER_DETECTOR_LICENSES        licenses followed, of each partition             65536
-        METER_CHECKPOINT_INTERVAL      between stored states                            10s
-        METER_ALERT_MAX_AGE            of what is older nobody is told                  24h
-        METER_MAX_QUANTITY             largest quantity of one event                    1000000000
-        METER_MAX_EVENT_AGE            older events are dead letters                    35d
-        METER_DEDUPE_WINDOW            offsets of a partition, 1024 to 16777216         262144
-        METER_FLUSH_INTERVAL           a finding waits this long at most                50ms
-        METER_CATCH_UP_FLUSH_INTERVAL  the same while the log is behind, at most        4s
-        METER_MAX_BATCH_ENTRIES        license-minutes that are looked at together      1000000
-        METER_DATABASE_PATIENCE        failing flushes before the group is left         60s
+      \(ProgramSettings.anomalyDetector.help)
 
       Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
 
@@ -47,7 +29,7 @@ struct AnomalyDetector: AsyncParsableCommand {
     if let healthcheck { healthcheck.run(service: "anomaly-detector", bind: Self.adminBind) }
     await ServiceMain.run(service: "anomaly-detector") { settings in
       let detector = try DetectorSettings(settings)
-      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
+      let bind = try settings[DeclaredSettings.adminBind(port: 9102)]
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError(
           "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")

@@ -13,9 +13,9 @@ struct DetectorSettings: Sendable {
   var bursts = BurstTable.Settings()
   var domains = DomainWatch.Settings()
   /// States are stored so often at least; what was read since is read again by the next owner.
-  var checkpointMilliseconds = 10_000
+  var checkpointMilliseconds: Int
   /// Of what happened longer ago nobody is told: a group that is new reads the whole log.
-  var alertMaxAgeMilliseconds = 86_400_000
+  var alertMaxAgeMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
@@ -28,13 +28,9 @@ struct DetectorSettings: Sendable {
       settings, group: Self.group, topic: "license.validations.v1")
     validations.isOneOfSeveral = true
     validations.rules.reads = .validations
-    bursts.maximumLicenses = try settings.integer(
-      "METER_DETECTOR_LICENSES", default: bursts.maximumLicenses, in: 1_000...1_000_000)
-    domains.allowance = try settings.integer(
-      "METER_DOMAIN_ALLOWANCE", default: domains.allowance, in: 0...10_000)
-    checkpointMilliseconds = try settings.milliseconds(
-      "METER_CHECKPOINT_INTERVAL", default: checkpointMilliseconds, in: 100...600_000)
-    alertMaxAgeMilliseconds = try settings.milliseconds(
-      "METER_ALERT_MAX_AGE", default: alertMaxAgeMilliseconds, in: 60_000...(3_650 * 86_400_000))
+    bursts.maximumLicenses = try settings[DeclaredSettings.detectorLicenses]
+    domains.allowance = try settings[DeclaredSettings.domainAllowance]
+    checkpointMilliseconds = try settings[DeclaredSettings.checkpointInterval]
+    alertMaxAgeMilliseconds = try settings[DeclaredSettings.alertMaxAge]
   }
 }

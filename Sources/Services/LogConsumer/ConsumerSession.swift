@@ -13,19 +13,11 @@ enum Pace {
   /// How often the log ends of partitions that are read are compared with the positions, and the
   /// remembered record of one of them with the log.
   static let watchMilliseconds = 5_000
-  /// A position that moved without a record (control records, aborted transactions) is stored
-  /// within this time.
-  static let endMilliseconds = 500
   /// How long leaving the group and freeing the client may take.
   static let closeSeconds = 30.0
   static let batchCapacity = 4_096
   static let pollMilliseconds: Int32 = 5
   static let reportMilliseconds = 100
-  /// More records than this left to read, and throughput matters more than the latency of each: at 100,000 events/s a twentieth of this is
-  /// on its way at any time. Full batches are no sign: a consumer that outruns its fetches never sees one.
-  static let behindRecords: Int64 = 100_000
-  /// A pace that every machine keeps.
-  static let recordsReadPerMillisecond: Int64 = 100
 }
 
 /// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
@@ -73,13 +65,8 @@ final class ConsumerSession<Processor: LogProcessor> {
   var nextAnchor: Int32 = 0
   var kafka: KafkaLife
   private var standstills: StandstillReport
-  private var batchStarted = 0
-  /// When a position moved without a record.
-  private var endMoved = 0
+  private var pacing: FlushPacing
   private(set) var isFlushing = false
-  /// Records that the broker has and this process has not read yet.
-  private var lag: Int64 = 0
-  private var isBehind: Bool { lag > Pace.behindRecords }
   private var lastReport = 0
   private(set) var madeProgress = false
 
@@ -94,6 +81,10 @@ final class ConsumerSession<Processor: LogProcessor> {
     self.processor = processor
     self.writer = writer
     self.stop = stop
+    pacing = FlushPacing(
+      interval: settings.flushIntervalMilliseconds,
+      catchUpInterval: settings.catchUpFlushIntervalMilliseconds,
+      maximumEntries: settings.maxBatchEntries)
     inspector = LogInspector(
       kafka: settings.kafka, topic: settings.topic, clientID: "\(settings.group)-inspector")
     kafka = KafkaLife(health: health, settings: settings, logger: logger)
@@ -224,8 +215,8 @@ final class ConsumerSession<Processor: LogProcessor> {
     let before = accumulator.position(of: partition)
     accumulator.reachedEnd(partition, at: offset)
     // Control records and aborted ones end here too: the offset behind them must be stored.
-    if endMoved == 0, before != accumulator.position(of: partition) {
-      endMoved = Monotonic.milliseconds
+    if before != accumulator.position(of: partition) {
+      pacing.endMoved(at: Monotonic.milliseconds)
     }
     try checkHalt(partition)
   }
@@ -252,7 +243,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       n += 1
       i += 1
     }
-    if batchStarted == 0 { batchStarted = Monotonic.milliseconds }
+    pacing.tookRecord(at: Monotonic.milliseconds)
     let requeues = try named.resolve(connection, UnsafeMutableBufferPointer(start: views, count: n))
     var taken = 0
     while true {
@@ -356,37 +347,21 @@ final class ConsumerSession<Processor: LogProcessor> {
   // MARK: Flushing
 
   private func flushIfDue() throws {
-    guard !isFlushing, batchStarted > 0 || endMoved > 0 else { return }
-    let now = Monotonic.milliseconds
+    guard !isFlushing else { return }
     let entries = batch.table.groupCount + batch.table.cellCount
-    let isDue =
-      batchStarted > 0 && now - batchStarted >= flushInterval
-      || endMoved > 0 && now - endMoved >= Pace.endMilliseconds
-      || entries >= settings.maxBatchEntries
-    if isDue { try review() }
+    if pacing.isDue(at: Monotonic.milliseconds, entries: entries) { try review() }
   }
 
   /// - Precondition: no flush is under way.
   private func review() throws {
-    switch processor.review(batch, isBehind: isBehind) {
-    case .keep: keepOpen()
+    switch processor.review(batch, isBehind: pacing.isBehind) {
+    case .keep: pacing.keptOpen(at: Monotonic.milliseconds)
     case .flush: try seal()
     case .tell(let cargo):
-      keepOpen()
+      pacing.keptOpen(at: Monotonic.milliseconds)
       isFlushing = true
       flusher?.submit(FlushJob(cargo: cargo, batch: nil, epochs: epochs))
     }
-  }
-
-  private func keepOpen() {
-    batchStarted = Monotonic.milliseconds
-    if endMoved > 0 { endMoved = batchStarted }
-  }
-
-  /// While behind, about as long as catching up may take: larger flushes write fewer rows, but none waits long after the end is reached.
-  private var flushInterval: Int {
-    guard isBehind else { return settings.flushIntervalMilliseconds }
-    return min(Int(lag / Pace.recordsReadPerMillisecond), settings.catchUpFlushIntervalMilliseconds)
   }
 
   /// Hands the open batch to the flusher and opens the other one.
@@ -395,8 +370,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   func seal() throws {
     precondition(!isFlushing, "a batch that cannot be handed over must not be sealed")
     accumulator.seal(batch)
-    batchStarted = 0
-    endMoved = 0
+    pacing.sealed()
     if batch.progress.isEmpty {
       batch.reset()
       return
@@ -464,7 +438,7 @@ final class ConsumerSession<Processor: LogProcessor> {
     let now = Monotonic.milliseconds
     guard now - lastReport >= Pace.reportMilliseconds else { return }
     lastReport = now
-    lag = 0
+    pacing.lag = 0
     var behind: [Int32] = []
     for partition in accumulator.ownedPartitions {
       let tp = TopicPartition(topic: settings.topic, partition: partition)
@@ -472,13 +446,13 @@ final class ConsumerSession<Processor: LogProcessor> {
         let position = accumulator.position(of: partition)
       {
         metrics.lag(partition, max(0, high - position))
-        lag += max(0, high - position)
+        pacing.lag += max(0, high - position)
         // A log does not get shorter: it may be another one.
         if high < position { behind.append(partition) }
       }
     }
     doubt(behind)
-    processor.shares(accumulator.ownedPartitions, isBehind: isBehind)
+    processor.shares(accumulator.ownedPartitions, isBehind: pacing.isBehind)
     let standing = machines.compactMap { partition, machine in
       machine.standstill.map { (partition: partition, standstill: $0) }
     }
@@ -493,7 +467,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   /// The partitions that this process owns have changed.
   func shareChanged() {
     let partitions = accumulator.ownedPartitions
-    processor.shares(partitions, isBehind: isBehind)
+    processor.shares(partitions, isBehind: pacing.isBehind)
     metrics.ownedPartitions.set(partitions.count)
   }
 

@@ -15,41 +15,36 @@ package struct ConsumerSettings: Sendable {
   package var rules = LogAccumulator.Settings()
   /// Where several topics are consumed in one process, problems are told by topic.
   package var isOneOfSeveral = false
-  package var dedupeWindowOffsets = Limits.dedupeWindowOffsets
+  package var dedupeWindowOffsets: Int
   /// An idle event waits this long for company.
-  package var flushIntervalMilliseconds = 50
+  package var flushIntervalMilliseconds: Int
   /// While the log is behind: larger flushes write fewer rows.
-  package var catchUpFlushIntervalMilliseconds = 4_000
+  package var catchUpFlushIntervalMilliseconds: Int
   /// Groups and cells that make a flush due at once.
-  package var maxBatchEntries = 1_000_000
+  package var maxBatchEntries: Int
   /// Failing flushes are tried again for so long; then the group is left until the database answers.
-  package var databasePatienceMilliseconds = 60_000
+  package var databasePatienceMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   package init(_ settings: Settings, group: String, topic: String) throws {
     self.group = group
     self.topic = topic
-    let brokers = try settings.required("METER_KAFKA_BROKERS")
+    let brokers = try settings[DeclaredSettings.kafkaBrokers]
     do {
       kafka = try KafkaConfiguration(
-        brokers: brokers, propertiesFile: settings.optionalString("METER_KAFKA_CONFIG_FILE"))
+        brokers: brokers, propertiesFile: settings[DeclaredSettings.kafkaConfigFile])
     } catch let error as KafkaError {
       throw ConfigurationError("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
-    databaseURL = try settings.required("METER_DATABASE_URL")
+    databaseURL = try settings[DeclaredSettings.databaseURL]
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     rules.maxQuantity = try settings.maxQuantity()
     rules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
-    dedupeWindowOffsets = try settings.integer(
-      "METER_DEDUPE_WINDOW", default: dedupeWindowOffsets, in: 1_024...16_777_216)
-    flushIntervalMilliseconds = try settings.milliseconds(
-      "METER_FLUSH_INTERVAL", default: flushIntervalMilliseconds, in: 1...10_000)
-    catchUpFlushIntervalMilliseconds = try settings.milliseconds(
-      "METER_CATCH_UP_FLUSH_INTERVAL", default: catchUpFlushIntervalMilliseconds, in: 1...60_000)
-    maxBatchEntries = try settings.integer(
-      "METER_MAX_BATCH_ENTRIES", default: maxBatchEntries, in: 1...2_000_000)
-    databasePatienceMilliseconds = try settings.milliseconds(
-      "METER_DATABASE_PATIENCE", default: databasePatienceMilliseconds, in: 100...240_000)
+    dedupeWindowOffsets = try settings[DeclaredSettings.dedupeWindow]
+    flushIntervalMilliseconds = try settings[DeclaredSettings.flushInterval]
+    catchUpFlushIntervalMilliseconds = try settings[DeclaredSettings.catchUpFlushInterval]
+    maxBatchEntries = try settings[DeclaredSettings.maxBatchEntries]
+    databasePatienceMilliseconds = try settings[DeclaredSettings.databasePatience]
   }
 
   /// How `/health/ready` names a part of this consumer.

@@ -31,11 +31,6 @@ enum FlushOutcome {
   case gaveUp(String)
 }
 
-private enum FlushFate {
-  case stored
-  case notStored(lost: Set<Int32>)
-}
-
 /// One thread that stores one batch at a time, while the consumer's thread fills the next.
 final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   typealias Job = FlushJob<Writer.Cargo>
@@ -123,75 +118,83 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     }
   }
 
+  /// Obeys a `FlushMachine` until it says that the flush is over.
   private func store(_ job: Job) -> FlushOutcome {
     let started = Monotonic.milliseconds
     writer.waitForRoom(stop)
-    var epochs = job.epochs
-    var takenOver: Set<Int32> = []
-    var isFateUnknown = false
-    /// Whether a commit of this job may still have been running when its connection was lost.
-    var mayCommitLate = false
-    var pause = 20
+    var machine = FlushMachine(
+      partitions: Set(job.epochs.keys), movesOffsets: job.batch != nil, startedAt: started)
+    var action = machine.start()
+    var rows: Int?
+    var problem = ""
     while true {
-      do {
-        let connection = try open()
-        if isFateUnknown, job.batch != nil {
-          // The connection was lost at COMMIT: the offsets tell whether it was.
-          switch try fate(of: job, epochs, connection) {
-          case .stored:
-            finish(job, started, rows: nil)
-            return .stored(takenOver: takenOver)
-          case .notStored(let lost):
-            takenOver.formUnion(lost)
-            for partition in lost { epochs[partition] = nil }
-          }
-          isFateUnknown = false
+      let lost = machine.takenOver.count
+      switch action {
+      case .write(let partitions):
+        action = attempt(&machine, &problem) { transaction, machine in
+          rows = try transaction.write(job, partitions)
+          return machine.committed()
         }
-        if epochs.isEmpty { return .stored(takenOver: takenOver) }
-        let rows = try write(job, epochs, connection)
-        finish(job, started, rows: rows)
-        return .stored(takenOver: takenOver)
-      } catch FlushStore.Refusal.takenOver(let partitions) {
-        if mayCommitLate {
-          // It may be this very job that moved the offsets: the server went on with the lost commit, and this attempt waited behind
-          // it. Asked once more, the offsets tell.
-          mayCommitLate = false
-          isFateUnknown = true
-          continue
+      case .askFate(let partitions):
+        action = attempt(&machine, &problem) { transaction, machine in
+          machine.fate(try transaction.fate(of: job, partitions))
         }
-        metrics.takeovers.increment(by: partitions.count)
-        logger.warning(
-          "another process owns partitions now; their work is dropped",
-          metadata: ["partitions": .array(partitions.map { .stringConvertible($0) })])
-        // A refusal that names none would be repeated for ever.
-        let lost = partitions.isEmpty ? Set(epochs.keys) : Set(partitions)
-        takenOver.formUnion(lost)
-        for partition in lost { epochs[partition] = nil }
-      } catch {
-        let cause = Self.cause(error)
-        // Only a commit's own connection loss leaves doubt; asking needlessly is harmless.
-        if cause?.isConnectionLost ?? true {
-          isFateUnknown = true
-          mayCommitLate = true
-        }
-        metrics.flushFailures.increment()
-        health.report(
-          settings.healthName("database"), problem: "\(cause.map { "\($0)" } ?? "\(error)")")
-        if let times = repeated.note("\(error)") {
-          logger.warning(
-            "a flush failed and is tried again",
-            metadata: ["error": "\(error)", "times": "\(times)"])
-        }
-        if !(connection?.isOpen ?? false) || cause?.isConnectionLost ?? true { connection = nil }
-        let waited = Monotonic.milliseconds - started
-        let patience = stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds
-        // MM002: a requeued dead letter was counted since it was looked up. The same batch would be refused for ever; the next
-        // session looks it up again, and takes it for the duplicate that it is.
-        if waited > patience || cause?.sqlState == "MM002" { return .gaveUp("\(error)") }
+      case .retry(let pause):
         Thread.sleep(forTimeInterval: Double(pause) / 1_000)
-        pause = min(pause * 2, 1_000)
+        action = machine.resumed()
+      case .finish(let isStored):
+        health.report(settings.healthName("database"), problem: nil)
+        if isStored { finish(job, started, rows: rows) }
+        return .stored(takenOver: machine.takenOver)
+      case .giveUp:
+        return .gaveUp(problem)
       }
+      tellTakenOver(machine.takenOver, butFirst: lost)
     }
+  }
+
+  /// One step that needs the store. Every error becomes an event of the machine.
+  private func attempt(
+    _ machine: inout FlushMachine, _ problem: inout String,
+    _ step: (FlushTransaction<Writer>, inout FlushMachine) throws -> FlushMachine.Action
+  ) -> FlushMachine.Action {
+    do {
+      let transaction = FlushTransaction(
+        connection: try open(), settings: settings, owner: owner, writer: writer)
+      return try step(transaction, &machine)
+    } catch FlushStore.Refusal.takenOver(let partitions) {
+      return machine.refused(Set(partitions))
+    } catch {
+      problem = "\(error)"
+      return machine.failed(
+        failed(error), at: Monotonic.milliseconds,
+        patience: stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds)
+    }
+  }
+
+  private func failed(_ error: any Error) -> FlushMachine.Failure {
+    let cause = Self.cause(error)
+    metrics.flushFailures.increment()
+    health.report(
+      settings.healthName("database"), problem: "\(cause.map { "\($0)" } ?? "\(error)")")
+    if let times = repeated.note("\(error)") {
+      logger.warning(
+        "a flush failed and is tried again",
+        metadata: ["error": "\(error)", "times": "\(times)"])
+    }
+    // An error that is not the database's leaves the connection in an unknown state.
+    let isLost = cause?.isConnectionLost ?? true
+    if isLost || connection?.isOpen != true { connection = nil }
+    if isLost { return .connectionLost }
+    return cause?.sqlState == "MM002" ? .requeueRefused : .refusedByDatabase
+  }
+
+  private func tellTakenOver(_ takenOver: Set<Int32>, butFirst known: Int) {
+    guard takenOver.count > known else { return }
+    metrics.takeovers.increment(by: takenOver.count - known)
+    logger.warning(
+      "another process owns partitions now; their work is dropped",
+      metadata: ["partitions": .array(takenOver.sorted().map { .stringConvertible($0) })])
   }
 
   private static func cause(_ error: any Error) -> PostgresError? {
@@ -222,124 +225,5 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     metrics.duplicates.increment(by: batch.counters.duplicates)
     for letter in batch.deadLetters { metrics.deadLetter(letter.reason) }
     metrics.flushRows.increment(by: rows ?? batch.table.groupCount)
-  }
-
-  // MARK: One transaction
-
-  /// - Returns: the rows appended.
-  private func write(
-    _ job: Job, _ epochs: [Int32: Int32], _ connection: PostgresConnection
-  ) throws -> Int {
-    var rows = 0
-    var statements: [SQLStatement] = []
-    try connection.execute("begin")
-    do {
-      rows = try writer.append(job.cargo, job.batch, epochs: epochs, connection)
-      let letters = job.batch?.deadLetters.filter { epochs[$0.partition] != nil } ?? []
-      if settings.rules.keepsDeadLetters, !letters.isEmpty { try copy(letters, epochs, connection) }
-      statements = try writer.statements(job.cargo, job.batch, epochs: epochs, connection)
-    } catch {
-      // The first error is the one to tell; a connection that cannot roll back is replaced.
-      try? connection.execute("rollback")
-      throw error
-    }
-    let store = FlushStore(
-      connection, group: settings.group, topic: settings.topic, owner: owner)
-    try store.commit(job.batch.map { commit($0, epochs) }, with: statements)
-    return rows
-  }
-
-  private func copy(
-    _ letters: [DeadLetter], _ epochs: [Int32: Int32], _ connection: PostgresConnection
-  ) throws(PostgresError) {
-    try connection.copy(into: FlushStore.deadLetterColumns, operation: "append dead letters") {
-      (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
-      var rows = BinaryRows()
-      rows.header()
-      for letter in letters {
-        rows.row(fields: 10)
-        rows.field(settings.topic)
-        rows.int4(letter.partition)
-        rows.int8(letter.offset)
-        rows.int4(epochs[letter.partition] ?? 0)
-        rows.field(settings.group)
-        rows.field(letter.reason.rawValue)
-        rows.field(letter.reason.detail)
-        rows.field(letter.payload)
-        rows.field(letter.key)
-        // Producers set it, up to 2^63−1; the year 9999 is the last that is written.
-        rows.timestamp(milliseconds: min(max(letter.timestamp, 0), 253_402_300_799_000))
-        if rows.bytes.count > 1 << 20 {
-          try rows.send(send)
-        }
-      }
-      rows.trailer()
-      try rows.send(send)
-    }
-  }
-
-  private func commit(_ batch: LogBatch, _ epochs: [Int32: Int32]) -> FlushStore.Commit {
-    var c = FlushStore.Commit()
-    for progress in batch.progress {
-      guard let epoch = epochs[progress.partition] else { continue }
-      c.epochs.append(Int64(epoch))
-      c.partitions.append(Int64(progress.partition))
-      c.expected.append(progress.expectedOffset)
-      c.next.append(progress.nextOffset)
-      c.lastOffsets.append(progress.lastRecordOffset)
-      c.lastHashes.append(progress.lastRecordHash)
-      for producer in progress.producers {
-        c.producerPartitions.append(Int64(progress.partition))
-        c.producers.append(String(decoding: producer.name, as: UTF8.self))
-        c.producerOffsets.append(producer.lastOffset)
-        c.forgotten.append(producer.isForgotten)
-        c.sequences.append(producer.sequence)
-        c.deadSequences.append(producer.deadSequence)
-        c.counted.append(producer.counted)
-        c.duplicates.append(producer.duplicates)
-        c.repeated.append(producer.repeated)
-        c.deadLettered.append(producer.deadLettered)
-      }
-    }
-    for report in batch.reports where epochs[report.partition] != nil {
-      c.reportProducers.append(report.producer)
-      c.accepted.append(report.accepted)
-      c.pending.append(report.pending)
-      c.dropped.append(report.dropped)
-      c.finals.append(report.isFinal)
-      c.reportedAt.append(Self.iso8601(report.timestamp))
-    }
-    guard settings.rules.keepsDeadLetters else { return c }
-    for requeued in batch.requeued where epochs[requeued.partition] != nil {
-      c.requeuedEpochs.append(Int64(requeued.key.epoch))
-      c.requeuedTopics.append(requeued.key.topic)
-      c.requeuedPartitions.append(Int64(requeued.key.partition))
-      c.requeuedOffsets.append(requeued.key.offset)
-    }
-    return c
-  }
-
-  private static func iso8601(_ milliseconds: Int64) -> String {
-    Date(
-      timeIntervalSince1970: Double(min(max(milliseconds, 0), 253_402_300_799_000)) / 1_000
-    )
-    .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
-      + "Z"
-  }
-
-  /// What became of a commit whose answer was lost. Only this process moves the offsets of partitions it has claimed, so any of them tells for all.
-  private func fate(
-    of job: Job, _ epochs: [Int32: Int32], _ connection: PostgresConnection
-  ) throws -> FlushFate {
-    let store = OffsetStore(connection, group: settings.group, topic: settings.topic)
-    let progress = (job.batch?.progress ?? []).filter { epochs[$0.partition] != nil }
-    let stored = try store.stored(progress.map(\.partition))
-    var lost = Set(progress.map(\.partition))
-    for row in stored where row.claimedBy == owner && row.logEpoch == epochs[row.partition] {
-      guard let mine = progress.first(where: { $0.partition == row.partition }) else { continue }
-      if row.nextOffset == mine.nextOffset { return .stored }
-      lost.remove(row.partition)
-    }
-    return .notStored(lost: lost)
   }
 }

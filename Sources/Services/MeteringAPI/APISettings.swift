@@ -38,30 +38,29 @@ struct APISettings: Sendable {
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
-    databaseURL = try settings.required("METER_DATABASE_URL")
+    databaseURL = try settings[DeclaredSettings.databaseURL]
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
-    bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8081")
-    adminBind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
-    kafkaBrokers = try settings.optionalString("METER_KAFKA_BROKERS")
-    kafkaConfigFile = try settings.optionalString("METER_KAFKA_CONFIG_FILE")
+    bind = try settings[DeclaredSettings.httpBind(port: 8081)]
+    adminBind = try settings[DeclaredSettings.adminBind(port: 9104)]
+    kafkaBrokers = try settings[DeclaredSettings.optionalKafkaBrokers]
+    kafkaConfigFile = try settings[DeclaredSettings.kafkaConfigFile]
     (box, webhookPolicy) = try Self.webhooks(settings)
-    allowsHTTPEndpoints = try settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false)
-    if let json = try settings.optionalString("METER_SIGNING_KEY") {
+    allowsHTTPEndpoints = try settings[DeclaredSettings.webhookAllowHTTP]
+    if let json = try settings[DeclaredSettings.optionalSigningKey] {
       do {
         keys = try JSONWebKeySet(json: json.utf8)
       } catch {
         throw ConfigurationError("METER_SIGNING_KEY: \(error); meterctl key generate makes a set")
       }
     }
-    closeGraceMilliseconds = try settings.milliseconds(
-      "METER_CLOSE_GRACE", default: 86_400_000, in: 0...(90 * 86_400_000))
+    closeGraceMilliseconds = try settings[DeclaredSettings.closeGrace]
     publicURL = try settings.publicURL()
     basePath = try settings.basePath()
-    portalFrameAncestors = try settings.optionalString("METER_PORTAL_FRAME_ANCESTORS")
-    stripeKey = try settings.optionalString("METER_STRIPE_API_KEY")
-    stripeBase = try settings.string("METER_STRIPE_API_BASE", default: "https://api.stripe.com")
-    stripeMeters = try settings.string("METER_STRIPE_METERS", default: "")
-    trustedProxies = try settings.string("METER_TRUSTED_PROXIES", default: "")
+    portalFrameAncestors = try settings[DeclaredSettings.portalFrameAncestors]
+    stripeKey = try settings[DeclaredSettings.stripeAPIKey]
+    stripeBase = try settings[DeclaredSettings.stripeAPIBase]
+    stripeMeters = try settings[DeclaredSettings.stripeMeters]
+    trustedProxies = try settings[DeclaredSettings.trustedProxies]
       .split(separator: ",").map { text -> AddressRange in
         guard let range = AddressRange(text.filter { $0 != " " }) else {
           throw ConfigurationError(
@@ -69,12 +68,8 @@ struct APISettings: Sendable {
         }
         return range
       }
-    requestMilliseconds = try settings.milliseconds(
-      "METER_REQUEST_TIMEOUT", default: 15_000, in: 100...3_600_000)
-    if try settings.optionalString("METER_MAX_CONNECTIONS_PER_ADDRESS") != nil {
-      connectionsPerAddress = try settings.integer(
-        "METER_MAX_CONNECTIONS_PER_ADDRESS", default: 0, in: 1...1_048_576)
-    }
+    requestMilliseconds = try settings[DeclaredSettings.requestTimeout]
+    connectionsPerAddress = try settings[DeclaredSettings.maxConnectionsPerAddress]
     maxQuantity = try settings.maxQuantity()
     maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
   }
@@ -84,8 +79,8 @@ struct APISettings: Sendable {
   ) throws -> (SecretBox?, TargetAddressPolicy) {
     do {
       return (
-        try settings.optionalString("METER_ENCRYPTION_KEY").map { try SecretBox(base64Key: $0) },
-        try TargetAddressPolicy(cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: ""))
+        try settings[DeclaredSettings.optionalEncryptionKey].map { try SecretBox(base64Key: $0) },
+        try TargetAddressPolicy(cidrs: settings[DeclaredSettings.webhookAllowCIDRs])
       )
     } catch let error as SecretBox.Invalid {
       throw ConfigurationError(error.description)

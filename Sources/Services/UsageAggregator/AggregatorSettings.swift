@@ -4,18 +4,16 @@ import ServiceRuntime
 /// What the aggregator is configured by; `--help` lists the variables.
 struct AggregatorSettings: Sendable {
   var consumer: ConsumerSettings
-  var mergeIntervalMilliseconds = 2_000
+  var mergeIntervalMilliseconds: Int
   /// Flushes wait while so many rows wait to be merged: it bounds what readers of the views pay.
-  var maxPendingRows = 400_000
+  var maxPendingRows: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
     consumer = try ConsumerSettings(
       settings, group: "usage-aggregator", topic: "license.usage.v1")
-    mergeIntervalMilliseconds = try settings.milliseconds(
-      "METER_MERGE_INTERVAL", default: mergeIntervalMilliseconds, in: 10...600_000)
-    maxPendingRows = try settings.integer(
-      "METER_MAX_PENDING_ROWS", default: maxPendingRows, in: 1_000...10_000_000)
+    mergeIntervalMilliseconds = try settings[DeclaredSettings.mergeInterval]
+    maxPendingRows = try settings[DeclaredSettings.maxPendingRows]
   }
 }
 

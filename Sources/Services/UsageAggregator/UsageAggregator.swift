@@ -9,23 +9,7 @@ struct UsageAggregator: AsyncParsableCommand {
     commandName: "usage-aggregator",
     abstract: "Counts usage events from Kafka into PostgreSQL, each exactly once.",
     discussion: """
-      Configured by environment; every variable may be given as NAME_FILE, a file that holds the value.
-
-        METER_KAFKA_BROKERS            host:port,…                                      required
-        METER_KAFKA_CONFIG_FILE        properties file of librdkafka settings           none
-        METER_DATABASE_URL             libpq URI                                        required
-        METER_ADMIN_BIND               health and metrics                               127.0.0.1:9101
-        METER_LOG_LEVEL                trace … critical                                 info
-        METER_LOG_FORMAT               text or json                                     text
-        METER_MAX_QUANTITY             largest quantity of one event                    1000000000
-        METER_MAX_EVENT_AGE            older events are dead letters                    35d
-        METER_DEDUPE_WINDOW            offsets of a partition, 1024 to 16777216         262144
-        METER_FLUSH_INTERVAL           an idle event waits this long for company        50ms
-        METER_CATCH_UP_FLUSH_INTERVAL  the same while the log is behind, at most        4s
-        METER_MAX_BATCH_ENTRIES        license-hours, -minutes and values of a flush    1000000
-        METER_MERGE_INTERVAL           between merges of appended rows                  2s
-        METER_MAX_PENDING_ROWS         flushes wait while more rows wait to be merged   400000
-        METER_DATABASE_PATIENCE        failing flushes before the group is left         60s
+      \(ProgramSettings.usageAggregator.help)
 
       Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
 
@@ -43,7 +27,7 @@ struct UsageAggregator: AsyncParsableCommand {
     if let healthcheck { healthcheck.run(service: "usage-aggregator", bind: Self.adminBind) }
     await ServiceMain.run(service: "usage-aggregator") { settings in
       let aggregator = try AggregatorSettings(settings)
-      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
+      let bind = try settings[DeclaredSettings.adminBind(port: 9101)]
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "usage-aggregator")

@@ -25,12 +25,12 @@ struct ServiceSettings: Sendable {
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
-    databaseURL = try settings.required("METER_DATABASE_URL")
+    databaseURL = try settings[DeclaredSettings.databaseURL]
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
-    bind = try settings.address("METER_HTTP_BIND", default: "127.0.0.1:8080")
-    adminBind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
+    bind = try settings[DeclaredSettings.httpBind(port: 8080)]
+    adminBind = try settings[DeclaredSettings.adminBind(port: 9100)]
     do {
-      keys = try JSONWebKeySet(json: settings.required("METER_SIGNING_KEY").utf8)
+      keys = try JSONWebKeySet(json: settings[DeclaredSettings.signingKey].utf8)
     } catch let error as JSONWebKey.Invalid {
       throw ConfigurationError("METER_SIGNING_KEY: \(error); meterctl key generate makes a set")
     }
@@ -40,29 +40,25 @@ struct ServiceSettings: Sendable {
     }
     verdictSigner = signer
     publisher = EventPublisher.Configuration(
-      brokers: try settings.required("METER_KAFKA_BROKERS"),
-      spoolDirectory: try settings.required("METER_SPOOL_DIR"))
-    publisher.kafkaConfigFile = try settings.optionalString("METER_KAFKA_CONFIG_FILE")
-    publisher.maximumBytes = try settings.integer(
-      "METER_SPOOL_MAX_BYTES", default: 1 << 30, in: 1 << 20...1 << 44)
-    publisher.sync = try settings.choice("METER_SPOOL_SYNC", default: .none)
-    let instance = try settings.string("METER_INSTANCE", default: "validation")
+      brokers: try settings[DeclaredSettings.kafkaBrokers],
+      spoolDirectory: try settings[DeclaredSettings.spoolDirectory])
+    publisher.kafkaConfigFile = try settings[DeclaredSettings.kafkaConfigFile]
+    publisher.maximumBytes = try settings[DeclaredSettings.spoolMaxBytes]
+    publisher.sync = try settings.value(
+      of: DeclaredSettings.spoolSync, as: EventPublisher.SyncMode.self)
+    let instance = try settings[DeclaredSettings.instance]
     publisher.producerPrefix = instance
     api.source = "/validation/" + instance
     api.eventRules.maxQuantity = try settings.maxQuantity()
     api.eventRules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
-    api.requiresKey = try settings.boolean("METER_REQUIRE_API_KEY", default: false)
-    api.keyRate = try Self.rate(settings, "METER_RATE_LIMIT", 10_000, 20_000)
-    api.anonymousRate = try Self.rate(settings, "METER_ANONYMOUS_RATE_LIMIT", 1_000, 5_000)
-    api.addressRate = try Self.rate(settings, "METER_ADDRESS_RATE_LIMIT", 20_000, 100_000)
-    api.unknownRate = try Self.rate(settings, "METER_UNKNOWN_RATE_LIMIT", 200, 2_000)
-    if try settings.optionalString("METER_MAX_CONNECTIONS_PER_ADDRESS") != nil {
-      connectionsPerAddress = try settings.integer(
-        "METER_MAX_CONNECTIONS_PER_ADDRESS", default: 0, in: 1...1_048_576)
-    }
-    api.maximumDelayed = try settings.integer(
-      "METER_MAX_DELAYED_REQUESTS", default: 10_000, in: 0...1_000_000)
-    let proxies = try settings.string("METER_TRUSTED_PROXIES", default: "")
+    api.requiresKey = try settings[DeclaredSettings.requireAPIKey]
+    api.keyRate = try Self.rate(settings, DeclaredSettings.rateLimit)
+    api.anonymousRate = try Self.rate(settings, DeclaredSettings.anonymousRateLimit)
+    api.addressRate = try Self.rate(settings, DeclaredSettings.addressRateLimit)
+    api.unknownRate = try Self.rate(settings, DeclaredSettings.unknownRateLimit)
+    connectionsPerAddress = try settings[DeclaredSettings.maxConnectionsPerAddress]
+    api.maximumDelayed = try settings[DeclaredSettings.maxDelayedRequests]
+    let proxies = try settings[DeclaredSettings.trustedProxies]
       .split(separator: ",").map { text -> AddressRange in
         guard let range = AddressRange(text.filter { $0 != " " }) else {
           throw ConfigurationError(
@@ -71,25 +67,24 @@ struct ServiceSettings: Sendable {
         return range
       }
     api.address = ClientAddress(
-      trustedProxies: proxies, detail: try settings.choice("METER_CLIENT_IP", default: .truncated))
-    cacheEntries = try settings.integer(
-      "METER_LICENSE_CACHE", default: 100_000, in: 1_000...10_000_000)
+      trustedProxies: proxies,
+      detail: try settings.value(of: DeclaredSettings.clientIP, as: ClientAddress.Detail.self))
+    cacheEntries = try settings[DeclaredSettings.licenseCache]
     tls = try Self.tls(settings)
-    requestMilliseconds = try settings.milliseconds(
-      "METER_REQUEST_TIMEOUT", default: 15_000, in: 100...3_600_000)
+    requestMilliseconds = try settings[DeclaredSettings.requestTimeout]
   }
 
   private static func rate(
-    _ settings: Settings, _ name: String, _ perSecond: Int, _ burst: Int
+    _ settings: Settings, _ rate: DeclaredSettings.RateSettings
   ) throws -> RateLimiter.Rate {
     RateLimiter.Rate(
-      perSecond: try settings.integer(name, default: perSecond, in: 1...1_000_000),
-      burst: try settings.integer(name + "_BURST", default: burst, in: 1...10_000_000))
+      perSecond: try settings[rate.perSecond],
+      burst: try settings[rate.burst])
   }
 
   private static func tls(_ settings: Settings) throws -> NIOSSLContext? {
-    let certificate = try settings.optionalString("METER_TLS_CERT")
-    let key = try settings.optionalString("METER_TLS_KEY")
+    let certificate = try settings[DeclaredSettings.tlsCertificate]
+    let key = try settings[DeclaredSettings.tlsKey]
     guard certificate != nil || key != nil else { return nil }
     guard let certificate, let key else {
       throw ConfigurationError("METER_TLS_CERT and METER_TLS_KEY must both be set")

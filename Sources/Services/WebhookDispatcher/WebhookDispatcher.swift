@@ -9,25 +9,7 @@ struct WebhookDispatcher: AsyncParsableCommand {
     commandName: "webhook-dispatcher",
     abstract: "Delivers alerts to webhook endpoints, signed, with retries.",
     discussion: """
-      Configured by environment; every variable may be given as NAME_FILE, a file that holds the value.
-
-        METER_DATABASE_URL                  libpq URI                                    required
-        METER_ENCRYPTION_KEY                32 bytes, base64: opens endpoints' secrets   required
-        METER_ADMIN_BIND                    health and metrics                           127.0.0.1:9103
-        METER_LOG_LEVEL                     trace … critical                             info
-        METER_LOG_FORMAT                    text or json                                 text
-        METER_PUBLIC_URL                    of the pages: webhooks link to alerts there  none
-        METER_BASE_PATH                     the pages' path prefix                       none
-        METER_WEBHOOK_ALLOW_CIDRS           private ranges that may be sent to           none
-        METER_WEBHOOK_ALLOW_HTTP            plain http, for tests                        false
-        METER_WEBHOOK_CA_FILE               PEM certificates to trust beside the system's none
-        METER_WEBHOOK_TIMEOUT               of one attempt, answer included              15s
-        METER_WEBHOOK_CONCURRENCY           requests at a time; twice as many slow ones  512
-        METER_WEBHOOK_ENDPOINT_CONCURRENCY  of one endpoint, a dispatcher                4
-        METER_WEBHOOK_LEASE                 a dead dispatcher's work is taken after it   60s
-        METER_WEBHOOK_POLL_INTERVAL         where no notification wakes it               1s
-        METER_WEBHOOK_RETENTION             deliveries are kept so long after their end  90d
-        METER_EXPIRY_SWEEP_INTERVAL         between looks for licenses that expire       1m
+      \(ProgramSettings.webhookDispatcher.help)
 
       Any number of dispatchers share the work.
 
@@ -50,7 +32,7 @@ struct WebhookDispatcher: AsyncParsableCommand {
       let budget = DispatcherDescriptors(.current())
       dispatcher.limits = budget.fitted(dispatcher.limits)
       dispatcher.sender.maximumIdleConnections = budget.idleConnections
-      let bind = try settings.address("METER_ADMIN_BIND", default: Self.adminBind)
+      let bind = try settings[DeclaredSettings.adminBind(port: 9103)]
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let health = HealthState()

@@ -8,12 +8,8 @@ struct Meterctl: AsyncParsableCommand {
     commandName: "meterctl",
     abstract: "License metering's operator tool: schema, topics, licenses, traffic, proofs.",
     discussion: """
-      Connects by the environment; each variable may be given as NAME_FILE instead, a file that \
-      holds the value:
-        METER_KAFKA_BROKERS      host:port,…
-        METER_KAFKA_CONFIG_FILE  a properties file of librdkafka settings (TLS, SASL), optional
-        METER_DATABASE_URL       libpq URI, such as postgresql://user@host/database
-        METER_SIGNING_KEY        a JWK set; for license issue
+      \(ProgramSettings.meterctl.help)
+
       Exit status: 0 done, 1 found a difference, 2 wrong usage, 3 failed.
 
       Example: meterctl migrate && meterctl topics apply

@@ -27,9 +27,9 @@ struct Endpoint: ParsableCommand {
     do {
       return EndpointRules(
         policy: try TargetAddressPolicy(
-          cidrs: settings.string("METER_WEBHOOK_ALLOW_CIDRS", default: "")),
-        allowsHTTP: try settings.boolean("METER_WEBHOOK_ALLOW_HTTP", default: false),
-        box: try settings.optionalString("METER_ENCRYPTION_KEY").map {
+          cidrs: settings[DeclaredSettings.webhookAllowCIDRs]),
+        allowsHTTP: try settings[DeclaredSettings.webhookAllowHTTP],
+        box: try settings[DeclaredSettings.optionalEncryptionKey].map {
           try SecretBox(base64Key: $0)
         })
     } catch let error as SecretBox.Invalid {

@@ -38,7 +38,7 @@ struct KeyReseal: ParsableCommand {
   func run() throws {
     let box: SecretBox
     do {
-      box = try SecretBox(base64Key: Settings().required("METER_ENCRYPTION_KEY"))
+      box = try SecretBox(base64Key: Settings()[DeclaredSettings.encryptionKey])
     } catch let error as SecretBox.Invalid {
       throw Failure("\(error)")
     }

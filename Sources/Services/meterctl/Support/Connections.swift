@@ -14,10 +14,10 @@ struct Connections {
 
   init(settings: Settings = Settings()) { self.settings = settings }
 
-  func brokers() throws -> String { try settings.required("METER_KAFKA_BROKERS") }
+  func brokers() throws -> String { try settings[DeclaredSettings.kafkaBrokers] }
 
   func kafkaConfigFile() throws -> String? {
-    try settings.optionalString("METER_KAFKA_CONFIG_FILE")
+    try settings[DeclaredSettings.kafkaConfigFile]
   }
 
   /// The librdkafka settings of any client of the cluster; `clientID` for its constructor.
@@ -64,7 +64,7 @@ struct Connections {
 
   /// The key set of `METER_SIGNING_KEY`.
   func signingKeys() throws -> JSONWebKeySet {
-    let json = try settings.required("METER_SIGNING_KEY")
+    let json = try settings[DeclaredSettings.signingKey]
     do {
       return try JSONWebKeySet(json: json.utf8)
     } catch {
@@ -94,7 +94,7 @@ struct Connections {
   func databaseOfAnySchema(
     _ command: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws -> PostgresConnection {
-    let url = try settings.required("METER_DATABASE_URL")
+    let url = try settings[DeclaredSettings.databaseURL]
     return try Patience.during("PostgreSQL") {
       try PostgresConnection(
         url: url, application: Self.clientID(command),
