@@ -227,8 +227,8 @@ let package = Package(
       name: "meterctl",
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
-        "Administration", "AnomalyDetection", "WebhookDelivery", "Licensing", "DomainNames",
-        "EventPublisher", "UsageAggregation", "Yams",
+        "Administration", "AnomalyDetection", "Billing", "WebhookDelivery", "Licensing",
+        "DomainNames", "EventPublisher", "UsageAggregation", "Yams",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

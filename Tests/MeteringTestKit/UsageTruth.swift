@@ -64,7 +64,7 @@ package struct UsageTruth: Sendable {
 
   /// The first day of the period that `day` lies in, and the first day of the next one: walks from
   /// day to day, so that nobody has to trust arithmetic on months.
-  static func period(day: Int64, anchor: Int) -> (Int64, Int64) {
+  package static func period(day: Int64, anchor: Int) -> (Int64, Int64) {
     func isAnchor(_ day: Int64) -> Bool {
       let (this, next) = (dayOfMonth(day), dayOfMonth(day + 1))
       return this == anchor || (this < anchor && next == 1)

@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import MeteringTestKit
 import PostgresStore
 import Testing
@@ -214,6 +215,37 @@ import Testing
     _ = try database.rows("select limit_sweep(100)")
     #expect(try database.rows("select used from limit_state") == [["360"]])
     #expect(try database.integer("select count(*) - count(distinct dedupe_key) from alert") == 0)
+  }
+
+  @Test
+  func `Manual adjustments count toward the limit of their period, their counter-entries too`()
+    throws
+  {
+    let database = try database()
+    let start = try #require(
+      try database.rows(
+        "select first_day from period_of('lic_1', (now() at time zone 'UTC')::date)"
+      )
+      .first?[0])
+    let store = AdjustmentStore(try database.connection())
+    try use(70, database)
+    let outcome = try store.adjust(
+      AdjustmentStore.Adjustment(
+        license: "lic_1", meter: "api_calls", appliesTo: start, quantity: 20, reason: "agreed",
+        recordedBy: "test"))
+    guard case .recorded(let id) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    _ = try database.rows("select limit_sweep(100)")
+    #expect(try alerts(database) == ["approaching 80 of 100 at 90"])
+    _ = try store.reverse(id, reason: "a mistake", recordedBy: "test")
+    _ = try database.rows("select limit_sweep(100)")
+    #expect(try database.rows("select used from limit_state") == [["70"]])
+    try use(29, database)
+    #expect(try alerts(database).count == 1)
+    try use(1, database)
+    #expect(try alerts(database).last == "exceeded 100 of 100 at 100")
   }
 
   @Test("An endpoint that is being deleted is left out, and fails no merge that raises an alert")

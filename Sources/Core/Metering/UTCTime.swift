@@ -59,6 +59,11 @@ package enum UTCTime {
     return self.text(result) == text ? result : nil
   }
 
+  /// Whether it is the date of a day, such as `2026-11-23`.
+  package static func isDay(_ text: String) -> Bool {
+    text.utf8.count == 10 && milliseconds(text + "T00:00:00.000Z") != nil
+  }
+
   private static func floor(_ a: Int64, _ b: Int64) -> Int64 { a / b - (a % b < 0 ? 1 : 0) }
 
   /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's last (Howard Hinnant's `civil_from_days`).

@@ -74,6 +74,9 @@ package enum Schema {
     Migration(
       version: 22, name: "0022_usage_watch",
       sql: String(decoding: PackageResources.v0022_usage_watch_sql, as: UTF8.self)),
+    Migration(
+      version: 23, name: "0023_periods",
+      sql: String(decoding: PackageResources.v0023_periods_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -19,8 +19,8 @@ struct Meterctl: AsyncParsableCommand {
       Migrate.self, Topics.self, License.self, Customer.self, Key.self, Token.self, Spool.self,
       Load.self, ImportLog.self,
       Reconcile.self,
-      Explain.self, Status.self, DeadLetters.self, Endpoint.self,
-      Deliveries.self, AuditLog.self, Backtest.self,
+      Explain.self, Periods.self, Adjust.self, StatementCommand.self, Export.self, Status.self,
+      DeadLetters.self, Endpoint.self, Deliveries.self, AuditLog.self, Backtest.self,
     ])
 
   static func main() async { await Ending.run(Self.self) }

@@ -7,6 +7,9 @@ enum Endpoints {
       UsageEndpoint.routes(context),
       CurrentUsageEndpoint.routes(context),
       administration(context),
+      PeriodEndpoints.routes(context),
+      AdjustmentEndpoints.routes(context),
+      StatementEndpoints.routes(context),
     ].flatMap { $0 }
     return operations + Pages.routes(operations)
   }

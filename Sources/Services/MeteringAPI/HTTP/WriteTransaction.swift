@@ -53,6 +53,25 @@ extension APIRequest {
     }
   }
 
+  /// The answer of the request that had this one's `Idempotency-Key` before, for writes that need
+  /// several transactions: they ask first, and give their own answer in `write`.
+  func earlierAnswer() async throws -> APIAnswer? {
+    /// Gives the key back, by rolling back.
+    struct NotYet: Error {}
+    guard let key = try idempotencyKey() else { return nil }
+    do {
+      return try await context.database.write { connection in
+        let store = IdempotencyStore(connection)
+        guard let earlier = try store.begin(key: key.hash, fingerprint: key.fingerprint) else {
+          throw NotYet()
+        }
+        return try key.answer(earlier)
+      }
+    } catch is NotYet {
+      return nil
+    }
+  }
+
   private func idempotencyKey() throws(Problem) -> IdempotencyKey? {
     guard let name = HTTPField.Name("Idempotency-Key"), route.method == .post else { return nil }
     let values = headers[values: name]

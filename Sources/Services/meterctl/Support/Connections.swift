@@ -72,6 +72,11 @@ struct Connections {
     }
   }
 
+  /// Nil where `METER_SIGNING_KEY` is not set.
+  func signingKeysIfGiven() throws -> JSONWebKeySet? {
+    try settings.optionalString("METER_SIGNING_KEY").map { _ in try signingKeys() }
+  }
+
   /// Shown to brokers and in `pg_stat_activity`.
   static func clientID(_ command: String) -> String { "meterctl-\(command)" }
 

@@ -1,5 +1,4 @@
--- The periods of a customer's licenses that end after from_day and begin before to_day.
-create function customer_periods_by_totals(customer text, from_day date, to_day date)
+create or replace function customer_periods_by_totals(customer text, from_day date, to_day date)
 returns table (license_id text, meter text, period_start date, period_end date, quantity numeric,
   event_count bigint)
 language sql stable parallel safe as $$
@@ -16,5 +15,15 @@ language sql stable parallel safe as $$
     from usage_unfolded w join license l on l.license_id = w.license_id,
       period_of(w.license_id, w.day) p
     where l.customer_id = customer and p.end_day > from_day and p.first_day < to_day
+    union all
+    select t.license_id, t.meter, t.period_start, t.period_end, -t.quantity, -t.event_count
+    from usage_late_total t join license l on l.license_id = t.license_id
+    where l.customer_id = customer and t.period_end > from_day and t.period_start < to_day
+    union all
+    select t.license_id, t.meter, t.period_start, t.period_end, 0, 0
+    from license l, lateral (
+      select t.* from usage_period_closed t where t.license_id = l.license_id
+        and t.period_end > from_day and t.period_start < to_day and t.event_count = 0 offset 0) t
+    where l.customer_id = customer
   ) u group by 1, 2, 3, 4
 $$;

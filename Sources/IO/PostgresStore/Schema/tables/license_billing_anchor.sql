@@ -19,3 +19,9 @@ create trigger usage_anchor_gone after delete on license_billing_anchor
 create trigger usage_anchor_updated after update on license_billing_anchor
   referencing old table as before new table as after
   for each statement execute function usage_anchors_updated();
+
+create trigger license_anchors_lock before insert or update or delete on license_billing_anchor
+  for each statement execute function license_anchors_lock();
+
+create trigger license_anchor_guard before insert or update or delete on license_billing_anchor
+  for each row execute function license_anchor_guard();

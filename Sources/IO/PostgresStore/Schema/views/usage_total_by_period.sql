@@ -1,5 +1,4 @@
--- What the totals say with what is not in them yet: what the views must say too.
-create view usage_total_by_period as
+create or replace view usage_total_by_period as
 select u.license_id, u.meter, u.period_start, u.period_end, sum(u.quantity) as quantity,
   sum(u.event_count) as event_count
 from (
@@ -12,4 +11,10 @@ from (
   from usage_unfolded w
   left join billing_interval b on b.license_id = w.license_id
     and b.effective_from <= w.day and (w.day < b.until or b.until is null)
+  union all
+  select license_id, meter, period_start, period_end, -quantity, -event_count from usage_late_total
+  union all
+  -- Closed for the sake of an adjustment.
+  select license_id, meter, period_start, period_end, 0, 0 from usage_period_closed
+  where event_count = 0
 ) u group by 1, 2, 3, 4;

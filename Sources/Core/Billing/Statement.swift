@@ -1,0 +1,118 @@
+package import JSONText
+
+/// A customer's statement of one month: a JSON document with one canonical spelling.
+package struct Statement: Sendable, Equatable {
+  private let members: [JSONMember]
+
+  /// - Parameter document: as `StatementStore` reads it. Each line gets its links: to the windows of
+  ///   its usage, and to the events behind it.
+  /// - Returns: nil where it is no object.
+  package init?(document: String) {
+    // It is PostgreSQL's own JSON: whatever else is wrong with it, there is nothing to tell.
+    guard let members = (try? JSONReader.parse(Array(document.utf8)))?.members else { return nil }
+    self.members = members.map { member in
+      guard member.name.equals("lines"), let lines = member.value.elements else { return member }
+      return JSONMember(name: member.name, value: .array(lines.map(Self.linked)))
+    }
+  }
+
+  package var isClosed: Bool { members["status"]?.text == "closed" }
+
+  package var month: String { members["month"]?.text ?? "" }
+
+  /// Names in the order of their bytes, no blanks, integers in digits. This is what is signed.
+  package var canonicalJSON: [UInt8] { CanonicalJSON.bytes(.object(members)) }
+
+  /// The canonical document with the signature behind it.
+  package func json(signature: String?) -> [UInt8] {
+    guard let signature else { return canonicalJSON }
+    var json = JSONWriter()
+    json.text(signature)
+    var bytes = canonicalJSON
+    bytes.removeLast()
+    return bytes + Array(",\"signature\":".utf8) + json.bytes + [UInt8(ascii: "}")]
+  }
+
+  /// The columns of a line in CSV.
+  package static let columns = [
+    "license_id", "meter", "period_start", "period_end", "status", "quantity", "event_count",
+    "included", "overage", "adjustment_quantity", "billable_quantity",
+  ]
+
+  /// The lines in CSV.
+  package var rows: [[Cell]] {
+    (members["lines"]?.elements ?? []).map { line in
+      Self.columns.map { name in
+        switch line.members?[name] {
+        case .string(let text): .text(String(decoding: text.bytes, as: UTF8.self))
+        case .number(let digits): Int64(digits).map { .quantity($0) } ?? .text(digits)
+        default: .null
+        }
+      }
+    }
+  }
+
+  /// Everything but RFC 3986's unreserved characters as `%XX`.
+  private static func encoded(_ text: String) -> String {
+    var bytes: [UInt8] = []
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "a")...UInt8(ascii: "z"):
+        bytes.append(byte)
+      case _ where "-._~".utf8.contains(byte): bytes.append(byte)
+      default:
+        let digits = Array("0123456789ABCDEF".utf8)
+        bytes += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+      }
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  private static func linked(_ line: JSONValue) -> JSONValue {
+    guard let members = line.members else { return line }
+    let query = [
+      ("license_id", "license_id"), ("meter", "meter"), ("from", "period_start"),
+      ("to", "period_end"),
+    ].map { name, member in
+      name + "=" + encoded(members[member]?.text ?? "")
+    }.joined(separator: "&")
+    func text(_ value: String) -> JSONValue { .string(JSONString(bytes: Array(value.utf8))) }
+    func name(_ value: String) -> JSONString { JSONString(bytes: Array(value.utf8)) }
+    let links = JSONValue.object([
+      JSONMember(name: name("windows"), value: text("/v1/usage?\(query)&window=day")),
+      JSONMember(name: name("events"), value: text("/v1/usage/events?\(query)")),
+    ])
+    return .object(members + [JSONMember(name: name("links"), value: links)])
+  }
+}
+
+/// JSON with one spelling for each value: members in the order of their names' bytes, no blanks.
+package enum CanonicalJSON {
+  package static func bytes(_ value: JSONValue) -> [UInt8] {
+    var json = JSONWriter()
+    write(value, to: &json)
+    return json.bytes
+  }
+
+  private static func write(_ value: JSONValue, to json: inout JSONWriter) {
+    switch value {
+    case .null: json.null()
+    case .bool(let value): json.boolean(value)
+    case .number(let digits): json.raw(digits)
+    case .string(let string): json.text(String(decoding: string.bytes, as: UTF8.self))
+    case .array(let elements):
+      json.beginArray()
+      for element in elements { write(element, to: &json) }
+      json.endArray()
+    case .object(let members):
+      json.beginObject()
+      let sorted = members.sorted { $0.name.bytes.lexicographicallyPrecedes($1.name.bytes) }
+      for member in sorted {
+        json.name(String(decoding: member.name.bytes, as: UTF8.self))
+        write(member.value, to: &json)
+      }
+      json.endObject()
+    }
+  }
+}

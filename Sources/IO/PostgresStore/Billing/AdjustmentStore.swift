@@ -1,0 +1,203 @@
+package import Metering
+
+/// Corrections of what licenses used: manual ones and their counter-entries. Nothing is ever edited.
+package struct AdjustmentStore {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// The most that one manual adjustment may move, either way.
+  package static let maximumQuantity: Int64 = 100_000_000_000_000_000
+
+  package struct Adjustment: Sendable, Equatable {
+    package var license: Identifier
+    package var meter: String
+    /// The first day of the period that it corrects, as `2026-11-01`.
+    package var appliesTo: String
+    /// Between `-maximumQuantity` and `maximumQuantity`.
+    package var quantity: Int64
+    package var eventCount: Int64
+    package var reason: String
+    package var recordedBy: String
+    /// The same key of the same person records once.
+    package var idempotencyKey: String?
+
+    package init(
+      license: Identifier, meter: String, appliesTo: String, quantity: Int64, eventCount: Int64 = 0,
+      reason: String, recordedBy: String, idempotencyKey: String? = nil
+    ) {
+      self.license = license
+      self.meter = meter
+      self.appliesTo = appliesTo
+      self.quantity = quantity
+      self.eventCount = eventCount
+      self.reason = reason
+      self.recordedBy = recordedBy
+      self.idempotencyKey = idempotencyKey
+    }
+  }
+
+  package enum Outcome: Sendable, Equatable {
+    case recorded(id: String)
+    /// The same key recorded it before.
+    case repeated(id: String)
+    case idempotencyMismatch
+    /// With the first day of the period that the day lies in.
+    case notAPeriodStart(of: String)
+    /// The period lies in the future.
+    case notBegun
+    case unknownLicense
+    case unknownAdjustment
+    case alreadyReversed
+    /// A late adjustment that still grows: it is final when the period is closed that it is invoiced with.
+    case stillOpen
+
+    init(_ outcome: String, _ detail: String) throws(PostgresError) {
+      switch outcome {
+      case "recorded": self = .recorded(id: detail)
+      case "repeated": self = .repeated(id: detail)
+      case "idempotency_mismatch": self = .idempotencyMismatch
+      case "not_a_period_start": self = .notAPeriodStart(of: detail)
+      case "not_begun": self = .notBegun
+      case "unknown_license": self = .unknownLicense
+      case "unknown_adjustment": self = .unknownAdjustment
+      case "already_reversed": self = .alreadyReversed
+      case "still_open": self = .stillOpen
+      default:
+        throw PostgresError(
+          sqlState: "58000", operation: "adjust", message: "an unknown outcome: \(outcome)")
+      }
+    }
+  }
+
+  /// Records a manual adjustment. It waits for a close that runs; so keep the transaction short.
+  package func adjust(_ wanted: Adjustment) throws(PostgresError) -> Outcome {
+    let rows = try connection.query(
+      """
+      select outcome, detail from usage_adjust($1, $2, $3::date, $4::bigint, $5::bigint, $6, $7, $8)
+      """,
+      [
+        .identifier(wanted.license), .text(wanted.meter), .text(wanted.appliesTo),
+        .integer(wanted.quantity), .integer(wanted.eventCount), .text(wanted.reason),
+        .text(wanted.recordedBy), .optional(wanted.idempotencyKey),
+      ], operation: "adjust")
+    return try Outcome(rows.text(0, 0) ?? "", rows.text(0, 1) ?? "")
+  }
+
+  /// Records the counter-entry of an adjustment, of either kind.
+  package func reverse(
+    _ id: String, reason: String, recordedBy: String, idempotencyKey: String? = nil
+  ) throws(PostgresError) -> Outcome {
+    let rows = try connection.query(
+      "select outcome, detail from usage_adjustment_reverse($1, $2, $3, $4)",
+      [.text(id), .text(reason), .text(recordedBy), .optional(idempotencyKey)],
+      operation: "reverse an adjustment")
+    return try Outcome(rows.text(0, 0) ?? "", rows.text(0, 1) ?? "")
+  }
+}
+
+extension AdjustmentStore {
+  /// Nil selects all.
+  package struct Filter: Sendable {
+    package var license: Identifier?
+    package var customer: Identifier?
+    package var meter: String?
+    /// `late` or `manual`.
+    package var kind: String?
+
+    package init(
+      license: Identifier? = nil, customer: Identifier? = nil, meter: String? = nil,
+      kind: String? = nil
+    ) {
+      self.license = license
+      self.customer = customer
+      self.meter = meter
+      self.kind = kind
+    }
+  }
+
+  /// A row of `usage_adjustment`. Times are milliseconds since 1970.
+  package struct Entry: Sendable, Equatable {
+    package var id: String
+    package var license: Identifier
+    /// Whose the license is now; nil: nobody's.
+    package var customer: Identifier?
+    package var meter: String
+    package var appliesTo: Int64
+    package var invoiced: Int64
+    package var kind: String
+    package var quantity: Int64
+    package var eventCount: Int64
+    package var reason: String
+    package var recordedBy: String
+    package var recordedAt: Int64
+    /// The adjustment that this one takes back.
+    package var reverses: String?
+    /// The counter-entry of this one.
+    package var reversedBy: String?
+
+    /// Its place in the list.
+    package var key: [String] {
+      [String(UTCTime.text(appliesTo).prefix(10)), license.string, meter, id]
+    }
+  }
+
+  /// The newest periods first; then in the order of licenses, meters and ids.
+  ///
+  /// - Parameter after: the `key` of the entry before.
+  package func adjustments(
+    _ filter: Filter, after: [String]? = nil, limit: Int
+  ) throws(PostgresError) -> [Entry] {
+    let key = after?.count == 4 ? after! : []
+    return try read(
+      """
+      where ($1::text is null or a.license_id = $1)
+        and ($2::text is null or a.license_id in (
+          select l.license_id from license l where l.customer_id = $2))
+        and ($3::text is null or a.meter = $3) and ($4::text is null or a.kind = $4)
+        and ($5::text is null or a.applies_to_period_start < $5::timestamp at time zone 'UTC'
+          or (a.applies_to_period_start = $5::timestamp at time zone 'UTC'
+            and (a.license_id, a.meter, a.adjustment_id)
+              > ($6 collate "C", $7 collate "C", $8 collate "C")))
+      order by a.applies_to_period_start desc, a.license_id, a.meter, a.adjustment_id collate "C"
+      limit $9::int
+      """,
+      [
+        .optional(filter.license?.string), .optional(filter.customer?.string),
+        .optional(filter.meter), .optional(filter.kind), .optional(key.first),
+        .optional(key.count == 4 ? key[1] : nil), .optional(key.count == 4 ? key[2] : nil),
+        .optional(key.count == 4 ? key[3] : nil), .int(limit),
+      ])
+  }
+
+  package func adjustment(_ id: String) throws(PostgresError) -> Entry? {
+    try read("where a.adjustment_id = $1", [.text(id)]).first
+  }
+
+  private func read(
+    _ condition: String, _ parameters: [SQLValue]
+  ) throws(PostgresError) -> [Entry] {
+    func time(_ column: String) -> String {
+      "floor(extract(epoch from \(column)) * 1000)::bigint"
+    }
+    let rows = try connection.query(
+      """
+      select a.adjustment_id, a.license_id, l.customer_id, a.meter,
+        \(time("a.applies_to_period_start")), \(time("a.invoiced_period_start")), a.kind,
+        a.quantity, a.event_count, a.reason, a.recorded_by, \(time("a.recorded_at")), a.reverses,
+        (select r.adjustment_id from usage_adjustment_entry r where r.reverses = a.adjustment_id)
+      from usage_adjustment a left join license l on l.license_id = a.license_id
+      \(condition)
+      """, parameters, operation: "read adjustments")
+    return rows.rows.indices.map { i in
+      Entry(
+        id: rows.text(i, 0) ?? "", license: Identifier(rows.text(i, 1) ?? ""),
+        customer: rows.text(i, 2).map(Identifier.init(_:)), meter: rows.text(i, 3) ?? "",
+        appliesTo: rows.integer(i, 4) ?? 0, invoiced: rows.integer(i, 5) ?? 0,
+        kind: rows.text(i, 6) ?? "", quantity: rows.integer(i, 7) ?? 0,
+        eventCount: rows.integer(i, 8) ?? 0, reason: rows.text(i, 9) ?? "",
+        recordedBy: rows.text(i, 10) ?? "", recordedAt: rows.integer(i, 11) ?? 0,
+        reverses: rows.text(i, 12), reversedBy: rows.text(i, 13))
+    }
+  }
+}

@@ -1,0 +1,42 @@
+-- Closes the periods that end up to a day of the next licenses, in the order of bytes. Answers the
+-- last of them, null behind the last, and how many periods were closed. One transaction a call, so
+-- that merges run between two: a call that is cut off closes nothing of its licenses.
+create function usage_close_next(
+  of_close bigint, after_license text, through date, of_customer text, most int
+) returns table (last_license text, closed bigint)
+language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
+declare
+  today date := (now() at time zone 'UTC')::date;
+begin
+  perform usage_close_lock();
+  with candidate as materialized (
+    select u.license_id from (
+      (select l.license_id from license l where l.license_id > after_license collate "C"
+        and (of_customer is null or l.customer_id = of_customer) order by 1 limit most)
+      union
+      (select distinct t.license_id from usage_license_period t
+        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
+      union
+      (select distinct t.license_id from usage_delta t
+        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
+      union
+      (select distinct t.license_id from usage_pending t
+        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
+      union
+      -- Until the totals of older days are made.
+      (select distinct t.license_id from usage_day t
+        where t.license_id > after_license collate "C" and of_customer is null
+          and not (select is_complete from usage_total_state) order by 1 limit most)
+    ) u order by 1 limit most
+  ), chosen as (
+    insert into closing (license_id, customer_id, closed_from, boundary)
+    select x.license_id, l.customer_id, coalesce(c.closed_through, '-infinity'), p.first_day
+    from candidate x left join license l on l.license_id = x.license_id
+    left join license_closing c on c.license_id = x.license_id,
+      period_of(x.license_id, least(through, today)) p
+    where p.first_day > coalesce(c.closed_through, '-infinity')
+  )
+  select max(license_id) into last_license from candidate;
+  closed := case when exists (select from closing) then usage_close_chosen(of_close) else 0 end;
+  return next;
+end $$;

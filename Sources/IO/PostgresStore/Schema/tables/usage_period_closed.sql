@@ -1,0 +1,28 @@
+-- What was frozen. Rows are added and never changed.
+create table usage_period_closed (
+  license_id text collate "C" not null,
+  meter text collate "C" not null,
+  period_start date not null,
+  period_end date not null,
+  -- Without adjustments: the sum of the period's days when it was closed.
+  quantity bigint not null,
+  event_count bigint not null,
+  -- The license's limit of the meter at the close; null: unlimited.
+  included bigint,
+  -- What goes beyond it, with the manual adjustments of this period that were recorded before.
+  overage bigint not null,
+  -- Whose license it was; null: nobody's.
+  customer_id text,
+  closed_at timestamptz not null,
+  -- No reference: a check of each row would double what a close costs.
+  close_id bigint not null,
+  constraint usage_period_closed_ends_later check (period_start < period_end),
+  primary key (license_id, meter, period_start)
+);
+
+create index usage_period_closed_by_customer on usage_period_closed (customer_id, period_end);
+
+create index usage_period_closed_by_end on usage_period_closed (period_end);
+
+create trigger usage_period_closed_is_final before update or delete or truncate
+  on usage_period_closed for each statement execute function billing_row_is_final();

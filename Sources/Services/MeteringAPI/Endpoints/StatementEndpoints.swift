@@ -1,0 +1,76 @@
+import Billing
+import HTTPTypes
+import JSONText
+import Licensing
+import Metering
+import PostgresStore
+
+/// `/v1/customers/{id}/statements`: what a customer used in the periods that end in a month.
+enum StatementEndpoints {
+  static func routes(_ context: APIContext) -> [Route] {
+    let signer = context.settings.keys.flatMap { StatementSigner(keys: $0) }
+    return [
+      .get("/v1/customers/{customer_id}/statements", .billingRead) { try await list($0) },
+      .get("/v1/customers/{customer_id}/statements/{month}", .billingRead) {
+        try await show($0, signer)
+      },
+    ]
+  }
+
+  private static func list(_ request: APIRequest) async throws -> APIAnswer {
+    let customer = try request.parameter("customer_id")
+    try request.caller.requireCustomer(customer)
+    var fields = try request.query
+    let window = fields.listWindow()
+    try fields.finish()
+    let columns = ["month", "status", "periods", "open_periods", "closed_at"]
+    return try await request.list(window, "statements", columns: columns) { connection, start in
+      let store = StatementStore(connection)
+      guard try store.knows(customer) else { throw Problem.notFound("customer") }
+      let found = try store.months(
+        customer: customer, before: start.after?.first, limit: start.limit + 1)
+      let rows: [[Cell]] = found.map { month in
+        [
+          .text(month.month), .text(month.isClosed ? "closed" : "open"), .integer(month.periods),
+          .integer(month.openPeriods), .optionalTime(month.closedAt),
+        ]
+      }
+      return ListPage(rows, start) { row in
+        if case .text(let month) = row[0] { [month] } else { [] }
+      }
+    }
+  }
+
+  private static func show(
+    _ request: APIRequest, _ signer: StatementSigner?
+  ) async throws -> APIAnswer {
+    let customer = try request.parameter("customer_id")
+    try request.caller.requireCustomer(customer)
+    let month = try request.parameter("month").string
+    guard month.utf8.count == 7, UTCTime.isDay(month + "-01"), month.utf8.first != 0x30 else {
+      throw Problem.notFound("month; one is written as 2026-11")
+    }
+    var fields = try request.query
+    let format: ListWindow.Format? = fields.choice("format")
+    try fields.finish()
+    let document = try await request.read {
+      try StatementStore($0).document(customer: customer, month: month)
+    }
+    guard let statement = document.flatMap({ Statement(document: $0) }) else {
+      throw Problem.notFound("customer")
+    }
+    if request.wantsCSV(format) {
+      var bytes = CSVText.header(Statement.columns)
+      for row in statement.rows { CSVText.append(row, to: &bytes) }
+      return APIAnswer(
+        type: "text/csv; charset=utf-8; header=present",
+        headers: [.contentDisposition: "attachment; filename=\"statement-\(month).csv\""],
+        bytes: bytes)
+    }
+    let signature = statement.isClosed ? signer?.sign(statement.canonicalJSON) : nil
+    var answer = APIAnswer.json(statement.json(signature: signature))
+    // Two signatures of one document differ.
+    answer.headers[.eTag] = ETag.of(statement.canonicalJSON)
+    return answer
+  }
+}

@@ -1,0 +1,95 @@
+import ArgumentParser
+import Billing
+import Metering
+import PostgresStore
+
+/// `meterctl export`: usage as CSV, at one snapshot and in constant memory.
+struct Export: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Write usage as CSV on stdout.",
+    discussion: """
+      One line for each license, meter and day (or the whole range), from one snapshot. Days are by \
+      UTC, and --to is the day behind the last.
+
+      Example: meterctl export --from 2026-11-01 --to 2026-12-01 --customer cus_42 > november.csv
+      """)
+
+  enum Window: String, CaseIterable, ExpressibleByArgument {
+    case day
+    case total
+  }
+
+  @Option(help: "The first day, as 2026-11-01, UTC.")
+  var from: Moment
+
+  @Option(help: "The day behind the last, as 2026-12-01, UTC.")
+  var to: Moment
+
+  @Option(help: "Of this license only; repeat for several.")
+  var license: [String] = []
+
+  @Option(help: "Of this customer only; repeat for several.")
+  var customer: [String] = []
+
+  @Option(help: "Of this meter only; repeat for several.")
+  var meter: [String] = []
+
+  @Option(help: "One line a day, or one for the whole range.")
+  var window = Window.day
+
+  private static let dayMilliseconds: Int64 = 86_400_000
+  private static let mostDays: Int64 = 3_660
+  private static let columns = [
+    "license_id", "customer_id", "meter", "window_start", "window_end", "quantity", "event_count",
+  ]
+
+  func validate() throws {
+    guard from.milliseconds % Self.dayMilliseconds == 0, to.milliseconds % Self.dayMilliseconds == 0
+    else { throw ValidationError("--from and --to: whole days, UTC") }
+    guard from < to, (to.milliseconds - from.milliseconds) / Self.dayMilliseconds <= Self.mostDays
+    else { throw ValidationError("--to: behind --from, by \(Self.mostDays) days at most") }
+    guard (license + customer + meter).allSatisfy({ !$0.utf8.contains(0) }) else {
+      throw ValidationError("an id has no NUL")
+    }
+  }
+
+  func run() throws {
+    let days = from.milliseconds / Self.dayMilliseconds..<to.milliseconds / Self.dayMilliseconds
+    let bounds = (window == .day ? Array(days) : [days.lowerBound]) + [days.upperBound]
+    var question = UsageStore.Question(
+      windows: .bounds(
+        UsageStore.Runs(days: [days], hours: [], minutes: [], bounds: bounds.map { $0 * 86_400 })))
+    question.licenses = license.map(Identifier.init(_:))
+    question.customers = customer.map(Identifier.init(_:))
+    question.meters = meter.map(Identifier.init(_:))
+    question.byCustomer = true
+    let connection = try Connections().database("export", statementTimeoutMilliseconds: 300_000)
+    try connection.transaction("begin transaction isolation level repeatable read read only") {
+      let store = UsageStore(connection)
+      try store.open(question)
+      write(CSVText.header(Self.columns))
+      while true {
+        let rows = try store.nextRows(question, Self.page)
+        var bytes: [UInt8] = []
+        for row in rows { CSVText.append(Self.cells(row, bounds), to: &bytes) }
+        write(bytes)
+        if rows.count < Self.page { return }
+      }
+    }
+  }
+
+  private static let page = 5_000
+
+  private func write(_ bytes: [UInt8]) {
+    print(String(decoding: bytes, as: UTF8.self), terminator: "")
+  }
+
+  private static func cells(_ row: UsageStore.Row, _ bounds: [Int64]) -> [Cell] {
+    let window = Int(row.window)
+    return [
+      .optional(row.license), .optional(row.customer), .optional(row.meter),
+      .time(bounds[window] * dayMilliseconds), .time(bounds[window + 1] * dayMilliseconds),
+      .quantity(row.quantity), .integer(row.eventCount),
+    ]
+  }
+}

@@ -1,0 +1,177 @@
+import ArgumentParser
+import Metering
+import PostgresStore
+import ServiceRuntime
+
+/// `meterctl periods …`: billing periods and the closing of them.
+struct Periods: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "List, preview and close billing periods.",
+    subcommands: [List.self, Preview.self, Close.self])
+
+  /// `METER_CLOSE_GRACE`, as metering-api reads it.
+  static func graceSeconds() throws -> Int64 {
+    Int64(
+      try Settings().milliseconds(
+        "METER_CLOSE_GRACE", default: 86_400_000, in: 0...(90 * 86_400_000)) / 1_000)
+  }
+
+  struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "List periods, in the order of licenses, meters and beginnings.",
+      discussion: "Example: meterctl periods list --status due --customer cus_42")
+
+    @Option(help: "open, due (ended, grace over, not closed) or closed.")
+    var status: String?
+
+    @Option(help: "Of this customer only.")
+    var customer: String?
+
+    @Option(help: "Of this license only.")
+    var license: String?
+
+    @Option(help: "Periods that end on this day or before it, as 2026-12-01, UTC.")
+    var endingBefore: Moment?
+
+    @Option(help: "How many, at most.")
+    var limit = 100
+
+    @Option(help: ArgumentHelp("Go on behind this one.", valueName: "period"))
+    var after: String?
+
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+      guard (1...100_000).contains(limit) else { throw ValidationError("--limit: 1 to 100000") }
+      if let status, PeriodStore.Status(rawValue: status) == nil {
+        throw ValidationError("--status: open, due or closed")
+      }
+      if let after, PeriodID(after) == nil { throw ValidationError("--after: a period's id") }
+    }
+
+    func run() throws {
+      let filter = PeriodStore.Filter(
+        status: status.flatMap(PeriodStore.Status.init(rawValue:)),
+        customer: customer.map(Identifier.init(_:)), license: license.map(Identifier.init(_:)),
+        endingBefore: endingBefore.map(Periods.day), graceSeconds: try Periods.graceSeconds())
+      let connection = try Connections().database(
+        "periods-list", statementTimeoutMilliseconds: 300_000)
+      let found = try PeriodStore(connection).periods(
+        filter, after: after.flatMap { PeriodID($0) }, limit: limit + 1)
+      let shown = Array(found.prefix(limit))
+      let next = found.count > limit ? shown.last?.id.text : nil
+      output.print(
+        ["data": .array(shown.map(Self.json)), "next": .optional(next)],
+        text: shown.isEmpty ? "no such periods" : Self.table(shown))
+      if let next, !output.json {
+        Terminal.error("note: there are more: --after '\(Terminal.printable(next))'")
+      }
+    }
+
+    private static func json(_ period: PeriodStore.Period) -> JSON {
+      [
+        "period_id": .text(period.id.text), "license_id": .text(period.license.string),
+        "customer_id": .optional(period.customer?.string), "meter": .text(period.meter),
+        "period_start": .text(Moment(milliseconds: period.start).description),
+        "period_end": .text(Moment(milliseconds: period.end).description),
+        "status": .text(period.status.rawValue), "quantity": .integer(period.quantity),
+        "event_count": .integer(period.eventCount),
+        "closed_at": .optional(period.closedAt.map { Moment(milliseconds: $0).description }),
+        "included": .optional(period.included), "overage": .optional(period.overage),
+        "late_quantity": .integer(period.lateQuantity),
+        "late_event_count": .integer(period.lateEventCount),
+      ]
+    }
+
+    private static func table(_ periods: [PeriodStore.Period]) -> String {
+      Terminal.table(
+        ["LICENSE", "METER", "BEGINS", "ENDS", "STATUS", "QUANTITY", "INCLUDED", "OVER", "LATE"],
+        periods.map { period in
+          [
+            period.license.string, period.meter,
+            Periods.day(Moment(milliseconds: period.start)),
+            Periods.day(Moment(milliseconds: period.end)), period.status.rawValue,
+            Terminal.grouped(period.quantity), period.included.map { Terminal.grouped($0) } ?? "",
+            period.overage.map { Terminal.grouped($0) } ?? "",
+            Terminal.grouped(period.lateQuantity),
+          ]
+        }, right: [5, 6, 7, 8])
+    }
+  }
+
+  static func day(_ moment: Moment) -> String { String(moment.description.prefix(10)) }
+
+  /// What preview and close ask about.
+  struct Scope: ParsableArguments {
+    @Option(help: "Periods that end on this day or before it, as 2026-12-01, UTC.")
+    var endingBefore: Moment
+
+    @Option(help: "Of this customer only.")
+    var customer: String?
+
+    /// - Returns: what stands against a close, at one snapshot.
+    func preview(_ connection: PostgresConnection) throws -> ClosePreview {
+      let store = ClosePreviewStore(connection)
+      var question = ClosePreviewStore.Question(
+        endingBefore: Periods.day(endingBefore), customer: customer.map(Identifier.init(_:)),
+        graceSeconds: try Periods.graceSeconds(), completeThrough: nil)
+      return try connection.transaction(
+        "begin transaction isolation level repeatable read read only"
+      ) {
+        question.completeThrough = try store.completeThrough(question)
+        return try store.preview(question)
+      }
+    }
+  }
+
+  struct Preview: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Show what a close would close, and what stands against it.",
+      discussion: """
+        Exit status 1 where something stands against it.
+
+        Example: meterctl periods preview --ending-before 2026-12-01
+        """)
+
+    @OptionGroup var scope: Scope
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let connection = try Connections().database(
+        "periods-preview", statementTimeoutMilliseconds: 300_000)
+      let preview = try scope.preview(connection)
+      output.print(
+        [
+          "ready": .boolean(preview.isReady), "blockers": Periods.json(preview.blockers),
+          "warnings": Periods.json(preview.warnings), "periods": .integer(preview.periods),
+          "by_meter": .array(
+            preview.byMeter.map { meter in
+              [
+                "meter": .text(meter.meter), "quantity": Self.number(meter.quantity),
+                "overage": Self.number(meter.overage),
+              ]
+            }),
+        ], text: Self.text(preview))
+      if !preview.isReady { throw Ending.difference }
+    }
+
+    private static func number(_ value: Int128) -> JSON {
+      Int64(exactly: value).map { .integer($0) } ?? .text(String(value))
+    }
+
+    private static func text(_ preview: ClosePreview) -> String {
+      var lines = ["\(Terminal.grouped(preview.periods)) periods can be closed"]
+      lines += preview.byMeter.map {
+        "  \($0.meter): \(Terminal.grouped($0.quantity)), of it \(Terminal.grouped($0.overage)) over the limits"
+      }
+      lines += preview.blockers.map { "blocker \($0.code): \($0.detail)" }
+      lines += preview.warnings.map { "warning \($0.code): \($0.detail)" }
+      if preview.isReady { lines.append("nothing stands against it") }
+      return lines.joined(separator: "\n")
+    }
+  }
+
+  static func json(_ notices: [ClosePreview.Notice]) -> JSON {
+    .array(notices.map { ["code": .text($0.code), "detail": .text($0.detail)] })
+  }
+}
