@@ -127,8 +127,9 @@ let package = Package(
     .target(
       name: "Administration",
       dependencies: [
-        "Metering", "JSONText", "Licensing", "DomainNames", "WebhookDelivery", "PostgresStore",
-        "KafkaTransport", "ServiceRuntime", .product(name: "Crypto", package: "swift-crypto"),
+        "Billing", "Metering", "JSONText", "Licensing", "DomainNames", "WebhookDelivery",
+        "PostgresStore", "KafkaTransport", "ServiceRuntime",
+        .product(name: "Crypto", package: "swift-crypto"),
       ],
       path: "Sources/Services/Administration"),
     .target(

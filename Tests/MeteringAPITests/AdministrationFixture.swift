@@ -89,6 +89,9 @@ final class AdministrationFixture {
       Operation(
         method: "GET", path: "/v1/dead-letters/0/license.usage.v1/3/41", scope: "usage:read"),
       Operation(method: "GET", path: "/v1/usage/unregistered", scope: "usage:read"),
+      Operation(
+        method: "GET", path: "/v1/usage/projected-overages?customer_id=cus_1",
+        scope: "usage:read"),
     ]
   }
 

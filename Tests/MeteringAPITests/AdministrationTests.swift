@@ -209,3 +209,67 @@ struct AdministrationAPITests {
     #expect(try setup.get("/v1/customers?cursor=\(cursor)")["code"] == "bad_cursor")
   }
 }
+
+/// Lists of what concerns money before an invoice is made.
+@Suite(.serialized)
+struct UsageAttentionTests {
+  @Test func `Who will exceed a limit is listed, the furthest first, and who stays below is not`()
+    throws
+  {
+    let setup = try APISetup()
+    for (license, customer, limit) in [
+      ("lic_far", "cus_1", 1_000), ("lic_near", "cus_2", 50_000), ("lic_below", "cus_1", 900_000),
+    ] {
+      try setup.addLicense(license, customer: customer, limit: limit)
+      // A thousand calls a day for eight weeks, so that every period ends far beyond a thousand.
+      try setup.database.execute(
+        """
+        insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
+        select '\(license)', 'api_calls', (now() at time zone 'UTC')::date - d, \(license == "lic_near" ? 9_000 : 1_000), 1, ''
+        from generate_series(0, 56) d;
+        insert into limit_state (license_id, meter, period_start, period_end, limit_quantity, thresholds, used, version)
+        select '\(license)', 'api_calls', first_day, end_day, \(limit), '{80}',
+          (select sum(quantity) from usage_day d where d.license_id = '\(license)' and d.day >= first_day), 1
+        from (select date_trunc('month', now() at time zone 'UTC')::date as first_day,
+          (date_trunc('month', now() at time zone 'UTC') + interval '1 month')::date as end_day) p
+        on conflict do nothing
+        """)
+    }
+    let answer = try setup.get("/v1/usage/projected-overages")
+    #expect(answer.status == 200, "\(answer.body)")
+    #expect(answer.data.map { $0["license_id"] as? String } == ["lic_near", "lic_far"])
+    let first = try #require(answer.data.first)
+    let used = try #require(first["used"] as? Int)
+    let projected = try #require(first["projected_quantity"] as? Int)
+    #expect(projected >= used && projected > 50_000)
+    #expect(first["projected_overage"] as? Int == projected - 50_000)
+    try setup.addToken("mtr_one", scopes: "usage:read", customer: "cus_1")
+    let own = try setup.get("/v1/usage/projected-overages", token: "mtr_one")
+    #expect(own.data.map { $0["license_id"] as? String } == ["lic_far"])
+    let csv = try setup.get("/v1/usage/projected-overages?format=csv")
+    #expect(csv.body.split(separator: "\r\n").count == 3)
+  }
+
+  @Test func `Usage of licenses that nobody registered is listed with its days`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try setup.database.execute(
+      """
+      insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
+      select l, 'api_calls', date '2026-03-01' + d, 5, 2, ''
+      from unnest('{lic_1,lic_ghost_1,lic_ghost_2}'::text[]) l, generate_series(0, 1) d
+      """)
+    let page = try setup.get("/v1/usage/unregistered?limit=1")
+    #expect(page.data.map { $0["license_id"] as? String } == ["lic_ghost_1"])
+    #expect(page.data.first?["quantity"] as? Int == 10)
+    #expect(page.data.first?["first_day"] as? String == "2026-03-01")
+    let next = try #require(page.json["next"] as? String)
+    let rest = try setup.get("/v1/usage/unregistered?limit=1&cursor=\(next)")
+    #expect(rest.data.map { $0["license_id"] as? String } == ["lic_ghost_2"])
+    #expect(rest.json["next"] is NSNull)
+    let part = try setup.get(
+      "/v1/usage/unregistered?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z")
+    #expect(part.data.map { $0["quantity"] as? Int } == [5, 5])
+    #expect(try setup.get("/v1/usage/unregistered?from=2026-03-02T01:00:00Z").status == 400)
+  }
+}

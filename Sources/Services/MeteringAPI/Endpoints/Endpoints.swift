@@ -21,5 +21,6 @@ enum Endpoints {
       + PortalSessionEndpoints.routes(context) + AlertEndpoints.routes(context)
       + WebhookEndpoints.routes(context) + DeliveryEndpoints.routes(context)
       + DeadLetterEndpoints.routes(context) + UnregisteredEndpoint.routes(context)
+      + ProjectedOverageEndpoint.routes(context)
   }
 }

@@ -12,7 +12,7 @@ struct License: ParsableCommand {
     discussion: "Example: meterctl license import licenses.jsonl && meterctl license list",
     subcommands: [
       Import.self, Show.self, List.self, Update.self, Issue.self, Suspend.self, Resume.self,
-      Cancel.self, Unregistered.self,
+      Cancel.self, Unregistered.self, Projected.self,
     ])
 }
 

@@ -1,0 +1,76 @@
+package import Metering
+
+/// Which licenses may exceed a limit in their current period, for a projection to judge.
+package struct ProjectionReads {
+  package let connection: PostgresConnection
+
+  package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// A limit and what is used of it. Days since 1970, the period half-open.
+  package struct Candidate: Sendable, Equatable {
+    package var licenseID: Identifier
+    package var customerID: Identifier
+    package var meter: Identifier
+    package var periodStart: Int64
+    package var periodEnd: Int64
+    package var used: Int64
+    package var limit: Int64
+    /// What was used on each day from `daysBack` days ago on; a day that is absent had none.
+    package var days: [Int64: Int64] = [:]
+  }
+
+  /// Those that at the pace of the last seven days come to four fifths of their limit or more, the
+  /// furthest beyond it first.
+  ///
+  /// - Parameters:
+  ///   - customer: nil: of all customers.
+  ///   - daysBack: how many days before today are answered.
+  /// - Complexity: reads a week's days of all licenses, and `daysBack` days of those that are answered.
+  package func candidates(
+    customer: String?, daysBack: Int64, limit: Int
+  ) throws(PostgresError) -> [Candidate] {
+    let rows = try connection.query(
+      """
+      with today as (select (now() at time zone 'UTC')::date as day),
+      current as (
+        select s.license_id, l.customer_id, s.meter, s.period_start, s.period_end, s.used, s.limit_quantity
+        from limit_state s join license l using (license_id), today t
+        where s.period_start <= t.day and t.day < s.period_end and l.status <> 'canceled'
+          and ($1::text is null or l.customer_id = $1)
+      ), week as (
+        select d.license_id, d.meter, sum(d.quantity) as quantity from usage_day d, today t
+        where d.day >= t.day - 7 and d.day < t.day group by 1, 2
+      ), paced as (
+        select c.*, c.used + coalesce(w.quantity, 0) / 7 * (c.period_end - t.day) as pace
+        from current c left join week w using (license_id, meter), today t
+      )
+      select license_id, customer_id, meter, period_start - date '1970-01-01', period_end - date '1970-01-01', used,
+        limit_quantity
+      from paced where pace >= limit_quantity * 0.8
+      order by pace - limit_quantity desc, license_id, meter limit $2::int
+      """, [.optional(customer), .int(limit)], operation: "look for licenses near their limits")
+    var candidates = rows.rows.indices.map { i in
+      Candidate(
+        licenseID: Identifier(rows.text(i, 0) ?? ""), customerID: Identifier(rows.text(i, 1) ?? ""),
+        meter: Identifier(rows.text(i, 2) ?? ""), periodStart: rows.integer(i, 3) ?? 0,
+        periodEnd: rows.integer(i, 4) ?? 0, used: rows.integer(i, 5) ?? 0,
+        limit: rows.integer(i, 6) ?? 0)
+    }
+    let days = try connection.query(
+      """
+      select w.n, d.day - date '1970-01-01', d.quantity
+      from unnest($1::text[], $2::text[]) with ordinality w(license_id, meter, n)
+      join usage_day d on d.license_id = w.license_id and d.meter = w.meter
+      where d.day >= (now() at time zone 'UTC')::date - $3::int
+      """,
+      [
+        .identifiers(candidates.map(\.licenseID)), .identifiers(candidates.map(\.meter)),
+        .integer(daysBack),
+      ], operation: "read days")
+    for i in days.rows.indices {
+      guard let number = days.integer(i, 0), let day = days.integer(i, 1) else { continue }
+      candidates[Int(number) - 1].days[day] = days.integer(i, 2)
+    }
+    return candidates
+  }
+}
