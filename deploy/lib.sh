@@ -64,8 +64,10 @@ install_missing() {
     pkg-config --exists libpsl || missing+=(libpsl-dev publicsuffix)
     pkg-config --exists libidn2 || missing+=(libidn2-dev)
     pkg-config --exists openssl || missing+=(libssl-dev)
+    # swift-nio-extras compresses answers with it.
+    pkg-config --exists zlib || missing+=(zlib1g-dev)
   else
-    missing+=(pkg-config librdkafka-dev libpq-dev libssl-dev libpsl-dev libidn2-dev publicsuffix)
+    missing+=(pkg-config librdkafka-dev libpq-dev libssl-dev libpsl-dev libidn2-dev publicsuffix zlib1g-dev)
   fi
   [[ -n $(postgres_bin) ]] || missing+=(postgresql)
   command -v curl >/dev/null || missing+=(curl)
