@@ -5,7 +5,7 @@ import RealModule
 /// What is expected of a row is the exponential mean of late, or the rhythm of the week above it,
 /// where that has explained the rows much better. A row is an anomaly where it lies further off than
 /// 5.1 standard deviations; what it then teaches is bounded, so that one anomaly does not hide the
-/// next. docs/decisions/0014-one-detector-for-series.md says how this was found and how far to trust
+/// next. docs/decisions/0017-one-detector-for-series.md says how this was found and how far to trust
 /// it.
 public struct SeriesDetector: Sendable {
   /// The score from which a row is a detection.
