@@ -7,7 +7,7 @@ import Mustache
 /// Every template therefore begins with this content type.
 struct HTMLText: MustacheContentType {
   /// The name by which templates ask for this content type.
-  static let name = "METER_HTML"
+  static let name = "LICENSE_METERING_HTML"
 
   func escapeText(_ text: String) -> String { Self.escape(text) }
 
