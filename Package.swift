@@ -147,6 +147,9 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       path: "Sources/Services/LogConsumer"),
+    .target(
+      name: "LogAudit", dependencies: ["Metering", "Recount", "KafkaTransport", "PostgresStore"],
+      path: "Sources/Services/LogAudit"),
     .executableTarget(
       name: "UsageAggregator",
       dependencies: [
@@ -201,7 +204,8 @@ let package = Package(
       name: "MeteringAPI",
       dependencies: [
         "Administration", "Billing", "BillingPages", "Metering", "JSONText", "Licensing",
-        "DomainNames", "WebhookDelivery", "PostgresStore", "KafkaTransport", "ServiceRuntime",
+        "DomainNames", "WebhookDelivery", "PostgresStore", "KafkaTransport", "LogAudit", "Recount",
+        "ServiceRuntime",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "HTTPTypes", package: "swift-http-types"),
@@ -229,7 +233,7 @@ let package = Package(
       dependencies: [
         "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
         "Administration", "AnomalyDetection", "Billing", "WebhookDelivery", "Licensing",
-        "DomainNames", "EventPublisher", "UsageAggregation", "Yams",
+        "DomainNames", "EventPublisher", "UsageAggregation", "LogAudit", "Yams",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

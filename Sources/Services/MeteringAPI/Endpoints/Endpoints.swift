@@ -6,6 +6,7 @@ enum Endpoints {
       Documents.routes(context),
       UsageEndpoint.routes(context),
       CurrentUsageEndpoint.routes(context),
+      UsageEventsEndpoint.routes(context),
       administration(context),
       PeriodEndpoints.routes(context),
       AdjustmentEndpoints.routes(context),

@@ -1,5 +1,5 @@
 import ArgumentParser
-import KafkaTransport
+import LogAudit
 import Metering
 import PostgresStore
 import Recount
@@ -75,191 +75,7 @@ struct Explain: ParsableCommand {
   }
 }
 
-/// A license's events of a time, and what PostgreSQL says of them.
-struct Explained {
-  struct Line {
-    var partition: Int32
-    var offset: Int64
-    var recordTime: Int64
-    var event: UsageEvent
-    var duplicate: Decision.Cause?
-  }
-
-  let topic: String
-  let license: String
-  let meter: String?
-  let range: UsageReads.Minutes
-  var stored: StoredUsage
-  /// Rows of the hours touched, by place.
-  private var hours: [UsageReads.Stored] = []
-  /// What the views say, by meter.
-  private var view: [ExactText: Tally] = [:]
-
-  private(set) var lines: [Line] = []
-  private(set) var counted: [ExactText: Tally] = [:]
-  /// Why not all could be read back.
-  private(set) var notProvable: [String] = []
-  private(set) var couldReadMore = false
-
-  static func take(
-    _ connection: PostgresConnection, group: String, topic: String, license: String,
-    meter: String?, range: UsageReads.Minutes
-  ) throws -> Explained {
-    let reads = UsageReads(connection)
-    return try reads.atOneSnapshot {
-      var result = Explained(
-        topic: topic, license: license, meter: meter, range: range,
-        stored: StoredUsage(range: range))
-      try result.stored.readPositions(connection, group: group, topic: topic)
-      try reads.hours(in: range.widened(to: 60), license: license, meter: meter) {
-        result.hours.append($0)
-      }
-      for sum in try reads.viewSums(license: license, meter: meter, in: range) {
-        result.view[ExactText(sum.meter)] = Tally(
-          quantity: sum.quantity, eventCount: sum.eventCount)
-      }
-      return result
-    }
-  }
-
-  private init(
-    topic: String, license: String, meter: String?, range: UsageReads.Minutes, stored: StoredUsage
-  ) {
-    self.topic = topic
-    self.license = license
-    self.meter = meter
-    self.range = range
-    self.stored = stored
-  }
-
-  var status: ReconcileReport.Status {
-    let meters = Set(view.keys).union(counted.keys)
-    let isEqual = meters.allSatisfy { view[$0] ?? Tally() == counted[$0] ?? Tally() }
-    if !notProvable.isEmpty { return .notProvable }
-    return isEqual ? .equal : .different
-  }
-
-  // MARK: Reading
-
-  private struct Stretch {
-    var range: LogReader.Range
-    var checkpoint: AuditCheckpointStore.Place?
-    /// Nothing before this offset matters; nil: all of it does.
-    var windowBegins: Int64?
-  }
-
-  /// - Parameter knowsSequences: from a checkpoint or the log's beginning, not only from a window before.
-  mutating func read(
-    _ source: LogRecount, knowsSequences: Bool, progress: (Int64, Int64) -> Void
-  ) throws {
-    lines = []
-    counted = [:]
-    notProvable = []
-    couldReadMore = false
-    let stretches = try stretches(source.reader, knowsSequences: knowsSequences)
-    var recounts: [Int32: PartitionRecount] = [:]
-    for stretch in stretches {
-      let partition = stretch.range.partition.partition
-      var recount = PartitionRecount(
-        partition: partition, settings: source.settings, countFrom: stretch.range.from,
-        checkpoint: try stretch.checkpoint.flatMap { try source.checkpoint(at: $0) })
-      if let branch = stored.branches[partition],
-        stretch.windowBegins.map({ $0 < branch.firstOffset }) ?? true
-      {
-        _ = try source.feedAncestors(
-          of: partition, low: stretch.range.from, since: stretch.windowBegins, into: &recount)
-      }
-      recounts[partition] = recount
-    }
-    let ranges = stretches.map(\.range)
-    let total = ranges.reduce(Int64(0)) { $0 + $1.to - $1.from }
-    try source.reader.readAll(ranges, progress: { progress(min($0, total), total) }) { view in
-      let record = try LogRecord(view, source.requeues)
-      guard var recount = recounts.removeValue(forKey: record.partition) else { return }
-      let decision = recount.feed(record)
-      recounts[record.partition] = recount
-      note(record, decision)
-    }
-    lines.sort { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
-  }
-
-  private mutating func stretches(
-    _ reader: LogReader, knowsSequences: Bool
-  ) throws -> [Stretch] {
-    var wanted: [Int32: (first: Int64, last: Int64)] = [:]
-    for hour in hours {
-      guard let position = stored.positions[hour.partition], position.logEpoch == hour.logEpoch
-      else {
-        notProvable.append(
-          "\(hour.eventCount) events of the hour \(Moment(milliseconds: hour.start * 60_000)) were "
-            + "counted from an earlier log, epoch \(hour.logEpoch)")
-        continue
-      }
-      let known = wanted[hour.partition] ?? (hour.firstOffset, hour.lastOffset)
-      wanted[hour.partition] = (
-        min(known.first, hour.firstOffset), max(known.last, hour.lastOffset)
-      )
-    }
-    return try wanted.sorted { $0.key < $1.key }.compactMap { partition, offsets in
-      let place = TopicPartition(topic: topic, partition: partition)
-      let (low, high) = try reader.watermarks(place)
-      let next = stored.positions[partition]?.nextOffset ?? 0
-      guard offsets.last < high, low <= offsets.last else {
-        notProvable.append(
-          "\(place): the log reaches from offset \(low) to \(high), the events lie at "
-            + "\(offsets.first) to \(offsets.last)")
-        return nil
-      }
-      if offsets.first < low {
-        notProvable.append(
-          "\(place): the log begins at offset \(low), the events at \(offsets.first)")
-      }
-      let window =
-        stored.windows[partition]?.map(\.size).max() ?? RecountSettings.defaultWindow
-      let begins = offsets.first - window
-      let checkpoint =
-        knowsSequences
-        ? stored.checkpoint(of: partition, low: low, before: offsets.first) : nil
-      let from =
-        if knowsSequences { max(low, min(begins, checkpoint?.nextOffset ?? low)) } else {
-          max(low, begins)
-        }
-      couldReadMore = couldReadMore || !knowsSequences
-      if offsets.first - window < low, low > 0, offsets.first >= low {
-        notProvable.append(
-          "\(place): the log begins at offset \(low): what repeats events from before it is not "
-            + "told apart")
-      }
-      // What repeats these events lies behind them, seldom far.
-      let to = min(next, high, offsets.last + window)
-      return Stretch(
-        range: .init(place, from: from, to: max(to, offsets.last + 1)), checkpoint: checkpoint,
-        windowBegins: knowsSequences && checkpoint == nil ? nil : begins)
-    }
-  }
-
-  private mutating func note(_ record: LogRecord, _ decision: Decision) {
-    let event: UsageEvent
-    var duplicate: Decision.Cause?
-    switch decision {
-    case .counted(let it): event = it
-    case .duplicate(let it, let cause): (event, duplicate) = (it, cause)
-    case .deadLetter, .report: return
-    }
-    guard event.minuteKey.license == ExactText(license),
-      meter.map({ ExactText($0) == event.minuteKey.meter }) ?? true,
-      range.contains(event.minuteKey.minuteStart, length: 1)
-    else { return }
-    if duplicate == nil {
-      counted[event.minuteKey.meter, default: Tally()].add(
-        Tally(quantity: event.quantity, eventCount: 1))
-    }
-    lines.append(
-      Line(
-        partition: record.partition, offset: record.offset, recordTime: record.timestamp,
-        event: event, duplicate: duplicate))
-  }
-
+extension Explained {
   // MARK: Showing
 
   private var meters: [ExactText] { Set(view.keys).union(counted.keys).sorted() }
@@ -277,7 +93,7 @@ struct Explained {
       "from": .optional(minute: range.from), "to": .optional(minute: range.to),
       "events": .array(shown.map(Self.json)), "events_found": .int(lines.count),
       "duplicates": .int(lines.count { $0.duplicate != nil }), "sums": .array(sums),
-      "not_provable": .array(notProvable.map { .text($0) }),
+      "not_provable": .array(notProvable.map { .text($0.description) }),
     ]
   }
 
@@ -334,7 +150,7 @@ struct Explained {
     text += notProvable.map { "not provable: \($0)" }
     switch status {
     case .equal: break
-    case .notProvable, .nothingProved:
+    case .notProvable:
       text.append("Not all of it is in the log any more.")
     case .different: text.append("DIFFERENT: run meterctl reconcile.")
     }

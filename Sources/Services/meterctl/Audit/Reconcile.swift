@@ -1,5 +1,6 @@
 import ArgumentParser
 import KafkaTransport
+import LogAudit
 import Metering
 import PostgresStore
 import Recount

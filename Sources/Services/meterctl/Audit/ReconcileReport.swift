@@ -1,3 +1,4 @@
+import LogAudit
 import Metering
 import Recount
 

@@ -1,6 +1,6 @@
 import KafkaTransport
 import PostgresStore
-import Recount
+package import Recount
 
 /// What a partition of a grown topic inherits, for the recount: the window and the sequences of the partition that its
 /// keys were in before. The aggregator reads only the window; here the sequences too come from the log alone.
@@ -13,7 +13,7 @@ extension LogRecount {
   ///   - since: nothing before this offset of the child is fed.
   /// - Returns: which of the ancestors' records cannot be read any more, as the child's offset
   ///   behind the last of them; nil: all of them can.
-  func feedAncestors(
+  package func feedAncestors(
     of partition: Int32, low: Int64, since: Int64? = nil, into recount: inout PartitionRecount
   ) throws -> Int64? {
     var unreadableUpTo: Int64?

@@ -1,22 +1,22 @@
-import PostgresStore
-import Recount
+package import PostgresStore
+package import Recount
 
 /// Which records are requeued dead letters. Anybody may set the header `dead-letter`, so a row of
 /// `dead_letter` must have that place and the record's value; else the record is an event like any other.
-struct Requeues {
+package struct Requeues {
   let connection: PostgresConnection
   let topic: String
   /// Of each partition, the epoch that is read.
   let epochs: [Int32: Int32]
 
-  init(_ connection: PostgresConnection, topic: String, _ stored: StoredUsage) {
+  package init(_ connection: PostgresConnection, topic: String, _ stored: StoredUsage) {
     self.connection = connection
     self.topic = topic
     epochs = stored.positions.mapValues(\.logEpoch)
   }
 
   /// The header, where the record stands for the dead letter that it names.
-  func confirmed(_ header: [UInt8], of record: LogRecord) throws -> String? {
+  package func confirmed(_ header: [UInt8], of record: LogRecord) throws -> String? {
     // epoch/topic/partition/offset, the numbers as they are written without sign or leading zeros.
     let fields = header.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     guard fields.count == 4, fields[1].elementsEqual(topic.utf8), let value = record.value,

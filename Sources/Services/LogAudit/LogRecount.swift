@@ -1,58 +1,58 @@
-import KafkaTransport
+package import KafkaTransport
 import Metering
-import PostgresStore
-import Recount
+package import PostgresStore
+package import Recount
 
 /// One partition, counted over again from its log, as far as that reaches.
-struct CountedPartition {
-  let partition: Int32
-  let logEpoch: Int32
-  let low: Int64
-  let high: Int64
-  let nextOffset: Int64
+package struct CountedPartition {
+  package let partition: Int32
+  package let logEpoch: Int32
+  package let low: Int64
+  package let high: Int64
+  package let nextOffset: Int64
   /// Timestamp of the first record that can be read.
-  var logBegins: Int64?
+  package var logBegins: Int64?
   /// Why nothing of it could be counted; nil if it was.
-  var unreadable: String?
+  package var unreadable: String?
 
-  var events: Int64 = 0
-  var counted: Int64 = 0
-  var duplicates: Int64 = 0
-  var totals: [UsageKey: Tally] = [:]
-  var dimensionTotals: [DimensionKey: Tally] = [:]
-  var provenance: [PartitionRecount.ProvenanceKey: OffsetRange] = [:]
-  var deadLetters: [Int64: String] = [:]
+  package var events: Int64 = 0
+  package var counted: Int64 = 0
+  package var duplicates: Int64 = 0
+  package var totals: [UsageKey: Tally] = [:]
+  package var dimensionTotals: [DimensionKey: Tally] = [:]
+  package var provenance: [PartitionRecount.ProvenanceKey: OffsetRange] = [:]
+  package var deadLetters: [Int64: String] = [:]
   /// Of the records from the checkpoint on, where there is one.
-  var ledger: [ExactText: LedgerEntry] = [:]
+  package var ledger: [ExactText: LedgerEntry] = [:]
   /// Of the records before it.
-  var ledgerBefore: [ExactText: LedgerEntry] = [:]
+  package var ledgerBefore: [ExactText: LedgerEntry] = [:]
   /// From its offset on, the producers' sequences are known, however much of the log is gone.
-  var checkpoint: RecountCheckpoint?
+  package var checkpoint: RecountCheckpoint?
   /// Events in the window's size behind this offset may repeat what cannot be read; nil: none do.
-  var windowBegins: Int64?
+  package var windowBegins: Int64?
   /// Of each hour, the timestamp of the earliest record that counted.
-  var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
+  package var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
   /// Events that count by what can be read, but might be duplicates of what cannot: by producer where its
   /// sequence alone is in doubt.
-  var doubtful: [DoubtKey: Tally] = [:]
+  package var doubtful: [DoubtKey: Tally] = [:]
   /// The `dead-letter` headers that counted, with what they counted for.
-  var requeued: [ExactText: DoubtKey] = [:]
-  var requeuedTallies: [ExactText: Tally] = [:]
+  package var requeued: [ExactText: DoubtKey] = [:]
+  package var requeuedTallies: [ExactText: Tally] = [:]
 
-  struct DoubtKey: Hashable {
-    var producer: ExactText?
-    var usage: UsageKey
+  package struct DoubtKey: Hashable {
+    package var producer: ExactText?
+    package var usage: UsageKey
   }
 
   /// Whether records of this partition's past, in this epoch or before, cannot be read any more.
-  var hasUnreadablePast: Bool {
+  package var hasUnreadablePast: Bool {
     low > 0 || logEpoch > 1 || unreadable != nil || hasUnreadableAncestors
   }
 
   /// Records that this partition's keys had in another partition, before the topic grew, are gone.
-  var hasUnreadableAncestors = false
+  package var hasUnreadableAncestors = false
 
-  init(partition: Int32, logEpoch: Int32, low: Int64, high: Int64, nextOffset: Int64) {
+  package init(partition: Int32, logEpoch: Int32, low: Int64, high: Int64, nextOffset: Int64) {
     self.partition = partition
     self.logEpoch = logEpoch
     self.low = low
@@ -61,7 +61,7 @@ struct CountedPartition {
   }
 
   /// Whether the ids before a record at `offset` are known as far back as the window reaches.
-  func knowsWindow(at offset: Int64, _ windows: [WindowSize]) -> Bool {
+  package func knowsWindow(at offset: Int64, _ windows: [WindowSize]) -> Bool {
     guard let windowBegins else { return true }
     let window =
       windows.filter { $0.fromOffset <= offset }.max { $0.fromOffset < $1.fromOffset }?
@@ -69,7 +69,7 @@ struct CountedPartition {
     return offset - windowBegins >= window
   }
 
-  mutating func take(_ recount: PartitionRecount) {
+  package mutating func take(_ recount: PartitionRecount) {
     totals = recount.totals
     dimensionTotals = recount.dimensionTotals
     provenance = recount.provenance
@@ -79,21 +79,40 @@ struct CountedPartition {
   }
 }
 
+/// Why the log could not be counted, in words for an operator.
+package struct AuditProblem: Error, CustomStringConvertible {
+  package let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
 /// Reads every partition from its low watermark to the offset that was counted up to.
-struct LogRecount {
-  let reader: LogReader
-  let topic: String
-  let stored: StoredUsage
-  let settings: RecountSettings
-  let requeues: Requeues
-  let checkpoints: AuditCheckpointStore
+package struct LogRecount {
+  package let reader: LogReader
+  package let topic: String
+  package let stored: StoredUsage
+  package let settings: RecountSettings
+  package let requeues: Requeues
+  package let checkpoints: AuditCheckpointStore
+
+  package init(
+    reader: LogReader, topic: String, stored: StoredUsage, settings: RecountSettings,
+    requeues: Requeues, checkpoints: AuditCheckpointStore
+  ) {
+    self.reader = reader
+    self.topic = topic
+    self.stored = stored
+    self.settings = settings
+    self.requeues = requeues
+    self.checkpoints = checkpoints
+  }
 
   /// A window's identities and the texts of a batch are held for each partition that is read at once; several at once, since a fetch
   /// of the embedded broker brings a single batch of a partition.
   private static let partitionsAtOnce = 8
 
   /// - Parameter progress: offsets done and offsets in all.
-  func run(progress: (Int64, Int64) -> Void) throws -> [CountedPartition] {
+  package func run(progress: (Int64, Int64) -> Void) throws -> [CountedPartition] {
     var partitions = try bounds()
     let readable = partitions.indices.filter { partitions[$0].unreadable == nil }
     let total = readable.reduce(Int64(0)) { $0 + partitions[$1].nextOffset - partitions[$1].low }
@@ -112,7 +131,8 @@ struct LogRecount {
 
   private func bounds() throws -> [CountedPartition] {
     guard let count = try reader.partitionCount(topic) else {
-      throw Connections.missing(topic)
+      throw AuditProblem(
+        "the topic \(topic) is missing; run: meterctl topics apply")
     }
     return try stored.positions.sorted { $0.key < $1.key }.map { partition, position in
       guard Int(partition) < count else {
@@ -172,7 +192,7 @@ struct LogRecount {
         continue
       }
       guard reached[range.partition] == range.to else {
-        throw Failure(
+        throw AuditProblem(
           "\(range.partition): the log ended at \(reached[range.partition] ?? range.from), before "
             + "\(range.to), while it was read; run it again")
       }
@@ -182,7 +202,7 @@ struct LogRecount {
   }
 
   /// Nil if it was removed meanwhile.
-  func checkpoint(at place: AuditCheckpointStore.Place) throws -> RecountCheckpoint? {
+  package func checkpoint(at place: AuditCheckpointStore.Place) throws -> RecountCheckpoint? {
     try checkpoints.producers(at: place).map { producers in
       RecountCheckpoint(
         offset: place.nextOffset, producers: producers.map(RecountCheckpoint.Producer.init))
@@ -258,18 +278,6 @@ extension CountedPartition {
   }
 }
 
-extension LogRecord {
-  /// With its header `dead-letter` only where that is borne out.
-  init(_ view: RecordView, _ requeues: Requeues) throws {
-    self.init(
-      partition: view.partition, offset: view.offset, timestamp: view.timestamp,
-      key: view.key.map { [UInt8]($0) }, value: view.value.map { [UInt8]($0) })
-    if let header = view.header(named: "dead-letter") {
-      deadLetterHeader = try requeues.confirmed(header, of: self)
-    }
-  }
-}
-
 extension RecountCheckpoint.Producer {
   fileprivate init(_ stored: AuditCheckpointStore.Producer) {
     self.init(
@@ -278,23 +286,5 @@ extension RecountCheckpoint.Producer {
       entry: LedgerEntry(
         counted: stored.counted, duplicates: stored.duplicates, repeated: stored.repeated,
         deadLettered: stored.deadLettered))
-  }
-}
-
-extension UsageEvent {
-  var minuteKey: UsageKey {
-    UsageKey(
-      license: ExactText(subject), meter: ExactText(meter),
-      minuteStart: floorDivide(timeMilliseconds, by: 60_000))
-  }
-}
-
-extension UsageKey {
-  var hour: PartitionRecount.ProvenanceKey {
-    PartitionRecount.ProvenanceKey(
-      license: license, meter: meter, hourStart: UsageWindow.hour.start(ofMinute: minuteStart))
-  }
-  func start(of window: UsageWindow) -> UsageKey {
-    UsageKey(license: license, meter: meter, minuteStart: window.start(ofMinute: minuteStart))
   }
 }

@@ -1,59 +1,69 @@
-import KafkaTransport
 import Metering
-import PostgresStore
-import Recount
+package import PostgresStore
+package import Recount
 
 /// An hour or minute of a license and meter, counted from one partition in one epoch of the log.
-struct StoredKey: Hashable {
-  var logEpoch: Int32
-  var partition: Int32
-  var usage: UsageKey
+package struct StoredKey: Hashable {
+  package var logEpoch: Int32
+  package var partition: Int32
+  package var usage: UsageKey
+
+  package init(logEpoch: Int32, partition: Int32, usage: UsageKey) {
+    self.logEpoch = logEpoch
+    self.partition = partition
+    self.usage = usage
+  }
 }
 
 /// What PostgreSQL says at one snapshot: all that reconcile compares, and what it needs to judge the log.
-struct StoredUsage {
-  struct Hour {
-    var tally: Tally
-    var firstOffset: Int64
-    var lastOffset: Int64
+package struct StoredUsage {
+  package struct Hour {
+    package var tally: Tally
+    package var firstOffset: Int64
+    package var lastOffset: Int64
   }
 
-  struct Position {
-    var nextOffset: Int64
-    var logEpoch: Int32
+  package struct Position {
+    package var nextOffset: Int64
+    package var logEpoch: Int32
   }
 
-  struct ProducerKey: Hashable {
-    var partition: Int32
-    var producer: ExactText
+  package struct ProducerKey: Hashable {
+    package var partition: Int32
+    package var producer: ExactText
+
+    package init(partition: Int32, producer: ExactText) {
+      self.partition = partition
+      self.producer = producer
+    }
   }
 
-  var range: UsageReads.Minutes
+  package var range: UsageReads.Minutes
   /// Of the snapshot, in milliseconds since 1970.
-  var takenAt: Int64 = 0
-  var positions: [Int32: Position] = [:]
-  var windows: [Int32: [WindowSize]] = [:]
-  var importBatches: [ExactText: Int64] = [:]
-  var gaps: [UsageReads.Gap] = []
+  package var takenAt: Int64 = 0
+  package var positions: [Int32: Position] = [:]
+  package var windows: [Int32: [WindowSize]] = [:]
+  package var importBatches: [ExactText: Int64] = [:]
+  package var gaps: [UsageReads.Gap] = []
   /// Where partitions of a grown topic begin.
-  var branches: [Int32: GrowthStore.Branch] = [:]
+  package var branches: [Int32: GrowthStore.Branch] = [:]
   /// Where it is known what the producers' sequences were, ascending.
-  var checkpoints: [Int32: [AuditCheckpointStore.Place]] = [:]
-  var deadLetters: [UsageReads.DeadLetterPlace] = []
-  var producers: [ProducerKey: LedgerEntry] = [:]
+  package var checkpoints: [Int32: [AuditCheckpointStore.Place]] = [:]
+  package var deadLetters: [UsageReads.DeadLetterPlace] = []
+  package var producers: [ProducerKey: LedgerEntry] = [:]
   /// Partitions that gave up producers of which no report was known.
-  var forgetful: Set<Int32> = []
-  var ledger: [UsageReads.LedgerSum] = []
+  package var forgetful: Set<Int32> = []
+  package var ledger: [UsageReads.LedgerSum] = []
   /// All hours that touch the range.
-  var hours: [StoredKey: Hour] = [:]
-  var minutes: [StoredKey: Tally] = [:]
-  var days = Totals(window: .day)
-  var dimensions: [DimensionKey: Tally] = [:]
-  var disagreements: [UsageReads.Disagreement] = []
-  var quarantined: [(license: String, rows: Int64)] = []
+  package var hours: [StoredKey: Hour] = [:]
+  package var minutes: [StoredKey: Tally] = [:]
+  package var days = Totals(window: .day)
+  package var dimensions: [DimensionKey: Tally] = [:]
+  package var disagreements: [UsageReads.Disagreement] = []
+  package var quarantined: [(license: String, rows: Int64)] = []
 
   /// What was too old when it was counted: registering its import batch afterwards changes nothing.
-  var refusedForAge: Set<LogPosition> {
+  package var refusedForAge: Set<LogPosition> {
     Set(
       deadLetters.filter {
         $0.reason == "too_old" && $0.logEpoch == positions[$0.partition]?.logEpoch
@@ -61,17 +71,17 @@ struct StoredUsage {
       .map { LogPosition(partition: $0.partition, offset: $0.offset) })
   }
 
-  init(range: UsageReads.Minutes) {
+  package init(range: UsageReads.Minutes) {
     self.range = range
   }
 
   /// Gaps of a partition's epoch that is being read.
-  func gaps(of partition: Int32) -> [UsageReads.Gap] {
+  package func gaps(of partition: Int32) -> [UsageReads.Gap] {
     gaps.filter { $0.partition == partition && $0.logEpoch == positions[partition]?.logEpoch }
   }
 
   /// The first checkpoint from which a log that begins at `low` can be recounted.
-  func checkpoint(of partition: Int32, low: Int64) -> AuditCheckpointStore.Place? {
+  package func checkpoint(of partition: Int32, low: Int64) -> AuditCheckpointStore.Place? {
     guard let position = positions[partition] else { return nil }
     return checkpoints[partition]?.first {
       $0.logEpoch == position.logEpoch && $0.nextOffset >= low
@@ -80,7 +90,7 @@ struct StoredUsage {
   }
 
   /// The last checkpoint before `offset` that a log which begins at `low` still reaches; else the first one behind it.
-  func checkpoint(
+  package func checkpoint(
     of partition: Int32, low: Int64, before offset: Int64
   ) -> AuditCheckpointStore.Place? {
     checkpoints[partition]?.last { $0.nextOffset >= low && $0.nextOffset <= offset }
@@ -88,7 +98,7 @@ struct StoredUsage {
   }
 
   /// Where the log is read and how it is judged; part of a snapshot.
-  mutating func readPositions(
+  package mutating func readPositions(
     _ connection: PostgresConnection, group: String, topic: String
   ) throws {
     let reads = UsageReads(connection)
@@ -112,7 +122,7 @@ struct StoredUsage {
     checkpoints = Dictionary(grouping: places, by: \.partition)
   }
 
-  static func take(
+  package static func take(
     _ connection: PostgresConnection, group: String, topic: String, range: UsageReads.Minutes
   ) throws -> StoredUsage {
     let reads = UsageReads(connection)
@@ -157,11 +167,11 @@ struct StoredUsage {
 }
 
 extension UsageReads.Stored {
-  var key: StoredKey {
+  package var key: StoredKey {
     StoredKey(
       logEpoch: logEpoch, partition: partition,
       usage: UsageKey(
         license: ExactText(license), meter: ExactText(meter), minuteStart: start))
   }
-  var tally: Tally { Tally(quantity: quantity, eventCount: eventCount) }
+  package var tally: Tally { Tally(quantity: quantity, eventCount: eventCount) }
 }

@@ -1,0 +1,187 @@
+package import KafkaTransport
+import Metering
+package import PostgresStore
+package import Recount
+
+/// Finds one event in the log by its id, and says what became of it.
+///
+/// The log has no index by id. So its newest offsets are read, bounded in number and in time, and the
+/// answer says which. What is found is judged with the records of a dedupe window before it, by the
+/// same code as `reconcile` and `explain`.
+package struct EventSearch {
+  package enum Outcome: Sendable, Equatable {
+    case counted
+    /// The earlier sighting of the same identity, where it was read as well.
+    case duplicate(Decision.Cause, of: Int64?)
+    case deadLetter(reason: String, detail: String)
+    /// It lies behind what is counted so far.
+    case pending
+  }
+
+  package struct Sighting: Sendable {
+    package var partition: Int32
+    package var logEpoch: Int32
+    package var offset: Int64
+    /// Of the record, in milliseconds since 1970; negative where it has none.
+    package var recordTime: Int64
+    /// Nil of a dead letter.
+    package var event: UsageEvent?
+    package var outcome: Outcome
+  }
+
+  /// What was read of a partition, half-open.
+  package struct Stretch: Sendable {
+    package var partition: Int32
+    package var logEpoch: Int32
+    package var from: Int64
+    package var to: Int64
+  }
+
+  package private(set) var sightings: [Sighting] = []
+  package private(set) var searched: [Stretch] = []
+  /// The time came before all was read.
+  package private(set) var wasCutOff = false
+
+  private let id: String
+  private let source: String?
+  private let deadline: ContinuousClock.Instant
+  private var stored: StoredUsage
+  private let requeues: Requeues
+  private let topic: String
+
+  /// Sightings beyond these are not looked at.
+  private static let mostSightings = 50
+
+  private struct TimeIsUp: Error {}
+
+  /// - Parameters:
+  ///   - offsets: read at most so many, shared evenly by the partitions.
+  ///   - deadline: reads nothing behind it.
+  package init(
+    _ connection: PostgresConnection, _ reader: LogReader, group: String, topic: String, id: String,
+    source: String?, settings: RecountSettings, offsets: Int64, deadline: ContinuousClock.Instant
+  ) throws {
+    self.id = id
+    self.source = source
+    self.topic = topic
+    self.deadline = deadline
+    let reads = UsageReads(connection)
+    stored = try reads.atOneSnapshot {
+      var stored = StoredUsage(range: UsageReads.Minutes())
+      try stored.readPositions(connection, group: group, topic: topic)
+      return stored
+    }
+    requeues = Requeues(connection, topic: topic, stored)
+    let found = try candidates(reader, offsets: offsets)
+    var settings = settings
+    settings.importBatches = stored.importBatches
+    let windows = stored.windows
+    settings.windows = { windows[$0] ?? [] }
+    for (partition, offsets) in found.sorted(by: { $0.key < $1.key }) {
+      try judge(reader, settings, partition, offsets)
+    }
+  }
+
+  /// Where records lie that hold the id as a text.
+  private mutating func candidates(
+    _ reader: LogReader, offsets: Int64
+  ) throws -> [Int32: [Int64]] {
+    let count = try reader.partitionCount(topic) ?? 0
+    let share = max(1, offsets / Int64(max(count, 1)))
+    var ranges: [LogReader.Range] = []
+    for partition in 0..<Int32(count) {
+      let place = TopicPartition(topic: topic, partition: partition)
+      let (low, high) = try reader.watermarks(place)
+      let range = LogReader.Range(place, from: max(low, high - share), to: high)
+      ranges.append(range)
+      searched.append(
+        Stretch(
+          partition: partition, logEpoch: stored.positions[partition]?.logEpoch ?? 1,
+          from: range.from, to: range.to))
+    }
+    let needle = Array(id.utf8)
+    var found: [Int32: [Int64]] = [:]
+    var number = 0
+    do {
+      try reader.readAll(ranges) { view in
+        if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
+        guard number < Self.mostSightings, let value = view.value,
+          Self.mayHold(value, needle)
+        else { return }
+        found[view.partition, default: []].append(view.offset)
+        number += 1
+      }
+    } catch is TimeIsUp {
+      wasCutOff = true
+    }
+    return found
+  }
+
+  /// Whether the bytes hold the id. With an escape in them it may be spelled otherwise.
+  private static func mayHold(_ value: UnsafeRawBufferPointer, _ id: [UInt8]) -> Bool {
+    guard value.count >= id.count, let first = id.first else { return false }
+    var i = 0
+    while i + id.count <= value.count {
+      if value[i] == UInt8(ascii: "\\") { return true }
+      if value[i] == first, value[i..<i + id.count].elementsEqual(id) { return true }
+      i += 1
+    }
+    return false
+  }
+
+  private mutating func judge(
+    _ reader: LogReader, _ settings: RecountSettings, _ partition: Int32, _ offsets: [Int64]
+  ) throws {
+    guard let first = offsets.min(), let last = offsets.max() else { return }
+    let place = TopicPartition(topic: topic, partition: partition)
+    let window = stored.windows[partition]?.map(\.size).max() ?? RecountSettings.defaultWindow
+    let low = try reader.watermarks(place).low
+    let wanted = Set(offsets)
+    let from = max(low, first - window)
+    var recount = PartitionRecount(partition: partition, settings: settings, countFrom: from)
+    var seen: [[ExactText]: Int64] = [:]
+    do {
+      try reader.read(place, from: from, to: last + 1) { view in
+        if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
+        let record = try LogRecord(view, requeues)
+        let decision = recount.feed(record)
+        if wanted.contains(record.offset) { note(record, decision, &seen) }
+      }
+    } catch is TimeIsUp {
+      wasCutOff = true
+    }
+  }
+
+  private mutating func note(
+    _ record: LogRecord, _ decision: Decision, _ seen: inout [[ExactText]: Int64]
+  ) {
+    var event: UsageEvent?
+    var outcome: Outcome
+    switch decision {
+    case .report: return
+    case .deadLetter(let reason, let detail): outcome = .deadLetter(reason: reason, detail: detail)
+    case .counted(let found):
+      event = found
+      outcome = .counted
+    case .duplicate(let found, let cause):
+      event = found
+      outcome = .duplicate(cause, of: seen[Self.identity(found)])
+    }
+    if let event {
+      guard ExactText(event.id) == ExactText(id),
+        source.map({ ExactText($0) == ExactText(event.source) }) ?? true
+      else { return }
+      seen[Self.identity(event)] = record.offset
+    }
+    let position = stored.positions[record.partition]
+    if record.offset >= position?.nextOffset ?? 0 { outcome = .pending }
+    sightings.append(
+      Sighting(
+        partition: record.partition, logEpoch: position?.logEpoch ?? 1, offset: record.offset,
+        recordTime: record.timestamp, event: event, outcome: outcome))
+  }
+
+  private static func identity(_ event: UsageEvent) -> [ExactText] {
+    [ExactText(event.subject), ExactText(event.source), ExactText(event.id)]
+  }
+}

@@ -1,0 +1,72 @@
+import Billing
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// The events behind a number, through the code of `meterctl explain`.
+@Suite(.serialized)
+struct EventsTests {
+  @Test func `A number opens down to the events in the log, page by page, duplicates too`() throws {
+    let log = try UsageLog(partitions: 2)
+    let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
+    try setup.addLicense("lic_1", customer: "cus_1")
+    try setup.addToken("mtr_c1", scopes: "usage:read", customer: "cus_1")
+    try setup.addToken("mtr_c2", scopes: "usage:read", customer: "cus_2")
+    let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
+    for id in ["e1", "e2", "e1", "e3"] {
+      try log.send(UsageEventText(id: id, subject: "lic_1"))
+    }
+    try log.send(key: "lic_1", value: Array(#"{"id":"broken-1""#.utf8))
+    try log.waitUntilCounted(setup.database)
+
+    let hour = UsageEventText.now / 3_600_000 * 3_600_000
+    let range =
+      "from=\(TimeText.write(hour - 3_600_000))&to=\(TimeText.write(hour + 7_200_000))"
+    let path = "/v1/usage/events?license_id=lic_1&meter=api_calls&\(range)"
+    var ids: [String] = []
+    var statuses: [String] = []
+    var next: String?
+    repeat {
+      let page = try setup.get(path + "&limit=2" + (next.map { "&cursor=\($0)" } ?? ""))
+      #expect(page.status == 200, "\(page.body) \(setup.process.output.suffix(2_000))")
+      #expect(page["matches"] == "1" && page.json["provable_from"] is String)
+      ids += page.data.compactMap { $0["id"] as? String }
+      statuses += page.data.compactMap { $0["status"] as? String }
+      next = page.json["next"] as? String
+    } while next != nil
+    #expect(ids == ["e1", "e2", "e1", "e3"])
+    #expect(statuses == ["counted", "counted", "duplicate", "counted"])
+    let csv = try setup.get(path + "&format=csv")
+    #expect(csv.body.components(separatedBy: "\r\n").count == 6, "\(csv.body)")
+    #expect(try setup.get(path, token: "mtr_c1").status == 200)
+    #expect(try setup.get(path, token: "mtr_c2").status == 404)
+    #expect(try setup.get(path + "&cursor=x")["code"] == "bad_cursor")
+    #expect(try setup.get("/v1/usage/events?license_id=lic_1").status == 400)
+
+    let event = try setup.get("/v1/events/e1")
+    #expect(event.status == 200 && event["status"] == "counted", "\(event.body)")
+    let sightings = event.json["events"] as? [[String: Any]] ?? []
+    #expect(sightings.map { $0["status"] as? String } == ["counted", "duplicate"])
+    #expect(sightings.last?["duplicate_of_offset"] as? Int == sightings.first?["offset"] as? Int)
+    #expect(try setup.get("/v1/events/e1?source=/other")["status"] == "not_found")
+    let broken = try setup.get("/v1/events/broken-1")
+    #expect(broken["status"] == "dead_letter", "\(broken.body)")
+    let nowhere = try setup.get("/v1/events/e9")
+    #expect(nowhere["status"] == "not_found" && (nowhere.json["searched"] as? [Any])?.count == 1)
+    #expect(try setup.get("/v1/events/e1", token: "mtr_c2")["status"] == "not_found")
+
+    // In another epoch of the log the events cannot be read back any more.
+    aggregator.process.killNow()
+    try setup.database.execute("update consumer_offset set log_epoch = log_epoch + 1")
+    let gone = try setup.get(path)
+    #expect(gone.status == 410 && gone["code"] == "not_provable", "\(gone.body)")
+  }
+
+  @Test func `Without Kafka the events cannot be read, and the answer says what to set`() throws {
+    let setup = try APISetup()
+    let answer = try setup.get(
+      "/v1/usage/events?license_id=a&from=2026-01-01T00:00:00Z&to=2026-01-01T01:00:00Z")
+    #expect(answer.status == 503 && answer["detail"].contains("METER_KAFKA_BROKERS"))
+    #expect(answer.headers["retry-after"] != nil)
+  }
+}

@@ -1,0 +1,64 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// What strangers send ends nothing, holds up nobody and takes bounded memory.
+@Suite(.serialized)
+struct HostileClientTests {
+  @Test func `Bodies of 10 MB, floods of headers and what is no HTTP get a clear 4xx`() throws {
+    let setup = try APISetup()
+    try setup.addToken("mtr_read", scopes: "usage:read")
+    let body = String(repeating: "a", count: 10 << 20)
+    let large = try setup.request("GET", "/v1/status", body: body)
+    #expect(large.status == 413 && large["code"] == "too_large")
+    // Without a token nothing of a body is read.
+    #expect(try setup.request("GET", "/v1/status", token: nil, body: body).status == 401)
+    let long = String(repeating: "x", count: 20_000)
+    #expect(try setup.get("/v1/status", headers: ["X-Long": long]).status == 431)
+    #expect(try setup.get("/v1/status?" + String(repeating: "a", count: 20_000)).status == 431)
+    for text in [
+      "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n", "GET\r\n\r\n",
+      "GET /v1/status HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+      "GET /v1/status HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+      if let answer = try setup.exchange(Array(text.utf8)) {
+        #expect((400..<500).contains(answer.status), "\(text): \(answer.status)")
+      }
+    }
+    // Targets that are whole addresses, or none.
+    for target in ["http://", "http://a", "http://a?x", "*", "//", "/%", "/\u{7F}", "a", "/%00"] {
+      _ = try setup.exchange(
+        Array("GET \(target) HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".utf8))
+      #expect(setup.process.isRunning, "\(target)")
+    }
+    #expect(try setup.get("http://evil.example/v1/status").status == 200)
+    #expect(try setup.get("/v1/status").status == 200)
+  }
+
+  @Test func `A thousand idle connections and slow ones do not keep others from being answered`()
+    throws
+  {
+    let setup = try APISetup(environment: ["METER_REQUEST_TIMEOUT": "500ms"])
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    for i in 0..<1_000 {
+      let socket = try #require(TCP.connect(port: setup.port, timeoutSeconds: 10))
+      if i % 2 == 0 { _ = TCP.write(socket, Array("GET /v1/status HTTP/1.1\r\nHo".utf8)) }
+      sockets.append(socket)
+    }
+    #expect(try setup.get("/v1/status").status == 200)
+    // A request that does not come in is given up.
+    #expect(TCP.read(sockets[0], atMost: 100) == nil)
+  }
+
+  @Test func `Where descriptors are few, an idle connection makes room for a new one`() throws {
+    let setup = try APISetup(descriptors: 160)
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    for _ in 0..<300 {
+      if let socket = TCP.connect(port: setup.port, timeoutSeconds: 5) { sockets.append(socket) }
+    }
+    for _ in 0..<10 { #expect(try setup.get("/v1/status").status == 200) }
+    #expect(setup.process.isRunning)
+  }
+}
