@@ -1,4 +1,5 @@
 import Foundation
+import Licensing
 import MeteringTestKit
 import Testing
 
@@ -8,15 +9,24 @@ struct DescriptionTests {
     "Generated requests find nothing in the service that its description does not say",
     .enabled(if: PythonPrograms.isInstalled))
   func schemathesis() throws {
-    let setup = try APISetup()
+    var keys = JSONWebKeySet()
+    try keys.add(try #require(JSONWebKey.generate(.edDSA, for: .license)))
+    let setup = try APISetup(environment: [
+      "METER_SIGNING_KEY": String(decoding: keys.privateJSON, as: UTF8.self)
+    ])
     try setup.addLicense("lic_1")
     let run = try ChildProcess(
       PythonPrograms.folder + "schemathesis",
       [
         "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "25", "--no-color",
-        "--seed", "\(SeededRandom.testSeed() % 1_000_000)",
+        // The same requests in every run; METER_TEST_SEED tries others.
+        "--seed", ProcessInfo.processInfo.environment["METER_TEST_SEED"] ?? "20260729",
         // What stands in no schema: a zone's name, a range that begins after its end.
-        "--exclude-checks", "negative_data_rejection,positive_data_acceptance",
+        "--exclude-checks",
+        // A token or endpoint that was revoked or deleted can still be looked at, with its end.
+        "negative_data_rejection,positive_data_acceptance,use_after_free",
+        // These need Kafka, and answer 503 without; `EventsTests` runs them.
+        "--exclude-path", "/v1/events/{id}", "--exclude-path", "/v1/usage/events",
         "-H", "Authorization: Bearer \(APISetup.adminToken)",
       ])
     let status = run.wait()

@@ -24,6 +24,3 @@ create index dead_letter_by_place on dead_letter (topic, partition, log_offset, 
 create index dead_letter_by_time on dead_letter (received_at);
 
 create index dead_letter_to_forward on dead_letter (received_at) where forwarded_at is null;
-
--- Retention's. Rows come in the order of time.
-create index dead_letter_by_time on dead_letter using brin (received_at) with (autosummarize = on);

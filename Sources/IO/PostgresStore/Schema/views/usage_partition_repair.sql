@@ -5,17 +5,13 @@
 create view usage_partition_repair as
 select format('drop index concurrently %I', x.relname) as statement, 1 as place
 from pg_class x join pg_index i on i.indexrelid = x.oid
-where x.relname ~ '^(usage_hour_[0-9]{6}_by_hour|dead_letter_by_time)$' and not i.indisvalid
+where x.relname ~ '^usage_hour_[0-9]{6}_by_hour$' and not i.indisvalid
 union all
 select format('create index concurrently %I on %I using brin (hour) '
   'with (pages_per_range = 32, autosummarize = on)', c.relname || '_by_hour', c.relname), 2
 from pg_inherits p join pg_class c on c.oid = p.inhrelid
 where p.inhparent = 'usage_hour'::regclass and c.relname ~ '^usage_hour_[0-9]{6}$'
   and to_regclass(c.relname || '_by_hour') is null
-union all
-select 'create index concurrently dead_letter_by_time on dead_letter using brin (received_at) '
-  'with (autosummarize = on)', 2
-where to_regclass('dead_letter_by_time') is null
 union all
 select format('alter table %I add constraint %I check ('
   '(day::timestamp at time zone ''UTC'') >= %L and (day::timestamp at time zone ''UTC'') < %L) '

@@ -14,6 +14,8 @@ enum UsageEndpoint {
   private static func answer(_ request: APIRequest) async throws -> APIAnswer {
     var fields = try request.query
     let now = try await timeOfFirstPage(request, fields) ?? WallClock.milliseconds
+    // A range that is given by its bounds does not move, so its cursors are the same each time.
+    let pinned = fields.all.contains { $0.name == "range" } ? String(now) : ""
     let parameters = try UsageParameters(&fields, now: now, caller: request.caller)
     try await checkLicenses(parameters.question, request)
     if request.wantsCSV(parameters.list.format) { return try await csv(parameters, request) }
@@ -32,7 +34,7 @@ enum UsageEndpoint {
       let members = shape.members(try store.standing(), rows: shown)
       return ListPage(
         rows: shown.map(shape.cells),
-        next: rows.count > start.limit ? shown.last.map { $0.key.cursor + [String(now)] } : nil,
+        next: rows.count > start.limit ? shown.last.map { $0.key.cursor + [pinned] } : nil,
         members: members.fixed, volatile: members.volatile)
     }
   }
