@@ -16,12 +16,14 @@ struct DescriptionTests {
       "METER_ENCRYPTION_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     ])
     try setup.addLicense("lic_1")
+    let seed = ProcessInfo.processInfo.environment["METER_TEST_SEED"]
     let run = try ChildProcess(
       PythonPrograms.folder + "schemathesis",
       [
         "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "25", "--no-color",
-        // The same requests in every run; METER_TEST_SEED tries others.
-        "--seed", ProcessInfo.processInfo.environment["METER_TEST_SEED"] ?? "20260729",
+        // The same requests in every run. METER_TEST_SEED adds random ones and sequences of them.
+        "--seed", seed ?? "20260729",
+        "--phases", seed == nil ? "examples,coverage" : "examples,coverage,fuzzing,stateful",
         // What stands in no schema: a zone's name, a range that begins after its end.
         "--exclude-checks",
         // A token or endpoint that was revoked or deleted can still be looked at, with its end.

@@ -23,10 +23,13 @@ enum StatementEndpoints {
     var fields = try request.query
     let window = fields.listWindow()
     try fields.finish()
+    // Before a CSV begins, since an answer that has begun can only be cut off.
+    guard try await request.read({ try StatementStore($0).knows(customer) }) else {
+      throw Problem.notFound("customer")
+    }
     let columns = ["month", "status", "periods", "open_periods", "closed_at"]
     return try await request.list(window, "statements", columns: columns) { connection, start in
       let store = StatementStore(connection)
-      guard try store.knows(customer) else { throw Problem.notFound("customer") }
       let found = try store.months(
         customer: customer, before: start.after?.first, limit: start.limit + 1)
       let rows: [[Cell]] = found.map { month in
