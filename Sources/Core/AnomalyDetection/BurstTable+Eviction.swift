@@ -1,5 +1,5 @@
-/// Whose place is taken when the table is full: first that of licenses seen once, so that millions
-/// of made-up ids displace each other and not those that are in use.
+/// Eviction chooses whose place is taken when the table is full. Licenses that were seen once go
+/// first, so that millions of made-up ids displace each other and not those that are in use.
 extension BurstTable {
   /// The entry of a young license, by the clock algorithm (Corbató 1968): one that was seen again
   /// since the hand last passed is spared, up to three times.

@@ -33,7 +33,7 @@ package struct BurstTable: ~Copyable {
   package internal(set) var count = 0
   /// Detectors in use. They go from license to license and are never free again.
   var blocksUsed = 0
-  /// Where the search for a young license goes on, and for a detector.
+  /// The search for a young license goes on here, and so does the search for a detector.
   var hand = 0
   var blockHand = 0
 

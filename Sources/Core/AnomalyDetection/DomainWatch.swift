@@ -11,7 +11,8 @@ package struct DomainWatch: Sendable {
   package struct Settings: Sendable {
     /// Distinct foreign registrable domains within an hour that are no alert yet.
     package var allowance = 5
-    /// Of licenses at a time. Where there are more, the one with the fewest sightings of some that are looked at leaves.
+    /// How many licenses are watched at a time. When there are more, several are looked at, and the
+    /// one with the fewest sightings leaves.
     package var licenses = 2_048
     package init() {}
   }
@@ -42,7 +43,7 @@ package struct DomainWatch: Sendable {
   private var evictions: UInt64 = 0
   /// Milliseconds.
   var clock: Int64 = .min
-  /// Of a state that was read, the first look is at once.
+  /// A state that was read back is looked at immediately.
   private var nextLook: Int64 = .min
   let seed: UInt64
 
@@ -140,7 +141,8 @@ package struct DomainWatch: Sendable {
     licenses[last]!.place = place
   }
 
-  /// Of some chosen at random, the one with the fewest sightings leaves: made-up licenses come once, real ones again and again.
+  /// Several are chosen at random, and the one with the fewest sightings leaves. Made-up licenses
+  /// come once, and real ones come again and again.
   private mutating func evict() {
     var least: (name: Identifier, sightings: Int64, lastSeen: Int64)?
     for _ in 0..<16 {
@@ -183,7 +185,7 @@ package struct DomainFinding: Sendable, Equatable {
 
   package var kind: Kind
   package var license: String
-  /// Of the record that made it, milliseconds; of a digest, the log's time.
+  /// The timestamp of the record that made it, in milliseconds. A digest has the log's time.
   package var recordedAt: Int64
   package var occurredAt: Int64
   package var firstOffset: Int64

@@ -5,7 +5,7 @@
 struct LaggedMean: BitwiseCopyable, Sendable {
   private var stages = InlineArray<3, Float>(repeating: 0)
 
-  /// Of each stage.
+  /// The time constant of each stage.
   private static let minutes: Float = 30
 
   var value: Float { stages[2] }

@@ -27,7 +27,7 @@ struct RateBaseline: BitwiseCopyable, Sendable {
     var slowDispersion: Float
     /// Whether a job is known to run in that minute or next to it.
     var isJob: Bool
-    /// Whose past the expectation comes from.
+    /// The expectation comes from this past.
     var origin: Origin
   }
 
