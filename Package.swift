@@ -14,7 +14,7 @@ let settings: [SwiftSetting] = [
 /// quarter of the time of decoding and counting. Checks of overflow and of bounds stay on.
 let hotPath: Set = [
   "JSONText", "EventCodec", "UsageAggregation", "Licensing", "KafkaTransport", "EventPublisher",
-  "ValidationService",
+  "HTTPListening", "ValidationService",
 ]
 
 let arguments: Target.Dependency = .product(
@@ -93,6 +93,8 @@ let libraries: [Target] = [
       "Metering", "EventCodec", "UsageAggregation", "KafkaTransport", "PostgresStore",
       "ServiceRuntime", logging, lifecycle,
     ]),
+  module(
+    "Libraries", "HTTPListening", ["Metering", "ServiceRuntime", nioCore, nioSSL]),
   module("Libraries", "LogAudit", ["Metering", "Recount", "KafkaTransport", "PostgresStore"]),
   module(
     "Libraries", "Administration",
@@ -121,8 +123,9 @@ let services: [Target] = [
     "Services", "ValidationService",
     [
       "Metering", "JSONText", "EventCodec", "Licensing", "DomainNames", "PostgresStore",
-      "EventPublisher", "ServiceRuntime", arguments, crypto, logging, nioCore, nioHTTP1, nioPosix,
-      nioSSL, nioTLS, lifecycle, .product(name: "NIOExtras", package: "swift-nio-extras"),
+      "EventPublisher", "HTTPListening", "ServiceRuntime", arguments, crypto, logging, nioCore,
+      nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
+      .product(name: "NIOExtras", package: "swift-nio-extras"),
     ], main: true, resources: [.embedInCode("openapi.yaml")]),
   module(
     "Services", "WebhookDispatcher",
@@ -135,8 +138,8 @@ let services: [Target] = [
     [
       "Administration", "Billing", "BillingPages", "Metering", "JSONText", "Licensing",
       "WebhookDelivery", "PostgresStore", "KafkaTransport", "LogAudit", "Recount",
-      "ServiceRuntime", arguments, crypto, logging, nioCore, nioHTTP1, nioPosix, lifecycle,
-      .product(name: "HTTPTypes", package: "swift-http-types"),
+      "HTTPListening", "ServiceRuntime", arguments, crypto, logging, nioCore, nioHTTP1, nioPosix,
+      nioSSL, nioTLS, lifecycle, .product(name: "HTTPTypes", package: "swift-http-types"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
       .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
       .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
@@ -224,7 +227,9 @@ let tests: [Target] = [
     name: "ValidationServiceTests",
     dependencies: [
       "ValidationService", "DomainNames", "Licensing", "KafkaTransport", "PostgresStore",
-      "MeteringTestKit", "Metering", "ServiceRuntime", "meterctl", logging, nioCore, nioHTTP1,
+      "MeteringTestKit", "Metering", "HTTPListening", "ServiceRuntime", "meterctl", logging,
+      nioCore,
+      nioHTTP1,
     ]),
   .testTarget(
     name: "MeteringAPITests",

@@ -1,4 +1,5 @@
 import Foundation
+import HTTPListening
 import Metering
 import NIOCore
 import NIOHTTP1

@@ -103,7 +103,8 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
       Declared.closeGrace.declaration, Declared.publicURL.declaration,
       Declared.basePath.declaration, Declared.portalFrameAncestors.declaration,
       Declared.stripeAPIKey.declaration, Declared.stripeAPIBase.declaration,
-      Declared.stripeMeters.declaration, Declared.trustedProxies.declaration,
+      Declared.stripeMeters.declaration, Declared.tlsCertificate.declaration,
+      Declared.tlsKey.declaration, Declared.trustedProxies.declaration,
       Declared.requestTimeout.declaration, Declared.maxConnectionsPerAddress.declaration,
       Declared.webhookAllowCIDRs.declaration, Declared.webhookAllowHTTP.declaration,
     ] + counting

@@ -14,10 +14,13 @@ extension APISettings {
     publicURL.map { PageAddresses(publicURL: $0, basePath: basePath) }
   }
 
+  /// How the listener itself is spoken to.
+  var scheme: String { tls == nil ? "http" : "https" }
+
   /// The address of a page. Without `METER_PUBLIC_URL` it is the one that the service listens on: the
   /// header `Host` is a stranger's word, and a link that follows it could lead anywhere.
   func page(_ path: String) -> String {
-    (pages ?? PageAddresses(publicURL: "http://\(bind)", basePath: basePath)).page(path)
+    (pages ?? PageAddresses(publicURL: "\(scheme)://\(bind)", basePath: basePath)).page(path)
   }
 
   /// The librdkafka settings of any client; nil where no brokers are named.

@@ -1,5 +1,7 @@
+import HTTPListening
 import Licensing
 import Metering
+import NIOSSL
 import PostgresStore
 import ServiceRuntime
 import WebhookDelivery
@@ -27,7 +29,10 @@ struct APISettings: Sendable {
   var stripeKey: String?
   var stripeBase: String
   var stripeMeters: String
-  var trustedProxies: [AddressRange]
+  /// Whose request it is, by address.
+  var clients: ClientAddress
+  /// Nil: plain HTTP.
+  var tls: NIOSSLContext?
   var requestMilliseconds: Int
   /// Nil: half of all that the limit of open files allows.
   var connectionsPerAddress: Int?
@@ -60,14 +65,8 @@ struct APISettings: Sendable {
     stripeKey = try settings[DeclaredSettings.stripeAPIKey]
     stripeBase = try settings[DeclaredSettings.stripeAPIBase]
     stripeMeters = try settings[DeclaredSettings.stripeMeters]
-    trustedProxies = try settings[DeclaredSettings.trustedProxies]
-      .split(separator: ",").map { text -> AddressRange in
-        guard let range = AddressRange(text.filter { $0 != " " }) else {
-          throw ConfigurationError(
-            "METER_TRUSTED_PROXIES must be addresses or ranges: 10.0.0.0/8,fd00::/8")
-        }
-        return range
-      }
+    clients = ClientAddress(trustedProxies: try settings.trustedProxies(), detail: .full)
+    tls = try settings.listenerTLS()
     requestMilliseconds = try settings[DeclaredSettings.requestTimeout]
     connectionsPerAddress = try settings[DeclaredSettings.maxConnectionsPerAddress]
     maxQuantity = try settings.maxQuantity()

@@ -1,5 +1,6 @@
 import EventPublisher
 import Foundation
+import HTTPListening
 import Licensing
 import Metering
 import NIOSSL
@@ -58,19 +59,11 @@ struct ServiceSettings: Sendable {
     api.unknownRate = try Self.rate(settings, DeclaredSettings.unknownRateLimit)
     connectionsPerAddress = try settings[DeclaredSettings.maxConnectionsPerAddress]
     api.maximumDelayed = try settings[DeclaredSettings.maxDelayedRequests]
-    let proxies = try settings[DeclaredSettings.trustedProxies]
-      .split(separator: ",").map { text -> AddressRange in
-        guard let range = AddressRange(text.filter { $0 != " " }) else {
-          throw ConfigurationError(
-            "METER_TRUSTED_PROXIES must be addresses or ranges: 10.0.0.0/8,fd00::/8")
-        }
-        return range
-      }
     api.address = ClientAddress(
-      trustedProxies: proxies,
+      trustedProxies: try settings.trustedProxies(),
       detail: try settings.value(of: DeclaredSettings.clientIP, as: ClientAddress.Detail.self))
     cacheEntries = try settings[DeclaredSettings.licenseCache]
-    tls = try Self.tls(settings)
+    tls = try settings.listenerTLS()
     requestMilliseconds = try settings[DeclaredSettings.requestTimeout]
   }
 
@@ -80,40 +73,5 @@ struct ServiceSettings: Sendable {
     RateLimiter.Rate(
       perSecond: try settings[rate.perSecond],
       burst: try settings[rate.burst])
-  }
-
-  private static func tls(_ settings: Settings) throws -> NIOSSLContext? {
-    let certificate = try settings[DeclaredSettings.tlsCertificate]
-    let key = try settings[DeclaredSettings.tlsKey]
-    guard certificate != nil || key != nil else { return nil }
-    guard let certificate, let key else {
-      throw ConfigurationError("METER_TLS_CERT and METER_TLS_KEY must both be set")
-    }
-    var configuration: TLSConfiguration
-    do {
-      // PEM itself, or the path of a file that holds it.
-      let chain =
-        certificate.contains("-----BEGIN")
-        ? try NIOSSLCertificate.fromPEMBytes(Array(certificate.utf8))
-        : try NIOSSLCertificate.fromPEMFile(certificate)
-      let privateKey =
-        key.contains("-----BEGIN")
-        ? try NIOSSLPrivateKey(bytes: Array(key.utf8), format: .pem)
-        : try NIOSSLPrivateKey(file: key, format: .pem)
-      configuration = .makeServerConfiguration(
-        certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
-    } catch {
-      throw ConfigurationError(
-        "METER_TLS_CERT and METER_TLS_KEY must be PEM: a certificate chain and its key")
-    }
-    configuration.minimumTLSVersion = .tlsv12
-    configuration.applicationProtocols = ["http/1.1"]
-    do {
-      // Here, where it is one line and not a connection's failure: it finds out whether the two belong together.
-      return try NIOSSLContext(configuration: configuration)
-    } catch {
-      throw ConfigurationError(
-        "METER_TLS_CERT and METER_TLS_KEY do not belong together: the key is not the certificate's")
-    }
   }
 }

@@ -1,120 +1,50 @@
+import HTTPListening
 import NIOCore
 import NIOHTTP1
-import ServiceRuntime
+import NIOTLS
 import Synchronization
-
-/// The listener's connections: when one too many comes, the one that has been idle longest goes.
-final class OpenConnections: Sendable {
-  private struct Entry {
-    let channel: any Channel
-    var isBusy = false
-    /// Counts up with every change: the smallest is the oldest.
-    var since: Int
-  }
-
-  private struct State {
-    var entries: [ObjectIdentifier: Entry] = [:]
-    var clock = 0
-    var displaced = 0
-    var refused = 0
-  }
-
-  private let state = Mutex(State())
-  let maximum: Int
-
-  /// Beyond these there is no memory for what they ask.
-  private static let most = 20_000
-
-  init(descriptors: Int, metrics: MetricsRegistry) {
-    maximum = max(8, min(descriptors, Self.most))
-    let open = metrics.gauge("meter_http_connections", help: "Connections that are open.")
-    let displaced = metrics.copiedCounter(
-      "meter_http_connections_displaced_total",
-      help: "Idle connections that were closed to make room for new ones.")
-    let refused = metrics.copiedCounter(
-      "meter_http_connections_refused_total",
-      help: "Connections that were closed because all others had a request under way.")
-    metrics.onScrape { [self] in
-      let now = state.withLock { ($0.entries.count, $0.displaced, $0.refused) }
-      open.set(now.0)
-      displaced.set(Double(now.1))
-      refused.set(Double(now.2))
-    }
-  }
-
-  /// Gives a connection its place; closes another for it, or itself where none is idle.
-  func admit(_ channel: any Channel) {
-    let victim = state.withLock { state -> (any Channel)? in
-      var victim: (any Channel)?
-      if state.entries.count >= maximum {
-        guard
-          let oldest = state.entries.filter({ !$0.value.isBusy }).min(by: {
-            $0.value.since < $1.value.since
-          })
-        else {
-          state.refused += 1
-          return channel
-        }
-        state.entries[oldest.key] = nil
-        state.displaced += 1
-        victim = oldest.value.channel
-      }
-      state.clock += 1
-      state.entries[ObjectIdentifier(channel)] = Entry(channel: channel, since: state.clock)
-      return victim
-    }
-    victim?.close(promise: nil)
-  }
-
-  func note(_ channel: any Channel, isBusy: Bool) {
-    state.withLock { state in
-      state.clock += 1
-      state.entries[ObjectIdentifier(channel)]?.isBusy = isBusy
-      state.entries[ObjectIdentifier(channel)]?.since = state.clock
-    }
-  }
-
-  func leave(_ channel: any Channel) {
-    state.withLock { $0.entries[ObjectIdentifier(channel)] = nil }
-  }
-}
 
 /// Closes a connection whose request does not come in, or whose answer is not taken. An idle timeout
 /// alone would be content with a byte now and then.
 ///
-/// The time of a request runs from its first bytes, though they are half a header, to its end.
+/// The time of a request runs from its first bytes, though they are half a header, to its end. That of
+/// a TLS session runs from the connection's first moment to the end of the handshake.
 final class ConnectionGuard: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  private let table: OpenConnections
+  /// Its place among the connections.
+  private let entry: ConnectionTable.Entry
   private let requestLimit: TimeAmount
+  private let isTLS: Bool
   private var requestTimer: Scheduled<Void>?
   private var stallTimer: Scheduled<Void>?
   private var lastTimer: Scheduled<Void>?
   /// Between a request's head and its end.
   private var isWithin = false
-  /// Since the last `channelReadComplete` a whole part came.
+  /// Since the last `channelReadComplete` a whole part came, or TLS's handshake ended.
   private var sawPart = false
   /// Requests whose answers have not ended.
   private var open = 0
+  /// Another connection has its place: it closes after the answer that is under way.
+  private var isLeaving = false
 
   /// How long a client may take nothing of its answer.
   private static let stallLimit = TimeAmount.seconds(60)
   /// How long a request may go on when the service stops.
   private static let quiescingLimit = TimeAmount.seconds(5)
 
-  init(table: OpenConnections, requestLimit: TimeAmount) {
-    self.table = table
+  init(entry: ConnectionTable.Entry, requestLimit: TimeAmount, isTLS: Bool) {
+    self.entry = entry
     self.requestLimit = requestLimit
+    self.isTLS = isTLS
   }
 
-  func handlerAdded(context: ChannelHandlerContext) {
-    let channel = context.channel
-    table.admit(channel)
-    channel.closeFuture.whenComplete { [table] _ in table.leave(channel) }
+  func channelActive(context: ChannelHandlerContext) {
+    if isTLS { startRequestTimer(context.channel) }
+    context.fireChannelActive()
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -123,7 +53,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     case .head:
       isWithin = true
       open += 1
-      table.note(context.channel, isBusy: true)
+      entry.isBusy.store(true, ordering: .relaxed)
     case .body: break
     case .end: isWithin = false
     }
@@ -132,7 +62,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
 
   func channelReadComplete(context: ChannelHandlerContext) {
     if isWithin || !sawPart {
-      if requestTimer == nil { requestTimer = Self.close(context.channel, in: requestLimit) }
+      startRequestTimer(context.channel)
     } else {
       stopRequestTimer()
     }
@@ -141,9 +71,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
   }
 
   func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+    var promise = promise
     if case .end = unwrapOutboundIn(data) {
       open -= 1
-      if open <= 0 { table.note(context.channel, isBusy: false) }
+      if open <= 0 { becomeIdle(context.channel, &promise) }
     }
     context.write(data, promise: promise)
   }
@@ -155,8 +86,16 @@ final class ConnectionGuard: ChannelDuplexHandler {
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if event is ChannelShouldQuiesceEvent, lastTimer == nil {
+    switch event {
+    case TLSUserEvent.handshakeCompleted:
+      sawPart = true
+      stopRequestTimer()
+    case is ChannelShouldQuiesceEvent where lastTimer == nil:
       lastTimer = Self.close(context.channel, in: Self.quiescingLimit)
+    case is ConnectionTable.MakeRoom:
+      isLeaving = true
+      if open <= 0 { context.close(promise: nil) }
+    default: break
     }
     context.fireUserInboundEventTriggered(event)
   }
@@ -166,6 +105,19 @@ final class ConnectionGuard: ChannelDuplexHandler {
     stallTimer?.cancel()
     lastTimer?.cancel()
     context.fireChannelInactive()
+  }
+
+  private func becomeIdle(_ channel: any Channel, _ promise: inout EventLoopPromise<Void>?) {
+    entry.wasUsed.store(true, ordering: .relaxed)
+    entry.isBusy.store(false, ordering: .relaxed)
+    guard isLeaving else { return }
+    let written = promise ?? channel.eventLoop.makePromise()
+    written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+    promise = written
+  }
+
+  private func startRequestTimer(_ channel: any Channel) {
+    if requestTimer == nil { requestTimer = Self.close(channel, in: requestLimit) }
   }
 
   private func stopRequestTimer() {

@@ -1,3 +1,4 @@
+import HTTPListening
 import HTTPTypes
 import HummingbirdCore
 import Logging
@@ -6,13 +7,14 @@ import NIOHTTP1
 import NIOHTTPCompression
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
+import NIOSSL
 
-/// A connection's pipeline: HTTP/1.1 with bounds on headers, compression, and problems for what is no HTTP.
+/// A connection's pipeline: TLS where it is set, HTTP/1.1 with bounds on headers, compression, and problems for what is no HTTP.
 struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
-  let requestMilliseconds: Int
-  let connections: OpenConnections
+  let settings: APISettings
+  let connections: ConnectionTable
   let responder: HTTPChannelHandler.Responder
 
   private static let idleSeconds: Int64 = 75
@@ -21,33 +23,38 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   static let plainMark = "x-meter-plain"
 
   init(
-    requestMilliseconds: Int, connections: OpenConnections,
+    settings: APISettings, connections: ConnectionTable,
     responder: @escaping HTTPChannelHandler.Responder
   ) {
-    self.requestMilliseconds = requestMilliseconds
+    self.settings = settings
     self.connections = connections
     self.responder = responder
   }
 
   func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
     channel.eventLoop.makeCompletedFuture {
+      let client = settings.clients.client(channel.remoteAddress)
+      let entry = try connections.admit(channel, client.isTrustedProxy ? nil : client.group)
+      channel.closeFuture.whenComplete { [connections] _ in connections.leave(entry) }
       var limits = NIOHTTPDecoderLimitConfiguration()
       limits.maxHeaderFieldSize = 8_192
       limits.maxHeaderListSize = 16_384
       limits.maxHeaderFieldCount = 100
       let pipeline = channel.pipeline.syncOperations
+      if let tls = settings.tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
       try pipeline.configureHTTPServerPipeline(
         withPipeliningAssistance: false, withErrorHandling: false,
         withOutboundHeaderValidation: false, withEncoderConfiguration: .init(),
         withDecoderLimitConfiguration: limits)
       try pipeline.addHandler(
         ConnectionGuard(
-          table: connections, requestLimit: .milliseconds(Int64(requestMilliseconds))))
+          entry: entry, requestLimit: .milliseconds(Int64(settings.requestMilliseconds)),
+          isTLS: settings.tls != nil))
       // In front of the compressor, which would trap at an answer to what was no request.
       try pipeline.addHandler(ParserProblems())
       try pipeline.addHandler(
         HTTPResponseCompressor(responseCompressionPredicate: Self.shouldCompress))
-      try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: false))
+      try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: settings.tls != nil))
       try pipeline.addHandler(HeadProblems())
       try pipeline.addHandler(
         HTTPConnectionStateHandler(idleTimeout: .seconds(Self.idleSeconds), logger: logger))

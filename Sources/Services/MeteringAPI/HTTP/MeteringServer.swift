@@ -1,3 +1,4 @@
+import HTTPListening
 import HTTPTypes
 import HummingbirdCore
 import Logging
@@ -15,20 +16,24 @@ struct MeteringServer: Service {
 
   func run() async throws {
     let date = HTTPDate()
-    let channel = MeteringChannel(
-      requestMilliseconds: settings.requestMilliseconds, connections: try makeTable()
-    ) { [api] request, writer, channel in
-      let answer = await api.respond(
-        to: request, address: channel.remoteAddress?.ipAddress)
+    let table = try makeTable()
+    let channel = MeteringChannel(settings: settings, connections: table) {
+      [api, clients = settings.clients] request, writer, channel in
+      let client = clients.resolve(
+        clients.client(channel.remoteAddress),
+        forwardedFor: HTTPField.Name("X-Forwarded-For").flatMap { request.headers[$0] })
+      let answer = await api.respond(to: request, address: client.text)
       try await Self.write(answer, request, writer, date.now)
     }
     let server = channel.server(
       configuration: ServerConfiguration(
-        address: .hostname(settings.bind.host, port: settings.bind.port), backlog: 4_096),
+        address: .hostname(settings.bind.host, port: settings.bind.port), backlog: 4_096,
+        availableConnectionsDelegate: Accepting(table: table)),
       onServerRunning: { [logger] channel in
         let address = ServiceRuntime.BindAddress(
           host: settings.bind.host, port: channel.localAddress?.port ?? settings.bind.port)
-        logger.info("listening", metadata: ["address": "\(address)"])
+        logger.info(
+          "listening", metadata: ["address": "\(address)", "connections": "\(table.maximum)"])
       },
       eventLoopGroup: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "http"))
     do {
@@ -38,15 +43,33 @@ struct MeteringServer: Service {
     }
   }
 
+  /// Beyond these there is no memory for what they ask.
+  private static let mostConnections = 20_000
+  /// With fewer connections than these the service is of no use.
+  private static let fewestConnections = 8
+
+  /// Holds up the listener while as many connections are open as there are descriptors for.
+  private struct Accepting: AvailableConnectionsDelegate {
+    let table: ConnectionTable
+
+    func connectionOpened() { table.opened() }
+    func connectionClosed() { _ = table.closed() }
+    func isAcceptingNewConnections() -> Bool { table.mayAccept() }
+  }
+
   /// A table for as many connections as there are descriptors for.
-  private func makeTable() throws -> OpenConnections {
+  private func makeTable() throws -> ConnectionTable {
     let budget = DescriptorBudget.current()
-    guard budget.apiConnections >= 8 else {
+    guard budget.apiConnections >= Self.fewestConnections else {
       throw ConfigurationError(
         "the process may open \(budget.limit) files at a time, which leaves none for connections; "
           + "raise the limit (ulimit -n), 1024 is enough for a start")
     }
-    return OpenConnections(descriptors: budget.apiConnections, metrics: metrics)
+    let table = ConnectionTable(
+      descriptors: min(budget.apiConnections, Self.mostConnections),
+      share: settings.connectionsPerAddress)
+    ConnectionMetrics.register(table, on: metrics)
+    return table
   }
 
   private static func write(

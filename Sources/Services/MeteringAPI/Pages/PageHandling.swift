@@ -81,12 +81,12 @@ struct PageHandling: Sendable {
     for (name, value) in request.parameters {
       path = path.replacing("{\(name)}", with: PathText.encode(value))
     }
-    let host = PageVisit.host(request).map { "http://\($0)" }
+    let host = PageVisit.host(request).map { "\(settings.scheme)://\($0)" }
     var context = PageContext(
       basePath: settings.basePath, path: path, query: query.filter { $0.name != "done" },
       zone: zone,
       now: Int64(Date().timeIntervalSince1970 * 1000),
-      origin: settings.publicURL ?? host ?? "http://\(settings.bind)",
+      origin: settings.publicURL ?? host ?? "\(settings.scheme)://\(settings.bind)",
       session: session.map {
         .init(
           name: $0.name, csrf: $0.csrf, scopes: $0.caller.scopes, isPortal: $0.kind == .portal,

@@ -125,6 +125,7 @@ struct PageSession: Sendable {
 
   /// Browsers send a `Secure` cookie by https only, which a try on one machine does not have.
   private static func isLoopback(_ request: APIRequest) -> Bool {
+    if request.context.settings.tls != nil { return false }
     if let url = request.context.settings.publicURL {
       return url.hasPrefix("http://localhost")
         || url.hasPrefix("http://127.0.0.1") || url.hasPrefix("http://[::1]")

@@ -1,3 +1,4 @@
+import HTTPListening
 import Synchronization
 
 /// Bounds the bytes of bodies that are not answered yet, of all connections together and of each

@@ -1,4 +1,5 @@
 import Dispatch
+import HTTPListening
 import NIOCore
 import NIOHTTP1
 import ServiceRuntime

@@ -1,3 +1,4 @@
+import HTTPListening
 import Metering
 import NIOCore
 import NIOHTTP1

@@ -1,6 +1,7 @@
 import Crypto
 import Dispatch
 import EventPublisher
+import HTTPListening
 import Licensing
 import Metering
 import NIOCore

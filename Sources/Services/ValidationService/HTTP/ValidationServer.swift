@@ -1,4 +1,5 @@
 import Foundation
+import HTTPListening
 import Logging
 import NIOCore
 import NIOExtras

@@ -1,7 +1,7 @@
-import NIOCore
-import Synchronization
+package import NIOCore
+package import Synchronization
 
-/// The API's connections: how many there are, whose they are, and which one has to go when one too
+/// A listener's connections: how many there are, whose they are, and which one has to go when one too
 /// many comes.
 ///
 /// Invariants:
@@ -9,15 +9,15 @@ import Synchronization
 /// - At most `maximum` connections are served, and at most `share` of one address. A connection
 ///   that comes when that many are there takes the place of an idle one, of its own address where
 ///   the address has its share. It is refused where all of those have a request under way.
-final class ConnectionTable: Sendable {
+package final class ConnectionTable: Sendable {
   /// One connection.
-  final class Entry: Sendable {
-    let channel: any Channel
+  package final class Entry: Sendable {
+    package let channel: any Channel
     fileprivate let group: AddressGroup?
     /// A request is under way.
-    let isBusy = Atomic<Bool>(false)
+    package let isBusy = Atomic<Bool>(false)
     /// A request came since the table last looked for a connection to close.
-    let wasUsed = Atomic<Bool>(true)
+    package let wasUsed = Atomic<Bool>(true)
     /// Where it stands in the table's lists, or -1. The table's lock guards both.
     fileprivate let place = Atomic<Int>(-1)
     fileprivate let groupPlace = Atomic<Int>(-1)
@@ -29,18 +29,18 @@ final class ConnectionTable: Sendable {
   }
 
   /// Asks a connection to close as soon as no request is under way on it.
-  struct MakeRoom: Sendable {}
+  package struct MakeRoom: Sendable { package init() {} }
 
   /// Why a connection is not served.
-  enum Refusal: Error {
+  package enum Refusal: Error {
     case address
     case all
   }
 
-  struct Statistics: Sendable, Equatable {
-    var open = 0
-    var closedForOthers = 0
-    var refused = 0
+  package struct Statistics: Sendable, Equatable {
+    package var open = 0
+    package var closedForOthers = 0
+    package var refused = 0
   }
 
   /// Connections in the order in which the hand passes them (CLOCK).
@@ -56,9 +56,9 @@ final class ConnectionTable: Sendable {
     var statistics = Statistics()
   }
 
-  let maximum: Int
-  let share: Int
-  let ceiling: Int
+  package let maximum: Int
+  package let share: Int
+  package let ceiling: Int
   private let state = Mutex(State())
   /// How many connections are looked at for one to close.
   private static let looks = 32
@@ -66,19 +66,19 @@ final class ConnectionTable: Sendable {
   /// - Parameters:
   ///   - descriptors: how many connections may be open.
   ///   - share: connections of one address; nil for half of all.
-  init(descriptors: Int, share: Int?) {
+  package init(descriptors: Int, share: Int?) {
     ceiling = max(descriptors, 2)
     // The rest is for connections that are being closed.
     maximum = ceiling - max(1, ceiling / 16)
     self.share = min(share ?? max(maximum / 2, 1), maximum)
   }
 
-  var statistics: Statistics { state.withLock { $0.statistics } }
+  package var statistics: Statistics { state.withLock { $0.statistics } }
 
   // MARK: The listener's side
 
   /// Whether another connection may be accepted; if not, `closed` says when it may.
-  func mayAccept() -> Bool {
+  package func mayAccept() -> Bool {
     state.withLock { state in
       state.isAcceptHeld = state.statistics.open >= ceiling
       return !state.isAcceptHeld
@@ -86,10 +86,10 @@ final class ConnectionTable: Sendable {
   }
 
   /// A connection was accepted and takes a descriptor from now on.
-  func opened() { state.withLock { $0.statistics.open += 1 } }
+  package func opened() { state.withLock { $0.statistics.open += 1 } }
 
   /// - Returns: whether accepting was held up, and may go on.
-  func closed() -> Bool {
+  package func closed() -> Bool {
     state.withLock { state in
       state.statistics.open -= 1
       guard state.isAcceptHeld, state.statistics.open < ceiling else { return false }
@@ -103,7 +103,7 @@ final class ConnectionTable: Sendable {
   /// Gives a connection its place.
   ///
   /// - Parameter address: nil where the connection counts to no client: that of a trusted proxy.
-  func admit(
+  package func admit(
     _ channel: any Channel, _ group: AddressGroup?
   ) throws(Refusal) -> Entry {
     let entry = Entry(channel, group)
@@ -135,7 +135,7 @@ final class ConnectionTable: Sendable {
   }
 
   /// The connection is closed; calls after the first do nothing.
-  func leave(_ entry: Entry) { state.withLock { Self.remove(entry, &$0) } }
+  package func leave(_ entry: Entry) { state.withLock { Self.remove(entry, &$0) } }
 
   private static func findIdle(_ ring: inout Ring) -> Entry? {
     for _ in 0..<min(looks, 2 * ring.entries.count) {
@@ -180,29 +180,5 @@ final class ConnectionTable: Sendable {
       lastOfGroup.groupPlace.store(groupPlace, ordering: .relaxed)
     }
     if state.groups[group]?.entries.isEmpty == true { state.groups[group] = nil }
-  }
-}
-
-/// Holds up the listener while as many connections are open as there are descriptors for.
-final class AcceptLimit: ChannelDuplexHandler {
-  typealias InboundIn = any Channel
-  typealias InboundOut = any Channel
-  typealias OutboundIn = Never
-
-  private let table: ConnectionTable
-
-  init(table: ConnectionTable) { self.table = table }
-
-  func read(context: ChannelHandlerContext) {
-    if table.mayAccept() { context.read() }
-  }
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    let listener = context.channel
-    table.opened()
-    unwrapInboundIn(data).closeFuture.whenComplete { [table] _ in
-      if table.closed() { listener.read() }
-    }
-    context.fireChannelRead(data)
   }
 }

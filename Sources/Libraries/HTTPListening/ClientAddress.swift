@@ -1,11 +1,10 @@
-import Glibc
-import Metering
-import NIOCore
+package import Metering
+package import NIOCore
 
 /// Whose request it is, by address.
-struct ClientAddress: Sendable {
+package struct ClientAddress: Sendable {
   /// How much of an address goes into events.
-  enum Detail: String, Sendable, CaseIterable {
+  package enum Detail: String, Sendable, CaseIterable {
     case full
     /// IPv4 to /24, IPv6 to /48: enough for a country, too little for a person.
     case truncated
@@ -13,25 +12,30 @@ struct ClientAddress: Sendable {
   }
 
   /// An address, and what of it goes into events.
-  struct Client: Sendable {
-    var address: IPAddress?
-    var text: String?
+  package struct Client: Sendable {
+    package var address: IPAddress?
+    package var text: String?
     /// Whose word on whom it asks for is believed.
-    var isTrustedProxy: Bool
+    package var isTrustedProxy: Bool
 
     /// Whom the client counts to where clients have shares; nil where the address is not known.
-    var group: AddressGroup? { address.map { AddressGroup($0) } }
+    package var group: AddressGroup? { address.map { AddressGroup($0) } }
   }
 
   /// Proxies whose `X-Forwarded-For` is believed.
-  var trustedProxies: [AddressRange]
-  var detail: Detail
+  package var trustedProxies: [AddressRange]
+  package var detail: Detail
+
+  package init(trustedProxies: [AddressRange], detail: Detail) {
+    self.trustedProxies = trustedProxies
+    self.detail = detail
+  }
 
   /// Who is at the other end; asked once a connection.
-  func client(_ peer: SocketAddress?) -> Client { client(Self.address(peer)) }
+  package func client(_ peer: SocketAddress?) -> Client { client(Self.address(peer)) }
 
   /// Who asks: the address nearest to us that is no trusted proxy.
-  func resolve(_ peer: Client, forwardedFor: String?) -> Client {
+  package func resolve(_ peer: Client, forwardedFor: String?) -> Client {
     guard peer.isTrustedProxy, let forwardedFor else { return peer }
     var found = peer
     for hop in forwardedFor.split(separator: ",").reversed() {
@@ -53,19 +57,12 @@ struct ClientAddress: Sendable {
   }
 
   private static func address(_ peer: SocketAddress?) -> IPAddress? {
-    switch peer {
-    case .v4(let peer):
-      return withUnsafeBytes(of: peer.address.sin_addr) { IPAddress(bytes: Array($0)) }
-    case .v6(let peer):
-      return withUnsafeBytes(of: peer.address.sin6_addr) { IPAddress(bytes: Array($0)) }
-        .flatMap(plain)
-    default: return nil
-    }
+    peer?.ipAddress.flatMap { IPAddress($0) }.flatMap(plain)
   }
 
   /// An address of a list: `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::1`, `[2001:db8::1]` or
   /// `[2001:db8::1]:4711`, with blanks around it. Nil: it is none.
-  static func hop(_ text: Substring) -> IPAddress? {
+  package static func hop(_ text: Substring) -> IPAddress? {
     func isBlank(_ character: Character) -> Bool { character == " " || character == "\t" }
     var text = text.drop(while: isBlank)
     while let last = text.last, isBlank(last) { text.removeLast() }

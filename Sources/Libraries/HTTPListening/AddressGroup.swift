@@ -1,12 +1,12 @@
-import Metering
+package import Metering
 
 /// The addresses that count as one client: an IPv4 address, or the /64 of an IPv6 address, which is
 /// what a single customer of a provider is given.
-struct AddressGroup: Hashable, Sendable {
+package struct AddressGroup: Hashable, Sendable {
   private let bits: UInt64
   private let isV6: Bool
 
-  init(_ address: IPAddress) {
+  package init(_ address: IPAddress) {
     isV6 = address.isV6
     bits = address.bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
   }

@@ -1,0 +1,55 @@
+package import Metering
+package import NIOSSL
+package import ServiceRuntime
+
+/// What every listener of an API is configured by.
+extension Settings {
+  /// `METER_TRUSTED_PROXIES`.
+  package func trustedProxies() throws(ConfigurationError) -> [AddressRange] {
+    var ranges: [AddressRange] = []
+    for text in try self[DeclaredSettings.trustedProxies].split(separator: ",") {
+      guard let range = AddressRange(text.filter { $0 != " " }) else {
+        throw ConfigurationError(
+          "METER_TRUSTED_PROXIES must be addresses or ranges: 10.0.0.0/8,fd00::/8")
+      }
+      ranges.append(range)
+    }
+    return ranges
+  }
+
+  /// What `METER_TLS_CERT` and `METER_TLS_KEY` make; nil where neither is set: plain HTTP.
+  package func listenerTLS() throws(ConfigurationError) -> NIOSSLContext? {
+    let certificate = try self[DeclaredSettings.tlsCertificate]
+    let key = try self[DeclaredSettings.tlsKey]
+    guard certificate != nil || key != nil else { return nil }
+    guard let certificate, let key else {
+      throw ConfigurationError("METER_TLS_CERT and METER_TLS_KEY must both be set")
+    }
+    var configuration: TLSConfiguration
+    do {
+      // PEM itself, or the path of a file that holds it.
+      let chain =
+        certificate.contains("-----BEGIN")
+        ? try NIOSSLCertificate.fromPEMBytes(Array(certificate.utf8))
+        : try NIOSSLCertificate.fromPEMFile(certificate)
+      let privateKey =
+        key.contains("-----BEGIN")
+        ? try NIOSSLPrivateKey(bytes: Array(key.utf8), format: .pem)
+        : try NIOSSLPrivateKey(file: key, format: .pem)
+      configuration = .makeServerConfiguration(
+        certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
+    } catch {
+      throw ConfigurationError(
+        "METER_TLS_CERT and METER_TLS_KEY must be PEM: a certificate chain and its key")
+    }
+    configuration.minimumTLSVersion = .tlsv12
+    configuration.applicationProtocols = ["http/1.1"]
+    do {
+      // Here a key that is another certificate's is one line. Later it would fail every connection.
+      return try NIOSSLContext(configuration: configuration)
+    } catch {
+      throw ConfigurationError(
+        "METER_TLS_CERT and METER_TLS_KEY do not belong together: the key is not the certificate's")
+    }
+  }
+}
