@@ -1,0 +1,3 @@
+module license-metering.example/terraform-provider-licensemetering
+
+go 1.22
