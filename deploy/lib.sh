@@ -75,6 +75,8 @@ install_missing() {
     command -v kcat >/dev/null || missing+=(kcat)
     command -v openssl >/dev/null || missing+=(openssl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    # deploy/chaos makes clocks jump with it.
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
   fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
   [[ -n $(postgres_bin) ]] || die "PostgreSQL's server programs are not below /usr/lib/postgresql, though it is installed"

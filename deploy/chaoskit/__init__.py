@@ -1,0 +1,1 @@
+"""The parts of deploy/chaos. Only Python's standard library is used."""

@@ -1,0 +1,254 @@
+"""Processes that deploy/chaos starts, and PostgreSQL with a synchronous standby."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+
+class NeverHappened(Exception):
+    """Something that must happen did not, in the time that it was given."""
+
+
+class BrokerEnded(Exception):
+    """The mock broker has ended by itself: the log is lost, and the run proves nothing."""
+
+
+def eventually(what, seconds, condition, pause=0.1):
+    """Waits until the condition gives something that is true, and returns it."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise NeverHappened(f"not within {seconds:.0f} s: {what() if callable(what) else what}")
+        time.sleep(pause)
+
+
+def outer_environment():
+    """The caller's environment without settings of the programs, which would change what is run."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("METER_")}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Process:
+    """A program with its environment. It can be ended in any way and started again."""
+
+    def __init__(self, name, command, environment, log_folder):
+        self.name, self.command = name, command
+        self.environment = environment
+        self.log = os.path.join(log_folder, name + ".log")
+        self.child = None
+        self.starts = 0
+        self.unexpected_ends = []
+        self.is_meant_to_run = False
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.child = subprocess.Popen(
+                self.command, env={**outer_environment(), **self.environment}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True)
+        self.starts += 1
+        self.is_meant_to_run = True
+
+    def revive(self):
+        """Starts it again if it has ended by itself, as its supervisor would, and remembers how it ended."""
+        if self.is_meant_to_run and self.child.poll() is not None:
+            self.unexpected_ends.append(self.child.returncode)
+            self.start()
+
+    def signal(self, number):
+        try:
+            self.child.send_signal(number)
+        except ProcessLookupError:
+            pass
+
+    def kill(self):
+        self.is_meant_to_run = False
+        self.signal(signal.SIGKILL)
+        self.child.wait()
+
+    def stop(self, seconds=15):
+        """SIGTERM; returns the exit status."""
+        self.is_meant_to_run = False
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise NeverHappened(f"{self.name} did not end within {seconds} s of SIGTERM: {self.tail()}") from None
+
+    def tail(self, lines=5):
+        with open(self.log, errors="replace") as file:
+            return "".join(file.readlines()[-lines:]).strip()
+
+    # --- What it costs
+
+    def usage(self):
+        """Resident bytes, open descriptors, seconds of CPU; None if it does not run."""
+        try:
+            pid = self.child.pid
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            ticks = os.sysconf("SC_CLK_TCK")
+            return {
+                "memory": int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+                "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+                "cpu": (int(fields[11]) + int(fields[12])) / ticks,
+            }
+        except (OSError, IndexError):
+            return None
+
+
+class Service(Process):
+    """A program with an admin address."""
+
+    def __init__(self, name, command, environment, log_folder):
+        self.admin = free_port()
+        super().__init__(
+            name, command, {"METER_ADMIN_BIND": f"127.0.0.1:{self.admin}", **environment}, log_folder)
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/health/ready", timeout=2) as answer:
+                return answer.status == 200
+        except (OSError, ValueError):
+            return False
+
+    def health(self):
+        """What it says of itself."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/health/ready", timeout=2) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+        except OSError as error:
+            return str(error)
+
+    def wait_ready(self, seconds=60):
+        eventually(lambda: f"{self.name} is ready: {self.health()}; its log ends: {self.tail()}", seconds, self.is_ready)
+
+
+class PostgreSQL:
+    """A primary and its synchronous standby, in folders of their own."""
+
+    def __init__(self, folder, binaries, prefix):
+        self.folder, self.binaries, self.prefix = folder, binaries, prefix
+        self.port = free_port()
+        self.generation = 1
+        self.run("mkdir", "-p", folder)
+        self._pg("initdb", "-D", self.data(1), "-U", "metering", "-A", "trust", "--no-locale", "-E", "UTF8",
+                 "--no-instructions", "--no-sync")
+        self._append(self.data(1), [
+            "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 200",
+            "shared_buffers = 64MB", "timezone = 'UTC'", "log_min_messages = fatal", "wal_keep_size = 256MB",
+            "max_wal_senders = 5", "tcp_user_timeout = 10s", "cluster_name = 'standby'"])
+        self.start_server(1, self.port)
+        self.make_standby()
+
+    def data(self, generation):
+        return f"{self.folder}/data{generation}"
+
+    def run(self, *command, timeout=120):
+        return subprocess.run([*self.prefix, *command], cwd="/", check=True, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=timeout)
+
+    def _pg(self, program, *arguments):
+        # pg_ctl's server would hold a pipe open: files instead of pipes.
+        subprocess.run([*self.prefix, f"{self.binaries}/{program}", *arguments], cwd="/", check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+
+    def _append(self, data, lines):
+        subprocess.run([*self.prefix, "tee", "-a", f"{data}/postgresql.conf"], cwd="/", check=True,
+                       input="\n".join(["", *lines, ""]), text=True, stdout=subprocess.DEVNULL)
+
+    def start_server(self, generation, port):
+        self._pg("pg_ctl", "start", "-w", "-t", "60", "-D", self.data(generation), "-l",
+                 f"{self.folder}/log{generation}", "-o", f"-p {port}")
+
+    def crash_and_recover(self):
+        """The primary ends without a checkpoint, and comes back by its WAL."""
+        self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
+        self.start_server(self.generation, self.port)
+
+    def make_standby(self):
+        """A new standby of the primary; commits wait for it from then on."""
+        self.standby_port = free_port()
+        data = self.data(self.generation + 1)
+        self._pg("pg_basebackup", "-d", f"host=127.0.0.1 port={self.port} user=metering", "-D", data, "-R",
+                 "--checkpoint=fast", "--no-sync")
+        self.start_server(self.generation + 1, self.standby_port)
+        self.query("alter system set synchronous_standby_names = '*'", database="postgres")
+        self.query("select pg_reload_conf()", database="postgres")
+        eventually("the standby is synchronous", 30, lambda: self.query(
+            "select count(*) from pg_stat_replication where sync_state = 'sync'", database="postgres") == "1")
+
+    def fail_over(self):
+        """The primary is lost and its standby takes over. Returns the new primary's port."""
+        self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
+        lost = self.generation
+        self.generation += 1
+        self.port = self.standby_port
+        self._pg("pg_ctl", "promote", "-w", "-D", self.data(self.generation))
+        # It has no standby yet: without this its commits would wait for one.
+        self.query("alter system reset synchronous_standby_names", database="postgres")
+        self.query("select pg_reload_conf()", database="postgres")
+        self.run("rm", "-rf", self.data(lost))
+        return self.port
+
+    def stop(self):
+        for generation in (self.generation + 1, self.generation):
+            try:
+                self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(generation))
+            except subprocess.SubprocessError:
+                pass  # It was not running.
+
+    def remove(self):
+        self.run("rm", "-rf", self.folder)
+
+    def url(self, port=None, database="metering"):
+        return f"postgresql://metering@127.0.0.1:{port or self.port}/{database}"
+
+    def query(self, sql, database="metering"):
+        done = subprocess.run(
+            [f"{self.binaries}/psql", "--no-psqlrc", "-qAtX", "-v", "ON_ERROR_STOP=1", "-F", "\t",
+             "-d", self.url(database=database), "-c", sql],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        if done.returncode != 0:
+            raise RuntimeError(f"{sql.strip()[:60]}: {done.stderr.strip()}")
+        return done.stdout.strip("\n")
+
+    def rows(self, sql):
+        text = self.query(sql)
+        return [line.split("\t") for line in text.split("\n")] if text else []
+
+
+def postgres_binaries():
+    given = os.environ.get("METER_TEST_PG_BIN")
+    if given:
+        return given
+    root = "/usr/lib/postgresql"
+    versions = sorted((int(v) for v in os.listdir(root) if v.isdigit()), reverse=True)
+    for version in versions:
+        if os.access(f"{root}/{version}/bin/initdb", os.X_OK):
+            return f"{root}/{version}/bin"
+    raise SystemExit("error: PostgreSQL's server programs are not installed")
+
+
+def postgres_prefix():
+    """What makes a program run as a user whom PostgreSQL accepts."""
+    if "METER_TEST_PG_RUN" in os.environ:
+        return os.environ["METER_TEST_PG_RUN"].split()
+    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
