@@ -144,12 +144,13 @@ provide_python() {
   export METER_TEST_PYTHON=$folder/bin/python
 }
 
-# provide_sdk_runtimes: Ruby, PHP, and what a JDK and a Rust lack for the SDKs' tests, where Debian has them. What cannot be had is skipped by its
+# provide_sdk_runtimes: Ruby, PHP, a C# compiler, and what a JDK and a Rust lack for the SDKs' tests, where Debian has them. What cannot be had is skipped by its
 # name.
 provide_sdk_runtimes() {
   local missing=()
   command -v ruby >/dev/null || missing+=(ruby)
   command -v php >/dev/null || missing+=(php-cli php-curl php-intl php-psr php-nyholm-psr7)
+  command -v mcs >/dev/null || missing+=(mono-mcs)
   ! command -v javac >/dev/null || [[ -e /usr/share/java/jakarta-servlet-api.jar ]] || missing+=(libjakarta-servlet-api-java)
   ! command -v cargo >/dev/null || [[ -e /usr/share/cargo/registry/tower-service-0.3.2 && -e /usr/share/cargo/registry/openssl-0.10.45 ]] ||
     missing+=(librust-openssl-dev librust-idna-dev librust-serde-json-dev librust-http-dev librust-tower-layer-dev librust-tower-service-dev)
