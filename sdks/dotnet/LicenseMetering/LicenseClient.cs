@@ -135,7 +135,7 @@ namespace LicenseMetering
             LicenseClaims claims;
             try
             {
-                claims = LicenseClaims.Verify(licenseToken, known);
+                claims = LicenseClaims.Verify(licenseToken ?? "", known);
             }
             catch (TokenRefusedException refusal)
             {

@@ -119,7 +119,7 @@ namespace LicenseMetering
     internal sealed class Transport
     {
         private readonly Uri url;
-        private readonly string host;
+        private readonly string host, authority;
         private readonly List<byte[]> pins;
         private readonly X509Certificate2Collection authorities;
         private readonly LicenseClientOptions options;
@@ -129,6 +129,8 @@ namespace LicenseMetering
             this.options = options;
             url = ReadUrl(options.Url);
             host = url.HostNameType == UriHostNameType.IPv6 ? url.DnsSafeHost : url.IdnHost;
+            authority = url.HostNameType == UriHostNameType.IPv6 ? url.Host : url.IdnHost;
+            authority += url.IsDefaultPort ? "" : ":" + url.Port.ToString(CultureInfo.InvariantCulture);
             pins = ReadPins(options.Pins);
             if (pins.Count > 0 && url.Scheme != "https")
             {
@@ -149,9 +151,9 @@ namespace LicenseMetering
                     return await ExchangeAsync(stream, request).ConfigureAwait(false);
                 }
             }
-            catch (Exception error) when (error is IOException || error is SocketException || error is ObjectDisposedException ||
-                error is AuthenticationException || error is InvalidOperationException || error is FormatException)
+            catch (Exception error) when (!(error is NoAnswer))
             {
+                // Whatever the layers below throw: there is no answer.
                 throw new NoAnswer(request.Deadline.IsOver ? "timeout" : "connection", true);
             }
             finally
@@ -169,19 +171,20 @@ namespace LicenseMetering
                 {
                     throw new NoAnswer("connection", true);
                 }
-                var socket = new Socket(addresses[i].AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+                Socket socket = null;
                 try
                 {
+                    socket = new Socket(addresses[i].AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
                     await deadline.Within(socket.ConnectAsync(addresses[i], url.Port)).ConfigureAwait(false);
                     return socket;
                 }
                 catch (SocketException) when (i + 1 < addresses.Length)
                 {
-                    socket.Dispose();
+                    socket?.Dispose();
                 }
                 catch
                 {
-                    socket.Dispose();
+                    socket?.Dispose();
                     throw;
                 }
             }
@@ -274,7 +277,7 @@ namespace LicenseMetering
         {
             var head = new StringBuilder();
             head.Append(request.Method).Append(' ').Append(url.AbsolutePath.TrimEnd('/')).Append(request.Path).Append(" HTTP/1.1\r\n");
-            head.Append("Host: ").Append(url.Authority).Append("\r\nConnection: close\r\nContent-Length: ");
+            head.Append("Host: ").Append(authority).Append("\r\nConnection: close\r\nContent-Length: ");
             head.Append(request.Body.Length.ToString(CultureInfo.InvariantCulture)).Append("\r\n");
             foreach (var header in request.Headers)
             {

@@ -136,6 +136,17 @@ internal static class Tests
         }
     }
 
+    private static void TestWhatIsNoKeyAndNoNameHasAResult()
+    {
+        using (var client = new LicenseClient(new LicenseClientOptions { Url = "http://127.0.0.1:9", Keys = KeySet.Parse("{\"keys\":[]}") }))
+        {
+            Expect(client.Validate("a.example.com").Code == "not_found", "no key");
+            Expect(client.Validate(null, "lic_1").Code == "domain_mismatch", "no name");
+            Expect(client.ValidateOffline("a.example.com", null).Code == "invalid_signature", "no token");
+            Expect(!client.Record(null) && !client.Record(new Usage(null)), "no usage");
+        }
+    }
+
     private static void TestNetworksAreAddressesAndRanges()
     {
         Func<string, string, bool> contains = (network, address) => Network.Parse(network).Contains(IPAddress.Parse(address));

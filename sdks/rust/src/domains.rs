@@ -114,13 +114,15 @@ pub fn is_public_suffix(name: &str) -> bool {
     rules.contains(name) || has(format!("*.{name}")) || has(format!("*.{parent}"))
 }
 
-/// By UTS #46, non-transitional.
+/// By UTS #46, non-transitional. These two functions are the same in all versions of the crate that the manifest allows.
 #[cfg(feature = "idna")]
-#[allow(deprecated)]
 fn to_ascii(name: String) -> Option<String> {
-    let config = idna::Config::default().transitional_processing(false);
-    let ascii = config.check_hyphens(true).to_ascii(&name).ok()?;
+    let ascii = idna::domain_to_ascii(&name).ok()?;
     let ascii = ascii.strip_suffix('.').map(str::to_string).unwrap_or(ascii);
+    let (unicode, _) = idna::domain_to_unicode(&ascii);
+    if unicode.split('.').any(|label| label.starts_with('-') || label.ends_with('-')) {
+        return None;
+    }
     // A label that says that it is of another script and is not has a second spelling.
     let is_encoded = |name: &str| {
         name.split('.')
