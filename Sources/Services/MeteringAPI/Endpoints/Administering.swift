@@ -85,7 +85,8 @@ extension Problem {
   }
 
   private static func sentence(_ text: String) -> String {
-    text.prefix(1).uppercased() + text.dropFirst() + (text.hasSuffix(".") ? "" : ".")
+    let isEnded = text.hasSuffix(".") || text.hasSuffix("?")
+    return text.prefix(1).uppercased() + text.dropFirst() + (isEnded ? "" : ".")
   }
 }
 
