@@ -132,9 +132,9 @@ class Workspace:
             self.write(text)
         return self.run("apply", "-auto-approve", "-input=false", **options)
 
-    def changes(self):
+    def changes(self, **environment):
         """What a plan would do: actions by address. The plan itself is in plan.out."""
-        output = self.run("plan", "-input=false", "-out=plan.out")
+        output = self.run("plan", "-input=false", "-out=plan.out", **environment)
         return dict(re.findall(r"# (\S+) (?:will be|must be) (created|updated in-place|replaced|destroyed)", output))
 
     def state(self, address):
@@ -349,7 +349,10 @@ resource "licensemetering_webhook_endpoint" "e" {{
   status = "disabled"
 }}
 """)
-    expect(space.changes(), {}, "a plan after unknown values")
+    made = space.api.meterctl("token", "create", "--name", "plans", "--scope", "licenses:read", "--scope", "webhooks:read", "--json")
+    reader = json.loads(made)["token"]
+    expect(space.changes(METER_API_TOKEN=reader), {}, "a plan after unknown values, with a token that only reads")
+    expect_in("HTTP 403", space.run("destroy", "-auto-approve", status=1, METER_API_TOKEN=reader), "a change with a token that only reads")
     id = space.state("licensemetering_license.l")["license_id"]
     space.run("destroy", "-auto-approve")
     expect(space.api.ask("GET", "/v1/licenses/" + id)["status"], "suspended", "a license that is suspended at its end")
@@ -378,12 +381,14 @@ def endings(space, name):
 
 
 def first_result(space, name):
-    """The example of the README, with the provider where its README puts it."""
+    """The example of the README, with a release where the README puts it."""
     space = space.beside("first")
     home = space.folder / "home"
-    plugins = home / ".terraform.d/plugins" / SOURCE / "0.1.0" / "linux_amd64"
-    plugins.mkdir(parents=True)
-    shutil.copy(space.provider / "terraform-provider-licensemetering", plugins / "terraform-provider-licensemetering_v0.1.0")
+    plugins = home / ".terraform.d/plugins" / SOURCE
+    platform = real_service.run(["go", "env", "GOOS", "GOARCH"]).replace("\n", "_").strip("_")
+    real_service.run([HERE / "release", plugins, platform])
+    sums = real_service.run(["env", "-C", plugins, "sha256sum", "--check", *plugins.glob("*SHA256SUMS")])
+    expect(sums.count(": OK"), 2, "the release's checksums")
     shutil.copy(HERE / "examples/main.tf", space.folder)
     own = {"HOME": str(home), "TF_CLI_CONFIG_FILE": ""}
     space.run("init", "-input=false", **own)

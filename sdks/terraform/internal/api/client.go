@@ -21,7 +21,7 @@ import (
 // Limits of a request.
 const (
 	connectTimeout  = 10 * time.Second
-	requestTimeout  = 60 * time.Second
+	requestTimeout  = 30 * time.Second
 	maximumAttempts = 4
 	maximumWait     = 30 * time.Second
 	maximumAnswer   = 16 << 20
@@ -92,10 +92,10 @@ func (e *Error) Error() string {
 	return text
 }
 
-// IsNotFound says whether the API has no such thing.
+// IsNotFound says whether the API has no such thing. A 404 of another server's does not say so.
 func IsNotFound(err error) bool {
 	var problem *Error
-	return errors.As(err, &problem) && problem.Status == http.StatusNotFound
+	return errors.As(err, &problem) && problem.Status == http.StatusNotFound && problem.Code == "not_found"
 }
 
 // Request is what the API is asked.
@@ -112,7 +112,8 @@ type Request struct {
 // canRepeat says whether the request may reach the service twice.
 func (r Request) canRepeat() bool { return r.IfMatch == "" }
 
-// Do asks until there is an answer, or it makes no sense to ask again.
+// Do asks until there is an answer, or it makes no sense to ask again. When the context ends, a change that is under way is waited for,
+// and nothing is asked again.
 func (c *Client) Do(ctx context.Context, request Request) (Answer, error) {
 	var body []byte
 	if request.Body != nil {
@@ -176,6 +177,10 @@ func isTransient(err error, request Request) bool {
 var errTooLarge = errors.New("the answer is larger than 16 MiB")
 
 func (c *Client) once(ctx context.Context, request Request, body []byte, key string) (Answer, time.Duration, error) {
+	if request.Method != http.MethodGet {
+		// Cut off, it might have been carried out all the same, and Terraform would not know.
+		ctx = context.WithoutCancel(ctx)
+	}
 	httpRequest, err := http.NewRequestWithContext(ctx, request.Method, c.base+request.Path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, 0, err

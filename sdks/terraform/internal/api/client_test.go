@@ -130,6 +130,29 @@ func TestAStopEndsTheWaiting(t *testing.T) {
 	}
 }
 
+func TestAStopLetsAChangeEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	client, _, _ := serving(t, func(w http.ResponseWriter) {
+		cancel()
+		status(201)(w)
+	})
+	if answer, err := client.Do(ctx, Request{Method: "POST", Path: "/x"}); err != nil || answer.Members["code"] != "busy" {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
+func TestOnlyTheAPISaysThatSomethingIsGone(t *testing.T) {
+	for body, wanted := range map[string]bool{`{"code":"not_found","detail":"There is no such license."}`: true, "<html>": false, `{"code":"no_route"}`: false} {
+		client, _, _ := serving(t, func(w http.ResponseWriter) {
+			w.WriteHeader(404)
+			_, _ = io.WriteString(w, body)
+		})
+		if _, err := client.Do(context.Background(), Request{Method: "GET", Path: "/x"}); IsNotFound(err) != wanted {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
 func TestAnIdIsOneSegment(t *testing.T) {
 	if got := Segment("a/b?c..%ü"); got != "a%2Fb%3Fc%2E%2E%25%C3%BC" {
 		t.Error(got)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/big"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -192,6 +193,9 @@ const maximumExponent = 400
 
 // ParseNumber reads a decimal number.
 func ParseNumber(text string) (Number, error) {
+	if value, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return Number(strconv.FormatInt(value, 10)), nil
+	}
 	if at := strings.IndexAny(text, "eE"); at >= 0 {
 		var exponent int
 		if _, err := fmt.Sscanf(text[at+1:], "%d", &exponent); err != nil ||

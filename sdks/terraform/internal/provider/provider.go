@@ -150,6 +150,8 @@ func urlProblem(text string) string {
 		return "It must hold no user and no password; the token stands in token."
 	case address.RawQuery != "" || address.Fragment != "":
 		return "It must hold no ? and no #."
+	case strings.HasSuffix(strings.TrimRight(address.Path, "/"), "/v1"):
+		return "It must end before /v1, which the provider adds itself."
 	}
 	return ""
 }

@@ -213,6 +213,7 @@ func TestTheProviderIsConfiguredByItsBlockOrTheEnvironment(t *testing.T) {
 		{"http://metering.internal", "mtr_1", tfplugin.Warning, "url"},
 		{nil, "mtr_1", tfplugin.Error, "url"}, {"metering", nil, tfplugin.Error, "url"}, {"ftp://a.example", nil, tfplugin.Error, "url"},
 		{"https://user:pass@a.example", nil, tfplugin.Error, "url"}, {"https://a.example/?x=1", nil, tfplugin.Error, "url"},
+		{"https://a.example/v1/", nil, tfplugin.Error, "url"},
 		{"https://a.example", "mtr_1\n", tfplugin.Error, "token"},
 	} {
 		diagnostics := configure(one.url, one.token)
