@@ -120,7 +120,10 @@ fn to_ascii(name: String) -> Option<String> {
     let ascii = idna::domain_to_ascii(&name).ok()?;
     let ascii = ascii.strip_suffix('.').map(str::to_string).unwrap_or(ascii);
     let (unicode, _) = idna::domain_to_unicode(&ascii);
-    if unicode.split('.').any(|label| label.starts_with('-') || label.ends_with('-')) {
+    if unicode
+        .split('.')
+        .any(|label| label.starts_with('-') || label.ends_with('-'))
+    {
         return None;
     }
     // A label that says that it is of another script and is not has a second spelling.
