@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -165,6 +166,10 @@ func isTransient(err error, request Request) bool {
 		case http.StatusBadGateway, http.StatusGatewayTimeout:
 			return request.canRepeat()
 		}
+		return false
+	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
 		return false
 	}
 	var operation *net.OpError

@@ -2,11 +2,15 @@ package api
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +121,33 @@ func TestOtherServersAreNotTakenForTheAPI(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) || len(*requests) != 1 {
 			t.Errorf("%v after %d requests, not %s", err, len(*requests), name)
 		}
+	}
+}
+
+// The only test here that verifies certificates: Go reads SSL_CERT_FILE once.
+func TestAnAuthorityOfOnesOwnIsTrustedByItsFile(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("SSL_CERT_FILE is read on Linux")
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { status(200)(w) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	file := t.TempDir() + "/authority.pem"
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", file)
+	if _, err := New(server.URL, "", "test").Do(context.Background(), Request{Method: "GET", Path: "/x"}); err != nil {
+		t.Error(err)
+	}
+	// The certificate names example.com and not this host.
+	other := New(strings.Replace(server.URL, "127.0.0.1", "localhost", 1), "", "test")
+	waited := false
+	other.wait = func(context.Context, time.Duration) error { waited = true; return nil }
+	if _, err := other.Do(context.Background(), Request{Method: "GET", Path: "/x"}); err == nil || waited {
+		t.Errorf("%v, asked again: %v", err, waited)
 	}
 }
 
