@@ -115,8 +115,9 @@ class Runner:
             with self.lock:
                 (self.skipped if done is False else self.survived)[fault.kind] += 1
         except Exception:  # pylint: disable=broad-except
+            self.say(f"           {fault} failed: {traceback.format_exc()}")
             with self.lock:
-                self.errors.append(f"{fault}: {traceback.format_exc()}")
+                self.errors.append(f"{fault}: {traceback.format_exc(limit=-1)}")
         finally:
             place.release()
 
@@ -202,4 +203,5 @@ class Runner:
         port = postgres.fail_over()
         for proxy in self.pipeline.database.values():
             proxy.retarget(port)
+        postgres.tidy_after_fail_over()
         postgres.make_standby()

@@ -141,9 +141,9 @@ class Service(Process):
 
 
 class PostgreSQL:
-    """A primary and its synchronous standby, in folders of their own."""
+    """A primary, and its synchronous standby if it is to have one, in folders of their own."""
 
-    def __init__(self, folder, binaries, prefix):
+    def __init__(self, folder, binaries, prefix, settings=(), has_standby=True):
         self.folder, self.binaries, self.prefix = folder, binaries, prefix
         self.port = free_port()
         self.generation = 1
@@ -153,9 +153,10 @@ class PostgreSQL:
         self._append(self.data(1), [
             "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 200",
             "shared_buffers = 64MB", "timezone = 'UTC'", "log_min_messages = fatal", "wal_keep_size = 256MB",
-            "max_wal_senders = 5", "tcp_user_timeout = 10s", "cluster_name = 'standby'"])
+            "max_wal_senders = 5", "tcp_user_timeout = 10s", "cluster_name = 'standby'", *settings])
         self.start_server(1, self.port)
-        self.make_standby()
+        if has_standby:
+            self.make_standby()
 
     def data(self, generation):
         return f"{self.folder}/data{generation}"
@@ -197,15 +198,23 @@ class PostgreSQL:
     def fail_over(self):
         """The primary is lost and its standby takes over. Returns the new primary's port."""
         self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
-        lost = self.generation
+        self._pg("pg_ctl", "promote", "-w", "-D", self.data(self.generation + 1))
         self.generation += 1
         self.port = self.standby_port
-        self._pg("pg_ctl", "promote", "-w", "-D", self.data(self.generation))
-        # It has no standby yet: without this its commits would wait for one.
-        self.query("alter system reset synchronous_standby_names", database="postgres")
-        self.query("select pg_reload_conf()", database="postgres")
-        self.run("rm", "-rf", self.data(lost))
         return self.port
+
+    def tidy_after_fail_over(self):
+        """The new primary commits alone until it has a standby. The lost server's data goes."""
+        def is_alone():
+            try:
+                self.query("alter system reset synchronous_standby_names", database="postgres")
+                self.query("select pg_reload_conf()", database="postgres")
+                return True
+            except RuntimeError:
+                return False
+
+        eventually("the new primary takes settings", 60, is_alone)
+        self.run("rm", "-rf", self.data(self.generation - 1))
 
     def stop(self):
         for generation in (self.generation + 1, self.generation):

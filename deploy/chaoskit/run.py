@@ -46,7 +46,14 @@ class Run:
         time.sleep(max(0, begun + middle - time.monotonic()))
         self._close()
         paused = time.monotonic()
-        self._grow()
+        try:
+            self._grow()
+        except (NeverHappened, RuntimeError, TimeoutError) as error:
+            # Told at once, and judged at the end.
+            say(f"           the growth failed: {error}")
+            self.runner.errors.append(f"the growth failed: {error}")
+            self._settle()
+            self.pipeline.clients.resume()
         begun += time.monotonic() - paused
         self.runner.run(self.schedule[half:], begun)
         self._close()
