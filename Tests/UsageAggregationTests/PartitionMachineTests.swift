@@ -139,30 +139,7 @@ import UsageAggregation
   }
 }
 
-@Suite struct LogLookTests {
-  @Test func `A position inside a log that is the same is no problem`() {
-    let look = LogLook(low: 5, high: 20, identity: .same)
-    #expect(look.problem(next: 20, remembered: 19) == nil)
-    #expect(look.problem(next: 5, remembered: nil) == nil)
-  }
-
-  @Test func `Each way in which a log is not the one counted has its cause and remedy`() throws {
-    let short = LogLook(low: 0, high: 20, identity: .differs)
-    let ends = try #require(short.problem(next: 21, remembered: 20))
-    #expect(ends.cause == .logEndsEarly)
-    #expect(ends.detail.contains("meterctl topics new-epoch"))
-
-    let trimmed = LogLook(low: 30, high: 60, identity: .unknown)
-    let gone = try #require(trimmed.problem(next: 20, remembered: nil))
-    #expect(gone.cause == .recordsGone)
-    #expect(gone.detail.contains("meterctl topics accept-gap"))
-
-    let other = LogLook(low: 0, high: 60, identity: .differs)
-    let differs = try #require(other.problem(next: 20, remembered: 19))
-    #expect(differs.cause == .logDiffers)
-    #expect(differs.detail.contains("offset 19 is not the one remembered"))
-  }
-
+@Suite struct StandstillSummaryTests {
   @Test func `Partitions that stand still for one cause are told once, with their number`() {
     let differs = Standstill(.logDiffers, "another log")
     let away = Standstill(.unreachable, "no leader")

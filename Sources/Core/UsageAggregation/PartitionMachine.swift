@@ -6,6 +6,8 @@ package struct Standstill: Sendable, Equatable {
     /// The log is another one than the one that was counted.
     case logDiffers
     case logEndsEarly
+    /// The log is the one that was counted, and lost its end.
+    case endLost
     /// The log begins behind the position.
     case recordsGone
     /// A batch fails its checksum.
@@ -33,7 +35,7 @@ package struct Standstill: Sendable, Equatable {
     switch cause {
     case .unreachable, .takenOver: nil
     case .logDiffers, .logEndsEarly: "meterctl topics new-epoch"
-    case .recordsGone, .badBatch: "meterctl topics accept-gap"
+    case .recordsGone, .endLost, .badBatch: "meterctl topics accept-gap"
     case .newPartition: "meterctl topics grow"
     }
   }

@@ -95,6 +95,15 @@ extension ConsumerSession {
     try drop(partition)
   }
 
+  /// Stops a partition whose remembered record is not in the log.
+  func stopAnotherLog(_ partition: Int32, at offset: Int64) throws {
+    let next = accumulator.position(of: partition) ?? offset + 1
+    guard let standstill = LogContinuity.another(offset: offset).standstill(next: next) else {
+      return
+    }
+    try stop(partition, standstill)
+  }
+
   private func drop(_ partition: Int32) throws {
     let row = storedRows[partition]
     let wasOwned = accumulator.owns(partition)
@@ -275,8 +284,9 @@ extension ConsumerSession {
         isHeld ? accumulator.position(of: partition) : storedRows[partition]?.nextOffset
       // Not claimed ever: it begins at the low watermark.
       guard let next, next >= 0 else { return .fine }
-      let problem = look.problem(next: next, remembered: answer.question.remembered?.offset)
-      return problem.map { .stands($0) } ?? .fine
+      let continuity = LogContinuity(
+        next: next, remembered: answer.question.remembered?.offset, look)
+      return continuity.standstill(next: next).map { .stands($0) } ?? .fine
     }
   }
 
@@ -299,7 +309,9 @@ extension ConsumerSession {
       storedRows[row.partition] = row
       if !isAsLookedAt, !wasUnclaimed {
         machines[row.partition]?.looksAgain(at: now)
-      } else if let problem = look.problem(next: row.nextOffset, remembered: nil) {
+      } else if let problem = LogContinuity(
+        next: row.nextOffset, remembered: row.lastRecordOffset, look
+      ).standstill(next: row.nextOffset) {
         machines[row.partition]?.stopped(problem, at: now)
       } else {
         owned.append(row)
@@ -431,7 +443,7 @@ extension ConsumerSession {
     }
     guard let remembered = answer.question.remembered else { return }
     if look.identity == .differs {
-      try stop(partition, LogLook.differs(at: remembered.offset))
+      try stopAnotherLog(partition, at: remembered.offset)
     } else {
       anchors[partition] = accumulator.remembered(of: partition)
     }
