@@ -95,7 +95,9 @@ let libraries: [Target] = [
     ]),
   module(
     "Libraries", "HTTPListening", ["Metering", "ServiceRuntime", nioCore, nioSSL]),
-  module("Libraries", "LogAudit", ["Metering", "Recount", "KafkaTransport", "PostgresStore"]),
+  module(
+    "Libraries", "LogAudit",
+    ["Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore"]),
   module(
     "Libraries", "Administration",
     [
@@ -202,7 +204,8 @@ let tests: [Target] = [
     dependencies: ["Metering", "WebhookDelivery", "MeteringTestKit", crypto]),
   .testTarget(name: "BillingTests", dependencies: ["Billing", "Metering", "JSONText"]),
   .testTarget(name: "BillingPagesTests", dependencies: ["BillingPages", "Metering"]),
-  .testTarget(name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
+  .testTarget(
+    name: "KafkaTransportTests", dependencies: ["KafkaTransport", "CRdKafka", "MeteringTestKit"]),
   .testTarget(
     name: "PostgresStoreTests", dependencies: ["Metering", "PostgresStore", "MeteringTestKit"]),
   .testTarget(
@@ -216,7 +219,18 @@ let tests: [Target] = [
     ]),
   .testTarget(
     name: "LogConsumerTests",
-    dependencies: ["LogConsumer", "KafkaTransport", "ServiceRuntime", logging]),
+    dependencies: [
+      "LogConsumer", "UsageAggregation", "KafkaTransport", "PostgresStore", "ServiceRuntime",
+      "MeteringTestKit", logging,
+    ]),
+  .testTarget(
+    name: "HTTPListeningTests",
+    dependencies: [
+      "HTTPListening", "Metering", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"),
+    ]),
+  .testTarget(name: "LogAuditTests", dependencies: ["LogAudit"]),
+  .testTarget(name: "TidyTests", dependencies: [crypto], exclude: ["migrations.sha256"]),
+  .testTarget(name: "MeterctlTests", dependencies: ["meterctl"]),
   .testTarget(
     name: "AdministrationTests",
     dependencies: [
@@ -234,9 +248,11 @@ let tests: [Target] = [
   .testTarget(
     name: "MeteringAPITests",
     dependencies: [
-      "MeteringAPI", "Billing", "Metering", "JSONText", "Licensing", "PostgresStore",
+      "MeteringAPI", "HTTPListening", "Billing", "Metering", "JSONText", "Licensing",
+      "PostgresStore",
       "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
       "meterctl", nioCore,
+      .product(name: "HTTPTypes", package: "swift-http-types"),
     ], exclude: ["Browser"]),
   .testTarget(
     name: "WebhookDispatcherTests",

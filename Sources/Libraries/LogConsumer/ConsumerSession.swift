@@ -13,8 +13,6 @@ enum Pace {
   /// How often the log ends of partitions that are read are compared with the positions, and the
   /// remembered record of one of them with the log.
   static let watchMilliseconds = 5_000
-  /// How long leaving the group and freeing the client may take.
-  static let closeSeconds = 30.0
   static let batchCapacity = 4_096
   static let pollMilliseconds: Int32 = 5
   static let reportMilliseconds = 100
@@ -29,6 +27,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   let processor: Processor
   private let writer: Processor.Writer
   private let stop: StopSignal
+  private let farewell: Farewell
   /// Names this membership in `consumer_offset.claimed_by`.
   let owner =
     "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
@@ -72,7 +71,7 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
-    processor: Processor, writer: Processor.Writer, stop: StopSignal
+    processor: Processor, writer: Processor.Writer, stop: StopSignal, farewell: Farewell
   ) {
     self.settings = settings
     self.health = health
@@ -81,6 +80,7 @@ final class ConsumerSession<Processor: LogProcessor> {
     self.processor = processor
     self.writer = writer
     self.stop = stop
+    self.farewell = farewell
     pacing = FlushPacing(
       interval: settings.flushIntervalMilliseconds,
       catchUpInterval: settings.catchUpFlushIntervalMilliseconds,
@@ -163,11 +163,8 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   private func closeConsumer() -> Bool {
     guard let consumer else { return true }
-    let leaving = Leaving(consumer)
     self.consumer = nil
-    let thread = WorkerThread("kafka-close") { leaving.leave() }
-    // Whoever stops the process waits 10 s for all of it.
-    return thread.join(seconds: stop.isRaised ? 4 : Pace.closeSeconds) || stop.isRaised
+    return farewell.leave(consumer, isStopping: stop.isRaised)
   }
 
   func run() throws {
@@ -328,7 +325,7 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   private func checkHalt(_ partition: Int32) throws {
     guard case .logDiffers(let offset) = accumulator.halt(of: partition) else { return }
-    try stop(partition, LogLook.differs(at: offset))
+    try stopAnotherLog(partition, at: offset)
   }
 
   func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
@@ -475,20 +472,5 @@ final class ConsumerSession<Processor: LogProcessor> {
   func groupAnswered() {
     kafka.groupAnswered()
     health.report(settings.healthName("consumer"), problem: nil, logs: false)
-  }
-}
-
-/// The last reference to a client, on its way to the thread that frees it.
-///
-/// `@unchecked Sendable`: made on the consumer's thread, which gives its own reference up, and used
-/// by one other thread.
-private final class Leaving: @unchecked Sendable {
-  private var consumer: KafkaConsumer?
-
-  init(_ consumer: KafkaConsumer) { self.consumer = consumer }
-
-  func leave() {
-    consumer?.close()
-    consumer = nil
   }
 }

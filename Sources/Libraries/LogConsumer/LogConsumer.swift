@@ -26,6 +26,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   private let makeWriter: @Sendable () -> Processor.Writer
   private let makeProcessor: @Sendable () -> Processor
   private let companions: @Sendable (StopSignal) -> [WorkerThread]
+  private let farewell: Farewell
   private let stop = StopSignal()
 
   /// - Parameters:
@@ -36,7 +37,8 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
     makeWriter: @escaping @Sendable () -> Processor.Writer,
     makeProcessor: @escaping @Sendable () -> Processor,
-    companions: @escaping @Sendable (StopSignal) -> [WorkerThread] = { _ in [] }
+    companions: @escaping @Sendable (StopSignal) -> [WorkerThread] = { _ in [] },
+    farewell: Farewell = Farewell()
   ) {
     self.settings = settings
     self.health = health
@@ -45,6 +47,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     self.makeWriter = makeWriter
     self.makeProcessor = makeProcessor
     self.companions = companions
+    self.farewell = farewell
     health.report(settings.healthName("consumer"), problem: "not started", logs: false)
   }
 
@@ -64,7 +67,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     if !ended {
       throw SessionProblem(
         description: """
-          a session of \(settings.topic) could not be ended within \(Int(Pace.closeSeconds)) s: the \
+          a session of \(settings.topic) could not be ended within \(Int(farewell.seconds)) s: the \
           Kafka client hangs while it leaves the group; the process ends, so that another can go on
           """)
     }
@@ -86,7 +89,8 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     while hasEnded, !stop.isRaised {
       let session = ConsumerSession<Processor>(
         settings: settings, health: health, metrics: metrics, logger: logger,
-        processor: makeProcessor(), writer: makeWriter(), stop: stop)
+        processor: makeProcessor(), writer: makeWriter(), stop: stop,
+        farewell: farewell)
       do {
         try session.prepare()
         health.report(settings.healthName("database"), problem: nil)
