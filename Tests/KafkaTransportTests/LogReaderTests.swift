@@ -1,5 +1,8 @@
-import KafkaTransport
+import Foundation
+import MeteringTestKit
 import Testing
+
+@testable import KafkaTransport
 
 @Suite(.serialized) struct LogReaderTests {
   private let partition = TopicPartition(topic: "t", partition: 0)
@@ -107,5 +110,55 @@ import Testing
     #expect(throws: KafkaError.self) {
       try reader.watermarks(partition, timeoutMilliseconds: 200)
     }
+  }
+}
+
+/// Where a log ends while a producer's transaction is open.
+@Suite struct OpenTransactionTests {
+  private func isolation(_ configuration: KafkaConfiguration) -> String? {
+    configuration.properties.last { $0.0 == "isolation.level" }?.1
+  }
+
+  @Test func `Whoever tells lag or loss asks for the end of all records, whatever the file says`()
+    throws
+  {
+    let path = NSTemporaryDirectory() + "kafka-\(UUID().uuidString).properties"
+    try "isolation.level=read_committed\nlinger.ms=7\n".write(
+      toFile: path, atomically: true, encoding: .utf8)
+    for file in [nil, path] {
+      let given = try KafkaConfiguration(brokers: "h:1", propertiesFile: file)
+      #expect(isolation(LogReader.configuration(given, .ofAllRecords)) == "read_uncommitted")
+      #expect(
+        isolation(LogReader.configuration(given, .ofReadableRecords))
+          == (file == nil ? nil : "read_committed"))
+    }
+    let tuned = LogReader.configuration(
+      try KafkaConfiguration(brokers: "h:1", propertiesFile: path), .ofAllRecords)
+    #expect(tuned.properties.contains { $0 == ("linger.ms", "7") })
+  }
+
+  /// The mock cluster knows no transactions: this needs `METER_TEST_KAFKA_BROKERS`.
+  @Test(.enabled(if: RealBroker.isGiven))
+  func `On a real broker the two ends differ by what an open transaction holds`() throws {
+    let brokers = try RealBroker.brokers()
+    let topic = "meter-test-\(UUID().uuidString)"
+    let configuration = try KafkaConfiguration(brokers: brokers)
+    let admin = try KafkaAdmin(configuration, clientID: "test")
+    try admin.createTopic(topic, partitions: 1, replication: 1, config: [])
+    let place = TopicPartition(topic: topic, partition: 0)
+    let producer = try TransactionalProducer(brokers: brokers, id: topic)
+    try producer.begin()
+    try producer.send(topic, count: 10)
+    try producer.commit()
+    try producer.begin()
+    try producer.send(topic, count: 30)
+    let readable = try LogReader(configuration, clientID: "test")
+    let all = try LogReader(configuration, clientID: "test", ends: .ofAllRecords)
+    // Ten records and the marker of their commit.
+    #expect(try readable.watermarks(place) == (0, 11))
+    #expect(try all.watermarks(place) == (0, 41))
+    try producer.commit()
+    try eventually("the transaction is readable") { try readable.watermarks(place).high == 42 }
+    #expect(try all.watermarks(place) == (0, 42))
   }
 }

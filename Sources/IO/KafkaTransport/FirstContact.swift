@@ -22,7 +22,7 @@ extension ClientHandle {
       for error in callbacks.takeErrors() where !said.contains(error) { said.append(error) }
       let waited = start.duration(to: clock.now)
       // Other brokers of the list are given a moment: one that is down must not speak for all.
-      if waited > .milliseconds(1_500), let refusal = said.last(where: \.isRefusal) {
+      if waited > .milliseconds(1_500), let refusal = said.last(where: \.isAccessRefused) {
         throw KafkaError(
           code: refusal.code, operation: "connect", isRetriable: false, detail: refusal.detail)
       }
@@ -34,22 +34,6 @@ extension ClientHandle {
           detail: (reasons.isEmpty ? said : reasons).suffix(3).map(\.detail).joined(separator: "; ")
         )
       }
-    }
-  }
-}
-
-extension KafkaError {
-  /// Whether a broker was reached and the credentials, the certificate or the protocol were refused: waiting does not
-  /// help.
-  package var isRefusal: Bool {
-    switch code {
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION.rawValue, RD_KAFKA_RESP_ERR__SSL.rawValue,
-      RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED.rawValue,
-      RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED.rawValue,
-      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED.rawValue,
-      RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED.rawValue:
-      true
-    default: false
     }
   }
 }

@@ -7,7 +7,7 @@ import Foundation
 /// lists them), what `set` was given, the properties file.
 package struct KafkaConfiguration: Sendable {
   private var own: [(String, String)]
-  private let fromFile: [(String, String)]
+  private var fromFile: [(String, String)]
 
   /// - Parameters:
   ///   - brokers: `host:port,…`
@@ -27,6 +27,12 @@ package struct KafkaConfiguration: Sendable {
   package mutating func set(_ key: String, _ value: String) {
     own.removeAll { $0.0 == key }
     own.append((key, value))
+  }
+
+  /// Sets a property on which the caller's correctness depends: not even the file changes it.
+  mutating func insist(_ key: String, _ value: String) {
+    fromFile.removeAll { $0.0 == key }
+    set(key, value)
   }
 
   private static func read(_ path: String) throws(KafkaError) -> [(String, String)] {

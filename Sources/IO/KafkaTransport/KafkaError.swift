@@ -53,27 +53,6 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
     code == RD_KAFKA_RESP_ERR__BAD_MSG.rawValue || code == RD_KAFKA_RESP_ERR_INVALID_MSG.rawValue
   }
 
-  /// A password, a certificate or a missing permission: nothing that waiting heals.
-  ///
-  /// librdkafka reports a broker that ends the TLS handshake as a lost connection, and says what
-  /// happened in words only.
-  package var isAccessRefused: Bool {
-    Self.accessCodes.contains(code) || detail.contains("SSL handshake failed")
-  }
-
-  private static let accessCodes: Set<Int32> = Set(
-    [
-      RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
-      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
-      RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
-      RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE,
-      RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    ].map(\.rawValue))
-
-  package var isGroupRefused: Bool {
-    code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED.rawValue
-  }
-
   /// No broker at all can be reached.
   package var isAllBrokersDown: Bool {
     code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN.rawValue

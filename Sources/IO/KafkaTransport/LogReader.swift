@@ -19,17 +19,32 @@ package final class LogReader {
     }
   }
 
+  /// Which records lie before the end of a log, as `watermarks` tells it.
+  ///
+  /// They differ while a producer's transaction is open: its records are in the log, and nobody may
+  /// read them yet.
+  package enum Ends: Sendable {
+    /// Those that may be read: the last stable offset. For whoever reads up to the end.
+    case ofReadableRecords
+    /// All that the brokers have accepted: the high watermark. For whoever says what is missing or
+    /// how many records wait, because a record of an open transaction is neither read nor lost.
+    case ofAllRecords
+  }
+
   let handle: ClientHandle
   /// How long a read may go without any progress before it throws.
   private let stallTimeoutMilliseconds: Int32
 
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
   ///
-  /// - Parameter readsSingleRecords: fetches little ahead of what is read.
+  /// - Parameters:
+  ///   - ends: what the end of a log is; a properties file that says otherwise is overruled.
+  ///   - readsSingleRecords: fetches little ahead of what is read.
   package init(
-    _ configuration: KafkaConfiguration, clientID: String,
+    _ configuration: KafkaConfiguration, clientID: String, ends: Ends = .ofReadableRecords,
     stallTimeoutMilliseconds: Int32 = 60_000, readsSingleRecords: Bool = false
   ) throws(KafkaError) {
+    let configuration = Self.configuration(configuration, ends)
     self.stallTimeoutMilliseconds = stallTimeoutMilliseconds
     var defaults = Self.defaults + [("client.id", clientID)]
     if readsSingleRecords {
@@ -38,6 +53,17 @@ package final class LogReader {
     }
     handle = try ClientHandle(
       RD_KAFKA_CONSUMER, configuration, defaults: defaults, callbacks: CallbackState())
+  }
+
+  /// What librdkafka is given: with `read_committed` it asks for the last stable offset, with
+  /// `read_uncommitted` for the high watermark.
+  static func configuration(_ given: KafkaConfiguration, _ ends: Ends) -> KafkaConfiguration {
+    var configuration = given
+    switch ends {
+    case .ofReadableRecords: break
+    case .ofAllRecords: configuration.insist("isolation.level", "read_uncommitted")
+    }
+    return configuration
   }
 
   /// Both ends of many logs, each with an answer or an error of its own.

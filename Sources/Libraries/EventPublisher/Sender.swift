@@ -228,7 +228,7 @@ final class Sender: @unchecked Sendable {
         return true
       }
       if let refusal = producer.refusal(ofTopic: topics[topic], timeoutMilliseconds: 1_000) {
-        say("Kafka refuses: \(refusal)")
+        say("Kafka refuses: \(refusal.explanation)")
       } else {
         say("there is no topic \(topics[topic]): meterctl topics apply")
       }
@@ -236,7 +236,9 @@ final class Sender: @unchecked Sendable {
       let cause = producer.explained(error)
       // librdkafka tells a refusal once in half a minute; until Kafka answers, it stays the reason.
       if cause.isAccessRefused { accessRefusal = cause }
-      say(accessRefusal.map { "Kafka refuses: \($0)" } ?? "Kafka does not answer: \(cause)")
+      say(
+        accessRefusal.map { "Kafka refuses: \($0.explanation)" }
+          ?? "Kafka does not answer: \(cause)")
     }
     pauseUntil = Self.now + Self.retryMilliseconds
     return false
@@ -309,7 +311,7 @@ final class Sender: @unchecked Sendable {
     for error in producer.takeErrors() where !error.isFatal {
       if error.isAccessRefused {
         accessRefusal = error
-        say("Kafka refuses: \(error)")
+        say("Kafka refuses: \(error.explanation)")
         wantsProbe = true
       } else if isQuiet {
         say("Kafka: \(error)")

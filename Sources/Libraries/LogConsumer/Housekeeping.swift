@@ -48,11 +48,10 @@ final class Housekeeping: Sendable {
         guard let connection else { continue }
         while try forwarder.forward(connection), !stop.isRaised {}
         if reader == nil {
-          // A report is judged behind all that was in the log when it came: records of an open transaction too, which nobody may
-          // read yet. With read_committed the end would lie before them, and they would be told as lost.
-          var kafka = settings.kafka
-          kafka.set("isolation.level", "read_uncommitted")
-          reader = try LogReader(kafka, clientID: "\(settings.group)-ledger")
+          // A report is judged behind all that was in the log when it came: records of an open
+          // transaction too, or they would be told as lost.
+          reader = try LogReader(
+            settings.kafka, clientID: "\(settings.group)-ledger", ends: .ofAllRecords)
         }
         try judgeLedger(connection, reader!)
         if Monotonic.milliseconds - lastCheckpoints > Self.checkpointMilliseconds {
@@ -82,46 +81,17 @@ final class Housekeeping: Sendable {
 
   /// A report is judged when every partition has passed the log end that was found after the report had arrived.
   private func judgeLedger(_ connection: PostgresConnection, _ reader: LogReader) throws {
-    let unseen = try connection.query(
-      """
-      select count(*) from producer_report where consumer_group = $1 and topic = $2 and log_ends is null
-      """, [.text(settings.group), .text(settings.topic)], operation: "read the ledger")
-    if unseen.integer(0, 0) ?? 0 > 0 {
-      // Taken before the log ends are asked for, so that a report which comes meanwhile gets later ones.
-      let taken = try connection.query(
-        """
-        select producer, reported_at::text, accepted from producer_report
-        where consumer_group = $1 and topic = $2 and log_ends is null limit 1000
-        """, [.text(settings.group), .text(settings.topic)], operation: "read the ledger")
+    let store = ProducerReportStore(connection, group: settings.group, topic: settings.topic)
+    // Taken before the log ends are asked for, so that a report which comes meanwhile gets later ones.
+    let reports = try store.newReports(limit: 1_000)
+    if !reports.isEmpty {
       let count = try reader.partitionCount(settings.topic) ?? 0
-      var ends: [Int64] = []
-      for partition in 0..<Int32(count) {
-        ends.append(
-          try reader.watermarks(TopicPartition(topic: settings.topic, partition: partition)).high)
+      let ends = try (0..<Int32(count)).map {
+        try reader.watermarks(TopicPartition(topic: settings.topic, partition: $0)).high
       }
-      for i in taken.rows.indices {
-        try connection.query(
-          """
-          update producer_report set log_ends = $4::bigint[]
-          where consumer_group = $1 and topic = $2 and producer = $3 and accepted = $5::bigint
-            and reported_at = $6::timestamptz
-          """,
-          [
-            .text(settings.group), .text(settings.topic), .text(taken.text(i, 0)!),
-            .integers(ends), .integer(taken.integer(i, 2)!), .text(taken.text(i, 1)!),
-          ], operation: "write the ledger")
-      }
+      for report in reports { try store.setLogEnds(ends, of: report) }
     }
-    try connection.query(
-      """
-      update producer_report r set judged_at = now()
-      where consumer_group = $1 and topic = $2 and judged_at is null and log_ends is not null
-        and not exists (
-          select from unnest(r.log_ends) with ordinality e(log_end, place)
-          left join consumer_offset o on o.consumer_group = r.consumer_group and o.topic = r.topic
-            and o.partition = e.place - 1
-          where e.log_end > 0 and coalesce(o.next_offset, 0) < e.log_end)
-      """, [.text(settings.group), .text(settings.topic)], operation: "judge the ledger")
+    try store.judge()
   }
 
   // MARK: Audit checkpoints

@@ -32,9 +32,9 @@ struct KafkaLife {
     note(error)
     if error.isGroupRefused {
       isGroupRefused = true
-      health.report(settings.healthName("group"), problem: "\(error)", logs: false)
+      health.report(settings.healthName("group"), problem: error.explanation, logs: false)
     } else if error.isAccessRefused || error.isAllBrokersDown || problem != nil {
-      report("\(error)", now)
+      report(error.explanation, now)
     } else if suspicion == nil {
       suspicion = "\(error)"
       problemSince = now
@@ -47,7 +47,7 @@ struct KafkaLife {
     if let error { note(error) }
     // A cause that librdkafka told before says more than that nobody answers.
     if let error, error.isAccessRefused {
-      report("\(error)", now)
+      report(error.explanation, now)
     } else {
       report(problem ?? suspicion ?? error.map { "\($0)" } ?? "no broker answers", now)
     }

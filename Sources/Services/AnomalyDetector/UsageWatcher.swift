@@ -58,9 +58,8 @@ final class UsageWatcher: Sendable {
         }
         if reader == nil {
           // Records of an open transaction too: they come before what is judged.
-          var kafka = settings.kafka
-          kafka.set("isolation.level", "read_uncommitted")
-          reader = try LogReader(kafka, clientID: "\(settings.group)-usage-watch")
+          reader = try LogReader(
+            settings.kafka, clientID: "\(settings.group)-usage-watch", ends: .ofAllRecords)
         }
         guard let connection, let reader else { continue }
         while try step(connection, { try self.ends(reader) }), !stop.isRaised {}

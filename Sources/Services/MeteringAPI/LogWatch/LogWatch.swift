@@ -97,11 +97,11 @@ final class LogWatch: Service {
   }
 
   private func makeReader(_ brokers: String) throws -> LogReader {
-    var configuration = try KafkaConfiguration(
+    let configuration = try KafkaConfiguration(
       brokers: brokers, propertiesFile: settings.kafkaConfigFile)
     // The ends of all records: one of an open transaction is received, and not counted yet.
-    configuration.set("isolation.level", "read_uncommitted")
-    return try LogReader(configuration, clientID: "metering-api-log-watch")
+    return try LogReader(
+      configuration, clientID: "metering-api-log-watch", ends: .ofAllRecords)
   }
 
   /// - Returns: how many records wait; nil where a partition did not answer.

@@ -31,13 +31,12 @@ struct Connections {
 
   /// A reader of a cluster that has answered.
   ///
-  /// - Parameter seesUncommitted: the log's ends are those of all records. Records of an open transaction are there,
-  ///   though nobody may read them yet: they are lag.
+  /// - Parameter ends: what the end of a log is.
   /// - Throws: within 10 s, with what refused the connection where librdkafka knows it.
-  func logReader(_ command: String, seesUncommitted: Bool = false) throws -> LogReader {
-    var configuration = try kafka()
-    if seesUncommitted { configuration.set("isolation.level", "read_uncommitted") }
-    let reader = try LogReader(configuration, clientID: Self.clientID(command))
+  func logReader(
+    _ command: String, ends: LogReader.Ends = .ofReadableRecords
+  ) throws -> LogReader {
+    let reader = try LogReader(try kafka(), clientID: Self.clientID(command), ends: ends)
     try Patience.during(try kafkaName()) {
       try reader.awaitBroker(timeoutMilliseconds: Self.brokerTimeoutMilliseconds)
     }

@@ -60,8 +60,7 @@ enum Ending {
       "\(error.refusal ?? "") (\(error))"
     case let error as PostgresError where error.operation == "connect":
       "\(error); METER_DATABASE_URL must name a PostgreSQL that runs and lets you in"
-    case let error as KafkaError where error.isRefusal:
-      "Kafka, \(error); METER_KAFKA_CONFIG_FILE must hold the security settings that the brokers ask for"
+    case let error as KafkaError where error.isAccessRefused: "Kafka, \(error.explanation)"
     case let error as KafkaError where error.isTimeout || error.isRetriable:
       "Kafka, \(error); METER_KAFKA_BROKERS must name brokers that run and can be reached"
     case let error as KafkaError: "Kafka, \(error)"

@@ -142,7 +142,7 @@ final class EventSender {
         producer.poll(timeoutMilliseconds: 0)
         let said = producer.takeErrors()
         // A wrong password stays wrong: waiting would not help.
-        if let refusal = said.last(where: \.isRefusal) { throw refusal }
+        if let refusal = said.last(where: \.isAccessRefused) { throw refusal }
         if !isWaiting { sayWaiting(said.last ?? error) }
         isWaiting = true
         usleep(200_000)
