@@ -145,8 +145,11 @@ package struct LogRecount {
       let (low, high) = try reader.watermarks(TopicPartition(topic: topic, partition: partition))
       var result = CountedPartition(
         partition: partition, logEpoch: position.logEpoch, low: low, high: high,
-        nextOffset: position.nextOffset)
-      if high < position.nextOffset {
+        // Negative while its beginning is not known: nothing of it is counted.
+        nextOffset: position.nextOffset < 0 ? low : position.nextOffset)
+      if position.nextOffset < 0 {
+        return result
+      } else if high < position.nextOffset {
         result.unreadable =
           "the log ends at \(high), before \(position.nextOffset), up to where PostgreSQL has "
           + "counted: it is not the log that was counted (remedy: meterctl topics new-epoch)"

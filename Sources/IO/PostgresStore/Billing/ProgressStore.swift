@@ -7,6 +7,7 @@ package struct ProgressStore {
   package struct Offsets: Sendable {
     /// Of the server's clock, taken before the rest: milliseconds since 1970.
     package var at: Int64
+    /// The partitions whose beginning is known.
     package var rows: [(partition: Int32, next: Int64, epoch: Int32)]
     package var halted: Set<Int32>
   }
@@ -31,9 +32,10 @@ package struct ProgressStore {
     for i in rows.rows.indices {
       guard let partition = rows.integer(i, 0).map({ Int32($0) }) else { continue }
       if rows.boolean(i, 3) { offsets.halted.insert(partition) }
-      // −1 stands for a partition whose beginning is not known yet: nothing of it is counted.
-      if let next = rows.integer(i, 1), let epoch = rows.integer(i, 2) {
-        offsets.rows.append((partition, max(next, -1), Int32(epoch)))
+      // A negative offset stands for a partition whose beginning is not known yet. Nothing of it is
+      // counted, as if it had no row.
+      if let next = rows.integer(i, 1), next >= 0, let epoch = rows.integer(i, 2) {
+        offsets.rows.append((partition, next, Int32(epoch)))
       }
     }
     return offsets

@@ -5,7 +5,7 @@ import PostgresStore
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "What is wrong, and how far everything is: lag, rate, ledger, deliveries.",
+    abstract: "Show what is wrong, and how far everything is: lag, rate, ledger, deliveries.",
     discussion: """
       What is wrong is said first, in words, and then the exit status is 1: halted partitions, \
       missing events, growing lag, failing endpoints, or a Kafka that does not answer. In that \
@@ -21,7 +21,7 @@ struct Status: ParsableCommand {
   @Flag(name: [.customShort("w"), .long], help: "Refresh until Ctrl-C.")
   var watch = false
 
-  @Option(help: "Between two looks, such as 500ms or 5s.")
+  @Option(help: "The time between two refreshes, such as 500ms or 5s.")
   var interval = Interval(milliseconds: 2_000)
 
   @OptionGroup var output: OutputOptions
@@ -77,15 +77,14 @@ struct Status: ParsableCommand {
     var screen = Screen.current()
     if output.json {
       print(watch ? snapshot.json.compact : snapshot.json.pretty)
-    } else if watch, Terminal.outputIsTerminal {
-      // Home, each line cleared behind its end, then what is left of the last screen.
-      let lines = screen.fit(snapshot.lines(screen)).map { $0 + "\u{1B}[K\n" }
-      print("\u{1B}[H" + lines.joined() + "\u{1B}[J", terminator: "")
+    } else if watch, screen.canRefresh {
+      print(screen.refresh(snapshot.lines(screen)), terminator: "")
     } else {
       // What is printed once may scroll, and a line may wrap: nothing is lost.
-      screen.rows = .max
-      let lines = snapshot.lines(screen)
+      let columns = screen.columns
       screen.columns = .max
+      screen.rows = .max
+      let lines = snapshot.lines(screen, tableColumns: columns)
       print(lines.map(screen.render).joined(separator: "\n"))
       if watch { print() }
     }
@@ -108,7 +107,7 @@ final class StatusLog {
   ///
   /// - Throws: where no broker answers, or the topic is missing.
   func ends(_ topic: String) throws -> [(low: Int64, high: Int64)?] {
-    let reader = try self.reader ?? connections.logReader("status", seesUncommitted: true)
+    let reader = try self.reader ?? connections.logReader("status", ends: .ofAllRecords)
     self.reader = reader
     return try Patience.during("the ends of \(topic)") {
       guard let count = try reader.partitionCount(topic, timeoutMilliseconds: 5_000) else {

@@ -8,6 +8,7 @@ struct StatusSnapshot {
   struct Topic {
     var name: String
     var group: String
+    /// Negative while a partition's beginning is not known.
     var next: [Int32: Int64]
     var commitAge: Double
     /// Of the cluster; nil where it was not asked or did not answer.
@@ -20,7 +21,7 @@ struct StatusSnapshot {
     /// Partitions that nobody has ever counted, though their siblings are counted.
     var uncounted = 0
 
-    var nextOffsets: Int64 { next.values.reduce(0, +) }
+    var nextOffsets: Int64 { next.values.reduce(0) { $0 + max($1, 0) } }
   }
 
   private(set) var takenAt = Moment.now
@@ -181,7 +182,7 @@ struct StatusSnapshot {
 }
 
 extension StatusSnapshot.Topic {
-  fileprivate mutating func compare(with ends: [(low: Int64, high: Int64)?]) {
+  mutating func compare(with ends: [(low: Int64, high: Int64)?]) {
     partitions = ends.count
     for (i, end) in ends.enumerated() {
       guard let end else {
@@ -189,8 +190,8 @@ extension StatusSnapshot.Topic {
         continue
       }
       if next[Int32(i)] == nil, !next.isEmpty { uncounted += 1 }
-      // Without a row, counting begins at the low watermark.
-      let position = next[Int32(i)] ?? end.low
+      // Without a row, and where the beginning is not known, counting begins at the low watermark.
+      let position = next[Int32(i)].flatMap { $0 < 0 ? nil : $0 } ?? end.low
       if end.high < position { strange += 1 }
       lag += max(0, end.high - position)
     }

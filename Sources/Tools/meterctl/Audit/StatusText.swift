@@ -37,13 +37,18 @@ extension StatusSnapshot {
   }
 
   /// What is wrong, then what is.
-  func lines(_ screen: Screen) -> [Screen.Line] {
+  ///
+  /// - Parameter tableColumns: how wide tables may be; nil for the screen's width.
+  func lines(_ screen: Screen, tableColumns: Int? = nil) -> [Screen.Line] {
+    var tables = screen
+    tables.columns = tableColumns ?? screen.columns
     let problems = problems
     var lines = [Screen.Line("License Metering  \(takenAt)", .bold)]
-    lines += problems.map { Screen.Line("WRONG  " + $0, .red) }
+    // A remedy stands at the end of its problem, and must not be cut off.
+    lines += problems.flatMap { screen.wrap("WRONG  " + $0, indent: 7, .red) }
     if problems.isEmpty { lines.append(Screen.Line("nothing is wrong", .green)) }
     lines.append(Screen.Line(""))
-    lines += screen.table(
+    lines += tables.table(
       ["topic", "group", "partitions", "lag", "counted up to (sum)"],
       topics.map {
         [
@@ -53,7 +58,7 @@ extension StatusSnapshot {
         ]
       }, right: [2, 3, 4], optional: [4, 2])
     lines += facts.map { Screen.Line($0) }
-    lines += ledgerLines(screen)
+    lines += ledgerLines(tables)
     return lines
   }
 

@@ -5,6 +5,8 @@ struct Screen {
   var columns: Int
   var rows: Int
   var hasColors: Bool
+  /// Whether a refresh may move the cursor back to the beginning.
+  var canRefresh = false
 
   /// Of stdout now; it may change between two calls. A pipe has no size and no colors.
   static func current(
@@ -17,9 +19,16 @@ struct Screen {
     let isKnown = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0
     let columns = isKnown && size.ws_col > 0 ? Int(size.ws_col) : 80
     let rows = isKnown && size.ws_row > 0 ? Int(size.ws_row) : 24
+    return terminal(columns: columns, rows: rows, environment)
+  }
+
+  /// A terminal of that size, as `TERM` and `NO_COLOR` describe it.
+  static func terminal(columns: Int, rows: Int, _ environment: [String: String]) -> Screen {
+    let isDumb = environment["TERM"] == "dumb"
     // https://no-color.org: any value but the empty one asks for none.
-    let isRefused = !(environment["NO_COLOR"] ?? "").isEmpty || environment["TERM"] == "dumb"
-    return Screen(columns: columns, rows: rows, hasColors: !isRefused)
+    let isRefused = !(environment["NO_COLOR"] ?? "").isEmpty
+    return Screen(
+      columns: columns, rows: rows, hasColors: !isDumb && !isRefused, canRefresh: !isDumb)
   }
 
   enum Style: String {
@@ -44,9 +53,36 @@ struct Screen {
   /// The line without its end, cut to the width.
   func render(_ line: Line) -> String {
     var text = Terminal.printable(line.text)
-    if text.count > columns { text = text.prefix(max(0, columns - 1)) + "…" }
+    if columns < .max, DisplayWidth.of(text) > columns {
+      text = DisplayWidth.prefix(text, columns: max(0, columns - 1)) + "…"
+    }
     guard hasColors, let style = line.style else { return text }
     return "\u{1B}[\(style.rawValue)m\(text)\u{1B}[0m"
+  }
+
+  /// The text in as many lines as it needs, broken between words; all but the first are indented.
+  func wrap(_ text: String, indent: Int, _ style: Style? = nil) -> [Line] {
+    guard columns < .max else { return [Line(text, style)] }
+    let fill = String(repeating: " ", count: min(indent, columns / 4))
+    var lines: [Line] = []
+    var line = ""
+    for word in Terminal.printable(text).split(separator: " ", omittingEmptySubsequences: false) {
+      if line.isEmpty {
+        line = String(word)
+      } else if DisplayWidth.of(line) + 1 + DisplayWidth.of(word) <= columns {
+        line += " " + word
+      } else {
+        lines.append(Line(line, style))
+        line = fill + word
+      }
+    }
+    return lines + [Line(line, style)]
+  }
+
+  /// What refreshes a terminal: each line is cleared before it is written, because clearing behind
+  /// a line that fills the width would take its last character.
+  func refresh(_ lines: [Line]) -> String {
+    "\u{1B}[H" + fit(lines).map { "\u{1B}[K" + $0 + "\n" }.joined() + "\u{1B}[J"
   }
 
   /// The lines that fit, each cut to the width; a last line says how many are left out.
@@ -64,9 +100,9 @@ struct Screen {
     _ headline: [String], _ rows: [[String]], right: Set<Int> = [], optional: [Int] = []
   ) -> [Line] {
     var shown = Array(headline.indices)
-    var widths = headline.map(\.count)
+    var widths = headline.map { DisplayWidth.of($0) }
     for row in rows {
-      for (i, cell) in row.enumerated() { widths[i] = max(widths[i], cell.count) }
+      for (i, cell) in row.enumerated() { widths[i] = max(widths[i], DisplayWidth.of(cell)) }
     }
     for column in optional {
       let needed = shown.reduce(-2) { $0 + widths[$1] + 2 }

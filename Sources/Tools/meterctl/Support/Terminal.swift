@@ -51,7 +51,7 @@ enum Terminal {
 
   /// `text` in `width` columns, cut or filled up with blanks.
   static func padded(_ text: String, _ width: Int, right: Bool = false) -> String {
-    let fill = String(repeating: " ", count: max(0, width - text.count))
+    let fill = String(repeating: " ", count: max(0, width - DisplayWidth.of(text)))
     return right ? fill + text : text + fill
   }
 
@@ -60,9 +60,9 @@ enum Terminal {
   /// - Parameter right: indices of columns of numbers.
   static func table(_ headline: [String], _ rows: [[String]], right: Set<Int> = []) -> String {
     let rows = rows.map { $0.map { printable($0) } }
-    var widths = headline.map(\.count)
+    var widths = headline.map { DisplayWidth.of($0) }
     for row in rows {
-      for (i, cell) in row.enumerated() { widths[i] = max(widths[i], cell.count) }
+      for (i, cell) in row.enumerated() { widths[i] = max(widths[i], DisplayWidth.of(cell)) }
     }
     return ([headline] + rows).map { row in
       let line = row.enumerated().map { i, cell in

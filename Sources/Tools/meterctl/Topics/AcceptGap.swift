@@ -39,10 +39,10 @@ extension Topics {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-      if partition < 0 { throw ValidationError("--partition: 0 or more") }
+      if partition < 0 { throw ValidationError("--partition must be 0 or more") }
       let length = reason.utf8.count
       if length == 0 || length > 1_000 || reason.utf8.contains(0) {
-        throw ValidationError("--reason: 1 to 1,000 bytes")
+        throw ValidationError("--reason must have 1 to 1,000 bytes")
       }
     }
 
@@ -85,6 +85,12 @@ extension Topics {
       stored: Int64, low: Int64, high: Int64, asked: Int64?
     ) -> Result<Int64, Failure> {
       let place = "the log holds \(low) to \(high), the next offset is \(stored)"
+      guard stored >= 0 else {
+        return .failure(
+          Failure(
+            "this partition was never counted: it begins at its low watermark by itself, and there "
+              + "is nothing to give up"))
+      }
       if let asked {
         guard (low...high).contains(asked) else {
           return .failure(Failure("--to \(asked) is outside the log: \(place)"))

@@ -38,7 +38,7 @@ extension Topics {
     func run() throws {
       let connections = Connections()
       let database = try connections.database("topics")
-      let reader = try connections.logReader("topics", seesUncommitted: true)
+      let reader = try connections.logReader("topics", ends: .ofAllRecords)
       let growth = try Growth(topic: topic, asked: to, database, reader)
       guard !growth.isDone else {
         return output.print(
@@ -119,6 +119,13 @@ private struct Growth {
     for group in groups {
       for row in try OffsetStore(database, group: group, topic: topic).stored()
       where Int(row.partition) < parents {
+        guard row.nextOffset >= 0 else {
+          throw Failure(
+            """
+            \(group) has not begun to count partition \(row.partition) of \(topic): start it and \
+            wait for lag 0 (meterctl status)
+            """)
+        }
         let lag = before[Int(row.partition)] - row.nextOffset
         guard lag == 0 else {
           throw Failure(

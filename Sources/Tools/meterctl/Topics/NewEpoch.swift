@@ -1,6 +1,7 @@
 import ArgumentParser
 import KafkaTransport
 import PostgresStore
+import UsageAggregation
 
 extension Topics {
   struct NewEpoch: ParsableCommand {
@@ -42,9 +43,11 @@ extension Topics {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-      if all == (topic != nil) { throw ValidationError("give either --topic T or --all") }
+      if all == (topic != nil) { throw ValidationError("give either --topic or --all") }
       if !partitions.isEmpty, all { throw ValidationError("--partition needs --topic") }
-      if partitions.contains(where: { $0 < 0 }) { throw ValidationError("--partition: 0 or more") }
+      if partitions.contains(where: { $0 < 0 }) {
+        throw ValidationError("--partition must be 0 or more")
+      }
     }
 
     func run() throws {
@@ -115,11 +118,11 @@ extension Topics {
         throw Failure("no consumer group has offsets in \(topic); --group names one")
       }
       let chosen = partitions.isEmpty ? Array(0..<Int32(count)) : Set(partitions).sorted()
-      let look = try LogLook(
+      let log = try CountedLog(
         topic: topic, groups: groups, partitions: chosen, database, reader)
       return Plan(
-        topic: topic, groups: groups, lows: chosen.map { ($0, look.lows[$0] ?? 0) },
-        refusal: look.refusal)
+        topic: topic, groups: groups, lows: chosen.map { ($0, log.lows[$0] ?? 0) },
+        refusal: EpochRefusal(log.partitions)?.sentence)
     }
   }
 }
