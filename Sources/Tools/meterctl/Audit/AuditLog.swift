@@ -11,34 +11,36 @@ struct AuditLog: ParsableCommand {
       Example: meterctl audit --resource license/lic_abc123 --from 2026-11-01
       """)
 
-  @Option(help: "Only of this token, session or account.")
+  @Option(help: "Only changes by this token, session or account.")
   var actor: String?
 
   @Option(help: "Only this action, such as license.suspend.")
   var action: String?
 
-  @Option(help: "Only of this thing: KIND or KIND/ID, such as license/lic_abc123.")
+  @Option(help: "Only changes of this thing: KIND or KIND/ID, such as license/lic_abc123.")
   var resource: String?
 
-  @Option(help: "Only of this customer.")
+  @Option(help: "List only those of this customer.")
   var customer: String?
 
-  @Option(help: "The first moment.")
+  @Option(help: "Only changes at this time or later.")
   var from: Moment?
 
-  @Option(help: "Up to here, exclusive.")
+  @Option(help: "Only changes before this time.")
   var to: Moment?
 
-  @Option(help: "Only rows behind this one: the next page.")
+  @Option(help: "Only rows after this one, for the next page.")
   var before: Int64?
 
-  @Option(help: "At most so many.")
+  @Option(help: "The largest number of rows to list.")
   var limit = 50
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (1...100_000).contains(limit) else { throw ValidationError("--limit: 1 to 100,000") }
+    guard (1...100_000).contains(limit) else {
+      throw ValidationError("--limit must be from 1 to 100,000")
+    }
   }
 
   func run() throws {

@@ -8,7 +8,7 @@ import Recount
 struct DeadLetters: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dead-letters",
-    abstract: "What could not be counted: list it, look at it, send it again.",
+    abstract: "List, show and resend events that could not be counted.",
     discussion: """
       Example: meterctl dead-letters list --reason key_mismatch
       """,
@@ -20,16 +20,16 @@ struct DeadLettersList: ParsableCommand {
     commandName: "list", abstract: "List dead letters, the newest first.",
     discussion: "Example: meterctl dead-letters list --reason too_old --limit 200 --json")
 
-  @Option(help: "This reason only (docs/event-validation.md names them).")
+  @Option(help: "Only this reason (docs/event-validation.md names them).")
   var reason: String?
 
-  @Option(help: "So many at most.")
+  @Option(help: "The largest number to list.")
   var limit = 50
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard limit > 0 else { throw ValidationError("--limit: above 0") }
+    guard limit > 0 else { throw ValidationError("--limit must be 1 or more") }
   }
 
   func run() throws {
@@ -80,7 +80,7 @@ struct DeadLetterPlaceOptions: ParsableArguments {
 
 struct DeadLettersShow: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "show", abstract: "Show a dead letter whole: value, key, headers.",
+    commandName: "show", abstract: "Show the whole of a dead letter: value, key and headers.",
     discussion: """
       The value and key come from PostgreSQL; the headers from the log, as long as that still has \
       the record (and METER_KAFKA_BROKERS is set).
@@ -93,7 +93,7 @@ struct DeadLettersShow: ParsableCommand {
 
   func validate() throws {
     guard place.isComplete else {
-      throw ValidationError("--topic, --partition and --offset say which one")
+      throw ValidationError("give --topic, --partition and --offset to name one dead letter")
     }
   }
 
@@ -101,7 +101,8 @@ struct DeadLettersShow: ParsableCommand {
     let connection = try Connections().database("dead-letters")
     let found = try DeadLetterStore(connection).list(place.filter, limit: 20, withPayload: true)
     guard let newest = found.first else {
-      throw Failure("no dead letter there; see: meterctl dead-letters list")
+      throw Failure(
+        "there is no dead letter at that place; meterctl dead-letters list shows those there are")
     }
     let epochs = Set(found.map(\.place.logEpoch)).sorted()
     if epochs.count > 1 {
@@ -184,15 +185,15 @@ struct DeadLettersRequeue: ParsableCommand {
       Example: meterctl dead-letters requeue --reason key_mismatch --yes
       """)
 
-  @Flag(help: "All of them.")
+  @Flag(help: "Send all of them.")
   var all = false
 
-  @Option(help: "Those with this reason.")
+  @Option(help: "Send those with this reason.")
   var reason: String?
 
   @OptionGroup var place: DeadLetterPlaceOptions
 
-  @Flag(help: "Those too that were sent again before and have not counted.")
+  @Flag(help: "Also send those that were resent before and have not counted yet.")
   var again = false
 
   @OptionGroup var confirmation: ConfirmationOptions
@@ -201,10 +202,10 @@ struct DeadLettersRequeue: ParsableCommand {
   func validate() throws {
     let chosen = (all ? 1 : 0) + (reason != nil ? 1 : 0) + (place.isGiven ? 1 : 0)
     guard chosen == 1 else {
-      throw ValidationError("say one of --all, --reason, or --topic with --partition and --offset")
+      throw ValidationError("give --all, --reason, or --topic with --partition and --offset")
     }
     guard !place.isGiven || place.isComplete else {
-      throw ValidationError("--topic, --partition and --offset say which one")
+      throw ValidationError("give --topic, --partition and --offset to name one dead letter")
     }
   }
 

@@ -22,16 +22,16 @@ struct Explain: ParsableCommand {
   @Option(help: "The license.")
   var license: String
 
-  @Option(help: "From this time of the events, such as 2026-11-23T18:00:00Z.")
+  @Option(help: "The earliest time of the events, such as 2026-11-23T18:00:00Z.")
   var from: Moment
 
-  @Option(help: "Up to this time, which is not part of it.")
+  @Option(help: "The end of the time, which is not included.")
   var to: Moment
 
-  @Option(help: "This meter only.")
+  @Option(help: "Only this meter.")
   var meter: String?
 
-  @Option(help: "Print so many events at most; the sums are of all.")
+  @Option(help: "Print at most this many events. The sums include all.")
   var limit: Int?
 
   @Option(help: "The topic of usage events.")
@@ -44,7 +44,7 @@ struct Explain: ParsableCommand {
 
   func validate() throws {
     try AuditRange.validate(from: from, to: to)
-    if let limit, limit < 0 { throw ValidationError("--limit: 0 or more") }
+    if let limit, limit < 0 { throw ValidationError("--limit must be 0 or more") }
   }
 
   func run() throws {

@@ -8,7 +8,7 @@ import ServiceRuntime
 
 struct Reconcile: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Count the log over again and compare PostgreSQL with it, row by row.",
+    abstract: "Count the log again and compare it with PostgreSQL, row by row.",
     discussion: """
       Reads PostgreSQL at one snapshot and the log of every partition up to the offsets of that \
       snapshot, counts with code of its own, and compares hours, minutes, days, dimensions, dead \
@@ -38,14 +38,14 @@ struct Reconcile: ParsableCommand {
   @Option(help: "The consumer group that counted.")
   var group = Connections.aggregatorGroup
 
-  @Option(help: "How many differences are listed; all are counted.")
+  @Option(help: "How many differences to list. All of them are counted.")
   var maxDifferences = 50
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     try AuditRange.validate(from: from, to: to)
-    guard maxDifferences >= 0 else { throw ValidationError("--max-differences: 0 or more") }
+    guard maxDifferences >= 0 else { throw ValidationError("--max-differences must be 0 or more") }
   }
 
   func run() throws {
@@ -95,7 +95,7 @@ enum AuditRange {
   static func validate(from: Moment?, to: Moment?) throws {
     for (name, moment) in [("--from", from), ("--to", to)] {
       if let moment, moment.milliseconds % 60_000 != 0 {
-        throw ValidationError("\(name): a whole minute, since usage is kept by the minute")
+        throw ValidationError("\(name) must be a whole minute, because usage is kept by minute")
       }
     }
     if let from, let to, from >= to { throw ValidationError("--from must be before --to") }

@@ -26,13 +26,15 @@ struct Backtest: ParsableCommand {
       """)
 
   @Flag(help: "Print the threshold and end.") var threshold = false
-  @Flag(help: "Only what would be told of a license: bursts of calls.") var bursts = false
-  @Flag(help: "Only what would be told of a total: too high, too low, stopped.") var usage = false
+  @Flag(help: "Show only what would raise an alert about a license: bursts of calls.") var bursts =
+    false
+  @Flag(help: "Show only what would raise an alert about a total: too high, too low, stopped.")
+  var usage = false
   @Option(help: "Also draw the series, the expected band and the detections to this SVG file.")
   var plot: String?
 
   func validate() throws {
-    if bursts && usage { throw ValidationError("--bursts and --usage exclude each other") }
+    if bursts && usage { throw ValidationError("give --bursts or --usage, not both") }
   }
 
   func run() throws {

@@ -21,34 +21,35 @@ struct Adjust: ParsableCommand {
   @Option(help: "The meter.")
   var meter = "api_calls"
 
-  @Option(help: "The first day of the period, as 2026-11-01; or the period's id.")
+  @Option(help: "The first day of the period, such as 2026-11-01, or the id of the period.")
   var period: String?
 
   @Option(
-    parsing: .unconditional, help: "What is added, in units of the meter; negative: a credit.")
+    parsing: .unconditional,
+    help: "The amount to add, in units of the meter. A negative amount is a credit.")
   var quantity: Int64?
 
-  @Option(parsing: .unconditional, help: "What is added to the number of events.")
+  @Option(parsing: .unconditional, help: "How many events to add.")
   var eventCount: Int64 = 0
 
-  @Option(help: "Why, for the invoice and the record.")
+  @Option(help: "The reason, for the invoice and the record.")
   var reason: String
 
-  @Option(help: ArgumentHelp("Take back this adjustment instead.", valueName: "adjustment"))
+  @Option(help: ArgumentHelp("Reverse this adjustment.", valueName: "adjustment"))
   var reverse: String?
 
-  @Option(help: "A key of your choice: the same one records once.")
+  @Option(help: "A key of your choice. Requests with the same key are recorded once.")
   var idempotencyKey: String?
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     guard (1...1_000).contains(reason.utf8.count) else {
-      throw ValidationError("--reason: 1 to 1000 bytes")
+      throw ValidationError("--reason must have 1 to 1,000 bytes")
     }
     if reverse != nil {
       guard license == nil, period == nil, quantity == nil else {
-        throw ValidationError("--reverse stands with --reason alone")
+        throw ValidationError("--reverse takes only --reason")
       }
       return
     }
@@ -57,13 +58,14 @@ struct Adjust: ParsableCommand {
     }
     let most = AdjustmentStore.maximumQuantity
     guard (-most...most).contains(quantity), (-most...most).contains(eventCount) else {
-      throw ValidationError("--quantity: at most \(most) either way")
+      throw ValidationError("--quantity must be from -\(most) to \(most)")
     }
     guard place(period) != nil else {
-      throw ValidationError("--period: a day such as 2026-11-01 with --license, or a period's id")
+      throw ValidationError(
+        "--period must be a day such as 2026-11-01 together with --license, or the id of a period")
     }
     guard MeterName.isValid(meter) else {
-      throw ValidationError("--meter: [a-z][a-z0-9_]{0,63}")
+      throw ValidationError("--meter must match [a-z][a-z0-9_]{0,63}")
     }
   }
 

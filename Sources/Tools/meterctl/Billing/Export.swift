@@ -19,22 +19,22 @@ struct Export: ParsableCommand {
     case total
   }
 
-  @Option(help: "The first day, as 2026-11-01, UTC.")
+  @Option(help: "The first day in UTC, such as 2026-11-01.")
   var from: Moment
 
-  @Option(help: "The day behind the last, as 2026-12-01, UTC.")
+  @Option(help: "The day after the last one in UTC, such as 2026-12-01.")
   var to: Moment
 
-  @Option(help: "Of this license only; repeat for several.")
+  @Option(help: "Only this license. Repeat for several.")
   var license: [String] = []
 
-  @Option(help: "Of this customer only; repeat for several.")
+  @Option(help: "Only this customer. Repeat for several.")
   var customer: [String] = []
 
-  @Option(help: "Of this meter only; repeat for several.")
+  @Option(help: "Only this meter. Repeat for several.")
   var meter: [String] = []
 
-  @Option(help: "One line a day, or one for the whole range.")
+  @Option(help: "One line for each day, or one for the whole range.")
   var window = Window.day
 
   private static let dayMilliseconds: Int64 = 86_400_000
@@ -45,11 +45,13 @@ struct Export: ParsableCommand {
 
   func validate() throws {
     guard from.milliseconds % Self.dayMilliseconds == 0, to.milliseconds % Self.dayMilliseconds == 0
-    else { throw ValidationError("--from and --to: whole days, UTC") }
+    else { throw ValidationError("--from and --to must be whole days in UTC") }
     guard from < to, (to.milliseconds - from.milliseconds) / Self.dayMilliseconds <= Self.mostDays
-    else { throw ValidationError("--to: behind --from, by \(Self.mostDays) days at most") }
+    else {
+      throw ValidationError("--to must be later than --from, by \(Self.mostDays) days at most")
+    }
     guard (license + customer + meter).allSatisfy({ !$0.utf8.contains(0) }) else {
-      throw ValidationError("an id has no NUL")
+      throw ValidationError("an id must not contain NUL")
     }
   }
 

@@ -21,32 +21,36 @@ struct Periods: ParsableCommand {
       abstract: "List periods, in the order of licenses, meters and beginnings.",
       discussion: "Example: meterctl periods list --status due --customer cus_42")
 
-    @Option(help: "open, due (ended, grace over, not closed) or closed.")
+    @Option(help: "List only periods that are open, due (ended and past their grace) or closed.")
     var status: String?
 
-    @Option(help: "Of this customer only.")
+    @Option(help: "Only periods of this customer.")
     var customer: String?
 
-    @Option(help: "Of this license only.")
+    @Option(help: "Only periods of this license.")
     var license: String?
 
-    @Option(help: "Periods that end on this day or before it, as 2026-12-01, UTC.")
+    @Option(help: "Only periods that end on or before this day in UTC, such as 2026-12-01.")
     var endingBefore: Moment?
 
-    @Option(help: "How many, at most.")
+    @Option(help: "The largest number to list.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Go on behind this one.", valueName: "period"))
+    @Option(help: ArgumentHelp("Begin after this period.", valueName: "period"))
     var after: String?
 
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-      guard (1...100_000).contains(limit) else { throw ValidationError("--limit: 1 to 100000") }
-      if let status, PeriodStore.Status(rawValue: status) == nil {
-        throw ValidationError("--status: open, due or closed")
+      guard (1...100_000).contains(limit) else {
+        throw ValidationError("--limit must be from 1 to 100,000")
       }
-      if let after, PeriodID(after) == nil { throw ValidationError("--after: a period's id") }
+      if let status, PeriodStore.Status(rawValue: status) == nil {
+        throw ValidationError("--status must be open, due or closed")
+      }
+      if let after, PeriodID(after) == nil {
+        throw ValidationError("--after must be the id of a period")
+      }
     }
 
     func run() throws {
@@ -103,10 +107,10 @@ struct Periods: ParsableCommand {
 
   /// What preview and close ask about.
   struct Scope: ParsableArguments {
-    @Option(help: "Periods that end on this day or before it, as 2026-12-01, UTC.")
+    @Option(help: "Only periods that end on or before this day in UTC, such as 2026-12-01.")
     var endingBefore: Moment
 
-    @Option(help: "Of this customer only.")
+    @Option(help: "Only periods of this customer.")
     var customer: String?
 
     /// - Returns: what stands against a close, at one snapshot.
@@ -126,7 +130,7 @@ struct Periods: ParsableCommand {
 
   struct Preview: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Show what a close would close, and what stands against it.",
+      abstract: "Show what a close would close, and what prevents it.",
       discussion: """
         Exit status 1 where something stands against it.
 

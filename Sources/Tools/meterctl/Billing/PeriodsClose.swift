@@ -16,13 +16,13 @@ extension Periods {
 
     @OptionGroup var scope: Scope
 
-    @Option(help: ArgumentHelp("Close this one only, instead.", valueName: "period"))
+    @Option(help: ArgumentHelp("Close only this period.", valueName: "period"))
     var period: String?
 
-    @Flag(help: "Close whatever stands against it; needs --reason.")
+    @Flag(help: "Close even if something prevents it. Needs --reason.")
     var force = false
 
-    @Option(help: "Why; kept in the record of the close.")
+    @Option(help: "Why it is closed. This is kept in the record of the close.")
     var reason: String?
 
     @OptionGroup var output: OutputOptions
@@ -30,10 +30,10 @@ extension Periods {
     func validate() throws {
       if force, reason?.isEmpty ?? true { throw ValidationError("--force needs --reason") }
       if let reason, !(1...1_000).contains(reason.utf8.count) {
-        throw ValidationError("--reason: 1 to 1000 bytes")
+        throw ValidationError("--reason must have 1 to 1,000 bytes")
       }
       if let period, PeriodID(period) == nil {
-        throw ValidationError("--period: an id such as lic_abc123:api_calls:2026-11-01")
+        throw ValidationError("--period must be an id such as lic_abc123:api_calls:2026-11-01")
       }
     }
 

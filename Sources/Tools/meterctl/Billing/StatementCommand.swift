@@ -19,7 +19,7 @@ struct StatementCommand: ParsableCommand {
   @Option(help: "The customer.")
   var customer: String
 
-  @Option(help: "The month, as 2026-11.")
+  @Option(help: "The month, such as 2026-11.")
   var month: String
 
   @Flag(help: "Print the lines as CSV.")
@@ -29,9 +29,9 @@ struct StatementCommand: ParsableCommand {
 
   func validate() throws {
     guard month.utf8.count == 7, UTCTime.isDay(month + "-01"), month.utf8.first != 0x30 else {
-      throw ValidationError("--month: as 2026-11")
+      throw ValidationError("--month must be written as 2026-11")
     }
-    if csv, output.json { throw ValidationError("--csv or --json") }
+    if csv, output.json { throw ValidationError("give --csv or --json, not both") }
   }
 
   func run() throws {

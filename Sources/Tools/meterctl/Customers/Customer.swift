@@ -6,7 +6,7 @@ import PostgresStore
 
 struct Customer: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "customer", abstract: "Customers: who licenses belong to.",
+    commandName: "customer", abstract: "List, show, add and change customers.",
     discussion: "Example: meterctl customer add cus_42 --name 'Example Ltd'",
     subcommands: [
       CustomerList.self, CustomerShow.self, CustomerAdd.self, CustomerUpdate.self,
@@ -58,18 +58,20 @@ struct CustomerList: ParsableCommand {
   @Option(help: "The beginning of an id, or a part of a name.")
   var search: String?
 
-  @Option(help: "Only ids behind this one: the next page.")
+  @Option(help: "List only ids after this one, for the next page.")
   var after: String?
 
-  @Option(help: "At most so many, up to 1,000,000.")
+  @Option(help: "The largest number to list, up to 1,000,000.")
   var limit = 1_000
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (1...1_000_000).contains(limit) else { throw ValidationError("--limit: 1 to 1,000,000") }
+    guard (1...1_000_000).contains(limit) else {
+      throw ValidationError("--limit must be from 1 to 1,000,000")
+    }
     for text in [search, after] where text?.utf8.contains(0) == true {
-      throw ValidationError("an id has no NUL")
+      throw ValidationError("an id must not contain NUL")
     }
   }
 
@@ -114,7 +116,7 @@ struct CustomerShow: ParsableCommand {
 
 struct CustomerAdd: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "add", abstract: "Make a customer.",
+    commandName: "add", abstract: "Add a customer.",
     discussion: """
       Customers are also made by license import, where a line names one that is missing.
 
@@ -123,7 +125,7 @@ struct CustomerAdd: ParsableCommand {
 
   @Argument(help: "The customer's id.") var id: String
 
-  @Option(help: "For people; the id where it is absent.")
+  @Option(help: "The customer's name. Without it, the id is shown.")
   var name: String?
 
   @Option(help: "Its id at Stripe, for exports.")
@@ -149,17 +151,17 @@ struct CustomerUpdate: ParsableCommand {
 
   @Argument(help: "The customer's id.") var id: String
 
-  @Option(help: "For people.")
+  @Option(help: "The customer's name.")
   var name: String?
 
-  @Option(help: "Its id at Stripe, for exports; none: it has none.")
+  @Option(help: "Its id at Stripe, for exports, or none to remove it.")
   var stripeCustomer: String?
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     guard name != nil || stripeCustomer != nil else {
-      throw ValidationError("--name or --stripe-customer, or both")
+      throw ValidationError("give --name or --stripe-customer, or both")
     }
   }
 

@@ -36,7 +36,7 @@ struct DeliveriesList: ParsableCommand {
   @Option(help: "Only pending, delivered, failed or discarded ones.")
   var status: Status?
 
-  @Option(help: "At most so many.")
+  @Option(help: "The largest number of rows to list.")
   var limit = 50
 
   @OptionGroup var output: OutputOptions
@@ -49,7 +49,9 @@ struct DeliveriesList: ParsableCommand {
   }
 
   func validate() throws {
-    guard (1...1_000_000).contains(limit) else { throw ValidationError("--limit: 1 to 1,000,000") }
+    guard (1...1_000_000).contains(limit) else {
+      throw ValidationError("--limit must be from 1 to 1,000,000")
+    }
   }
 
   func run() throws {
@@ -174,8 +176,8 @@ struct DeliveriesRecover: ParsableCommand {
       """)
 
   @Argument(help: "The endpoint.") var endpoint: String
-  @Option(help: "The first moment.") var since: Moment
-  @Option(help: "Up to here, exclusive.") var until: Moment = .now
+  @Option(help: "Only changes at this time or later.") var since: Moment
+  @Option(help: "Only changes before this time.") var until: Moment = .now
   @OptionGroup var output: OutputOptions
 
   func validate() throws {

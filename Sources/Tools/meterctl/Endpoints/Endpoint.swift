@@ -8,7 +8,7 @@ import WebhookDelivery
 struct Endpoint: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "endpoint",
-    abstract: "Webhook endpoints: who is told of alerts.",
+    abstract: "List, add and change webhook endpoints, which receive alerts.",
     discussion: """
       Example: meterctl endpoint add --customer cus_42 --url https://example.com/hooks --events license.limit_exceeded
       """,
@@ -55,7 +55,7 @@ struct Endpoint: ParsableCommand {
 
   static func checkTypes(_ events: String) throws {
     for event in types(events) where event != "*" && !AlertType.known.contains(event) {
-      throw ValidationError("--events: one of \(AlertType.known.joined(separator: ", "))")
+      throw ValidationError("--events must be one of \(AlertType.known.joined(separator: ", "))")
     }
   }
 }
@@ -64,7 +64,7 @@ extension SigningSecret.Scheme: ExpressibleByArgument {}
 
 struct EndpointAdd: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "add", abstract: "Add an endpoint; its secret is shown this once.",
+    commandName: "add", abstract: "Add an endpoint. Its secret is shown only once.",
     discussion: """
       The secret is encrypted with METER_ENCRYPTION_KEY. Names are resolved and checked when webhooks \
       are sent; METER_WEBHOOK_ALLOW_CIDRS and METER_WEBHOOK_ALLOW_HTTP must be as the dispatcher's.
@@ -91,7 +91,7 @@ struct EndpointAdd: ParsableCommand {
 
   func validate() throws {
     guard (customer != nil) != allCustomers else {
-      throw ValidationError("either --customer or --all-customers")
+      throw ValidationError("give either --customer or --all-customers")
     }
     try Endpoint.checkTypes(events)
   }
@@ -124,16 +124,18 @@ struct EndpointList: ParsableCommand {
     commandName: "list", abstract: "List endpoints in the order of their making.",
     discussion: "Example: meterctl endpoint list --customer cus_42")
 
-  @Option(help: "Only of this customer.")
+  @Option(help: "List only those of this customer.")
   var customer: String?
 
-  @Option(help: "At most so many.")
+  @Option(help: "The largest number of rows to list.")
   var limit = 1_000
 
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (1...1_000_000).contains(limit) else { throw ValidationError("--limit: 1 to 1,000,000") }
+    guard (1...1_000_000).contains(limit) else {
+      throw ValidationError("--limit must be from 1 to 1,000,000")
+    }
   }
 
   func run() throws {
@@ -187,11 +189,13 @@ struct EndpointUpdate: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard url != nil || events != nil else { throw ValidationError("--url or --events, or both") }
+    guard url != nil || events != nil else {
+      throw ValidationError("give --url or --events, or both")
+    }
     if let events {
       try Endpoint.checkTypes(events)
       guard !Endpoint.types(events).isEmpty else {
-        throw ValidationError("--events: at least one type, or *")
+        throw ValidationError("--events must name at least one type, or *")
       }
     }
   }

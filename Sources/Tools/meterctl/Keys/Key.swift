@@ -162,7 +162,7 @@ struct Key: ParsableCommand {
 
   static func makeKey(_ algorithm: Algorithm, _ purpose: JSONWebKey.Purpose) throws -> JSONWebKey {
     guard let key = JSONWebKey.generate(algorithm.signing, for: purpose) else {
-      throw Failure("keys of \(algorithm.rawValue) are only verified with")
+      throw Failure("keys of the kind \(algorithm.rawValue) can only verify, not sign")
     }
     return key
   }
@@ -188,7 +188,7 @@ enum KeyFile {
     guard file >= 0 else {
       throw Failure(
         errno == EEXIST
-          ? "\(path) is there already and is not overwritten"
+          ? "\(path) already exists and is not overwritten"
           : "\(path) cannot be written: \(String(cString: strerror(errno)))")
     }
     defer { close(file) }

@@ -48,7 +48,8 @@ extension License {
     func run() throws {
       let lines = try LineReader(path: file)
       guard let rules = PublicSuffixList.shared else {
-        throw Failure("libpsl has no Public Suffix List: apt-get install publicsuffix")
+        throw Failure(
+          "libpsl finds no Public Suffix List; on Debian, run: apt-get install publicsuffix")
       }
       let connection = try Connections().database("license-import")
       let progress = Progress("Importing", unit: "bytes", total: lines.fileBytes)
@@ -148,6 +149,6 @@ private struct ImportState {
     var lines = bad.prefix(listed).map { "line \($0.line): \($0.reason)" }
     if badCount > lines.count { lines.append("… and \(badCount - lines.count) more") }
     return Failure(
-      "\(file): nothing was imported, mend these lines first\n" + lines.joined(separator: "\n"))
+      "\(file): nothing was imported; correct these lines first\n" + lines.joined(separator: "\n"))
   }
 }

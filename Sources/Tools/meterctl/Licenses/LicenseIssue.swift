@@ -28,7 +28,7 @@ extension License {
 
   struct Suspend: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Suspend a license: validations are answered suspended within a second.",
+      abstract: "Suspend a license. Within a second, validations answer that it is suspended.",
       discussion: "Example: meterctl license suspend lic_abc123")
 
     @Argument(help: "The license's id.")
@@ -39,7 +39,7 @@ extension License {
 
   struct Resume: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Let a suspended license hold again.",
+      abstract: "Make a suspended license valid again.",
       discussion: "Example: meterctl license resume lic_abc123")
 
     @Argument(help: "The license's id.")
@@ -50,7 +50,7 @@ extension License {
 
   struct Cancel: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Cancel a license, for good.",
+      abstract: "Cancel a license. This cannot be undone.",
       discussion: "Example: meterctl license cancel lic_abc123")
 
     @Argument(help: "The license's id.")

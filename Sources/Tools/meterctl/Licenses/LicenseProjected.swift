@@ -14,17 +14,17 @@ extension License {
         Example: meterctl license projected --customer cus_42
         """)
 
-    @Option(help: "Only of this customer.")
+    @Option(help: "List only those of this customer.")
     var customer: String?
 
-    @Option(help: "At most so many, up to 1,000.")
+    @Option(help: "The largest number to list, up to 1,000.")
     var limit = 100
 
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
       guard (1...ProjectedOverage.most).contains(limit) else {
-        throw ValidationError("--limit: 1 to 1,000")
+        throw ValidationError("--limit must be from 1 to 1,000")
       }
     }
 

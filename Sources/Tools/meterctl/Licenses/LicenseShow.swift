@@ -33,13 +33,13 @@ extension License {
       abstract: "List licenses in the order of their ids.",
       discussion: "Example: meterctl license list --customer cus_42 --status suspended")
 
-    @Option(help: "Only of this customer.")
+    @Option(help: "List only those of this customer.")
     var customer: String?
 
-    @Option(help: "Only active, suspended or canceled ones.")
+    @Option(help: "List only those that are active, suspended or canceled.")
     var status: Status?
 
-    @Option(help: "At most so many, up to 1,000,000.")
+    @Option(help: "The largest number to list, up to 1,000,000.")
     var limit = 1_000
 
     @OptionGroup var output: OutputOptions
@@ -52,7 +52,7 @@ extension License {
 
     func validate() throws {
       guard (1...1_000_000).contains(limit) else {
-        throw ValidationError("--limit: 1 to 1,000,000")
+        throw ValidationError("--limit must be from 1 to 1,000,000")
       }
     }
 

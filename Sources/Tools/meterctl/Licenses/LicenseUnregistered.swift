@@ -13,28 +13,30 @@ extension License {
         Example: meterctl license unregistered --from 2026-11-01 --limit 50
         """)
 
-    @Option(help: "How many licenses, at most.")
+    @Option(help: "The largest number of licenses to list.")
     var limit = 100
 
-    @Option(help: ArgumentHelp("Go on behind this license id.", valueName: "license"))
+    @Option(help: ArgumentHelp("Begin after this license id.", valueName: "license"))
     var after: String?
 
-    @Option(help: "The first day, as 2026-11-01, UTC.")
+    @Option(help: "The first day in UTC, such as 2026-11-01.")
     var from: Moment?
 
-    @Option(help: "The day behind the last, as 2026-12-01, UTC.")
+    @Option(help: "The day after the last one in UTC, such as 2026-12-01.")
     var to: Moment?
 
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-      guard (1...100_000).contains(limit) else { throw ValidationError("--limit: 1 to 100000") }
+      guard (1...100_000).contains(limit) else {
+        throw ValidationError("--limit must be from 1 to 100,000")
+      }
       for (name, moment) in [("--from", from), ("--to", to)] {
         if let moment, moment.milliseconds % 86_400_000 != 0 {
-          throw ValidationError("\(name): a whole day, since this is summed by days")
+          throw ValidationError("\(name) must be a whole day, because this is summed by day")
         }
       }
-      if after?.utf8.contains(0) == true { throw ValidationError("--after: an id has no NUL") }
+      if after?.utf8.contains(0) == true { throw ValidationError("--after must not contain NUL") }
     }
 
     func run() throws {

@@ -26,40 +26,47 @@ extension License {
     @Option(help: "The product that was bought.")
     var plan: String?
 
-    @Option(name: .customLong("feature"), help: "What it unlocks; all of them.")
+    @Option(
+      name: .customLong("feature"),
+      help: "A feature it unlocks. Repeat for each; the list replaces the old one.")
     var features: [String] = []
 
-    @Flag(help: "Nothing is unlocked any more.")
+    @Flag(help: "Unlock no features any more.")
     var noFeatures = false
 
-    @Option(name: .customLong("domain"), help: "Where it holds; all of them.")
+    @Option(
+      name: .customLong("domain"),
+      help: "A domain it is valid for. Repeat for each; the list replaces the old one.")
     var domains: [String] = []
 
     @Option(
       name: .customLong("limit"),
-      help: "apiCalls=N, or another meter's; =none: without limit.")
+      help: "A limit such as apiCalls=50000 for a meter, or apiCalls=none for no limit.")
     var limits: [LimitChange] = []
 
-    @Option(help: "A number, or none.")
+    @Option(help: "The number of seats, or none for no limit.")
     var seats: Bound?
 
-    @Option(help: "RFC 3339; a date alone is its first moment, UTC.")
+    @Option(help: "When it expires, as RFC 3339. A date alone means midnight UTC.")
     var expires: Moment?
 
-    @Option(help: "Beyond a limit: block, or allow.")
+    @Option(help: "What happens beyond a limit: block or allow.")
     var overage: Overage?
 
     @Option(
-      name: .customLong("threshold"), help: "Percent of a limit that is told; all of them.")
+      name: .customLong("threshold"),
+      help: "A percentage of a limit that raises an alert. Repeat for each.")
     var thresholds: [Int64] = []
 
-    @Flag(help: "Nothing is told of limits.")
+    @Flag(help: "Raise no alerts about limits.")
     var noThresholds = false
 
     @Option(help: "The day of the month, 1 to 31, on which a billing period begins.")
     var anchorDay: Int64?
 
-    @Flag(inversion: .prefixedNo, help: "A trial has no grace when it ends.")
+    @Flag(
+      inversion: .prefixedNo, help: "Whether it is a trial, which has no grace period when it ends."
+    )
     var trial: Bool?
 
     @OptionGroup var output: OutputOptions
@@ -111,14 +118,20 @@ extension License {
         plan != nil || !features.isEmpty || noFeatures || !domains.isEmpty || !limits.isEmpty
           || seats != nil || expires != nil || overage != nil || !thresholds.isEmpty
           || noThresholds || anchorDay != nil || trial != nil
-      else { throw ValidationError("say what is to change: --plan, --limit, …") }
-      if !features.isEmpty, noFeatures { throw ValidationError("--feature or --no-features") }
-      if !thresholds.isEmpty, noThresholds {
-        throw ValidationError("--threshold or --no-thresholds")
+      else { throw ValidationError("name at least one change, such as --plan or --limit") }
+      if !features.isEmpty, noFeatures {
+        throw ValidationError("give --feature or --no-features, not both")
       }
-      if limits.contains(where: { $0.name == "seats" }) { throw ValidationError("use --seats") }
+      if !thresholds.isEmpty, noThresholds {
+        throw ValidationError("give --threshold or --no-thresholds, not both")
+      }
+      if limits.contains(where: { $0.name == "seats" }) {
+        throw ValidationError("use --seats for the number of seats")
+      }
       let meters = limits.map { Identifier(LicenseLine.meter($0.name)) }
-      if Set(meters).count < meters.count { throw ValidationError("a --limit stands twice") }
+      if Set(meters).count < meters.count {
+        throw ValidationError("the same meter is given twice with --limit")
+      }
     }
 
     func run() throws {

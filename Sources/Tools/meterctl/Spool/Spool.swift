@@ -57,7 +57,7 @@ struct Spool: ParsableCommand {
     @Argument(help: "The spool's directory.", completion: .directory)
     var directory: String
 
-    @Option(help: "Give up after so many seconds; what is left stays.")
+    @Option(help: "Give up after this many seconds. What is left stays in the spool.")
     var timeout = 300
 
     func run() throws {

@@ -26,9 +26,9 @@ struct ConfirmationOptions: ParsableArguments {
   func confirm(_ action: String) throws {
     if yes { return }
     guard Terminal.inputIsTerminal else {
-      throw Failure("\(action) Nothing was done: say --yes to do it.")
+      throw Failure("\(action) Nothing was done; repeat the command with --yes to do it.")
     }
-    Terminal.write("\(action) Go on? [y/N] ")
+    Terminal.write("\(action) Continue? [y/N] ")
     guard let answer = readLine()?.lowercased(), answer == "y" || answer == "yes" else {
       throw Failure("nothing was done")
     }

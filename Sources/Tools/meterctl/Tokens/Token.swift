@@ -16,7 +16,7 @@ struct Token: ParsableCommand {
         "Example: meterctl token create --name 'shop backend' --scope usage:write --customer cus_42 --expires 90d"
     )
 
-    @Option(help: "What it is for, for people.")
+    @Option(help: "What the token is for, so that people recognize it.")
     var name: String
 
     @Option(
@@ -26,24 +26,24 @@ struct Token: ParsableCommand {
         """)
     var scope: [String] = []
 
-    @Option(help: "Whose it is; without one it is the vendor's own.")
+    @Option(help: "The customer it belongs to. Without this, it is the vendor's own token.")
     var customer: String?
 
-    @Option(help: "How long it holds, such as 12h or 90d; without one, until it is revoked.")
+    @Option(help: "How long it is valid, such as 12h or 90d. Without this, until it is revoked.")
     var expires: String?
 
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
       guard (1...200).contains(name.utf8.count) else {
-        throw ValidationError("--name: 1 to 200 bytes")
+        throw ValidationError("--name must have 1 to 200 bytes")
       }
       guard !scope.isEmpty, scope.allSatisfy({ TokenScope(rawValue: $0) != nil }) else {
         let known = TokenScope.allCases.map(\.rawValue).joined(separator: ", ")
-        throw ValidationError("--scope: one or more of \(known)")
+        throw ValidationError("--scope must be one or more of \(known)")
       }
       if let expires, Lifetime.seconds(expires) == nil {
-        throw ValidationError("--expires: a number and m, h or d, such as 90d")
+        throw ValidationError("--expires must be a number followed by m, h or d, such as 90d")
       }
     }
 
@@ -90,10 +90,10 @@ struct Token: ParsableCommand {
 
   struct Revoke: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "End a token, within a second everywhere.",
+      abstract: "Revoke a token. It stops working everywhere within a second.",
       discussion: "Example: meterctl token revoke tok_9aF3…")
 
-    @Argument(help: "The token's id, not the token.")
+    @Argument(help: "The id of the token, not the token itself.")
     var id: String
 
     func run() throws {

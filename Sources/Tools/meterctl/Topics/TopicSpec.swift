@@ -18,7 +18,7 @@ struct TopicSpec: Equatable, Sendable {
   init(yaml: String, path: String) throws {
     let root: Node?
     do { root = try Yams.compose(yaml: yaml) } catch { throw Failure("\(path): \(error)") }
-    guard let mapping = root?.mapping else { throw Failure("\(path): not a YAML mapping") }
+    guard let mapping = root?.mapping else { throw Failure("\(path) is not a YAML mapping") }
     func text(_ key: String) -> String? { mapping[Node(key)]?.scalar?.string }
     func count(_ key: String, _ range: ClosedRange<Int>) throws -> Int {
       guard let value = text(key).flatMap({ Int($0) }), range.contains(value) else {

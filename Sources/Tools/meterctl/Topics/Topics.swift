@@ -27,7 +27,7 @@ struct TopicFiles: ParsableArguments {
 
   func validate() throws {
     if let replication, !(1...32).contains(replication) {
-      throw ValidationError("--replication: 1 to 32")
+      throw ValidationError("--replication must be from 1 to 32")
     }
   }
 

@@ -53,12 +53,13 @@ struct ImportLog: ParsableCommand {
   )
   var oldest: Moment?
 
-  @Option(help: "The meter that is counted.")
+  @Option(help: "The meter to count.")
   var meter = "api_calls"
 
   @Option(
     help: ArgumentHelp(
-      "Write all rejected lines here: number, reason and the line, by tabs.", valueName: "file"))
+      "Write all rejected lines to this file: number, reason and line, separated by tabs.",
+      valueName: "file"))
   var badLines: String?
 
   @OptionGroup var output: OutputOptions
@@ -68,12 +69,12 @@ struct ImportLog: ParsableCommand {
       throw ValidationError("--license-from vhost needs --format vhost_combined")
     }
     guard MeterName.isValid(meter) else {
-      throw ValidationError("--meter: must match [a-z][a-z0-9_]{0,63}")
+      throw ValidationError("--meter must match [a-z][a-z0-9_]{0,63}")
     }
     if let batch {
       guard (1...200).contains(batch.utf8.count),
         batch.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F })
-      else { throw ValidationError("--batch: 1 to 200 bytes without control characters") }
+      else { throw ValidationError("--batch must have 1 to 200 bytes and no control characters") }
     }
   }
 
@@ -103,7 +104,9 @@ struct ImportLog: ParsableCommand {
   }
 
   func interrupted(_ batch: String) -> Failure {
-    Failure("batch \(batch) is not complete; the same command goes on with it, and it counts once")
+    Failure(
+      "batch \(batch) is not complete; run the same command again to continue it, and every line still counts once"
+    )
   }
 
   /// What else decides which event a line becomes: an import that goes on must have the same.

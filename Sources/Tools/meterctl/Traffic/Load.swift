@@ -65,9 +65,10 @@ struct Load: ParsableCommand {
     func check(_ condition: Bool, _ text: String) throws {
       if !condition { throw ValidationError(text) }
     }
-    try check((1...1_000_000_000_000).contains(events), "--events: 1 to 1,000,000,000,000")
-    try check((1...10_000_000).contains(licenses), "--licenses: 1 to 10,000,000")
-    try check((0...100_000_000).contains(rate), "--rate: 0 to 100,000,000")
+    try check(
+      (1...1_000_000_000_000).contains(events), "--events must be from 1 to 1,000,000,000,000")
+    try check((1...10_000_000).contains(licenses), "--licenses must be from 1 to 10,000,000")
+    try check((0...100_000_000).contains(rate), "--rate must be from 0 to 100,000,000")
     try check((0...100).contains(duplicates), "--duplicates: 0 to 100 percent")
     try check((0...100).contains(invalid), "--invalid: 0 to 100 percent")
     try check(
