@@ -1,3 +1,4 @@
+import JSONText
 package import KafkaTransport
 import Metering
 package import PostgresStore
@@ -51,6 +52,8 @@ package struct EventSearch {
 
   /// Sightings beyond these are not looked at.
   private static let mostSightings = 50
+  /// The same of records that are no JSON, and hold the id somewhere.
+  private static let mostTexts = 10
 
   private struct TimeIsUp: Error {}
 
@@ -82,7 +85,7 @@ package struct EventSearch {
     }
   }
 
-  /// Where records lie that hold the id as a text.
+  /// Where records lie that have the id, or may have it.
   private mutating func candidates(
     _ reader: LogReader, offsets: Int64
   ) throws -> [Int32: [Int64]] {
@@ -101,20 +104,57 @@ package struct EventSearch {
     }
     let needle = Array(id.utf8)
     var found: [Int32: [Int64]] = [:]
-    var number = 0
+    var events = 0
+    var texts = 0
     do {
       try reader.readAll(ranges) { view in
         if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
-        guard number < Self.mostSightings, let value = view.value,
-          Self.mayHold(value, needle)
-        else { return }
+        guard let value = view.value, let match = Self.match(value, needle) else { return }
+        // Each kind has a bound of its own: text that merely holds the id must not crowd it out.
+        switch match {
+        case .event where events < Self.mostSightings: events += 1
+        case .text where texts < Self.mostTexts: texts += 1
+        default: return
+        }
         found[view.partition, default: []].append(view.offset)
-        number += 1
       }
     } catch is TimeIsUp {
       wasCutOff = true
     }
     return found
+  }
+
+  enum Match: Equatable {
+    /// A JSON object whose `id` it is.
+    case event
+    /// No JSON, and somewhere in it stands the id in quotes: a dead letter.
+    case text
+  }
+
+  /// What a record has to do with an id; nil: nothing.
+  static func match(_ value: UnsafeRawBufferPointer, _ id: [UInt8]) -> Match? {
+    guard mayHold(value, id) else { return nil }
+    // Whatever is wrong with it: what cannot be read is a dead letter, if anything.
+    guard let json = try? JSONReader.parse(Array(value)) else {
+      return holds(value, [UInt8(ascii: "\"")] + id + [UInt8(ascii: "\"")]) ? .text : nil
+    }
+    let isNamed = json.members?.contains { member in
+      guard member.name.equals("id") else { return false }
+      switch member.value {
+      case .string(let text): return text.bytes == id
+      // A dead letter, since an id must be a string.
+      case .number(let digits): return digits.utf8.elementsEqual(id)
+      default: return false
+      }
+    }
+    return isNamed == true ? .event : nil
+  }
+
+  private static func holds(_ value: UnsafeRawBufferPointer, _ needle: [UInt8]) -> Bool {
+    guard value.count >= needle.count else { return false }
+    return (0...value.count - needle.count).contains {
+      value[$0] == needle[0] && value[$0..<$0 + needle.count].elementsEqual(needle)
+    }
   }
 
   /// Whether the bytes hold the id. With an escape in them it may be spelled otherwise.
