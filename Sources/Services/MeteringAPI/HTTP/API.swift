@@ -1,4 +1,5 @@
 import Foundation
+import HTTPListening
 import HTTPTypes
 import HummingbirdCore
 import Logging
@@ -6,18 +7,22 @@ import Metering
 import NIOCore
 import PostgresStore
 import ServiceRuntime
-import Synchronization
 
 /// From a request's head and body to its answer.
 struct API: Sendable {
   static let maximumBodyBytes = 1 << 20
+  /// Forms of pages, which anybody may send.
+  static let maximumFormBytes = 64 << 10
   /// Of bodies that are not answered yet, all requests together.
   private static let heldBodyBytes = 64 << 20
+  /// Of those, what one client may take.
+  private static let heldBodyBytesPerClient = 8 << 20
 
   private let router: Router
   private let context: APIContext
   private let metrics: APIMetrics
-  private let bodies = BodyBudget(limit: API.heldBodyBytes)
+  private let bodies = BodyBudget(
+    BodyMemory(limit: API.heldBodyBytes, share: API.heldBodyBytesPerClient))
 
   init(routes: [Route], context: APIContext, metrics: APIMetrics) {
     router = Router(routes)
@@ -25,13 +30,13 @@ struct API: Sendable {
     self.metrics = metrics
   }
 
-  func respond(to request: Request, address: String?) async -> APIAnswer {
+  func respond(to request: Request, client: ClientAddress.Client) async -> APIAnswer {
     let start = Monotonic.milliseconds
     let id = Self.requestID(request.headers)
     var answer: APIAnswer
     var name = "none"
     do {
-      answer = try await carryOut(request, id: id, address: address, &name)
+      answer = try await carryOut(request, id: id, client: client, &name)
     } catch {
       answer = Self.problem(error, id, context).answer
     }
@@ -46,7 +51,7 @@ struct API: Sendable {
   }
 
   private func carryOut(
-    _ request: Request, id: String, address: String?, _ name: inout String
+    _ request: Request, id: String, client: ClientAddress.Client, _ name: inout String
   ) async throws -> APIAnswer {
     let target = Self.target(request.head.path ?? "/")
     let path = withoutBase(target.path)
@@ -61,16 +66,18 @@ struct API: Sendable {
     case .route(let route, let parameters):
       name = "\(route.method) \(route.path)"
       var caller = Caller.nobody
+      var most = Self.maximumFormBytes
       if case .token(let scope) = route.access {
         // Before the body is read: who may not send one cannot make us keep it.
         caller = try await Access.caller(request.headers[.authorization], context.database)
         try caller.require(scope)
+        most = Self.maximumBodyBytes
       }
-      return try await bodies.collecting(request.body, Self.maximumBodyBytes) { body in
+      return try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
           APIRequest(
             route: route, parameters: parameters, queryText: String(target.query),
-            headers: request.headers, body: body, id: id, address: address,
+            headers: request.headers, body: body, id: id, address: client.text,
             authority: request.head.authority,
             caller: caller,
             context: context))
@@ -148,27 +155,29 @@ extension DatabaseUnavailable {
   }
 }
 
-/// Bounds the bytes of bodies that are held at a time.
-final class BodyBudget: Sendable {
-  private let held = Atomic<Int>(0)
-  private let limit: Int
+/// Bounds the bytes of bodies that are held at a time, of all requests and of each client.
+struct BodyBudget: Sendable {
+  private let memory: BodyMemory
 
-  init(limit: Int) { self.limit = limit }
+  init(_ memory: BodyMemory) { self.memory = memory }
 
   /// Runs `body` with the whole of a request's body.
   ///
-  /// - Throws: 413 beyond `maximum`; 503 where others hold too much.
-  func collecting(
-    _ stream: RequestBody, _ maximum: Int, _ body: ([UInt8]) async throws -> APIAnswer
-  ) async throws -> APIAnswer {
+  /// - Parameter client: nil where it is not known; it has no share of its own then.
+  /// - Throws: 413 beyond `maximum`; 503 where this client or all together hold too much.
+  func collecting<Stream: AsyncSequence>(
+    _ stream: Stream, _ maximum: Int, of client: AddressGroup?,
+    _ body: ([UInt8]) async throws -> APIAnswer
+  ) async throws -> APIAnswer where Stream.Element == ByteBuffer {
     var bytes: [UInt8] = []
     var taken = 0
-    defer { held.wrappingSubtract(taken, ordering: .relaxed) }
+    defer { memory.give(taken, of: client) }
     for try await part in stream {
       guard bytes.count + part.readableBytes <= maximum else { throw Problem.tooLarge(maximum) }
+      guard memory.take(part.readableBytes, for: client) else {
+        throw Problem.unavailable("Too many bodies come at a time.")
+      }
       taken += part.readableBytes
-      let now = held.wrappingAdd(part.readableBytes, ordering: .relaxed).newValue
-      guard now <= limit else { throw Problem.unavailable("Too many bodies come at a time.") }
       bytes.append(contentsOf: part.readableBytesView)
     }
     return try await body(bytes)

@@ -22,7 +22,7 @@ struct MeteringServer: Service {
       let client = clients.resolve(
         clients.client(channel.remoteAddress),
         forwardedFor: HTTPField.Name("X-Forwarded-For").flatMap { request.headers[$0] })
-      let answer = await api.respond(to: request, address: client.text)
+      let answer = await api.respond(to: request, client: client)
       try await Self.write(answer, request, writer, date.now)
     }
     let server = channel.server(

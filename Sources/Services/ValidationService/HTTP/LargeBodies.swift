@@ -1,5 +1,6 @@
 import Dispatch
 import Foundation
+import HTTPListening
 import Synchronization
 
 /// Threads for requests whose bodies are large: reading one takes milliseconds, in which an event

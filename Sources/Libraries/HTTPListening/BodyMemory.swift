@@ -1,11 +1,10 @@
-import HTTPListening
 import Synchronization
 
 /// Bounds the bytes of bodies that are not answered yet, of all connections together and of each
 /// client.
-final class BodyMemory: Sendable {
+package final class BodyMemory: Sendable {
   /// The first bytes of each connection's body are not counted: connections are bounded themselves.
-  static let freeBytes = 4_096
+  package static let freeBytes = 4_096
 
   private struct State {
     var used = 0
@@ -17,7 +16,7 @@ final class BodyMemory: Sendable {
   private let state = Mutex(State())
 
   /// - Parameter share: how much of `limit` one client may take.
-  init(limit: Int, share: Int) {
+  package init(limit: Int, share: Int) {
     self.limit = limit
     self.share = share
   }
@@ -25,7 +24,7 @@ final class BodyMemory: Sendable {
   /// False, and nothing is taken, where there is no room for so many bytes more.
   ///
   /// - Parameter client: nil where the client is not known; it has no share of its own then.
-  func take(_ bytes: Int, for client: AddressGroup?) -> Bool {
+  package func take(_ bytes: Int, for client: AddressGroup?) -> Bool {
     state.withLock { state in
       guard state.used + bytes <= limit else { return false }
       if let client {
@@ -38,7 +37,7 @@ final class BodyMemory: Sendable {
     }
   }
 
-  func give(_ bytes: Int, of client: AddressGroup?) {
+  package func give(_ bytes: Int, of client: AddressGroup?) {
     guard bytes > 0 else { return }
     state.withLock { state in
       state.used -= bytes
