@@ -139,8 +139,8 @@ class Scenarios:
             "url": self.service.url,
             "licenseKey": LICENSE,
             "keys": self.compiled,
-            "totalTimeout": 1.5,
-            "connectTimeout": 1,
+            "totalTimeout": 5,
+            "connectTimeout": 4,
             "pauseAfterFailure": 0,
             **options,
         }

@@ -39,7 +39,7 @@ internal static class Tests
         }
     }
 
-    /// <summary>RFC 8032, 7.1: TEST 1, 2, 3, SHA(abc) and 1024 (key, message, signature), and what is not to be accepted.</summary>
+    /// <summary>RFC 8032, 7.1: TEST 1, 2, 3 and SHA(abc), and what must not be accepted.</summary>
     private static void TestVectorsOfRfc8032()
     {
         var type = typeof(LicenseClient).Assembly.GetType("LicenseMetering.Ed25519");
