@@ -334,31 +334,48 @@ def errors(space, name):
 
 
 def unknowns(space, name):
-    """Values that are known after the apply alone."""
+    """Values that are known after the apply alone, and arguments that have a default."""
     space = space.beside("unknown")
-    space.apply(f"""
+    text = f"""
 resource "licensemetering_customer" "c" {{
-  customer_id = "cus_{name}_unknown"
+  customer_id        = "cus_{name}_unknown"
+  stripe_customer_id = "cus_stripe"
 }}
 resource "licensemetering_license" "l" {{
-  license_id  = "lic_{name}_${{licensemetering_webhook_endpoint.e.endpoint_id}}"
-  customer_id = licensemetering_customer.c.customer_id
-  plan        = licensemetering_customer.c.created_at
-  domains     = ["${{licensemetering_webhook_endpoint.e.endpoint_id}}.example.com", "example.com"]
-  limits      = {{ seats = length(licensemetering_customer.c.created_at), exports = null }}
-  expires_at  = "2999-01-01T00:00:00Z"
-  on_destroy  = "suspend"
+  license_id         = "lic_{name}_${{licensemetering_webhook_endpoint.e.endpoint_id}}"
+  customer_id        = licensemetering_customer.c.customer_id
+  plan               = licensemetering_customer.c.created_at
+  domains            = ["${{licensemetering_webhook_endpoint.e.endpoint_id}}.example.com", "example.com"]
+  limits             = {{ seats = length(licensemetering_customer.c.created_at), exports = null }}
+  status             = "suspended"
+  trial              = true
+  overage_policy     = "allow"
+  alert_thresholds   = [100, 50]
+  billing_anchor_day = 31
+  expires_at         = "2999-01-01T00:00:00Z"
+  on_destroy         = "suspend"
 }}
 resource "licensemetering_webhook_endpoint" "e" {{
-  url    = "https://example.com/${{licensemetering_customer.c.created_at}}"
-  status = "disabled"
+  url     = "https://example.com/${{licensemetering_customer.c.created_at}}"
+  signing = "v1a"
+  status  = "disabled"
 }}
-""")
+"""
+    space.apply(text)
+    expect(space.changes(), {}, "a plan after unknown values")
+    id = space.state("licensemetering_license.l")["license_id"]
+    license = space.api.ask("GET", "/v1/licenses/" + id)
+    expect(
+        [license[key] for key in ("status", "trial", "overage_policy", "alert_thresholds", "billing_anchor_day")],
+        ["suspended", True, "allow", [50, 100], 31], "a license with all arguments",
+    )  # fmt: skip
+    space.apply(text.replace("[100, 50]", "[]").replace("= 31", "= 15").replace('"cus_stripe"', "null").replace('status             = "suspended"', ""))
     made = space.api.meterctl("token", "create", "--name", "plans", "--scope", "licenses:read", "--scope", "webhooks:read", "--json")
     reader = json.loads(made)["token"]
-    expect(space.changes(METER_API_TOKEN=reader), {}, "a plan after unknown values, with a token that only reads")
+    expect(space.changes(METER_API_TOKEN=reader), {}, "a plan after a change, with a token that only reads")
+    expect(space.api.ask("GET", "/v1/licenses/" + id)["status"], "suspended", "what is no longer named is left alone")
+    expect(space.api.ask("GET", f"/v1/customers/cus_{name}_unknown")["stripe_customer_id"], None, "what is no longer named is removed")
     expect_in("HTTP 403", space.run("destroy", "-auto-approve", status=1, METER_API_TOKEN=reader), "a change with a token that only reads")
-    id = space.state("licensemetering_license.l")["license_id"]
     space.run("destroy", "-auto-approve")
     expect(space.api.ask("GET", "/v1/licenses/" + id)["status"], "suspended", "a license that is suspended at its end")
 
