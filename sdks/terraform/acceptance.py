@@ -2,7 +2,8 @@
 
     acceptance.py PROVIDER_FOLDER TERRAFORM...
 
-METER_TEST_DATABASE_URL names a server on which a database can be made. The first Terraform goes through all scenarios, others through the first.
+METER_TEST_DATABASE_URL names a server on which a database can be made. The first Terraform goes through all scenarios,
+others through the first.
 """
 
 import base64
@@ -155,7 +156,9 @@ def expect_in(part, text, what):
         raise SystemExit(f"{what}: {part!r} is not in:\n{text}")
 
 
-def stack(name, plan="professional", limits="{ api_calls = 50000, seats = 10 }", more="", domains='["*.Example.com", "bücher.example"]'):
+def stack(
+    name, plan="professional", limits="{ api_calls = 50000, seats = 10 }", more="", domains='["*.Example.com", "bücher.example"]'
+):
     return f"""
 resource "licensemetering_customer" "acme" {{
   customer_id = "cus_{name}"
@@ -230,12 +233,18 @@ def life(space, name):
     expect(len(space.run("output", "key").split()), 1, "the key")
 
     # In place: what is not named is removed.
-    changed = stack(name, plan="enterprise", limits="{ api_calls = 60000 }").replace('name        = "Acme"', 'name = "Acme & Söhne"')
+    changed = stack(name, plan="enterprise", limits="{ api_calls = 60000 }").replace(
+        'name        = "Acme"', 'name = "Acme & Söhne"'
+    )
     changed = changed.replace('"license.limit_exceeded", ', "").replace(
         'url         = "https://example.com"', 'url = "https://example.com/hooks"\n  secret_version = 2\n  status = "disabled"'
     )
     space.write(changed)
-    expect(space.changes(), {CUSTOMER: "updated in-place", LICENSE: "updated in-place", ENDPOINT: "updated in-place"}, "a change in place")
+    expect(
+        space.changes(),
+        {CUSTOMER: "updated in-place", LICENSE: "updated in-place", ENDPOINT: "updated in-place"},
+        "a change in place",
+    )
     space.apply()
     expect(space.changes(), {}, "a plan after the change")
     license = api.ask("GET", f"/v1/licenses/lic_{name}")
@@ -265,7 +274,11 @@ def drift(space, name):
     expect(space.changes(), {}, "a suspension, where the configuration has no status")
     expect_in("suspended", space.run("apply", "-refresh-only", "-auto-approve"), "the suspension that somebody made")
     expect(space.state(LICENSE)["status"], "suspended", "the status")
-    api.ask("PATCH", f"/v1/licenses/lic_{name}", {"plan": "starter", "limits": {"apiCalls": 1, "exports": 5}, "domains": ["other.example"]})
+    api.ask(
+        "PATCH",
+        f"/v1/licenses/lic_{name}",
+        {"plan": "starter", "limits": {"apiCalls": 1, "exports": 5}, "domains": ["other.example"]},
+    )
     expect(space.changes(), {LICENSE: "updated in-place"}, "a license that somebody changed")
     # Between the plan and its execution somebody changes it once more.
     api.ask("PATCH", f"/v1/licenses/lic_{name}", {"plan": "trial"})
@@ -286,7 +299,12 @@ def drift(space, name):
 
 def imports(space, name):
     """What is there already comes under Terraform's care, without a change."""
-    ids = {CUSTOMER: f"cus_{name}", LICENSE: f"lic_{name}", ENDPOINT: space.state(ENDPOINT)["endpoint_id"], TOKEN: space.state(TOKEN)["token_id"]}
+    ids = {
+        CUSTOMER: f"cus_{name}",
+        LICENSE: f"lic_{name}",
+        ENDPOINT: space.state(ENDPOINT)["endpoint_id"],
+        TOKEN: space.state(TOKEN)["token_id"],
+    }
     space.run("state", "rm", *ids)
     output = space.apply(status=1)
     expect_in("HTTP 409 customer_exists: There is a customer of that id already", output, "a customer that is there")
@@ -306,7 +324,8 @@ def errors(space, name):
     space.write(wrong.replace("2999-12-31T00:00:00Z", "tomorrow"))
     output = space.run("validate", status=1)
     for part in (
-        'status = "paused"', "It must be one of active, suspended, canceled", "billing_anchor_day = 32", "It must be an integer from 1 to 31",
+        'status = "paused"', "It must be one of active, suspended, canceled", "billing_anchor_day = 32",
+        "It must be an integer from 1 to 31",
         'expires_at = "tomorrow"', "It must be a time by RFC 3339", "limits = { api_calls = -1 }", 'expires_in = "48"',
     ):  # fmt: skip
         expect_in(part, output, "a configuration that is wrong")
@@ -369,13 +388,28 @@ resource "licensemetering_webhook_endpoint" "e" {{
         [license[key] for key in ("status", "trial", "overage_policy", "alert_thresholds", "billing_anchor_day")],
         ["suspended", True, "allow", [50, 100], 31], "a license with all arguments",
     )  # fmt: skip
-    space.apply(text.replace("[100, 50]", "[]").replace("= 31", "= 15").replace('"cus_stripe"', "null").replace('status             = "suspended"', ""))
-    made = space.api.meterctl("token", "create", "--name", "plans", "--scope", "licenses:read", "--scope", "webhooks:read", "--json")
+    space.apply(
+        text.replace("[100, 50]", "[]")
+        .replace("= 31", "= 15")
+        .replace('"cus_stripe"', "null")
+        .replace('status             = "suspended"', "")
+    )
+    made = space.api.meterctl(
+        "token", "create", "--name", "plans", "--scope", "licenses:read", "--scope", "webhooks:read", "--json"
+    )
     reader = json.loads(made)["token"]
     expect(space.changes(METER_API_TOKEN=reader), {}, "a plan after a change, with a token that only reads")
     expect(space.api.ask("GET", "/v1/licenses/" + id)["status"], "suspended", "what is no longer named is left alone")
-    expect(space.api.ask("GET", f"/v1/customers/cus_{name}_unknown")["stripe_customer_id"], None, "what is no longer named is removed")
-    expect_in("HTTP 403", space.run("destroy", "-auto-approve", status=1, METER_API_TOKEN=reader), "a change with a token that only reads")
+    expect(
+        space.api.ask("GET", f"/v1/customers/cus_{name}_unknown")["stripe_customer_id"],
+        None,
+        "what is no longer named is removed",
+    )
+    expect_in(
+        "HTTP 403",
+        space.run("destroy", "-auto-approve", status=1, METER_API_TOKEN=reader),
+        "a change with a token that only reads",
+    )
     space.run("destroy", "-auto-approve")
     expect(space.api.ask("GET", "/v1/licenses/" + id)["status"], "suspended", "a license that is suspended at its end")
 
@@ -434,7 +468,10 @@ def secrets(space, secrets):
 
 def main():
     provider, programs = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
-    with tempfile.TemporaryDirectory(prefix="terraform") as folder, started(pathlib.Path(folder), os.environ["METER_TEST_DATABASE_URL"]) as api:
+    with (
+        tempfile.TemporaryDirectory(prefix="terraform") as folder,
+        started(pathlib.Path(folder), os.environ["METER_TEST_DATABASE_URL"]) as api,
+    ):
         for number, program in enumerate(programs):
             space = Workspace(program, pathlib.Path(folder) / f"space{number}", provider, api)
             name = f"t{number}"
