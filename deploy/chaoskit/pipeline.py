@@ -13,7 +13,8 @@ from .processes import (BrokerEnded, PostgreSQL, Process, Service, eventually, f
 from .traffic import Clients, Receiver, get_metric
 
 USAGE, VALIDATIONS, DEAD_LETTERS = "license.usage.v1", "license.validations.v1", "license.dead-letter.v1"
-PARTITIONS = 8
+# A fetch from the mock broker brings one batch of each partition, so more of them let a slow machine keep up.
+PARTITIONS = 16
 # The disk of a spool, smaller than the spool's limit of 4 MiB.
 DISK_BYTES = 2_600 * 1024
 LICENSES = [f"lic_chaos_{n:02}" for n in range(24)]
@@ -158,10 +159,13 @@ class Pipeline:
     def _start_load(self):
         """A third producer: numbered events with duplicates and garbage between them."""
         self.kafka["load"] = self._kafka_side(50)
+        batches = self.folder + "/load.properties"
+        with open(batches, "w", encoding="utf-8") as file:
+            file.write("linger.ms=200\n")
         self.load = Process("load", [
             f"{self.programs}/meterctl", "load", "--events", "1000000000", "--licenses", str(LOAD_LICENSES), "--rate",
             str(self.rate), "--duplicates", "5", "--invalid", "1", "--seed", str(self.seed), "--producer", "load",
-            "--json"], {"METER_KAFKA_BROKERS": self.kafka["load"].brokers}, self.logs)
+            "--json"], {"METER_KAFKA_BROKERS": self.kafka["load"].brokers, "METER_KAFKA_CONFIG_FILE": batches}, self.logs)
 
     # --- While it runs
 
