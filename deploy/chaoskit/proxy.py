@@ -51,7 +51,7 @@ class Link:
         proxy = self.proxy
         while proxy.mode == "blackhole" and not is_joining:
             await proxy.healed.wait()
-        if self.cut_next and not is_joining:
+        if self.cut_next and not is_joining and not self.is_joining():
             # In the middle of a message: the receiver has a part of it.
             writer.write(data[: len(data) // 2])
             await writer.drain()
@@ -154,12 +154,17 @@ class Proxy:
             # The news that the client has gone does not pass a blackhole: the server keeps its locks.
             while self.holds_half_open and self.mode == "blackhole" and up.done():
                 await self.healed.wait()
+            if link.is_joining():
+                await self.drain(link, down)
         finally:
             self.links.discard(link)
             link.abort()
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
+
+    async def drain(self, link, down):
+        """What is to be done before the server learns that the client has gone."""
 
     async def pump_up(self, link, reader, writer):
         while data := await reader.read(65536):
@@ -184,6 +189,7 @@ class KafkaProxy(Proxy):
     def __init__(self, loop, target, seed, cluster):
         self.cluster = cluster
         self.siblings = {}  # broker's port -> its proxy's port
+        self.draining = set()  # Of all proxies of the process.
         super().__init__(loop, target, seed)
 
     async def pump_up(self, link, reader, writer):
@@ -197,6 +203,16 @@ class KafkaProxy(Proxy):
         finally:
             sender.cancel()
 
+    async def drain(self, link, down):
+        """The client has gone, and an answer to it is held back: the broker must not hear of another join before."""
+        self.draining.add(link)
+        try:
+            end = asyncio.get_running_loop().time() + 30
+            while link.is_joining() and not down.done() and asyncio.get_running_loop().time() < end:
+                await asyncio.sleep(0.05)
+        finally:
+            self.draining.discard(link)
+
     async def _send_requests(self, link, requests, writer):
         while True:
             data = await requests.get()
@@ -207,9 +223,9 @@ class KafkaProxy(Proxy):
                 continue
             while self.mode == "blackhole":
                 await self.healed.wait()
-            if key == JOIN_GROUP and link.is_joining():
-                # It joins again because the group has moved on: a new connection lets the broker forget the old answer.
-                return link.abort()
+            # It joins again because the group has moved on: the broker answers what it holds back first.
+            while key == JOIN_GROUP and (link.is_joining() or self.draining):
+                await asyncio.sleep(0.05)
             # Produce with acks=0 alone is unanswered, and nobody here uses it.
             link.outstanding[correlation] = (key, version)
             await link.send(writer, data, key in (JOIN_GROUP, SYNC_GROUP))
@@ -221,8 +237,9 @@ class KafkaProxy(Proxy):
             correlation = struct.unpack(">i", frame[:4])[0]
             key, version = link.outstanding.pop(correlation, (-1, 0))
             frame = self.cluster.rewrite(key, version, frame, self.siblings)
-            data = struct.pack(">i", len(frame)) + frame
-            await link.send(writer, data, key in (JOIN_GROUP, SYNC_GROUP))
+            if link not in self.draining:
+                data = struct.pack(">i", len(frame)) + frame
+                await link.send(writer, data, key in (JOIN_GROUP, SYNC_GROUP))
 
 
 class KafkaSide:
@@ -231,8 +248,9 @@ class KafkaSide:
     def __init__(self, loop, broker_ports, seed, cluster):
         self.proxies = [KafkaProxy(loop, port, seed + n, cluster) for n, port in enumerate(broker_ports)]
         siblings = {proxy.target: proxy.port for proxy in self.proxies}
+        draining = set()
         for proxy in self.proxies:
-            proxy.siblings = siblings
+            proxy.siblings, proxy.draining = siblings, draining
 
     @property
     def brokers(self):
