@@ -22,10 +22,18 @@ extension IntegrationTests {
         insert into webhook_endpoint (endpoint_id, customer_id, url) values
           ('ep_customer', 'cus_test', 'https://example.com/'), ('ep_vendor', null, 'https://example.org/')
         """)
+      let next = start + 10 * day
+      return (database, try teach(database, until: next), next)
+    }
+
+    /// Lets the totals of all and of one customer know ten days of about 100 calls a minute.
+    @discardableResult
+    private static func teach(
+      _ database: TestDatabase, until next: Int64
+    ) throws -> UsageWatchStore {
       var random = SeededRandom(seed: 1)
       var watch = UsageWatch()
-      let next = start + 10 * day
-      for minute in stride(from: start, to: next, by: 10) {
+      for minute in stride(from: next - 10 * day, to: next, by: 10) {
         _ = watch.observe(900 + Double(random.next() % 201), at: minute)
       }
       let store = UsageWatchStore(try database.connection())
@@ -34,9 +42,9 @@ extension IntegrationTests {
       )
       try store.store(
         ["", "cus_test"].map {
-          (.init(customer: $0, meter: "api_calls", state: watch.state(), calls: 0), false)
+          .init(customer: $0, meter: "api_calls", state: watch.state(), calls: 0)
         })
-      return (database, store, next)
+      return store
     }
 
     private static func told(_ database: TestDatabase) throws -> [String] {
@@ -89,6 +97,90 @@ extension IntegrationTests {
         try Self.told(database).suffix(2) == ["stopped ended -", "stopped ended cus_test"])
       #expect(try Self.told(database).count == 4)
       #expect(try database.integer("select count(*) from usage_watch_series where is_open") == 0)
+    }
+
+    @Test func `An outage is told by the meter and its largest customers, with the number of all`()
+      throws
+    {
+      let (database, store, next) = try Self.watched()
+      try database.execute(
+        """
+        insert into usage_watch_series (customer_id, meter, state)
+        select 'cus_' || n, 'api_calls', state from generate_series(1, 40) n, usage_watch_series
+        where customer_id = ''
+        """)
+      for slot in 0..<6 { _ = try UsageWatcher.judge(store, slot: next + Int64(slot) * 10) }
+      #expect(try Self.told(database).count == 1 + UsageAnomalyBudget.customers)
+      #expect(
+        try database.rows(
+          "select distinct data->>'customers_affected' from alert where type = 'usage.anomaly'")
+          == [["41"]])
+      #expect(
+        try database.integer("select count(*) from usage_watch_series where is_open") == 21)
+      // Who was not told of the beginning is not told of the end either.
+      let minutes = (0..<60).map { "[\($0),100,100]" }.joined(separator: ",")
+      try database.execute(
+        """
+        insert into customer (customer_id, name) select 'cus_' || n, n from generate_series(1, 40) n;
+        insert into license (license_id, customer_id, plan, issued_at, expires_at, billing_anchor_day)
+        select 'lic_of_' || n, 'cus_' || n, 'professional', now(), now() + interval '1 year', 1
+        from generate_series(1, 40) n;
+        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
+          quantity, event_count, minutes)
+        select license_id, 'api_calls', to_timestamp(\(next + 60)::bigint * 60), 1, 0, 0, 1, 6000, 6000,
+          '\(minutes)' from license
+        """)
+      for slot in 6..<9 { _ = try UsageWatcher.judge(store, slot: next + Int64(slot) * 10) }
+      let stopped = try Self.told(database).filter { $0.hasPrefix("stopped") }
+      #expect(stopped.count == 2 * (1 + UsageAnomalyBudget.customers))
+      #expect(
+        Set(stopped.filter { $0.contains("ended") })
+          == Set(
+            stopped.filter { $0.contains("began") }.map {
+              $0.replacing("began", with: "ended")
+            }))
+      #expect(
+        try database.integer(
+          "select count(*) from usage_watch_series where is_open and customer_id <> ''") == 0)
+    }
+
+    @Test func `Detectors that are killed tell an outage once, with a delivery for the vendor`()
+      throws
+    {
+      let pipeline = try Pipeline(partitions: 2)
+      let database = pipeline.database
+      let now = try database.integer("select (extract(epoch from now()) / 600)::bigint * 10") ?? 0
+      let first = now - 60
+      try database.addLicense("lic_1")
+      try database.execute(
+        "insert into webhook_endpoint (endpoint_id, url) values ('ep_vendor', 'https://example.org/')"
+      )
+      try Self.teach(database, until: first)
+      // The totals that have an anomaly going on stay when the detector chooses what to watch.
+      try database.execute("update usage_watch_series set is_open = true")
+      try database.execute(
+        "insert into usage_watch (next_slot) values (to_timestamp(\(first)::bigint * 60))")
+      try pipeline.log.send(UsageEventText(id: "e1", subject: "lic_1"))
+      _ = try pipeline.start()
+      try pipeline.waitUntilCounted()
+      func started() throws -> ConsumerProcess {
+        try pipeline.startDetector(environment: ["METER_CHECKPOINT_INTERVAL": "200ms"])
+      }
+      let other = try started()
+      func told() throws -> Int? { try database.integer("select count(*) from alert") }
+      try eventually("the outage is told", within: 60) {
+        let killed = try started()
+        try killed.waitUntilReady()
+        killed.process.killNow()
+        return try told() ?? 0 > 0
+      }
+      try eventually("the slots are judged") {
+        try database.integer(
+          "select (extract(epoch from next_slot) / 60)::bigint from usage_watch") ?? 0 >= now
+      }
+      #expect(try Self.told(database) == ["stopped began -", "stopped began cus_test"])
+      #expect(try database.integer("select count(*) from webhook_delivery") == 2)
+      try pipeline.expectStops(other)
     }
 
     @Test func `A state of another version starts over`() throws {

@@ -23,12 +23,17 @@ package struct UsageWatchStore {
     package var meter: String
     package var state: [UInt8]
     package var calls: Double
+    /// Whether an anomaly is going on that the vendor was told of.
+    package var isTold: Bool
 
-    package init(customer: String, meter: String, state: [UInt8], calls: Double) {
+    package init(
+      customer: String, meter: String, state: [UInt8], calls: Double, isTold: Bool = false
+    ) {
       self.customer = customer
       self.meter = meter
       self.state = state
       self.calls = calls
+      self.isTold = isTold
     }
   }
 
@@ -91,7 +96,8 @@ package struct UsageWatchStore {
   package func series(at minute: Int64) throws(PostgresError) -> [Series] {
     let rows = try connection.query(
       """
-      select s.customer_id, s.meter, encode(s.state, 'hex'), coalesce(t.quantity, 0)::float8
+      select s.customer_id, s.meter, encode(s.state, 'hex'), coalesce(t.quantity, 0)::float8,
+        s.is_open
       from usage_watch_series s
       left join usage_watch_totals(to_timestamp($1::bigint * 60)) t
         on t.customer_id = s.customer_id and t.meter = s.meter
@@ -101,11 +107,11 @@ package struct UsageWatchStore {
       Series(
         customer: rows.text(row, 0) ?? "", meter: rows.text(row, 1) ?? "",
         state: Self.bytes(rows.text(row, 2) ?? ""),
-        calls: rows.text(row, 3).flatMap { Double($0) } ?? 0)
+        calls: rows.text(row, 3).flatMap { Double($0) } ?? 0, isTold: rows.boolean(row, 4))
     }
   }
 
-  package func store(_ series: [(Series, isOpen: Bool)]) throws(PostgresError) {
+  package func store(_ series: [Series]) throws(PostgresError) {
     try connection.query(
       """
       update usage_watch_series s set state = decode(n.state, 'hex'), is_open = n.is_open
@@ -114,8 +120,8 @@ package struct UsageWatchStore {
       where s.customer_id = n.customer_id and s.meter = n.meter
       """,
       [
-        .texts(series.map(\.0.customer)), .texts(series.map(\.0.meter)),
-        .texts(series.map { Self.hex($0.0.state) }), .booleans(series.map(\.isOpen)),
+        .texts(series.map(\.customer)), .texts(series.map(\.meter)),
+        .texts(series.map { Self.hex($0.state) }), .booleans(series.map(\.isTold)),
       ], operation: "store totals")
   }
 

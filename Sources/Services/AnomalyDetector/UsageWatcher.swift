@@ -128,28 +128,41 @@ final class UsageWatcher: Sendable {
 
   /// Judges a slot's totals, and raises what is found.
   static func judge(_ store: UsageWatchStore, slot: Int64) throws -> [UsageAnomaly] {
-    var changed: [(UsageWatchStore.Series, isOpen: Bool)] = []
+    var all = try store.series(at: slot)
+    var beginnings: [UsageAnomalyBudget.Beginning] = []
     var told: [UsageAnomaly] = []
     var json = JSONWriter(reserving: 256)
     json.beginArray()
-    for var series in try store.series(at: slot) {
+    for index in all.indices {
       // What another version knew is not read: the series starts over.
-      var watch = UsageWatch(state: series.state) ?? UsageWatch()
-      if let anomaly = watch.observe(series.calls, at: slot) {
-        told.append(anomaly)
-        write(anomaly, of: series, &json)
+      var watch = UsageWatch(state: all[index].state) ?? UsageWatch()
+      if let anomaly = watch.observe(all[index].calls, at: slot) {
+        if !anomaly.hasEnded {
+          beginnings.append(
+            .init(index: index, isOfCustomer: !all[index].customer.isEmpty, anomaly: anomaly))
+        } else if all[index].isTold {
+          told.append(anomaly)
+          write(anomaly, of: all[index], affected: nil, &json)
+        }
       }
-      series.state = watch.state()
-      changed.append((series, watch.isOpen))
+      all[index].state = watch.state()
+      if !watch.isOpen { all[index].isTold = false }
+    }
+    for (beginning, affected) in UsageAnomalyBudget.told(beginnings) {
+      told.append(beginning.anomaly)
+      all[beginning.index].isTold = true
+      write(beginning.anomaly, of: all[beginning.index], affected: affected, &json)
     }
     json.endArray()
     if !told.isEmpty { try store.raise(String(decoding: json.bytes, as: UTF8.self)) }
-    try store.store(changed)
+    try store.store(all)
     return told
   }
 
+  /// - Parameter affected: customers' series that begin in the same direction; nil where it ends.
   private static func write(
-    _ anomaly: UsageAnomaly, of series: UsageWatchStore.Series, _ json: inout JSONWriter
+    _ anomaly: UsageAnomaly, of series: UsageWatchStore.Series, affected: Int?,
+    _ json: inout JSONWriter
   ) {
     let phase = anomaly.hasEnded ? "ended" : "began"
     json.beginObject()
@@ -176,6 +189,7 @@ final class UsageWatcher: Sendable {
     json.name("high")
     json.raw(rounded(anomaly.expectedHigh))
     json.endObject()
+    if let affected { json.member("customers_affected", Int64(affected)) }
     json.member("window_seconds", UsageWatch.rowMinutes * 60)
     json.member("detector", "usage/\(UsageWatch.version)")
     json.endObject()

@@ -1,0 +1,43 @@
+/// Which of the anomalies that begin in the same ten minutes are told.
+///
+/// An outage stops every customer at the same time. The vendor is then told of the meters and of the
+/// largest customers, each with the number of all who are affected, instead of a thousand times.
+package enum UsageAnomalyBudget {
+  /// The most customers that are told in one direction for the same ten minutes.
+  package static let customers = 20
+
+  /// An anomaly that begins.
+  package struct Beginning: Sendable {
+    /// Where the caller finds the series again.
+    package var index: Int
+    package var isOfCustomer: Bool
+    package var anomaly: UsageAnomaly
+
+    package init(index: Int, isOfCustomer: Bool, anomaly: UsageAnomaly) {
+      self.index = index
+      self.isOfCustomer = isOfCustomer
+      self.anomaly = anomaly
+    }
+  }
+
+  /// - Parameter beginnings: of one slot, in a fixed order.
+  /// - Returns: those to tell, in the order given, each with the number of customers' series that
+  ///   begin in its direction.
+  package static func told(_ beginnings: [Beginning]) -> [(Beginning, affected: Int)] {
+    var told: [(Beginning, affected: Int)] = []
+    for direction in UsageAnomaly.Direction.allCases {
+      let these = beginnings.filter { $0.anomaly.direction == direction }
+      let ofCustomers = these.filter(\.isOfCustomer)
+      let largest = ofCustomers.sorted {
+        ($1.anomaly.size, $0.index) < ($0.anomaly.size, $1.index)
+      }.prefix(customers)
+      told += (these.filter { !$0.isOfCustomer } + largest).map { ($0, ofCustomers.count) }
+    }
+    return told.sorted { $0.0.index < $1.0.index }
+  }
+}
+
+extension UsageAnomaly {
+  /// Calls a minute that are at stake: what was expected at most, or what came.
+  fileprivate var size: Double { max(observed, expectedHigh) }
+}
