@@ -145,7 +145,7 @@ declare
   place text;
   called record;
   -- Of the consumers and merges. `meterctl topics` changes the second list.
-  counted constant text := '^(usage_(pending|delta|hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
+  counted constant text := '^(usage_(pending|appended|append_|delta|hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
   remembered constant text := '^(consumer_offset|producer_|dedupe_window|detector_state|partition_|log_gap|import_batch|audit_checkpoint|usage_watch|usage_retention)';
 begin
   execute format('grant select on all tables in schema %I to meter_metering_api, meter_operator', current_schema);
@@ -181,8 +181,8 @@ grant select on customer, license, license_limit, license_billing_anchor, usage_
 -- What a change of a license sets off reaches the totals and limits, which its author may not write. All trigger functions
 -- therefore run with the owner's rights.
 --
--- The aggregator empties usage_pending and usage_delta and vacuums them right behind it, since readers walk over every page. Up
--- to PostgreSQL 16 only the owner of a table may vacuum it: there these two, which hold nothing but the queue of the
+-- The aggregator empties usage_pending, usage_delta and usage_appended and vacuums them right behind it, since readers walk over
+-- every page. Up to PostgreSQL 16 only the owner of a table may vacuum it: there these, which hold nothing but the queue of the
 -- aggregator's own work, belong to it, and the owner of the database is a member of its role.
 do $last$
 declare
@@ -195,7 +195,9 @@ begin
   loop
     execute format('alter function %s security definer set search_path = %I, pg_temp', called.signature, current_schema);
   end loop;
-  foreach queue in array array['usage_pending', 'usage_delta'] loop
+  foreach queue in array array['usage_pending', 'usage_delta', 'usage_appended'] loop
+    -- Of a newer schema.
+    continue when to_regclass(queue) is null;
     if current_setting('server_version_num')::int >= 170000 then
       execute format('grant maintain on %I to meter_usage_aggregator', queue);
     elsif (select c.relowner <> 'meter_usage_aggregator'::regrole from pg_class c where c.oid = queue::regclass) then
@@ -207,7 +209,8 @@ begin
     if current_setting('server_version_num')::int < 170000 then
       -- A table's owner has all of these; what it does not need is taken from it, and the readers keep theirs.
       execute format('revoke all on %I from meter_usage_aggregator', queue);
-      execute format('grant select, insert on %I to meter_usage_aggregator', queue);
+      execute format('grant %s on %I to meter_usage_aggregator',
+        case queue when 'usage_appended' then 'select' else 'select, insert' end, queue);
       execute format('grant select on %I to meter_metering_api, meter_operator', queue);
       execute format('grant all on %I to %I', queue, current_user);
     end if;

@@ -182,11 +182,12 @@ import Testing
         "select count(*) from usage_adjustment where invoiced_period_start >= '2025-05-01'") == 1)
   }
 
-  @Test
-  func `Whatever closes, merges, folds and adjusts at once, and whoever is killed, sums agree`()
-    async throws
-  {
+  @Test(arguments: MergeKind.allCases)
+  func `Whatever closes, merges, folds and adjusts at once, and whoever is killed, sums agree`(
+    kind: MergeKind
+  ) async throws {
     let database = try database(registered: 10)
+    try kind.set(database)
     let url = database.url
     let days = (1...12).map { "2025-0\(1 + $0 / 4)-\(["01", "08", "15", "22"][$0 % 4])" }
     // A connection that was ended is opened again.

@@ -243,6 +243,7 @@ import Testing
     let seed = number &* SeededRandom.testSeed()
     print("closing: METER_TEST_SEED=\(seed / number)")
     var run = try Run(seed: seed)
+    try (number % 2 == 0 ? MergeKind.appending : .settling).set(run.database)
     try eventually("the totals are made") {
       _ = try run.database.rows("select usage_fold(1000)")
       return try run.database.integer("select count(*) from usage_total_state where is_complete")

@@ -185,9 +185,12 @@ import Testing
         """) == [["t", "t", "t"]])
   }
 
-  @Test("The running sum equals the rows whatever merges and changes run at once")
-  func concurrent() async throws {
+  @Test(
+    "The running sum equals the rows whatever merges and changes run at once",
+    arguments: MergeKind.allCases)
+  func concurrent(kind: MergeKind) async throws {
     let database = try database(limit: 1_000)
+    try kind.set(database)
     let seed = SeededRandom.testSeed()
     print("limits: METER_TEST_SEED=\(seed)")
     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -208,7 +211,10 @@ import Testing
       }
       group.addTask {
         let own = TestDatabase(url: database.url)
-        for _ in 0..<60 { _ = try own.rows("select limit_sweep(1)") }
+        for _ in 0..<60 {
+          _ = try own.rows("select limit_sweep(1)")
+          _ = try own.rows("select usage_fold(10)")
+        }
       }
       try await group.waitForAll()
     }

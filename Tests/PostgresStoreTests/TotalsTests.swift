@@ -166,28 +166,40 @@ import Testing
     #expect(try differences(database).prefix(3) == [])
   }
 
-  @Test func `Totals are the sum of their days whatever merges, folds and changes run at once`()
-    async throws
-  {
+  @Test(arguments: MergeKind.allCases)
+  func `Totals are the sum of their days whatever merges, folds and changes run at once`(
+    kind: MergeKind
+  ) async throws {
     let database = try database()
+    try kind.set(database)
     try foldAll(database)
     try await storm(database, killing: false)
     #expect(try database.integer("select count(*) from usage_license_period") ?? 0 > 10)
+    // What is appended goes into the days as well, now that nothing more comes.
+    for _ in 0..<100 where try database.integer("select count(*) from usage_appended") ?? 0 > 0 {
+      try database.execute("update usage_append_state set began = '-infinity', key_rows = 1")
+      _ = try database.rows("select usage_fold(1000)")
+    }
     #expect(
       try database.integer("select sum(event_count)::bigint from usage_license_period")
         == database.integer("select sum(event_count)::bigint from usage_day"))
   }
 
-  @Test func `A fold that is killed at any moment loses and doubles nothing`() async throws {
+  @Test(arguments: MergeKind.allCases)
+  func `A fold that is killed at any moment loses and doubles nothing`(kind: MergeKind) async throws
+  {
     let database = try database()
+    try kind.set(database)
     try foldAll(database)
     try await storm(database, killing: true)
   }
 
-  @Test func `Days from before the totals are made in steps, while merges and changes go on`()
-    async throws
-  {
+  @Test(arguments: MergeKind.allCases)
+  func `Days from before the totals are made in steps, while merges and changes go on`(
+    kind: MergeKind
+  ) async throws {
     let database = try database()
+    try kind.set(database)
     try database.execute(Self.changes.last!)
     for _ in 0..<30 { try database.execute(Self.append) }
     _ = try database.rows("select usage_merge('{0,1}')")

@@ -77,6 +77,9 @@ package enum Schema {
     Migration(
       version: 23, name: "0023_periods",
       sql: String(decoding: PackageResources.v0023_periods_sql, as: UTF8.self)),
+    Migration(
+      version: 24, name: "0024_appending_merges",
+      sql: String(decoding: PackageResources.v0024_appending_merges_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

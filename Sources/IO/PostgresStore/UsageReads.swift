@@ -190,7 +190,7 @@ package struct UsageReads {
 
   // MARK: Usage
 
-  /// Merged and pending rows by hour, epoch and partition. - Parameter license: nil: all.
+  /// Rows by hour, epoch and partition, merged or not (usage_pending has usage_appended in it). - Parameter license: nil: all.
   package func hours(
     in range: Minutes, license: String? = nil, meter: String? = nil, _ body: (Stored) -> Void
   ) throws {
@@ -389,7 +389,7 @@ package struct UsageReads {
 
   package func pendingRows() throws(PostgresError) -> Int64 {
     let rows = try connection.query(
-      "select count(*) from usage_pending", operation: "count pending rows")
+      "select count(*) from only usage_pending", operation: "count pending rows")
     return rows.integer(0, 0) ?? 0
   }
 

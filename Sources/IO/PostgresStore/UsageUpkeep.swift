@@ -3,6 +3,7 @@ package struct UsageUpkeep {
   package enum Table: String, Sendable {
     case pending = "usage_pending"
     case delta = "usage_delta"
+    case appended = "usage_appended"
   }
 
   /// An emptied table of this size costs a reader about 12 ms.
@@ -12,6 +13,13 @@ package struct UsageUpkeep {
 
   package init(_ connection: PostgresConnection) {
     self.connection = connection
+  }
+
+  /// Whether large merges have left rows that are not in the hours and days yet.
+  package func isAppended() throws(PostgresError) -> Bool {
+    try connection.query(
+      "select exists (select from usage_appended)", operation: "look for appended rows"
+    ).boolean(0, 0)
   }
 
   /// Removes what is deleted. The pages of a large backlog are given back as well: that takes a lock

@@ -4,7 +4,8 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql), and
+/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql) and what
+/// they appended to `usage_appended` into the hour and day rows (see v0024_appending_merges.sql), and
 /// makes the totals of days that are older than the totals themselves.
 ///
 /// Readers add what waits, so a fold that is late costs them time and never a number. One process
@@ -19,6 +20,8 @@ final class TotalsFolder: Sendable {
   private static let behindMilliseconds = 60_000
   /// Autovacuum comes once a minute; until then readers would walk over the dead rows.
   private static let vacuumRows = 20_000
+  /// What is appended has an index, which makes its vacuum dearer.
+  private static let appendedVacuumRows = 200_000
 
   private let settings: AggregatorSettings
   private let backlog: MergeBacklog
@@ -43,10 +46,12 @@ final class TotalsFolder: Sendable {
     var connection: PostgresConnection?
     var last = Int.min / 2
     var lastMerged = -1
+    // Rows that are combined once their hour is over, or nothing more is appended.
+    var isAppended = false
     while !stop.wait(milliseconds: Self.intervalMilliseconds) {
       let now = Monotonic.milliseconds
       let merged = metrics.mergedRows.current
-      guard merged != lastMerged || now - last >= Self.idleMilliseconds,
+      guard merged != lastMerged || isAppended || now - last >= Self.idleMilliseconds,
         !backlog.isBehind || now - last >= Self.behindMilliseconds
       else { continue }
       do {
@@ -57,7 +62,10 @@ final class TotalsFolder: Sendable {
           guard try Schema.state(opened).problem == nil else { continue }
           connection = opened
         }
-        if let connection { try foldAll(connection) }
+        if let connection {
+          try foldAll(connection)
+          isAppended = try UsageUpkeep(connection).isAppended()
+        }
         (last, lastMerged) = (now, merged)
       } catch {
         logger.warning(
@@ -76,8 +84,7 @@ final class TotalsFolder: Sendable {
       guard count > 0 else { break }
       moved += count
     }
-    if moved > Self.vacuumRows {
-      try UsageUpkeep(connection).vacuum(.delta)
-    }
+    if moved > Self.vacuumRows { try UsageUpkeep(connection).vacuum(.delta) }
+    if moved > Self.appendedVacuumRows { try UsageUpkeep(connection).vacuum(.appended) }
   }
 }

@@ -117,7 +117,7 @@ struct Aggregate: ParsableCommand {
     }
     // The check above is not the aggregator's time.
     let checked = elapsed()
-    try poll("select not exists (select from usage_pending)")
+    try poll("select not exists (select from only usage_pending)")
     measured.mergedSeconds = elapsed() - min(checked - measured.visibleSeconds, 0.2)
     measured.peakKiB = ProcessFigures.status(aggregator.pid, "VmHWM")
     measured.postgresCPU =

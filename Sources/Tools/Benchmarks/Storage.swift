@@ -142,6 +142,7 @@ struct Storage: ParsableCommand {
   }
 
   private func printMerges(_ store: TestDatabase) throws {
+    var busy = 0.0
     for round in 1...max(merges, 1) {
       _ = try store.rows(
         """
@@ -155,12 +156,25 @@ struct Storage: ParsableCommand {
         _ = try store.rows("select usage_merge(array(select generate_series(0, 63)))")
       }
       let folded = try seconds { try fold(store) }
+      busy += merged + folded
       try store.execute("vacuum usage_pending")
       try store.execute("vacuum usage_delta")
       print(
         "merge \(round): \(Int(Double(licenses) / merged)) license-hours/s, "
           + "with the fold \(Int(Double(licenses) / (merged + folded)))")
     }
+    let appended = try store.integer("select count(*) from usage_appended") ?? 0
+    // As if nothing had been appended for a while, so that all of it is combined.
+    try store.execute(
+      """
+      update usage_append_state set seen = (select last_value from usage_append_count),
+        seen_at = '-infinity'
+      """)
+    let combined = try seconds { try fold(store) }
+    print("\(appended) appended rows combined in \(Self.rounded(combined)) s")
+    print(
+      "with the fold and the combining: "
+        + "\(Int(Double(licenses * max(merges, 1)) / (busy + combined))) license-hours/s")
   }
 
   private func seconds(_ body: () throws -> Void) rethrows -> Double {

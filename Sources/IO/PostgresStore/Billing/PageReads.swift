@@ -98,7 +98,7 @@ package struct PageReads {
       union all (select 'license', license_id, customer_id, 'is bound to this domain' from license
         where domains @> array[lower($1)] order by license_id limit 20)
       union all (select 'unregistered', $1, null, 'has usage, but nobody registered it'
-        from usage_day
+        from (select license_id from usage_day union all select license_id from usage_appended) u
         where license_id = $1 and not exists (select from license where license_id = $1) limit 1)
       """,
       [.text(id), Int64(id).map { .integer($0) } ?? .null], operation: "search")

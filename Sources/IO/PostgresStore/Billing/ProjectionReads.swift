@@ -38,7 +38,11 @@ package struct ProjectionReads {
         where s.period_start <= t.day and t.day < s.period_end and l.status <> 'canceled'
           and ($1::text is null or l.customer_id = $1)
       ), week as (
-        select d.license_id, d.meter, sum(d.quantity) as quantity from usage_day d, today t
+        select d.license_id, d.meter, sum(d.quantity) as quantity from (
+          select license_id, meter, day, quantity from usage_day
+          union all
+          select license_id, meter, (hour at time zone 'UTC')::date, quantity from usage_appended
+        ) d, today t
         where d.day >= t.day - 7 and d.day < t.day group by 1, 2
       ), paced as (
         select c.*, c.used + coalesce(w.quantity, 0) / 7 * (c.period_end - t.day) as pace
@@ -58,10 +62,14 @@ package struct ProjectionReads {
     }
     let days = try connection.query(
       """
-      select w.n, d.day - date '1970-01-01', d.quantity
-      from unnest($1::text[], $2::text[]) with ordinality w(license_id, meter, n)
-      join usage_day d on d.license_id = w.license_id and d.meter = w.meter
-      where d.day >= (now() at time zone 'UTC')::date - $3::int
+      select w.n, d.day - date '1970-01-01', sum(d.quantity)::bigint
+      from unnest($1::text[], $2::text[]) with ordinality w(license_id, meter, n), lateral (
+        select d.day, d.quantity from usage_day d
+        where d.license_id = w.license_id and d.meter = w.meter
+        union all
+        select (a.hour at time zone 'UTC')::date, a.quantity from usage_appended a
+        where a.license_id = w.license_id and a.meter = w.meter) d
+      where d.day >= (now() at time zone 'UTC')::date - $3::int group by 1, 2
       """,
       [
         .identifiers(candidates.map(\.licenseID)), .identifiers(candidates.map(\.meter)),

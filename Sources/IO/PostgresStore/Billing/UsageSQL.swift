@@ -261,8 +261,14 @@ struct UsageSQL {
         where u.license_id = f.license_id and u.day >= p.first_day and u.day < p.end_day\(meters) offset 0) u
       union all
       select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
+      from wanted f, \(of), lateral (
+        select u.meter, u.quantity, u.event_count from usage_appended u
+        where u.license_id = f.license_id and u.hour >= p.first_day::timestamp at time zone 'UTC'
+          and u.hour < p.end_day::timestamp at time zone 'UTC'\(meters) offset 0) u
+      union all
+      select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
       from (select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
-        from usage_pending) u join wanted f on f.license_id = u.license_id, \(of)
+        from only usage_pending) u join wanted f on f.license_id = u.license_id, \(of)
       where u.day >= p.first_day and u.day < p.end_day\(meters)
       """
   }
@@ -321,12 +327,14 @@ struct UsageSQL {
         from \(runs), lateral (\(body) offset 0) u left join license l on l.license_id = u.license_id
         """
     }
-    // What is pending has no index by license: it is walked over once, and not for each license.
+    // What no merge has taken has no index by license: it is walked over once, and not for each license.
     let waiting =
       isWanted
       ? """
+      \(part("usage_appended", pending.at, pending.condition))
+      union all
       select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
-      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from usage_pending u) u
+      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from only usage_pending u) u
       join wanted f on f.license_id = u.license_id, \(runs) where \(pending.condition)
       """
       : part("usage_pending", pending.at, pending.condition)

@@ -1,4 +1,4 @@
--- Makes the states that are missing for these days, from the day rows and the manual adjustments as
+-- Makes the states that are missing for these days, from what is merged and the manual adjustments as
 -- they are now; answers those it made.
 create or replace function limit_states_make(licenses text[], meters text[], days date[], new_version bigint)
 returns table (license_id text, meter text, period_start date, period_end date) language sql as $$
@@ -7,6 +7,9 @@ returns table (license_id text, meter text, period_start date, period_end date) 
   select w.license_id, w.meter, w.first_day, w.end_day, l.quantity, c.alert_thresholds,
     (coalesce((select sum(d.quantity) from usage_day d where d.license_id = w.license_id and d.meter = w.meter
       and d.day >= w.first_day and d.day < w.end_day), 0)
+    + coalesce((select sum(a.quantity) from usage_appended a where a.license_id = w.license_id
+      and a.meter = w.meter and a.hour >= w.first_day::timestamp at time zone 'UTC'
+      and a.hour < w.end_day::timestamp at time zone 'UTC'), 0)
     -- Bounded, so that the sum fits whatever was recorded.
     + least(greatest(coalesce((select sum(e.quantity) from usage_adjustment_entry e
         where e.license_id = w.license_id and e.meter = w.meter and e.kind = 'manual'

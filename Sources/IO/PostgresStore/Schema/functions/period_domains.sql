@@ -1,6 +1,6 @@
 -- What a license used of a meter in a period by domain; of a closed period without what is late.
 -- Where a late event's domain was folded into `(other)`, it is taken off there.
-create function period_domains(license text, of_meter text, start date, ending date)
+create or replace function period_domains(license text, of_meter text, start date, ending date)
 returns table (domain text, quantity bigint, event_count bigint)
 language sql stable as $$
   with late as (
@@ -9,7 +9,7 @@ language sql stable as $$
       select t.dimensions from usage_late t where t.license_id = license and t.meter = of_meter
         and t.period_start = start and t.dimensions <> ''
       union all
-      select p.dimensions from usage_pending p
+      select p.dimensions from only usage_pending p
       where p.license_id = license and p.meter = of_meter and p.dimensions <> ''
         and p.hour >= start::timestamp at time zone 'UTC'
         and p.hour < ending::timestamp at time zone 'UTC'

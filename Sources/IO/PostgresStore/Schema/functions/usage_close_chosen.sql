@@ -1,14 +1,29 @@
 -- Closes what `closing` holds. Answers how many periods. Call it once in a transaction.
-create function usage_close_chosen(of_close bigint) returns bigint
+create or replace function usage_close_chosen(of_close bigint) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare
   made bigint;
 begin
   with taken as (
-    delete from usage_pending p using closing c where p.license_id = c.license_id
+    delete from only usage_pending p using closing c where p.license_id = c.license_id
       and p.hour < c.boundary::timestamp at time zone 'UTC' returning p.*
   ) insert into merging select * from taken;
-  if found then perform usage_merge_taken(true); end if;
+  if found then
+    perform usage_merging_isolate();
+    perform usage_merging_append();
+    perform usage_merging_count();
+    delete from merging;
+  end if;
+  -- What is appended goes into the days that the periods are added up from. It is found by the index,
+  -- whatever the planner guesses.
+  with taken as (
+    delete from usage_appended where ctid = any (array(
+      select a.place from closing c, lateral (
+        select u.ctid as place from usage_appended u where u.license_id = c.license_id
+          and u.hour < c.boundary::timestamp at time zone 'UTC' offset 0) a))
+    returning *
+  ) insert into merging select * from taken;
+  if found then perform usage_merging_settle(); end if;
 
   with interval_of as materialized (
     select b.license_id, b.effective_from, b.anchor_day,

@@ -1,5 +1,7 @@
--- Moves deltas into the totals. Answers how many; 0 where nothing waits or another process folds.
-create function usage_fold(most int) returns bigint
+-- Moves deltas into the totals, and appended rows that are due into the hours and days. Answers how
+-- many; 0 where nothing waits or another process folds. One call does a part of both, so that neither
+-- waits for the other to have nothing left, whatever version of the aggregator calls.
+create or replace function usage_fold(most int) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare
   moved bigint;
@@ -9,7 +11,7 @@ begin
     moved := usage_totals_make(most);
     if moved > 0 then return moved; end if;
   end if;
-  if not exists (select from usage_delta) then return 0; end if;
+  if not exists (select from usage_delta) then return usage_combine(least(most, 20000)); end if;
   create temp table if not exists folding (
     license_id text collate "C" not null, meter text collate "C" not null, day date not null,
     quantity bigint not null, event_count bigint not null) on commit delete rows;
@@ -31,5 +33,5 @@ begin
   perform usage_customer_days_add(array_agg(l.customer_id), array_agg(f.meter), array_agg(f.day),
     array_agg(f.quantity::numeric), array_agg(f.event_count))
   from folding f left join license l on l.license_id = f.license_id;
-  return moved;
+  return moved + usage_combine(least(most, 20000));
 end $$;

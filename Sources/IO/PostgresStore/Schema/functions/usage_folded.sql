@@ -1,6 +1,6 @@
--- What the totals hold of some licenses: their days without what waits in usage_delta. One statement
--- reads both, so a merge that commits meanwhile changes nothing.
-create function usage_folded(licenses text[])
+-- What the totals hold of some licenses: what is merged of their days, without what waits in usage_delta. One statement
+-- reads all, so a merge that commits meanwhile changes nothing.
+create or replace function usage_folded(licenses text[])
 returns table (license_id text, meter text, day date, quantity numeric, event_count bigint)
 language sql stable as $$
   with wanted as (
@@ -12,6 +12,10 @@ language sql stable as $$
     from wanted w, lateral (
       -- By the index whatever the planner guesses: most licenses that are added have no days at all.
       select * from usage_day u where u.license_id = w.license_id offset 0) d
+    union all
+    select a.license_id, a.meter, (a.hour at time zone 'UTC')::date, a.quantity, a.event_count
+    from wanted w, lateral (
+      select * from usage_appended u where u.license_id = w.license_id offset 0) a
     union all
     select d.license_id, d.meter, d.day, -d.quantity, -d.event_count
     from wanted w join usage_delta d on d.license_id = w.license_id

@@ -1,5 +1,5 @@
 -- Makes the totals of the next licenses whose days were there before. Answers the days added.
-create function usage_totals_make(most int) returns bigint
+create or replace function usage_totals_make(most int) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 declare
   state usage_total_state;
@@ -8,11 +8,17 @@ declare
 begin
   select * into state from usage_total_state;
   if pg_snapshot_xmin(pg_current_snapshot()) <= state.installed_by then return 0; end if;
-  select license_id into last_license from usage_day where license_id > state.made_through
-  order by license_id offset most - 1 limit 1;
+  select u.license_id into last_license
+  from (
+    select d.license_id from usage_day d where d.license_id > state.made_through
+    union all
+    select a.license_id from usage_appended a where a.license_id > state.made_through
+  ) u order by 1 offset most - 1 limit 1;
   if last_license is null then
-    select max(license_id) into last_license from usage_day
-    where license_id > state.made_through;
+    select greatest(
+      (select max(d.license_id) from usage_day d where d.license_id > state.made_through),
+      (select max(a.license_id) from usage_appended a where a.license_id > state.made_through))
+    into last_license;
   end if;
   if last_license is not null then
     -- A step that was cut off left nothing: it is one transaction.
@@ -21,6 +27,10 @@ begin
         sum(event_count)::bigint as event_count
       from (
         select license_id, meter, day, quantity, event_count from usage_day
+        where license_id > state.made_through and license_id <= last_license
+        union all
+        select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count
+        from usage_appended
         where license_id > state.made_through and license_id <= last_license
         union all
         select license_id, meter, day, -quantity, -event_count from usage_delta

@@ -1,12 +1,12 @@
 -- What is pending of closed periods: late, but not in usage_late yet.
-create view usage_late_pending as
+create or replace view usage_late_pending as
 select p.license_id, p.meter,
   greatest(last_anchor(p.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
   least(next_anchor(p.day, coalesce(b.anchor_day, 1)), b.until) as period_end,
   sum(p.quantity)::bigint as quantity, sum(p.event_count)::bigint as event_count
 from (
   select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
-  from usage_pending
+  from only usage_pending
   -- Mostly nothing is that old, and then nothing else is read.
   where hour < (select max(frozen_through)::timestamp at time zone 'UTC' from license_closing)
 ) p

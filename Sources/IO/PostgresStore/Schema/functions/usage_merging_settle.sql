@@ -1,21 +1,8 @@
--- Moves the rows of `merging` into the hour and day rows, the limits and what is late, in the
--- caller's transaction. Rows are written in the order of their keys, so that merges never deadlock.
-create function usage_merge_taken(isolate boolean) returns void
+-- Adds the rows of `merging` to the hour and day rows. They are written in the order of their keys,
+-- hours before days, so that those who do it at the same time never deadlock.
+create function usage_merging_settle() returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 begin
-  if isolate then
-    with sums as (
-      select license_id, meter, (hour at time zone 'UTC')::date as day, sum(quantity) as quantity
-      from merging group by 1, 2, 3
-    ), broken as (
-      select s.license_id, s.meter, s.day from sums s left join usage_day d using (license_id, meter, day)
-      where s.quantity + coalesce(d.quantity, 0) > 100000000000000000
-    ), aside as (
-      delete from merging m using broken b
-      where m.license_id = b.license_id and m.meter = b.meter and (m.hour at time zone 'UTC')::date = b.day
-      returning m.*
-    ) insert into usage_quarantine select *, now() from aside;
-  end if;
   insert into usage_hour as h (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
     quantity, event_count, minutes)
   select license_id, meter, hour, log_epoch, partition, min(first_offset), max(last_offset),
@@ -46,10 +33,4 @@ begin
     dimensions_compacted = case when length(d.dimensions) > greatest(1200, 2 * d.dimensions_compacted)
       then least(length(d.dimensions) / 2, 40000) else d.dimensions_compacted end,
     written_at = now();
-  insert into usage_delta (license_id, meter, day, quantity, event_count)
-  select license_id, meter, (hour at time zone 'UTC')::date, sum(quantity)::bigint,
-    sum(event_count)::bigint
-  from merging group by 1, 2, 3;
-  perform usage_late_count();
-  perform limit_states_advance();
 end $$;

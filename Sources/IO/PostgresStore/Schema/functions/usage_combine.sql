@@ -1,0 +1,68 @@
+-- Adds appended rows to the hour and day rows, up to about so many of the next licenses, and answers
+-- how many; 0: nothing is due, or a merge writes hour and day rows just now. The walk takes the rows
+-- of hours that are over, before that those of a key that has many, and all where nothing was appended
+-- for five seconds. It is called by usage_fold, whose lock keeps a second walk away. One transaction:
+-- what is cut off has done nothing.
+create function usage_combine(most int) returns bigint
+language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
+declare
+  state usage_append_state;
+  appended bigint;
+  last_license text collate "C";
+  -- The hours before this one are over, but for what comes late.
+  present timestamptz := date_trunc('hour', now() - interval '2 minutes', 'UTC');
+  moved bigint;
+begin
+  select * into state from usage_append_state;
+  if state.walked_through is null then
+    if not exists (select from usage_appended) then return 0; end if;
+    select last_value into appended from usage_append_count;
+    if appended <> state.seen then
+      state.seen_at := now();
+      update usage_append_state set seen = appended, seen_at = now();
+    end if;
+    state.is_whole := state.seen_at < now() - interval '5 seconds';
+    if not state.is_whole and state.began >= present
+      and appended < state.merges + state.walk_merges
+    then return 0; end if;
+    state.walked_through := '';
+    update usage_append_state set walked_through = '', is_whole = state.is_whole, began = now(),
+      merges = appended;
+  end if;
+  if not pg_try_advisory_xact_lock(usage_combine_lock_key()) then return 0; end if;
+  select license_id into last_license from usage_appended where license_id > state.walked_through
+  order by license_id offset most - 1 limit 1;
+  if last_license is null then
+    select max(license_id) into last_license from usage_appended
+    where license_id > state.walked_through;
+  end if;
+  update usage_append_state set walked_through = last_license;
+  if last_license is null then return 0; end if;
+
+  create temp table if not exists merging (like usage_pending) on commit delete rows;
+  with chosen as (
+    select ctid as place, hour, count(*) over (partition by license_id, meter, hour) as key_rows
+    from usage_appended where license_id > state.walked_through and license_id <= last_license
+  ), taken as (
+    delete from usage_appended where ctid = any (array(
+      select place from chosen
+      where state.is_whole or hour < present or key_rows >= state.key_rows))
+    returning *
+  ) insert into merging select * from taken;
+  get diagnostics moved = row_count;
+  if moved = 0 then return 1; end if;
+  begin
+    perform usage_merging_settle();
+  exception when check_violation or numeric_value_out_of_range then
+    -- What does not fit stays appended, where readers see it as well, and stops nobody else's.
+    with broken as materialized (
+      select * from usage_merging_beyond(-1e30, 100000000000000000)
+    ), kept as (
+      delete from merging m using broken b where m.license_id = b.license_id
+        and m.meter = b.meter and (m.hour at time zone 'UTC')::date = b.day
+      returning m.*
+    ) insert into usage_appended select * from kept;
+    perform usage_merging_settle();
+  end;
+  return moved;
+end $$;

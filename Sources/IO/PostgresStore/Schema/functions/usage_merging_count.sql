@@ -1,0 +1,12 @@
+-- Counts what `merging` holds for the totals, for what is late and for the limits, behind the rows
+-- themselves: the limits add those up where they begin anew.
+create function usage_merging_count() returns void
+language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
+begin
+  insert into usage_delta (license_id, meter, day, quantity, event_count)
+  select license_id, meter, (hour at time zone 'UTC')::date, sum(quantity)::bigint,
+    sum(event_count)::bigint
+  from merging group by 1, 2, 3;
+  perform usage_late_count();
+  perform limit_states_advance();
+end $$;
