@@ -71,7 +71,7 @@ final class Sender: @unchecked Sendable {
   private static let firstStallMilliseconds = 2_000
   private static let longestStallMilliseconds = 60_000
   private static let pressing = 1_024
-  private static let gatherMicroseconds: UInt32 = 4_000
+  private var gathering = IdlePause(patience: 250, busy: 4_000, quiet: 20_000)  // Microseconds.
   private static let roundRecords = 4_096
   private static let roundMilliseconds: Int32 = 100
   private static let reportMilliseconds = 10_000
@@ -142,7 +142,7 @@ final class Sender: @unchecked Sendable {
           try? producer.flush(timeoutMilliseconds: Self.roundMilliseconds)
         }
         // Few at a time cost as much as many: more are let come together.
-        usleep(Self.gatherMicroseconds)
+        usleep(gathering.next(foundWork: handed > 0 || out > 0))
       }
       producer.poll(timeoutMilliseconds: 0)
     }

@@ -14,7 +14,6 @@ enum Pace {
   /// remembered record of one of them with the log.
   static let watchMilliseconds = 5_000
   static let batchCapacity = 4_096
-  static let pollMilliseconds: Int32 = 5
   static let reportMilliseconds = 100
 }
 
@@ -68,6 +67,8 @@ final class ConsumerSession<Processor: LogProcessor> {
   private(set) var isFlushing = false
   private var lastReport = 0
   private(set) var madeProgress = false
+  private var polling = IdlePause(patience: 200, busy: 5, quiet: 20)  // Milliseconds.
+  private var pollMilliseconds: UInt32 = 5
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
@@ -171,7 +172,8 @@ final class ConsumerSession<Processor: LogProcessor> {
     guard let consumer else { return }
     while !stop.isRaised {
       let count = try consumer.consume(
-        into: messages, timeoutMilliseconds: Pace.pollMilliseconds)
+        into: messages, timeoutMilliseconds: Int32(pollMilliseconds))
+      pollMilliseconds = polling.next(foundWork: count > 0 || isFlushing)
       heedDoubts(consumer)
       try take(count)
       messages.recycle()
