@@ -19,7 +19,8 @@ enum Page {
 
 /// The Swift examples of docs/embedding.md, compiled as another package compiles them: with what is public alone.
 struct EmbeddingPageTests {
-  @Test("The Swift examples compile against the libraries", arguments: ["publish", "offline"])
+  @Test(
+    "The Swift examples compile against the libraries", arguments: ["publish", "offline", "client"])
   func compiles(_ name: String) throws {
     let folder = NSTemporaryDirectory() + "example-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -27,17 +28,35 @@ struct EmbeddingPageTests {
     let file = folder + "/example.swift"
     try Page.block("check: \(name)", of: "embedding.md").write(
       toFile: file, atomically: true, encoding: .utf8)
-    let products = ChildProcess.productsFolder
-    let libraries = ["CLibPSL", "CLibIDN2", "CRdKafka", "CChecksum/include"].flatMap {
-      ["-I", "Sources/IO/\($0)"]
-    }
     let compiler = try ChildProcess(
       "/usr/bin/env",
-      [
-        "swiftc", "-typecheck", "-swift-version", "6", "-I", products + "/Modules", "-Xcc",
-        "-fmodule-map-file=\(products)/CChecksum.build/module.modulemap",
-      ] + libraries + [file])
+      ["swiftc", "-typecheck", "-swift-version", "6"] + Self.modules() + [file])
     #expect(compiler.wait() == 0, "\(compiler.output)")
+  }
+}
+
+extension EmbeddingPageTests {
+  /// Where the compiler finds the modules, those of C included, on which the libraries are built.
+  fileprivate static func modules() throws -> [String] {
+    let products = ChildProcess.productsFolder
+    let generated = try FileManager.default.contentsOfDirectory(atPath: products)
+      .map { "\(products)/\($0)/module.modulemap" }
+      .filter(FileManager.default.fileExists)
+    let own = ["CLibPSL", "CLibIDN2", "CRdKafka", "CChecksum/include"].map { "Sources/IO/\($0)" }
+    var dependencies: [String] = []
+    for package in try FileManager.default.contentsOfDirectory(atPath: ".build/checkouts") {
+      let sources = ".build/checkouts/\(package)/Sources"
+      // One without such a folder has no module of C.
+      for target in (try? FileManager.default.contentsOfDirectory(atPath: sources)) ?? [] {
+        let include = "\(sources)/\(target)/include"
+        if FileManager.default.fileExists(atPath: include + "/module.modulemap") {
+          dependencies.append(include)
+        }
+      }
+    }
+    return ["-I", products + "/Modules"]
+      + generated.flatMap { ["-Xcc", "-fmodule-map-file=\($0)"] }
+      + (own + dependencies).flatMap { ["-I", $0] }
   }
 }
 

@@ -52,6 +52,36 @@ import WebhookDelivery
   }
 
   @Test(
+    "A body is whole only where nothing of it is missing or malformed",
+    arguments: [
+      ("Content-Length: 2\r\n\r\nok", true), ("Content-Length: 0\r\n\r\n", true),
+      ("Content-Length: 3\r\n\r\nok", false), ("Content-Length: -1\r\n\r\nok", false),
+      ("Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true),
+      ("Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", false),
+      ("Transfer-Encoding: chunked\r\n\r\n2\r\nokay", false), ("\r\nok", true),
+    ])
+  func isWhole(_ text: String, _ isWhole: Bool) throws {
+    for step in [1, 2, 7, Int.max] {
+      var (reader, _) = try Self.read(Array("HTTP/1.1 200 OK\r\n\(text)".utf8), step: step)
+      try reader.end()
+      #expect(reader.isWhole == isWhole, "\(step)")
+    }
+  }
+
+  @Test("A caller may ask for more of the body, and no more than that is kept")
+  func keptBytes() throws {
+    let body = [UInt8](repeating: 0x61, count: 50_000)
+    for (maximum, kept) in [(60_000, 50_000), (50_000, 50_000), (40_000, 40_000)] {
+      var reader = HTTPAnswerReader(maximumBodyBytes: maximum, keptBytes: maximum)
+      _ = try reader.take("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n".utf8 + body)
+      #expect(reader.kept.count == kept && reader.isWhole)
+    }
+    var reader = HTTPAnswerReader(maximumBodyBytes: 100, keptBytes: 100)
+    _ = try reader.take("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n".utf8 + body[..<200])
+    #expect(reader.kept.count == 100 && !reader.isWhole)
+  }
+
+  @Test(
     "What is no answer is malformed before a status is known",
     arguments: [
       ("HTTP/1.1 099 X\r\n\r\n", HTTPAnswerReader.Malformed.status),

@@ -4,7 +4,7 @@
 ///   here traps on input.
 /// - The head, with the interim answers before it, is at most `maximumHeadBytes` long.
 /// - The body is read so that the connection can be used again. After `maximumBodyBytes` the
-///   answer counts as read, and the connection cannot be used again.
+///   answer counts as read, and the connection cannot be used again. Its first `keptBytes` are kept.
 /// - The status decides what the answer means. A body that is malformed or cut short only ends
 ///   the use of the connection.
 package struct HTTPAnswerReader: Sendable {
@@ -65,8 +65,10 @@ package struct HTTPAnswerReader: Sendable {
   package private(set) var status: Int?
   /// The first `Retry-After` of the final head.
   package private(set) var retryAfter: String?
-  /// The first KiB of the body.
+  /// The beginning of the body: its first KiB, unless a caller asked for more.
   package private(set) var kept: [UInt8] = []
+  /// Whether the body was read to its end, with nothing malformed or missing.
+  package private(set) var isWhole = false
 
   private var state = State.statusLine
   private var line: [UInt8] = []
@@ -76,8 +78,16 @@ package struct HTTPAnswerReader: Sendable {
   private var pendingStatus = 0
   private var isHTTP10 = false
   private var framing = Framing()
+  private let maximumBodyBytes: Int
+  private let keptBytes: Int
 
-  package init() {}
+  package init() { self.init(maximumBodyBytes: Self.maximumBodyBytes, keptBytes: Self.keptBytes) }
+
+  /// For an answer whose body matters: no more than the bounds is read and kept.
+  package init(maximumBodyBytes: Int, keptBytes: Int) {
+    self.maximumBodyBytes = maximumBodyBytes
+    self.keptBytes = keptBytes
+  }
 
   /// Takes what has been received.
   ///
@@ -95,8 +105,7 @@ package struct HTTPAnswerReader: Sendable {
         let part = rest.prefix(left)
         keep(part)
         rest = rest.dropFirst(part.count)
-        state =
-          part.count == left ? .finished(reusable: !framing.closes) : .length(left - part.count)
+        if part.count == left { finishWhole() } else { state = .length(left - part.count) }
       case .chunk(let left):
         let part = rest.prefix(left)
         keep(part)
@@ -109,7 +118,7 @@ package struct HTTPAnswerReader: Sendable {
         rest = rest.dropFirst()
         try takeLineByte(byte)
       }
-      if bodyBytes >= Self.maximumBodyBytes { state = .finished(reusable: false) }
+      if bodyBytes >= maximumBodyBytes { state = .finished(reusable: false) }
     }
     if case .finished(let reusable) = state { return .finished(reusable: reusable) }
     return .unfinished
@@ -118,13 +127,19 @@ package struct HTTPAnswerReader: Sendable {
   /// The connection has ended.
   package mutating func end() throws(Malformed) {
     guard status != nil else { throw .endedEarly }
+    if case .untilClosed = state { isWhole = true }
     state = .finished(reusable: false)
+  }
+
+  private mutating func finishWhole() {
+    isWhole = true
+    state = .finished(reusable: !framing.closes)
   }
 
   private mutating func keep(_ part: some Collection<UInt8>) {
     // Bounded by the size of one read beyond the limit, so it cannot overflow.
     bodyBytes += part.count
-    kept.append(contentsOf: part.prefix(Self.keptBytes - kept.count))
+    kept.append(contentsOf: part.prefix(keptBytes - kept.count))
   }
 
   /// One byte of what is read by lines: heads, sizes of chunks and trailers.
@@ -149,7 +164,7 @@ package struct HTTPAnswerReader: Sendable {
     case .chunkSize: takeChunkSize(complete)
     case .chunkEnd: state = complete.isEmpty ? .chunkSize : .finished(reusable: false)
     case .trailers:
-      if complete.isEmpty { state = .finished(reusable: !framing.closes) }
+      if complete.isEmpty { finishWhole() }
     case .length, .chunk, .untilClosed, .finished: break
     }
   }
@@ -184,6 +199,7 @@ package struct HTTPAnswerReader: Sendable {
     status = pendingStatus
     if isHTTP10 { framing.closes = true }
     if pendingStatus == 204 || pendingStatus == 304 {
+      isWhole = true
       state = .finished(reusable: !framing.closes && !framing.hasBadLength)
     } else if framing.isChunked, !framing.hasOtherEncoding {
       // Both at once is what smuggled requests are made of: it is read, and used no more.
@@ -194,7 +210,7 @@ package struct HTTPAnswerReader: Sendable {
     } else if framing.hasBadLength {
       state = .finished(reusable: false)
     } else if let length = framing.length {
-      state = length == 0 ? .finished(reusable: !framing.closes) : .length(length)
+      if length == 0 { finishWhole() } else { state = .length(length) }
     } else {
       state = .untilClosed
     }

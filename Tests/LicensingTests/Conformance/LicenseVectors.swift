@@ -271,26 +271,8 @@ enum LicenseVectors {
       json.member("trial", claims.isTrial)
       json.endObject()
     } catch {
-      json.member("refusal", error.name)
+      json.member("refusal", error.code)
       if case .badClaims(let claim) = error { json.member("claim", claim.rawValue) }
-    }
-  }
-}
-
-extension TokenRefusal {
-  /// As the SDKs name it.
-  var name: String {
-    switch self {
-    case .tooLarge: "too_large"
-    case .notCompact: "not_compact"
-    case .badHeader: "bad_header"
-    case .unsupportedAlgorithm: "unsupported_algorithm"
-    case .critical: "critical"
-    case .wrongType: "wrong_type"
-    case .unknownKey: "unknown_key"
-    case .algorithmMismatch: "algorithm_mismatch"
-    case .badSignature: "bad_signature"
-    case .badClaims: "bad_claims"
     }
   }
 }

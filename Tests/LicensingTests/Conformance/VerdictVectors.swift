@@ -136,7 +136,7 @@ enum VerdictVectors {
       return nil
     } catch {
       switch error {
-      case .token(let refusal): return refusal.name
+      case .token(let refusal): return refusal.code
       case .otherNonce: return "other_nonce"
       case .otherQuestion: return "other_question"
       case .stale: return "stale"

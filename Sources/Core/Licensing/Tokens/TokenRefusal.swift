@@ -62,4 +62,20 @@ public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
     case .badClaims(let claim): claim.rule
     }
   }
+
+  /// The name that all SDKs give it.
+  package var code: String {
+    switch self {
+    case .tooLarge: "too_large"
+    case .notCompact: "not_compact"
+    case .badHeader: "bad_header"
+    case .unsupportedAlgorithm: "unsupported_algorithm"
+    case .critical: "critical"
+    case .wrongType: "wrong_type"
+    case .unknownKey: "unknown_key"
+    case .algorithmMismatch: "algorithm_mismatch"
+    case .badSignature: "bad_signature"
+    case .badClaims: "bad_claims"
+    }
+  }
 }

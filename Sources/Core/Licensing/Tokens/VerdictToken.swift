@@ -71,24 +71,59 @@ public struct VerdictVerifier: Sendable {
   public func verify(
     signature: String, question: VerdictQuestion, now: Int64, tolerance: Int64 = 300_000
   ) throws(Refusal) -> [UInt8] {
+    let (payload, members) = try signed(signature)
+    guard members.repeatedName == nil, members["nonce"]?.isText(question.nonce) == true
+    else { throw .otherNonce }
+    try Self.check(members, licenseKey: question.licenseKey, domain: question.domain)
+    guard let time = Self.time(members), time >= now - tolerance, time <= now + tolerance
+    else { throw .stale }
+    return payload
+  }
+
+  /// An answer that was verified when it came and is read back from a cache: to which nonce, and how
+  /// long ago, says nothing then.
+  package func verifySaved(
+    signature: String, licenseKey: String, domain: DomainName
+  ) throws(Refusal) -> [UInt8] {
+    let (payload, members) = try signed(signature)
+    guard members.repeatedName == nil else { throw .otherQuestion }
+    try Self.check(members, licenseKey: licenseKey, domain: domain)
+    guard Self.time(members) != nil else { throw .stale }
+    return payload
+  }
+
+  /// When the service signed an answer, whatever it is the answer to, in milliseconds since 1970; nil
+  /// where it is none of the service's.
+  package func signedTime(_ signature: String) -> Int64? {
+    // Why it is not believed makes no difference.
+    (try? signed(signature)).flatMap { Self.time($0.members) }
+  }
+
+  private func signed(
+    _ signature: String
+  ) throws(Refusal) -> (payload: [UInt8], members: [JSONMember]) {
     let payload: [UInt8]
     do throws(TokenRefusal) {
       payload = try CompactJWS.verify(signature, keys: keys, types: ["verdict+jwt"])
     } catch {
       throw .token(error)
     }
-    guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
-      members["nonce"]?.isText(question.nonce) == true
-    else { throw .otherNonce }
-    let hash = VerdictQuestion.hash(ofLicenseKey: question.licenseKey)
-    let domain = question.domain?.description
+    // What is no object holds no nonce.
+    return (payload, (try? JSONReader.parse(payload))?.members ?? [])
+  }
+
+  private static func check(
+    _ members: [JSONMember], licenseKey: String, domain: DomainName?
+  ) throws(Refusal) {
+    let hash = VerdictQuestion.hash(ofLicenseKey: licenseKey)
+    let domain = domain?.description
     guard members["licenseKeyHash"]?.isText(hash) == true,
       domain.map({ members["domain"]?.isText($0) == true }) ?? (members["domain"] == .null)
     else { throw .otherQuestion }
-    guard let time = members["timestamp"]?.text.flatMap(UTCTime.milliseconds),
-      time >= now - tolerance, time <= now + tolerance
-    else { throw .stale }
-    return payload
+  }
+
+  private static func time(_ members: [JSONMember]) -> Int64? {
+    members["timestamp"]?.text.flatMap(UTCTime.milliseconds)
   }
 }
 

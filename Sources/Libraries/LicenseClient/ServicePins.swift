@@ -1,0 +1,46 @@
+import Crypto
+import FoundationEssentials
+import NIOSSL
+
+/// The public keys that the service's certificate may have, beside everything that TLS checks.
+struct ServicePins: Sendable {
+  private let digests: Set<[UInt8]>
+  private let mode: LicenseClientOptions.PinMode
+  private let onProblem: @Sendable (String) -> Void
+
+  /// - Throws: where a pin is none, or there is only one: a new key of the service would lock every
+  ///   client out.
+  init(_ options: LicenseClientOptions) throws(LicenseClientOptions.Invalid) {
+    var digests: Set<[UInt8]> = []
+    for pin in options.pins {
+      guard pin.hasPrefix("sha256/"), let digest = Data(base64Encoded: String(pin.dropFirst(7))),
+        digest.count == SHA256.byteCount
+      else {
+        throw .init("a pin must be sha256/ and the base64 of the SHA-256 of a public key (SPKI)")
+      }
+      digests.insert(Array(digest))
+    }
+    guard digests.count != 1 else {
+      throw .init("pins must be at least two: the other one is for the service's next key")
+    }
+    self.digests = digests
+    mode = options.pinMode
+    onProblem = options.onProblem
+  }
+
+  var isEmpty: Bool { digests.isEmpty }
+
+  /// - Parameter certificate: the service's own; nil stands for none, which has no pinned key.
+  /// - Throws: `NoAnswer.pinMismatch`, where pins are enforced.
+  func check(_ certificate: NIOSSLCertificate?) throws(NoAnswer) {
+    guard !isEmpty else { return }
+    // A key that cannot be read is none of the pinned ones.
+    if let key = try? certificate?.extractPublicKey().toSPKIBytes(),
+      digests.contains(Array(SHA256.hash(data: key)))
+    {
+      return
+    }
+    onProblem("pin_mismatch")
+    if mode == .enforce { throw .pinMismatch }
+  }
+}
