@@ -24,8 +24,17 @@ package struct ClosePreview: Sendable, Equatable {
   package var warnings: [Notice] = []
   package var periods: Int64 = 0
   package var byMeter: [Meter] = []
+  /// Producers of which events are not counted yet.
+  package var inFlight: [Identifier] = []
 
   package init() {}
+
+  /// Whether nothing but events that are under way stands against the close, which passes within seconds.
+  package var waitsForEventsOnly: Bool {
+    !inFlight.isEmpty && blockers.allSatisfy { $0.code == Self.inFlightCode }
+  }
+
+  static let inFlightCode = "in_flight"
 
   package var isReady: Bool { blockers.isEmpty }
 }
@@ -49,6 +58,10 @@ package struct ClosePreviewStore {
     package var completeThrough: Int64?
     /// Whether the log itself must say so; if not, the reports of producers will do.
     package var needsLog: Bool
+    /// Of an earlier look: only these producers' events stand against the close as being under way. While
+    /// events flow all the time, some producer's always are, but not always the same one's. A
+    /// producer that was seen without any has been judged. Nil: all producers.
+    package var inFlightBefore: [Identifier]?
 
     package init(
       endingBefore: String, customer: Identifier? = nil, graceSeconds: Int64,
@@ -162,26 +175,34 @@ package struct ClosePreviewStore {
   ) throws(PostgresError) {
     let rows = try connection.query(
       """
-      select coalesce(sum(in_flight), 0), coalesce(sum(missing) filter (where missing > 0), 0),
-        min(producer) filter (where in_flight > 0), min(producer) filter (where missing > 0),
+      select coalesce(sum(in_flight) filter (where is_waited_for), 0),
+        coalesce(sum(missing) filter (where missing > 0), 0),
+        min(producer) filter (where in_flight > 0 and is_waited_for),
+        min(producer) filter (where missing > 0),
         coalesce(sum(pending) filter (where is_silent), 0), min(producer) filter (where is_silent)
       from (
         select *, pending > 0 and not coalesce(final, false)
-          and last_report_at < now() - interval '5 minutes' as is_silent
+            and last_report_at < now() - interval '5 minutes' as is_silent,
+          $3::text[] is null or producer = any ($3) as is_waited_for
         from producer_ledger where consumer_group = $1 and topic = $2) l
-      """, [.text(question.group), .text(question.topic)], operation: "preview a close")
+      """,
+      [
+        .text(question.group), .text(question.topic),
+        question.inFlightBefore.map { .identifiers($0) } ?? .null,
+      ], operation: "preview a close")
     let (inFlight, missing) = (rows.text(0, 0) ?? "0", rows.text(0, 1) ?? "0")
     if inFlight != "0" {
+      preview.inFlight = try producersInFlight(question)
       preview.blockers.append(
         ClosePreview.Notice(
-          "in_flight",
+          ClosePreview.inFlightCode,
           "\(inFlight) events that producers have sent are not counted yet, such as those of "
             + "\(rows.text(0, 2) ?? ""); this passes within seconds where nothing lags"))
     }
     if let silent = rows.text(0, 5) {
       preview.blockers.append(
         ClosePreview.Notice(
-          "in_flight",
+          ClosePreview.inFlightCode,
           "\(rows.text(0, 4) ?? "0") events wait in the spools of producers that have been silent for "
             + "5 minutes, such as \(silent); start that process again, so that it sends them"))
     }
@@ -192,6 +213,22 @@ package struct ClosePreviewStore {
           "\(missing) events that producers have sent were never counted, such as those of "
             + "\(rows.text(0, 3) ?? ""); see: meterctl status, meterctl reconcile"))
     }
+  }
+
+  private func producersInFlight(
+    _ question: Question
+  ) throws(PostgresError) -> [Identifier] {
+    try connection.query(
+      """
+      select producer from producer_ledger
+      where consumer_group = $1 and topic = $2 and in_flight > 0
+        and ($3::text[] is null or producer = any ($3))
+      """,
+      [
+        .text(question.group), .text(question.topic),
+        question.inFlightBefore.map { .identifiers($0) } ?? .null,
+      ], operation: "preview a close"
+    ).rows.map { Identifier($0[0] ?? "") }
   }
 
   private func halts(
@@ -238,7 +275,7 @@ package struct ClosePreviewStore {
       preview.warnings.append(
         ClosePreview.Notice(
           "dead_letters",
-          "\(dead) records since the last close could not be counted; see: meterctl dead-letters list"
+          "\(dead) \(dead == 1 ? "record" : "records") since the last close could not be counted; see: meterctl dead-letters list"
         ))
     }
     let rows = try connection.query(

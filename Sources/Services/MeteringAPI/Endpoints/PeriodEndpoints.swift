@@ -64,7 +64,7 @@ enum PeriodEndpoints {
     if endingBefore == nil { fields.blameMissing("ending_before") }
     try fields.finish()
     let question = question(request, endingBefore ?? "", customer)
-    let preview = try await request.read { try ClosePreview.read($0, question) }
+    let preview = try await ClosePreview.settled(request, question, within: previewPatience)
     return APIAnswer.object { preview.write(to: &$0) }
   }
 
@@ -79,6 +79,10 @@ enum PeriodEndpoints {
   }
 
   // MARK: Closing
+
+  /// How long a preview and a close wait for events that are under way.
+  private static let previewPatience = Duration.seconds(2)
+  private static let closePatience = Duration.seconds(20)
 
   /// What a body asks for.
   private struct Wanted: Sendable {
@@ -173,9 +177,8 @@ enum PeriodEndpoints {
     _ request: APIRequest, _ wanted: Wanted, only: PeriodStore.Period? = nil
   ) async throws -> ClosePreview {
     let question = question(request, wanted.endingBefore, wanted.customer)
-    let preview = try await request.read { connection in
-      try ClosePreview.read(connection, question, end: only?.end)
-    }
+    let preview = try await ClosePreview.settled(
+      request, question, within: closePatience, end: only?.end)
     if preview.isReady || wanted.isForced { return preview }
     throw Problem(
       .conflict, "not_ready",
@@ -228,6 +231,25 @@ extension ClosePreview {
     var question = question
     question.completeThrough = try store.completeThrough(question)
     return try store.preview(question, onlyEnd: end)
+  }
+
+  /// Looks again while nothing but events under way stands against the close.
+  ///
+  /// Each producer has to be seen once without events under way since the first look, and not all of them in
+  /// one look: while events flow all the time, no look would find that.
+  static func settled(
+    _ request: APIRequest, _ question: ClosePreviewStore.Question, within patience: Duration,
+    end: Int64? = nil
+  ) async throws -> ClosePreview {
+    var question = question
+    let deadline = ContinuousClock.now + patience
+    while true {
+      let asked = question
+      let preview = try await request.read { try read($0, asked, end: end) }
+      guard preview.waitsForEventsOnly, ContinuousClock.now < deadline else { return preview }
+      question.inFlightBefore = preview.inFlight
+      try await Task.sleep(for: .milliseconds(200))
+    }
   }
 
   static func json(_ notices: [Notice]) -> [UInt8] {

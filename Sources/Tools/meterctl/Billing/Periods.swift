@@ -113,12 +113,27 @@ struct Periods: ParsableCommand {
     @Option(help: "Only periods of this customer.")
     var customer: String?
 
+    private static let looks = 50
+
     /// - Returns: what stands against a close, at one snapshot.
     func preview(_ connection: PostgresConnection) throws -> ClosePreview {
       let store = ClosePreviewStore(connection)
       var question = ClosePreviewStore.Question(
         endingBefore: Periods.day(endingBefore), customer: customer.map(Identifier.init(_:)),
         graceSeconds: try Periods.graceSeconds(), completeThrough: nil)
+      // Each producer has to be seen once without events under way: while events flow all the time,
+      // those of one or another always are.
+      for _ in 0..<Self.looks {
+        let preview = try connection.transaction(
+          "begin transaction isolation level repeatable read read only"
+        ) {
+          question.completeThrough = try store.completeThrough(question)
+          return try store.preview(question)
+        }
+        guard preview.waitsForEventsOnly else { return preview }
+        question.inFlightBefore = preview.inFlight
+        _ = try connection.query("select pg_sleep(0.2)", operation: "wait for events")
+      }
       return try connection.transaction(
         "begin transaction isolation level repeatable read read only"
       ) {
