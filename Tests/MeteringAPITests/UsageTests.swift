@@ -210,6 +210,29 @@ struct UsageTests {
     #expect(try setup.get("/v1/usage?\(whole)&customer_id=cus_2", token: "mtr_c1").status == 404)
   }
 
+  @Test func `The largest groups are ranked across meters, and the others are one of each meter`()
+    throws
+  {
+    let setup = try APISetup()
+    let time = "\(day(2))T10:00:00Z"
+    for (license, meter, quantity) in [
+      ("lic_a", "api_calls", 9), ("lic_b", "api_calls", 7), ("lic_c", "api_calls", 1),
+      ("lic_a", "exports", 8), ("lic_b", "exports", 2), ("lic_c", "exports", 3),
+    ] {
+      try add(setup, license, time, quantity, meter: meter)
+    }
+    let range = "from=\(day(2))T00:00:00Z&to=\(day(1))T00:00:00Z"
+    let top = try setup.get("/v1/usage?\(range)&top=2")
+    #expect(
+      top.data.map { "\($0["license_id"] ?? "") \($0["meter"] ?? "")" } == [
+        "lic_a api_calls", "lic_a exports", "(other) api_calls", "(other) exports",
+      ], "\(top.body)")
+    #expect(quantities(top) == [9, 8, 8, 5])
+    let meters = try setup.get("/v1/usage?\(range)&group_by=meter&top=1")
+    #expect(meters.data.map { $0["meter"] as? String } == ["api_calls", "(other)"])
+    #expect(quantities(meters) == [17, 13])
+  }
+
   @Test func `A customer's token sees that customer's usage alone, and the running period`() throws
   {
     let setup = try APISetup()

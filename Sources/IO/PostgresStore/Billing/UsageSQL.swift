@@ -48,7 +48,7 @@ struct UsageSQL {
       " select license_id, customer_id, meter, value, w, we, quantity::bigint, event_count::bigint,"
     text += " previous::bigint from \(source)"
     text += keyset(after)
-    let order = question.top == nil ? keyColumns.map { "\($0) collate \"C\"" } : ["meter", "place"]
+    let order = question.top == nil ? keyColumns.map { "\($0) collate \"C\"" } : ["place", "meter"]
     text += " order by " + (order + ["w"]).joined(separator: ", ")
     if let limit { text += " limit " + add(.int(limit), "int") }
     return text
@@ -102,27 +102,23 @@ struct UsageSQL {
     ) u group by \(keys)
     """
 
-  /// The largest groups of each meter, and the others as one.
+  /// The largest groups, and the others as one; where rows are by meter, as one of each meter, because
+  /// calls and bytes do not add up.
   private mutating func ranked(_ top: Int) -> [String] {
     let limit = add(.int(top), "int")
-    var names = keyColumns.filter { $0 != "meter" }
-    let partition = names.isEmpty ? "" : "partition by meter "
-    if names.isEmpty { names = ["meter"] }
-    let group = partition.isEmpty ? "meter" : names.joined(separator: ", ") + ", meter"
+    let keys = keyColumns
+    let marked = keys.first { $0 != "meter" } ?? "meter"
     func shown(_ column: String) -> String {
       // Of several customers' licenses, `(other)` has no customer.
-      let other = column == names[0] ? "'\(Self.other)'" : column == "meter" ? "c.meter" : "null"
+      let other = column == marked ? "'\(Self.other)'" : column == "meter" ? "c.meter" : "null"
       return "case when r.place <= \(limit) then c.\(column) else \(other) end as \(column)"
     }
     let columns = ["license_id", "customer_id", "meter", "value"].map(shown)
-    // Only columns that rows are by, which are never null: equality can be hashed.
-    let join = (partition.isEmpty || !question.byMeter ? names : names + ["meter"])
-      .map { "r.\($0) = c.\($0)" }
+    let group = keys.joined(separator: ", ")
     return [
       """
       ranks as (
-        select \(group), row_number() over (
-          \(partition)order by sum(quantity) desc, \(names.joined(separator: ", "))) as place
+        select \(group), row_number() over (order by sum(quantity) desc, \(group)) as place
         from compared group by \(group))
       """,
       """
@@ -132,7 +128,7 @@ struct UsageSQL {
         from (
           select \(columns.joined(separator: ", ")), c.w, c.we, c.quantity, c.event_count, c.previous,
             least(r.place, \(limit) + 1) as place
-          from compared c join ranks r on \(join.joined(separator: " and "))
+          from compared c join ranks r on \(keys.map { "r.\($0) = c.\($0)" }.joined(separator: " and "))
         ) t group by \(Self.keys), place)
       """,
     ]

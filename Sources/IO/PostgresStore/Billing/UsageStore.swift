@@ -59,7 +59,7 @@ package struct UsageStore {
     package var windows: Windows
     /// The same windows one range earlier.
     package var previous: Runs?
-    /// Of each meter, where rows are by meter.
+    /// Only the largest groups, and the others as `(other)`.
     package var top: Int?
     package var fillsWindows = false
 
