@@ -277,7 +277,7 @@ let tests: [Target] = [
       "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
       "meterctl", nioCore,
       .product(name: "HTTPTypes", package: "swift-http-types"),
-    ], exclude: ["Browser"]),
+    ], exclude: ["Browser", "GeneratedClient"]),
   .testTarget(
     name: "WebhookDispatcherTests",
     dependencies: [
