@@ -7,7 +7,6 @@ struct Benchmarks: AsyncParsableCommand {
     abstract: "Measures the pipeline beside the bare loop, in one run, as ratios.",
     subcommands: [
       Aggregate.self, Latency.self, Count.self, Detect.self, Webhooks.self, AlertLatency.self,
-      Publish.self, Storage.self,
-      Validate.self,
+      Publish.self, Storage.self, Query.self, Validate.self,
     ])
 }

@@ -1,0 +1,239 @@
+import ArgumentParser
+import AsyncHTTPClient
+import Foundation
+import NIOCore
+import NIOHTTP1
+
+/// Reads of a running metering-api, beside the bare SQL of the same questions through pgbench, in one run.
+struct Query: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Reads of metering-api beside the same SQL through pgbench.",
+    discussion: """
+      `Benchmarks storage --database URL` fills the database; metering-api runs on it. Each question
+      is asked by --clients at a time for --seconds, each time of another license or customer. Of the
+      first two the SQL is run by pgbench as well, with as many clients, before and behind the API.
+      """)
+
+  @Option(help: "The database that was filled.") var database: String
+  @Option(help: "The address of metering-api.") var api = "http://127.0.0.1:8081"
+  @Option(help: "A token with every scope.") var token: String
+  @Option(help: "Licenses that were filled.") var licenses = 100_000
+  @Option(help: "Customers that were filled.") var customers = 1_000
+  @Option(help: "Seconds of each measurement.") var seconds = 8
+  @Option(help: "Readers at a time.") var clients = 2
+  @Option(help: "The process id of metering-api, for its memory.") var pid: Int32?
+  @Option(help: "Rows of the CSV; 0: none.") var csvRows = 1_000_000
+  @Option(help: "Close what ended before this day, such as 2026-11-01. It cannot be undone.")
+  var close: String?
+
+  /// A read, and the SQL of it where it is compared.
+  private struct Read {
+    var name: String
+    var target: Double
+    var path: @Sendable () -> String
+    var sql: String?
+    var isPage = false
+  }
+
+  func run() async throws {
+    let cookie = try await signIn()
+    print("\(clients) clients, \(seconds) s each; milliseconds")
+    for read in reads {
+      let bare = try read.sql.map { try pgbench($0) }
+      let load = try await measure(read, cookie: cookie)
+      let after = try read.sql.map { try pgbench($0) }
+      var line = "\(read.name): p50 \(Self.rounded(load.p50)), p99 \(Self.rounded(load.p99)) "
+      line += "(target \(Self.rounded(read.target))), \(Self.rounded(load.perSecond)) requests/s"
+      if let bare, let after {
+        let mean = (bare + after) / 2
+        line += ", SQL alone \(Self.rounded(mean))/s, ratio \(Self.rounded(load.perSecond / mean))"
+      }
+      print(line)
+    }
+    if csvRows > 0 { try await csv() }
+    if let close { try await closePeriods(before: close) }
+  }
+
+  // MARK: The questions
+
+  private var reads: [Read] {
+    let (licenses, customers) = (licenses, customers)
+    @Sendable func license() -> String {
+      let number = String(Int.random(in: 0..<licenses))
+      return "lic_" + String(repeating: "0", count: 8 - number.count) + number
+    }
+    @Sendable func customer() -> String { "cus_\(Int.random(in: 0..<customers))" }
+    return [
+      Read(
+        name: "a license's month by hour", target: 20,
+        path: {
+          "/v1/usage?range=last_30d&window=hour&limit=1000&license_id=\(license())"
+        }, sql: licenseSQL),
+      Read(
+        name: "a customer's month by day", target: 50,
+        path: {
+          "/v1/usage?range=last_30d&window=day&limit=10000&customer_id=\(customer())"
+        }, sql: customerSQL),
+      Read(
+        name: "all customers' month, top 100", target: 300,
+        path: { "/v1/usage?range=this_month&group_by=customer,meter&top=100" }),
+      Read(name: "overview page", target: 200, path: { "/" }, isPage: true),
+      Read(name: "license page", target: 100, path: { "/licenses/\(license())" }, isPage: true),
+      Read(
+        name: "period list", target: 50,
+        path: { "/v1/periods?limit=100&customer_id=\(customer())" }),
+      Read(name: "period list of all", target: 50, path: { "/v1/periods?limit=100" }),
+    ]
+  }
+
+  private var licenseSQL: String {
+    """
+    \\set n random(0, \(licenses - 1))
+    select license_id, meter, hour, sum(quantity), sum(event_count) from (
+      select license_id, meter, hour, quantity, event_count from usage_hour
+      where license_id = 'lic_' || lpad(:n::text, 8, '0')
+        and hour >= date_trunc('day', now()) - interval '30 days' and hour < now()
+      union all
+      select license_id, meter, hour, quantity, event_count from usage_pending
+      where license_id = 'lic_' || lpad(:n::text, 8, '0')) u
+    group by 1, 2, 3 order by 1, 2, 3;
+    """
+  }
+
+  private var customerSQL: String {
+    """
+    \\set n random(0, \(customers - 1))
+    select u.license_id, u.meter, u.day, sum(u.quantity), sum(u.event_count)
+    from (select license_id from license where customer_id = 'cus_' || :n) l
+    join lateral (
+      select license_id, meter, day, quantity, event_count from usage_day d
+      where d.license_id = l.license_id and day >= current_date - 30
+      union all
+      select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count
+      from usage_pending p where p.license_id = l.license_id) u on true
+    group by 1, 2, 3 order by 1, 2, 3;
+    """
+  }
+
+  /// Transactions a second.
+  private func pgbench(_ sql: String) throws -> Double {
+    let script = NSTemporaryDirectory() + "query-\(UUID().uuidString).sql"
+    try sql.replacing("\n", with: " ").replacing("1); ", with: "1)\n")
+      .replacing(") select", with: ")\nselect")
+      .write(toFile: script, atomically: true, encoding: .utf8)
+    defer { try? FileManager.default.removeItem(atPath: script) }  // The system clears it too.
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = [
+      "pgbench", "-n", "-M", "prepared", "-c", String(clients), "-j", "1", "-T", String(seconds),
+      "-f", script, database,
+    ]
+    let output = Pipe()
+    process.standardOutput = output
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    let line = text.split(separator: "\n").first { $0.hasPrefix("tps = ") }
+    guard let tps = line?.split(separator: " ").dropFirst(2).first.flatMap({ Double($0) }) else {
+      throw ValidationError("pgbench said: \(text)")
+    }
+    return tps
+  }
+
+  // MARK: The API
+
+  private struct Load {
+    var p50: Double
+    var p99: Double
+    var perSecond: Double
+  }
+
+  private func request(_ path: String, cookie: String? = nil) -> HTTPClientRequest {
+    var request = HTTPClientRequest(url: api + path)
+    if let cookie {
+      request.headers.add(name: "cookie", value: cookie)
+    } else {
+      request.headers.add(name: "authorization", value: "Bearer \(token)")
+    }
+    return request
+  }
+
+  private func signIn() async throws -> String {
+    var request = HTTPClientRequest(url: api + "/sign-in")
+    request.method = .POST
+    request.headers.add(name: "content-type", value: "application/x-www-form-urlencoded")
+    request.body = .bytes(ByteBuffer(string: "token=\(token)"))
+    var configuration = HTTPClient.Configuration()
+    configuration.redirectConfiguration = .disallow
+    let client = HTTPClient(
+      eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration)
+    let answer = try await client.execute(request, timeout: .seconds(30))
+    try await client.shutdown()
+    guard let cookie = answer.headers.first(name: "set-cookie")?.split(separator: ";").first else {
+      throw ValidationError("the token does not sign in: \(answer.status)")
+    }
+    return String(cookie)
+  }
+
+  private func measure(_ read: Read, cookie: String) async throws -> Load {
+    let end = ContinuousClock.now + .seconds(seconds)
+    let started = ContinuousClock.now
+    let times = try await withThrowingTaskGroup(of: [Double].self) { group in
+      for _ in 0..<clients {
+        group.addTask {
+          var times: [Double] = []
+          while ContinuousClock.now < end {
+            let began = ContinuousClock.now
+            let answer = try await HTTPClient.shared.execute(
+              request(read.path(), cookie: read.isPage ? cookie : nil), timeout: .seconds(60))
+            for try await _ in answer.body {}
+            guard answer.status == .ok else {
+              throw ValidationError("\(read.name): \(answer.status)")
+            }
+            times.append((ContinuousClock.now - began) / .milliseconds(1))
+          }
+          return times
+        }
+      }
+      return try await group.reduce(into: []) { $0 += $1 }
+    }.sorted()
+    let elapsed = (ContinuousClock.now - started) / .seconds(1)
+    return Load(
+      p50: times[times.count / 2], p99: times[min(times.count - 1, times.count * 99 / 100)],
+      perSecond: Double(times.count) / elapsed)
+  }
+
+  private func csv() async throws {
+    let path = "/v1/usage?range=last_30d&window=hour&format=csv&limit=\(csvRows)"
+    let began = ContinuousClock.now
+    let answer = try await HTTPClient.shared.execute(request(path), timeout: .seconds(600))
+    var (lines, bytes) = (0, 0)
+    for try await part in answer.body {
+      bytes += part.readableBytes
+      lines += part.readableBytesView.count { $0 == UInt8(ascii: "\n") }
+    }
+    let taken = (ContinuousClock.now - began) / .seconds(1)
+    var line = "CSV of \(lines - 1) rows: \(Self.rounded(taken)) s, \(bytes / 1_000_000) MB"
+    if let pid {
+      line += "; the process took at most \(ProcessFigures.status(pid, "VmHWM") / 1_024) MiB"
+    }
+    print(line)
+  }
+
+  private func closePeriods(before day: String) async throws {
+    var request = request("/v1/periods/close")
+    request.method = .POST
+    request.headers.add(name: "content-type", value: "application/json")
+    request.body = .bytes(
+      ByteBuffer(
+        string: #"{"ending_before":"\#(day)","force":true,"reason":"a benchmark"}"#))
+    let began = ContinuousClock.now
+    let answer = try await HTTPClient.shared.execute(request, timeout: .seconds(600))
+    let body = try await answer.body.collect(upTo: 1 << 20)
+    let taken = (ContinuousClock.now - began) / .seconds(1)
+    print("close: \(Self.rounded(taken)) s, \(answer.status.code) \(String(buffer: body))")
+  }
+
+  private static func rounded(_ value: Double) -> Double { (value * 100).rounded() / 100 }
+}
