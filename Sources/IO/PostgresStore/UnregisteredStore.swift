@@ -24,6 +24,16 @@ package struct UnregisteredStore {
     package var eventCount: Int64
   }
 
+  /// Licenses that have ever been used and that nobody has registered. The running totals have a row of
+  /// each license's periods, which are few beside its days; until they are made, the days tell.
+  private static let strangers = """
+    select i.license_id from (
+      select license_id from usage_license_period group by 1
+      union select license_id from usage_unfolded
+      union select license_id from usage_day where not (select is_complete from usage_total_state)
+    ) i where not exists (select from license l where l.license_id = i.license_id)
+    """
+
   /// The usage of up to `limit` licenses whose ids come after `after`.
   ///
   /// - Parameters:
@@ -34,13 +44,13 @@ package struct UnregisteredStore {
   ) throws(PostgresError) -> Page {
     let rows = try connection.query(
       """
-      with sums as materialized (
+      with strangers as materialized (\(Self.strangers)), sums as materialized (
         select u.license_id, u.meter, sum(u.quantity) as quantity, sum(u.event_count) as events,
           min(u.bucket_start) as first_day, max(u.bucket_start) as last_day
-        from usage_by_day u
+        from strangers s, lateral (
+          select * from usage_by_day d where d.license_id = s.license_id offset 0) u
         where ($3::text is null or u.bucket_start >= $3::timestamp at time zone 'UTC')
           and ($4::text is null or u.bucket_start < $4::timestamp at time zone 'UTC')
-          and not exists (select from license l where l.license_id = u.license_id)
         group by 1, 2
       ), ids as (
         select license_id from sums
