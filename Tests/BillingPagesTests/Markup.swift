@@ -13,6 +13,7 @@ enum Markup {
     "html", "head", "body", "title", "script", "header", "main", "footer", "nav", "div", "span",
     "section", "p", "a", "h1", "h2", "ul", "li", "dl", "dt", "dd", "table", "caption", "thead",
     "tbody", "tfoot", "tr", "th", "td", "form", "label", "input", "select", "option", "datalist",
+    "textarea",
     "button", "details", "summary", "figure", "figcaption", "strong", "code", "pre", "time", "bdi",
     "svg", "g", "text", "meta", "link", "rect", "line", "path",
   ]
@@ -21,7 +22,8 @@ enum Markup {
     "class", "id", "role", "action", "for", "value", "placeholder", "autocomplete", "spellcheck",
     "method", "title", "aria-label", "aria-hidden", "aria-current", "aria-describedby", "tabindex",
     "datetime", "scope", "data-title", "open", "download", "list", "required", "readonly",
-    "checked", "selected", "viewbox", "preserveaspectratio", "width", "height", "x", "y", "x1",
+    "checked", "selected", "rows", "viewbox", "preserveaspectratio", "width", "height", "x", "y",
+    "x1",
     "x2", "y1", "y2", "d", "text-anchor",
   ]
 

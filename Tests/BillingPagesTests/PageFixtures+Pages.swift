@@ -74,8 +74,10 @@ extension PageFixtures {
       lag: 12, completeThrough: now - 4_000, missing: 0, deadLetters: 3, halts: [])
     let points = hours(24)
     let usage = OverviewPage.Usage(
-      meter: "api_calls", today: 118_402, yesterday: 104_888, month: 3_204_771,
-      lastMonth: 3_660_114, hours: points, from: points[0].start, to: points[23].end)
+      meter: "api_calls", today: .init(now: 118_402, wholeHours: 117_900, before: 104_888),
+      month: .init(now: 3_204_771, wholeHours: 3_204_269, before: 3_660_114),
+      until: points[23].end, hours: points, from: points[0].start, to: points[23].end,
+      marks: [.init(time: points[20].start, text: "More than usual.", tone: .warning)])
     let data = OverviewPage.Data(
       health: health, usage: [usage], nearLimits: uses, alerts: alerts,
       failing: [endpoints[1]], duePeriods: 240)

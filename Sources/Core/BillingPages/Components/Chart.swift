@@ -79,6 +79,9 @@ package struct Chart: Sendable {
     self.unit = unit
   }
 
+  /// Those that lie in the range.
+  var shownMarks: [Mark] { marks.filter { (from..<to).contains($0.time) } }
+
   /// The sum of all points; what does not fit is cut at the largest number.
   var total: Int64 { Self.sum(points.map(\.value)) }
 
@@ -118,7 +121,7 @@ package struct Chart: Sendable {
           text: "estimate \(Wording.number(projection.quantity)), from "
             + "\(Wording.number(projection.low)) to \(Wording.number(projection.high))"))
     }
-    if !marks.isEmpty { entries.append(.init(kind: "mark", text: "alerts")) }
+    if !shownMarks.isEmpty { entries.append(.init(kind: "mark", text: "alerts")) }
     return entries
   }
 

@@ -192,7 +192,7 @@ struct ChartDrawing {
   }
 
   private var marks: String {
-    chart.marks.filter { (chart.from..<chart.to).contains($0.time) }.map { mark in
+    chart.shownMarks.map { mark in
       let x = x(mark.time)
       let text = HTMLText.escape("\(context.zone.minute(mark.time)): \(mark.text)")
       return "<g class=\"mark \(mark.tone.rawValue)\"><title>\(text)</title>"

@@ -16,6 +16,7 @@ package struct Form: Component {
     let isSelect: Bool
     let isCheckbox: Bool
     let isText: Bool
+    let isLines: Bool
     let isChecked: Bool
     let suggestions: [String]
     let hasSuggestions: Bool
@@ -87,6 +88,13 @@ package struct Form: Component {
         placeholder: placeholder, suggestions: suggestions))
   }
 
+  /// Several lines of text.
+  package mutating func lines(
+    _ name: String, _ label: String, value: String = "", hint: String? = nil
+  ) {
+    fields.append(field(name, label, value: value, hint: hint, isLines: true))
+  }
+
   package mutating func select(
     _ name: String, _ label: String, value: String, _ options: [(value: String, text: String)],
     hint: String? = nil
@@ -111,13 +119,14 @@ package struct Form: Component {
     _ name: String, _ label: String, value: String, type: String = "text",
     isRequired: Bool = false, hint: String? = nil, placeholder: String? = nil,
     options: [Option] = [], isCheckbox: Bool = false, isChecked: Bool = false,
-    suggestions: [String] = []
+    isLines: Bool = false, suggestions: [String] = []
   ) -> Field {
     Field(
       name: name, label: label, value: value, id: "\(id)-\(fields.count)", type: type,
       isRequired: isRequired, hint: hint, hasHint: hint != nil, placeholder: placeholder,
       options: options, isSelect: !options.isEmpty, isCheckbox: isCheckbox,
-      isText: options.isEmpty && !isCheckbox, isChecked: isChecked, suggestions: suggestions,
+      isText: options.isEmpty && !isCheckbox && !isLines, isLines: isLines, isChecked: isChecked,
+      suggestions: suggestions,
       hasSuggestions: !suggestions.isEmpty, isPassword: type == "password")
   }
 }

@@ -87,10 +87,34 @@ package enum CustomerPage {
         ], in: context))
     page.add(
       Columns([licenses(data, in: context), statements(data, in: context)]))
+    if context.may(.licensesWrite), !context.isPortal {
+      page.add(
+        Folded("Change the name and the Stripe customer", [change(data, in: context)]))
+    }
     if context.may(.admin) || context.may(.licensesWrite) {
       portal(data, on: &page, in: context)
     }
     return page
+  }
+
+  private static func change(_ data: Data, in context: PageContext) -> Form {
+    let action = context.basePath + "/customers/\(PageContext.segment(data.id))/change"
+    var form = Form("Save", to: action, id: "change", in: context)
+    addTerms(data, to: &form)
+    return form
+  }
+
+  static func addTerms(_ customer: Data?, to form: inout Form) {
+    for (name, label, value, hint) in [
+      ("name", "Name", customer?.name, "Statements and pages show it. Empty: the id."),
+      (
+        "stripe_customer_id", "Stripe customer id", customer?.stripeCustomerID,
+        "Usage of customers without one is listed and not exported."
+      ),
+    ] {
+      form.text(name, label, value: value ?? "", hint: hint)
+      if customer != nil { form.hide("was." + name, value ?? "") }
+    }
   }
 
   private static func charts(_ data: Data, in context: PageContext) -> [any Component] {

@@ -1,3 +1,5 @@
+import Metering
+
 /// All customers.
 package enum CustomersPage {
   package struct Line: Sendable {
@@ -27,7 +29,7 @@ package enum CustomersPage {
       empty: isFiltered
         ? Empty("No customer matches. The search finds the beginning of ids and of names.")
         : Empty(
-          "There are no customers yet. Importing a license makes its customer:",
+          "There are no customers yet. The form below adds one, and importing a license makes its customer:",
           command: "meterctl license import licenses.jsonl"))
     for line in lines {
       var cells: [any Component] = [
@@ -40,6 +42,14 @@ package enum CustomersPage {
     table.continues(at: next, in: context)
     page.add(table)
     page.add(DataLinks("/v1/customers", in: context))
+    if context.may(.licensesWrite) { page.add(Folded("Add a customer", [form(in: context)])) }
     return page
+  }
+
+  private static func form(in context: PageContext) -> Form {
+    var form = Form("Add", to: context.basePath + "/customers", id: "new-customer", in: context)
+    form.text("customer_id", "Customer id", isRequired: true, placeholder: "cus_…")
+    CustomerPage.addTerms(nil, to: &form)
+    return form
   }
 }

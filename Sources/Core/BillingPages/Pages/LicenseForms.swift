@@ -8,6 +8,10 @@ enum LicenseForms {
     let path = context.url("/licenses/\(PageContext.segment(id))")
     let base = String(path.prefix { $0 != "?" })
     page.add(Heading("Change this license", anchor: "change"))
+    page.add(
+      Folded(
+        "Plan, domains, features and dates",
+        [LicenseTermsForm.change(license, to: base + "/terms", in: context)]))
     page.add(Folded("Limits and what happens above them", [limits(license, base, in: context)]))
     if license.status == "active" {
       page.add(

@@ -106,11 +106,13 @@ package enum LicensePage {
     package var periods: [PeriodLine]
     package var alerts: [AlertLine]
     package var deliveries: [DeliveryLine]
+    /// Unusual totals of the license's customer and of the meter that is shown.
+    package var anomalies: [Chart.Mark]
 
     package init(
       id: String, license: License?, meters: [Meter], period: [Chart.Point], usage: Usage,
       domains: [Share], features: [Share], periods: [PeriodLine], alerts: [AlertLine],
-      deliveries: [DeliveryLine]
+      deliveries: [DeliveryLine], anomalies: [Chart.Mark] = []
     ) {
       self.id = id
       self.license = license
@@ -122,6 +124,7 @@ package enum LicensePage {
       self.periods = periods
       self.alerts = alerts
       self.deliveries = deliveries
+      self.anomalies = anomalies
     }
   }
 
@@ -135,6 +138,11 @@ package enum LicensePage {
     if let license = data.license {
       page.aside = [Badge(status: license.status)]
       page.add(facts(license, in: context))
+      if license.domains.count > shownDomains {
+        page.add(
+          Folded(
+            "All \(license.domains.count) domains", [Lines(license.domains.map { Plain($0) })]))
+      }
     } else {
       page.aside = [Badge("not registered", .warning)]
       page.add(
@@ -193,13 +201,13 @@ package enum LicensePage {
     return facts
   }
 
-  /// All of them, folded where there are many.
+  /// More domains than these are named in a section of their own.
+  private static let shownDomains = 4
+
   private static func domains(_ domains: [String]) -> any Component {
     if domains.isEmpty { return Quiet("none") }
-    if domains.count <= 4 { return Lines(domains.map { Plain($0) }) }
-    return Folded(
-      "\(domains.prefix(1).joined()) and \(domains.count - 1) more",
-      [Lines(domains.map { Plain($0) })])
+    if domains.count <= shownDomains { return Lines(domains.map { Plain($0) }) }
+    return Plain("\(domains[0]) and \(domains.count - 1) more")
   }
 
   private static func period(_ data: Data, on page: inout Page, in context: PageContext) {
@@ -249,7 +257,7 @@ package enum LicensePage {
   }
 
   private static func marks(_ data: Data) -> [Chart.Mark] {
-    data.alerts.map { Chart.Mark(time: $0.time, text: $0.summary, tone: $0.tone) }
+    data.alerts.map { Chart.Mark(time: $0.time, text: $0.summary, tone: $0.tone) } + data.anomalies
   }
 
   private static func usage(_ data: Data, on page: inout Page, in context: PageContext) {

@@ -1,3 +1,5 @@
+import Metering
+
 /// All licenses, with a search by license, customer and domain.
 package enum LicensesPage {
   package struct Line: Sendable {
@@ -69,6 +71,12 @@ package enum LicensesPage {
         ["search", "status", "customer_id"].compactMap { name in
           context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
         }, in: context))
+    if context.may(.licensesWrite) {
+      page.add(
+        Folded(
+          "Register a license",
+          [LicenseTermsForm.new(customer: context.value("customer_id"), in: context)]))
+    }
     if !data.unregistered.isEmpty { unregistered(data, on: &page, in: context) }
     return page
   }
@@ -82,7 +90,7 @@ package enum LicensesPage {
       empty: isFiltered
         ? Empty("No license matches. The search finds the beginning of ids, and whole domains.")
         : Empty(
-          "There are no licenses yet. This command imports them, one JSON object a line:",
+          "There are no licenses yet. The form below makes one, and this command imports many, one JSON object a line:",
           command: "meterctl license import licenses.jsonl"))
     for line in data.lines {
       table.add([

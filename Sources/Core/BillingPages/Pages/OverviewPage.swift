@@ -26,30 +26,47 @@ package enum OverviewPage {
     }
   }
 
+  /// What was used in a stretch of time that is not over, and in the one before it.
+  package struct Stretch: Sendable {
+    /// With the hour that runs.
+    package var now: Int64
+    /// Up to the last whole hour, which is what `before` is compared with.
+    package var wholeHours: Int64
+    package var before: Int64
+
+    package init(now: Int64, wholeHours: Int64, before: Int64) {
+      self.now = now
+      self.wholeHours = wholeHours
+      self.before = before
+    }
+  }
+
   /// Calls today and this month, each against the same stretch of the time before.
   package struct Usage: Sendable {
     package var meter: String
-    package var today: Int64
-    package var yesterday: Int64
-    package var month: Int64
-    package var lastMonth: Int64
+    package var today: Stretch
+    package var month: Stretch
+    /// The end of the last whole hour.
+    package var until: Int64
     /// By hour, with the hour a day earlier.
     package var hours: [Chart.Point]
     package var from: Int64
     package var to: Int64
+    /// Totals of this meter that were unusual.
+    package var marks: [Chart.Mark]
 
     package init(
-      meter: String, today: Int64, yesterday: Int64, month: Int64, lastMonth: Int64,
-      hours: [Chart.Point], from: Int64, to: Int64
+      meter: String, today: Stretch, month: Stretch, until: Int64, hours: [Chart.Point],
+      from: Int64, to: Int64, marks: [Chart.Mark] = []
     ) {
       self.meter = meter
       self.today = today
-      self.yesterday = yesterday
       self.month = month
-      self.lastMonth = lastMonth
+      self.until = until
       self.hours = hours
       self.from = from
       self.to = to
+      self.marks = marks
     }
   }
 
@@ -57,8 +74,17 @@ package enum OverviewPage {
     var page = Page("Overview", place: "/")
     page.add(data.health?.verdict(in: context))
     usage(data, on: &page, in: context)
+    if let due = due(data, in: context) { page.add(due) }
+    let failing = failing(data, in: context)
+    if failing.isEmpty {
+      page.add(limits(data, in: context))
+    } else {
+      page.add(Columns([limits(data, in: context), failing]))
+    }
     page.add(
-      Columns([limits(data, in: context), attention(data, in: context)]))
+      Heading(
+        "Last alerts", anchor: "alerts", aside: [Link("All alerts", to: context.url("/alerts"))]))
+    page.add(AlertLine.table(data.alerts, caption: "Last alerts", in: context))
     return page
   }
 
@@ -77,26 +103,19 @@ package enum OverviewPage {
         page.add(Heading(unit.capitalizedFirst, anchor: "meter-\(usage.meter)"))
       }
       var cards = Cards()
+      let until = "Until \(context.zone.clock(usage.until)):"
       cards.add(
-        "Today", Quantity(usage.today),
-        [
-          Plain(
-            "\(Wording.change(usage.today, before: usage.yesterday)) yesterday at this time "
-              + "(\(Wording.number(usage.yesterday)))")
-        ])
+        "Today", Quantity(usage.today.now),
+        [Plain("\(until) \(compared(usage.today, "yesterday"))")])
       cards.add(
-        "This month", Quantity(usage.month),
-        [
-          Plain(
-            "\(Wording.change(usage.month, before: usage.lastMonth)) last month at this point "
-              + "(\(Wording.number(usage.lastMonth)))")
-        ])
+        "This month", Quantity(usage.month.now),
+        [Plain("\(until) \(compared(usage.month, "last month at this point"))")])
       page.add(cards)
-      page.add(
-        Chart(
-          title: "\(unit.capitalizedFirst) by hour", style: .bars, from: usage.from, to: usage.to,
-          points: usage.hours, unit: unit
-        ).figure(in: context))
+      var chart = Chart(
+        title: "\(unit.capitalizedFirst) by hour", style: .bars, from: usage.from, to: usage.to,
+        points: usage.hours, unit: unit)
+      chart.marks = usage.marks
+      page.add(chart.figure(in: context))
     }
     page.add(
       DataLinks(
@@ -105,6 +124,11 @@ package enum OverviewPage {
           ("range", "last_24h"), ("window", "hour"), ("group_by", "meter"), ("compare", "previous"),
         ],
         in: context))
+  }
+
+  private static func compared(_ stretch: Stretch, _ before: String) -> String {
+    "\(Wording.change(stretch.wholeHours, before: stretch.before)) \(before) "
+      + "(\(Wording.number(stretch.before)))"
   }
 
   private static func limits(_ data: Data, in context: PageContext) -> [any Component] {
@@ -125,33 +149,25 @@ package enum OverviewPage {
     ]
   }
 
-  private static func attention(_ data: Data, in context: PageContext) -> [any Component] {
-    var sections: [any Component] = [
+  private static func failing(_ data: Data, in context: PageContext) -> [any Component] {
+    guard !data.failing.isEmpty else { return [] }
+    return [
       Heading(
-        "Last alerts", anchor: "alerts",
-        aside: [Link("All alerts", to: context.url("/alerts"))]),
-      AlertLine.table(data.alerts, caption: "Last alerts", in: context),
+        "Failing endpoints", anchor: "failing",
+        aside: [Link("All webhooks", to: context.url("/webhooks"))]),
+      EndpointLine.table(data.failing, caption: "Failing endpoints", isShort: true, in: context),
     ]
-    if !data.failing.isEmpty {
-      sections.append(
-        Heading(
-          "Failing endpoints", anchor: "failing",
-          aside: [Link("All webhooks", to: context.url("/webhooks"))]))
-      sections.append(
-        EndpointLine.table(
-          data.failing, caption: "Failing endpoints", isShort: true, in: context))
-    }
-    if let due = data.duePeriods, due > 0 {
-      sections.append(
-        Notice(
-          .warning,
-          [
-            Plain(data.hasMoreDue ? "More than " : ""),
-            Plain("\(Wording.count(due, "period")) ended and can be closed. "),
-            Link("Close them", to: context.url("/periods")),
-          ]))
-    }
-    return sections
+  }
+
+  private static func due(_ data: Data, in context: PageContext) -> Notice? {
+    guard let due = data.duePeriods, due > 0 else { return nil }
+    return Notice(
+      .warning,
+      [
+        Plain(data.hasMoreDue ? "More than " : ""),
+        Plain("\(Wording.count(due, "period")) ended and can be closed. "),
+        Link("Close them", to: context.url("/periods")),
+      ])
   }
 
   /// `api_calls` is "api calls" in sentences.

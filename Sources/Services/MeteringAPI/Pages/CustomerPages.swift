@@ -1,3 +1,4 @@
+import Administration
 import Billing
 import BillingPages
 import HTTPTypes
@@ -15,6 +16,17 @@ enum CustomerPages {
           CustomersPage.make(
             data["data"].list.map(line), next: data["next"].text, in: visit.context))
       },
+      pages.post("/customers") { visit in
+        let form = visit.form
+        let made = try await visit.client.send(.post, "/v1/customers", key: form.key) { json in
+          for name in ["customer_id", "name", "stripe_customer_id"] {
+            if let value = form[name] { json.member(name, value) }
+          }
+        }
+        let id = PathText.encode(made["customer_id"].text ?? "")
+        return visit.redirect(to: "/customers/" + id, done: "added")
+      },
+      pages.post("/customers/{id}/change") { try await change($0) },
       pages.get("/customers/{id}") { try await show($0, portalURL: nil) },
       pages.post("/customers/{id}/portal-sessions") { try await makeLink($0) },
       pages.post("/customers/{id}/portal-sessions/{session}/revoke") { visit in
@@ -28,6 +40,17 @@ enum CustomerPages {
     ]
   }
 
+  private static func change(_ visit: PageVisit) async throws -> APIAnswer {
+    let (form, id) = (visit.form, try visit.parameter())
+    _ = try await visit.client.send(.patch, "/v1/customers/\(visit.segment())") { json in
+      if let name = form.changed("name") { json.member("name", name.isEmpty ? id : name) }
+      if let stripe = form.changed("stripe_customer_id") {
+        json.member("stripe_customer_id", optional: stripe.isEmpty ? nil : stripe)
+      }
+    }
+    return visit.redirect(to: "/customers/\(try visit.segment())", done: "changed")
+  }
+
   private static func line(_ customer: PageData) -> CustomersPage.Line {
     CustomersPage.Line(
       id: customer["customer_id"].text ?? "", name: customer["name"].text ?? "", licenses: nil,
@@ -39,6 +62,7 @@ enum CustomerPages {
     let segment = try visit.segment()
     async let customer = visit.client.get("/v1/customers/\(segment)")
     async let usage = charts(visit, [("customer_id", id)])
+    async let anomalies = AnomalyMarks.read(visit, from: visit.context.now - 86_400_000 * 32)
     async let licenses = visit.client.getIfAllowed(
       "/v1/licenses", [("customer_id", id), ("limit", "25")])
     async let statements = StatementPages.months(visit, customer: id)
@@ -50,12 +74,18 @@ enum CustomerPages {
     }
     let lines = try await LicensePages.withUse(list?["data"].list ?? [], visit)
     let (charts, frame) = try await usage
+    let unusual = try await anomalies
     var context = visit.context
     context.asOf = frame?.asOf
     context.completeThrough = frame?.completeThrough
     let data = CustomerPage.Data(
       id: id, name: found["name"].text ?? id, stripeCustomerID: found["stripe_customer_id"].text,
-      createdAt: found["created_at"].time ?? 0, usage: charts, licenses: lines,
+      createdAt: found["created_at"].time ?? 0,
+      usage: charts.map { meter, chart in
+        var chart = chart
+        chart.marks = unusual.marks(meter, customer: id)
+        return chart
+      }, licenses: lines,
       hasMoreLicenses: list.map { !$0["next"].isAbsent } ?? false,
       statements: try await statements, sessions: (open ?? []).map(session))
     var answering = visit
@@ -67,16 +97,17 @@ enum CustomerPages {
   /// This month's usage by day, a chart a meter.
   static func charts(
     _ visit: PageVisit, _ filters: [PageClient.Parameter]
-  ) async throws -> (charts: [Chart], frame: UsageReading.Answer?) {
+  ) async throws -> (charts: [(meter: String, chart: Chart)], frame: UsageReading.Answer?) {
     guard visit.caller.may(.usageRead) else { return ([], nil) }
     let found = try await UsageReading(visit: visit).byMeter(
       filters + [("range", "this_month"), ("fill", "zero")], window: "day")
     let charts = found.filter { _, usage in usage.points.contains { $0.value != 0 } }
       .map { meter, usage in
         let unit = OverviewPage.unit(meter)
-        return Chart(
+        let chart = Chart(
           title: "\(unit.prefix(1).uppercased() + unit.dropFirst()) by day", style: .bars,
           from: usage.from, to: usage.to, points: usage.points, unit: unit)
+        return (meter, chart)
       }
     return (charts, found.first?.usage)
   }

@@ -12,6 +12,8 @@ enum LicensePages {
     if pages.kind == .portal { return one }
     return one + [
       pages.get("/licenses") { try await list($0) },
+      pages.post("/licenses") { try await LicenseTerms.create($0) },
+      pages.post("/licenses/{id}/terms") { try await LicenseTerms.change($0) },
       pages.post("/licenses/{id}/suspend") { try await step($0, "suspend", "suspended") },
       pages.post("/licenses/{id}/resume") { try await step($0, "resume", "resumed") },
       pages.post("/licenses/{id}/cancel") { visit in
@@ -85,6 +87,7 @@ enum LicensePages {
       "/v1/alerts", [("license_id", id), ("limit", "20")])
     async let deliveries = visit.client.getIfAllowed(
       "/v1/webhook-deliveries", [("license_id", id), ("limit", "10")])
+    async let anomalies = AnomalyMarks.read(visit, from: visit.context.now - 86_400_000 * 62)
     async let periods = visit.client.getIfAllowed(
       "/v1/periods", [("license_id", id), ("limit", "24")])
     let (found, now) = (try await license, try await current)
@@ -106,7 +109,9 @@ enum LicensePages {
       usage: try await usage, domains: try await domains, features: try await features,
       periods: lines,
       alerts: (try await alerts)?["data"].list.map(AlertPages.line) ?? [],
-      deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [])
+      deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [],
+      anomalies: (try await anomalies).marks(
+        shown, customer: found?["customer_id"].text ?? ""))
     // A license that nobody registered is shown where it has usage or alerts.
     if found == nil, meters.isEmpty, data.alerts.isEmpty,
       !data.usage.points.contains(where: { $0.value != 0 })

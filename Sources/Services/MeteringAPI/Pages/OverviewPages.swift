@@ -13,11 +13,14 @@ enum OverviewPages {
     async let status = visit.client.getIfAllowed("/v1/status")
     async let usage = usageIfAllowed(visit)
     async let near = nearLimits(visit)
+    async let anomalies = AnomalyMarks.read(visit, from: visit.context.now - 86_400_000 * 2)
     async let alerts = visit.client.getIfAllowed("/v1/alerts", [("limit", "8")])
     async let endpoints = visit.client.getIfAllowed("/v1/webhook-endpoints", [("limit", "500")])
     async let due = visit.client.getIfAllowed(
       "/v1/periods", [("status", "due"), ("limit", "1000")])
-    let (counts, frame) = try await usage
+    var (counts, frame) = try await usage
+    let unusual = try await anomalies
+    for i in counts.indices { counts[i].marks = unusual.marks(counts[i].meter) }
     var visit = visit
     let health = health(try await status, frame)
     visit.context.asOf = frame?.asOf
@@ -76,33 +79,13 @@ enum OverviewPages {
     _ visit: PageVisit
   ) async throws -> (counts: [OverviewPage.Usage], frame: UsageReading.Answer?) {
     guard visit.caller.may(.usageRead) else { return ([], nil) }
-    let reading = UsageReading(visit: visit)
-    let days = ZoneDays(zone: visit.context.zone)
-    let now = visit.context.now
-    let hour = now - now % 3_600_000
-    // Within the last days minutes are kept; months end at a whole hour.
-    let minute = now - now % 60_000
-    let midnight = days.midnight(now)
-    let yesterday = days.midnight(midnight - 43_200_000)
-    let month = days.monthStart(now)
-    let lastMonth = days.monthStart(month - 43_200_000)
-    async let hours = reading.byMeter(
-      [("range", "last_24h"), ("fill", "zero")], window: "hour", compares: true)
-    async let today = reading.totals(from: midnight, to: minute)
-    async let before = reading.totals(from: yesterday, to: yesterday + minute - midnight)
-    async let thisMonth = reading.totals(from: month, to: hour)
-    async let monthBefore = reading.totals(
-      from: lastMonth, to: min(lastMonth + hour - month, month))
-    let (totals, earlier) = (try await today, try await before)
-    let (months, monthsBefore) = (try await thisMonth, try await monthBefore)
-    let found = try await hours
-    let counts = found.filter { _, usage in usage.points.contains { $0.value != 0 } }
-      .map { meter, usage in
-        OverviewPage.Usage(
-          meter: meter, today: totals[meter] ?? 0, yesterday: earlier[meter] ?? 0,
-          month: months[meter] ?? 0, lastMonth: monthsBefore[meter] ?? 0, hours: usage.points,
-          from: usage.from, to: usage.to)
-      }
-    return (counts, found.first?.usage)
+    let spans = OverviewSpans(now: visit.context.now, days: ZoneDays(zone: visit.context.zone))
+    let read = try await visit.request.read(spans.read(customer: visit.caller.customerID))
+    let counts = read.meters.filter { _, sums in spans.hours(sums).contains { $0.value != 0 } }
+      .map { meter, sums in spans.usage(meter, sums) }
+      .sorted { $0.meter < $1.meter }
+    guard !read.meters.isEmpty else { return (counts, nil) }
+    let frame = UsageReading.Answer(asOf: read.asOf, completeThrough: read.completeThrough)
+    return (counts, frame)
   }
 }

@@ -59,6 +59,9 @@ struct PageVisit: Sendable {
     "suspended": "The license is suspended. Its validations are refused within a second.",
     "resumed": "The license is active again.",
     "canceled": "The license is canceled.",
+    "registered": "The license is registered. Validations know it within a second.",
+    "changed": "The change is saved.",
+    "added": "The customer is there. Register a license for it, or import many.",
     "limits": "The limits are saved. The usage so far is compared with them.",
     "closed": "The periods are closed.",
     "adjusted": "The correction is recorded.",
@@ -93,6 +96,18 @@ struct PageForm: Sendable {
     guard let value = fields.first(where: { $0.name == name })?.value else { return nil }
     let trimmed = value.trimmingCharacters(in: .whitespacesAndNewlines)
     return trimmed.isEmpty ? nil : trimmed
+  }
+
+  /// The value where it is another than the form was shown with; nil where nobody changed it. Empty
+  /// where it was taken away.
+  func changed(_ name: String) -> String? {
+    /// Browsers send lines with both ends of a line.
+    func bytes(_ text: String) -> [UInt8] { text.utf8.filter { $0 != UInt8(ascii: "\r") } }
+    let value = self[name] ?? ""
+    guard fields.contains(where: { $0.name == name }),
+      bytes(value) != bytes(self["was." + name] ?? "")
+    else { return nil }
+    return value
   }
 
   func all(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }

@@ -101,7 +101,8 @@ private struct PortalOverview: Sendable {
     answering.context.asOf = frame?.asOf
     answering.context.completeThrough = frame?.completeThrough
     let data = PortalPage.Data(
-      name: (try await found)?["name"].text ?? customer, licenses: lines, usage: charts,
+      name: (try await found)?["name"].text ?? customer, licenses: lines,
+      usage: charts.map(\.chart),
       alerts: (try await alerts).map { $0["data"].list.map(AlertPages.line) },
       next: licenses["next"].text)
     return answering.html(PortalPage.make(data, in: answering.context))

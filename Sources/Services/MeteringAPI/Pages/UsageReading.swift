@@ -55,22 +55,6 @@ struct UsageReading: Sendable {
     return Self.frame(data, data["data"].list.compactMap(Self.point).sorted { $0.start < $1.start })
   }
 
-  /// The sum of each meter.
-  func totals(
-    from: Int64, to: Int64, _ parameters: [PageClient.Parameter] = []
-  ) async throws -> [String: Int64] {
-    guard from < to else { return [:] }
-    let data = try await visit.client.get(
-      "/v1/usage",
-      parameters + [
-        ("from", TimeText.write(from)), ("to", TimeText.write(to)), ("group_by", "meter"),
-      ])
-    let pairs = data["data"].list.compactMap { row in
-      row["meter"].text.map { ($0, row["quantity"].integer ?? 0) }
-    }
-    return Dictionary(pairs) { $0 &+ $1 }
-  }
-
   /// The parts of a license's usage by domain or feature, the largest first.
   func shares(
     license: String, meter: String, by dimension: String, from: Int64, to: Int64

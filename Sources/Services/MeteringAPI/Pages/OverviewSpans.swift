@@ -1,0 +1,115 @@
+import Billing
+import BillingPages
+import Metering
+import PostgresStore
+
+/// The stretches of time that the overview compares, and one question that answers all of them.
+///
+/// The question's windows are cut at the ends of all stretches, so each stretch is a sum of windows. Times are
+/// in milliseconds since 1970.
+struct OverviewSpans: Sendable {
+  /// The beginning of the hour that runs.
+  let hour: Int64
+  let midnight: Int64
+  let yesterday: Int64
+  let month: Int64
+  let lastMonth: Int64
+  /// Behind the hour that runs, whose calls so far are counted too.
+  private let end: Int64
+  /// As far into yesterday as the last whole hour is into today.
+  private let yesterdayEnd: Int64
+  private let lastMonthEnd: Int64
+  /// Of the windows, ascending, each once.
+  let bounds: [Int64]
+  private let now: Int64
+
+  private static let hourLength: Int64 = 3_600_000
+  private static let shownHours: Int64 = 24
+
+  init(now: Int64, days: ZoneDays) {
+    self.now = now
+    hour = now - now % Self.hourLength
+    midnight = days.midnight(now)
+    yesterday = days.midnight(midnight - Self.hourLength * 12)
+    month = days.monthStart(now)
+    lastMonth = days.monthStart(month - Self.hourLength * 12)
+    end = hour + Self.hourLength
+    yesterdayEnd = min(yesterday + max(hour - midnight, 0), midnight)
+    lastMonthEnd = min(lastMonth + max(hour - month, 0), month)
+    let hours = (0...2 * Self.shownHours).map { [hour] in hour - $0 * Self.hourLength }
+    let ends = [lastMonth, lastMonthEnd, month, yesterday, yesterdayEnd, midnight, end]
+    bounds = Set(hours + ends).sorted()
+  }
+
+  /// What was used of a meter in each window, by the window's number.
+  typealias Sums = [Int: Int64]
+
+  struct Read: Sendable {
+    var meters: [String: Sums]
+    var asOf: Int64
+    var completeThrough: Int64?
+  }
+
+  /// - Parameter customer: whose usage it is; nil: everybody's.
+  func read(
+    customer: Identifier?
+  ) throws -> @Sendable (PostgresConnection) throws -> Read {
+    let seconds = bounds.map { $0 / 1_000 }
+    let plan = try UsagePlan(bounds: seconds, now: now / 1_000)
+    var question = UsageStore.Question(
+      windows: .bounds(
+        UsageStore.Runs(
+          days: plan.days, hours: plan.hours, minutes: plan.minutes, bounds: seconds)))
+    question.customers = customer.map { [$0] } ?? []
+    question.byLicense = false
+    let asked = question
+    return { connection in
+      let store = UsageStore(connection)
+      var meters: [String: Sums] = [:]
+      for row in try store.rows(asked, limit: Self.mostRows) {
+        meters[row.meter ?? "", default: [:]][Int(row.window)] = row.quantity
+      }
+      let standing = try store.standing()
+      return Read(
+        meters: meters, asOf: standing.asOf, completeThrough: standing.completeThrough)
+    }
+  }
+
+  /// Of more meters than a page can show.
+  private static let mostRows = 10_000
+
+  // MARK: The answer
+
+  /// The last 24 whole hours, each with the same one a day earlier.
+  func hours(_ sums: Sums) -> [Chart.Point] {
+    (1...Self.shownHours).reversed().map { back in
+      let start = hour - back * Self.hourLength
+      let before = start - Self.shownHours * Self.hourLength
+      return Chart.Point(
+        start: start, end: start + Self.hourLength,
+        value: sum(sums, start, start + Self.hourLength),
+        previous: sum(sums, before, before + Self.hourLength))
+    }
+  }
+
+  func usage(_ meter: String, _ sums: Sums) -> OverviewPage.Usage {
+    OverviewPage.Usage(
+      meter: meter,
+      today: .init(
+        now: sum(sums, midnight, end), wholeHours: sum(sums, midnight, max(hour, midnight)),
+        before: sum(sums, yesterday, yesterdayEnd)),
+      month: .init(
+        now: sum(sums, month, end), wholeHours: sum(sums, month, max(hour, month)),
+        before: sum(sums, lastMonth, lastMonthEnd)),
+      until: hour, hours: hours(sums), from: hour - Self.shownHours * Self.hourLength, to: hour)
+  }
+
+  private func sum(_ sums: Sums, _ from: Int64, _ to: Int64) -> Int64 {
+    var total = Int128(0)
+    for (window, quantity) in sums
+    where window + 1 < bounds.count && bounds[window] >= from && bounds[window + 1] <= to {
+      total += Int128(quantity)
+    }
+    return Int64(clamping: total)
+  }
+}
