@@ -19,8 +19,8 @@ import Testing
     try setup.addLicense("lic_1")
     try setup.database.execute(
       """
-      insert into usage_pending values (1, 0, 'lic_1', 'api_calls', '2025-01-10 10:00Z', 7, 9, 12, 1,
-        '[5,12,1]', '');
+      insert into usage_pending values (1, 0, 'lic_1', 'api_calls', '2025-01-10 10:00Z', 7, 9,
+        12, 1, '[5,12,1]', '');
       select usage_merge('{0}')
       """)
     let folder = NSTemporaryDirectory() + "generated-\(UUID().uuidString)"

@@ -112,7 +112,8 @@ import Testing
           'data', jsonb_build_object('direction', 'high', 'status', 'began', 'meter', 'api_calls',
             'customer_id', $1::text::jsonb, 'observed_per_minute', 90,
             'expected_per_minute', '{"low":1,"high":9}'::jsonb, 'since',
-            to_char(now() at time zone 'UTC' - interval '90 minutes', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))))
+            to_char(now() at time zone 'UTC' - interval '90 minutes',
+              'YYYY-MM-DD"T"HH24:MI:SS"Z"')))))
         """, [.text(customer)])
     }
     let reader = try PageReader(api)

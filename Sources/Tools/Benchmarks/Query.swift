@@ -4,7 +4,8 @@ import Foundation
 import NIOCore
 import NIOHTTP1
 
-/// Reads of a running metering-api, beside the bare SQL of the same questions through pgbench, in one run.
+/// Reads of a running metering-api, beside the bare SQL of the same questions through pgbench, in one
+/// run.
 struct Query: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Reads of metering-api beside the same SQL through pgbench.",

@@ -29,7 +29,8 @@ package enum CustomersPage {
       empty: isFiltered
         ? Empty("No customer matches. The search finds the beginning of ids and of names.")
         : Empty(
-          "There are no customers yet. The form below adds one, and importing a license makes its customer:",
+          "There are no customers yet. The form below adds one, and importing a license makes its "
+            + "customer:",
           command: "meterctl license import licenses.jsonl"))
     for line in lines {
       var cells: [any Component] = [

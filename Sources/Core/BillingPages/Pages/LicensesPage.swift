@@ -90,7 +90,8 @@ package enum LicensesPage {
       empty: isFiltered
         ? Empty("No license matches. The search finds the beginning of ids, and whole domains.")
         : Empty(
-          "There are no licenses yet. The form below makes one, and this command imports many, one JSON object a line:",
+          "There are no licenses yet. The form below makes one, and this command imports many, one "
+            + "JSON object a line:",
           command: "meterctl license import licenses.jsonl"))
     for line in data.lines {
       table.add([

@@ -29,7 +29,8 @@ package struct ClosePreview: Sendable, Equatable {
 
   package init() {}
 
-  /// Whether nothing but events that are under way stands against the close, which passes within seconds.
+  /// Whether nothing but events that are under way stands against the close. That passes within
+  /// seconds.
   package var waitsForEventsOnly: Bool {
     !inFlight.isEmpty && blockers.allSatisfy { $0.code == Self.inFlightCode }
   }
@@ -58,8 +59,8 @@ package struct ClosePreviewStore {
     package var completeThrough: Int64?
     /// Whether the log itself must say so; if not, the reports of producers will do.
     package var needsLog: Bool
-    /// Of an earlier look: only these producers' events stand against the close as being under way. While
-    /// events flow all the time, some producer's always are, but not always the same one's. A
+    /// Of an earlier look: only these producers' events stand against the close as being under way.
+    /// While events flow all the time, some producer's always are, but not always the same one's. A
     /// producer that was seen without any has been judged. Nil: all producers.
     package var inFlightBefore: [Identifier]?
 

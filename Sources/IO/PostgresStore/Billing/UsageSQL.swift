@@ -102,8 +102,8 @@ struct UsageSQL {
     ) u group by \(keys)
     """
 
-  /// The largest groups, and the others as one; where rows are by meter, as one of each meter, because
-  /// calls and bytes do not add up.
+  /// The largest groups, and the others as one; where rows are by meter, as one of each meter,
+  /// because calls and bytes do not add up.
   private mutating func ranked(_ top: Int) -> [String] {
     let limit = add(.int(top), "int")
     let keys = keyColumns

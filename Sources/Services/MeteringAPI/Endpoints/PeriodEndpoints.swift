@@ -235,8 +235,8 @@ extension ClosePreview {
 
   /// Looks again while nothing but events under way stands against the close.
   ///
-  /// Each producer has to be seen once without events under way since the first look, and not all of them in
-  /// one look: while events flow all the time, no look would find that.
+  /// Each producer has to be seen once without events under way since the first look, and not all of
+  /// them in one look: while events flow all the time, no look would find that.
   static func settled(
     _ request: APIRequest, _ question: ClosePreviewStore.Question, within patience: Duration,
     end: Int64? = nil

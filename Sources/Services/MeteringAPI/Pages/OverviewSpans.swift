@@ -5,8 +5,8 @@ import PostgresStore
 
 /// The stretches of time that the overview compares, and one question that answers all of them.
 ///
-/// The question's windows are cut at the ends of all stretches, so each stretch is a sum of windows. Times are
-/// in milliseconds since 1970.
+/// The question's windows are cut at the ends of all stretches, so each stretch is a sum of windows.
+/// Times are in milliseconds since 1970.
 struct OverviewSpans: Sendable {
   /// The beginning of the hour that runs.
   let hour: Int64
