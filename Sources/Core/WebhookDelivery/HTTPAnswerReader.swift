@@ -9,6 +9,7 @@
 ///   the use of the connection.
 package struct HTTPAnswerReader: Sendable {
   package static let maximumHeadBytes = 65_536
+  /// Of answers to webhooks, which say next to nothing.
   package static let maximumBodyBytes = 16_384
   package static let keptBytes = 1_024
   /// A receiver has reason for one `100 Continue` or a few `103 Early Hints`, not for hundreds.
@@ -69,6 +70,8 @@ package struct HTTPAnswerReader: Sendable {
   package private(set) var kept: [UInt8] = []
   /// Whether the body was read to its end, with nothing malformed or missing.
   package private(set) var isWhole = false
+  /// `stripe-should-retry` of the final head.
+  package private(set) var shouldRetry: String?
 
   private var state = State.statusLine
   private var line: [UInt8] = []
@@ -186,6 +189,7 @@ package struct HTTPAnswerReader: Sendable {
     pendingStatus = status
     framing = Framing()
     retryAfter = nil
+    shouldRetry = nil
     state = .headers
   }
 
@@ -241,6 +245,8 @@ package struct HTTPAnswerReader: Sendable {
       }
     case "retry-after":
       if retryAfter == nil { retryAfter = String(decoding: value.prefix(128), as: UTF8.self) }
+    case "stripe-should-retry":
+      shouldRetry = String(decoding: value.prefix(16), as: UTF8.self).lowercased()
     default: break
     }
   }
