@@ -62,6 +62,45 @@ struct EventsTests {
     #expect(gone.status == 410 && gone["code"] == "not_provable", "\(gone.body)")
   }
 
+  @Test func `A dead letter that can be valid now is sent again by the API, and counts once`()
+    throws
+  {
+    let log = try UsageLog(partitions: 2)
+    let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
+    try setup.addLicense("lic_1", customer: "cus_1")
+    let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
+    // Too old until its import is registered.
+    var event = UsageEventText(id: "late", subject: "lic_1")
+    event.milliseconds -= 60 * 86_400_000
+    event.quantity = 17
+    event.importBatch = "batch-1"
+    try log.send(event)
+    try log.waitUntilCounted(setup.database)
+    let found = try setup.get("/v1/dead-letters").data
+    #expect(found.map { $0["reason"] as? String } == ["too_old"], "\(aggregator.process.output)")
+    try setup.database.execute(
+      """
+      insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
+      values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
+      """)
+    func requeue() throws -> APISetup.Answer {
+      try setup.request("POST", "/v1/dead-letters/requeue", body: #"{"reason":"too_old"}"#)
+    }
+    let sent = try requeue()
+    #expect(sent.status == 200 && sent["requeued"] == "1", "\(sent.body)")
+    try log.waitUntilCounted(setup.database)
+    try eventually("it counts") {
+      try setup.database.integer("select sum(quantity) from usage_by_day") == 17
+    }
+    // It was sent already, and counts already.
+    #expect(try requeue()["requeued"] == "0")
+    let counted = try setup.database.rows(
+      "select requeued_at is not null, counted_at is not null from dead_letter")
+    #expect(counted == [["t", "t"]])
+    let audited = try setup.get("/v1/audit?resource_kind=dead_letter").data
+    #expect(!audited.isEmpty)
+  }
+
   @Test func `Without Kafka the events cannot be read, and the answer says what to set`() throws {
     let setup = try APISetup()
     let answer = try setup.get(

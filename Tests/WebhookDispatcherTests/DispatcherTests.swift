@@ -96,6 +96,26 @@ import WebhookDelivery
     #expect(process.wait() == 0)
   }
 
+  @Test
+  func `With METER_PUBLIC_URL a webhook names the page of its alert, the portal's to a customer`()
+    throws
+  {
+    let setup = try Setup()
+    try setup.endpoint("ep_a", "/a")
+    try setup.endpoint("ep_v", "/v", customer: nil)
+    let process = try setup.start([
+      "METER_PUBLIC_URL": "https://meter.example", "METER_BASE_PATH": "/billing",
+    ])
+    try setup.raise(1)
+    try eventually("both are told; \(process.output)") { setup.server.received.count >= 2 }
+    let alert = try #require(try setup.database.integer("select alert_id from alert"))
+    for (path, page) in [("/a", "portal/alerts"), ("/v", "alerts")] {
+      let body = setup.server.received.first { $0.path == path }?.body ?? ""
+      #expect(
+        body.contains(#""url":"https://meter.example/billing/\#(page)/\#(alert)","#), "\(body)")
+    }
+  }
+
   @Test("Endpoints that hang or fail hold up nobody; each is bounded to its connections")
   func fairness() throws {
     let setup = try Setup()

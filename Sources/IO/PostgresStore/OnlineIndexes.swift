@@ -5,6 +5,10 @@ package enum OnlineIndexes {
     // Of a customer's alerts, the newest.
     ("alert_by_customer", "alert (customer_id, occurred_at)"),
     ("dead_letter_by_time", "dead_letter (received_at)"),
+    // The search for a webhook-id, which receivers quote.
+    ("webhook_delivery_by_webhook_id", "webhook_delivery (webhook_id)"),
+    // An endpoint's deliveries, the newest first: what a customer's list is made of.
+    ("webhook_delivery_newest", "webhook_delivery (endpoint_id, delivery_id)"),
   ]
 
   /// Makes what is missing, without keeping anybody waiting; waits itself for transactions that are open.

@@ -32,3 +32,9 @@ create index webhook_delivery_pending on webhook_delivery (endpoint_id, next_att
 
 create index webhook_delivery_by_endpoint on webhook_delivery (endpoint_id, created_at)
   where status <> 'pending';
+
+-- The search for a webhook-id, which receivers quote.
+create index webhook_delivery_by_webhook_id on webhook_delivery (webhook_id);
+
+-- An endpoint's deliveries, the newest first: what a customer's list is made of.
+create index webhook_delivery_newest on webhook_delivery (endpoint_id, delivery_id);
