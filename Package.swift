@@ -117,6 +117,12 @@ let libraries: [Target] = [
       "Billing", "Metering", "JSONText", "Licensing", "DomainNames", "WebhookDelivery",
       "PostgresStore", "KafkaTransport", "ServiceRuntime", crypto,
     ]),
+  module(
+    "Libraries", "StripeExport",
+    [
+      "Billing", "Metering", "JSONText", "WebhookDelivery", "PostgresStore", "ServiceRuntime",
+      nioCore, nioPosix, nioSSL,
+    ]),
 ]
 
 // What runs for ever.
@@ -153,8 +159,9 @@ let services: [Target] = [
     [
       "Administration", "Billing", "BillingPages", "Metering", "JSONText", "Licensing",
       "WebhookDelivery", "PostgresStore", "KafkaTransport", "LogAudit", "Recount",
-      "HTTPListening", "ServiceRuntime", arguments, crypto, logging, nioCore, nioHTTP1, nioPosix,
-      nioSSL, nioTLS, lifecycle, .product(name: "HTTPTypes", package: "swift-http-types"),
+      "HTTPListening", "ServiceRuntime", "StripeExport", arguments, crypto, logging, nioCore,
+      nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
+      .product(name: "HTTPTypes", package: "swift-http-types"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
       .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
       .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
@@ -170,7 +177,8 @@ let tools: [Target] = [
     [
       "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
       "Administration", "AnomalyDetection", "Billing", "WebhookDelivery", "Licensing",
-      "DomainNames", "EventPublisher", "UsageAggregation", "LogAudit", "Yams", arguments, logging,
+      "DomainNames", "EventPublisher", "UsageAggregation", "LogAudit", "StripeExport", "Yams",
+      arguments, logging,
     ], main: true, resources: [.embedInCode("Topics/Defaults")]),
   module("Tools", "CAllocationCount"),
   module(
@@ -227,6 +235,12 @@ let tests: [Target] = [
     name: "LicenseClientTests",
     dependencies: ["LicenseClient", "Licensing", "DomainNames", "MeteringTestKit"]),
   .testTarget(name: "BillingTests", dependencies: ["Billing", "Metering", "JSONText"]),
+  .testTarget(
+    name: "StripeExportTests",
+    dependencies: [
+      "StripeExport", "Billing", "Metering", "PostgresStore", "MeteringTestKit", "meterctl",
+      "MeteringAPI", nioCore,
+    ], exclude: ["Stripe"]),
   .testTarget(name: "BillingPagesTests", dependencies: ["BillingPages", "Metering"]),
   .testTarget(
     name: "KafkaTransportTests", dependencies: ["KafkaTransport", "CRdKafka", "MeteringTestKit"]),

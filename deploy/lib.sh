@@ -129,13 +129,14 @@ provide_chromium() {
 }
 
 # provide_python FOLDER: a Python below FOLDER with the independent programs of PyPI's that tests let loose on ours: standardwebhooks verifies
-# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples say, Playwright drives the browser and axe looks at its pages, openapi-python-client makes a client of the API's description. What needs them is skipped where they cannot be had.
+# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples say, Playwright drives the browser and axe looks at its pages,
+# openapi-python-client makes a client of the API's description, and stripe checks the server that stands for Stripe. What needs them is skipped where they cannot be had.
 provide_python() {
   local folder=$1 packages=(standardwebhooks==1.1.0 schemathesis==4.32.5 openapi-spec-validator==0.9.0 confluent-kafka==2.12.2 'pyjwt[crypto]==2.10.1'
-    playwright==1.65.2 axe-playwright-python==0.1.8 openapi-python-client==0.29.1)
-  if [[ ! -x $folder/bin/schemathesis ]] || ! "$folder/bin/python" -c 'import standardwebhooks, confluent_kafka, jwt, playwright, axe_playwright_python, openapi_python_client' 2>/dev/null; then
+    playwright==1.65.2 axe-playwright-python==0.1.8 openapi-python-client==0.29.1 stripe==16.1.0)
+  if [[ ! -x $folder/bin/schemathesis ]] || ! "$folder/bin/python" -c 'import standardwebhooks, confluent_kafka, jwt, playwright, axe_playwright_python, openapi_python_client, stripe' 2>/dev/null; then
     say "Fetching ${packages[*]}"
-    rm -rf "$folder"
+    "$folder/bin/python" -c '' 2>/dev/null || rm -rf "$folder"
     if ! { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet "${packages[@]}"; } >/dev/null 2>&1; then
       say "they cannot be had from PyPI: the tests that use them are skipped"
       return 0

@@ -11,10 +11,12 @@ struct DescriptionTests {
   func schemathesis() throws {
     var keys = JSONWebKeySet()
     try keys.add(try #require(JSONWebKey.generate(.edDSA, for: .license)))
-    let setup = try APISetup(environment: [
-      "METER_SIGNING_KEY": String(decoding: keys.privateJSON, as: UTF8.self),
-      "METER_ENCRYPTION_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    ])
+    let stripe = try FakeStripe()
+    try stripe.addMeter()
+    var environment = stripe.environment
+    environment["METER_SIGNING_KEY"] = String(decoding: keys.privateJSON, as: UTF8.self)
+    environment["METER_ENCRYPTION_KEY"] = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    let setup = try APISetup(environment: environment)
     try setup.addLicense("lic_1")
     let seed = ProcessInfo.processInfo.environment["METER_TEST_SEED"]
     let run = try ChildProcess(

@@ -80,6 +80,9 @@ package enum Schema {
     Migration(
       version: 24, name: "0024_appending_merges",
       sql: String(decoding: PackageResources.v0024_appending_merges_sql, as: UTF8.self)),
+    Migration(
+      version: 25, name: "0025_stripe_export",
+      sql: String(decoding: PackageResources.v0025_stripe_export_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

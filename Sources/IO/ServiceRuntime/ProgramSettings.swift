@@ -114,7 +114,8 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
       Declared.databaseURL.declaration, Declared.kafkaBrokers.declaration,
       Declared.kafkaConfigFile.declaration, Declared.signingKey.declaration,
       Declared.encryptionKey.declaration, Declared.webhookAllowCIDRs.declaration,
-      Declared.webhookAllowHTTP.declaration,
+      Declared.webhookAllowHTTP.declaration, Declared.stripeAPIKey.declaration,
+      Declared.stripeAPIBase.declaration, Declared.stripeMeters.declaration,
     ] + counting
 }
 

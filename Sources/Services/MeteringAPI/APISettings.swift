@@ -4,6 +4,7 @@ import Metering
 import NIOSSL
 import PostgresStore
 import ServiceRuntime
+import StripeExport
 import WebhookDelivery
 
 /// What the service is configured by; `--help` lists the variables.
@@ -26,9 +27,8 @@ struct APISettings: Sendable {
   /// Empty, or with a slash in front and none at its end.
   var basePath: String
   var portalFrameAncestors: String?
-  var stripeKey: String?
-  var stripeBase: String
-  var stripeMeters: String
+  /// Nil: nothing is exported.
+  var stripe: StripeSettings?
   /// Whose request it is, by address.
   var clients: ClientAddress
   /// Nil: plain HTTP.
@@ -62,9 +62,7 @@ struct APISettings: Sendable {
     publicURL = try settings.publicURL()
     basePath = try settings.basePath()
     portalFrameAncestors = try settings[DeclaredSettings.portalFrameAncestors]
-    stripeKey = try settings[DeclaredSettings.stripeAPIKey]
-    stripeBase = try settings[DeclaredSettings.stripeAPIBase]
-    stripeMeters = try settings[DeclaredSettings.stripeMeters]
+    stripe = try StripeSettings(settings)
     clients = ClientAddress(trustedProxies: try settings.trustedProxies(), detail: .full)
     tls = try settings.listenerTLS()
     requestMilliseconds = try settings[DeclaredSettings.requestTimeout]

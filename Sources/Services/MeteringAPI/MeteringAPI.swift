@@ -33,15 +33,18 @@ struct MeteringAPI: AsyncParsableCommand {
       let database = DatabasePool(
         url: settings.databaseURL, health: health, metrics: registry)
       let watch = LogWatch(settings: settings, logger: logger)
+      let exports = settings.stripe.map {
+        StripeExports($0, api: settings, logger: logger)
+      }
       let context = APIContext(
-        settings: settings, database: database, watch: watch, logger: logger)
+        settings: settings, database: database, watch: watch, exports: exports, logger: logger)
       let api = API(
         routes: Endpoints.all(context), context: context, metrics: APIMetrics(registry))
       return ServiceMain.Composition(
         services: [
           database, Upkeep(database: database, logger: logger), watch,
           MeteringServer(settings: settings, api: api, metrics: registry, logger: logger),
-        ],
+        ] + (exports.map { [$0] } ?? []),
         admin: AdminServer(
           bind: settings.adminBind, health: health, metrics: registry, logger: logger),
         logger: logger)

@@ -12,16 +12,23 @@ struct Upkeep: Service {
   func run() async throws {
     await cancelWhenGracefulShutdown {
       while !Task.isCancelled {
-        do {
-          _ = try await database.write { try IdempotencyStore($0).forget() }
-        } catch is DatabaseUnavailable {
-          // The next round does it.
-        } catch {
-          logger.warning("\(error)", metadata: ["task": "forget idempotency keys"])
-        }
+        await tidy("forget idempotency keys") { try IdempotencyStore($0).forget() }
+        await tidy("forget exports") { try StripeExportStore($0).retain() }
         // It ends early where the service stops.
         try? await Task.sleep(for: Self.pause)
       }
+    }
+  }
+
+  private func tidy(
+    _ task: String, _ body: @escaping @Sendable (PostgresConnection) throws -> Int
+  ) async {
+    do {
+      _ = try await database.write(body)
+    } catch is DatabaseUnavailable {
+      // The next round does it.
+    } catch {
+      logger.warning("\(error)", metadata: ["task": "\(task)"])
     }
   }
 }

@@ -11,6 +11,7 @@ enum Endpoints {
       PeriodEndpoints.routes(context),
       AdjustmentEndpoints.routes(context),
       StatementEndpoints.routes(context),
+      ExportEndpoints.routes(context),
     ].flatMap { $0 }
     return operations + Pages.routes(operations)
   }

@@ -8,13 +8,19 @@ final class APIContext: Sendable {
   let settings: APISettings
   let database: DatabasePool
   let watch: LogWatch
+  /// Nil where no key of Stripe's is set.
+  let exports: StripeExports?
   let logger: Logger
   private let signer = Mutex<CursorSigner?>(nil)
 
-  init(settings: APISettings, database: DatabasePool, watch: LogWatch, logger: Logger) {
+  init(
+    settings: APISettings, database: DatabasePool, watch: LogWatch, exports: StripeExports?,
+    logger: Logger
+  ) {
     self.settings = settings
     self.database = database
     self.watch = watch
+    self.exports = exports
     self.logger = logger
   }
 

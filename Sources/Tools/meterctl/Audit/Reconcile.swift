@@ -6,8 +6,23 @@ import PostgresStore
 import Recount
 import ServiceRuntime
 
+/// `meterctl reconcile`: PostgreSQL against the log, or Stripe against what was sent there.
 struct Reconcile: ParsableCommand {
   static let configuration = CommandConfiguration(
+    abstract: "Compare PostgreSQL with the log, or Stripe with what was exported.",
+    discussion: """
+      Without a subcommand it compares PostgreSQL with the log: meterctl reconcile --from \
+      2026-11-01.
+
+      Example: meterctl reconcile stripe --from 2026-11-01
+      """,
+    subcommands: [LogReconcile.self, StripeReconcile.self], defaultSubcommand: LogReconcile.self)
+}
+
+/// `meterctl reconcile log`: an independent count of the log, compared with PostgreSQL.
+struct LogReconcile: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "log",
     abstract: "Count the log again and compare it with PostgreSQL, row by row.",
     discussion: """
       Reads PostgreSQL at one snapshot and the log of every partition up to the offsets of that \
@@ -16,12 +31,12 @@ struct Reconcile: ParsableCommand {
 
       Where the log no longer reaches (retention, a new log epoch, a gap that was accepted), rows \
       are `not provable`: never equal. What the log still has of them must be there all the same. \
-      The aggregator leaves an audit checkpoint of each partition every ten minutes; from the first \
-      one that the log still reaches, every number of a producer is provable. METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the \
-      aggregator runs with.
+      The aggregator leaves an audit checkpoint of each partition every ten minutes; from the \
+      first one that the log still reaches, every number of a producer is provable. \
+      METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the aggregator runs with.
 
-      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed; 4 \
-      there is usage, and nothing of it could be proved.
+      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed; \
+      4 there is usage, and nothing of it could be proved.
 
       Example: meterctl reconcile --from 2026-11-01 --to 2026-12-01 --json
       """)

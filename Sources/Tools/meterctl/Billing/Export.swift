@@ -3,10 +3,22 @@ import Billing
 import Metering
 import PostgresStore
 
-/// `meterctl export`: usage as CSV, at one snapshot and in constant memory.
+/// `meterctl export`: usage as CSV, or to Stripe.
 struct Export: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Write usage as CSV on stdout.",
+    abstract: "Write usage as CSV on stdout, or send it to Stripe.",
+    discussion: """
+      Without a subcommand it writes CSV: meterctl export --from 2026-11-01 --to 2026-12-01.
+
+      Example: meterctl export stripe --mode sum --dry-run
+      """,
+    subcommands: [UsageExport.self, StripeExportCommand.self], defaultSubcommand: UsageExport.self)
+}
+
+/// `meterctl export usage`: usage as CSV, at one snapshot and in constant memory.
+struct UsageExport: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "usage", abstract: "Write usage as CSV on stdout; what export does by itself.",
     discussion: """
       One line for each license, meter and day (or the whole range), from one snapshot. Days are by \
       UTC, and --to is the day behind the last.

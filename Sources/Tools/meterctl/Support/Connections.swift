@@ -10,7 +10,7 @@ struct Connections {
   static let aggregatorGroup = "usage-aggregator"
   static let usageTopic = "license.usage.v1"
 
-  private let settings: Settings
+  let settings: Settings
 
   init(settings: Settings = Settings()) { self.settings = settings }
 

@@ -1,0 +1,78 @@
+package import Billing
+package import JSONText
+
+/// What an export did, and what it left.
+package struct StripeExportReport: Sendable {
+  package var mode: StripeMode
+  /// Only hours that end by then were looked at; milliseconds since 1970.
+  package var through: Int64
+  package var completeThrough: Int64
+  /// Events that this export made, and the sum of their values.
+  package var planned: Int64 = 0
+  package var plannedQuantity: Int64 = 0
+  /// Events that Stripe took during this export, those of earlier ones included.
+  package var sent: Int64 = 0
+  /// Events that wait for the next export.
+  package var pending: Int64 = 0
+  /// Rows by status, other than sent.
+  package var counts: [String: Int64] = [:]
+  /// The first hundred.
+  package var unlinkedCustomers: [String] = []
+  package var isFinished = false
+  /// Why sending stopped early.
+  package var problem: String?
+  /// What would be sent, of a dry run: the first ones.
+  package var listed: [StripeEvent] = []
+
+  package init(mode: StripeMode, through: Int64, completeThrough: Int64) {
+    self.mode = mode
+    self.through = through
+    self.completeThrough = completeThrough
+  }
+
+  /// What people have to look at, in the order in which it is told.
+  package static let told: [StripeStatus] = [
+    .credit, .unlinked, .tooOld, .tooLarge, .shared, .refused, .unsettled,
+  ]
+
+  package func count(_ status: StripeStatus) -> Int64 { counts[status.rawValue] ?? 0 }
+
+  /// As `POST /v1/exports/stripe` answers it.
+  package func write(to json: inout JSONWriter) {
+    json.member("status", isFinished ? "finished" : "sending")
+    json.member("mode", mode.rawValue)
+    json.member("through", TimeText.write(through))
+    json.member("complete_through", TimeText.write(completeThrough))
+    json.member("planned", planned)
+    json.member("planned_quantity", plannedQuantity)
+    json.member("sent", sent)
+    json.member("pending", pending)
+    for status in Self.told { json.member(status.rawValue, count(status)) }
+    json.member("unlinked_customers", unlinkedCustomers)
+  }
+}
+
+/// Why nothing was exported.
+package enum StripeExportRefusal: Error, Sendable, CustomStringConvertible {
+  /// Something is missing in the numbers: `lag` or `missing`, as at the close of periods.
+  case notReady(code: String, detail: String)
+  /// Another export is under way.
+  case underway
+  /// The meters of Stripe's do not fit the mode.
+  case meters(String)
+  /// No meter is named.
+  case noMeters
+  /// Stripe does not let us in, or does not answer.
+  case stripe(String)
+
+  package var description: String {
+    switch self {
+    case .notReady(_, let detail): detail
+    case .underway: "another export is under way; wait for it"
+    case .meters(let detail): detail
+    case .noMeters:
+      "set METER_STRIPE_METERS, such as api_calls=api_calls: Stripe's event name for each meter"
+    case .stripe(let detail): detail
+    }
+  }
+}

@@ -1,0 +1,61 @@
+package import Billing
+package import ServiceRuntime
+package import WebhookDelivery
+
+/// Where Stripe is, by what key, and which meters go there.
+///
+/// Its description holds no key, and neither does an error.
+package struct StripeSettings: Sendable, CustomStringConvertible {
+  package let base: WebhookURL
+  package let meters: StripeMeters
+  let key: String
+
+  package var description: String { base.description }
+
+  /// - Returns: nil where `METER_STRIPE_API_KEY` is not set.
+  /// - Throws: `ConfigurationError`, one line that names the variable and holds no key.
+  package init?(_ settings: Settings) throws {
+    let key = try settings[DeclaredSettings.stripeAPIKey]
+    let base = try settings[DeclaredSettings.stripeAPIBase]
+    let names = try settings[DeclaredSettings.stripeMeters]
+    let meters: StripeMeters
+    do {
+      meters = try StripeMeters(names)
+    } catch {
+      throw ConfigurationError("METER_STRIPE_METERS: \(error)")
+    }
+    let address = try Self.address(base, key: key ?? "")
+    guard let key else { return nil }
+    guard (1...512).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
+    else {
+      throw ConfigurationError("METER_STRIPE_API_KEY must be a secret key of Stripe's")
+    }
+    self.key = key
+    self.base = address
+    self.meters = meters
+  }
+
+  private static func address(_ text: String, key: String) throws -> WebhookURL {
+    do {
+      let policy = try TargetAddressPolicy(cidrs: "0.0.0.0/0,::/0")
+      let url = try WebhookURL(text, policy: policy, allowsHTTP: true)
+      guard !url.pathAndQuery.contains("?") else {
+        throw ConfigurationError("METER_STRIPE_API_BASE must hold no query")
+      }
+      let isLoopback = url.host == "localhost" || url.host == "::1" || url.host.hasPrefix("127.")
+      if !url.isTLS, !isLoopback, key.contains("_live_") {
+        throw ConfigurationError("METER_STRIPE_API_BASE must begin with https:// for a live key")
+      }
+      return url
+    } catch let error as WebhookURL.Refusal {
+      throw ConfigurationError("METER_STRIPE_API_BASE: \(error)")
+    }
+  }
+
+  /// A path of Stripe's API below the base, which may have one itself.
+  func target(_ path: String) -> String {
+    var prefix = base.pathAndQuery
+    while prefix.hasSuffix("/") { prefix.removeLast() }
+    return prefix + path
+  }
+}

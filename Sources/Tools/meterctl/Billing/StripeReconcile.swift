@@ -1,0 +1,105 @@
+import ArgumentParser
+import Billing
+import Metering
+import StripeExport
+
+/// `meterctl reconcile stripe`: Stripe's own sums against what was exported.
+struct StripeReconcile: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "stripe", abstract: "Compare every exported hour with Stripe's own sums.",
+    discussion: """
+      Stripe checks events after it has taken them, and adds up within minutes: what it threw \
+      away later, such as an event of a deleted customer, shows here. Differences of the last \
+      hour may pass by themselves.
+
+      With --repair, Stripe's number is taken for what was sent, of hours that were settled more \
+      than an hour ago and that one customer has alone. The next export then sends what is \
+      lacking there, and lists what is too much as a credit.
+
+      Exit status: 0 equal; 1 differences; 2 wrong usage; 3 failed.
+
+      Example: meterctl reconcile stripe --from 2026-11-01 --to 2026-12-01
+      """)
+
+  @Option(help: "Compare hours that begin at this time or later, such as 2026-11-23T18:00:00Z.")
+  var from: Moment?
+
+  @Option(help: "Compare hours that end by this time.")
+  var to: Moment?
+
+  @Option(help: "How many differences are listed; all are counted.")
+  var maxDifferences = 50
+
+  @Flag(help: "Take Stripe's numbers, so that the next export sends what is lacking there.")
+  var repair = false
+
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    for (name, moment) in [("--from", from), ("--to", to)] {
+      if let moment, moment.milliseconds % 3_600_000 != 0 {
+        throw ValidationError("\(name): a whole hour, since usage is exported by the hour")
+      }
+    }
+    if let from, let to, from >= to { throw ValidationError("--from must be before --to") }
+    guard maxDifferences >= 0 else { throw ValidationError("--max-differences: 0 or more") }
+  }
+
+  func run() async throws {
+    let connections = Connections()
+    let client = StripeClient(try connections.stripe())
+    let database = try await connections.exportDatabase("reconcile-stripe")
+    let bar = Progress("Comparing", unit: "hours", total: nil)
+    let report: StripeReconciler.Report
+    do {
+      report = try await StripeReconciler(database: database, client: client).run(
+        from: from.map { $0.milliseconds / 1_000 }, to: to.map { $0.milliseconds / 1_000 },
+        maxDifferences: maxDifferences, isRepairing: repair, by: Connections.operatorContext
+      ) { bar.update($0) }
+      bar.finish(report.hours)
+    } catch let refusal as StripeExportRefusal {
+      bar.finish(0)
+      throw Failure("\(refusal)")
+    }
+    output.print(Self.json(report), text: Self.text(report))
+    if report.different > report.repaired { throw Ending.difference }
+  }
+
+  private static func json(_ report: StripeReconciler.Report) -> JSON {
+    [
+      "hours": .integer(report.hours), "equal": .integer(report.equal),
+      "different": .integer(report.different), "repaired": .integer(report.repaired),
+      "differences": .array(
+        report.differences.map { one in
+          [
+            "event_name": .text(one.eventName), "stripe_customer_id": .text(one.stripeCustomerID),
+            "customer_id": .optional(one.customer?.string), "meter": .optional(one.meter),
+            "hour": .text(TimeText.write(one.hour * 1_000)), "sent_quantity": .integer(one.sent),
+            "doubtful_quantity": .integer(one.doubtful), "stripe_quantity": .optional(one.stripe),
+            "recent": .boolean(one.isRecent), "repaired": .boolean(one.isRepaired),
+          ]
+        }),
+    ]
+  }
+
+  private static func text(_ report: StripeReconciler.Report) -> String {
+    var lines = [
+      report.different == 0
+        ? "equal: \(Terminal.grouped(report.hours)) hours"
+        : "\(Terminal.grouped(report.different)) of \(Terminal.grouped(report.hours)) hours differ"
+    ]
+    for one in report.differences {
+      var line = "  \(TimeText.write(one.hour * 1_000))  \(one.customer?.string ?? "-")  "
+      line += "\(one.stripeCustomerID)  \(one.eventName)  sent \(Terminal.grouped(one.sent)), "
+      line += "Stripe has \(one.stripe.map { Terminal.grouped($0) } ?? "no whole number")"
+      if one.doubtful > 0 { line += ", without an answer \(Terminal.grouped(one.doubtful))" }
+      if one.isRecent { line += " (sent within the last hour: Stripe may still be adding)" }
+      if one.isRepaired { line += " (taken; the next export sends the rest)" }
+      lines.append(line)
+    }
+    if report.different > Int64(report.differences.count) {
+      lines.append("  … --max-differences shows more of them")
+    }
+    return lines.joined(separator: "\n")
+  }
+}
