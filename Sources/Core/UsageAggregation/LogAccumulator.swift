@@ -7,7 +7,7 @@ package import Metering
 /// of a partition (window, sequences) belongs to the process only while it owns the partition, and is read anew from the log by whoever owns it next.
 package struct LogAccumulator: ~Copyable {
   package struct Settings: Sendable {
-    /// Of the consumers of a topic one writes down what it refuses; the others only count it.
+    /// One consumer of a topic writes down what it refuses. The others only count it.
     package var keepsDeadLetters = true
     package var reads = EventDecoder.Reads.usage
     /// Usage is summed by license, meter and minute alone, and an event counts no later than its record: what a detector of

@@ -10,9 +10,9 @@ package final class LogBatch {
   private static let sightings = 200_000
 
   package var table: UsageTable
-  /// Of a topic of validations, in the order of the log.
+  /// What a topic of validations holds, in the order of the log.
   package var sightings: [Sighting] = []
-  /// Of each partition, of the records counted since `resetCounts`; milliseconds.
+  /// The newest timestamp of each partition's records since `resetCounts`, in milliseconds.
   package var newestTimestamps: [Int32: Int64] = [:]
   package var deadLetters: [DeadLetter] = []
   package var reports: [ProducerReport] = []

@@ -13,7 +13,7 @@ package struct ProducerState: Sendable {
   /// The numbers of events are those since the state was last taken: the store adds them up.
   package var counted: Int64 = 0
   package var duplicates: Int64 = 0
-  /// Of the duplicates, those that the producer had accepted as events of their own.
+  /// The duplicates that the producer had accepted as events of their own.
   package var repeated: Int64 = 0
   package var deadLettered: Int64 = 0
   /// The partition remembers too many other producers that were heard later: the sequences are given up.

@@ -29,7 +29,7 @@ package struct UsageCell {
   fileprivate var next: UInt32 = 0
   fileprivate var group: UInt32
   package let kind: Kind
-  /// Of the hour, for kind minute.
+  /// The minute of the hour, in groups of the kind minute.
   package let minute: UInt8
   fileprivate var valueBytes: UInt16
 }

@@ -35,7 +35,7 @@ package enum DatabaseURL {
     switch keyword {
     case "host": return value.contains("@") ? malformed : nil
     case "port":
-      // Of several hosts there may be several, and an empty one is the default.
+      // Several hosts may have a port each, and an empty one is the default.
       let ports = value.split(separator: ",", omittingEmptySubsequences: false)
       let areValid = ports.allSatisfy { $0.isEmpty || (UInt16($0) ?? 0) > 0 }
       return areValid ? nil : malformed + ": its port is no number from 1 to 65535"

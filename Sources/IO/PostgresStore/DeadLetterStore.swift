@@ -144,8 +144,9 @@ package struct DeadLetterStore {
     package var remaining = 0
   }
 
-  /// Of several dead letters with the same value in a topic only the first is sent again: each counts once for itself, so an event that was sent
-  /// three times, or a requeued one that died again, would count as often.
+  /// Where several dead letters of a topic have the same value, only the first is sent again. Each
+  /// counts once for itself, so an event that was sent three times, or a requeued one that died
+  /// again, would count as often.
   ///
   /// - Parameters:
   ///   - again: those too that were sent again before and have not counted (yet).

@@ -24,7 +24,7 @@ package struct OffsetStore {
   package struct StoredProducer: Sendable {
     package var partition: Int32
     package var producer: String
-    /// Of its last record; −1: unknown, or of an earlier log.
+    /// The offset of its last record. It is −1 where that is not known, or was in an earlier log.
     package var lastOffset: Int64
     /// The partition no longer remembers its sequences.
     package var isForgotten: Bool

@@ -2,7 +2,7 @@
 /// index can be made concurrently, so these are made behind all migrations.
 package enum OnlineIndexes {
   private static let all: [(name: String, definition: String)] = [
-    // Of a customer's alerts, the newest.
+    // Finds the newest alerts of a customer.
     ("alert_by_customer", "alert (customer_id, occurred_at)"),
     ("dead_letter_by_time", "dead_letter (received_at)"),
     // The search for a webhook-id, which receivers quote.

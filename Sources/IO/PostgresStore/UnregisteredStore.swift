@@ -81,7 +81,7 @@ package struct UnregisteredStore {
       eventCount: rows.integer(0, 2) ?? 0)
   }
 
-  /// Of the present day, UTC.
+  /// How many unregistered licenses are used today (UTC), and with how many events.
   package func today() throws(PostgresError) -> (licenses: Int64, eventCount: Int64) {
     let rows = try connection.query(
       """

@@ -50,7 +50,7 @@ package struct UsageReads {
     package var start: Int64
     package var quantity: Int128
     package var eventCount: Int64
-    /// Of hours only.
+    /// The offsets of the first and the last event. Rows of hours have them; others have none.
     package var firstOffset: Int64
     package var lastOffset: Int64
   }
@@ -363,7 +363,7 @@ package struct UsageReads {
     package var group: String
     package var topic: String
     package var next: [Int32: Int64]
-    /// Of the newest commit.
+    /// The age of the newest commit.
     package var commitAgeSeconds: Double
   }
 

@@ -237,7 +237,7 @@ package struct WebhookStore {
   package struct Backlog: Sendable {
     /// Counted up to a million: beyond, the number says nothing more.
     package var pending: Int64
-    /// Of what is due, breakers that are open aside.
+    /// How long the oldest delivery has been due. Endpoints whose breaker is open are left out.
     package var oldestDueSeconds: Double
     package var closed: Int64
     package var failing: Int64
@@ -281,7 +281,7 @@ enum Hex {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// Of what PostgreSQL wrote.
+  /// The bytes of a `bytea` as PostgreSQL writes it, in hexadecimal.
   static func bytes(_ text: some StringProtocol) -> [UInt8] {
     let values = text.utf8.map { UInt8($0 >= 0x61 ? $0 - 0x61 + 10 : $0 &- 0x30) }
     return stride(from: 0, to: values.count - values.count % 2, by: 2).map {

@@ -134,7 +134,7 @@ struct EventEncoder: ~Copyable {
     count += text.utf8CodeUnitCount
   }
 
-  /// Of letters that need no escape.
+  /// Appends a text whose letters need no escape.
   private mutating func unquoted(_ text: String) {
     var text = text
     text.withUTF8 { bytes in

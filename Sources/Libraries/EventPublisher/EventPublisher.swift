@@ -41,7 +41,7 @@ public final class EventPublisher: Service, Sendable {
     public var validationTopic = "license.validations.v1"
     /// How long `run()` and `stop()` go on sending at the end, in milliseconds.
     public var drainMilliseconds = 5_000
-    /// Of a file of the spool; nil: 16 MiB, less in a small spool.
+    /// The size of one file of the spool. Nil means 16 MiB, or less in a small spool.
     public var segmentBytes: Int?
 
     /// See the members.
@@ -53,7 +53,7 @@ public final class EventPublisher: Service, Sendable {
 
   /// Numbers for a metrics page; cumulative over the life of the spool, unless said otherwise.
   public struct Statistics: Sendable, Equatable {
-    /// Of one topic.
+    /// The counts of one topic.
     public struct Topic: Sendable, Equatable {
       /// Valid events handed over, dropped ones included.
       public var accepted: Int64
@@ -63,9 +63,9 @@ public final class EventPublisher: Service, Sendable {
       public var dropped: Int64
     }
 
-    /// Of the usage topic.
+    /// The counts of the usage topic.
     public var usage: Topic
-    /// Of the validation topic.
+    /// The counts of the validation topic.
     public var validations: Topic
     /// Events that break the contract, since the start of the process.
     public var invalid: Int64
@@ -117,7 +117,7 @@ public final class EventPublisher: Service, Sendable {
     } catch {
       throw .settings("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
-    // Of what the sender hands over beyond a round; a round is sent at once.
+    // For what the sender hands over beyond a round. A round is sent immediately.
     kafka.set("linger.ms", "5")
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,

@@ -56,7 +56,7 @@ final class Segment: @unchecked Sendable {
     base.storeBytes(of: Self.magic, as: UInt64.self)
   }
 
-  /// Of all but the magic, which is compared whole.
+  /// The checksum of the header behind the magic number, which is compared directly.
   private var headerSum: UInt32 { meter_crc32c(0, base + 8, 52) }
 
   var isUnused: Bool { base.load(as: UInt64.self) == 0 }

@@ -259,7 +259,7 @@ final class Sender: @unchecked Sendable {
       logger.error("an event cannot be sent", metadata: ["reason": "\(error)"])
       return true
     } catch {
-      // Of the topic or the producer, and not for good.
+      // The topic or the producer is refused, and that can end.
       refusal = error
       return false
     }

@@ -25,7 +25,7 @@ final class Spool: @unchecked Sendable {
     func bytes(of all: Int) -> Int { all / 4 * rawValue }
   }
 
-  /// Of one topic. `accepted` includes `dropped`, as the ledger wants it.
+  /// The counts of one topic. `accepted` includes `dropped`, as the ledger wants it.
   struct Counts: Sendable, Equatable {
     var accepted: Int64 = 0
     var pending: Int64 = 0
@@ -371,7 +371,7 @@ final class Spool: @unchecked Sendable {
   func prepare() -> SpoolError? {
     let (missing, surplus, sequenceEnd) = core.withLock { core in
       core.isKeeperCalled = false
-      // Of another size: of an earlier setting.
+      // Files of another size were made under an earlier setting.
       var surplus = core.spares.filter { $0.size != segmentBytes }
       core.spares.removeAll { $0.size != segmentBytes }
       while core.spares.count > spareSegments { surplus.append(core.spares.removeLast()) }

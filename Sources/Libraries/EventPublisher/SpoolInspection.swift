@@ -6,9 +6,9 @@ public struct SpoolInspection: Sendable, Equatable {
   public var producer: String
   /// Whether a process has it open now.
   public var isInUse: Bool
-  /// Of the usage topic.
+  /// The counts of the usage topic.
   public var usage: EventPublisher.Statistics.Topic
-  /// Of the validation topic.
+  /// The counts of the validation topic.
   public var validations: EventPublisher.Statistics.Topic
   /// What its segments take.
   public var bytes: Int

@@ -56,7 +56,7 @@ struct SpoolRecovery {
       let lost = max(state[.appended, topic: topic] - known, 0)
       summary.lost += lost
       state[.lost, topic: topic] += lost
-      // Of the place and the count of what is delivered, a process may have died between the two.
+      // A process may have died between writing the place of what is delivered and its count.
       state[.delivered, topic: topic] =
         state[.appended, topic: topic] - state[.lost, topic: topic] - pending[topic]
     }

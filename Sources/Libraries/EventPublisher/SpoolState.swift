@@ -12,13 +12,13 @@ final class SpoolState: @unchecked Sendable {
     /// All before this place (segment, offset) is delivered.
     case deliveredSegment
     case deliveredOffset
-    /// Of each topic: written to segments.
+    /// How many events of each topic were written to segments.
     case appended
-    /// Of each topic: found no room.
+    /// How many events of each topic found no room.
     case refused = 5
-    /// Of each topic: written, and unreadable or unsendable since.
+    /// How many events of each topic were written and became unreadable or unsendable.
     case lost = 7
-    /// Of each topic: known to be in Kafka.
+    /// How many events of each topic are known to be in Kafka.
     case delivered = 9
   }
 

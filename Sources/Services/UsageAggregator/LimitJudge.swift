@@ -5,15 +5,16 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// Merges at once what may have reached a threshold, and makes anew the states of limits that were changed. Every merge judges (see
-/// v0003_limits.sql); this thread sees to it that nobody is told late.
+/// Merges immediately what may have reached a threshold, and sums up again the states of limits that
+/// were changed. Every merge judges limits (see Schema/functions/usage_merge.sql). This thread only
+/// sees to it that nobody hears of a threshold late.
 final class LimitJudge: Sendable {
   private static let waitMilliseconds = 500
-  /// Between merges out of turn: small limits are reached often.
+  /// The shortest time between two merges out of turn, because small limits are reached often.
   private static let pauseMilliseconds = 20
   /// A sweep keeps merges waiting: 2,000 of them take 70 ms.
   private static let sweepRows = 2_000
-  /// All are read then: a state whose merge committed behind a newer one is found.
+  /// How often all states are read. This finds one whose merge committed after a newer one.
   private static let reloadMilliseconds = 600_000
 
   private let settings: AggregatorSettings
@@ -72,7 +73,7 @@ final class LimitJudge: Sendable {
         health.degraded("limits", problem: nil)
         if !due.isEmpty { _ = stop.wait(milliseconds: Self.pauseMilliseconds) }
       } catch {
-        // What was due is judged by the next merge, whoever runs it.
+        // The next merge judges what was due, whoever runs it.
         for one in due { hints.judged(one, left: 0) }
         connection = nil
         isMoreMarked = false
@@ -84,7 +85,7 @@ final class LimitJudge: Sendable {
   }
 
   private func judge(_ due: [LimitHints.Due], _ connection: PostgresConnection) throws {
-    // While behind, nothing is told on time, and merges out of turn would only slow the catching up.
+    // While the log is behind, no alert is on time, and merges out of turn would only slow it down.
     if !backlog.isBehind {
       let merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
       _ = try merge.run(Array(Set(due.map(\.partition))).sorted(), connection)

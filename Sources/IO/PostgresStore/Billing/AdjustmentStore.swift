@@ -120,7 +120,7 @@ extension AdjustmentStore {
   package struct Entry: Sendable, Equatable {
     package var id: String
     package var license: Identifier
-    /// Whose the license is now; nil: nobody's.
+    /// The customer that the license belongs to now. Nil means nobody.
     package var customer: Identifier?
     package var meter: String
     package var appliesTo: Int64

@@ -34,7 +34,7 @@ package struct AuditedChange: Sendable, Equatable {
   package var action: String
   package var resourceKind: String
   package var resourceID: String
-  /// Whose the resource is; nil: the vendor's.
+  /// The customer that the resource belongs to. Nil means the vendor.
   package var customerID: String?
   /// JSON objects without secrets. Nil before a creation, and after a deletion.
   package var before: String?

@@ -51,7 +51,7 @@ package struct ClosePreviewStore {
     package var endingBefore: String
     package var customer: Identifier?
     package var graceSeconds: Int64
-    /// Of the group and topic that usage is counted from.
+    /// The group and the topic that usage is counted from.
     package var group: String
     package var topic: String
     /// Milliseconds since 1970: the numbers hold every event that the log had received before; nil

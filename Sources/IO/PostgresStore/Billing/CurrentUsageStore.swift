@@ -10,7 +10,7 @@ package struct CurrentUsageStore {
     package var customerID: Identifier
     package var plan: String
     package var status: String
-    /// Of the period that `today` lies in: days since 1970, half-open.
+    /// The period that `today` lies in, in days since 1970. The end is not part of it.
     package var periodStart: Int64
     package var periodEnd: Int64
     /// By meter; a meter without a row is unlimited.

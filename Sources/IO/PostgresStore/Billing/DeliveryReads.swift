@@ -12,7 +12,7 @@ package struct DeliveryReads {
     package var alertID: Int64
     package var type: String
     package var licenseID: String?
-    /// Of the alert.
+    /// The customer that the alert is about.
     package var customerID: String?
     package var status: String
     package var attempts: Int64
@@ -21,7 +21,7 @@ package struct DeliveryReads {
     package var finishedAt: Int64?
     package var lastStatusCode: Int64?
     package var lastError: String?
-    /// Whose the endpoint is; nil: the vendor's.
+    /// The customer that the endpoint belongs to. Nil means the vendor.
     package var endpointCustomerID: String?
   }
 

@@ -73,7 +73,7 @@ package struct PageReads {
     }
     package var kind: Kind
     package var id: String
-    /// Whose it is; nil: the vendor's.
+    /// The customer it belongs to. Nil means the vendor.
     package var customer: Identifier?
     package var detail: String
   }

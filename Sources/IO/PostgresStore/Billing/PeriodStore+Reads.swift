@@ -37,13 +37,13 @@ extension PeriodStore {
     package var meter: String
     package var start: Int64
     package var end: Int64
-    /// Of a closed period as it was frozen.
+    /// The counts. Those of a closed period are as they were frozen.
     package var quantity: Int64
     package var eventCount: Int64
     package var closedAt: Int64?
     package var included: Int64?
     package var overage: Int64?
-    /// Of a closed period whose it was then; nil: nobody's.
+    /// The customer. That of a closed period is the customer of that time. Nil means nobody.
     package var customer: Identifier?
     package var status: Status
     /// What arrived after the close, whatever invoice it goes on.

@@ -5,7 +5,7 @@ package struct ProgressStore {
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
   package struct Offsets: Sendable {
-    /// Of the server's clock, taken before the rest: milliseconds since 1970.
+    /// The server's clock, read before the rest, in milliseconds since 1970.
     package var at: Int64
     /// The partitions whose beginning is known.
     package var rows: [(partition: Int32, next: Int64, epoch: Int32)]

@@ -41,7 +41,7 @@ package struct SessionStore {
     package var returnURL: String?
     package var lifetimeSeconds: Int64
     package var createdBy: String
-    /// Of what the link holds.
+    /// The hash of the secret that the link holds.
     package var signInHash: String
 
     package init(
@@ -81,7 +81,7 @@ package struct SessionStore {
     return Self.portalSessions(rows)[0]
   }
 
-  /// Of a customer, the newest first, those too that are over and not yet deleted.
+  /// A customer's sessions, the newest first, with those that are over and not yet deleted.
   ///
   /// - Parameter before: only those behind the session of this id, which makes it a cursor.
   package func portalSessions(

@@ -12,7 +12,7 @@ package struct StatementStore {
     package var isClosed: Bool
     package var periods: Int64
     package var openPeriods: Int64
-    /// Of the last of its periods, milliseconds since 1970; nil while one is open.
+    /// When the last of its periods was closed, in milliseconds since 1970. Nil while one is open.
     package var closedAt: Int64?
   }
 

@@ -109,7 +109,7 @@ struct UsageSQL {
     let keys = keyColumns
     let marked = keys.first { $0 != "meter" } ?? "meter"
     func shown(_ column: String) -> String {
-      // Of several customers' licenses, `(other)` has no customer.
+      // Licenses of several customers meet in `(other)`, so it has no customer.
       let other = column == marked ? "'\(Self.other)'" : column == "meter" ? "c.meter" : "null"
       return "case when r.place <= \(limit) then c.\(column) else \(other) end as \(column)"
     }

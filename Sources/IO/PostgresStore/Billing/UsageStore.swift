@@ -59,7 +59,7 @@ package struct UsageStore {
     package var windows: Windows
     /// The same windows one range earlier.
     package var previous: Runs?
-    /// Only the largest groups, and the others as `(other)`.
+    /// How many of the largest groups are answered; the others are answered as `(other)`.
     package var top: Int?
     package var fillsWindows = false
 
