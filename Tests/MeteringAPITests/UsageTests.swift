@@ -233,6 +233,44 @@ struct UsageTests {
     #expect(quantities(meters) == [17, 13])
   }
 
+  @Test func `Hours of meters are the sums of the licenses, pending, merged, folded and late`()
+    throws
+  {
+    let setup = try APISetup()
+    let (from, to) = ("\(day(3))T05:00:00Z", "\(day(1))T22:00:00Z")
+    func sums(_ groups: String) throws -> [String: Int] {
+      let found = try setup.get(
+        "/v1/usage?from=\(from)&to=\(to)&window=hour&group_by=\(groups)&limit=10000")
+      let pairs = found.data.map { row in
+        ("\(row["window_start"] ?? "") \(row["meter"] ?? "")", row["quantity"] as? Int ?? 0)
+      }
+      return Dictionary(pairs, uniquingKeysWith: +)
+    }
+    for round in 1...3 {
+      for license in ["lic_1", "lic_2", "lic_none"] {
+        for (time, meter) in [
+          ("\(day(3))T05:59:00Z", "api_calls"), ("\(day(2))T00:00:00Z", "exports"),
+          ("\(day(1))T21:30:00Z", "api_calls"), ("\(day(1))T22:00:00Z", "api_calls"),
+        ] {
+          try add(setup, license, time, round, meter: meter)
+        }
+      }
+      let pending = try sums("meter")
+      #expect(pending == (try sums("license,meter")) && pending.count == 3)
+      #expect(Set(pending.values) == [3 * (1...round).reduce(0, +)])
+      _ = try setup.database.rows("select usage_merge('{0}')")
+      #expect(try sums("meter") == pending)
+      _ = try setup.database.rows("select usage_totals_make(1000)")
+      _ = try setup.database.rows("select usage_fold(1000)")
+      #expect(try sums("meter") == pending)
+    }
+    #expect(try setup.database.integer("select count(*) from usage_meter_hour_delta") == 0)
+    // Where the hours of meters begin later than the range, the rows of licenses answer.
+    try setup.database.execute(
+      "update usage_meter_hour_state set complete_from = now(); delete from usage_meter_hour")
+    #expect(Set(try sums("meter").values) == [18])
+  }
+
   @Test func `A customer's token sees that customer's usage alone, and the running period`() throws
   {
     let setup = try APISetup()

@@ -83,6 +83,9 @@ package enum Schema {
     Migration(
       version: 25, name: "0025_stripe_export",
       sql: String(decoding: PackageResources.v0025_stripe_export_sql, as: UTF8.self)),
+    Migration(
+      version: 26, name: "0026_meter_hours",
+      sql: String(decoding: PackageResources.v0026_meter_hours_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -78,6 +78,12 @@ struct Storage: ParsableCommand {
           || '["feature","custom-domains",50,50]'
       from generate_series($2::int - 1, 0, -1) d, generate_series(0, $1::int - 1) n
       """, [.int(licenses), .int(days)])
+    try store.execute(
+      """
+      insert into usage_meter_hour
+      select hour, meter, sum(quantity), sum(event_count) from usage_hour group by 1, 2;
+      update usage_meter_hour_state set complete_from = '-infinity'
+      """)
     try store.execute("vacuum analyze")
     let folded = try seconds { try fold(store) }
     print("totals of \(licenses * days) days made in \(Self.rounded(folded)) s")

@@ -4,12 +4,11 @@ import Metering
 struct UsageSQL {
   private(set) var parameters: [SQLValue] = []
   private let question: UsageStore.Question
-  /// Whether customers' days are there as totals.
-  private let hasTotals: Bool
+  private let totals: UsageStore.Totals
 
-  init(_ question: UsageStore.Question, hasTotals: Bool) {
+  init(_ question: UsageStore.Question, _ totals: UsageStore.Totals) {
     self.question = question
-    self.hasTotals = hasTotals
+    self.totals = totals
   }
 
   /// Where a group of the rows behind the largest stands for.
@@ -233,7 +232,7 @@ struct UsageSQL {
         ? "u.period_end <= \(today) and u.period_end > \(today) - 62"
         : "u.period_end > \(today) and u.period_end <= \(today) + 31"
       let source =
-        hasTotals
+        totals.hasDays
         ? "usage_total_by_period"
         : """
         (select license_id, meter, period_start::date as period_start, period_end::date as period_end,
@@ -273,10 +272,14 @@ struct UsageSQL {
   private mutating func rows(_ runs: UsageStore.Runs, usesTotals: Bool) -> String {
     var parts: [String] = []
     if !runs.days.isEmpty {
-      let isByCustomer = usesTotals && hasTotals && !question.byLicense && question.licenses.isEmpty
-      parts.append(isByCustomer ? totals(runs.days) : days(runs.days))
+      let isByCustomer =
+        usesTotals && totals.hasDays && !question.byLicense && question.licenses.isEmpty
+      parts.append(isByCustomer ? customerDays(runs.days) : days(runs.days))
     }
-    if !runs.hours.isEmpty { parts.append(hours(runs.hours)) }
+    if !runs.hours.isEmpty {
+      let isByMeter = usesTotals && hasMeterHours(runs.hours)
+      parts.append(isByMeter ? meterHours(runs.hours) : hours(runs.hours))
+    }
     if !runs.minutes.isEmpty { parts.append(minutes(runs.minutes)) }
     if parts.isEmpty {
       return """
@@ -357,6 +360,28 @@ struct UsageSQL {
       pending: (Self.hourStart, condition))
   }
 
+  /// Whether nobody asks for a license or a customer, and the hours of meters reach back to the first.
+  private func hasMeterHours(_ hours: [Range<Int64>]) -> Bool {
+    guard let from = totals.meterHoursFrom, let first = hours.map(\.lowerBound).min() else {
+      return false
+    }
+    return !question.byLicense && !question.byCustomer && !isWanted && first >= from
+  }
+
+  /// Meters' hours, with what is not folded in yet.
+  private mutating func meterHours(_ hours: [Range<Int64>]) -> String {
+    let runs = runs(hours, Self.time)
+    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
+    return ["usage_meter_hour", "usage_meter_hour_delta", "only usage_pending"].map { table in
+      """
+      select null::text as license_id, null::text as customer_id, u.meter, u.at, u.quantity, u.event_count
+      from \(runs), lateral (
+        select u.meter, \(Self.hourStart) as at, u.quantity, u.event_count from \(table) u
+        where \(condition) offset 0) u
+      """
+    }.joined(separator: " union all ")
+  }
+
   private mutating func minutes(_ minutes: [Range<Int64>]) -> String {
     let runs = runs(minutes, Self.time)
     let meters = meterCondition("u.meter")
@@ -379,7 +404,7 @@ struct UsageSQL {
   }
 
   /// Customers' days, with what is not folded in yet.
-  private mutating func totals(_ days: [Range<Int64>]) -> String {
+  private mutating func customerDays(_ days: [Range<Int64>]) -> String {
     let runs = runs(days, Self.date)
     let meters = meterCondition("u.meter")
     var totals = "u.day >= r.lo and u.day < r.hi\(meters)"
@@ -464,7 +489,7 @@ struct UsageSQL {
   static func row(_ row: [String?], _ question: UsageStore.Question) -> UsageStore.Row {
     func text(_ i: Int) -> String? { row[i].flatMap { $0.isEmpty ? nil : $0 } }
     func number(_ i: Int) -> Int64 { row[i].flatMap { Int64($0) } ?? 0 }
-    let sql = UsageSQL(question, hasTotals: false)
+    let sql = UsageSQL(question, .none)
     let columns = ["license_id": 0, "customer_id": 1, "meter": 2, "value": 3]
     let group = sql.keyColumns.map { row[columns[$0] ?? 0] ?? "" }
     return UsageStore.Row(

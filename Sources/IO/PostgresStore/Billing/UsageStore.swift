@@ -101,7 +101,7 @@ package struct UsageStore {
   package func rows(
     _ question: Question, after: Key? = nil, limit: Int
   ) throws(PostgresError) -> [Row] {
-    var sql = UsageSQL(question, hasTotals: try hasTotals())
+    var sql = UsageSQL(question, try totals())
     let text = sql.statement(after: after, limit: limit)
     let found = try connection.query(text, sql.parameters, operation: "read usage")
     return found.rows.map { UsageSQL.row($0, question) }
@@ -109,7 +109,7 @@ package struct UsageStore {
 
   /// Begins to read all rows page by page, within a transaction; go on with `nextRows`.
   package func open(_ question: Question) throws(PostgresError) {
-    var sql = UsageSQL(question, hasTotals: try hasTotals())
+    var sql = UsageSQL(question, try totals())
     let text = sql.statement(after: nil, limit: nil)
     try connection.query(
       "declare usage_rows no scroll cursor for " + text, sql.parameters, operation: "read usage")
@@ -121,10 +121,24 @@ package struct UsageStore {
       .map { UsageSQL.row($0, question) }
   }
 
-  private func hasTotals() throws(PostgresError) -> Bool {
-    try connection.query(
-      "select is_complete from usage_total_state", operation: "read the totals"
-    ).boolean(0, 0)
+  /// Which running totals are there.
+  struct Totals {
+    /// Those of customers' days and licenses' periods.
+    var hasDays: Bool
+    /// From which second on those of meters' hours are; nil: not known.
+    var meterHoursFrom: Int64?
+
+    static let none = Totals(hasDays: false, meterHoursFrom: nil)
+  }
+
+  private func totals() throws(PostgresError) -> Totals {
+    let rows = try connection.query(
+      """
+      select is_complete, (select case when complete_from = '-infinity' then 0
+          else extract(epoch from complete_from)::bigint end from usage_meter_hour_state)
+      from usage_total_state
+      """, operation: "read the totals")
+    return Totals(hasDays: rows.boolean(0, 0), meterHoursFrom: rows.integer(0, 1))
   }
 
   /// Whether the hours that are read by minute have all their minutes still: retention takes them 7
@@ -133,7 +147,7 @@ package struct UsageStore {
     _ question: Question, _ minutes: [Range<Int64>]
   ) throws(PostgresError) -> Bool {
     if minutes.isEmpty { return true }
-    var sql = UsageSQL(question, hasTotals: false)
+    var sql = UsageSQL(question, .none)
     let text = sql.brokenHours(minutes)
     return try connection.query(text, sql.parameters, operation: "check the minutes").isEmpty
   }

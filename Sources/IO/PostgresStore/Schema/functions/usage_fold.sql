@@ -11,6 +11,7 @@ begin
     moved := usage_totals_make(most);
     if moved > 0 then return moved; end if;
   end if;
+  perform usage_meter_hours_fold(most);
   if not exists (select from usage_delta) then return usage_combine(least(most, 20000)); end if;
   create temp table if not exists folding (
     license_id text collate "C" not null, meter text collate "C" not null, day date not null,

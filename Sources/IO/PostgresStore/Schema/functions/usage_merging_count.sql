@@ -7,6 +7,8 @@ begin
   select license_id, meter, (hour at time zone 'UTC')::date, sum(quantity)::bigint,
     sum(event_count)::bigint
   from merging group by 1, 2, 3;
+  insert into usage_meter_hour_delta (hour, meter, quantity, event_count)
+  select hour, meter, sum(quantity), sum(event_count)::bigint from merging group by 1, 2;
   perform usage_late_count();
   perform limit_states_advance();
 end $$;
