@@ -20,7 +20,8 @@ extension IntegrationTests {
       try database.execute(
         """
         insert into webhook_endpoint (endpoint_id, customer_id, url) values
-          ('ep_customer', 'cus_test', 'https://example.com/'), ('ep_vendor', null, 'https://example.org/')
+          ('ep_customer', 'cus_test', 'https://example.com/'),
+          ('ep_vendor', null, 'https://example.org/')
         """)
       let next = start + 10 * day
       return (database, try teach(database, until: next), next)
@@ -83,10 +84,10 @@ extension IntegrationTests {
       let minutes = (0..<60).map { "[\($0),100,100]" }.joined(separator: ",")
       try database.execute(
         """
-        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
-          quantity, event_count, minutes)
-        values ('lic_1', 'api_calls', to_timestamp(\(next + 60)::bigint * 60), 1, 0, 0, 1, 6000, 6000,
-          '\(minutes)')
+        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset,
+          last_offset, quantity, event_count, minutes)
+        values ('lic_1', 'api_calls', to_timestamp(\(next + 60)::bigint * 60), 1, 0, 0, 1, 6000,
+          6000, '\(minutes)')
         """)
       for slot in 6..<12 {
         try store.connection.transaction {
@@ -121,14 +122,16 @@ extension IntegrationTests {
       let minutes = (0..<60).map { "[\($0),100,100]" }.joined(separator: ",")
       try database.execute(
         """
-        insert into customer (customer_id, name) select 'cus_' || n, n from generate_series(1, 40) n;
-        insert into license (license_id, customer_id, plan, issued_at, expires_at, billing_anchor_day)
+        insert into customer (customer_id, name)
+        select 'cus_' || n, n from generate_series(1, 40) n;
+        insert into license (license_id, customer_id, plan, issued_at, expires_at,
+          billing_anchor_day)
         select 'lic_of_' || n, 'cus_' || n, 'professional', now(), now() + interval '1 year', 1
         from generate_series(1, 40) n;
-        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
-          quantity, event_count, minutes)
-        select license_id, 'api_calls', to_timestamp(\(next + 60)::bigint * 60), 1, 0, 0, 1, 6000, 6000,
-          '\(minutes)' from license
+        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset,
+          last_offset, quantity, event_count, minutes)
+        select license_id, 'api_calls', to_timestamp(\(next + 60)::bigint * 60), 1, 0, 0, 1, 6000,
+          6000, '\(minutes)' from license
         """)
       for slot in 6..<9 { _ = try UsageWatcher.judge(store, slot: next + Int64(slot) * 10) }
       let stopped = try Self.told(database).filter { $0.hasPrefix("stopped") }
@@ -149,7 +152,8 @@ extension IntegrationTests {
     {
       let pipeline = try Pipeline(partitions: 2)
       let database = pipeline.database
-      let now = try database.integer("select (extract(epoch from now()) / 600)::bigint * 10") ?? 0
+      let now =
+        try database.integer("select floor(extract(epoch from now()) / 600)::bigint * 10") ?? 0
       let first = now - 60
       try database.addLicense("lic_1")
       try database.execute(
@@ -167,16 +171,16 @@ extension IntegrationTests {
         try pipeline.startDetector(environment: ["METER_CHECKPOINT_INTERVAL": "200ms"])
       }
       let other = try started()
-      func told() throws -> Int? { try database.integer("select count(*) from alert") }
+      func told() throws -> Int64 { try database.integer("select count(*) from alert") ?? 0 }
       try eventually("the outage is told", within: 60) {
         let killed = try started()
         try killed.waitUntilReady()
         killed.process.killNow()
-        return try told() ?? 0 > 0
+        return try told() > 0
       }
       try eventually("the slots are judged") {
         try database.integer(
-          "select (extract(epoch from next_slot) / 60)::bigint from usage_watch") ?? 0 >= now
+          "select (extract(epoch from next_slot) / 60)::bigint from usage_watch") ?? 0 >= now - 10
       }
       #expect(try Self.told(database) == ["stopped began -", "stopped began cus_test"])
       #expect(try database.integer("select count(*) from webhook_delivery") == 2)

@@ -141,16 +141,17 @@ struct StripeExportTests {
     try setup.addCustomer("cus_2")
     try setup.use("cus_1", hoursAgo: 2, 10)
     // It arrives, and no answer comes, however often it is asked for.
-    try setup.stripe.control("faults", #"[{"fault":"after","count":6}]"#)
+    try setup.stripe.control("faults", #"[{"fault":"after","count":99}]"#)
     let first = try await setup.export()
     #expect(first.pending == 1 && first.sent == 0)
     #expect(try setup.stripe.total() == 10)
     // This one never arrives.
     try setup.use("cus_2", hoursAgo: 2, 5)
-    try setup.stripe.control("faults", #"[{"fault":"before","count":12}]"#)
+    try setup.stripe.control("faults", #"[{"fault":"before","count":99}]"#)
     let second = try await setup.export()
     #expect(second.pending == 2 && second.sent == 0)
 
+    try setup.stripe.control("faults", "[]")
     try setup.letADayPass()
     let third = try await setup.export()
     #expect(third.pending == 0 && third.planned == 1 && third.sent == 1)
@@ -170,8 +171,9 @@ struct StripeExportTests {
     let setup = try ExportSetup()
     let id = try #require(try setup.addCustomer("cus_1"))
     try setup.use("cus_1", hoursAgo: 2, 10)
-    try setup.stripe.control("faults", #"[{"fault":"after","count":6}]"#)
+    try setup.stripe.control("faults", #"[{"fault":"after","count":99}]"#)
     _ = try await setup.export()
+    try setup.stripe.control("faults", "[]")
     // Somebody else sends to the same customer and meter.
     let hour = try setup.database.integer(
       "select extract(epoch from hour)::bigint from stripe_export")

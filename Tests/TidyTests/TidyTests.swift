@@ -12,7 +12,7 @@ import Testing
   static let longFiles = [
     "Sources/Core/JSONText/JSONReader.swift": 401,
     "Sources/Core/UsageAggregation/LogAccumulator.swift": 461,
-    "Sources/IO/PostgresStore/Billing/UsageSQL.swift": 471,
+    "Sources/IO/PostgresStore/Billing/UsageSQL.swift": 427,
     "Sources/IO/PostgresStore/PostgresConnection.swift": 440,
     "Sources/IO/PostgresStore/UsageReads.swift": 495,
     "Sources/Libraries/EventPublisher/Sender.swift": 435,
