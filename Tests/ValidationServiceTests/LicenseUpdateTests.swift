@@ -86,7 +86,7 @@ struct LicenseUpdateTests {
       (["lic_1", "--threshold", "0"], 3, "alert_thresholds"),
       (["lic_1", "--limit", "Bad-Name=1"], 3, "meter"),
       (["lic_nobody", "--plan", "p"], 3, "no such license"),
-      (["lic_1"], 2, "say what is to change"),
+      (["lic_1"], 2, "name at least one change"),
       (["lic_1", "--limit", "apiCalls"], 2, "limit"),
       (["lic_1", "--limit", "apiCalls=1", "--limit", "api_calls=2"], 2, "twice"),
       (["lic_1", "--feature", "a", "--no-features"], 2, "--no-features"),
