@@ -125,9 +125,10 @@ struct Query: AsyncParsableCommand {
     defer { try? FileManager.default.removeItem(atPath: script) }  // The system clears it too.
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    // A number of transactions, because the signal that ends a time is blocked in a child.
     process.arguments = [
-      "pgbench", "-n", "-M", "prepared", "-c", String(clients), "-j", "1", "-T", String(seconds),
-      "-f", script, database,
+      "pgbench", "-n", "-M", "prepared", "-c", String(clients), "-j", "1",
+      "-t", String(100 * seconds), "-f", script, database,
     ]
     let output = Pipe()
     process.standardOutput = output
