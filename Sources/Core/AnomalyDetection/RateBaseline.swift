@@ -31,7 +31,7 @@ struct RateBaseline: BitwiseCopyable, Sendable {
     var origin: Origin
   }
 
-  /// Where the factor of an hour comes from.
+  /// This is where the factor of an hour comes from.
   enum Origin: UInt8 { case thisHourOfWeek, otherDays, lastHour }
 
   /// Hours of the week, from Thursday 00:00 UTC on: 16 log2(factor) + 128, 255 for unseen.

@@ -8,7 +8,7 @@ package enum UsageAnomalyBudget {
 
   /// An anomaly that begins.
   package struct Beginning: Sendable {
-    /// Where the caller finds the series again.
+    /// The caller finds the series again by it.
     package var index: Int
     package var isOfCustomer: Bool
     package var anomaly: UsageAnomaly

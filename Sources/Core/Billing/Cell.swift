@@ -5,7 +5,7 @@ package enum Cell: Sendable, Equatable {
   case null
   case text(String)
   case integer(Int64)
-  /// Of what is billed: written as a string where the client asks for `numbers=string`.
+  /// A number of what is billed. It is a string where the client asks for `numbers=string`.
   case quantity(Int64)
   case number(Double)
   case boolean(Bool)

@@ -2,8 +2,8 @@ import Crypto
 import JSONText
 import Licensing
 
-/// Where a list goes on: the key of the last row that was shown, signed, so that nobody can make
-/// one up. Because it is a key and not a count, it holds while rows come and go.
+/// The place where a list goes on: the key of the last row that was shown, signed, so that nobody
+/// can make one up. Because it is a key and not a count, it holds while rows come and go.
 ///
 /// The text is `base64url(payload) . base64url(first 16 bytes of HMAC-SHA256)`. The signature covers
 /// the list and its filters as well: a cursor of one list is refused by another.

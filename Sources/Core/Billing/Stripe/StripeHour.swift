@@ -9,7 +9,7 @@ package enum StripeMode: String, CaseIterable, Sendable {
   case replace
 }
 
-/// Where an exported hour stands.
+/// What became of an exported hour.
 ///
 ///     (nothing) ─► pending ─► sent ─► pending …     more was counted
 ///                     │        └────► credit        less was counted than Stripe has
@@ -44,7 +44,7 @@ package struct StripeHour: Sendable, Equatable {
   package struct Known: Sendable, Equatable {
     package var status: StripeStatus
     package var mode: StripeMode?
-    /// Of the events that Stripe took.
+    /// The customer and the event name of the events that Stripe took.
     package var stripeCustomerID: String?
     package var eventName: String?
     /// What Stripe has.

@@ -25,7 +25,7 @@ package struct ProgressMachine: Sendable {
   private struct Observation: Sendable {
     let at: Int64
     let ends: [Int64]
-    /// Of partitions that had none, nil.
+    /// One for each partition; nil where a partition had none.
     let epochs: [Int32?]
   }
 
