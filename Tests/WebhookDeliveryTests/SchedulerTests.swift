@@ -62,6 +62,28 @@ import WebhookDelivery
     #expect(scheduler.next(now: 3).count == 4)
   }
 
+  @Test("While a failure is not written, nothing begins and nothing is claimed for its endpoint")
+  func held() {
+    var scheduler = Scheduler(limits: Self.limits())
+    for n in 0..<2 { scheduler.add(n, endpoint: "a") }
+    scheduler.add(9, endpoint: "b")
+    let first = scheduler.next(now: 0)
+    scheduler.hold(endpoint: "a")
+    scheduler.hold(endpoint: "a")
+    for begun in first { scheduler.finished(begun.request, now: 1, failed: begun.work == 0) }
+    #expect(scheduler.next(now: 1).isEmpty)
+    #expect(scheduler.rooms().contains { $0.endpoint == "a" && $0.room == 0 })
+    #expect(scheduler.rooms().contains { $0.endpoint == "b" && $0.room > 0 })
+    scheduler.forgetIdle(keeping: 0)
+    scheduler.resume(endpoint: "a")
+    #expect(scheduler.next(now: 2).isEmpty)
+    scheduler.resume(endpoint: "a")
+    #expect(scheduler.next(now: 2).map(\.work) == [1])
+    scheduler.resume(endpoint: "a")
+    scheduler.resume(endpoint: "nobody")
+    #expect(scheduler.rooms().map(\.room) == [0])
+  }
+
   @Test("What waits for an endpoint can be taken back")
   func withdraw() {
     var scheduler = Scheduler(limits: Self.limits())

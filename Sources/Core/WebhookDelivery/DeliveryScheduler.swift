@@ -34,6 +34,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     var isSlow = false
     /// In a row, as this process saw them.
     var failures = 0
+    /// Failures that are not written down yet.
+    var holds = 0
     var isQueued = false
 
     var waitingCount: Int { waiting.count - taken }
@@ -71,7 +73,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   }
 
   private func room(_ endpoint: Endpoint) -> Int {
-    guard let latency = endpoint.latencyMilliseconds, !endpoint.isSlow, endpoint.failures == 0
+    guard let latency = endpoint.latencyMilliseconds, !endpoint.isSlow, endpoint.failures == 0,
+      endpoint.holds == 0
     else { return max(0, most(endpoint) - endpoint.underway - endpoint.waitingCount) }
     let ahead = Double(limits.perEndpoint * Int(limits.aheadMilliseconds)) / max(latency, 0.5)
     let most = min(max(Int(min(ahead, 1e6)), limits.perEndpoint), limits.maximumAhead)
@@ -79,7 +82,22 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   }
 
   private func most(_ endpoint: Endpoint) -> Int {
-    endpoint.latencyMilliseconds == nil || endpoint.failures > 0 ? 1 : limits.perEndpoint
+    if endpoint.holds > 0 { return 0 }
+    return endpoint.latencyMilliseconds == nil || endpoint.failures > 0 ? 1 : limits.perEndpoint
+  }
+
+  /// Lets nothing more begin or be claimed for the endpoint until `resume` was called as often.
+  ///
+  /// A failure may open the endpoint's breaker, and it is the database that says so to every process.
+  /// Until the failure is written there, a claim would bring the same deliveries back.
+  package mutating func hold(endpoint name: String) {
+    endpoints[name, default: Endpoint()].holds += 1
+  }
+
+  package mutating func resume(endpoint name: String) {
+    guard let holds = endpoints[name]?.holds, holds > 0 else { return }
+    endpoints[name]?.holds = holds - 1
+    if holds == 1 { enqueue(name) }
   }
 
   package mutating func add(_ work: Work, endpoint name: String) {
@@ -196,7 +214,7 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   package mutating func forgetIdle(keeping most: Int) {
     guard endpoints.count > most else { return }
     endpoints = endpoints.filter {
-      $0.value.underway > 0 || $0.value.waitingCount > 0 || $0.value.isQueued
+      $0.value.underway > 0 || $0.value.waitingCount > 0 || $0.value.isQueued || $0.value.holds > 0
     }
   }
 }

@@ -81,6 +81,7 @@ package final class Dispatcher: Service {
 
   private func work() async {
     writer.onOpened = { [weak self] endpoints in self?.withdraw(endpoints) }
+    writer.onFailuresWritten = { [weak self] endpoints in self?.resume(endpoints) }
     let writerThread = writer.start()
     let housekeeping = Housekeeping(dispatcher: self, wakeup: listenerWakeup)
     let threads = [
@@ -252,6 +253,10 @@ package final class Dispatcher: Service {
     let attempt = await sender.attempt(message)
     if attempt.failure != .canceled { metrics.count(attempt) }
     if attempt.isAttempt {
+      // The hold stands before the writer can end it.
+      if attempt.failure != nil {
+        state.withLock { $0.scheduler.hold(endpoint: claim.endpoint) }
+      }
       writer.add(claim, attempt)
     } else {
       takeBack(claim, attempt)
@@ -261,7 +266,7 @@ package final class Dispatcher: Service {
       let failures = state.scheduler.finished(
         number, now: Int64(Monotonic.milliseconds),
         failed: attempt.isAttempt ? attempt.failure != nil : nil)
-      // The breaker opens when these failures are written; nothing more goes out until then.
+      // The breaker opens when these failures are written; what waits here goes back at once.
       var isPaused = failures >= EndpointHealth.failuresToOpen
       if case .paused(let wait) = attempt.outcome { isPaused = isPaused || wait > 0 }
       let back = isPaused ? state.scheduler.withdraw(endpoint: claim.endpoint) : []
@@ -281,6 +286,16 @@ package final class Dispatcher: Service {
     case .postponed: writer.release([claim], afterMilliseconds: Self.postponedMilliseconds)
     default: writer.release([claim])
     }
+  }
+
+  /// Their failures are written: from here on the database says whether anything may be sent.
+  private func resume(_ endpoints: [String]) {
+    guard !endpoints.isEmpty else { return }
+    state.withLock { state in
+      for endpoint in endpoints { state.scheduler.resume(endpoint: endpoint) }
+    }
+    start()
+    claimerWakeup.wake()
   }
 
   /// Their breakers have opened, or they are disabled: what waits for them goes back.

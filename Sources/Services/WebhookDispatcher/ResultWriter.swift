@@ -9,15 +9,22 @@ import WebhookDelivery
 ///
 /// Its queue is bounded by what may be claimed: nothing new is claimed while the database does not answer.
 final class ResultWriter: @unchecked Sendable {
-  // `onOpened` is set once, before the thread starts; all else that changes is behind the mutex.
+  // The two closures are set once, before the thread starts; all else that changes is behind the mutex.
   private enum Entry {
     case result(WebhookStore.Claim, Attempt)
     case release(WebhookStore.Claim, afterMilliseconds: Int)
+
+    var failedEndpoint: String? {
+      guard case .result(let claim, let attempt) = self, attempt.failure != nil else { return nil }
+      return claim.endpoint
+    }
   }
 
   private static let maximumBatch = 1_000
 
   var onOpened: @Sendable ([String]) -> Void = { _ in }
+  /// Is called with the endpoint of each failure that is written, or that the database refused to take.
+  var onFailuresWritten: @Sendable ([String]) -> Void = { _ in }
   private let databaseURL: String
   private let health: HealthState
   private let metrics: DispatcherMetrics
@@ -66,6 +73,7 @@ final class ResultWriter: @unchecked Sendable {
           connection = open
           try writeApart(batch, WebhookStore(open))
           queue.withLock { $0.removeFirst(batch.count) }
+          onFailuresWritten(batch.compactMap(\.failedEndpoint))
           health.report("results", problem: nil)
         } catch {
           metrics.databaseFailures.increment()
