@@ -109,6 +109,10 @@ import Testing
       (400, #"{"error":{"code":"duplicate_meter_event","message":"m"}}"#, nil, .accepted),
       (400, #"{"error":{"message":"An event already exists with identifier x."}}"#, nil, .accepted),
       (
+        400, #"{"error":{"message":"Invalid identifier: too long.","param":"identifier"}}"#, nil,
+        .refused("Stripe answered 400: Invalid identifier: too long.")
+      ),
+      (
         400, #"{"error":{"code":"timestamp_too_far_in_past","message":"m"}}"#, nil,
         .refused("Stripe answered 400: timestamp_too_far_in_past: m")
       ),

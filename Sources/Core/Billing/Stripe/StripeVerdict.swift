@@ -48,15 +48,18 @@ package struct StripeErrorText: Sendable, Equatable {
     // What is no JSON is told by its status alone.
     let code = fields?["code"]?.text ?? ""
     let message = fields?["message"]?.text ?? ""
-    let lowercased = message.lowercased()
-    saysIdentifierIsThere =
-      code.contains("duplicate") || fields?["param"]?.text == "identifier"
-      || lowercased.contains("identifier")
-        && ["already", "exist", "duplicate", "unique", "been used"].contains {
-          lowercased.contains($0)
-        }
+    saysIdentifierIsThere = Self.saysIdentifierIsThere(code: code, message: message.lowercased())
     let parts = ["Stripe answered \(status)", code, message].filter { !$0.isEmpty }
     text = Self.harmless(parts.joined(separator: ": "))
+  }
+
+  /// Stripe's second interface names the case by a code, `duplicate_meter_event`. The first one has
+  /// no code for it, only "An event already exists with identifier …". Any other complaint about an
+  /// identifier, also one with `param` `identifier`, means that Stripe does not have the event.
+  private static func saysIdentifierIsThere(code: String, message: String) -> Bool {
+    code.contains("duplicate")
+      || message.contains("identifier")
+        && ["already", "duplicate", "been used"].contains { message.contains($0) }
   }
 
   /// One line of at most 300 bytes without control characters.
