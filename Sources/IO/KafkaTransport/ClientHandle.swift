@@ -97,9 +97,12 @@ final class ClientHandle: @unchecked Sendable {
 
   /// The underlying error once the client is of no use any more.
   func fatalError(_ operation: String) -> KafkaError? {
-    var message = [CChar](repeating: 0, count: 512)
-    let code = rd_kafka_fatal_error(raw, &message, message.count)
+    // Every poll asks, so that the usual answer must not cost a buffer.
+    var nothing: CChar = 0
+    let code = rd_kafka_fatal_error(raw, &nothing, 1)
     guard code != RD_KAFKA_RESP_ERR_NO_ERROR else { return nil }
+    var message = [CChar](repeating: 0, count: 512)
+    _ = rd_kafka_fatal_error(raw, &message, message.count)
     return KafkaError(
       code: code.rawValue, operation: operation, isFatal: true, detail: Self.text(message))
   }

@@ -23,6 +23,8 @@ package final class ConsumerMetrics: Sendable {
   let rebuildingPartitions: Gauge
   let haltedPartitions: Gauge
   let batchBytes: Gauge
+  /// A name with labels is put together once a partition, not every second.
+  private let lags = Mutex<[Int32: Gauge]>([:])
   private let topic: String
   private let prefix: String
   private let labels: [(String, String)]
@@ -88,13 +90,19 @@ package final class ConsumerMetrics: Sendable {
   }
 
   func lag(_ partition: Int32, _ records: Int64) {
-    registry.gauge(
-      "\(prefix)consumer_lag", help: "Records between the stored offset and the log end.",
-      labels: labels(partition)
-    ).set(Int(records))
+    let gauge = lags.withLock { lags in
+      if let known = lags[partition] { return known }
+      let made = registry.gauge(
+        "\(prefix)consumer_lag", help: "Records between the stored offset and the log end.",
+        labels: labels(partition))
+      lags[partition] = made
+      return made
+    }
+    gauge.set(Int(records))
   }
 
   func forget(_ partition: Int32) {
+    lags.withLock { $0[partition] = nil }
     registry.removeGauge("\(prefix)consumer_lag", labels: labels(partition))
   }
 
