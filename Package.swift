@@ -54,7 +54,7 @@ func library(_ name: String, pkgConfig: String) -> Target {
 // Values in, values out.
 let core: [Target] = [
   module("Core", "Metering"),
-  module("Core", "JSONText"),
+  module("Core", "JSONText", ["Metering"]),
   module("Core", "EventCodec", ["Metering"]),
   module("Core", "UsageAggregation", ["Metering", "EventCodec"]),
   module("Core", "Recount", ["Metering", "JSONText"]),
@@ -77,6 +77,7 @@ let io: [Target] = [
   library("CLibPSL", pkgConfig: "libpsl"),
   library("CLibIDN2", pkgConfig: "libidn2"),
   module("IO", "DomainNames", ["CLibPSL", "CLibIDN2", "Licensing"]),
+  module("IO", "SystemRandom", ["Metering"]),
   module("IO", "KafkaTransport", ["CRdKafka"]),
   module(
     "IO", "PostgresStore", ["CLibPQ", "Metering"], exclude: ["Schema"],
@@ -87,12 +88,13 @@ let io: [Target] = [
 // IO wired to Core, without a main.
 let libraries: [Target] = [
   module(
-    "Libraries", "EventPublisher", ["CChecksum", "Metering", "KafkaTransport", logging, lifecycle]),
+    "Libraries", "EventPublisher",
+    ["CChecksum", "Metering", "SystemRandom", "KafkaTransport", logging, lifecycle]),
   module(
     "Libraries", "LicenseClient",
     [
-      "Metering", "JSONText", "Licensing", "WebhookDelivery", "DomainNames", crypto, nioCore,
-      nioPosix, nioSSL, nioTLS,
+      "Metering", "JSONText", "Licensing", "WebhookDelivery", "DomainNames", "SystemRandom",
+      crypto, nioCore, nioPosix, nioSSL, nioTLS,
     ]),
   module(
     "Libraries", "LicenseClientHummingbird",
@@ -104,7 +106,7 @@ let libraries: [Target] = [
     "Libraries", "LogConsumer",
     [
       "Metering", "EventCodec", "UsageAggregation", "KafkaTransport", "PostgresStore",
-      "ServiceRuntime", logging, lifecycle,
+      "ServiceRuntime", "SystemRandom", logging, lifecycle,
     ]),
   module(
     "Libraries", "HTTPListening", ["Metering", "ServiceRuntime", nioCore, nioSSL]),
@@ -115,7 +117,7 @@ let libraries: [Target] = [
     "Libraries", "Administration",
     [
       "Billing", "Metering", "JSONText", "Licensing", "DomainNames", "WebhookDelivery",
-      "PostgresStore", "KafkaTransport", "ServiceRuntime", crypto,
+      "PostgresStore", "KafkaTransport", "ServiceRuntime", "SystemRandom", crypto,
     ]),
   module(
     "Libraries", "StripeExport",
@@ -137,15 +139,15 @@ let services: [Target] = [
     "Services", "AnomalyDetector",
     [
       "LogConsumer", "AnomalyDetection", "EventCodec", "UsageAggregation", "Metering", "JSONText",
-      "KafkaTransport", "Licensing", "DomainNames", "PostgresStore", "ServiceRuntime", arguments,
-      logging,
+      "KafkaTransport", "Licensing", "DomainNames", "PostgresStore", "ServiceRuntime",
+      "SystemRandom", arguments, logging,
     ], main: true),
   module(
     "Services", "ValidationService",
     [
       "Metering", "JSONText", "EventCodec", "Licensing", "DomainNames", "PostgresStore",
-      "EventPublisher", "HTTPListening", "ServiceRuntime", arguments, crypto, logging, nioCore,
-      nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
+      "EventPublisher", "HTTPListening", "ServiceRuntime", "SystemRandom", arguments, crypto,
+      logging, nioCore, nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
       .product(name: "NIOExtras", package: "swift-nio-extras"),
     ], main: true, resources: [.embedInCode("openapi.yaml")]),
   module(
@@ -159,7 +161,8 @@ let services: [Target] = [
     [
       "Administration", "Billing", "BillingPages", "Metering", "JSONText", "Licensing",
       "WebhookDelivery", "PostgresStore", "KafkaTransport", "LogAudit", "Recount",
-      "HTTPListening", "ServiceRuntime", "StripeExport", arguments, crypto, logging, nioCore,
+      "HTTPListening", "ServiceRuntime", "StripeExport", "SystemRandom", arguments, crypto, logging,
+      nioCore,
       nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
       .product(name: "HTTPTypes", package: "swift-http-types"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -177,8 +180,8 @@ let tools: [Target] = [
     [
       "Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore", "ServiceRuntime",
       "Administration", "AnomalyDetection", "Billing", "WebhookDelivery", "Licensing",
-      "DomainNames", "EventPublisher", "UsageAggregation", "LogAudit", "StripeExport", "Yams",
-      arguments, logging,
+      "DomainNames", "EventPublisher", "UsageAggregation", "LogAudit", "StripeExport",
+      "SystemRandom", "Yams", arguments, logging,
     ], main: true, resources: [.embedInCode("Topics/Defaults")]),
   module("Tools", "CAllocationCount"),
   module(
@@ -194,7 +197,7 @@ let tools: [Target] = [
 
 let tests: [Target] = [
   .target(
-    name: "MeteringTestKit", dependencies: ["KafkaTransport", "PostgresStore"],
+    name: "MeteringTestKit", dependencies: ["Metering", "KafkaTransport", "PostgresStore"],
     path: "Tests/MeteringTestKit"),
   .target(
     name: "FuzzTargets",
@@ -213,6 +216,7 @@ let tests: [Target] = [
       logging, nioCore, .product(name: "HTTPTypes", package: "swift-http-types"),
       .product(name: "Hummingbird", package: "hummingbird"),
     ], path: "Tests/LicenseClientConformance"),
+  .testTarget(name: "MeteringTests", dependencies: ["Metering", "SystemRandom"]),
   .testTarget(
     name: "EventCodecTests",
     dependencies: ["EventCodec", "Metering", "JSONText", "Recount", "MeteringTestKit"]),

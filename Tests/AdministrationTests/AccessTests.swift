@@ -2,6 +2,7 @@ import Administration
 import Metering
 import MeteringTestKit
 import PostgresStore
+import SystemRandom
 import Testing
 
 @Suite struct AccessAdministrationTests {
@@ -46,18 +47,18 @@ import Testing
           #"{"name":"shop","scopes":["usage:read","billing:write"],"customer_id":"cus_1","expires_in":"90d"}"#
         )))
     let held = try AccessStore(office.database.connection()).tokens(
-      hashes: [RandomText.hash(made.secret)])
+      hashes: [SecretHash.of(made.secret)])
     #expect(held.map(\.tokenID) == [made.token.id])
     #expect(held.first?.customerID == "cus_1")
     #expect(made.secret.utf8.count > 40)
     try office.vendor.revokeToken(made.token.id)
     #expect(
-      try AccessStore(office.database.connection()).tokens(hashes: [RandomText.hash(made.secret)])
+      try AccessStore(office.database.connection()).tokens(hashes: [SecretHash.of(made.secret)])
         .isEmpty)
     let log = try office.database.rows("select audit_log::text from audit_log")
       .flatMap { $0.compactMap { $0 } }.joined()
     #expect(log.contains("token.create") && log.contains("token.revoke"))
-    #expect(!log.contains(made.secret) && !log.contains(RandomText.hash(made.secret)))
+    #expect(!log.contains(made.secret) && !log.contains(SecretHash.of(made.secret)))
     #expect(Office.refusal { try office.vendor.revokeToken("tok_nobody") } == "not_found")
   }
 
@@ -111,11 +112,11 @@ import Testing
     #expect(made.session.isReadOnly && made.session.theme == "auto")
     let store = SessionStore(try office.database.connection())
     let begun = try store.signIn(
-      signInHash: RandomText.hash(made.secret), cookieHash: RandomText.hash("cookie"),
-      csrfSecret: RandomText.bytes(32))
+      signInHash: SecretHash.of(made.secret), cookieHash: SecretHash.of("cookie"),
+      csrfSecret: SystemRandom.bytes(32))
     #expect(begun?.licenseIDs == ["lic_1"])
     try office.vendor.revokePortalSession(made.session.id, customer: "cus_1")
-    #expect(try store.portalSession(cookieHash: RandomText.hash("cookie")) == nil)
+    #expect(try store.portalSession(cookieHash: SecretHash.of("cookie")) == nil)
     #expect(
       Office.refusal { try office.vendor.revokePortalSession(made.session.id, customer: "cus_2") }
         == "not_found")

@@ -1,3 +1,5 @@
+import Metering
+
 /// Changes inputs as a stranger would who knows the format: bits, special bytes, numbers, pieces of other inputs.
 /// The same seed makes the same inputs.
 package struct Mutator {
@@ -11,13 +13,13 @@ package struct Mutator {
     "\\ud800", "\u{0130}", "ß", "xn--", "..", "//", "\r\n\r\n", "chunked", "{}", "[[[[", "\"\"",
   ].map { Array($0.utf8) }
 
-  private var random: SplitMix
+  private var random: SplitMix64
   private let corpus: [[UInt8]]
 
   /// - Precondition: `corpus` is not empty.
   package init(seed: UInt64, corpus: [[UInt8]]) {
     precondition(!corpus.isEmpty, "a mutator needs something to change")
-    random = SplitMix(state: seed)
+    random = SplitMix64(seed: seed)
     self.corpus = corpus
   }
 
@@ -49,18 +51,5 @@ package struct Mutator {
         at..<end, with: other[from..<min(other.count, from + (end - at) * 2)])
     default: bytes.removeSubrange(at...)
     }
-  }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-private struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 
 /// A usage event as a test means it, and the bytes that say it.
 package struct UsageEventText: Sendable {
@@ -55,13 +56,7 @@ package struct UsageEventText: Sendable {
 
   /// RFC 3339, UTC.
   package static func time(milliseconds: Int64) -> String {
-    var seconds = time_t(milliseconds / 1_000)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    func two(_ n: Int32) -> String { n < 10 ? "0\(n)" : "\(n)" }
-    let fraction = String(milliseconds % 1_000 + 1_000).dropFirst()
-    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T"
-      + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(fraction)Z"
+    UTCTime.text(milliseconds)
   }
 
   private static func quoted(_ text: String) -> String {

@@ -9,7 +9,7 @@ import Testing
 struct JSONAgreementTests {
   static let python = "/usr/bin/python3"
 
-  private func randomString(_ random: inout SeededGenerator) -> String {
+  private func randomString(_ random: inout SplitMix64) -> String {
     let pieces = [
       "a", "B", " ", "/", "\\/", "\\\"", "\\\\", "\\n", "\\t", "\\u0041", "\\u00e9", "é", "€",
       "😀", "\\ud83d\\ude00", "\\u0001", "{", "]", ",", ":",
@@ -18,7 +18,7 @@ struct JSONAgreementTests {
     return "\"" + (0..<count).map { _ in pieces.randomElement(using: &random)! }.joined() + "\""
   }
 
-  private func randomDocument(_ depth: Int, _ random: inout SeededGenerator) -> String {
+  private func randomDocument(_ depth: Int, _ random: inout SplitMix64) -> String {
     let space = ["", "", "", " ", "\n", "\t\r"].randomElement(using: &random)!
     switch Int.random(in: 0..<(depth > 4 ? 4 : 7), using: &random) {
     case 0: return ["true", "false", "null"].randomElement(using: &random)!
@@ -71,7 +71,7 @@ struct JSONAgreementTests {
 
   @Test("Values are those that Foundation reads", arguments: 1...300)
   func agreesWithFoundation(seed: UInt64) throws {
-    var random = SeededGenerator(state: seed)
+    var random = SplitMix64(seed: seed)
     let document = randomDocument(0, &random)
     let value = try JSONReader.parse(bytes(document))
     let other = try JSONSerialization.jsonObject(
@@ -83,7 +83,7 @@ struct JSONAgreementTests {
     "Damaged documents are taken and refused as python3 takes and refuses them",
     .enabled(if: FileManager.default.isExecutableFile(atPath: python)))
   func agreesWithPython() throws {
-    var random = SeededGenerator(state: 4711)
+    var random = SplitMix64(seed: 4711)
     var documents: [[UInt8]] =
       JSONReaderTests.accepted.map(bytes) + JSONReaderTests.refused.map(bytes)
       + JSONReaderTests.malformed.map { [0x22] + $0 + [0x22] }

@@ -309,7 +309,7 @@ struct PartitionRecountTests {
   /// The page's rules word for word, with the whole history looked at for every event.
   @Test("Random streams give what looking at the whole history gives", arguments: 0..<20)
   func agreesWithTheWholeHistory(seed: UInt64) {
-    var random = SeededGenerator(state: seed)
+    var random = SplitMix64(seed: seed)
     let window = Int64.random(in: 0...12, using: &random)
     var recount = recount(window: window)
     var history: [(offset: Int64, id: Int, producer: Int?, sequence: Int64?)] = []

@@ -60,12 +60,6 @@ import Testing
     #expect(text.utf8.count < 9_000)
   }
 
-  @Test func `Times are RFC 3339 in UTC with milliseconds`() {
-    #expect(UTCTimestamp.text(seconds: 0, milliseconds: 7) == "1970-01-01T00:00:00.007Z")
-    #expect(
-      UTCTimestamp.text(seconds: 1_709_251_199, milliseconds: 250) == "2024-02-29T23:59:59.250Z")
-  }
-
   @Test func `An unknown level or format is refused`() {
     for (name, value) in [("METER_LOG_LEVEL", "verbose"), ("METER_LOG_FORMAT", "xml")] {
       #expect {

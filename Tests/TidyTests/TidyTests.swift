@@ -55,6 +55,32 @@ import Testing
     }
   }
 
+  /// What marks an implementation of a small tool, and the files that may have it.
+  ///
+  /// Recount spells what it reads itself, so that it shares nothing with what it checks. The
+  /// benchmarks and tests name temporary files with `UUID()`.
+  static let tools: [(mark: String, home: [String])] = [
+    ("%02x", []), ("\"0123456789abcdef\"", []),
+    ("\\\\u00", ["Sources/Tools/meterctl/Traffic/Garbage.swift"]),
+    ("gmtime_r", []), ("strftime", []), ("ISO8601", []), (".iso8601", []),
+    ("0xBF58_476D_1CE4_E5B9", ["Sources/Core/Metering/SplitMix64.swift"]),
+    ("SystemRandomNumberGenerator", ["Sources/IO/SystemRandom/SystemRandom.swift"]),
+    ("UInt8.random(in:", ["Sources/IO/SystemRandom/SystemRandom.swift"]),
+    ("UInt32.random(in:", []), ("UInt64.random(in:", []), ("UUID()", []),
+  ]
+
+  @Test func `A small tool exists once`() throws {
+    for file in try Repository.swift("Sources") where file.target != "Benchmarks" {
+      for (i, line) in file.lines.enumerated() {
+        let text = line.drop { $0 == " " }
+        guard !text.hasPrefix("//") else { continue }
+        for tool in Self.tools where !tool.home.contains(file.path) {
+          #expect(!text.contains(tool.mark), "\(file.path):\(i + 1) has \(tool.mark)")
+        }
+      }
+    }
+  }
+
   /// Pauses between two looks at something, and times for which a fault lasts.
   static let pausingTests = [
     "Tests/EventPublisherTests/PublisherTests.swift": 3,

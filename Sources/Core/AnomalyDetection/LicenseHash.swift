@@ -1,3 +1,5 @@
+import Metering
+
 /// A keyed hash of license ids: folded 64×64→128-bit multiplications, as in wyhash and foldhash.
 ///
 /// Customers choose license ids, so the key is random and stays within the process: nobody outside
@@ -8,16 +10,10 @@ struct LicenseHash: Sendable {
   private let k2: UInt64
 
   init(seed: UInt64) {
-    // SplitMix64 (Steele, Lea, Flood 2014): three keys of one seed.
-    func key(_ index: UInt64) -> UInt64 {
-      var z = seed &+ index &* 0x9E37_79B9_7F4A_7C15
-      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-      return (z ^ (z >> 31)) | 1
-    }
-    k0 = key(1)
-    k1 = key(2)
-    k2 = key(3)
+    var keys = SplitMix64(seed: seed)
+    k0 = keys.next() | 1
+    k1 = keys.next() | 1
+    k2 = keys.next() | 1
   }
 
   @inline(__always)

@@ -5,10 +5,7 @@ package enum TimeText {
   /// RFC 3339 with `Z`: `2026-11-01T00:00:00Z`, with milliseconds only where there are some.
   ///
   /// - Parameter milliseconds: since 1970.
-  package static func write(_ milliseconds: Int64) -> String {
-    let text = UTCTime.text(milliseconds)
-    return milliseconds % 1_000 == 0 ? String(text.dropLast(5)) + "Z" : text
-  }
+  package static func write(_ milliseconds: Int64) -> String { UTCTime.brief(milliseconds) }
 
   /// Milliseconds since 1970 of an RFC 3339 time with any offset (`2026-11-01T01:00:00+01:00`);
   /// digits behind the third of the fraction must be zeros. Nil for anything else, for a leap

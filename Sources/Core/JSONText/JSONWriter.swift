@@ -1,3 +1,5 @@
+import Metering
+
 /// Writes one JSON document into bytes, without blanks, members in the order of the calls.
 ///
 /// Commas are its own business; that names and values alternate is the caller's.
@@ -24,7 +26,7 @@ package struct JSONWriter {
     separate()
     bytes.append(UInt8(ascii: "\""))
     var value = value
-    value.withUTF8 { quote($0) }
+    value.withUTF8 { JSONEscape.append($0, to: &bytes) }
     bytes.append(UInt8(ascii: "\""))
   }
 
@@ -87,27 +89,5 @@ package struct JSONWriter {
   private mutating func separate() {
     if needsComma { bytes.append(UInt8(ascii: ",")) }
     needsComma = true
-  }
-
-  private mutating func quote(_ text: UnsafeBufferPointer<UInt8>) {
-    var start = 0
-    for i in text.indices {
-      let byte = text[i]
-      guard byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") else {
-        continue
-      }
-      bytes.append(contentsOf: text[start..<i])
-      start = i + 1
-      bytes.append(UInt8(ascii: "\\"))
-      if byte >= 0x20 {
-        bytes.append(byte)
-      } else {
-        let digits: StaticString = "0123456789abcdef"
-        bytes.append(contentsOf: "u00".utf8)
-        bytes.append(digits.utf8Start[Int(byte >> 4)])
-        bytes.append(digits.utf8Start[Int(byte & 15)])
-      }
-    }
-    bytes.append(contentsOf: text[start...])
   }
 }

@@ -36,6 +36,15 @@ package enum UTCTime {
     }
   }
 
+  /// The same without a fraction of zeros: `2026-11-23T18:40:00Z`.
+  package static func brief(_ milliseconds: Int64) -> String {
+    let text = text(milliseconds)
+    return milliseconds % 1_000 == 0 ? text.prefix(19) + "Z" : text
+  }
+
+  /// The date alone: `2026-11-23`.
+  package static func day(_ milliseconds: Int64) -> String { String(text(milliseconds).prefix(10)) }
+
   /// Nil unless it is of the spelling above.
   package static func milliseconds(_ text: String) -> Int64? {
     let bytes = Array(text.utf8)

@@ -29,12 +29,6 @@ package struct KeyedHash: Sendable {
     k3 = seed.3 | 1
   }
 
-  /// Keys from the system's generator.
-  package init() {
-    var generator = SystemRandomNumberGenerator()
-    self.init(seed: (generator.next(), generator.next(), generator.next(), generator.next()))
-  }
-
   @inline(__always)
   private static func fold(_ a: UInt64, _ b: UInt64) -> UInt64 {
     let product = a.multipliedFullWidth(by: b)

@@ -40,7 +40,7 @@ package struct LogAccumulator: ~Copyable {
   private var requeuedHere: Set<DeadLetterKey> = []
   private var sink: UInt64 = 0
 
-  package init(settings: Settings, hash: KeyedHash = KeyedHash()) {
+  package init(settings: Settings, hash: KeyedHash) {
     self.settings = settings
     self.hash = hash
     decoder = EventDecoder(settings.reads, maxQuantity: settings.maxQuantity)

@@ -1,3 +1,5 @@
+import Metering
+
 /// The types of alerts that an endpoint may ask for; docs/webhooks.md tells customers of each.
 package enum AlertType {
   package static let known = [
@@ -12,8 +14,6 @@ package enum EndpointID {
   package static let randomBytes = 12
 
   package static func make(_ random: [UInt8]) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    let text = random.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }
-    return "ep_" + String(decoding: text, as: UTF8.self)
+    "ep_" + Hexadecimal.text(random)
   }
 }

@@ -289,18 +289,8 @@ package struct DeadLetterStore {
         group: rows.text(i, 4) ?? "", reason: rows.text(i, 5) ?? "", detail: rows.text(i, 6) ?? "",
         payloadBytes: rows.integer(i, 7), receivedAt: rows.text(i, 8) ?? "",
         forwardedAt: rows.text(i, 9), requeuedAt: rows.text(i, 10), countedAt: rows.text(i, 11),
-        payload: rows.text(i, 12).map(Self.bytes), key: rows.text(i, 13).map(Self.bytes))
-    }
-  }
-
-  private static func bytes(fromHex text: String) -> [UInt8] {
-    func digit(_ character: UInt8) -> UInt8 {
-      character <= UInt8(ascii: "9")
-        ? character - UInt8(ascii: "0") : character - UInt8(ascii: "a") + 10
-    }
-    let digits = Array(text.utf8)
-    return stride(from: 0, to: digits.count - 1, by: 2).map {
-      digit(digits[$0]) << 4 | digit(digits[$0 + 1])
+        payload: rows.text(i, 12).map { Hexadecimal.bytes($0) },
+        key: rows.text(i, 13).map { Hexadecimal.bytes($0) })
     }
   }
 }

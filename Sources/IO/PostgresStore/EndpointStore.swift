@@ -1,3 +1,5 @@
+import Metering
+
 /// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's: `WebhookDelivery` has both.
 package struct EndpointStore {
   package let connection: PostgresConnection
@@ -117,7 +119,7 @@ package struct EndpointStore {
     return rows.rows.indices.map { i in
       Secret(
         id: rows.integer(i, 0) ?? 0, endpoint: rows.text(i, 1) ?? "",
-        sealed: Hex.bytes(rows.text(i, 2) ?? ""))
+        sealed: Hexadecimal.bytes(rows.text(i, 2) ?? ""))
     }
   }
 
@@ -300,7 +302,7 @@ package struct EndpointStore {
           number: rows.integer(i, 0) ?? 0, at: rows.text(i, 1) ?? "",
           statusCode: rows.integer(i, 2), error: rows.text(i, 3),
           durationMilliseconds: rows.integer(i, 4) ?? 0,
-          response: Hex.bytes(rows.text(i, 5) ?? ""))
+          response: Hexadecimal.bytes(rows.text(i, 5) ?? ""))
       })
   }
 

@@ -1,3 +1,5 @@
+import Metering
+
 /// What watching totals keeps in PostgreSQL. Everything of one slot happens in one transaction that
 /// holds the lock: what was learnt, what is told, and that the slot is judged.
 package struct UsageWatchStore {
@@ -106,7 +108,7 @@ package struct UsageWatchStore {
     return rows.rows.indices.map { row in
       Series(
         customer: rows.text(row, 0) ?? "", meter: rows.text(row, 1) ?? "",
-        state: Self.bytes(rows.text(row, 2) ?? ""),
+        state: Hexadecimal.bytes(rows.text(row, 2) ?? ""),
         calls: rows.text(row, 3).flatMap { Double($0) } ?? 0, isTold: rows.boolean(row, 4))
     }
   }
@@ -121,7 +123,7 @@ package struct UsageWatchStore {
       """,
       [
         .texts(series.map(\.customer)), .texts(series.map(\.meter)),
-        .texts(series.map { Self.hex($0.state) }), .booleans(series.map(\.isTold)),
+        .texts(series.map { Hexadecimal.text($0.state) }), .booleans(series.map(\.isTold)),
       ], operation: "store totals")
   }
 
@@ -129,20 +131,5 @@ package struct UsageWatchStore {
   package func raise(_ found: String) throws(PostgresError) {
     try connection.query(
       "select usage_anomaly_raise($1::jsonb)", [.text(found)], operation: "raise alerts")
-  }
-
-  private static let digits = Array("0123456789abcdef".utf8)
-
-  private static func hex(_ bytes: [UInt8]) -> String {
-    String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-  }
-
-  /// PostgreSQL's own hexadecimal digits.
-  private static func bytes(_ hex: String) -> [UInt8] {
-    let digits = Array(hex.utf8)
-    func value(_ digit: UInt8) -> UInt8 { digit > 57 ? digit - 87 : digit - 48 }
-    return stride(from: 0, to: digits.count - digits.count % 2, by: 2).map {
-      value(digits[$0]) << 4 | value(digits[$0 + 1])
-    }
   }
 }

@@ -1,3 +1,5 @@
+import Metering
+
 /// Deliveries of alerts: claimed, tried, written down.
 package struct WebhookStore {
   package let connection: PostgresConnection
@@ -56,7 +58,7 @@ package struct WebhookStore {
         deliveryID: rows.integer(i, 0) ?? 0, lease: rows.integer(i, 1) ?? 0,
         endpoint: rows.text(i, 2) ?? "", webhookID: rows.text(i, 3) ?? "",
         retryStep: Int(rows.integer(i, 4) ?? 0), url: rows.text(i, 5) ?? "",
-        sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hex.bytes($0) },
+        sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hexadecimal.bytes($0) },
         type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
         data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
         alertID: rows.integer(i, 11) ?? 0, isForCustomer: rows.boolean(i, 12))
@@ -112,7 +114,7 @@ package struct WebhookStore {
         .optionalIntegers(results.map { $0.statusCode.map(Int64.init) }),
         .texts(results.map { $0.error ?? "" }),
         .integers(results.map { min(max($0.durationMilliseconds, 0), Int64(Int32.max)) }),
-        .texts(results.map { Hex.text($0.response.prefix(1_024)) }),
+        .texts(results.map { Hexadecimal.text($0.response.prefix(1_024)) }),
       ], operation: "record attempts")
   }
 
@@ -265,27 +267,5 @@ package struct WebhookStore {
       oldestDueSeconds: rows.text(0, 1).flatMap(Double.init) ?? 0, closed: rows.integer(0, 2) ?? 0,
       failing: rows.integer(0, 3) ?? 0, open: rows.integer(0, 4) ?? 0,
       disabled: rows.integer(0, 5) ?? 0)
-  }
-}
-
-/// bytea within arrays and aggregates goes as hexadecimal text.
-enum Hex {
-  private static let digits = Array("0123456789abcdef".utf8)
-
-  static func text(_ bytes: some Sequence<UInt8>) -> String {
-    var text: [UInt8] = []
-    for byte in bytes {
-      text.append(digits[Int(byte >> 4)])
-      text.append(digits[Int(byte & 15)])
-    }
-    return String(decoding: text, as: UTF8.self)
-  }
-
-  /// The bytes of a `bytea` as PostgreSQL writes it, in hexadecimal.
-  static func bytes(_ text: some StringProtocol) -> [UInt8] {
-    let values = text.utf8.map { UInt8($0 >= 0x61 ? $0 - 0x61 + 10 : $0 &- 0x30) }
-    return stride(from: 0, to: values.count - values.count % 2, by: 2).map {
-      values[$0] << 4 | values[$0 + 1]
-    }
   }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import Metering
 import Synchronization
 
 /// A swift-log handler that hands over each event as one finished line, its newline included.
@@ -34,7 +35,7 @@ struct LineLogHandler: LogHandler {
   }
 
   func log(event: LogEvent) {
-    write(line(event, at: UTCTimestamp.now()))
+    write(line(event, at: UTCTime.text(WallClock.milliseconds)))
   }
 
   /// The line for `event`; `time` is RFC 3339.
@@ -150,31 +151,5 @@ enum StandardError {
         }
       }
     }
-  }
-}
-
-/// Wall-clock time as RFC 3339 in UTC with milliseconds: `2026-01-31T23:59:59.250Z`.
-enum UTCTimestamp {
-  static func now() -> String {
-    // A Double holds today's seconds to a quarter of a microsecond.
-    let milliseconds = Int(Date().timeIntervalSince1970 * 1_000)
-    return text(seconds: milliseconds / 1_000, milliseconds: milliseconds % 1_000)
-  }
-
-  /// - Parameters:
-  ///   - seconds: since 1970-01-01T00:00:00Z, within the years 0 to 9999.
-  ///   - milliseconds: 0 to 999.
-  static func text(seconds: Int, milliseconds: Int) -> String {
-    var seconds = time_t(seconds)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    func pad(_ value: Int32, _ width: Int) -> String {
-      let digits = String(value)
-      return String(repeating: "0", count: max(0, width - digits.count)) + digits
-    }
-    let year = pad(parts.tm_year + 1900, 4)
-    let date = "\(year)-\(pad(parts.tm_mon + 1, 2))-\(pad(parts.tm_mday, 2))"
-    let time = "\(pad(parts.tm_hour, 2)):\(pad(parts.tm_min, 2)):\(pad(parts.tm_sec, 2))"
-    return "\(date)T\(time).\(pad(Int32(milliseconds), 3))Z"
   }
 }

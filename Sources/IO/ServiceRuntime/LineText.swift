@@ -1,3 +1,5 @@
+import Metering
+
 /// Escaping for what leaves the process as a single line: log lines, JSON bodies, error lines.
 enum LineText {
   /// A longer value is cut and marked with `…`, so that one log call cannot fill a disk.
@@ -39,16 +41,10 @@ enum LineText {
         output.append("…")
         return
       }
-      switch scalar {
-      case "\"" where quoted: output.append("\\\"")
-      case "\\" where quoted: output.append("\\\\")
-      case "\n": output.append("\\n")
-      case "\r": output.append("\\r")
-      case "\t": output.append("\\t")
-      case _ where mustEscape(scalar):
-        let digits = String(scalar.value, radix: 16)
-        output.append("\\u" + String(repeating: "0", count: 4 - digits.count) + digits)
-      default: output.unicodeScalars.append(scalar)
+      if mustEscape(scalar) || quoted && (scalar == "\"" || scalar == "\\") {
+        JSONEscape.append(scalar, to: &output)
+      } else {
+        output.unicodeScalars.append(scalar)
       }
     }
   }

@@ -1,3 +1,4 @@
+import SystemRandom
 package import WebhookDelivery
 
 /// What endpoints are judged by, from the settings that the dispatcher reads as well.
@@ -45,9 +46,9 @@ package struct EndpointRules: Sendable {
         "secrets are kept encrypted: set METER_ENCRYPTION_KEY, as the dispatcher has it")
     }
     let secret = try SigningSecret(
-      scheme: scheme, bytes: RandomText.bytes(SigningSecret.newSecretBytes))
+      scheme: scheme, bytes: SystemRandom.bytes(SigningSecret.newSecretBytes))
     let sealed = try box.seal(
-      secret, endpoint: endpoint, nonce: RandomText.bytes(SecretBox.nonceBytes))
+      secret, endpoint: endpoint, nonce: SystemRandom.bytes(SecretBox.nonceBytes))
     return (secret.verifier, sealed)
   }
 }

@@ -1,6 +1,7 @@
 package import JSONText
 import Metering
 package import PostgresStore
+import SystemRandom
 package import WebhookDelivery
 
 /// Webhook endpoints: made, changed, tested, deleted.
@@ -51,7 +52,7 @@ extension Administrator {
     if let customer { try checkTenant(Identifier(customer), "customer") }
     let url = try rules.checkedURL(new.url)
     let events = try EndpointRules.checkedEvents(new.events)
-    let id = EndpointID.make(RandomText.bytes(EndpointID.randomBytes))
+    let id = EndpointID.make(SystemRandom.bytes(EndpointID.randomBytes))
     let secret = try rules.newSecret(new.signing, endpoint: id)
     return try connection.transaction {
       do {

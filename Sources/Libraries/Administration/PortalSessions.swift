@@ -1,6 +1,7 @@
 package import JSONText
 import Metering
 package import PostgresStore
+import SystemRandom
 
 /// Links that sign a customer in to the portal.
 extension Administrator {
@@ -25,13 +26,13 @@ extension Administrator {
       throw AdministrationRefusal.invalid(
         "licenses", "names none; leave it out for all of the customer's")
     }
-    let secret = RandomText.make("pl_", bytes: 32)
+    let secret = SystemRandom.base62("pl_", bytes: 32)
     let new = SessionStore.NewPortalSession(
-      id: RandomText.make("ps_", bytes: 9), customerID: customer, licenseIDs: licenses,
+      id: SystemRandom.base62("ps_", bytes: 9), customerID: customer, licenseIDs: licenses,
       isReadOnly: try Self.boolean(members, "read_only") ?? true,
       theme: try Self.choice(members, "theme", ["auto", "light", "dark"]) ?? "auto",
       returnURL: try Self.returnURL(members), lifetimeSeconds: lifetime ?? 3_600,
-      createdBy: context.actorID, signInHash: RandomText.hash(secret))
+      createdBy: context.actorID, signInHash: SecretHash.of(secret))
     return try connection.transaction {
       guard try CustomerStore(connection).customer(customer) != nil else {
         throw AdministrationRefusal.noSuch("customer")

@@ -1,6 +1,7 @@
 package import JSONText
 import Metering
 package import PostgresStore
+import SystemRandom
 
 /// API tokens: made and revoked.
 extension Administrator {
@@ -49,12 +50,12 @@ extension Administrator {
     }
     let customer = new.customerID ?? tenant?.string
     if let customer { try checkTenant(Identifier(customer), "customer") }
-    let id = RandomText.make("tok_", bytes: 8)
-    let secret = RandomText.make("mtr_", bytes: 32)
+    let id = SystemRandom.base62("tok_", bytes: 8)
+    let secret = SystemRandom.base62("mtr_", bytes: 32)
     return try connection.transaction {
       do {
         try AccessStore(connection).createToken(
-          id: id, name: new.name, hash: RandomText.hash(secret), scopes: new.scopes,
+          id: id, name: new.name, hash: SecretHash.of(secret), scopes: new.scopes,
           customerID: customer, expiresInSeconds: new.lifetimeSeconds)
       } catch let error as PostgresError where error.sqlState == "23503" {
         throw AdministrationRefusal.noSuch("customer")

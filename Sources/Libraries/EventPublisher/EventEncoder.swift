@@ -160,34 +160,18 @@ struct EventEncoder: ~Copyable {
       count += 1
       for i in 0..<end {
         let byte = bytes[i]
-        if byte >= 0x20, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") {
+        if JSONEscape.isNeeded(byte) {
+          // PostgreSQL cannot store NUL.
+          if byte == 0 { isBad = true }
+          count += JSONEscape.write(byte, to: start + count)
+        } else {
           start[count] = byte
           count += 1
-        } else {
-          escape(byte)
         }
       }
       start[count] = UInt8(ascii: "\"")
       count += 1
     }
-  }
-
-  private mutating func escape(_ byte: UInt8) {
-    start[count] = UInt8(ascii: "\\")
-    if byte >= 0x20 {
-      start[count + 1] = byte
-      count += 2
-      return
-    }
-    // NUL is no character that PostgreSQL could store.
-    if byte == 0 { isBad = true }
-    let digits: StaticString = "0123456789abcdef"
-    start[count + 1] = UInt8(ascii: "u")
-    start[count + 2] = UInt8(ascii: "0")
-    start[count + 3] = UInt8(ascii: "0")
-    start[count + 4] = digits.utf8Start[Int(byte >> 4)]
-    start[count + 5] = digits.utf8Start[Int(byte & 15)]
-    count += 6
   }
 
   private mutating func integer(_ value: Int64) {

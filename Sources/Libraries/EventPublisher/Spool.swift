@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import SystemRandom
 
 /// Events that were accepted and are not in Kafka yet, in files that outlive the process.
 ///
@@ -89,7 +90,7 @@ final class Spool: @unchecked Sendable {
     spareSegments = min(max(2, (4 << 20) / segmentBytes), maximumSegments - 1)
     lockFile = try Self.lock(Self.withoutSlashes(directory))
     state = try SpoolState(path: directory + "/state") {
-      producerPrefix + "-" + String(UInt64.random(in: .min ... .max), radix: 36)
+      producerPrefix + "-" + SystemRandom.base36()
     }
     producer = state.producer
     var opened = try SpoolRecovery(directory: directory, state: state)

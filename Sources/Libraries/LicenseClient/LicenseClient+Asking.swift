@@ -2,6 +2,7 @@ import JSONText
 import Licensing
 import NIOCore
 import Synchronization
+import SystemRandom
 
 /// Questions to the service, and what makes their answers believable.
 extension LicenseClient {
@@ -58,7 +59,7 @@ extension LicenseClient {
   private func answer(_ question: Question) async throws(NoAnswer) -> VerdictCache.Entry {
     let deadline = NIODeadline.now() + TimeAmount(options.totalTimeout)
     let asked = VerdictQuestion(
-      licenseKey: question.licenseKey, domain: question.domain, nonce: RandomText.hexadecimal())
+      licenseKey: question.licenseKey, domain: question.domain, nonce: SystemRandom.hexadecimal())
     var json = JSONWriter()
     json.beginObject()
     json.member("licenseKey", asked.licenseKey)
@@ -69,7 +70,7 @@ extension LicenseClient {
       .init(
         path: "/v1/licenses/validate",
         headers: Self.headers(options, contentType: "application/json")
-          + [("Idempotency-Key", RandomText.hexadecimal())],
+          + [("Idempotency-Key", SystemRandom.hexadecimal())],
         body: json.bytes, maximumAnswerBytes: Self.maximumAnswerBytes), deadline)
     // What is no JSON object has no signature.
     guard let members = (try? JSONReader.parse(body))?.members, members.repeatedName == nil,

@@ -2,6 +2,7 @@ import JSONText
 import Metering
 import NIOCore
 import Synchronization
+import SystemRandom
 
 /// What was used.
 public struct UsageRecord: Sendable {
@@ -70,7 +71,7 @@ final class UsageQueue: Sendable {
 
   private let queue = Mutex(Queue())
   private let maximum: Int
-  private let source = "sdk/swift/" + RandomText.hexadecimal()
+  private let source = "sdk/swift/" + SystemRandom.hexadecimal()
   private let onProblem: @Sendable (String) -> Void
   private let send: Send
 
@@ -120,7 +121,7 @@ final class UsageQueue: Sendable {
     var json = JSONWriter()
     json.beginObject()
     json.member("specversion", "1.0")
-    json.member("id", RandomText.uuid())
+    json.member("id", SystemRandom.uuid())
     json.member("source", source)
     json.member("type", "license.usage.recorded")
     json.member("subject", licenseID)

@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import JSONText
 import Metering
+import SystemRandom
 
 /// Verdicts on disk: the signed texts themselves, which are verified again when they are read. The
 /// license key is not among them. Its functions wait for the disk.
@@ -80,7 +81,7 @@ struct VerdictFolder: Sendable {
   func write(_ name: String, _ saved: Saved) throws {
     try FileManager.default.createDirectory(
       atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    let temporary = "\(path)/.\(name).\(RandomText.hexadecimal())"
+    let temporary = "\(path)/.\(name).\(SystemRandom.hexadecimal())"
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw DiskError(code: errno) }
     do {
@@ -143,25 +144,5 @@ struct VerdictFolder: Sendable {
   private func changed(_ name: String) -> Int {
     var status = stat()
     return stat(path + "/" + name, &status) == 0 ? status.st_mtim.tv_sec : 0
-  }
-}
-
-/// 128 bits from the system's randomness.
-enum RandomText {
-  private static func bytes() -> [UInt8] {
-    var generator = SystemRandomNumberGenerator()
-    return (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-  }
-
-  static func hexadecimal() -> String { Hexadecimal.text(bytes()) }
-
-  /// RFC 9562, version 4.
-  static func uuid() -> String {
-    var bytes = bytes()
-    bytes[6] = bytes[6] & 0x0F | 0x40
-    bytes[8] = bytes[8] & 0x3F | 0x80
-    let text = Array(Hexadecimal.text(bytes))
-    return [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(text[$0]) }
-      .joined(separator: "-")
   }
 }

@@ -158,7 +158,7 @@ package struct Explained {
   }
 
   private static func time(_ minute: Int64) -> String {
-    UTCTime.text(minute * 60_000).prefix(19) + "Z"
+    UTCTime.brief(minute * 60_000)
   }
 
   private mutating func stretches(

@@ -4,6 +4,7 @@ import Logging
 import Metering
 import PostgresStore
 import ServiceRuntime
+import SystemRandom
 import UsageAggregation
 
 /// How long and how much; a generic type stores no statics.
@@ -29,7 +30,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   private let farewell: Farewell
   /// Names this membership in `consumer_offset.claimed_by`.
   let owner =
-    "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(UInt32.random(in: 0 ... .max))"
+    "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(SystemRandom.hexadecimal(bytes: 4))"
 
   var connection: PostgresConnection?
   private var consumer: KafkaConsumer?
@@ -91,7 +92,12 @@ final class ConsumerSession<Processor: LogProcessor> {
     kafka = KafkaLife(health: health, settings: settings, logger: logger)
     standstills = StandstillReport(health: health, settings: settings, logger: logger)
     views = .allocate(capacity: Pace.batchCapacity)
-    accumulator = LogAccumulator(settings: settings.rules)
+    accumulator = LogAccumulator(
+      settings: settings.rules,
+      hash: KeyedHash(
+        seed: (
+          SystemRandom.word(), SystemRandom.word(), SystemRandom.word(), SystemRandom.word()
+        )))
     batch = accumulator.makeBatch()
     spare = accumulator.makeBatch()
   }

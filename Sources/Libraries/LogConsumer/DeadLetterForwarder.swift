@@ -1,5 +1,6 @@
 import KafkaTransport
 import Logging
+import Metering
 import PostgresStore
 import Synchronization
 
@@ -104,7 +105,8 @@ final class DeadLetterForwarder {
         headers: [
           header("reason", 4), header("detail", 5), header("topic", 1), header("partition", 2),
           header("offset", 3),
-        ], key: rows.text(i, 7).map(Self.bytes), value: rows.text(i, 6).map(Self.bytes))
+        ], key: rows.text(i, 7).map { Hexadecimal.bytes($0) },
+        value: rows.text(i, 6).map { Hexadecimal.bytes($0) })
     }
   }
 
@@ -179,13 +181,5 @@ final class DeadLetterForwarder {
         """, [.texts(refused)], operation: "mark dead letters")
     }
     return unanswered
-  }
-
-  private static func bytes(_ hex: String) -> [UInt8] {
-    let digits = Array(hex.utf8)
-    func value(_ d: UInt8) -> UInt8 { d < 0x3A ? d - 0x30 : d - 0x57 }
-    return stride(from: 0, to: digits.count - 1, by: 2).map {
-      value(digits[$0]) << 4 | value(digits[$0 + 1])
-    }
   }
 }

@@ -91,7 +91,7 @@ struct FlushTransaction<Writer: FlushWriter> {
       c.pending.append(report.pending)
       c.dropped.append(report.dropped)
       c.finals.append(report.isFinal)
-      c.reportedAt.append(Self.iso8601(report.timestamp))
+      c.reportedAt.append(UTCTime.text(max(0, report.timestamp)))
     }
     guard settings.rules.keepsDeadLetters else { return c }
     for requeued in batch.requeued where epochs[requeued.partition] != nil {
@@ -101,14 +101,6 @@ struct FlushTransaction<Writer: FlushWriter> {
       c.requeuedOffsets.append(requeued.key.offset)
     }
     return c
-  }
-
-  private static func iso8601(_ milliseconds: Int64) -> String {
-    Date(
-      timeIntervalSince1970: Double(min(max(milliseconds, 0), 253_402_300_799_000)) / 1_000
-    )
-    .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
-      + "Z"
   }
 
   /// What became of a commit whose answer was lost. Only this process moves the offsets of

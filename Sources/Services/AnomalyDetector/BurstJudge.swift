@@ -1,6 +1,7 @@
 import AnomalyDetection
 import EventCodec
 import ServiceRuntime
+import SystemRandom
 import UsageAggregation
 
 /// Usage into each license's calls a minute, and bursts of them into findings.
@@ -40,9 +41,9 @@ struct BurstJudge: TopicJudge {
 
   init(settings: BurstTable.Settings) { self.settings = settings }
 
-  func makeState() -> State { State(settings, .random(in: .min ... .max)) }
+  func makeState() -> State { State(settings, SystemRandom.word()) }
   func restore(_ bytes: [UInt8]) -> State? {
-    bytes.withUnsafeBytes { State(settings, .random(in: .min ... .max), $0) }
+    bytes.withUnsafeBytes { State(settings, SystemRandom.word(), $0) }
   }
 
   mutating func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding] {

@@ -2,6 +2,7 @@ import AnomalyDetection
 import DomainNames
 import Licensing
 import ServiceRuntime
+import SystemRandom
 import UsageAggregation
 
 /// Refused validations into findings about keys on foreign domains, and canceled ones that go on.
@@ -23,7 +24,7 @@ struct DomainJudge: TopicJudge {
   let rules: PublicSuffixList
 
   func makeState() -> State {
-    State(DomainWatch(settings: settings, seed: .random(in: .min ... .max)))
+    State(DomainWatch(settings: settings, seed: SystemRandom.word()))
   }
 
   func restore(_ bytes: [UInt8]) -> State? {

@@ -1,4 +1,5 @@
 import EventCodec
+import Metering
 import PostgresStore
 import UsageAggregation
 
@@ -106,20 +107,8 @@ struct PendingRowEncoder {
 
   /// A JSON string. The bytes are UTF-8 without U+0000.
   static func appendQuoted(_ text: UnsafeBufferPointer<UInt8>, to output: inout [UInt8]) {
-    let hex = Array("0123456789abcdef".utf8)
     output.append(UInt8(ascii: "\""))
-    for b in text {
-      switch b {
-      case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-        output.append(UInt8(ascii: "\\"))
-        output.append(b)
-      case 0..<0x20:
-        output.append(contentsOf: "\\u00".utf8)
-        output.append(hex[Int(b >> 4)])
-        output.append(hex[Int(b & 15)])
-      default: output.append(b)
-      }
-    }
+    JSONEscape.append(text, to: &output)
     output.append(UInt8(ascii: "\""))
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import Metering
 import MeteringTestKit
 import NIOCore
 import NIOHTTP1
@@ -89,10 +90,9 @@ struct AlertLatency: AsyncParsableCommand {
   }
 
   private func send(_ license: String, _ n: Int, _ producer: KafkaProducer) throws {
-    let now = Date().formatted(
-      .iso8601.year().month().day().time(includingFractionalSeconds: true))
+    let now = UTCTime.text(Int64(Date().timeIntervalSince1970 * 1_000))
     let value = Array(
-      #"{"specversion":"1.0","id":"probe-\#(n)","source":"/probe","type":"license.usage.recorded","subject":"\#(license)","time":"\#(now)Z","data":{}}"#
+      #"{"specversion":"1.0","id":"probe-\#(n)","source":"/probe","type":"license.usage.recorded","subject":"\#(license)","time":"\#(now)","data":{}}"#
         .utf8)
     try Array(license.utf8).withUnsafeBytes { key in
       try value.withUnsafeBytes {

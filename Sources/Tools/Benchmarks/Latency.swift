@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import Metering
 import MeteringTestKit
 import PostgresStore
 
@@ -78,10 +79,9 @@ struct Latency: ParsableCommand {
     /// Sends one marked event and waits until the view counts it: the milliseconds between.
     mutating func probe() throws -> Double {
       sent += 1
-      let now = Date().formatted(
-        .iso8601.year().month().day().time(includingFractionalSeconds: true))
+      let now = UTCTime.text(Int64(Date().timeIntervalSince1970 * 1_000))
       let value = Array(
-        #"{"specversion":"1.0","id":"probe-\#(sent)","source":"/probe","type":"license.usage.recorded","subject":"\#(Latency.probe)","time":"\#(now)Z","data":{}}"#
+        #"{"specversion":"1.0","id":"probe-\#(sent)","source":"/probe","type":"license.usage.recorded","subject":"\#(Latency.probe)","time":"\#(now)","data":{}}"#
           .utf8)
       let started = DispatchTime.now().uptimeNanoseconds
       func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e6 }

@@ -289,7 +289,8 @@ package enum LicensePage {
     page.add(chart.figure(in: context))
     let parameters: [PageContext.Parameter] = [
       ("license_id", data.id), ("meter", usage.meter),
-      ("from", Time.api(usage.from)), ("to", Time.api(usage.to)), ("window", usage.window),
+      ("from", UTCTime.brief(usage.from)), ("to", UTCTime.brief(usage.to)),
+      ("window", usage.window),
       ("time_zone", context.zone.name),
     ]
     page.add(DataLinks("/v1/usage", parameters, in: context))
@@ -301,8 +302,9 @@ package enum LicensePage {
             to: context.url(
               "/events",
               [
-                ("license_id", data.id), ("meter", usage.meter), ("from", Time.api(usage.from)),
-                ("to", Time.api(usage.to)),
+                ("license_id", data.id), ("meter", usage.meter),
+                ("from", UTCTime.brief(usage.from)),
+                ("to", UTCTime.brief(usage.to)),
               ]))
         ]))
     }

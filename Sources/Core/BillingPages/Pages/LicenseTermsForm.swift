@@ -44,7 +44,7 @@ enum LicenseTermsForm {
     }
     text("plan", "Plan", license?.plan, isRequired: true)
     text(
-      "expires_at", "Expires on", license.map { day($0.expiresAt) }, type: "date",
+      "expires_at", "Expires on", license.map { UTCTime.day($0.expiresAt) }, type: "date",
       isRequired: true, hint: "At midnight of UTC.")
     text(
       "seats", "Seats", license?.seats.map(String.init), type: "number", hint: "Empty: no limit.")
@@ -62,5 +62,4 @@ enum LicenseTermsForm {
     lines("features", "Features", license?.features, hint: "One a line.")
   }
 
-  private static func day(_ time: Int64) -> String { String(UTCTime.text(time).prefix(10)) }
 }

@@ -191,7 +191,7 @@ package enum PeriodsPage {
       filter: "Preview", fields: ["ending_before", "close_customer"], id: "preview", in: context)
     filter.text(
       "ending_before", "Periods that end before or on",
-      value: String(Time.api(preview.endingBefore).prefix(10)), type: "date")
+      value: UTCTime.day(preview.endingBefore), type: "date")
     filter.text(
       "close_customer", "Only this customer", value: preview.customer ?? "",
       placeholder: "all customers")
@@ -236,7 +236,7 @@ package enum PeriodsPage {
     var form = Form(
       preview.isReady ? "Close \(count)" : "Close \(count) all the same",
       to: context.basePath + "/periods/close", id: "close", isDanger: !preview.isReady, in: context)
-    form.hide("ending_before", Time.api(preview.endingBefore))
+    form.hide("ending_before", UTCTime.brief(preview.endingBefore))
     if let customer = preview.customer { form.hide("customer_id", customer) }
     if preview.isReady {
       page.add(form)

@@ -138,7 +138,7 @@ extension AdjustmentStore {
 
     /// Its place in the list.
     package var key: [String] {
-      [String(UTCTime.text(appliesTo).prefix(10)), license.string, meter, id]
+      [UTCTime.day(appliesTo), license.string, meter, id]
     }
   }
 

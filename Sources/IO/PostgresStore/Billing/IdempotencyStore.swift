@@ -1,3 +1,5 @@
+import Metering
+
 /// Which POST requests were carried out, and what they answered.
 package struct IdempotencyStore {
   package let connection: PostgresConnection
@@ -22,7 +24,8 @@ package struct IdempotencyStore {
       """, [.bytes(key), .bytes(fingerprint)], operation: "take the idempotency key")
     if taken.boolean(0, 0) { return nil }
     return Earlier(
-      fingerprint: Hex.bytes(taken.text(0, 1) ?? ""), answer: Hex.bytes(taken.text(0, 2) ?? ""))
+      fingerprint: Hexadecimal.bytes(taken.text(0, 1) ?? ""),
+      answer: Hexadecimal.bytes(taken.text(0, 2) ?? ""))
   }
 
   /// Keeps the answer of the request that took the key.

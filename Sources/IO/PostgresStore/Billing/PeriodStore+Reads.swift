@@ -51,7 +51,7 @@ extension PeriodStore {
     package var lateEventCount: Int64
 
     package var id: PeriodID {
-      PeriodID(license: license, meter: meter, start: String(UTCTime.text(start).prefix(10)))
+      PeriodID(license: license, meter: meter, start: UTCTime.day(start))
     }
   }
 
@@ -76,7 +76,7 @@ extension PeriodStore {
   /// Nil where nothing was used of that meter in such a period, and no adjustment goes on its invoice.
   package func period(_ id: PeriodID, graceSeconds: Int64 = 0) throws(PostgresError) -> Period? {
     let start = UTCTime.milliseconds(id.start + "T00:00:00.000Z") ?? 0
-    let before = String(UTCTime.text(start - 86_400_000).prefix(10))
+    let before = UTCTime.day(start - 86_400_000)
     return try periods(
       Filter(license: id.license, graceSeconds: graceSeconds),
       after: PeriodID(license: id.license, meter: id.meter, start: before), limit: 1

@@ -153,7 +153,7 @@ package struct SessionStore {
   private static func portalSessions(_ rows: SQLRows) -> [PortalSession] {
     rows.rows.indices.map { i in
       let ids = (rows.text(i, 13) ?? "").split(separator: ",").map {
-        Identifier(String(decoding: Hex.bytes($0), as: UTF8.self))
+        Identifier(String(decoding: Hexadecimal.bytes($0), as: UTF8.self))
       }
       return PortalSession(
         id: rows.text(i, 0) ?? "", customerID: Identifier(rows.text(i, 1) ?? ""),
@@ -161,7 +161,7 @@ package struct SessionStore {
         theme: rows.text(i, 4) ?? "", returnURL: rows.text(i, 5), createdAt: rows.text(i, 6) ?? "",
         createdBy: rows.text(i, 7) ?? "", expiresAt: rows.text(i, 8) ?? "",
         signedInAt: rows.text(i, 9), revokedAt: rows.text(i, 10), isExpired: rows.boolean(i, 11),
-        csrfSecret: rows.text(i, 12).map { Hex.bytes($0) })
+        csrfSecret: rows.text(i, 12).map { Hexadecimal.bytes($0) })
     }
   }
 
@@ -230,7 +230,7 @@ package struct SessionStore {
         tokenID: rows.text(0, 3) ?? "", hash: rows.text(0, 4) ?? "",
         scopes: Set((rows.text(0, 5) ?? "").split(separator: " ").map(String.init)),
         customerID: rows.text(0, 6).map(Identifier.init(_:)), expiresAt: rows.integer(0, 7)),
-      tokenName: rows.text(0, 8) ?? "", csrfSecret: Hex.bytes(rows.text(0, 1) ?? ""),
+      tokenName: rows.text(0, 8) ?? "", csrfSecret: Hexadecimal.bytes(rows.text(0, 1) ?? ""),
       expiresAt: rows.text(0, 2) ?? "")
   }
 

@@ -138,7 +138,7 @@ enum PeriodEndpoints {
     }
     guard let known else { throw Problem.notFound("period") }
     let wanted = Wanted(
-      endingBefore: String(UTCTime.text(known.end).prefix(10)), customer: nil, isForced: isForced,
+      endingBefore: UTCTime.day(known.end), customer: nil, isForced: isForced,
       reason: reason)
     let preview =
       known.status == .closed
@@ -312,6 +312,6 @@ extension JSONFields {
 private enum DayText {
   static func read(_ text: String) -> String? {
     if UTCTime.isDay(text) { return text }
-    return TimeText.read(text).map { String(UTCTime.text($0).prefix(10)) }
+    return TimeText.read(text).map(UTCTime.day)
   }
 }

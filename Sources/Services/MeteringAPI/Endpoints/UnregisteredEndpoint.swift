@@ -47,6 +47,6 @@ enum UnregisteredEndpoint {
       fields.blame(name, "It must be the beginning of a day in UTC, such as 2026-11-01T00:00:00Z.")
       return nil
     }
-    return String(TimeText.write(time).prefix(10))
+    return UTCTime.day(time)
   }
 }

@@ -7,6 +7,7 @@ import Metering
 import NIOCore
 import PostgresStore
 import ServiceRuntime
+import SystemRandom
 
 /// From a request's head and body to its answer.
 struct API: Sendable {
@@ -117,7 +118,7 @@ struct API: Sendable {
     {
       return given
     }
-    return UUID().uuidString.lowercased()
+    return SystemRandom.uuid()
   }
 
   /// What a client is told of an error, and what the log is.

@@ -15,7 +15,6 @@ struct MeteringServer: Service {
   let logger: Logger
 
   func run() async throws {
-    let date = HTTPDate()
     let table = try makeTable()
     let channel = MeteringChannel(settings: settings, connections: table) {
       [api, clients = settings.clients] request, writer, channel in
@@ -23,7 +22,8 @@ struct MeteringServer: Service {
         clients.client(channel.remoteAddress),
         forwardedFor: HTTPField.Name("X-Forwarded-For").flatMap { request.headers[$0] })
       let answer = await api.respond(to: request, client: client)
-      try await Self.write(answer, request, writer, date.now)
+      try await Self.write(
+        answer, request, writer, HTTPDate.text(WallClock.milliseconds))
     }
     let server = channel.server(
       configuration: ServerConfiguration(

@@ -4,6 +4,7 @@ import HTTPTypes
 import Logging
 import Metering
 import PostgresStore
+import SystemRandom
 
 /// From a request to a visit, and from what goes wrong to a page that says so.
 struct PageHandling: Sendable {
@@ -92,7 +93,7 @@ struct PageHandling: Sendable {
           name: $0.name, csrf: $0.csrf, scopes: $0.caller.scopes, isPortal: $0.kind == .portal,
           customer: $0.caller.customerID?.string, returnURL: $0.returnURL)
       })
-    context.once = PageSession.random(8)
+    context.once = SystemRandom.hexadecimal(bytes: 8)
     context.theme = session?.theme
     context.done = query.first { $0.name == "done" }?.value
     return context

@@ -3,6 +3,7 @@ import Foundation
 import HTTPTypes
 import Metering
 import PostgresStore
+import SystemRandom
 
 /// A person's session: at the pages of the vendor, or at a customer's own.
 struct PageSession: Sendable {
@@ -101,13 +102,9 @@ struct PageSession: Sendable {
 
   /// What a session is begun with: the cookie's value, and the secret of its forms.
   struct Secrets: Sendable {
-    let cookie = PageSession.random(32)
-    let csrf = (0..<32).map { _ in UInt8.random(in: 0...255) }
+    let cookie = SystemRandom.hexadecimal(bytes: 32)
+    let csrf = SystemRandom.bytes(32)
     var cookieHash: String { PageSession.hash(cookie) }
-  }
-
-  static func random(_ bytes: Int) -> String {
-    Hexadecimal.text((0..<bytes).map { _ in UInt8.random(in: 0...255) })
   }
 
   static func hash(_ text: String) -> String {

@@ -2,6 +2,7 @@ import BillingPages
 import HTTPTypes
 import Metering
 import PostgresStore
+import SystemRandom
 
 /// Signing in with a token, and out.
 enum SignInPages {
@@ -41,7 +42,7 @@ enum SignInPages {
       return try Self.form(request, problem: "Enter a token.", status: .badRequest)
     }
     let secrets = PageSession.Secrets()
-    let id = "pgs_" + PageSession.random(9)
+    let id = "pgs_" + SystemRandom.hexadecimal(bytes: 9)
     let made = try await request.context.database.write { connection in
       let store = SessionStore(connection)
       let session = try store.signIn(

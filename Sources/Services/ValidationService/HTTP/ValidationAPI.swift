@@ -9,6 +9,7 @@ import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
 import Synchronization
+import SystemRandom
 
 /// Answers the requests of the API.
 ///
@@ -319,7 +320,7 @@ final class ValidationAPI: Sendable {
       let answer = ValidateAnswer.make(
         finding.verdict, told, licenseID: finding.licenseID,
         licenseKey: question.licenseKey, domain: finding.domain,
-        nonce: question.nonce ?? Self.makeNonce(), now: now, signer: signer)
+        nonce: question.nonce ?? SystemRandom.hexadecimal(), now: now, signer: signer)
     else { throw Problem.unavailable("The answer cannot be signed; try again.") }
     let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
     publish(
@@ -390,13 +391,6 @@ final class ValidationAPI: Sendable {
         source: key == nil ? settings.source : "/validation/" + (token?.tokenID ?? "anonymous"),
         subject: license.string, meter: question.meter, quantity: question.quantity,
         domain: question.domain, time: now))
-  }
-
-  /// 128 bits of the system's randomness.
-  private static func makeNonce() -> String {
-    withUnsafeBytes(of: (UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max))) {
-      Hexadecimal.text($0)
-    }
   }
 
   private func idempotencyKey(_ request: APIRequest) throws -> String? {

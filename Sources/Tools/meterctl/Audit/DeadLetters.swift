@@ -2,6 +2,7 @@ import Administration
 import ArgumentParser
 import JSONText
 import KafkaTransport
+import Metering
 import PostgresStore
 import Recount
 
@@ -301,14 +302,7 @@ struct Readable {
         .map { Terminal.printable(String($0)) }.joined(separator: "\n")
     } else {
       isText = false
-      let digits = Array("0123456789abcdef".utf8)
-      var hex: [UInt8] = []
-      hex.reserveCapacity(2 * bytes.count)
-      for byte in bytes {
-        hex.append(digits[Int(byte >> 4)])
-        hex.append(digits[Int(byte & 15)])
-      }
-      text = String(decoding: hex, as: UTF8.self)
+      text = Hexadecimal.text(bytes)
     }
   }
 

@@ -93,7 +93,7 @@ struct Adjust: ParsableCommand {
     output.print(
       Self.json(entry),
       text: "\(entry.id)\n\(entry.quantity) \(entry.meter) of \(entry.license), invoiced with the "
-        + "period that begins on \(UTCTime.text(entry.invoiced).prefix(10))")
+        + "period that begins on \(UTCTime.day(entry.invoiced))")
   }
 
   private func outcome(_ store: AdjustmentStore) throws -> AdjustmentStore.Outcome {

@@ -2,6 +2,7 @@ import Administration
 import ArgumentParser
 import PostgresStore
 import ServiceRuntime
+import SystemRandom
 import WebhookDelivery
 
 /// `meterctl key reseal`: the second step of changing `METER_ENCRYPTION_KEY`.
@@ -80,7 +81,7 @@ struct KeyReseal: ParsableCommand {
     tally.resealed += 1
     if check { return }
     let sealed = try box.seal(
-      opened.secret, endpoint: secret.endpoint, nonce: RandomText.bytes(SecretBox.nonceBytes))
+      opened.secret, endpoint: secret.endpoint, nonce: SystemRandom.bytes(SecretBox.nonceBytes))
     // One that was replaced or deleted meanwhile needs no other seal.
     _ = try store.reseal(secret, with: sealed)
   }

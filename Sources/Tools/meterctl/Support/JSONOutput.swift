@@ -1,3 +1,5 @@
+import Metering
+
 /// A JSON document to print: members stay in the order in which they were given.
 ///
 /// Literals work: `["batch": .text(name), "lines": .integer(n)]`, `["a", "b"]`, `nil`.
@@ -69,18 +71,10 @@ indirect enum JSON: Equatable, Sendable {
   private static func quote(_ text: String, to out: inout String) {
     out += "\""
     for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": out += "\\\""
-      case "\\": out += "\\\\"
-      case "\n": out += "\\n"
-      case "\r": out += "\\r"
-      case "\t": out += "\\t"
-      case _ where !Terminal.isHarmless(scalar):
-        for unit in String(scalar).utf16 {
-          let hex = String(unit, radix: 16)
-          out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-        }
-      default: out.unicodeScalars.append(scalar)
+      if scalar == "\"" || scalar == "\\" || !Terminal.isHarmless(scalar) {
+        JSONEscape.append(scalar, to: &out)
+      } else {
+        out.unicodeScalars.append(scalar)
       }
     }
     out += "\""

@@ -58,8 +58,5 @@ struct Moment: ExpressibleByArgument, Hashable, Comparable, Sendable, CustomStri
   var defaultValueDescription: String { description }
 
   /// RFC 3339 in UTC; the fraction only where it is not 0.
-  var description: String {
-    let text = UTCTime.text(milliseconds)
-    return milliseconds % 1_000 == 0 ? text.prefix(19) + "Z" : text
-  }
+  var description: String { UTCTime.brief(milliseconds) }
 }

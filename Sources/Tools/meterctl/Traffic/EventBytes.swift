@@ -88,22 +88,17 @@ final class EventBytes {
   func append(quoted text: String) {
     append(byte: UInt8(ascii: "\""))
     for byte in text.utf8 {
-      switch byte {
-      case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-        append(byte: UInt8(ascii: "\\"))
+      if JSONEscape.isNeeded(byte) {
+        precondition(JSONEscape.longest <= capacity - count)
+        count += JSONEscape.write(byte, to: base + count)
+      } else {
         append(byte: byte)
-      case 0..<0x20:
-        append("\\u00")
-        append(byte: byte >> 4 == 0 ? UInt8(ascii: "0") : UInt8(ascii: "1"))
-        append(byte: Self.hex.utf8Start[Int(byte & 15)])
-      default: append(byte: byte)
       }
     }
     append(byte: UInt8(ascii: "\""))
   }
 
   private static let alphabet: StaticString = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-  private static let hex: StaticString = "0123456789abcdef"
 }
 
 /// A producer's report of what it accepted.

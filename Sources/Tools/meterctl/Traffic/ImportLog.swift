@@ -214,10 +214,7 @@ private struct FileSurvey {
       if Interrupt.isRequested { throw Failure("interrupted: nothing was sent") }
     }
     guard !link.isEmpty else { throw Failure("\(path) is empty") }
-    return link.map { byte in
-      let hex = String(byte, radix: 16)
-      return hex.count == 1 ? "0" + hex : hex
-    }.joined()
+    return Hexadecimal.text(link)
   }
 }
 

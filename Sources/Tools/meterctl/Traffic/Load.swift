@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import KafkaTransport
+import SystemRandom
 
 struct Load: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -91,7 +92,7 @@ struct Load: ParsableCommand {
     let progress = Progress("Sending", unit: "events", total: events)
     let sender = try EventSender(
       Connections().kafka(), topic: Connections.usageTopic, command: "load", progress: progress)
-    let name = producer ?? "load-" + String(UInt64.random(in: .min ... .max), radix: 36)
+    let name = producer ?? "load-" + SystemRandom.base36()
     var run = LoadRun(self, producer: name, progress: progress)
     if let sender { try run.send(sender) }
     progress.finish(run.accepted)
@@ -128,7 +129,7 @@ private struct LoadRun {
     self.command = command
     self.producer = producer
     self.progress = progress
-    let seed = command.seed ?? UInt64.random(in: .min ... .max)
+    let seed = command.seed ?? SystemRandom.word()
     generator = LoadGenerator(
       seed: seed, licenses: command.licenses, skew: command.skew, producerName: producer)
     garbage = SeededNumbers(seed: ~seed)

@@ -1,20 +1,14 @@
 import Glibc
 import Metering
 
-/// SplitMix64 (Steele, Lea, Flood 2014): fast, and the same numbers from the same seed everywhere.
+/// Numbers of made-up traffic, the same from the same seed everywhere.
 struct SeededNumbers {
-  private var state: UInt64
+  private var random: SplitMix64
 
-  init(seed: UInt64) { state = seed }
+  init(seed: UInt64) { random = SplitMix64(seed: seed) }
 
   @inline(__always)
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
+  mutating func next() -> UInt64 { random.next() }
 
   /// 0 to `bound` − 1, by Lemire's multiplication; its bias is below 2⁻⁴⁰ for the bounds used here.
   @inline(__always)

@@ -1,0 +1,19 @@
+/// A generator that makes the same numbers from the same seed everywhere (Steele, Lea, Flood 2014).
+///
+/// It is for tests, generated traffic and hash keys. It makes no secrets: who sees one number knows
+/// all that follow.
+package struct SplitMix64: RandomNumberGenerator, Sendable {
+  @usableFromInline var state: UInt64
+
+  @inlinable
+  package init(seed: UInt64) { state = seed }
+
+  @inlinable
+  package mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}

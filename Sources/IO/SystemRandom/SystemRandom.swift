@@ -1,0 +1,45 @@
+import Metering
+
+/// Ids, secrets and keys that nobody can guess, from the system's generator.
+package enum SystemRandom {
+  private static let letters = Array(
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+  package static func bytes(_ count: Int) -> [UInt8] {
+    var generator = SystemRandomNumberGenerator()
+    return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+  }
+
+  package static func word() -> UInt64 {
+    var generator = SystemRandomNumberGenerator()
+    return generator.next()
+  }
+
+  /// 128 bits unless the caller asks for more or fewer, two digits a byte.
+  package static func hexadecimal(bytes count: Int = 16) -> String {
+    Hexadecimal.text(bytes(count))
+  }
+
+  /// 64 bits in base 36: at most 13 letters, which names of producers end in.
+  package static func base36() -> String { String(word(), radix: 36) }
+
+  /// A prefix and so many bytes in base 62. 8 bytes name something, and a secret takes 32.
+  package static func base62(_ prefix: String, bytes: Int) -> String {
+    var generator = SystemRandomNumberGenerator()
+    return prefix
+      + String(
+        (0..<bytes * 8 / 6 + 1).map { _ in
+          letters[Int.random(in: 0..<letters.count, using: &generator)]
+        })
+  }
+
+  /// RFC 9562, version 4, in lower case.
+  package static func uuid() -> String {
+    var bytes = bytes(16)
+    bytes[6] = bytes[6] & 0x0F | 0x40
+    bytes[8] = bytes[8] & 0x3F | 0x80
+    let text = Array(Hexadecimal.text(bytes))
+    return [0..<8, 8..<12, 12..<16, 16..<20, 20..<32].map { String(text[$0]) }
+      .joined(separator: "-")
+  }
+}
