@@ -66,6 +66,7 @@ import Testing
     ("0xBF58_476D_1CE4_E5B9", ["Sources/Core/Metering/SplitMix64.swift"]),
     ("SystemRandomNumberGenerator", ["Sources/IO/SystemRandom/SystemRandom.swift"]),
     ("UInt8.random(in:", ["Sources/IO/SystemRandom/SystemRandom.swift"]),
+    ("sqlState: \"", []), ("sqlState == \"", []),
     ("UInt32.random(in:", []), ("UInt64.random(in:", []), ("UUID()", []),
   ]
 

@@ -1,3 +1,4 @@
+import Metering
 import RealModule
 
 /// Judges one license's calls, minute by minute, by its own past: is this far above what was to be
@@ -60,7 +61,7 @@ package struct BurstDetector: BitwiseCopyable, Sendable {
   /// Nats from which on a single minute is remembered as what may be a job.
   private static let peakEvidence: Float = 5
   private static let job = Evidence.Hypothesis(factor: 4)
-  private static let coolDownMinutes: Int32 = 60
+  private static let coolDownMinutes = SchemaContract.coolDownMinutes
   /// Longer silences are taken for this.
   static let longestGap: Int32 = 14 * 1440
 

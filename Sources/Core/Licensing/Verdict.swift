@@ -1,3 +1,5 @@
+import Metering
+
 /// Whether a license holds, and why not.
 public struct Verdict: Sendable, Equatable {
   /// In the order in which they are judged: the first that applies is the verdict.
@@ -15,7 +17,7 @@ public struct Verdict: Sendable, Equatable {
   }
 
   /// Seven days in which an expired license still holds, and says so; a trial has none.
-  public static let graceMilliseconds: Int64 = 7 * 86_400_000
+  public static let graceMilliseconds: Int64 = SchemaContract.graceDays * 86_400_000
 
   /// See `Code`.
   public var code: Code

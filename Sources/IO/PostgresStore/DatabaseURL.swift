@@ -1,4 +1,5 @@
 internal import CLibPQ
+import Metering
 
 /// What `METER_DATABASE_URL` may hold: a libpq URI or keyword string.
 package enum DatabaseURL {
@@ -74,9 +75,9 @@ enum ConnectRefusal {
 
   var sqlState: String {
     switch self {
-    case .password: "28P01"
-    case .unknownRole, .notAllowed: "28000"
-    case .unknownDatabase: "3D000"
+    case .password: SQLState.wrongPassword
+    case .unknownRole, .notAllowed: SQLState.notAllowed
+    case .unknownDatabase: SQLState.unknownDatabase
     }
   }
 }
@@ -86,11 +87,11 @@ extension PostgresError {
   package var refusal: String? {
     guard operation == "connect" else { return nil }
     switch sqlState {
-    case "28P01":
+    case SQLState.wrongPassword:
       return "PostgreSQL refuses the password: METER_DATABASE_URL must hold the right one"
-    case "28000":
+    case SQLState.notAllowed:
       return "PostgreSQL does not let this user in: METER_DATABASE_URL must name one that it knows"
-    case "3D000":
+    case SQLState.unknownDatabase:
       return "PostgreSQL has no such database: METER_DATABASE_URL must name one that exists"
     default: return nil
     }

@@ -1,3 +1,5 @@
+import Metering
+
 /// The log epochs of a topic, over all consumer groups: an epoch belongs to the log, so all groups that start over share its number.
 package struct EpochStore {
   private let connection: PostgresConnection
@@ -27,9 +29,7 @@ package struct EpochStore {
   ) throws -> Int {
     try connection.transaction {
       // Two operators at once: the second begins one more epoch, not the same.
-      try connection.query(
-        "select pg_advisory_xact_lock(hashtextextended('new epoch ' || $1, 0))", [.text(topic)],
-        operation: "new epoch")
+      try connection.lock(.newEpoch, topic, operation: "new epoch")
       let rows = try connection.query(
         "select coalesce(max(log_epoch), 0) + 1 from consumer_offset where topic = $1",
         [.text(topic)], operation: "new epoch")

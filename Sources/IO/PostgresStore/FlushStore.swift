@@ -1,3 +1,5 @@
+import Metering
+
 /// The writes of one flush.
 package struct FlushStore {
   package let connection: PostgresConnection
@@ -71,7 +73,7 @@ package struct FlushStore {
         with: (c.map { [compareAndSet($0)] + producers($0) } ?? []) + statements,
         operation: "flush")
     } catch {
-      guard error.sqlState == "MM001" else { throw .database(error) }
+      guard error.sqlState == SQLState.takenOver else { throw .database(error) }
       let digits = (error.detail ?? "").split { !$0.isNumber }
       throw .takenOver(digits.compactMap { Int32($0) })
     }

@@ -1,3 +1,5 @@
+import Metering
+
 /// The rows that a topic's new partitions begin with when their number is doubled.
 package struct GrowthStore {
   package let connection: PostgresConnection
@@ -58,9 +60,7 @@ package struct GrowthStore {
     groups: [String], count n: Int, firstOffsets: [Int64], ends: [Int64]
   ) throws {
     try connection.transaction {
-      try connection.query(
-        "select pg_advisory_xact_lock(hashtextextended('new epoch ' || $1, 0))", [.text(topic)],
-        operation: "grow")
+      try connection.lock(.newEpoch, topic, operation: "grow")
       let parents = try connection.query(
         """
         select count(*) from consumer_offset o
@@ -69,7 +69,7 @@ package struct GrowthStore {
         """, [.text(topic), .texts(groups), .integers(ends)], operation: "grow")
       guard parents.integer(0, 0) == Int64(groups.count * n) else {
         throw PostgresError(
-          sqlState: "55000", operation: "grow",
+          sqlState: SQLState.notInNeededState, operation: "grow",
           message: "a consumer has moved on meanwhile: records still arrive")
       }
       let counted = try connection.query(
@@ -82,7 +82,7 @@ package struct GrowthStore {
         """, [.text(topic), .texts(groups), .int(n)], operation: "grow")
       guard counted.integer(0, 0) == 0 else {
         throw PostgresError(
-          sqlState: "55000", operation: "grow",
+          sqlState: SQLState.notInNeededState, operation: "grow",
           message: "a new partition has been counted already")
       }
       for statement in Self.copies {

@@ -1,3 +1,5 @@
+import Metering
+
 /// Backfills: each batch stands in `import_batch` before its first event is sent, and until its last one is acknowledged it is `running`.
 package struct ImportStore {
   package let connection: PostgresConnection
@@ -45,10 +47,7 @@ package struct ImportStore {
 
   /// Waits for nobody. - Returns: false if another process imports this file now. Held until the connection closes.
   package func tryLock(fileHash: String) throws(PostgresError) -> Bool {
-    try connection.query(
-      "select pg_try_advisory_lock(hashtextextended('import ' || $1, 0))", [.text(fileHash)],
-      operation: "import"
-    ).boolean(0, 0)
+    try connection.tryLockForSession(.fileImport, fileHash, operation: "import")
   }
 
   /// The next link of a chain of digests: SHA-256 of (`link` followed by `chunk`); the first link is empty. So a file of any
@@ -57,11 +56,7 @@ package struct ImportStore {
     let rows = try connection.query(
       "select encode(sha256($1::bytea || $2::bytea), 'hex')", [.bytes(link), .bytes(chunk)],
       operation: "hash the file")
-    let hex = Array((rows.text(0, 0) ?? "").utf8)
-    func digit(_ byte: UInt8) -> UInt8 { byte < 0x3A ? byte - 0x30 : byte - 0x57 }
-    return stride(from: 0, to: hex.count - 1, by: 2).map {
-      digit(hex[$0]) << 4 | digit(hex[$0 + 1])
-    }
+    return Hexadecimal.bytes(rows.text(0, 0) ?? "")
   }
 
   /// The batch of this file, or else the one of this name.

@@ -17,9 +17,7 @@ package struct LicenseStore {
 
   /// One import at a time; held until the transaction ends. Call it first in the transaction.
   package func lockForImport() throws(PostgresError) {
-    try connection.query(
-      "select pg_advisory_xact_lock(hashtextextended('license import', 0))",
-      operation: "license import")
+    try connection.lock(.licenseImport, operation: "license import")
   }
 
   /// Creates or changes licenses, within the caller's transaction. `json` is an array of objects, no license twice, with the

@@ -1,3 +1,5 @@
+import Metering
+
 /// Where a consumer group stands in a topic, and the state that moves with a partition.
 package struct OffsetStore {
   package let connection: PostgresConnection
@@ -44,9 +46,7 @@ package struct OffsetStore {
   package func open(_ lows: [(partition: Int32, low: Int64?)]) throws {
     try connection.transaction {
       // Two members that begin together: the second finds the rows of the first.
-      try connection.query(
-        "select pg_advisory_xact_lock(hashtextextended('first claim ' || $1 || ' ' || $2, 0))",
-        [.text(group), .text(topic)], operation: "open the topic")
+      try connection.lock(.firstClaim, "\(group) \(topic)", operation: "open the topic")
       try connection.query(
         """
         insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)

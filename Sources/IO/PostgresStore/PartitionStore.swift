@@ -1,3 +1,5 @@
+import Metering
+
 /// Partitions of months, made ahead and where an import reaches (see v0012_retention.sql).
 package struct PartitionStore {
   package let connection: PostgresConnection
@@ -25,8 +27,8 @@ package struct PartitionStore {
         guard let name = rows.text(0, 0) else { break }
         made.append(name)
       } catch {
-        // lock_not_available. Whoever waits behind this one has waited for 100 ms at most.
-        guard error.sqlState == "55P03" else { throw error }
+        // Whoever waits behind this one has waited for 100 ms at most.
+        guard error.sqlState == SQLState.lockNotAvailable else { throw error }
         tries += 1
         if tries == 5 { break }
       }
@@ -52,7 +54,7 @@ package struct PartitionStore {
         do throws(PostgresError) {
           try connection.execute(rows.text(i, 0)!)
         } catch {
-          guard error.sqlState == "55P03" else { throw error }
+          guard error.sqlState == SQLState.lockNotAvailable else { throw error }
         }
         try set(statement: before.text(0, 0)!, lock: before.text(0, 1)!)
       }

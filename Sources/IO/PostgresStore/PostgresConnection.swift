@@ -64,7 +64,7 @@ package final class PostgresConnection {
     url: String, application: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws(PostgresError) {
     if let problem = DatabaseURL.problem(url) {
-      throw PostgresError(sqlState: "08001", operation: "connect", message: problem)
+      throw PostgresError(sqlState: SQLState.cannotConnect, operation: "connect", message: problem)
     }
     let keys = [
       "dbname", "fallback_application_name", "connect_timeout", "keepalives_idle",
@@ -75,13 +75,13 @@ package final class PostgresConnection {
       Self.withCStrings(values) { values in PQconnectdbParams(keys, values, 1) }
     }
     guard let opened else {
-      throw PostgresError(sqlState: "58000", operation: "connect", message: "out of memory")
+      throw PostgresError(sqlState: SQLState.system, operation: "connect", message: "out of memory")
     }
     // From here on every throw runs `deinit`, which frees it.
     connection = opened
     guard PQstatus(opened) == CONNECTION_OK else {
       let message = Self.withoutAddresses(String(cString: PQerrorMessage(opened)), url)
-      let state = ConnectRefusal(message: message)?.sqlState ?? "08001"
+      let state = ConnectRefusal(message: message)?.sqlState ?? SQLState.cannotConnect
       throw PostgresError(sqlState: state, operation: "connect", message: message)
     }
     // Notices of migrations and IF NOT EXISTS are of no use to anyone.
@@ -224,7 +224,8 @@ package final class PostgresConnection {
     let status = PQresultStatus(started)
     if status != PGRES_COPY_IN {
       _ = try take(started, operation)
-      throw PostgresError(sqlState: "58000", operation: operation, message: "COPY did not start")
+      throw PostgresError(
+        sqlState: SQLState.system, operation: operation, message: "COPY did not start")
     }
     PQclear(started)
     do throws(PostgresError) {
@@ -312,7 +313,9 @@ package final class PostgresConnection {
   private func failure(_ operation: String) -> PostgresError {
     let lost = PQstatus(connection) != CONNECTION_OK
     let message = Self.firstLine(String(cString: PQerrorMessage(connection)))
-    return PostgresError(sqlState: lost ? "08006" : "58000", operation: operation, message: message)
+    return PostgresError(
+      sqlState: lost ? SQLState.connectionFailure : SQLState.system, operation: operation,
+      message: message)
   }
 
   private static func error(
@@ -323,7 +326,8 @@ package final class PostgresConnection {
     }
     let lost = PQstatus(connection) != CONNECTION_OK
     return PostgresError(
-      sqlState: field("C") ?? (lost ? "08006" : "58000"), operation: operation,
+      sqlState: field("C") ?? (lost ? SQLState.connectionFailure : SQLState.system),
+      operation: operation,
       message: field("M") ?? firstLine(String(cString: PQresultErrorMessage(result))),
       detail: field("D"))
   }
@@ -388,7 +392,7 @@ private struct Parameters {
   private func refuseNUL(_ text: String, _ operation: String) throws(PostgresError) {
     if text.utf8.contains(0) {
       throw PostgresError(
-        sqlState: "22021", operation: operation, message: "a parameter holds U+0000")
+        sqlState: SQLState.badCharacter, operation: operation, message: "a parameter holds U+0000")
     }
   }
 

@@ -1,3 +1,5 @@
+import Metering
+
 /// The schema's migrations: numbered SQL files, compiled in.
 package enum Schema {
   package struct Migration: Sendable {
@@ -89,9 +91,6 @@ package enum Schema {
   ]
   package static let version = migrations.last!.version
 
-  /// Any number that nobody else uses: held while migrations run.
-  private static let lockKey: Int64 = 0x4D45_5445_5231
-
   package enum State: Equatable, Sendable {
     case empty
     case current
@@ -133,13 +132,11 @@ package enum Schema {
     )
     // Asked for again and again: a statement that waited for it would have a snapshot, for which
     // CREATE INDEX CONCURRENTLY of the one that holds it waits in turn.
-    while try !connection.query(
-      "select pg_try_advisory_lock($1)", [.integer(lockKey)], operation: "migrate"
-    ).boolean(0, 0) {
+    while try !connection.tryLockForSession(.migration, operation: "migrate") {
       try connection.query("select pg_sleep(0.05)", operation: "migrate")
     }
     // Released with the session at the latest.
-    defer { _ = try? connection.query("select pg_advisory_unlock($1)", [.integer(lockKey)]) }
+    defer { try? connection.unlock(.migration, operation: "migrate") }
     let found: Int
     switch try state(connection) {
     case .empty: found = 0
@@ -147,7 +144,7 @@ package enum Schema {
     case .tooOld(let v): found = v
     case .tooNew(let v, _):
       throw PostgresError(
-        sqlState: "58000", operation: "migrate",
+        sqlState: SQLState.system, operation: "migrate",
         message: "the schema is at version \(v), newer than this build's \(version)")
     }
     var applied: [String] = []

@@ -41,10 +41,7 @@ package struct UsageWatchStore {
 
   /// Whether this transaction is the one that may judge.
   package func lock() throws(PostgresError) -> Bool {
-    try connection.query(
-      "select pg_try_advisory_xact_lock(hashtextextended('usage watch', 0))",
-      operation: "watch totals"
-    ).boolean(0, 0)
+    try connection.tryLock(.usageWatch, operation: "watch totals")
   }
 
   /// Begins with the present slot where nothing was judged yet.

@@ -59,7 +59,7 @@ extension Administrator {
         try endpoints.add(
           id: id, customer: customer, url: url, events: events, signing: new.signing.rawValue,
           sealedSecret: secret.sealed)
-      } catch let error as PostgresError where error.sqlState == "23503" {
+      } catch let error as PostgresError where error.sqlState == SQLState.foreignKeyViolation {
         throw AdministrationRefusal.noSuch("customer")
       }
       let made = try keptEndpoint(id, "webhook_endpoint.create", before: nil, status: 201)

@@ -57,7 +57,7 @@ extension Administrator {
         try AccessStore(connection).createToken(
           id: id, name: new.name, hash: SecretHash.of(secret), scopes: new.scopes,
           customerID: customer, expiresInSeconds: new.lifetimeSeconds)
-      } catch let error as PostgresError where error.sqlState == "23503" {
+      } catch let error as PostgresError where error.sqlState == SQLState.foreignKeyViolation {
         throw AdministrationRefusal.noSuch("customer")
       }
       guard let token = try TokenReads(connection).list(id: id, limit: 1).first else {

@@ -186,7 +186,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     let isLost = cause?.isConnectionLost ?? true
     if isLost || connection?.isOpen != true { connection = nil }
     if isLost { return .connectionLost }
-    return cause?.sqlState == "MM002" ? .requeueRefused : .refusedByDatabase
+    return cause?.sqlState == SQLState.requeuedTwice ? .requeueRefused : .refusedByDatabase
   }
 
   private func tellTakenOver(_ takenOver: Set<Int32>, butFirst known: Int) {

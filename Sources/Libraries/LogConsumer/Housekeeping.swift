@@ -8,9 +8,6 @@ import UsageAggregation
 /// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger, making partitions ahead, retention.
 /// Every process tries; row locks and advisory locks let one of them do each piece.
 final class Housekeeping: Sendable {
-  /// Any number that nobody else uses.
-  private static let retentionLock: Int64 = 0x4D45_5445_5232
-
   /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
   /// back to that checkpoint.
   private static let checkpointMilliseconds = 600_000
@@ -108,9 +105,7 @@ final class Housekeeping: Sendable {
   // MARK: Retention
 
   private func retain(_ connection: PostgresConnection) throws {
-    let lock = try connection.query(
-      "select pg_try_advisory_lock($1)", [.integer(Self.retentionLock)], operation: "retention")
-    guard lock.boolean(0, 0) else { return }
+    guard try connection.tryLockForSession(.retention, operation: "retention") else { return }
     try PartitionStore(connection).makeMissing(monthsAhead: 3) { stop.isRaised }
     // In small pieces, so that no lock is held for long.
     while !stop.isRaised {
@@ -119,8 +114,7 @@ final class Housekeeping: Sendable {
     }
     try connection.query("select limit_states_retain()", operation: "retention")
     try RetentionStore(connection).retainAlerts { stop.isRaised }
-    try connection.query(
-      "select pg_advisory_unlock($1)", [.integer(Self.retentionLock)], operation: "retention")
+    try connection.unlock(.retention, operation: "retention")
   }
 
   /// What can be removed once the log no longer has it, and reports.

@@ -1,6 +1,7 @@
 import Foundation
 import LogConsumer
 import Logging
+import Metering
 import PostgresStore
 import ServiceRuntime
 import Synchronization
@@ -126,7 +127,7 @@ final class Merger: Sendable {
       } catch {
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
         // The statement's time limit.
-        if (error as? PostgresError)?.sqlState == "57014" {
+        if (error as? PostgresError)?.sqlState == SQLState.canceled {
           leastPortions = min(leastPortions * 2, max(mine.count, 1))
         }
         connection = nil
@@ -194,7 +195,9 @@ struct PendingMerge {
         return moved
       } catch {
         // A sum does not fit: set that license's rows aside, so that it stops nobody else's.
-        guard !isolate, error.sqlState == "23514" || error.sqlState == "22003" else { throw error }
+        guard !isolate,
+          error.sqlState == SQLState.checkViolation || error.sqlState == SQLState.numericOverflow
+        else { throw error }
         logger.error("a license's total does not fit and is quarantined, see usage_quarantine")
         isolate = true
       }

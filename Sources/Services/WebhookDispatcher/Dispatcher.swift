@@ -160,7 +160,7 @@ package final class Dispatcher: Service {
           url: settings.databaseURL, application: "webhook-dispatcher-claim",
           statementTimeoutMilliseconds: 30_000)
         if let problem = try Schema.state(connection).problem {
-          throw PostgresError(sqlState: "58000", operation: "schema", message: problem)
+          throw PostgresError(sqlState: SQLState.system, operation: "schema", message: problem)
         }
         health.report("database", problem: nil)
         pause = 200

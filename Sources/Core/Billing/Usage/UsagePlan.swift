@@ -1,3 +1,5 @@
+import Metering
+
 /// From which rows a range with its windows is summed up: whole UTC days where no bound lies within
 /// the day, hours of the days that are cut by a bound, minutes of the hours that are cut by one.
 ///
@@ -12,9 +14,9 @@ package struct UsagePlan: Sendable, Equatable {
   package private(set) var minutes: [Range<Int64>] = []
 
   /// Minutes are kept so long, in seconds.
-  package static let minutesKept: Int64 = 7 * 86_400
+  package static let minutesKept: Int64 = SchemaContract.minuteDays * 86_400
   /// Hours are kept so long.
-  package static let hoursKept: Int64 = 400 * 86_400
+  package static let hoursKept: Int64 = SchemaContract.hourDays * 86_400
 
   /// A bound that the kept rows cannot answer.
   package struct Refusal: Error, Sendable, Equatable {

@@ -7,7 +7,7 @@ package struct AdjustmentStore {
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
   /// The most that one manual adjustment may move, either way.
-  package static let maximumQuantity: Int64 = 100_000_000_000_000_000
+  package static let maximumQuantity: Int64 = Limits.largestQuantity
 
   package struct Adjustment: Sendable, Equatable {
     package var license: Identifier
@@ -65,7 +65,7 @@ package struct AdjustmentStore {
       case "still_open": self = .stillOpen
       default:
         throw PostgresError(
-          sqlState: "58000", operation: "adjust", message: "an unknown outcome: \(outcome)")
+          sqlState: SQLState.system, operation: "adjust", message: "an unknown outcome: \(outcome)")
       }
     }
   }

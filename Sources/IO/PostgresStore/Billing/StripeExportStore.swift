@@ -6,19 +6,13 @@ package struct StripeExportStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Held by whoever exports: one at a time for each database.
-  private static let lockKey: Int64 = 0x4D45_5445_5253
-
-  /// Takes the lock for as long as the connection lives, or until `unlock`.
+  /// Takes the lock of whoever exports, one at a time for each database, for as long as the connection lives, or until `unlock`.
   package func tryLock() throws(PostgresError) -> Bool {
-    try connection.query(
-      "select pg_try_advisory_lock($1)", [.integer(Self.lockKey)], operation: "lock the export"
-    ).boolean(0, 0)
+    try connection.tryLockForSession(.stripeExport, operation: "lock the export")
   }
 
   package func unlock() throws(PostgresError) {
-    try connection.query(
-      "select pg_advisory_unlock($1)", [.integer(Self.lockKey)], operation: "unlock the export")
+    try connection.unlock(.stripeExport, operation: "unlock the export")
   }
 
   /// PostgreSQL's clock, by which ages are told; seconds since 1970.
@@ -32,10 +26,10 @@ package struct StripeExportStore {
   package func firstHour() throws(PostgresError) -> Int64 {
     try connection.query(
       """
-      select extract(epoch from greatest(date_trunc('hour', now()) - interval '400 days',
+      select extract(epoch from greatest(date_trunc('hour', now()) - make_interval(days => $1::int),
         (select newest_hour_gone + interval '1 hour' from usage_retention
           where newest_hour_gone > '-infinity')))::bigint
-      """, operation: "read how far usage reaches"
+      """, [.integer(SchemaContract.hourDays)], operation: "read how far usage reaches"
     ).integer(0, 0) ?? 0
   }
 

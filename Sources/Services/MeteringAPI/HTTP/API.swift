@@ -127,16 +127,16 @@ struct API: Sendable {
     case let problem as Problem: return problem
     case let unavailable as DatabaseUnavailable:
       return .unavailable("Try again soon: \(unavailable.publicText)")
-    case let error as PostgresError where error.sqlState == "57014":
+    case let error as PostgresError where error.sqlState == SQLState.canceled:
       return .unavailable("It took too long; ask for a shorter range.", retryAfter: 5)
     case let error as PostgresError where error.isRetriable:
       context.logger.warning("\(error)", metadata: ["request": "\(id)"])
       return .unavailable("Try again soon: PostgreSQL could not finish this.")
-    case let error as PostgresError where error.sqlState == "22003":
+    case let error as PostgresError where error.sqlState == SQLState.numericOverflow:
       return Problem(
         .badRequest, "sum_too_large",
         "A sum is beyond 64 bits; ask for a shorter window or finer groups.")
-    case let error as PostgresError where error.sqlState == "22021":
+    case let error as PostgresError where error.sqlState == SQLState.badCharacter:
       return Problem(.badRequest, "bad_request", "A text must not hold NUL.")
     default:
       context.logger.error("\(error)", metadata: ["request": "\(id)"])

@@ -2,6 +2,7 @@ import Billing
 import Foundation
 import KafkaTransport
 import Logging
+import Metering
 import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
@@ -91,7 +92,7 @@ final class LogWatch: Service {
       url: settings.databaseURL, application: "metering-api-log-watch",
       statementTimeoutMilliseconds: 5_000)
     if let problem = try Schema.state(connection).problem {
-      throw PostgresError(sqlState: "58000", operation: "open", message: problem)
+      throw PostgresError(sqlState: SQLState.system, operation: "open", message: problem)
     }
     return connection
   }

@@ -157,7 +157,7 @@ final class Directory: Service, Sendable {
             url: databaseURL, application: "validation-service",
             statementTimeoutMilliseconds: 2_000)
           if let problem = try Schema.state(open).problem {
-            throw PostgresError(sqlState: "MM001", operation: "start", message: problem)
+            throw PostgresError(sqlState: SQLState.system, operation: "start", message: problem)
           }
           connection = open
           licenses.recover()

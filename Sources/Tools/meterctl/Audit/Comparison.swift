@@ -29,8 +29,8 @@ struct Comparison {
   private var unprovenRows: Set<StoredKey> = []
   private var olderProducers: Set<StoredUsage.ProducerKey> = []
 
-  static let minuteRetentionMilliseconds: Int64 = 7 * 86_400_000
-  static let hourRetentionMilliseconds: Int64 = 400 * 86_400_000
+  static let minuteRetentionMilliseconds = SchemaContract.minuteDays * 86_400_000
+  static let hourRetentionMilliseconds = SchemaContract.hourDays * 86_400_000
 
   private init(_ stored: StoredUsage, _ partitions: [CountedPartition], maxDifferences: Int) {
     self.stored = stored
@@ -225,7 +225,7 @@ struct Comparison {
       let earliest = partition.earliest[hour],
       earliest < stored.takenAt - Self.hourRetentionMilliseconds
     {
-      return ("hour rows are kept for 400 days", nil)
+      return ("hour rows are kept for \(SchemaContract.hourDays) days", nil)
     }
     let log = partition.provenance[hour]
     for gap in stored.gaps(of: key.partition) {
@@ -287,7 +287,8 @@ struct Comparison {
         kept[hour] ?? Tally() != stored.hours[hour]?.tally
       {
         report.notProvable(
-          .minute, "minute rows are kept for 7 days", partition: key.partition,
+          .minute, "minute rows are kept for \(SchemaContract.minuteDays) days",
+          partition: key.partition,
           logEpoch: key.logEpoch, tally: found)
         continue
       }
@@ -339,7 +340,8 @@ struct Comparison {
       } else if end < stored.takenAt - Self.hourRetentionMilliseconds,
         sum.quantity <= found.quantity, sum.eventCount <= found.eventCount
       {
-        report.notProvable(.day, "hour rows are kept for 400 days", tally: found)
+        report.notProvable(
+          .day, "hour rows are kept for \(SchemaContract.hourDays) days", tally: found)
       } else {
         report.different(
           .init(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import Metering
 import PostgresStore
 
 extension Topics {
@@ -167,7 +168,7 @@ private struct Growth {
     }
     do {
       try store.grow(groups: groups, count: parents, firstOffsets: first, ends: before)
-    } catch let error as PostgresError where error.sqlState == "55000" {
+    } catch let error as PostgresError where error.sqlState == SQLState.notInNeededState {
       throw Failure("\(topic) is not drained: \(error.message)")
     }
     if existing < total {

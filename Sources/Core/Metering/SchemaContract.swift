@@ -1,0 +1,92 @@
+/// What Swift and the SQL of the schema must agree on.
+///
+/// Each value is written once here and once in `Sources/IO/PostgresStore/Schema`, because a function
+/// in SQL cannot read Swift. `SchemaContractTests` compares the two.
+package enum SchemaContract {
+  // MARK: Times
+
+  /// The rows of minutes are kept for so long.
+  package static let minuteDays: Int64 = 7
+  /// The rows of hours are kept for so long.
+  package static let hourDays: Int64 = 400
+  /// The hours of meters are kept for so long: two days more than the hours that they sum up.
+  package static let meterHourDays: Int64 = 402
+  /// Alerts, dead letters and reports of producers are kept for so long.
+  package static let recordDays: Int64 = 400
+  /// A license that is no trial is still answered with yes for so long after it has expired.
+  package static let graceDays: Int64 = 7
+  /// After an alert about a burst, the same license gets none for so long.
+  package static let coolDownMinutes: Int32 = 60
+
+  // MARK: Locks
+
+  /// Advisory locks with a number of their own. A database has one space of such numbers.
+  package enum LockNumber: Int64, CaseIterable, Sendable {
+    /// Held by a session while migrations run.
+    case migration = 0x4D45_5445_5231
+    /// Held by a session while old rows are removed.
+    case retention = 0x4D45_5445_5232
+    /// Held by a session while hours are exported to Stripe.
+    case stripeExport = 0x4D45_5445_5253
+    case limits = 84_960_541_029
+    case fold = 84_960_541_030
+    case close = 84_960_541_031
+    case combine = 84_960_541_032
+
+    /// The function in SQL that returns the number; nil where only Swift takes the lock.
+    package var function: String? {
+      switch self {
+      case .migration, .retention, .stripeExport: nil
+      case .limits: "limit_lock_key"
+      case .fold: "usage_fold_lock_key"
+      case .close: "close_lock_key"
+      case .combine: "usage_combine_lock_key"
+      }
+    }
+  }
+
+  /// Advisory locks by name: the number is `hashtextextended` of the name and of what it is about.
+  package enum LockName: String, CaseIterable, Sendable {
+    case auditCheckpoint = "audit checkpoint "
+    case burst = "burst/"
+    case expiryNotices = "expiry notices"
+    case firstClaim = "first claim "
+    case fileImport = "import "
+    case licenseImport = "license import"
+    case newEpoch = "new epoch "
+    case usageWatch = "usage watch"
+  }
+}
+
+/// The SQLSTATEs that code decides by.
+package enum SQLState {
+  // MARK: The schema's own
+
+  /// Other processes own partitions of this flush now. The error's detail names them.
+  package static let takenOver = "MM001"
+  /// A dead letter that was sent again had been counted already.
+  package static let requeuedTwice = "MM002"
+  /// The change would alter what a closed period was billed with.
+  package static let periodIsClosed = "MM003"
+  /// Every state that functions of the schema raise.
+  package static let raised = [takenOver, requeuedTwice, periodIsClosed]
+
+  // MARK: PostgreSQL's
+
+  package static let cannotConnect = "08001"
+  package static let connectionFailure = "08006"
+  package static let numericOverflow = "22003"
+  package static let badCharacter = "22021"
+  package static let foreignKeyViolation = "23503"
+  package static let checkViolation = "23514"
+  package static let idleInTransaction = "25P03"
+  package static let notAllowed = "28000"
+  package static let wrongPassword = "28P01"
+  package static let unknownDatabase = "3D000"
+  package static let notInNeededState = "55000"
+  package static let lockNotAvailable = "55P03"
+  /// A statement was canceled, which its time limit does.
+  package static let canceled = "57014"
+  /// A fault outside of PostgreSQL: of the client, or a schema that this build does not know.
+  package static let system = "58000"
+}
