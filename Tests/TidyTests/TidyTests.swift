@@ -82,6 +82,14 @@ import Testing
     }
   }
 
+  /// `meterctl migrate` is there for a database whose schema does not fit.
+  @Test func `The schema is checked where connections are opened`() throws {
+    for file in try Repository.swift("Sources")
+    where file.target != "PostgresStore" && !file.path.hasSuffix("meterctl/Schema/Migrate.swift") {
+      #expect(!file.lines.contains { $0.contains("Schema.state(") }, "\(file.path)")
+    }
+  }
+
   /// Pauses between two looks at something, and times for which a fault lasts.
   static let pausingTests = [
     "Tests/EventPublisherTests/PublisherTests.swift": 3,

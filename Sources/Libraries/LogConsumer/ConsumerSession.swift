@@ -108,12 +108,13 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   /// Waits for nothing: throws what is missing, in words for the operator.
   func prepare() throws {
-    let connection = try PostgresConnection(
-      url: settings.databaseURL, application: settings.group)
-    if let problem = try Schema.state(connection).problem {
-      throw SessionProblem(description: problem)
+    do throws(PostgresError) {
+      connection = try PostgresConnection.toKnownSchema(
+        url: settings.databaseURL, application: settings.group)
+    } catch {
+      if error.isOfSchema { throw SessionProblem(description: error.message) }
+      throw error
     }
-    self.connection = connection
     let consumer = try KafkaConsumer(
       settings.kafka, group: settings.group, clientID: settings.group)
     self.consumer = consumer

@@ -49,7 +49,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private let writer: Writer
   private let stop: StopSignal
   private var thread: WorkerThread?
-  private var connection: PostgresConnection?
+  private var kept: KeptConnection
   /// The flusher's thread's.
   private var repeated = RepeatedCause()
 
@@ -64,6 +64,8 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     self.logger = logger
     self.writer = writer
     self.stop = stop
+    kept = KeptConnection(
+      url: settings.databaseURL, application: "\(settings.group) flush", checksSchema: false)
   }
 
   func start() { thread = WorkerThread("flusher") { [self] in run() } }
@@ -160,7 +162,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   ) -> FlushMachine.Action {
     do {
       let transaction = FlushTransaction(
-        connection: try open(), settings: settings, owner: owner, writer: writer)
+        connection: try kept.open(), settings: settings, owner: owner, writer: writer)
       return try step(transaction, &machine)
     } catch FlushStore.Refusal.takenOver(let partitions) {
       return machine.refused(Set(partitions))
@@ -184,7 +186,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     }
     // An error that is not the database's leaves the connection in an unknown state.
     let isLost = cause?.isConnectionLost ?? true
-    if isLost || connection?.isOpen != true { connection = nil }
+    if isLost { kept.close() } else { kept.closeIfLost() }
     if isLost { return .connectionLost }
     return cause?.sqlState == SQLState.requeuedTwice ? .requeueRefused : .refusedByDatabase
   }
@@ -200,14 +202,6 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private static func cause(_ error: any Error) -> PostgresError? {
     if case FlushStore.Refusal.database(let error) = error { return error }
     return error as? PostgresError
-  }
-
-  private func open() throws -> PostgresConnection {
-    if let connection { return connection }
-    let opened = try PostgresConnection(
-      url: settings.databaseURL, application: "\(settings.group) flush")
-    connection = opened
-    return opened
   }
 
   private func finish(_ job: Job, _ started: Int, rows: Int?) {

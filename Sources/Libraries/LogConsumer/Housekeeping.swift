@@ -27,7 +27,8 @@ final class Housekeeping: Sendable {
   func start() -> WorkerThread { WorkerThread("housekeeping") { [self] in run() } }
 
   private func run() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: settings.databaseURL, application: "\(settings.group) housekeeping")
     let forwarder = DeadLetterForwarder(settings, logger)
     var reader: LogReader?
     var lastRetention = Int.min / 2
@@ -35,14 +36,7 @@ final class Housekeeping: Sendable {
     var repeated = RepeatedCause()
     while !stop.wait(milliseconds: 1_000) {
       do {
-        if connection == nil {
-          let opened = try PostgresConnection(
-            url: settings.databaseURL, application: "\(settings.group) housekeeping")
-          // Until there is a schema that fits, there is nothing to keep.
-          guard try Schema.state(opened).problem == nil else { continue }
-          connection = opened
-        }
-        guard let connection else { continue }
+        let connection = try kept.open()
         while try forwarder.forward(connection), !stop.isRaised {}
         if reader == nil {
           // A report is judged behind all that was in the log when it came: records of an open
@@ -62,8 +56,10 @@ final class Housekeeping: Sendable {
           lastRetention = Monotonic.milliseconds
         }
         health.degraded(settings.healthName("housekeeping"), problem: nil)
+      } catch let error as PostgresError where error.isOfSchema {
+        // The consumer reports it. Until there is a schema that fits, there is nothing to keep.
       } catch {
-        connection = nil
+        kept.close()
         health.degraded(settings.healthName("housekeeping"), problem: "\(error)", logs: false)
         if let times = repeated.note("\(error)") {
           logger.warning(

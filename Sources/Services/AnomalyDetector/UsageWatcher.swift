@@ -44,28 +44,25 @@ final class UsageWatcher: Sendable {
   func start() -> WorkerThread { WorkerThread("usage watch") { [self] in run() } }
 
   private func run() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: settings.databaseURL, application: "anomaly-detector usage watch")
     var reader: LogReader?
     var repeated = RepeatedCause()
     while !stop.wait(milliseconds: Self.pauseMilliseconds) {
       do {
-        if connection == nil {
-          let opened = try PostgresConnection(
-            url: settings.databaseURL, application: "anomaly-detector usage watch")
-          // Until there is a schema that fits, there is nothing to watch.
-          guard try Schema.state(opened).problem == nil else { continue }
-          connection = opened
-        }
+        let connection = try kept.open()
         if reader == nil {
           // Records of an open transaction too: they come before what is judged.
           reader = try LogReader(
             settings.kafka, clientID: "\(settings.group)-usage-watch", ends: .ofAllRecords)
         }
-        guard let connection, let reader else { continue }
+        guard let reader else { continue }
         while try step(connection, { try self.ends(reader) }), !stop.isRaised {}
         health.degraded("usage watch", problem: nil)
+      } catch let error as PostgresError where error.isOfSchema {
+        // The consumer reports it. Until there is a schema that fits, there is nothing to watch.
       } catch {
-        connection = nil
+        kept.close()
         health.degraded("usage watch", problem: "\(error)", logs: false)
         if let times = repeated.note("\(error)") {
           logger.warning(

@@ -89,15 +89,11 @@ final class StripeExports: Service {
   private func makeExporter() async throws -> StripeExporter {
     let url = databaseURL
     let database = try await StripeDatabase.open {
-      do {
-        let connection = try PostgresConnection(
+      do throws(PostgresError) {
+        return try PostgresConnection.toKnownSchema(
           url: url, application: "metering-api-export", statementTimeoutMilliseconds: 120_000)
-        if let problem = try Schema.state(connection).problem {
-          throw DatabaseUnavailable.schema(problem)
-        }
-        return connection
-      } catch let error as PostgresError {
-        throw DatabaseUnavailable.away(error)
+      } catch {
+        throw DatabaseUnavailable(error)
       }
     }
     return StripeExporter(database: database, client: client)

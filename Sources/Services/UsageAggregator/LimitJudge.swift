@@ -42,25 +42,15 @@ final class LimitJudge: Sendable {
   func start() -> WorkerThread { WorkerThread("limits") { [self] in run() } }
 
   private func run() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: settings.consumer.databaseURL, application: "\(settings.consumer.group) limits")
     var known: Int64 = -1
     var lastLoad = 0
     var isMoreMarked = false
     while !stop.isRaised {
       let due = hints.takeDue(waitMilliseconds: isMoreMarked ? 0 : Self.waitMilliseconds)
       do {
-        if connection == nil {
-          let opened = try PostgresConnection(
-            url: settings.consumer.databaseURL, application: "\(settings.consumer.group) limits")
-          guard try Schema.state(opened).problem == nil else {
-            for one in due { hints.judged(one, left: 0) }
-            _ = stop.wait(milliseconds: 1_000)
-            continue
-          }
-          connection = opened
-          known = -1
-        }
-        guard let connection else { continue }
+        let connection = try kept.open()
         if !due.isEmpty { try judge(due, connection) }
         let swept = try connection.query(
           "select limit_sweep($1::int)", [.int(Self.sweepRows)], operation: "judge changed limits"
@@ -72,10 +62,15 @@ final class LimitJudge: Sendable {
         metrics.limitHints.set(hints.count)
         health.degraded("limits", problem: nil)
         if !due.isEmpty { _ = stop.wait(milliseconds: Self.pauseMilliseconds) }
+      } catch let error as PostgresError where error.isOfSchema {
+        // The consumer reports it.
+        for one in due { hints.judged(one, left: 0) }
+        _ = stop.wait(milliseconds: 1_000)
       } catch {
         // The next merge judges what was due, whoever runs it.
         for one in due { hints.judged(one, left: 0) }
-        connection = nil
+        kept.close()
+        known = -1
         isMoreMarked = false
         health.degraded("limits", problem: "\(error)")
         logger.warning("judging limits failed and is tried again", metadata: ["error": "\(error)"])

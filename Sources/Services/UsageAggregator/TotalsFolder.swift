@@ -43,7 +43,9 @@ final class TotalsFolder: Sendable {
   func start() -> WorkerThread { WorkerThread("totals") { [self] in run() } }
 
   private func run() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: settings.consumer.databaseURL, application: "\(settings.consumer.group) totals",
+      statementTimeoutMilliseconds: 300_000)
     var last = Int.min / 2
     var lastMerged = -1
     // Rows that are combined once their hour is over, or nothing more is appended.
@@ -55,22 +57,16 @@ final class TotalsFolder: Sendable {
         !backlog.isBehind || now - last >= Self.behindMilliseconds
       else { continue }
       do {
-        if connection == nil {
-          let opened = try PostgresConnection(
-            url: settings.consumer.databaseURL, application: "\(settings.consumer.group) totals",
-            statementTimeoutMilliseconds: 300_000)
-          guard try Schema.state(opened).problem == nil else { continue }
-          connection = opened
-        }
-        if let connection {
-          try foldAll(connection)
-          isAppended = try UsageUpkeep(connection).isAppended()
-        }
+        let connection = try kept.open()
+        try foldAll(connection)
+        isAppended = try UsageUpkeep(connection).isAppended()
         (last, lastMerged) = (now, merged)
+      } catch let error as PostgresError where error.isOfSchema {
+        // The consumer reports it. Until there is a schema that fits, there is nothing to fold.
       } catch {
         logger.warning(
           "folding totals failed and is tried again", metadata: ["error": "\(error)"])
-        connection = nil
+        kept.close()
       }
     }
   }

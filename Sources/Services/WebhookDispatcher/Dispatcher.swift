@@ -156,12 +156,9 @@ package final class Dispatcher: Service {
     var pause = 200
     while !claimerWakeup.isStopped {
       do {
-        let connection = try PostgresConnection(
+        let connection = try PostgresConnection.toKnownSchema(
           url: settings.databaseURL, application: "webhook-dispatcher-claim",
           statementTimeoutMilliseconds: 30_000)
-        if let problem = try Schema.state(connection).problem {
-          throw PostgresError(sqlState: SQLState.system, operation: "schema", message: problem)
-        }
         health.report("database", problem: nil)
         pause = 200
         keys.distrust()

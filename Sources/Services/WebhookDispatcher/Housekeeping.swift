@@ -14,16 +14,14 @@ struct Housekeeping {
   let wakeup: Wakeup
 
   func run() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: dispatcher.settings.databaseURL, application: "webhook-dispatcher-keep",
+      checksSchema: false)
     var sweepDue: Int64 = 0
     var retentionDue: Int64 = 0
     while !wakeup.isStopped {
       do {
-        let open =
-          try connection
-          ?? PostgresConnection(
-            url: dispatcher.settings.databaseURL, application: "webhook-dispatcher-keep")
-        connection = open
+        let open = try kept.open()
         let store = WebhookStore(open)
         // One transaction, so one commit a pass where there is nothing to do.
         try open.transaction {
@@ -47,7 +45,7 @@ struct Housekeeping {
       } catch {
         dispatcher.metrics.databaseFailures.increment()
         dispatcher.logger.warning("housekeeping failed", metadata: ["error": "\(error)"])
-        if connection?.isOpen != true { connection = nil }
+        kept.closeIfLost()
       }
       if !wakeup.pause(milliseconds: Self.passMilliseconds) { return }
     }

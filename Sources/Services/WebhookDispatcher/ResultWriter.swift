@@ -59,19 +59,15 @@ final class ResultWriter: @unchecked Sendable {
   func start() -> WorkerThread { WorkerThread("writer") { self.work() } }
 
   private func work() {
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: databaseURL, application: "webhook-dispatcher-write", checksSchema: false)
     while true {
       let goesOn = wakeup.sleep(milliseconds: 1_000)
       while true {
         let batch = queue.withLock { Array($0.prefix(Self.maximumBatch)) }
         if batch.isEmpty { break }
         do {
-          let open =
-            try connection
-            ?? PostgresConnection(
-              url: databaseURL, application: "webhook-dispatcher-write")
-          connection = open
-          try writeApart(batch, WebhookStore(open))
+          try writeApart(batch, WebhookStore(kept.open()))
           queue.withLock { $0.removeFirst(batch.count) }
           onFailuresWritten(batch.compactMap(\.failedEndpoint))
           health.report("results", problem: nil)
@@ -79,7 +75,7 @@ final class ResultWriter: @unchecked Sendable {
           metrics.databaseFailures.increment()
           health.report("results", problem: "\(error)")
           logger.warning("results wait for the database", metadata: ["error": "\(error)"])
-          if connection?.isOpen != true { connection = nil }
+          kept.closeIfLost()
           // Leases end by themselves: what cannot be written now is sent again by whoever runs then.
           if !goesOn || !wakeup.pause(milliseconds: 200) { return }
         }

@@ -147,18 +147,15 @@ final class DatabaseLane: @unchecked Sendable {
   }
 
   private func open() throws -> PostgresConnection {
-    do {
-      let connection = try PostgresConnection(
+    do throws(PostgresError) {
+      let connection = try PostgresConnection.toKnownSchema(
         url: url, application: "metering-api-\(name)",
         statementTimeoutMilliseconds: statementMilliseconds)
-      if let problem = try Schema.state(connection).problem {
-        throw DatabaseUnavailable.schema(problem)
-      }
       // Compiling a plan takes longer than what most reads take.
       try connection.execute("set jit = off")
       return connection
-    } catch let error as PostgresError {
-      throw DatabaseUnavailable.away(error)
+    } catch {
+      throw DatabaseUnavailable(error)
     }
   }
 }

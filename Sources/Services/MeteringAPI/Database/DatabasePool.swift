@@ -126,6 +126,11 @@ enum DatabaseUnavailable: Error, Sendable, CustomStringConvertible {
   /// Too many requests wait.
   case busy
 
+  /// Why a connection could not be opened.
+  init(_ error: PostgresError) {
+    self = error.isOfSchema ? .schema(error.message) : .away(error)
+  }
+
   var description: String {
     switch self {
     case .away(let error): error.refusal ?? "PostgreSQL is away: \(error.message)"

@@ -2,7 +2,6 @@ import Billing
 import Foundation
 import KafkaTransport
 import Logging
-import Metering
 import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
@@ -51,18 +50,19 @@ final class LogWatch: Service {
 
   private func follow(_ brokers: String) {
     var machine = ProgressMachine()
-    var connection: PostgresConnection?
+    var kept = KeptConnection(
+      url: settings.databaseURL, application: "metering-api-log-watch",
+      statementTimeoutMilliseconds: 5_000)
     var reader: LogReader?
     while !isStopping.load(ordering: .relaxed) {
       do {
-        let postgres = try connection ?? open()
-        connection = postgres
+        let postgres = try kept.open()
         let kafka = try reader ?? makeReader(brokers)
         reader = kafka
         let lag = try lookOnce(postgres, kafka, &machine)
         state.withLock { $0 = Look(lag: lag, problem: nil) }
       } catch let error as PostgresError {
-        connection = nil
+        kept.close()
         logger.debug("\(error)")
       } catch {
         tell("\(error)")
@@ -85,16 +85,6 @@ final class LogWatch: Service {
       Thread.sleep(forTimeInterval: 0.1)
       left -= 100
     }
-  }
-
-  private func open() throws -> PostgresConnection {
-    let connection = try PostgresConnection(
-      url: settings.databaseURL, application: "metering-api-log-watch",
-      statementTimeoutMilliseconds: 5_000)
-    if let problem = try Schema.state(connection).problem {
-      throw PostgresError(sqlState: SQLState.system, operation: "open", message: problem)
-    }
-    return connection
   }
 
   private func makeReader(_ brokers: String) throws -> LogReader {

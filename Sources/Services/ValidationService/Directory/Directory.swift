@@ -153,12 +153,9 @@ final class Directory: Service, Sendable {
         if let connection {
           open = connection
         } else {
-          open = try PostgresConnection(
+          open = try PostgresConnection.toKnownSchema(
             url: databaseURL, application: "validation-service",
             statementTimeoutMilliseconds: 2_000)
-          if let problem = try Schema.state(open).problem {
-            throw PostgresError(sqlState: SQLState.system, operation: "start", message: problem)
-          }
           connection = open
           licenses.recover()
           tokens.recover()

@@ -88,15 +88,21 @@ struct Connections {
   func database(
     _ command: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws -> PostgresConnection {
-    let connection = try databaseOfAnySchema(
-      command, statementTimeoutMilliseconds: statementTimeoutMilliseconds)
-    if let problem = try Schema.state(connection).problem { throw Failure(problem) }
-    return connection
+    let url = try settings[DeclaredSettings.databaseURL]
+    do {
+      return try Patience.during("PostgreSQL") {
+        try PostgresConnection.toKnownSchema(
+          url: url, application: Self.clientID(command),
+          statementTimeoutMilliseconds: statementTimeoutMilliseconds)
+      }
+    } catch let error as PostgresError where error.isOfSchema {
+      throw Failure(error.message)
+    }
   }
 
-  /// For `migrate` alone: every other command asks for the schema first.
+  /// For `migrate` alone: every other command checks the schema first.
   func databaseOfAnySchema(
-    _ command: String, statementTimeoutMilliseconds: Int = 60_000
+    _ command: String, statementTimeoutMilliseconds: Int
   ) throws -> PostgresConnection {
     let url = try settings[DeclaredSettings.databaseURL]
     return try Patience.during("PostgreSQL") {
