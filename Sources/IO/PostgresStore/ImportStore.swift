@@ -1,4 +1,4 @@
-import Metering
+package import Metering
 
 /// Backfills: each batch stands in `import_batch` before its first event is sent, and until its last one is acknowledged it is `running`.
 package struct ImportStore {
@@ -43,6 +43,20 @@ package struct ImportStore {
     package var finishedAt: String?
     /// Whether its options are those asked for.
     package var hasSameOptions: Bool
+  }
+
+  /// The oldest time that events of each batch may have, in milliseconds since 1970. Batches that
+  /// nobody registered are left out.
+  package func oldestTimes(of batches: [Identifier]) throws(PostgresError) -> [Identifier: Int64] {
+    let rows = try connection.query(
+      """
+      select batch, (extract(epoch from oldest_time) * 1000)::bigint from import_batch
+      where batch = any ($1::text[])
+      """, [.identifiers(batches)], operation: "look up import batches")
+    return Dictionary(
+      uniqueKeysWithValues: rows.rows.indices.map {
+        (Identifier(rows.text($0, 0)!), rows.integer($0, 1)!)
+      })
   }
 
   /// Waits for nobody. - Returns: false if another process imports this file now. Held until the connection closes.

@@ -107,6 +107,9 @@ package final class PostgresConnection {
     _ = try take(PQexec(connection, sql), "execute")
   }
 
+  /// Asks the server for nothing, and so finds out whether it is still there.
+  package func probe() throws(PostgresError) { try execute("select") }
+
   /// Runs one statement with parameters `$1`…, answers its rows.
   @discardableResult
   package func query(

@@ -3,10 +3,27 @@
 package struct RetentionStore {
   /// Rows of a statement: few enough that none holds its locks for long.
   private static let rows = 1_000
+  private static let usageRows = 5_000
 
   private let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
+
+  /// Rows of minutes and hours that are older than they are kept.
+  ///
+  /// - Parameter isStopped: asked between two statements, each of which holds its locks shortly.
+  package func retainUsage(isStopped: () -> Bool = { false }) throws(PostgresError) {
+    while !isStopped() {
+      let rows = try connection.query(
+        "select usage_retain($1::int)", [.int(Self.usageRows)], operation: "retention")
+      if rows.integer(0, 0) ?? 0 == 0 { break }
+    }
+  }
+
+  /// States of limits whose period is over.
+  package func retainLimitStates() throws(PostgresError) {
+    try connection.query("select limit_states_retain()", operation: "retention")
+  }
 
   /// Alerts, with their deliveries and attempts.
   ///

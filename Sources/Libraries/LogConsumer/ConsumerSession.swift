@@ -339,15 +339,7 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
     guard let connection else { return [:] }
-    let rows = try connection.query(
-      """
-      select batch, (extract(epoch from oldest_time) * 1000)::bigint from import_batch
-      where batch = any ($1::text[])
-      """, [.identifiers(names)], operation: "look up import batches")
-    return Dictionary(
-      uniqueKeysWithValues: rows.rows.indices.map {
-        (Identifier(rows.text($0, 0)!), rows.integer($0, 1)!)
-      })
+    return try ImportStore(connection).oldestTimes(of: names)
   }
 
   // MARK: Flushing

@@ -1,6 +1,5 @@
 import KafkaTransport
 import Logging
-import Metering
 import PostgresStore
 import Synchronization
 
@@ -15,7 +14,7 @@ final class DeadLetterForwarder {
   }
 
   private struct Letter {
-    var row: String
+    var row: DeadLetterForwardingStore.Row
     var headers: [(String, [UInt8])]
     var key: [UInt8]?
     var value: [UInt8]?
@@ -90,23 +89,14 @@ final class DeadLetterForwarder {
   }
 
   private func page(_ connection: PostgresConnection) throws -> [Letter] {
-    let rows = try connection.query(
-      """
-      select ctid::text, topic, partition, log_offset, reason, detail, encode(payload, 'hex'), encode(record_key, 'hex')
-      from dead_letter where forwarded_at is null and (forward_after is null or forward_after <= now())
-      order by received_at limit $1::int for update skip locked
-      """, [.int(Self.pageRows)], operation: "read dead letters")
-    return rows.rows.indices.map { i in
-      func header(_ name: String, _ column: Int) -> (String, [UInt8]) {
-        (name, Array((rows.text(i, column) ?? "").utf8))
-      }
-      return Letter(
-        row: rows.text(i, 0)!,
+    try DeadLetterForwardingStore(connection).due(most: Self.pageRows).map { stored in
+      Letter(
+        row: stored.row,
         headers: [
-          header("reason", 4), header("detail", 5), header("topic", 1), header("partition", 2),
-          header("offset", 3),
-        ], key: rows.text(i, 7).map { Hexadecimal.bytes($0) },
-        value: rows.text(i, 6).map { Hexadecimal.bytes($0) })
+          ("reason", Array(stored.reason.utf8)), ("detail", Array(stored.detail.utf8)),
+          ("topic", Array(stored.topic.utf8)), ("partition", Array(stored.partition.utf8)),
+          ("offset", Array(stored.offset.utf8)),
+        ], key: stored.key, value: stored.value)
     }
   }
 
@@ -152,8 +142,9 @@ final class DeadLetterForwarder {
   private func mark(
     _ letters: [Letter], _ results: [Result?], _ connection: PostgresConnection
   ) throws -> KafkaError? {
-    var stored: [String] = []
-    var refused: [String] = []
+    let store = DeadLetterForwardingStore(connection)
+    var stored: [DeadLetterForwardingStore.Row] = []
+    var refused: [DeadLetterForwardingStore.Row] = []
     var problem: KafkaError?
     var unanswered: KafkaError?
     for (letter, result) in zip(letters, results) {
@@ -166,19 +157,12 @@ final class DeadLetterForwarder {
       case nil: unanswered = unanswered ?? KafkaError.noAnswer("forward dead letters")
       }
     }
-    try connection.query(
-      "update dead_letter set forwarded_at = now() where ctid = any ($1::tid[])",
-      [.texts(stored)], operation: "mark dead letters")
+    try store.markForwarded(stored)
     if let problem {
       logger.error(
         "Kafka refused copies of dead letters; they are kept and tried again",
         metadata: ["count": .stringConvertible(refused.count), "error": "\(problem)"])
-      try connection.query(
-        """
-        update dead_letter set forward_attempts = forward_attempts + 1,
-          forward_after = now() + least(interval '5 seconds' * 2 ^ least(forward_attempts, 10), interval '5 minutes')
-        where ctid = any ($1::tid[])
-        """, [.texts(refused)], operation: "mark dead letters")
+      try store.markRefused(refused)
     }
     return unanswered
   }

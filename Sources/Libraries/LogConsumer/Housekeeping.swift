@@ -103,13 +103,10 @@ final class Housekeeping: Sendable {
   private func retain(_ connection: PostgresConnection) throws {
     guard try connection.tryLockForSession(.retention, operation: "retention") else { return }
     try PartitionStore(connection).makeMissing(monthsAhead: 3) { stop.isRaised }
-    // In small pieces, so that no lock is held for long.
-    while !stop.isRaised {
-      let rows = try connection.query("select usage_retain(5000)", operation: "retention")
-      if rows.integer(0, 0) ?? 0 == 0 { break }
-    }
-    try connection.query("select limit_states_retain()", operation: "retention")
-    try RetentionStore(connection).retainAlerts { stop.isRaised }
+    let retention = RetentionStore(connection)
+    try retention.retainUsage { stop.isRaised }
+    try retention.retainLimitStates()
+    try retention.retainAlerts { stop.isRaised }
     try connection.unlock(.retention, operation: "retention")
   }
 

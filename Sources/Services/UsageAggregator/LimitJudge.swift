@@ -1,7 +1,6 @@
 import Foundation
 import LogConsumer
 import Logging
-import Metering
 import PostgresStore
 import ServiceRuntime
 
@@ -52,10 +51,8 @@ final class LimitJudge: Sendable {
       do {
         let connection = try kept.open()
         if !due.isEmpty { try judge(due, connection) }
-        let swept = try connection.query(
-          "select limit_sweep($1::int)", [.int(Self.sweepRows)], operation: "judge changed limits"
-        ).integer(0, 0)
-        isMoreMarked = swept == Int64(Self.sweepRows)
+        isMoreMarked =
+          try LimitStore(connection).sweep(most: Self.sweepRows) == Self.sweepRows
         if Monotonic.milliseconds - lastLoad > Self.reloadMilliseconds { known = -1 }
         if known < 0 { lastLoad = Monotonic.milliseconds }
         known = try load(newerThan: known, connection)
@@ -85,32 +82,17 @@ final class LimitJudge: Sendable {
       let merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
       _ = try merge.run(Array(Set(due.map(\.partition))).sorted(), connection)
     }
-    let rows = try connection.query(
-      """
-      select d.place::int - 1, (select s.next_quantity - s.used from limit_state s
-        where s.license_id = d.license_id and s.meter = d.meter order by s.period_start desc limit 1)
-      from unnest($1::text[], $2::text[]) with ordinality d(license_id, meter, place)
-      """, [.identifiers(due.map(\.license)), .identifiers(due.map(\.meter))],
-      operation: "read limits")
-    for i in rows.rows.indices {
-      hints.judged(due[Int(rows.integer(i, 0)!)], left: rows.integer(i, 1))
-    }
+    let left = try LimitStore(connection)
+      .left(licenses: due.map(\.license), meters: due.map(\.meter))
+    for (one, left) in zip(due, left) { hints.judged(one, left: left) }
   }
 
   /// - Returns: the newest version there is.
   private func load(newerThan known: Int64, _ connection: PostgresConnection) throws -> Int64 {
-    let rows = try connection.query(
-      """
-      select license_id, meter, next_quantity - used, version from limit_state
-      where version > $1 and next_quantity is not null
-        and period_end > (now() at time zone 'UTC')::date
-      """, [.integer(known)], operation: "read limits")
     var newest = max(known, 0)
-    for i in rows.rows.indices {
-      hints.read(
-        license: Identifier(rows.text(i, 0)!), meter: Identifier(rows.text(i, 1)!),
-        left: rows.integer(i, 2)!)
-      newest = max(newest, rows.integer(i, 3)!)
+    for state in try LimitStore(connection).states(newerThan: known) {
+      hints.read(license: state.license, meter: state.meter, left: state.left)
+      newest = max(newest, state.version)
     }
     return newest
   }

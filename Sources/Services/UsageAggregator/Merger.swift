@@ -183,10 +183,7 @@ struct PendingMerge {
     var isolate = false
     while true {
       do throws(PostgresError) {
-        let rows = try connection.query(
-          "select usage_merge($1::int[], $2)",
-          [.integers(partitions.map { Int64($0) }), .boolean(isolate)], operation: "merge")
-        let moved = Int(rows.integer(0, 0) ?? 0)
+        let moved = try MergeStore(connection).merge(partitions, isolating: isolate)
         if moved > 0 {
           metrics.mergeSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)
           metrics.mergedRows.increment(by: moved)

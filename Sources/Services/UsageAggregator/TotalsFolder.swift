@@ -74,9 +74,7 @@ final class TotalsFolder: Sendable {
   private func foldAll(_ connection: PostgresConnection) throws {
     var moved = 0
     while !stop.isRaised {
-      let rows = try connection.query(
-        "select usage_fold($1::int)", [.int(Self.rows)], operation: "fold totals")
-      let count = Int(rows.integer(0, 0) ?? 0)
+      let count = try MergeStore(connection).fold(most: Self.rows)
       guard count > 0 else { break }
       moved += count
     }

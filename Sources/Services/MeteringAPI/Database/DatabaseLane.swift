@@ -115,7 +115,7 @@ final class DatabaseLane: @unchecked Sendable {
   private func attempt(_ job: Job, _ kept: inout PostgresConnection?) throws {
     if !job.mayRepeat, let old = kept {
       // A server that restarted is noticed here, and not in the middle of a write.
-      do { try old.execute("select 1") } catch { kept = nil }
+      do { try old.probe() } catch { kept = nil }
     }
     let wasKept = kept != nil
     let connection = try kept ?? connect()

@@ -103,7 +103,7 @@ struct DatabasePool: Service {
   private func watch() async {
     while !Task.isCancelled {
       do {
-        _ = try await read { try $0.query("select 1", operation: "watch") }
+        try await read { try $0.probe() }
         health.report("postgres", problem: nil)
       } catch let error as PostgresError {
         health.report("postgres", problem: error.refusal ?? error.description)

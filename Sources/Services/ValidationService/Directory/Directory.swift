@@ -131,7 +131,7 @@ final class Directory: Service, Sendable {
       }
       // A peer that is gone without a word is found out by asking.
       if Monotonic.milliseconds >= nextProbe {
-        try connection.execute("select")
+        try connection.probe()
         nextProbe = Monotonic.milliseconds + 5_000
       }
     }

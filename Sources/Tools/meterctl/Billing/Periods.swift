@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Metering
 import PostgresStore
 import ServiceRuntime
@@ -132,7 +133,7 @@ struct Periods: ParsableCommand {
         }
         guard preview.waitsForEventsOnly else { return preview }
         question.inFlightBefore = preview.inFlight
-        _ = try connection.query("select pg_sleep(0.2)", operation: "wait for events")
+        Thread.sleep(forTimeInterval: 0.2)
       }
       return try connection.transaction(
         "begin transaction isolation level repeatable read read only"
