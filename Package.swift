@@ -276,8 +276,8 @@ let tests: [Target] = [
   .testTarget(
     name: "AdministrationTests",
     dependencies: [
-      "Administration", "JSONText", "Licensing", "Metering", "PostgresStore", "WebhookDelivery",
-      "MeteringTestKit", "meterctl",
+      "Administration", "JSONText", "Licensing", "Metering", "PostgresStore", "SystemRandom",
+      "WebhookDelivery", "MeteringTestKit", "meterctl",
     ]),
   .testTarget(
     name: "ValidationServiceTests",

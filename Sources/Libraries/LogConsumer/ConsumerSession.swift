@@ -7,8 +7,8 @@ import ServiceRuntime
 import SystemRandom
 import UsageAggregation
 
-/// How long and how much; a generic type stores no statics.
-enum Pace {
+/// Timings and sizes. They live here because a generic type cannot have static stored properties.
+enum ConsumerTiming {
   /// How often the store is asked whether an operator has done something for halted partitions.
   static let storeMilliseconds = 2_000
   /// How often the log ends of partitions that are read are compared with the positions, and the
@@ -18,10 +18,14 @@ enum Pace {
   static let reportMilliseconds = 100
 }
 
-/// One membership in the group, from joining to leaving. Everything here runs on the consumer's thread.
+/// One membership in the group, from joining to leaving. Everything here runs on the consumer's
+/// thread.
+///
+/// The session drives: it polls, and hands what came to the extensions in this folder. What to do is
+/// decided by `PartitionMachine`, `FlushPacing` and `LogAccumulator`.
 final class ConsumerSession<Processor: LogProcessor> {
   let settings: ConsumerSettings
-  private let health: HealthState
+  let health: HealthState
   let metrics: ConsumerMetrics
   let logger: Logger
   let processor: Processor
@@ -33,14 +37,14 @@ final class ConsumerSession<Processor: LogProcessor> {
     "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(SystemRandom.hexadecimal(bytes: 4))"
 
   var connection: PostgresConnection?
-  private var consumer: KafkaConsumer?
+  var consumer: KafkaConsumer?
   let inspector: LogInspector
-  private var flusher: Flusher<Processor.Writer>?
-  private let messages = MessageBatch(capacity: Pace.batchCapacity)
-  private let views: UnsafeMutablePointer<LogRecordView>
+  var flusher: Flusher<Processor.Writer>?
+  let messages = MessageBatch(capacity: ConsumerTiming.batchCapacity)
+  let views: UnsafeMutablePointer<LogRecordView>
   var accumulator: LogAccumulator
   var batch: LogBatch
-  private var spare: LogBatch?
+  var spare: LogBatch?
   var epochs: [Int32: Int32] = [:]
   /// What the group has assigned.
   var machines: [Int32: PartitionMachine] = [:]
@@ -63,11 +67,11 @@ final class ConsumerSession<Processor: LogProcessor> {
   var nextStoreLook = 0
   var nextAnchor: Int32 = 0
   var kafka: KafkaLife
-  private var standstills: StandstillReport
-  private var pacing: FlushPacing
-  private(set) var isFlushing = false
-  private var lastReport = 0
-  private(set) var madeProgress = false
+  var standstills: StandstillReport
+  var pacing: FlushPacing
+  var isFlushing = false
+  var lastReport = 0
+  var madeProgress = false
   private var polling = IdlePause(patience: 200, busy: 5, quiet: 20)  // Milliseconds.
   private var pollMilliseconds: UInt32 = 5
 
@@ -91,7 +95,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       kafka: settings.kafka, topic: settings.topic, clientID: "\(settings.group)-inspector")
     kafka = KafkaLife(health: health, settings: settings, logger: logger)
     standstills = StandstillReport(health: health, settings: settings, logger: logger)
-    views = .allocate(capacity: Pace.batchCapacity)
+    views = .allocate(capacity: ConsumerTiming.batchCapacity)
     accumulator = LogAccumulator(
       settings: settings.rules,
       hash: KeyedHash(
@@ -182,7 +186,7 @@ final class ConsumerSession<Processor: LogProcessor> {
         into: messages, timeoutMilliseconds: Int32(pollMilliseconds))
       pollMilliseconds = polling.next(foundWork: count > 0 || isFlushing)
       heedDoubts(consumer)
-      try take(count)
+      try takeRecords(count)
       messages.recycle()
       while let rebalance = consumer.takeRebalance() { try answer(rebalance, consumer) }
       try settleFlush(waitMilliseconds: 0)
@@ -191,287 +195,5 @@ final class ConsumerSession<Processor: LogProcessor> {
       report(consumer)
     }
     try drain()
-  }
-
-  // MARK: Records
-
-  private func take(_ count: Int) throws {
-    var i = 0
-    while i < count {
-      switch messages.kind(i) {
-      case .record:
-        let partition = messages.partition(i)
-        guard reading.contains(partition) else {
-          i += 1
-          continue
-        }
-        i = try takeRun(from: i, count, partition)
-      case .endOfPartition:
-        try reachedEnd(messages.partition(i), at: messages.offset(i))
-        i += 1
-      case .error:
-        try take(error: i)
-        i += 1
-      }
-    }
-  }
-
-  private func reachedEnd(_ partition: Int32, at offset: Int64) throws {
-    guard reading.contains(partition) else { return }
-    let before = accumulator.position(of: partition)
-    accumulator.reachedEnd(partition, at: offset)
-    // Control records and aborted ones end here too: the offset behind them must be stored.
-    if before != accumulator.position(of: partition) {
-      pacing.endMoved(at: Monotonic.milliseconds)
-    }
-    try checkHalt(partition)
-  }
-
-  /// Records of one partition that stand together, as one call.
-  private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
-    var n = 0
-    var i = first
-    var named = NamedDeadLetters()
-    while i < count, messages.kind(i) == .record, messages.partition(i) == partition {
-      let record = messages.record(i)
-      var view = LogRecordView(
-        offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
-      // Whoever keeps them also says which of them count; for the others they are events like any other.
-      if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
-        let key = DeadLetterKey(header: header),
-        key.precedes(
-          epoch: epochs[partition] ?? 0, topic: settings.topic, partition: partition,
-          offset: record.offset)
-      {
-        view.requeueIndex = named.add(key, record.value)
-      }
-      views[n] = view
-      n += 1
-      i += 1
-    }
-    pacing.tookRecord(at: Monotonic.milliseconds)
-    let requeues = try named.resolve(connection, UnsafeMutableBufferPointer(start: views, count: n))
-    var taken = 0
-    while true {
-      taken += try accumulator.take(
-        UnsafeBufferPointer(start: views + taken, count: n - taken), of: partition,
-        requeues: requeues, into: batch, resolveImports: registered)
-      try checkHalt(partition)
-      if taken == n { return i }
-      // The batch is full: it must leave before the rest can be taken.
-      try awaitFlush()
-      try review()
-      if batch.isFull {
-        try awaitFlush()
-        try seal()
-      }
-    }
-  }
-
-  private func take(error i: Int) throws {
-    guard let error = messages.error(i), let consumer else { return }
-    let partition = messages.partition(i)
-    let now = Monotonic.milliseconds
-    guard messages.topicIdentity(i) != nil, reading.contains(partition) else {
-      if error.isFatal { throw error }
-      // Left over from before it was stopped: it is being looked at.
-      if machines[partition] != nil, !error.isAccessRefused { return }
-      kafka.met(error, at: now)
-      // The topic was away: whatever comes back under its name may be another log.
-      if error.isUnknownTopicOrPartition { doubt(Array(reading)) }
-      return
-    }
-    if error.isBadBatch {
-      try badBatch(partition, at: messages.offset(i), error, consumer)
-    } else if error.isRetriable || error.isOffsetOutOfRange {
-      // What it means is found out by looking at the log.
-      doubt([partition])
-    } else {
-      kafka.met(error, at: now)
-      if error.isAccessRefused { doubt([partition]) }
-    }
-  }
-
-  private func badBatch(
-    _ partition: Int32, at offset: Int64, _ error: KafkaError, _ consumer: KafkaConsumer
-  ) throws {
-    if let row = storedRows[partition], offset < row.nextOffset {
-      try passOver(offset, of: row, error, consumer)
-      return
-    }
-    // What was read before it is good.
-    try drain()
-    guard let position = accumulator.position(of: partition) else { return }
-    try stop(
-      partition,
-      Standstill(
-        .badBatch,
-        """
-        the batch at offset \(position) fails its checksum: a disk or the network has changed it; \
-        restore it from another replica, or give it up: meterctl topics accept-gap --partition \
-        \(partition) --to OFFSET
-        """, offset: position))
-  }
-
-  /// A bad batch below the stored offset: somebody has given it up. Its ids are unknown to the
-  /// dedupe window, and the window is filled with what comes behind it.
-  private func passOver(
-    _ offset: Int64, of row: OffsetStore.Stored, _ error: KafkaError, _ consumer: KafkaConsumer
-  ) throws {
-    logger.warning(
-      "a batch of the dedupe window cannot be read and is passed over",
-      metadata: [
-        "partition": .stringConvertible(row.partition), "offset": .stringConvertible(offset),
-        "error": "\(error)",
-      ])
-    var next = row.nextOffset
-    if let last = row.lastRecordOffset, last > offset, passedOver[row.partition] != offset {
-      next = last
-    }
-    passedOver[row.partition] = offset
-    try consumer.skip(TopicPartition(topic: settings.topic, partition: row.partition), to: next)
-  }
-
-  private func checkHalt(_ partition: Int32) throws {
-    guard case .logDiffers(let offset) = accumulator.halt(of: partition) else { return }
-    try stopAnotherLog(partition, at: offset)
-  }
-
-  func registered(_ names: [Identifier]) throws -> [Identifier: Int64] {
-    guard let connection else { return [:] }
-    return try ImportStore(connection).oldestTimes(of: names)
-  }
-
-  // MARK: Flushing
-
-  private func flushIfDue() throws {
-    guard !isFlushing else { return }
-    let entries = batch.table.groupCount + batch.table.cellCount
-    if pacing.isDue(at: Monotonic.milliseconds, entries: entries) { try review() }
-  }
-
-  /// - Precondition: no flush is under way.
-  private func review() throws {
-    switch processor.review(batch, isBehind: pacing.isBehind) {
-    case .keep: pacing.keptOpen(at: Monotonic.milliseconds)
-    case .flush: try seal()
-    case .tell(let cargo):
-      pacing.keptOpen(at: Monotonic.milliseconds)
-      isFlushing = true
-      flusher?.submit(FlushJob(cargo: cargo, batch: nil, epochs: epochs))
-    }
-  }
-
-  /// Hands the open batch to the flusher and opens the other one.
-  ///
-  /// - Precondition: no flush is under way.
-  func seal() throws {
-    precondition(!isFlushing, "a batch that cannot be handed over must not be sealed")
-    accumulator.seal(batch)
-    pacing.sealed()
-    if batch.progress.isEmpty {
-      batch.reset()
-      return
-    }
-    guard let next = spare, let flusher else { return }
-    spare = nil
-    let job = FlushJob(
-      cargo: processor.seal(batch), batch: batch,
-      epochs: epochs.filter { e in batch.progress.contains { $0.partition == e.key } })
-    batch = next
-    isFlushing = true
-    flusher.submit(job)
-  }
-
-  /// Takes the outcome of the flush under way, if there is one.
-  private func settleFlush(waitMilliseconds: Int) throws {
-    guard isFlushing, let flusher else { return }
-    var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
-    // The flusher's patience is bounded, so this ends.
-    while outcome == nil, waitMilliseconds == .max {
-      outcome = flusher.take(waitMilliseconds: 1_000)
-    }
-    guard let (job, result) = outcome else { return }
-    isFlushing = false
-    var stored: [(Int32, Int64)] = []
-    if let flushed = job.batch {
-      accumulator.settled(flushed)
-      stored = flushed.progress.map { ($0.partition, $0.nextOffset) }
-      flushed.reset()
-      spare = flushed
-    }
-    switch result {
-    case .stored(let takenOver):
-      madeProgress = true
-      consumer?.commitAsync(
-        stored.filter { !takenOver.contains($0.0) }.map {
-          (TopicPartition(topic: settings.topic, partition: $0.0), $0.1)
-        })
-      for (partition, _) in stored where !takenOver.contains(partition) {
-        machines[partition]?.progressed()
-      }
-      for partition in takenOver where machines[partition]?.isHeld == true {
-        try self.stop(partition, Standstill(.takenOver, "another process has claimed it"))
-      }
-    case .gaveUp(let problem):
-      throw SessionProblem(description: "the database takes no flush: \(problem)")
-    }
-  }
-
-  /// Stores everything taken so far.
-  func drain() throws {
-    try awaitFlush()
-    try seal()
-    try awaitFlush()
-  }
-
-  /// Settles until no flush is under way: settling one that met a takeover seals the open batch, which is the next.
-  private func awaitFlush() throws {
-    while isFlushing { try settleFlush(waitMilliseconds: .max) }
-  }
-
-  // MARK: Telling
-
-  private func report(_ consumer: KafkaConsumer) {
-    let now = Monotonic.milliseconds
-    guard now - lastReport >= Pace.reportMilliseconds else { return }
-    lastReport = now
-    pacing.lag = 0
-    var behind: [Int32] = []
-    for partition in accumulator.ownedPartitions {
-      let tp = TopicPartition(topic: settings.topic, partition: partition)
-      if let high = consumer.cachedHighWatermark(tp),
-        let position = accumulator.position(of: partition)
-      {
-        metrics.lag(partition, max(0, high - position))
-        pacing.lag += max(0, high - position)
-        // A log does not get shorter: it may be another one.
-        if high < position { behind.append(partition) }
-      }
-    }
-    doubt(behind)
-    processor.shares(accumulator.ownedPartitions, isBehind: pacing.isBehind)
-    let standing = machines.compactMap { partition, machine in
-      machine.standstill.map { (partition: partition, standstill: $0) }
-    }
-    standstills.tell(standing)
-    metrics.rebuildingPartitions.set(
-      accumulator.ownedPartitions.count { accumulator.isRebuilding($0) })
-    metrics.haltedPartitions.set(standing.count)
-    metrics.batchBytes.set(batch.table.bytes)
-    for error in consumer.takeErrors() { kafka.met(error, at: now) }
-  }
-
-  /// The partitions that this process owns have changed.
-  func shareChanged() {
-    let partitions = accumulator.ownedPartitions
-    processor.shares(partitions, isBehind: pacing.isBehind)
-    metrics.ownedPartitions.set(partitions.count)
-  }
-
-  /// The group has told this member what to read.
-  func groupAnswered() {
-    kafka.groupAnswered()
-    health.report(settings.healthName("consumer"), problem: nil, logs: false)
   }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import KafkaTransport
 import Logging
+import Metering
 import PostgresStore
 import ServiceRuntime
 import UsageAggregation

@@ -1,0 +1,93 @@
+import KafkaTransport
+import PostgresStore
+import ServiceRuntime
+import UsageAggregation
+
+/// The open batch on its way to the flusher, and what comes back.
+extension ConsumerSession {
+  func flushIfDue() throws {
+    guard !isFlushing else { return }
+    let entries = batch.table.groupCount + batch.table.cellCount
+    if pacing.isDue(at: Monotonic.milliseconds, entries: entries) { try review() }
+  }
+
+  /// - Precondition: no flush is under way.
+  func review() throws {
+    switch processor.review(batch, isBehind: pacing.isBehind) {
+    case .keep: pacing.keptOpen(at: Monotonic.milliseconds)
+    case .flush: try seal()
+    case .tell(let cargo):
+      pacing.keptOpen(at: Monotonic.milliseconds)
+      isFlushing = true
+      flusher?.submit(FlushJob(cargo: cargo, batch: nil, epochs: epochs))
+    }
+  }
+
+  /// Hands the open batch to the flusher and opens the other one.
+  ///
+  /// - Precondition: no flush is under way.
+  func seal() throws {
+    precondition(!isFlushing, "a batch that cannot be handed over must not be sealed")
+    accumulator.seal(batch)
+    pacing.sealed()
+    if batch.progress.isEmpty {
+      batch.reset()
+      return
+    }
+    guard let next = spare, let flusher else { return }
+    spare = nil
+    let job = FlushJob(
+      cargo: processor.seal(batch), batch: batch,
+      epochs: epochs.filter { e in batch.progress.contains { $0.partition == e.key } })
+    batch = next
+    isFlushing = true
+    flusher.submit(job)
+  }
+
+  /// Takes the outcome of the flush under way, if there is one.
+  func settleFlush(waitMilliseconds: Int) throws {
+    guard isFlushing, let flusher else { return }
+    var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
+    // The flusher's patience is bounded, so this ends.
+    while outcome == nil, waitMilliseconds == .max {
+      outcome = flusher.take(waitMilliseconds: 1_000)
+    }
+    guard let (job, result) = outcome else { return }
+    isFlushing = false
+    var stored: [(Int32, Int64)] = []
+    if let flushed = job.batch {
+      accumulator.settled(flushed)
+      stored = flushed.progress.map { ($0.partition, $0.nextOffset) }
+      flushed.reset()
+      spare = flushed
+    }
+    switch result {
+    case .stored(let takenOver):
+      madeProgress = true
+      consumer?.commitAsync(
+        stored.filter { !takenOver.contains($0.0) }.map {
+          (TopicPartition(topic: settings.topic, partition: $0.0), $0.1)
+        })
+      for (partition, _) in stored where !takenOver.contains(partition) {
+        machines[partition]?.progressed()
+      }
+      for partition in takenOver where machines[partition]?.isHeld == true {
+        try self.stop(partition, Standstill(.takenOver, "another process has claimed it"))
+      }
+    case .gaveUp(let problem):
+      throw SessionProblem(description: "the database takes no flush: \(problem)")
+    }
+  }
+
+  /// Stores everything taken so far.
+  func drain() throws {
+    try awaitFlush()
+    try seal()
+    try awaitFlush()
+  }
+
+  /// Settles until no flush is under way: settling one that met a takeover seals the open batch, which is the next.
+  func awaitFlush() throws {
+    while isFlushing { try settleFlush(waitMilliseconds: .max) }
+  }
+}

@@ -1,0 +1,117 @@
+import KafkaTransport
+import Logging
+import PostgresStore
+import ServiceRuntime
+import UsageAggregation
+
+/// Partitions that the group assigns and revokes, and the stops of those that may have changed.
+extension ConsumerSession {
+  // MARK: Rebalances
+
+  func answer(_ rebalance: KafkaConsumer.Rebalance, _ consumer: KafkaConsumer) throws {
+    switch rebalance {
+    case .assigned(let partitions):
+      // Answered before anything that can fail: a rebalance without an answer holds up the group,
+      // and the client's end. The partitions follow one by one as they are claimed.
+      try consumer.assign([])
+      let now = Monotonic.milliseconds
+      for partition in partitions.map(\.partition) where machines[partition] == nil {
+        machines[partition] = PartitionMachine(assignedAt: now)
+      }
+      logger.info("partitions assigned", metadata: ["count": .stringConvertible(partitions.count)])
+    case .revoked(let partitions, let lost):
+      logger.info(
+        "partitions revoked",
+        metadata: ["count": .stringConvertible(partitions.count), "lost": "\(lost)"])
+      // Lost ones may be another's already; the store decides, so that trying costs nothing.
+      var failure: (any Error)?
+      do { try drain() } catch { failure = error }
+      for partition in partitions {
+        forget(partition.partition)
+        stopped.remove(partition.partition)
+        machines[partition.partition] = nil
+        metrics.forget(partition.partition)
+      }
+      try consumer.unassign(partitions)
+      if let failure { throw failure }
+    }
+    shareChanged()
+    groupAnswered()
+  }
+
+  func forget(_ partition: Int32) {
+    accumulator.disown(partition)
+    processor.disown(partition)
+    reading.remove(partition)
+    epochs[partition] = nil
+    storedRows[partition] = nil
+    anchors[partition] = nil
+    badLooks[partition] = nil
+    passedOver[partition] = nil
+    recordedHalts[partition] = nil
+  }
+
+  // MARK: Stops
+
+  /// Stops reading partitions whose log may have changed, and has them looked at. They are held: if
+  /// the log is the same they go on where they stand.
+  func doubt(_ partitions: [Int32]) {
+    let now = Monotonic.milliseconds
+    for partition in partitions where machines[partition]?.doubted(at: now) == true {
+      reading.remove(partition)
+      stopped.insert(partition)
+    }
+  }
+
+  /// Tells Kafka's client which partitions are not read any more: between rebalances only, since
+  /// librdkafka would take it for the answer to one.
+  func unassignStopped(_ consumer: KafkaConsumer) throws {
+    if stopped.isEmpty { return }
+    defer { stopped.removeAll() }
+    try consumer.unassign(
+      stopped.sorted().map { TopicPartition(topic: settings.topic, partition: $0) })
+  }
+
+  /// Before a batch is used: what was fetched after the sign of a change may be of another log.
+  func heedDoubts(_ consumer: KafkaConsumer) {
+    let unseated = consumer.takeUnseated()
+    for error in unseated.values {
+      logger.warning("a partition was not set back", metadata: ["error": "\(error)"])
+    }
+    doubt(unseated.keys.map(\.partition))
+    let doubts = consumer.takeDoubts()
+    if doubts.isEmpty { return }
+    if doubts.concernsAll {
+      doubt(Array(reading))
+    } else {
+      doubt(doubts.partitions.filter { $0.topic == settings.topic }.map(\.partition))
+    }
+  }
+
+  /// Stops reading a partition that the group still assigns to this process, and forgets it.
+  func stop(_ partition: Int32, _ standstill: Standstill) throws {
+    machines[partition]?.stopped(standstill, at: Monotonic.milliseconds)
+    try drop(partition)
+  }
+
+  /// Stops a partition whose remembered record is not in the log.
+  func stopAnotherLog(_ partition: Int32, at offset: Int64) throws {
+    let next = accumulator.position(of: partition) ?? offset + 1
+    guard let standstill = LogContinuity.another(offset: offset).standstill(next: next) else {
+      return
+    }
+    try stop(partition, standstill)
+  }
+
+  func drop(_ partition: Int32) throws {
+    let row = storedRows[partition]
+    let wasOwned = accumulator.owns(partition)
+    forget(partition)
+    storedRows[partition] = row
+    // Its share of the open batch must not meet what a later ownership counts.
+    if wasOwned, !isFlushing { try seal() }
+    stopped.insert(partition)
+    shareChanged()
+  }
+
+}

@@ -1,0 +1,76 @@
+import EventPublisher
+import Metering
+import NIOHTTP1
+import PostgresStore
+import ServiceRuntime
+
+/// `POST /v1/events`.
+extension ValidationAPI {
+  /// The token of who may report events, and its customer.
+  func reporter(
+    _ fields: RequestFields, _ gathered: Gathered
+  ) throws -> (token: AccessStore.TokenRow, customerID: Identifier) {
+    guard let token = try authenticate(fields, gathered) else { throw Problem.unauthorized }
+    try require(.usageWrite, of: token)
+    guard let customer = token.customerID else {
+      throw Problem(
+        status: .forbidden, code: "no_customer", detail: "The token belongs to no customer.")
+    }
+    return (token, customer)
+  }
+
+  func events(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    let (token, customer) = try reporter(request.fields, gathered)
+    let isBatch: Bool?
+    // Blanks may stand before the parameters (RFC 9110, section 5.6.6).
+    switch request.fields.contentType?.prefix(while: { !"; \t".contains($0) }).lowercased() {
+    case "application/cloudevents-batch+json": isBatch = true
+    case "application/cloudevents+json": isBatch = false
+    case nil, "application/json": isBatch = nil
+    default:
+      throw Problem(
+        status: .unsupportedMediaType, code: "unsupported_media_type",
+        detail: "Send application/cloudevents+json or application/cloudevents-batch+json.")
+    }
+    // By its size, as what it costs is: a request for each KiB that is begun.
+    try count(gathered) {
+      charge(token.tokenID, settings.keyRate, cost: 1 + request.body.count / 1_024)
+    }
+    let reported = try ReportedEvents(
+      request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds,
+      rules: settings.eventRules)
+    try checkOwner(customer, of: reported.subjects, gathered)
+    switch publisher.publish(batch: reported.events) {
+    case .accepted:
+      return APIAnswer(status: .accepted, type: "application/json", body: reported.answer())
+    case .full: throw Problem.unavailable("The spool is full; nothing was taken, try again.")
+    case .invalid:
+      throw Problem.badRequest("bad_request", "An event breaks the contract; nothing was taken.")
+    }
+  }
+
+  private func checkOwner(
+    _ customer: Identifier, of subjects: Set<Identifier>, _ gathered: Gathered
+  ) throws {
+    var isUnknown = false
+    var missing: [Identifier] = []
+    for subject in subjects {
+      do {
+        switch try license(subject, gathered) {
+        case .found(let known) where known.customerID == customer: continue
+        case .unavailable: isUnknown = true
+        case .found, .missing:
+          throw Problem(
+            status: .forbidden, code: "not_your_license",
+            detail: "A subject is no license of the token's customer; nothing was taken.")
+        }
+      } catch Need.licenses(let ids) {
+        missing += ids
+      }
+    }
+    if !missing.isEmpty { throw Need.licenses(missing) }
+    if isUnknown {
+      throw Problem.unavailable("Whose the licenses are cannot be asked now; try again.")
+    }
+  }
+}

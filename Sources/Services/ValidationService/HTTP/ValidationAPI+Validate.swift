@@ -1,0 +1,121 @@
+import Dispatch
+import EventPublisher
+import HTTPListening
+import Licensing
+import Metering
+import NIOHTTP1
+import PostgresStore
+import ServiceRuntime
+import SystemRandom
+
+/// `POST /v1/licenses/validate`.
+extension ValidationAPI {
+  func validate(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
+    let token = try authenticate(request.fields, gathered)
+    if settings.requiresKey { try require(.licensesValidate, of: token) }
+    let key = try idempotencyKey(request)
+    let question = try ValidateRequest(request.body)
+    if question.hasUsage { try require(.usageWrite, of: token) }
+    let client = settings.address.resolve(
+      request.peer, forwardedFor: request.fields.forwardedFor)
+    if let token {
+      try count(gathered) { charge(token.tokenID, settings.keyRate) }
+    } else {
+      try count(gathered) {
+        max(
+          charge(
+            AnonymousKey(license: Identifier(question.licenseKey), client: client.group),
+            settings.anonymousRate),
+          charge(AddressKey(client: client.group, isForUnknown: false), settings.addressRate))
+      }
+    }
+    let now = WallClock.milliseconds
+    let finding = try judge.judge(
+      licenseKey: question.licenseKey, domain: question.domain,
+      meter: Identifier(question.meter), customer: token?.customerID, now: now
+    ) { id in
+      if token == nil { try limitLookups(id, client, gathered) }
+      return try license(id, gathered)
+    }
+    if token == nil, finding.terms == nil { try limitUnknown(client, gathered) }
+    if question.hasUsage { try checkOwner(of: finding, token) }
+    try checkRepetition(question, finding, key: key, token: token)
+    // A stranger who only knows an id is not told what was sold under it.
+    let told = finding.verdict.isValid || token != nil ? finding.terms : nil
+    guard
+      let answer = ValidateAnswer.make(
+        finding.verdict, told, licenseID: finding.licenseID,
+        licenseKey: question.licenseKey, domain: finding.domain,
+        nonce: question.nonce ?? SystemRandom.hexadecimal(), now: now, signer: signer)
+    else { throw Problem.unavailable("The answer cannot be signed; try again.") }
+    let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
+    publish(
+      question, finding, key: key, token: token, client: client, sdk: request.fields.userAgent,
+      elapsed: elapsed, now: now)
+    metrics.judged(finding.verdict.code, microseconds: elapsed)
+    return APIAnswer(status: .ok, type: "application/json", body: answer)
+  }
+
+  /// What was used may be said by the license's customer, and by the vendor.
+  private func checkOwner(of finding: Judge.Finding, _ token: AccessStore.TokenRow?) throws {
+    guard let customer = token?.customerID, finding.customerID != customer,
+      finding.verdict.code != .invalidSignature
+    else { return }
+    if finding.isOwnerUnknown {
+      throw Problem.unavailable("Whose the license is cannot be asked now; try again.")
+    }
+    throw Problem(
+      status: .forbidden, code: "not_your_license",
+      detail: "The license is none of the token's customer; nothing was recorded.")
+  }
+
+  private func checkRepetition(
+    _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
+    token: AccessStore.TokenRow?
+  ) throws {
+    guard let key, let token, finding.verdict.isValid, let license = finding.licenseID else {
+      return
+    }
+    let isConsistent = idempotencyKeys.isConsistent(
+      key, license: license, token: token.tokenID, question.idempotentUsage)
+    guard isConsistent else {
+      throw Problem(
+        status: .unprocessableEntity, code: "idempotency_mismatch",
+        detail: "The Idempotency-Key was sent with another usage; nothing was recorded.")
+    }
+  }
+
+  private func publish(
+    _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
+    token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
+    now: Int64
+  ) {
+    // Whose key it is that does not verify, only the key itself says: it must not be held against anybody's license.
+    publisher.publish(
+      ValidationEvent(
+        source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",
+        code: finding.verdict.code.rawValue, isValid: finding.verdict.isValid,
+        domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now))
+    guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
+      return
+    }
+    // A retry may reach another instance: what it repeats is known by the license, the caller's
+    // name, the key and the usage alone.
+    publisher.publish(
+      UsageEvent(
+        id: key.map { IdempotencyKeys.eventID($0, question.idempotentUsage) },
+        source: key == nil ? settings.source : "/validation/" + (token?.tokenID ?? "anonymous"),
+        subject: license.string, meter: question.meter, quantity: question.quantity,
+        domain: question.domain, time: now))
+  }
+
+  private func idempotencyKey(_ request: APIRequest) throws -> String? {
+    guard let key = request.fields.idempotencyKey else { return nil }
+    guard (1...255).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
+    else {
+      throw Problem.badRequest(
+        "bad_idempotency_key", "Idempotency-Key must be 1 to 255 printable ASCII characters.")
+    }
+    return key
+  }
+}
