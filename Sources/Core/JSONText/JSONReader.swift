@@ -1,28 +1,3 @@
-/// Why some bytes are not one JSON text.
-package struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
-  package enum Reason: String, Sendable {
-    case malformedUTF8 = "not UTF-8"
-    case unexpectedEnd = "ends too early"
-    case unexpectedByte = "a byte that cannot stand here"
-    case controlCharacter = "a control character in a string"
-    case badEscape = "no such escape"
-    case tooDeep = "nested too deep"
-    case trailingBytes = "more behind the value"
-    case tooManyValues = "more values than are read"
-  }
-
-  /// Where in the bytes, from 0; the number of bytes where they end too early.
-  package var offset: Int
-  package var reason: Reason
-
-  package init(offset: Int, reason: Reason) {
-    self.offset = offset
-    self.reason = reason
-  }
-
-  package var description: String { "\(reason.rawValue), at byte \(offset)" }
-}
-
 /// A strict reader of RFC 8259 that goes by its grammar, byte after byte.
 ///
 /// Strict: UTF-8 by RFC 3629, no byte order mark, nothing but white space around the value.

@@ -31,13 +31,13 @@ package struct LogAccumulator: ~Copyable {
   private let settings: Settings
   private let hash: KeyedHash
   private var decoder: EventDecoder
-  private var partitions: [Int32: OwnedPartition] = [:]
+  var partitions: [Int32: OwnedPartition] = [:]
   private var imports: [Identifier: Int64] = [:]
   private let events: UnsafeMutablePointer<DecodedEvent>
   private let identities: UnsafeMutablePointer<Identity>
   private let groupHashes: UnsafeMutablePointer<UInt64>
   /// Dead letters whose requeued record was counted by a batch that may not be stored yet.
-  private var requeuedHere: Set<DeadLetterKey> = []
+  var requeuedHere: Set<DeadLetterKey> = []
   private var sink: UInt64 = 0
 
   package init(settings: Settings, hash: KeyedHash) {
@@ -388,74 +388,5 @@ package struct LogAccumulator: ~Copyable {
   private static func floorModulo(_ value: Int64, _ divisor: Int64) -> Int64 {
     let r = value % divisor
     return r < 0 ? r + divisor : r
-  }
-
-  // MARK: Sealing
-
-  /// Closes the batch: adds how far every owned partition has come since it was last sealed.
-  package mutating func seal(_ batch: LogBatch) {
-    for owned in partitions.values where owned.state.halt == nil {
-      let changed = owned.state.producers.takeChanged()
-      guard owned.state.position > owned.state.sealedOffset else {
-        precondition(changed.isEmpty, "a producer changes only with a record that counts")
-        continue
-      }
-      batch.progress.append(
-        PartitionProgress(
-          partition: owned.state.partition, expectedOffset: owned.state.sealedOffset,
-          nextOffset: owned.state.position, lastRecordOffset: owned.state.last,
-          lastRecordHash: owned.state.lastHash, producers: changed))
-      owned.state.sealedOffset = owned.state.position
-    }
-    batch.progress.sort { $0.partition < $1.partition }
-  }
-
-  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in the store now.
-  package mutating func settled(_ batch: LogBatch) {
-    for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
-  }
-}
-
-/// A class, so that a run of records pays for finding its partition once; the state is lent as `inout` for a whole chunk, which pays
-/// for one check of exclusive access in place of several an event.
-private final class OwnedPartition {
-  var state: PartitionState
-
-  init(_ state: consuming PartitionState) { self.state = state }
-}
-
-/// What belongs to a partition while this process owns it.
-private struct PartitionState: ~Copyable {
-  let partition: Int32
-  /// Next offset to take.
-  var position: Int64
-  /// What stands below was counted by an earlier flush.
-  let countFrom: Int64
-  /// `nextOffset` of the last sealed batch.
-  var sealedOffset: Int64
-  var last: Int64
-  var lastHash: Int64
-  /// Until it has been found in the log.
-  var remembered: (offset: Int64, hash: Int64)?
-  var halt: LogAccumulator.Halt?
-  let deadLetters: Set<Int64>
-  var window: DedupeWindow
-  var producers: ProducerSequences
-
-  init(
-    partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
-    remembered: (offset: Int64, hash: Int64)?, producers: consuming ProducerSequences,
-    deadLetters: Set<Int64>
-  ) {
-    self.partition = partition
-    position = readFrom
-    countFrom = nextOffset
-    sealedOffset = nextOffset
-    last = remembered?.offset ?? -1
-    lastHash = remembered?.hash ?? 0
-    self.remembered = remembered
-    self.deadLetters = deadLetters
-    window = DedupeWindow(size: windowOffsets, startOffset: readFrom)
-    self.producers = producers
   }
 }

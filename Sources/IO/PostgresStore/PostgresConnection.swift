@@ -1,51 +1,5 @@
 internal import CLibPQ
-package import Metering
-
-/// A parameter of a statement; always sent apart from the SQL.
-package enum SQLValue: Sendable {
-  case null
-  case text(String)
-  case integer(Int64)
-  case boolean(Bool)
-  case bytes([UInt8])
-  case texts([String])
-  case integers([Int64])
-  case optionalIntegers([Int64?])
-  case booleans([Bool])
-
-  package static func int(_ value: Int) -> SQLValue { .integer(Int64(value)) }
-  package static func optional(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
-  package static func identifier(_ value: Identifier) -> SQLValue { .text(value.string) }
-  package static func identifiers(_ values: [Identifier]) -> SQLValue {
-    .texts(values.map(\.string))
-  }
-}
-
-/// One statement and its parameters.
-package struct SQLStatement: Sendable {
-  package let sql: String
-  package let parameters: [SQLValue]
-
-  package init(_ sql: String, _ parameters: [SQLValue]) {
-    self.sql = sql
-    self.parameters = parameters
-  }
-}
-
-/// The rows of one answer, in PostgreSQL's text format.
-package struct SQLRows: Sendable {
-  package let columns: [String]
-  package let rows: [[String?]]
-  /// Rows written, for statements that return none.
-  package let affected: Int
-
-  package var isEmpty: Bool { rows.isEmpty }
-  package func text(_ row: Int, _ column: Int) -> String? { rows[row][column] }
-  package func integer(_ row: Int, _ column: Int) -> Int64? {
-    rows[row][column].flatMap { Int64($0) }
-  }
-  package func boolean(_ row: Int, _ column: Int) -> Bool { rows[row][column] == "t" }
-}
+import Metering
 
 /// One connection, used by one thread at a time; every call blocks that thread, so none is made from the cooperative pool's hot paths.
 ///
@@ -115,7 +69,7 @@ package final class PostgresConnection {
   package func query(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String = "query"
   ) throws(PostgresError) -> SQLRows {
-    let encoded = try Parameters(parameters, operation)
+    let encoded = try SQLParameters(parameters, operation)
     let result = encoded.withPointers { count, values, lengths, formats in
       PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
     }
@@ -126,7 +80,7 @@ package final class PostgresConnection {
   package func bytes(
     _ sql: String, _ parameters: [SQLValue], operation: String
   ) throws(PostgresError) -> [UInt8] {
-    let result = try Parameters(parameters, operation).withPointers {
+    let result = try SQLParameters(parameters, operation).withPointers {
       count, values, lengths, formats in
       PQexecParams(connection, sql, count, nil, values, lengths, formats, 1)
     }
@@ -168,10 +122,10 @@ package final class PostgresConnection {
   package func commit(
     with statements: [SQLStatement], operation: String
   ) throws(PostgresError) {
-    var encoded: [(sql: String, parameters: Parameters)] = []
+    var encoded: [(sql: String, parameters: SQLParameters)] = []
     do throws(PostgresError) {
       for one in statements {
-        encoded.append((one.sql, try Parameters(one.parameters, operation)))
+        encoded.append((one.sql, try SQLParameters(one.parameters, operation)))
       }
     } catch {
       // The first error is the one to tell; a connection that cannot roll back is closed by its owner.
@@ -360,88 +314,5 @@ package final class PostgresConnection {
     }
     defer { for copy in copies { copy.deallocate() } }
     return body(copies.map { UnsafePointer($0) as UnsafePointer<CChar>? } + [nil])
-  }
-}
-
-/// Parameters as libpq wants them, alive for the length of a call.
-private struct Parameters {
-  private var bytes: [[UInt8]?] = []
-  private var formats: [Int32] = []
-
-  /// - Throws: 22021, as the server does, where a text holds U+0000. libpq would take it for the
-  ///   text's end, and the statement would silently be about something else.
-  init(_ values: [SQLValue], _ operation: String) throws(PostgresError) {
-    for value in values {
-      switch value {
-      case .text(let text): try refuseNUL(text, operation)
-      case .texts(let texts): for text in texts { try refuseNUL(text, operation) }
-      default: break
-      }
-      switch value {
-      case .null: add(nil, 0)
-      case .text(let s): add(Array(s.utf8) + [0], 0)
-      case .integer(let i): add(Array(String(i).utf8) + [0], 0)
-      case .boolean(let b): add(Array((b ? "t" : "f").utf8) + [0], 0)
-      case .bytes(let b): add(b, 1)
-      case .texts(let list): add(Array(Self.array(list.map(Self.quoted)).utf8) + [0], 0)
-      case .integers(let list): add(Array(Self.array(list.map { String($0) }).utf8) + [0], 0)
-      case .optionalIntegers(let list):
-        add(Array(Self.array(list.map { $0.map { String($0) } ?? "NULL" }).utf8) + [0], 0)
-      case .booleans(let list): add(Array(Self.array(list.map { $0 ? "t" : "f" }).utf8) + [0], 0)
-      }
-    }
-  }
-
-  private func refuseNUL(_ text: String, _ operation: String) throws(PostgresError) {
-    if text.utf8.contains(0) {
-      throw PostgresError(
-        sqlState: SQLState.badCharacter, operation: operation, message: "a parameter holds U+0000")
-    }
-  }
-
-  private mutating func add(_ value: [UInt8]?, _ format: Int32) {
-    bytes.append(value)
-    formats.append(format)
-  }
-
-  private static func array(_ elements: [String]) -> String {
-    "{" + elements.joined(separator: ",") + "}"
-  }
-
-  private static func quoted(_ text: String) -> String {
-    var result = "\""
-    for character in text.unicodeScalars {
-      if character == "\"" || character == "\\" { result.unicodeScalars.append("\\") }
-      result.unicodeScalars.append(character)
-    }
-    return result + "\""
-  }
-
-  func withPointers<T>(
-    _ body: (
-      Int32, UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<Int32>, UnsafePointer<Int32>
-    ) -> T
-  ) -> T {
-    let total = bytes.reduce(0) { $0 + ($1?.count ?? 0) }
-    let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: max(total, 1))
-    defer { memory.deallocate() }
-    var pointers: [UnsafePointer<CChar>?] = []
-    var lengths: [Int32] = []
-    var used = 0
-    for value in bytes {
-      guard let value else {
-        pointers.append(nil)
-        lengths.append(0)
-        continue
-      }
-      value.withUnsafeBufferPointer {
-        if let base = $0.baseAddress { (memory + used).initialize(from: base, count: $0.count) }
-      }
-      pointers.append(
-        UnsafePointer(UnsafeMutableRawPointer(memory + used).assumingMemoryBound(to: CChar.self)))
-      lengths.append(Int32(value.count))
-      used += value.count
-    }
-    return body(Int32(bytes.count), pointers, lengths, formats)
   }
 }

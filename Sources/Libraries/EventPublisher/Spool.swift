@@ -123,51 +123,6 @@ final class Spool: @unchecked Sendable {
 
   deinit { close(lockFile) }
 
-  private static func lock(_ directory: String) throws(SpoolError) -> Int32 {
-    if mkdir(directory, 0o700) != 0, errno != EEXIST {
-      throw .system("make its directory", errno)
-    }
-    try refuseUnsafe(directory)
-    let file = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard file >= 0 else { throw .system("open its lock", errno) }
-    guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
-      close(file)
-      throw .inUse(directory)
-    }
-    return file
-  }
-
-  /// `lstat` would follow a link that has a slash behind it.
-  private static func withoutSlashes(_ directory: String) -> String {
-    var path = directory
-    while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
-    return path
-  }
-
-  /// Whoever else can write there, or put another directory in its place, could make events or take
-  /// them away.
-  private static func refuseUnsafe(_ directory: String) throws(SpoolError) {
-    var status = stat()
-    guard lstat(directory, &status) == 0 else { throw .system("read its directory", errno) }
-    switch status.st_mode & S_IFMT {
-    case S_IFDIR: break
-    case S_IFLNK:
-      throw .settings(
-        "the spool's directory is a symbolic link; name the directory itself (METER_SPOOL_DIR)")
-    default: throw .settings("the spool's directory is no directory (METER_SPOOL_DIR)")
-    }
-    guard status.st_mode & S_IWOTH == 0 else {
-      let mode = String(status.st_mode & 0o7777, radix: 8)
-      throw .settings(
-        "everybody may write into the spool's directory (mode \(mode)); run chmod 700 on it, or name "
-          + "a directory inside it, which is made (METER_SPOOL_DIR)")
-    }
-    let user = geteuid()
-    guard user == 0 || status.st_uid == user || status.st_uid == 0 else {
-      throw .settings("the spool's directory belongs to another user (METER_SPOOL_DIR)")
-    }
-  }
-
   static func path(_ directory: String, _ number: UInt64) -> String {
     let digits = String(number)
     return "\(directory)/\(String(repeating: "0", count: 20 - digits.count))\(digits).seg"
@@ -406,30 +361,5 @@ final class Spool: @unchecked Sendable {
   func sync() {
     for segment in core.withLock({ $0.segments }) { segment.sync() }
     state.sync()
-  }
-}
-
-extension UsageEvent: Spool.Event {
-  static var topic: Int { 0 }
-  var share: Spool.Share { .whole }
-
-  func encode(
-    _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
-  ) -> PublishOutcome.Reason? {
-    encoder.encode(self, producer: producer, sequence: sequence, now: now)
-  }
-}
-
-extension ValidationEvent: Spool.Event {
-  static var topic: Int { 1 }
-  /// A stranger can invent licenses and signatures as fast as they are answered.
-  var share: Spool.Share {
-    code == "not_found" || code == "invalid_signature" ? .quarter : .half
-  }
-
-  func encode(
-    _ encoder: inout EventEncoder, producer: String, sequence: Int64, now: Int64
-  ) -> PublishOutcome.Reason? {
-    encoder.encode(self, producer: producer, sequence: sequence, now: now)
   }
 }

@@ -1,0 +1,26 @@
+import Metering
+
+extension LogAccumulator {
+  /// Closes the batch: adds how far every owned partition has come since it was last sealed.
+  package mutating func seal(_ batch: LogBatch) {
+    for owned in partitions.values where owned.state.halt == nil {
+      let changed = owned.state.producers.takeChanged()
+      guard owned.state.position > owned.state.sealedOffset else {
+        precondition(changed.isEmpty, "a producer changes only with a record that counts")
+        continue
+      }
+      batch.progress.append(
+        PartitionProgress(
+          partition: owned.state.partition, expectedOffset: owned.state.sealedOffset,
+          nextOffset: owned.state.position, lastRecordOffset: owned.state.last,
+          lastRecordHash: owned.state.lastHash, producers: changed))
+      owned.state.sealedOffset = owned.state.position
+    }
+    batch.progress.sort { $0.partition < $1.partition }
+  }
+
+  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in the store now.
+  package mutating func settled(_ batch: LogBatch) {
+    for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
+  }
+}
