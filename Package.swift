@@ -187,7 +187,7 @@ let tools: [Target] = [
   module(
     "Tools", "Benchmarks",
     [
-      "KafkaTransport", "PostgresStore", "EventCodec", "UsageAggregation", "WebhookDelivery",
+      "KafkaTransport", "PostgresStore", "UsageAggregation", "WebhookDelivery",
       "Metering", "MeteringTestKit", "EventPublisher", "Licensing", "CAllocationCount", arguments,
       logging, nioCore, nioHTTP1, nioPosix,
       .product(name: "Hummingbird", package: "hummingbird"),
@@ -230,7 +230,7 @@ let tests: [Target] = [
   .testTarget(
     name: "LicensingTests",
     dependencies: [
-      "Licensing", "DomainNames", "Metering", "JSONText", "MeteringTestKit", crypto, cryptoExtras,
+      "Licensing", "DomainNames", "Metering", "JSONText", crypto, cryptoExtras,
     ]),
   .testTarget(
     name: "WebhookDeliveryTests",
@@ -238,7 +238,7 @@ let tests: [Target] = [
   .testTarget(
     name: "LicenseClientTests",
     dependencies: ["LicenseClient", "Licensing", "DomainNames", "MeteringTestKit"]),
-  .testTarget(name: "BillingTests", dependencies: ["Billing", "Metering", "JSONText"]),
+  .testTarget(name: "BillingTests", dependencies: ["Billing", "Metering"]),
   .testTarget(
     name: "StripeExportTests",
     dependencies: [

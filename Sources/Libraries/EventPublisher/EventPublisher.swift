@@ -81,7 +81,7 @@ public final class EventPublisher: Service, Sendable {
   public var producer: String { spool.producer }
 
   private let spool: Spool
-  private let sender: Sender
+  private let sender: SpoolForwarder
   private let keeper: Keeper
   private let drainMilliseconds: Int
   private let invalid = Atomic<Int64>(0)
@@ -123,7 +123,7 @@ public final class EventPublisher: Service, Sendable {
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
       segmentBytes: segmentBytes, producerPrefix: prefix)
     Self.log(spool.recovery, spool.producer, logger)
-    sender = Sender(
+    sender = SpoolForwarder(
       spool: spool, configuration: kafka,
       topics: [configuration.usageTopic, configuration.validationTopic], logger: logger,
       onProblem: onProblem)

@@ -8,7 +8,7 @@ import Synchronization
 /// A record may be sent again, by this process or the next, but never behind one that came after it: the consumer knows a resend by its
 /// sequence only if sequences never go back. So any failure ends the producer (`enable.gapless.guarantee`), and a new one begins at the
 /// first record that is not known to be delivered.
-final class Sender: @unchecked Sendable {
+final class SpoolForwarder: @unchecked Sendable {
   // All but `status` and `isStopping` belongs to the thread.
 
   /// What the outside may ask for.
@@ -30,17 +30,17 @@ final class Sender: @unchecked Sendable {
     var list: [KafkaProducer.Delivery] = []
   }
 
-  private let spool: Spool
+  let spool: Spool
   private let configuration: KafkaConfiguration
-  private let topics: [String]
+  let topics: [String]
   private let logger: Logger
   private let onProblem: @Sendable (String?) -> Void
   private let status = Mutex(Status())
   private let isStopping = Atomic<Bool>(false)
-  private let deadline = Atomic<Int>(0)
+  let deadline = Atomic<Int>(0)
   private let finished = DispatchSemaphore(value: 0)
 
-  private var producer: KafkaProducer?
+  var producer: KafkaProducer?
   private var deliveries = Deliveries()
   /// In the order of the spool; the first `head` are done with.
   private var inFlight: [InFlight] = []
@@ -58,12 +58,12 @@ final class Sender: @unchecked Sendable {
   private var accessRefusal: KafkaError?
   /// What the producer would not take, and why.
   private var refusal: KafkaError?
-  private var lastDelivery = Sender.now
+  private var lastDelivery = SpoolForwarder.now
   /// How long nothing may come back; doubled each time that it did not, since brokers may be slow rather than away.
-  private var stallMilliseconds = Sender.firstStallMilliseconds
-  private var encoder = EventEncoder()
-  private var reportsInFlight = 0
-  private var reports: Int64 = 0
+  private var stallMilliseconds = SpoolForwarder.firstStallMilliseconds
+  var encoder = EventEncoder()
+  var reportsInFlight = 0
+  var reports: Int64 = 0
   /// At once: an earlier process's last report may have told of events pending that this one delivers.
   private var nextReport = 0
 
@@ -78,7 +78,7 @@ final class Sender: @unchecked Sendable {
   private static let retryMilliseconds = 500
   /// Errors of single brokers are no news while others take what is sent.
   private static let quietMilliseconds = 1_000
-  private static let reportOpaque = UInt.max
+  static let reportOpaque = UInt.max
 
   init(
     spool: Spool, configuration: KafkaConfiguration, topics: [String], logger: Logger,
@@ -108,7 +108,7 @@ final class Sender: @unchecked Sendable {
     finished.signal()
   }
 
-  private static var now: Int { Int(DispatchTime.now().uptimeNanoseconds / 1_000_000) }
+  static var now: Int { Int(DispatchTime.now().uptimeNanoseconds / 1_000_000) }
 
   // MARK: The thread
 
@@ -217,7 +217,7 @@ final class Sender: @unchecked Sendable {
   }
 
   /// Sent before the topic is there, records would be refused, each for itself and in no order.
-  private func isKnown(_ topic: Int, _ producer: KafkaProducer) -> Bool {
+  func isKnown(_ topic: Int, _ producer: KafkaProducer) -> Bool {
     if knownTopics.contains(topic) { return true }
     if Self.now < pauseUntil { return false }
     do {
@@ -276,7 +276,7 @@ final class Sender: @unchecked Sendable {
 
   // MARK: Deliveries
 
-  private func take(_ producer: KafkaProducer) {
+  func take(_ producer: KafkaProducer) {
     var failure = refusal
     refusal = nil
     for delivery in deliveries.list {
@@ -383,47 +383,6 @@ final class Sender: @unchecked Sendable {
       logger.info("events are being sent again")
     }
     onProblem(problem)
-  }
-
-  // MARK: Reports
-
-  /// - Returns: whether there was a report of each topic that has anything to tell.
-  @discardableResult
-  private func report(isFinal: Bool) -> Bool {
-    guard let producer, reportsInFlight == 0 || isFinal else { return false }
-    var isWhole = true
-    for topic in Spool.topicIndices {
-      let counts = spool.counts(topic)
-      guard counts.accepted > 0 else { continue }
-      guard isKnown(topic, producer) else {
-        isWhole = false
-        continue
-      }
-      reports += 1
-      encoder.encodeReport(
-        producer: spool.producer, number: reports, accepted: counts.accepted,
-        pending: counts.pending, dropped: counts.dropped, isFinal: isFinal,
-        now: EventPublisher.now)
-      let key = Array(spool.producer.utf8)
-      let isTaken = key.withUnsafeBytes {
-        try? producer.produce(
-          topic: topics[topic], key: $0, value: encoder.bytes, opaque: Self.reportOpaque)
-      }
-      if isTaken == true { reportsInFlight += 1 } else { isWhole = false }
-    }
-    return isWhole
-  }
-
-  private func finish() {
-    report(isFinal: true)
-    // A report that does not arrive is made up for by the next process's.
-    let left = max(deadline.load(ordering: .relaxed) - Self.now, 200)
-    if let producer {
-      try? producer.flush(timeoutMilliseconds: Int32(clamping: left))
-      take(producer)
-    }
-    producer = nil
-    spool.sync()
   }
 }
 
