@@ -88,7 +88,7 @@ struct DirectoryTests {
       from generate_series(1, 20) n
       """)
     let health = HealthState()
-    let directory = Directory(
+    let directory = LicenseDirectory(
       databaseURL: database.url, capacity: 1_000, rules: try #require(PublicSuffixList.shared),
       health: health, logger: Logger(label: "test"))
     let running = Task { try await directory.run() }

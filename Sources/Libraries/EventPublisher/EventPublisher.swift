@@ -82,7 +82,7 @@ public final class EventPublisher: Service, Sendable {
 
   private let spool: Spool
   private let sender: SpoolForwarder
-  private let keeper: Keeper
+  private let upkeep: SpoolUpkeep
   private let drainMilliseconds: Int
   private let invalid = Atomic<Int64>(0)
   private let isStopped = Atomic<Bool>(false)
@@ -127,7 +127,7 @@ public final class EventPublisher: Service, Sendable {
       spool: spool, configuration: kafka,
       topics: [configuration.usageTopic, configuration.validationTopic], logger: logger,
       onProblem: onProblem)
-    keeper = Keeper(spool: spool, syncs: configuration.sync == .interval, logger: logger)
+    upkeep = SpoolUpkeep(spool: spool, syncs: configuration.sync == .interval, logger: logger)
     drainMilliseconds = configuration.drainMilliseconds
   }
 
@@ -165,7 +165,7 @@ public final class EventPublisher: Service, Sendable {
     let outcome = spool.append(event, now: Self.now)
     switch outcome {
     case .accepted: break
-    case .dropped: keeper.noteDrop()
+    case .dropped: upkeep.noteDrop()
     case .invalid: invalid.add(1, ordering: .relaxed)
     }
     return outcome
@@ -205,7 +205,7 @@ public final class EventPublisher: Service, Sendable {
     guard !isStopped.exchange(true, ordering: .relaxed) else { return }
     spool.stop()
     sender.stop(milliseconds: drainMilliseconds)
-    keeper.stop()
+    upkeep.stop()
     spool.unlock()
   }
 

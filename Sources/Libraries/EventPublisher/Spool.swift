@@ -4,7 +4,7 @@ import SystemRandom
 
 /// Events that were accepted and are not in Kafka yet, in files that outlive the process.
 ///
-/// `append` is called by whoever publishes, everything else by the sender's and the keeper's thread. One lock guards it; nothing under it waits
+/// `append` is called by whoever publishes, everything else by the sender's and the upkeep's thread. One lock guards it; nothing under it waits
 /// for a disk or a network, only for pages of the kernel's.
 final class Spool: @unchecked Sendable {
   /// 0: usage, 1: validations.
@@ -72,8 +72,8 @@ final class Spool: @unchecked Sendable {
   private let state: SpoolState
   private let lockFile: Int32
   private let core: Mutex<Core>
-  /// Signaled when there is something for the keeper.
-  let wakeKeeper = DispatchSemaphore(value: 0)
+  /// Signaled when there is something for the upkeep.
+  let wakeUpkeep = DispatchSemaphore(value: 0)
   /// Where the first record lies that is not known to be delivered.
   let firstPending: Position
 
@@ -174,7 +174,7 @@ final class Spool: @unchecked Sendable {
 
   func append(_ event: some Event, now: Int64) -> PublishOutcome {
     let topic = type(of: event).topic
-    var needsKeeper = false
+    var needsUpkeep = false
     let outcome = core.withLock { core -> PublishOutcome in
       let refusal = event.encode(
         &core.encoder, producer: producer, sequence: core.nextSequence, now: now)
@@ -189,13 +189,13 @@ final class Spool: @unchecked Sendable {
       // A full spool is looked after by the clock, not by each event that it drops.
       if fits, core.spares.count < spareSegments, !core.isKeeperCalled {
         core.isKeeperCalled = true
-        needsKeeper = true
+        needsUpkeep = true
       }
       if fits { return .accepted }
       if !core.isUnlocked { state[.refused, topic: topic] += 1 }
       return .dropped
     }
-    if needsKeeper { wakeKeeper.signal() }
+    if needsUpkeep { wakeUpkeep.signal() }
     return outcome
   }
 
@@ -234,7 +234,7 @@ final class Spool: @unchecked Sendable {
       }
       return .accepted
     }
-    wakeKeeper.signal()
+    wakeUpkeep.signal()
     return outcome
   }
 
@@ -288,7 +288,7 @@ final class Spool: @unchecked Sendable {
       }
       return core.spares.count > spareSegments
     }
-    if hasTooMany { wakeKeeper.signal() }
+    if hasTooMany { wakeUpkeep.signal() }
   }
 
   /// Where to send from again: behind what is known to be delivered.

@@ -79,7 +79,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   /// - Returns: false if a session could not be ended. Its client may still be a member of the
   ///   group and hold partitions, so nothing but the end of the process helps.
   private func work() -> Bool {
-    let housekeeping = Housekeeping(
+    let housekeeping = LogUpkeep(
       settings: settings, health: health, logger: logger, stop: stop
     ).start()
     let companions = self.companions(stop)

@@ -6,54 +6,6 @@ import PostgresStore
 import ServiceRuntime
 import Synchronization
 
-/// How many appended rows wait to be merged, between the flusher that adds and the mergers that take away.
-final class MergeBacklog: @unchecked Sendable {
-  // All state is used with the condition's lock held.
-  private let condition = NSCondition()
-  private var rows = 0
-  private var owned: [Int32] = []
-  private var behind = false
-  private let gauge: Gauge
-
-  init(gauge: Gauge) { self.gauge = gauge }
-
-  func add(_ count: Int) {
-    locked {
-      rows = max(0, rows + count)
-      gauge.set(rows)
-      condition.broadcast()
-    }
-  }
-
-  var count: Int { locked { rows } }
-
-  var ownedPartitions: [Int32] {
-    get { locked { owned } }
-    set { locked { owned = newValue } }
-  }
-
-  /// Whether the consumer reads as fast as it can: then it needs the processors more than the readers need merged rows.
-  var isBehind: Bool {
-    get { locked { behind } }
-    set { locked { behind = newValue } }
-  }
-
-  private func locked<T>(_ body: () -> T) -> T {
-    condition.lock()
-    defer { condition.unlock() }
-    return body()
-  }
-
-  /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for ever: a merge that cannot run must not stop
-  /// the counting.
-  func waitForRoom(_ limit: Int, _ stop: StopSignal) {
-    let end = Date(timeIntervalSinceNow: 10)
-    condition.lock()
-    defer { condition.unlock() }
-    while rows > limit, !stop.isRaised, condition.wait(until: end) {}
-  }
-}
-
 /// Moves appended rows into hour and day rows, behind the flushes.
 final class Merger: Sendable {
   /// Fewer rows are merged before a second connection has begun.
@@ -168,36 +120,5 @@ final class Merger: Sendable {
     let moved = Result { try merge.run(Array(partitions[..<middle]), connection) }
     thread.join()
     return try moved.get() + outcome.withLock { $0 }.get()
-  }
-}
-
-/// One merge of what waits of some partitions, with the licenses set aside whose sums no longer fit.
-struct PendingMerge {
-  let backlog: MergeBacklog
-  let metrics: AggregatorMetrics
-  let logger: Logger
-
-  /// - Returns: the rows moved.
-  func run(_ partitions: [Int32], _ connection: PostgresConnection) throws -> Int {
-    let started = Monotonic.milliseconds
-    var isolate = false
-    while true {
-      do throws(PostgresError) {
-        let moved = try MergeStore(connection).merge(partitions, isolating: isolate)
-        if moved > 0 {
-          metrics.mergeSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)
-          metrics.mergedRows.increment(by: moved)
-          backlog.add(-moved)
-        }
-        return moved
-      } catch {
-        // A sum does not fit: set that license's rows aside, so that it stops nobody else's.
-        guard !isolate,
-          error.sqlState == SQLState.checkViolation || error.sqlState == SQLState.numericOverflow
-        else { throw error }
-        logger.error("a license's total does not fit and is quarantined, see usage_quarantine")
-        isolate = true
-      }
-    }
   }
 }

@@ -55,7 +55,7 @@ struct UsageAggregator: AsyncParsableCommand {
       makeProcessor: { UsageProcessor(backlog: backlog) },
       companions: { stop in
         [
-          LimitJudge(
+          EarlyMerger(
             settings: settings, hints: limits, backlog: backlog, metrics: metrics, health: health,
             logger: logger, stop: stop
           ).start(),

@@ -27,10 +27,10 @@ struct ValidationService: AsyncParsableCommand {
 
   func run() async {
     if let healthcheck {
-      healthcheck.run(service: "validation-service", bind: ServiceSettings.adminBind)
+      healthcheck.run(service: "validation-service", bind: ValidationSettings.adminBind)
     }
     await ServiceMain.run(service: "validation-service") { environment in
-      let settings = try ServiceSettings(environment)
+      let settings = try ValidationSettings(environment)
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "validation-service")
@@ -57,14 +57,15 @@ struct ValidationService: AsyncParsableCommand {
           "METER_SIGNING_KEY holds a private key for licenses, which this service does not need; meterctl key export --for validation-service leaves it out"
         )
       }
-      let directory = Directory(
+      let directory = LicenseDirectory(
         databaseURL: settings.databaseURL, capacity: settings.cacheEntries, rules: rules,
         health: health, logger: logger)
-      let judge = Judge(
+      let evaluator = LicenseEvaluator(
         directory: directory, verifier: LicenseVerifier(keys: settings.keys), rules: rules,
         capacity: settings.cacheEntries)
       let api = ValidationAPI(
-        settings: settings.api, directory: directory, judge: judge, signer: settings.verdictSigner,
+        settings: settings.api, directory: directory, evaluator: evaluator,
+        signer: settings.verdictSigner,
         publisher: publisher, keySet: settings.keys.publicJSON,
         metrics: ValidationMetrics(registry))
       return ServiceMain.Composition(

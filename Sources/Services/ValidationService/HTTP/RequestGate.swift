@@ -12,7 +12,7 @@ final class RequestGate: ChannelDuplexHandler {
   typealias OutboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
 
-  private let connection: Connection
+  private let connection: HTTPConnectionHandler
   private var context: ChannelHandlerContext?
   private var pending = ByteBuffer()
   private var isPassing = false
@@ -20,7 +20,7 @@ final class RequestGate: ChannelDuplexHandler {
 
   private static let sliceBytes = 1_024
 
-  init(connection: Connection) { self.connection = connection }
+  init(connection: HTTPConnectionHandler) { self.connection = connection }
 
   func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 

@@ -8,7 +8,7 @@ import ServiceRuntime
 extension ValidationAPI {
   func license(
     _ id: Identifier, _ gathered: Gathered
-  ) throws -> Directory.Licenses.Lookup {
+  ) throws -> LicenseDirectory.Licenses.Lookup {
     // No license has such an id, and what is asked for is kept in memory.
     if id.utf8.count > Limits.subjectBytes { return .missing }
     if let cached = directory.licenses.cached(id) { return cached }

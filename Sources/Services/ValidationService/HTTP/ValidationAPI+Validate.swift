@@ -30,7 +30,7 @@ extension ValidationAPI {
       }
     }
     let now = WallClock.milliseconds
-    let finding = try judge.judge(
+    let finding = try evaluator.evaluate(
       licenseKey: question.licenseKey, domain: question.domain,
       meter: Identifier(question.meter), customer: token?.customerID, now: now
     ) { id in
@@ -57,7 +57,9 @@ extension ValidationAPI {
   }
 
   /// What was used may be said by the license's customer, and by the vendor.
-  private func checkOwner(of finding: Judge.Finding, _ token: AccessStore.TokenRow?) throws {
+  private func checkOwner(of finding: LicenseEvaluator.Finding, _ token: AccessStore.TokenRow?)
+    throws
+  {
     guard let customer = token?.customerID, finding.customerID != customer,
       finding.verdict.code != .invalidSignature
     else { return }
@@ -70,7 +72,7 @@ extension ValidationAPI {
   }
 
   private func checkRepetition(
-    _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
+    _ question: ValidateRequest, _ finding: LicenseEvaluator.Finding, key: String?,
     token: AccessStore.TokenRow?
   ) throws {
     guard let key, let token, finding.verdict.isValid, let license = finding.licenseID else {
@@ -86,7 +88,7 @@ extension ValidationAPI {
   }
 
   private func publish(
-    _ question: ValidateRequest, _ finding: Judge.Finding, key: String?,
+    _ question: ValidateRequest, _ finding: LicenseEvaluator.Finding, key: String?,
     token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
     now: Int64
   ) {

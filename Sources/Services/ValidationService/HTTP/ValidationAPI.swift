@@ -54,8 +54,8 @@ final class ValidationAPI: Sendable {
 
   /// What was waited for. Each need is met once, so asking again comes to an end.
   struct Gathered {
-    var token: Directory.Tokens.Lookup?
-    var licenses: [Identifier: Directory.Licenses.Lookup] = [:]
+    var token: LicenseDirectory.Tokens.Lookup?
+    var licenses: [Identifier: LicenseDirectory.Licenses.Lookup] = [:]
     /// By the rate limit: it counts a request once.
     var isCounted = false
     /// By the rate limit of unknown licenses.
@@ -64,8 +64,8 @@ final class ValidationAPI: Sendable {
   }
 
   let settings: Settings
-  let directory: Directory
-  let judge: Judge
+  let directory: LicenseDirectory
+  let evaluator: LicenseEvaluator
   let signer: VerdictSigner
   let publisher: EventPublisher
   let limiter = RateLimiter()
@@ -79,12 +79,13 @@ final class ValidationAPI: Sendable {
   static let eventsPath = "/v1/events"
 
   init(
-    settings: Settings, directory: Directory, judge: Judge, signer: VerdictSigner,
+    settings: Settings, directory: LicenseDirectory, evaluator: LicenseEvaluator,
+    signer: VerdictSigner,
     publisher: EventPublisher, keySet: [UInt8], metrics: ValidationMetrics
   ) {
     self.settings = settings
     self.directory = directory
-    self.judge = judge
+    self.evaluator = evaluator
     self.signer = signer
     self.publisher = publisher
     self.keySet = keySet
@@ -178,7 +179,8 @@ final class ValidationAPI: Sendable {
       // They are asked for behind the rate limit.
       gathered.isCounted = true
       // At once: what waits together is read together.
-      await withTaskGroup(of: (Identifier, Directory.Licenses.Lookup).self) { [directory] group in
+      await withTaskGroup(of: (Identifier, LicenseDirectory.Licenses.Lookup).self) {
+        [directory] group in
         for id in ids { group.addTask { (id, await directory.licenses.lookup(id)) } }
         for await (id, lookup) in group { gathered.licenses[id] = lookup }
       }

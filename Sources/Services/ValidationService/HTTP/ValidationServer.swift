@@ -122,7 +122,7 @@ struct ValidationServer: Service {
           let client = api.client(channel.remoteAddress)
           let entry = try table.admit(channel, client.isTrustedProxy ? nil : client.group)
           channel.closeFuture.whenComplete { _ in table.leave(entry) }
-          let connection = Connection(api: api, memory: memory, entry: entry)
+          let connection = HTTPConnectionHandler(api: api, memory: memory, entry: entry)
           let pipeline = channel.pipeline.syncOperations
           if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
           try pipeline.addHandlers(

@@ -10,7 +10,7 @@ import Synchronization
 /// What can be answered from memory is answered in the call that brought the request's last byte: no task, no hop to another thread, one
 /// write. While an answer waits for something, or its reader does not take what is written, the connection is not read from, and what came
 /// already stays in `waiting`.
-final class Connection: ChannelDuplexHandler {
+final class HTTPConnectionHandler: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = Never
   typealias OutboundIn = ByteBuffer

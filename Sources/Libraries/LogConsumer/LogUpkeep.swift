@@ -8,7 +8,7 @@ import UsageAggregation
 
 /// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger, making partitions ahead, retention.
 /// Every process tries; row locks and advisory locks let one of them do each piece.
-final class Housekeeping: Sendable {
+final class LogUpkeep: Sendable {
   /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
   /// back to that checkpoint.
   private static let checkpointMilliseconds = 600_000

@@ -8,7 +8,7 @@ import PostgresStore
 import ServiceRuntime
 
 /// What the service is configured by; `--help` lists the variables.
-struct ServiceSettings: Sendable {
+struct ValidationSettings: Sendable {
   static let adminBind = "127.0.0.1:9100"
 
   var databaseURL: String

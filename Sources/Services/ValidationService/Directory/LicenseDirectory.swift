@@ -18,7 +18,7 @@ struct KnownLicense: Sendable {
 ///
 /// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when it is back, all of it is read again, since
 /// notifications were missed.
-final class Directory: Service, Sendable {
+final class LicenseDirectory: Service, Sendable {
   typealias Licenses = ReadThrough<Identifier, KnownLicense>
   typealias Tokens = ReadThrough<String, AccessStore.TokenRow>
 

@@ -3,7 +3,7 @@ import Logging
 import Synchronization
 
 /// Does for the spool what an append must not wait for: files, the disk, words about what was dropped.
-final class Keeper: Sendable {
+final class SpoolUpkeep: Sendable {
   private let spool: Spool
   private let syncs: Bool
   private let logger: Logger
@@ -19,7 +19,7 @@ final class Keeper: Sendable {
       run()
       finished.signal()
     }
-    thread.name = "spool-keeper"
+    thread.name = "spool-upkeep"
     thread.start()
   }
 
@@ -28,7 +28,7 @@ final class Keeper: Sendable {
 
   func stop() {
     isStopping.store(true, ordering: .releasing)
-    spool.wakeKeeper.signal()
+    spool.wakeUpkeep.signal()
     finished.wait()
     finished.signal()
   }
@@ -38,7 +38,7 @@ final class Keeper: Sendable {
     var nextSync = DispatchTime.now() + 1
     var nextWord = DispatchTime.now()
     while !isStopping.load(ordering: .acquiring) {
-      _ = spool.wakeKeeper.wait(timeout: .now() + 1)
+      _ = spool.wakeUpkeep.wait(timeout: .now() + 1)
       let found = spool.prepare()
       if let found, found != problem {
         logger.error("the spool cannot grow", metadata: ["reason": "\(found)"])

@@ -6,7 +6,7 @@ import Metering
 import Synchronization
 
 /// A license key and a domain into a verdict, by what the directory knows.
-final class Judge: Sendable {
+final class LicenseEvaluator: Sendable {
   /// What is said of a key.
   struct Finding: Sendable {
     var verdict: Verdict
@@ -20,14 +20,14 @@ final class Judge: Sendable {
     var isOwnerUnknown = false
   }
 
-  private let directory: Directory
+  private let directory: LicenseDirectory
   private let verifier: LicenseVerifier
   private let rules: PublicSuffixList
   /// Tokens that verified, by their SHA-256.
   private let verified: Mutex<BoundedCache<SHA256.Digest, LicenseTerms>>
 
   init(
-    directory: Directory, verifier: LicenseVerifier, rules: PublicSuffixList, capacity: Int
+    directory: LicenseDirectory, verifier: LicenseVerifier, rules: PublicSuffixList, capacity: Int
   ) {
     self.directory = directory
     self.verifier = verifier
@@ -40,9 +40,9 @@ final class Judge: Sendable {
   ///   - customer: whose licenses alone there are to who asks; nil: everybody's.
   ///   - record: what is known of a license by its id; what it throws is thrown on.
   /// - Throws: `Problem`, 503, where the license is not known here and PostgreSQL does not answer.
-  func judge(
+  func evaluate(
     licenseKey: String, domain text: String, meter: Identifier, customer: Identifier?, now: Int64,
-    record: (Identifier) throws -> Directory.Licenses.Lookup
+    record: (Identifier) throws -> LicenseDirectory.Licenses.Lookup
   ) throws -> Finding {
     let domain = DomainName(text, rules: rules)
     var claims: LicenseTerms?
