@@ -1,4 +1,5 @@
-/// A JSON number as digits and a power of ten: exact, whatever its size and however it is spelled (`1.9e9`, `50000.0`, `1e-400`).
+/// A JSON number as digits and a power of ten: exact, whatever its size and however it is spelled
+/// (`1.9e9`, `50000.0`, `1e-400`).
 package struct DecimalNumber: Sendable, Equatable {
   package private(set) var isNegative = false
   /// Without zeros in front and behind; none stands for zero.
@@ -57,7 +58,8 @@ package struct DecimalNumber: Sendable, Equatable {
   /// The number as an integer; nil where it has a fraction or is beyond 64 bits.
   package var integer: Int64? { isWhole(behind: 0) ? roundedDown(decimals: 0) : nil }
 
-  /// The number times `10^decimals`, rounded towards negative infinity; nil where that is beyond 64 bits.
+  /// The number times `10^decimals`, rounded towards negative infinity; nil where that is beyond 64
+  /// bits.
   package func roundedDown(decimals: Int) -> Int64? {
     let power = exponent + decimals
     let kept = power < 0 ? digits.dropLast(min(-power, digits.count)) : digits[...]

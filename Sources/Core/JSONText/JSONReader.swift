@@ -18,8 +18,8 @@ package struct JSONReader {
 
   /// Reads `bytes` as one JSON text. Linear in their number.
   ///
-  /// - Parameter maximumValues: bounds the tree that is built, and so the work: a value takes a hundred
-  ///   times what its byte in the text does.
+  /// - Parameter maximumValues: bounds the tree that is built, and so the work: a value takes a
+  ///   hundred times what its byte in the text does.
   /// - Throws: `JSONError` with the first offence, malformed UTF-8 anywhere before all others.
   package static func parse(
     _ bytes: [UInt8], maximumValues: Int = .max
@@ -39,8 +39,8 @@ package struct JSONReader {
 
   /// Where the elements of a text stand whose outermost value is an array; nil where it is none.
   ///
-  /// Only brackets, commas and strings are looked at, and no tree is built. So an element may be no JSON:
-  /// its reader finds that out. The text is JSON if every element is. Linear in the bytes.
+  /// Only brackets, commas and strings are looked at, and no tree is built. So an element may be no
+  /// JSON: its reader finds that out. The text is JSON if every element is. Linear in the bytes.
   ///
   /// - Throws: `JSONError`; with `tooManyValues` as soon as there is one element too many.
   package static func elements(

@@ -21,8 +21,8 @@ extension JSONValue {
 }
 
 extension JSONWriter {
-  /// Writes a value as it was read, its numbers by their own characters. A lone surrogate, for which
-  /// UTF-8 has no bytes, becomes U+FFFD.
+  /// Writes a value as it was read, its numbers by their own characters. A lone surrogate, for
+  /// which UTF-8 has no bytes, becomes U+FFFD.
   package mutating func value(_ value: JSONValue) {
     switch value {
     case .object(let members):

@@ -1,8 +1,9 @@
 import JSONText
 public import Metering
 
-/// What a license says of itself, in its JWT. Times are milliseconds since 1970. The token's are NumericDates (RFC 7519), seconds that may
-/// have a fraction; what is less than a millisecond is cut off.
+/// What a license says of itself, in its JWT. Times are milliseconds since 1970. The token's are
+/// NumericDates (RFC 7519), seconds that may have a fraction; what is less than a millisecond is
+/// cut off.
 public struct LicenseClaims: Sendable {
   /// `sub`, 1 to 512 bytes.
   public var licenseID: Identifier
@@ -37,7 +38,8 @@ public struct LicenseClaims: Sendable {
     }
   }
 
-  /// Limits as tokens and answers name them, of meters as they are counted: `api_calls` is `apiCalls` there.
+  /// Limits as tokens and answers name them, of meters as they are counted: `api_calls` is
+  /// `apiCalls` there.
   package static func limits(
     ofMeters meters: [(meter: Identifier, quantity: Int64)], seats: Int64?
   ) -> [Limit] {
@@ -69,7 +71,8 @@ public struct LicenseClaims: Sendable {
   /// The end of the year 9999: later times have no RFC 3339.
   private static let maximumMilliseconds: Int64 = 253_402_300_799_999
 
-  /// - Throws: `badClaims`, with the member that is missing, of another type, out of bounds, or stands twice.
+  /// - Throws: `badClaims`, with the member that is missing, of another type, out of bounds, or
+  ///   stands twice.
   init(payload: [UInt8]) throws(TokenRefusal) {
     // Whatever is wrong with the text, it holds no claims.
     guard let members = (try? JSONReader.parse(payload))?.members else {

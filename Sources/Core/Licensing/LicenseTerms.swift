@@ -56,7 +56,8 @@ public struct LicenseTerms: Sendable {
     self.overagePolicy = overagePolicy
   }
 
-  /// Of a verified token, for a license that nobody registered: active, and blocked beyond its limits.
+  /// Of a verified token, for a license that nobody registered: active, and blocked beyond its
+  /// limits.
   public init(_ claims: LicenseClaims, rules: some DomainNameRules) {
     self.init(
       licenseID: claims.licenseID, plan: claims.plan, features: claims.features,

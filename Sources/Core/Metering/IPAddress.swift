@@ -1,4 +1,5 @@
-/// An IPv4 or IPv6 address by its bytes. Parsing takes the strict spellings only: what a resolver or a careful writer gives.
+/// An IPv4 or IPv6 address by its bytes. Parsing takes the strict spellings only: what a resolver
+/// or a careful writer gives.
 package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   /// 4 or 16 of them.
   package let bytes: [UInt8]

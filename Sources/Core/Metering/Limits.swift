@@ -1,6 +1,7 @@
 /// Every bound on what one record may cost, in one place, with where it comes from.
 ///
-/// Sizes are in UTF-8 bytes after unescaping, times in milliseconds. `docs/event-validation.md` says where each is checked.
+/// Sizes are in UTF-8 bytes after unescaping, times in milliseconds. `docs/event-validation.md`
+/// says where each is checked.
 package enum Limits {
   /// The contract's bound on a record's value.
   package static let valueBytes = 65_536

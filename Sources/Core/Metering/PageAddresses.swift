@@ -4,7 +4,8 @@ package struct PageAddresses: Sendable, Equatable {
   private let base: String
 
   /// - Parameters:
-  ///   - publicURL: `METER_PUBLIC_URL`, without a slash at its end, with the path prefix or without it.
+  ///   - publicURL: `METER_PUBLIC_URL`, without a slash at its end, with the path prefix or without
+  ///     it.
   ///   - basePath: `METER_BASE_PATH`; empty, or with a slash in front and none at its end.
   package init(publicURL: String, basePath: String) {
     base = publicURL.hasSuffix(basePath) ? publicURL : publicURL + basePath

@@ -1,5 +1,5 @@
-/// The id of a billing period of a license and meter: `lic_abc123:api_calls:2026-11-01`, its first day
-/// last. A license's id may hold colons.
+/// The id of a billing period of a license and meter: `lic_abc123:api_calls:2026-11-01`, its first
+/// day last. A license's id may hold colons.
 package struct PeriodID: Sendable, Hashable {
   package var license: Identifier
   package var meter: String

@@ -1,4 +1,5 @@
-/// Why a record became a dead letter: the `reason` column of `dead_letter`, in the order in which they are judged.
+/// Why a record became a dead letter: the `reason` column of `dead_letter`, in the order in which
+/// they are judged.
 package enum RejectionReason: String, Sendable, CaseIterable {
   case tombstone
   case overSize = "over_size"

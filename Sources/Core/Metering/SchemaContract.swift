@@ -1,7 +1,7 @@
 /// What Swift and the SQL of the schema must agree on.
 ///
-/// Each value is written once here and once in `Sources/IO/PostgresStore/Schema`, because a function
-/// in SQL cannot read Swift. `SchemaContractTests` compares the two.
+/// Each value is written once here and once in `Sources/IO/PostgresStore/Schema`, because a
+/// function in SQL cannot read Swift. `SchemaContractTests` compares the two.
 package enum SchemaContract {
   // MARK: Times
 

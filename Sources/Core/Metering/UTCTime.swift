@@ -1,4 +1,5 @@
-/// `2026-11-23T18:40:00.123Z`, the one spelling of a time that is written; by the proleptic Gregorian calendar.
+/// `2026-11-23T18:40:00.123Z`, the one spelling of a time that is written; by the proleptic
+/// Gregorian calendar.
 package enum UTCTime {
   /// Bytes of a text.
   package static let length = 24
@@ -6,7 +7,8 @@ package enum UTCTime {
 
   /// Writes `length` bytes.
   ///
-  /// - Parameter milliseconds: since 1970; beyond the years 0000 to 9999 the nearest that has a spelling.
+  /// - Parameter milliseconds: since 1970; beyond the years 0000 to 9999 the nearest that has a
+  ///   spelling.
   package static func write(_ milliseconds: Int64, to out: UnsafeMutablePointer<UInt8>) {
     let time = min(max(milliseconds, -62_167_219_200_000), 253_402_300_799_999)
     let day = floor(time, dayMilliseconds)
@@ -75,7 +77,8 @@ package enum UTCTime {
 
   private static func floor(_ a: Int64, _ b: Int64) -> Int64 { a / b - (a % b < 0 ? 1 : 0) }
 
-  /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's last (Howard Hinnant's `civil_from_days`).
+  /// The date of a day since 1970. Years are counted from March, so that the leap day is a year's
+  /// last (Howard Hinnant's `civil_from_days`).
   private static func civil(_ day: Int64) -> (year: Int64, month: Int64, date: Int64) {
     let shifted = day + 719_468
     let era = floor(shifted, 146_097)

@@ -2,7 +2,8 @@
 package enum AccessLogFormat: String, CaseIterable, Sendable {
   /// `%h %l %u %t "%r" %>s %b`, the NCSA common log format.
   case common
-  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too. One more quoted field is allowed.
+  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too. One more quoted field is
+  /// allowed.
   case combined
   /// The `main` of nginx.org's own configuration: combined, then `"$http_x_forwarded_for"`.
   case main
@@ -117,8 +118,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return result
   }
 
-  /// The line without what a server did not write: a byte order mark of an editor, and the NULs that stand before the
-  /// first line after a log was rotated by copying and truncating it.
+  /// The line without what a server did not write: a byte order mark of an editor, and the NULs
+  /// that stand before the first line after a log was rotated by copying and truncating it.
   private static func withoutForeignStart(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
     var line = line
     while true {
@@ -192,8 +193,9 @@ package struct AccessLogLine: Equatable, Sendable {
     throw problem
   }
 
-  /// "- frank" is an identity and a user: the line has a field before the host that its format does not name, and all
-  /// fields would be off by one. Apache writes `""` for an empty user, and escapes a quote in one.
+  /// "- frank" is an identity and a user: the line has a field before the host that its format does
+  /// not name, and all fields would be off by one. Apache writes `""` for an empty user, and
+  /// escapes a quote in one.
   private static func check(user: [UInt8]) throws(AccessLogError) {
     var isEscaped = false
     let hasBareQuote = user.contains { byte in
@@ -276,7 +278,8 @@ package struct AccessLogLine: Equatable, Sendable {
 
   /// What stands in quotes, with `\"` and `\\` resolved; nil if no quote comes next.
   ///
-  /// - Parameter resolvesAll: resolves `\x22`, `\n` and so on as well, so that the bytes are those that were sent.
+  /// - Parameter resolvesAll: resolves `\x22`, `\n` and so on as well, so that the bytes are those
+  ///   that were sent.
   private static func quoted(
     _ cursor: inout ByteCursor, _ name: String, mayBeCut: Bool, resolvesAll: Bool = false
   ) throws(AccessLogError) -> [UInt8]? {
@@ -311,7 +314,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return content
   }
 
-  /// The byte that an escape stands for and the escape's length without its backslash; of `x22`, `n`, `t`, …
+  /// The byte that an escape stands for and the escape's length without its backslash; of `x22`,
+  /// `n`, `t`, …
   private static func escape(_ rest: ArraySlice<UInt8>) -> (value: UInt8, length: Int)? {
     switch rest.first {
     case UInt8(ascii: "x"), UInt8(ascii: "X"):
@@ -327,8 +331,8 @@ package struct AccessLogLine: Equatable, Sendable {
     }
   }
 
-  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version. Without a method the target
-  /// is the whole text.
+  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version. Without
+  /// a method the target is the whole text.
   private static func split(
     request: [UInt8]
   ) -> (method: ArraySlice<UInt8>?, target: ArraySlice<UInt8>) {

@@ -31,8 +31,8 @@ private let sextetOfSymbol: [UInt8: Int] = {
   return Dictionary(uniqueKeysWithValues: zip(alphabet.utf8, 0...))
 }()
 
-/// Whether `type/subtype`, before any parameters and in any case, has the subtype `json` or one that
-/// ends in `+json`.
+/// Whether `type/subtype`, before any parameters and in any case, has the subtype `json` or one
+/// that ends in `+json`.
 func declaresJSON(_ mediaType: String) -> Bool {
   let blank: Set<UInt8> = [0x20, 0x09]
   var essence = Array(mediaType.utf8.prefix { $0 != UInt8(ascii: ";") })

@@ -1,12 +1,15 @@
 /// The path of a request's target, read as a web server reads it before it chooses what to serve.
 ///
 /// The rules, in this order:
-/// 1. Of an absolute target (`http://host/path`) only the path counts. What begins with `?` or `#` is no path.
+/// 1. Of an absolute target (`http://host/path`) only the path counts. What begins with `?` or `#`
+///   is no path.
 /// 2. The path is split at `/`, and empty segments are dropped: `//a///b` is `/a/b`.
 /// 3. A path parameter ends its segment: `a;jsessionid=1` is `a`.
-/// 4. `%41` is the byte 0x41, decoded once. `%2F` is refused, because servers disagree whether it separates segments,
+/// 4. `%41` is the byte 0x41, decoded once. `%2F` is refused, because servers disagree whether it
+///   separates segments,
 ///    and so is an escape that is none.
-/// 5. `.` is dropped, and `..` drops the segment before it (RFC 3986, section 5.2.4), also where they were encoded.
+/// 5. `.` is dropped, and `..` drops the segment before it (RFC 3986, section 5.2.4), also where
+///   they were encoded.
 package enum RequestPath {
   /// The first segment, as text.
   package static func firstSegment(

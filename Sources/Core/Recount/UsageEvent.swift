@@ -114,8 +114,8 @@ package struct RecountSettings: Sendable {
   package var maxProducers: Int
   /// `oldest_time` of each registered batch, in milliseconds since 1970.
   package var importBatches: [ExactText: Int64]
-  /// Records that were dead letters for their age when they were counted: a batch that was registered
-  /// afterwards does not make them valid.
+  /// Records that were dead letters for their age when they were counted: a batch that was
+  /// registered afterwards does not make them valid.
   package var refusedForAge: Set<LogPosition>
   /// The sizes of a partition's dedupe window, each with the offset from which it holds. Order
   /// does not matter. Below the first offset the default holds.

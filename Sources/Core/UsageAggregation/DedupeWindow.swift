@@ -1,17 +1,22 @@
 /// Which identities stand at the preceding `size` offsets of one partition.
 ///
-/// A ring of identities by offset, and an open-addressing index from identity to its latest place in the ring. An entry leaves the
-/// index exactly when its offset leaves the window, so memory is bounded by the window and nothing is ever rebuilt.
+/// A ring of identities by offset, and an open-addressing index from identity to its latest place
+/// in the ring. An entry leaves the index exactly when its offset leaves the window, so memory is
+/// bounded by the window and nothing is ever rebuilt.
 ///
-/// - Lookup, insertion and expiry take O(1), expected: one cache miss each, since the index's slots carry 32 bits of the hash.
-/// - Memory: 16 bytes a ring place touched so far plus 16 bytes a live entry, at most 32 bytes × `size` (8 MiB for the default).
-/// - Deletion shifts back (no tombstones): Knuth, The Art of Computer Programming, vol. 3, algorithm 6.4 R.
+/// - Lookup, insertion and expiry take O(1), expected: one cache miss each, since the index's slots
+///   carry 32 bits of the hash.
+/// - Memory: 16 bytes a ring place touched so far plus 16 bytes a live entry, at most 32 bytes ×
+///   `size` (8 MiB for the default).
+/// - Deletion shifts back (no tombstones): Knuth, The Art of Computer Programming, vol. 3,
+///   algorithm 6.4 R.
 package struct DedupeWindow: ~Copyable {
   private static let chunkShift = 12
 
   /// In offsets.
   package let size: Int
-  /// Ring places are counted from here, so that an offset may be negative: those that a partition inherits are.
+  /// Ring places are counted from here, so that an offset may be negative: those that a partition
+  /// inherits are.
   private let base: Int64
   /// The next offset that may be observed; everything below is inside or behind the window.
   package private(set) var nextOffset: Int64
@@ -44,20 +49,24 @@ package struct DedupeWindow: ~Copyable {
     slots.deallocate()
   }
 
-  /// Reads the place where `identity` would stand, so that it is in the cache when `observe` comes. The result has no meaning.
+  /// Reads the place where `identity` would stand, so that it is in the cache when `observe` comes.
+  /// The result has no meaning.
   @inline(__always)
   package func touch(_ identity: Identity) -> UInt64 { slots[home(identity)] }
 
-  /// Notes a valid record and says whether its identity stands at one of the preceding `size` offsets.
+  /// Notes a valid record and says whether its identity stands at one of the preceding `size`
+  /// offsets.
   ///
   /// - Precondition: `offset >= nextOffset`.
   package mutating func observe(_ identity: Identity, at offset: Int64) -> Bool {
     advance(to: offset)
     let place = place(of: offset)
-    // Before the entry of `offset - size`, which has the same place, leaves: it is still in the window.
+    // Before the entry of `offset - size`, which has the same place, leaves: it is still in the
+    // window.
     let found = find(identity)
     let isDuplicate = found >= 0
-    // The older sighting's ring entry stays behind, without a slot: expiry will not find one for it.
+    // The older sighting's ring entry stays behind, without a slot: expiry will not find one for
+    // it.
     if isDuplicate, Int(slots[found] & 0xFFFF_FFFF) == place + 1 {
       // Seen exactly `size` offsets ago: it renews itself in the same place.
     } else {
@@ -75,7 +84,8 @@ package struct DedupeWindow: ~Copyable {
     return isDuplicate
   }
 
-  /// Lets everything leave that stands below `offset - size`; for offsets that hold no valid record.
+  /// Lets everything leave that stands below `offset - size`; for offsets that hold no valid
+  /// record.
   package mutating func advance(to offset: Int64) {
     precondition(offset >= nextOffset, "offsets of a partition only grow")
     let gap = offset - nextOffset

@@ -15,10 +15,11 @@
 ///        └──fate: not stored──► writing
 ///
 /// - `writing`: no earlier commit of this flush can still be running.
-/// - `uncertain`: the connection was lost. The offsets in the store tell whether the commit happened.
-/// - `writingAfterLoss`: the offsets had not moved, but the server may still work on the lost commit.
-///   A refusal may then come from this very flush, so it is not believed before the offsets are read
-///   once more (`refusedWhileUncertain`).
+/// - `uncertain`: the connection was lost. The offsets in the store tell whether the commit
+///   happened.
+/// - `writingAfterLoss`: the offsets had not moved, but the server may still work on the lost
+///   commit. A refusal may then come from this very flush, so it is not believed before the offsets
+///   are read once more (`refusedWhileUncertain`).
 ///
 /// A failure that leaves no doubt is tried again in the state in which it happened.
 package struct FlushMachine: Sendable, Equatable {

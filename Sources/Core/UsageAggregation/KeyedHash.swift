@@ -1,6 +1,7 @@
 package import EventCodec
 
-/// 128 bits that stand for one identity (`subject`, `source`, `id`). Never zero, so that zero can mean "nothing here".
+/// 128 bits that stand for one identity (`subject`, `source`, `id`). Never zero, so that zero can
+/// mean "nothing here".
 package struct Identity: Equatable, Sendable {
   package var high: UInt64
   package var low: UInt64
@@ -14,10 +15,12 @@ package struct Identity: Equatable, Sendable {
   package static let none = Identity(high: 0, low: 0)
 }
 
-/// A keyed hash of byte strings: folded 64×64→128-bit multiplications, as in wyhash and foldhash, in two lanes.
+/// A keyed hash of byte strings: folded 64×64→128-bit multiplications, as in wyhash and foldhash,
+/// in two lanes.
 ///
-/// Customers choose license ids and event ids, so the keys are random and stay within the process: nobody outside can find two
-/// identities that collide, and two honest ones do with probability about n²/2^129. 85 bytes take about 15 ns.
+/// Customers choose license ids and event ids, so the keys are random and stay within the process:
+/// nobody outside can find two identities that collide, and two honest ones do with probability
+/// about n²/2^129. 85 bytes take about 15 ns.
 package struct KeyedHash: Sendable {
   private let k0, k1, k2, k3: UInt64
 
@@ -58,8 +61,9 @@ package struct KeyedHash: Sendable {
     return Self.fold(a ^ k0, b ^ k1)
   }
 
-  /// What a record is remembered by across restarts: the same in every process, hence without secret keys. Not a defense against
-  /// forgery, only against a log that was truncated or made anew.
+  /// What a record is remembered by across restarts: the same in every process, hence without
+  /// secret keys. Not a defense against forgery, only against a log that was truncated or made
+  /// anew.
   package static func fingerprint(of record: LogRecordView) -> Int64 {
     let fixed = KeyedHash(
       seed: (

@@ -19,7 +19,8 @@ extension LogAccumulator {
     batch.progress.sort { $0.partition < $1.partition }
   }
 
-  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in the store now.
+  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in
+  /// the store now.
   package mutating func settled(_ batch: LogBatch) {
     for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
   }

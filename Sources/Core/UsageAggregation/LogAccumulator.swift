@@ -1,17 +1,20 @@
 package import EventCodec
 package import Metering
 
-/// From the records of the owned partitions to the next flush: decode, judge, dedupe, and count usage or gather suspicious validations.
+/// From the records of the owned partitions to the next flush: decode, judge, dedupe, and count
+/// usage or gather suspicious validations.
 ///
-/// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as a function of the log alone: so the state
-/// of a partition (window, sequences) belongs to the process only while it owns the partition, and is read anew from the log by whoever owns it next.
+/// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as
+/// a function of the log alone: so the state of a partition (window, sequences) belongs to the
+/// process only while it owns the partition, and is read anew from the log by whoever owns it next.
 package struct LogAccumulator: ~Copyable {
   package struct Settings: Sendable {
     /// One consumer of a topic writes down what it refuses. The others only count it.
     package var keepsDeadLetters = true
     package var reads = EventDecoder.Reads.usage
-    /// Usage is summed by license, meter and minute alone, and an event counts no later than its record: what a detector of
-    /// rates wants. Else by the event's own time, with its domain and feature.
+    /// Usage is summed by license, meter and minute alone, and an event counts no later than its
+    /// record: what a detector of rates wants. Else by the event's own time, with its domain and
+    /// feature.
     package var countsRates = false
     package var maxQuantity = Limits.quantity
     package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
@@ -63,10 +66,11 @@ package struct LogAccumulator: ~Copyable {
 
   // MARK: Partitions
 
-  /// Begins to own a partition: reads from `readFrom` fill window only, those from `nextOffset` count.
+  /// Begins to own a partition: reads from `readFrom` fill window only, those from `nextOffset`
+  /// count.
   ///
-  /// - Parameter deadLetters: offsets from `readFrom` on that were dead letters. They never enter the window, whatever has been
-  ///   registered or configured since.
+  /// - Parameter deadLetters: offsets from `readFrom` on that were dead letters. They never enter
+  ///   the window, whatever has been registered or configured since.
   package mutating func own(
     _ partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
     remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState],
@@ -103,7 +107,8 @@ package struct LogAccumulator: ~Copyable {
     imports[importBatch] = oldestTime
   }
 
-  /// The partition's end: everything below `offset` has been seen, control records and gaps included.
+  /// The partition's end: everything below `offset` has been seen, control records and gaps
+  /// included.
   package mutating func reachedEnd(_ partition: Int32, at offset: Int64) {
     guard let owned = partitions[partition], owned.state.halt == nil,
       offset > owned.state.position
@@ -120,11 +125,14 @@ package struct LogAccumulator: ~Copyable {
   /// Takes records of one partition, in the order of their offsets.
   ///
   /// - Parameters:
-  ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were counted before.
-  ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns those that are registered,
-  ///     with their oldest time in milliseconds. Called at most once for each 256 records. Where it
-  ///     throws, the records before those are taken: to go on, give the same run again.
-  /// - Returns: how many records were taken: fewer than given where the batch is full and must be sealed first.
+  ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were
+  ///     counted before.
+  ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns
+  ///     those that are registered, with their oldest time in milliseconds. Called at most once for
+  ///     each 256 records. Where it throws, the records before those are taken: to go on, give the
+  ///     same run again.
+  /// - Returns: how many records were taken: fewer than given where the batch is full and must be
+  ///   sealed first.
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
     requeues: [DeadLetterKey?], into batch: LogBatch,
@@ -168,7 +176,8 @@ package struct LogAccumulator: ~Copyable {
         events[i].feature = .absent
       }
     }
-    // In a loop of their own, so that the misses overlap: between two decodings, each would wait for its line alone.
+    // In a loop of their own, so that the misses overlap: between two decodings, each would wait
+    // for its line alone.
     for i in 0..<chunk.count where events[i].isEvent {
       touched ^= state.window.touch(identities[i])
     }

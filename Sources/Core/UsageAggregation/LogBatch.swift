@@ -1,6 +1,7 @@
 package import Metering
 
-/// What was read since the last flush: the table of usage, or sightings, and what stands beside them.
+/// What was read since the last flush: the table of usage, or sightings, and what stands beside
+/// them.
 package final class LogBatch {
   /// Payload bytes of dead letters it may hold before it is due, whatever else.
   private static let deadLetterBytes = 32 << 20

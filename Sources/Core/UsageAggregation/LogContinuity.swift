@@ -24,11 +24,11 @@ package struct LogLook: Sendable, Equatable {
 /// Whether a partition's log is the one that was counted, and which command ends a halt.
 ///
 /// The stored position, the last record that was counted, and what the log holds now decide it. The
-/// engine and `meterctl topics new-epoch` ask this one function, so that they never advise different
-/// things.
+/// engine and `meterctl topics new-epoch` ask this one function, so that they never advise
+/// different things.
 package enum LogContinuity: Equatable, Sendable {
-  /// Nothing was counted, so nothing can be counted twice. This holds too where the beginning is not
-  /// known yet.
+  /// Nothing was counted, so nothing can be counted twice. This holds too where the beginning is
+  /// not known yet.
   case untouched
   /// The last record that was counted is still there.
   case same

@@ -25,7 +25,8 @@ package struct LogRecordView {
   var bytes: RecordBytes { RecordBytes(value: value, key: key, timestamp: timestamp) }
 }
 
-/// Which dead letter a requeued record stands for: the value of its header `dead-letter`, `epoch/topic/partition/offset`.
+/// Which dead letter a requeued record stands for: the value of its header `dead-letter`,
+/// `epoch/topic/partition/offset`.
 package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
   package var epoch: Int32
   package var topic: String
@@ -54,7 +55,8 @@ package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
 
   package var description: String { "\(epoch)/\(topic)/\(partition)/\(offset)" }
 
-  /// Whether a record at this place may stand for the dead letter, which must have been there before.
+  /// Whether a record at this place may stand for the dead letter, which must have been there
+  /// before.
   package func precedes(epoch: Int32, topic: String, partition: Int32, offset: Int64) -> Bool {
     guard self.topic.utf8.elementsEqual(topic.utf8), self.epoch <= epoch else { return false }
     return self.epoch < epoch || self.partition != partition || self.offset < offset

@@ -1,7 +1,8 @@
 import Metering
 
-/// A class, so that a run of records pays for finding its partition once; the state is lent as `inout` for a whole chunk, which pays
-/// for one check of exclusive access in place of several an event.
+/// A class, so that a run of records pays for finding its partition once; the state is lent as
+/// `inout` for a whole chunk, which pays for one check of exclusive access in place of several an
+/// event.
 final class OwnedPartition {
   var state: PartitionState
 

@@ -1,7 +1,8 @@
 package import EventCodec
 import Metering
 
-/// What one partition knows of one producer: stored with the partition's offset in every flush that changed it.
+/// What one partition knows of one producer: stored with the partition's offset in every flush that
+/// changed it.
 package struct ProducerState: Sendable {
   package var name: [UInt8]
   /// Offset of its last record that said producer and sequence; −1: unknown, or of an earlier log.
@@ -16,16 +17,19 @@ package struct ProducerState: Sendable {
   /// The duplicates that the producer had accepted as events of their own.
   package var repeated: Int64 = 0
   package var deadLettered: Int64 = 0
-  /// The partition remembers too many other producers that were heard later: the sequences are given up.
+  /// The partition remembers too many other producers that were heard later: the sequences are
+  /// given up.
   package var isForgotten = false
 
   package init(name: [UInt8]) { self.name = name }
 }
 
-/// The producers of one partition. Found by name; a batch's events mostly share one, which is tried first.
+/// The producers of one partition. Found by name; a batch's events mostly share one, which is tried
+/// first.
 ///
-/// At most `maximum` of them: a name is free to invent, so the one that was heard least recently makes room for a new one. Who that is
-/// follows from the log alone, and is decided alike by the recount. What it sends again is then told apart by its ids only.
+/// At most `maximum` of them: a name is free to invent, so the one that was heard least recently
+/// makes room for a new one. Who that is follows from the log alone, and is decided alike by the
+/// recount. What it sends again is then told apart by its ids only.
 package struct ProducerSequences: ~Copyable {
   private struct Entry {
     var name: UnsafeMutableRawBufferPointer
@@ -45,7 +49,8 @@ package struct ProducerSequences: ~Copyable {
     func isNamed(_ text: Text) -> Bool { text.equals(UnsafeRawBufferPointer(name)) }
   }
 
-  /// Memory of its own, not an array: an event changes its entry, and would pay for asking whether the array is shared.
+  /// Memory of its own, not an array: an event changes its entry, and would pay for asking whether
+  /// the array is shared.
   private var entries: UnsafeMutablePointer<Entry>
   private var capacity = 8
   private var count = 0
@@ -91,7 +96,8 @@ package struct ProducerSequences: ~Copyable {
 
   /// All of them, in no order.
   package var states: [ProducerState] {
-    // Loops, not `map(state)`: the compiler (6.3.1) crashes on a method of a noncopyable value taken as a function.
+    // Loops, not `map(state)`: the compiler (6.3.1) crashes on a method of a noncopyable value
+    // taken as a function.
     var all: [ProducerState] = []
     for i in 0..<count { all.append(state(i)) }
     return all
@@ -243,8 +249,8 @@ package struct ProducerSequences: ~Copyable {
     if isRepeated { entries[i].repeated += 1 }
   }
 
-  /// Counts a dead letter once, however often it is sent: a resend is at or below what was seen, also where the first sighting was valid
-  /// and the resend has become too old.
+  /// Counts a dead letter once, however often it is sent: a resend is at or below what was seen,
+  /// also where the first sighting was valid and the resend has become too old.
   package mutating func noteDeadLetter(_ i: Int, sequence: Int64) {
     guard sequence > max(entries[i].deadSequence, entries[i].sequence) else { return }
     entries[i].deadSequence = sequence

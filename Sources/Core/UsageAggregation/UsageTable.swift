@@ -1,7 +1,8 @@
 package import EventCodec
 import Metering
 
-/// One license's usage of one meter within one hour, from one partition. In the arena its two texts follow it.
+/// One license's usage of one meter within one hour, from one partition. In the arena its two texts
+/// follow it.
 package struct UsageGroup {
   package var quantity: Int64 = 0
   package var eventCount: Int64 = 0
@@ -20,7 +21,8 @@ package struct UsageGroup {
   fileprivate var meterBytes: UInt16
 }
 
-/// A share of a group: a minute of its hour, or a value of a dimension. In the arena its value follows it.
+/// A share of a group: a minute of its hour, or a value of a dimension. In the arena its value
+/// follows it.
 package struct UsageCell {
   package enum Kind: UInt8 { case minute, domain, feature }
 
@@ -34,15 +36,18 @@ package struct UsageCell {
   fileprivate var valueBytes: UInt16
 }
 
-/// What one flush will write: groups and their cells in one arena, found through two open-addressing indexes.
+/// What one flush will write: groups and their cells in one arena, found through two
+/// open-addressing indexes.
 ///
-/// - An event costs one probe for its group and, mostly, none for its cells. Records that belong together are neighbors in memory.
+/// - An event costs one probe for its group and, mostly, none for its cells. Records that belong
+///   together are neighbors in memory.
 /// - Nothing is freed one by one: `reset()` empties the table and keeps its memory.
 /// - Keys are compared in full; the keyed hashes only find them.
-/// - Memory a live license-minute: 72 bytes and the two texts for the group, 32 for the minute, 24 and the value for each
-///   dimension, and 16 to 32 for slots.
+/// - Memory a live license-minute: 72 bytes and the two texts for the group, 32 for the minute, 24
+///   and the value for each dimension, and 16 to 32 for slots.
 package struct UsageTable: ~Copyable {
-  /// Addresses in the arena are in units of 8 bytes, so 32 bits reach 32 GiB; the bound is what one flush should weigh.
+  /// Addresses in the arena are in units of 8 bytes, so 32 bits reach 32 GiB; the bound is what one
+  /// flush should weigh.
   package static let arenaBytes = 256 << 20
   /// Room that one event may need at most: group, three cells, their texts.
   private static let eventBytes = 4_096

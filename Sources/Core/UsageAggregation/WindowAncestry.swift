@@ -1,7 +1,8 @@
 /// Which records of other partitions belong to a partition's dedupe window after its topic grew.
 ///
-/// Partition p + n of a grown topic holds keys that were in partition p before. Its window continues that of its parent,
-/// as if the parent's last records stood before its own first one. A parent may itself be the child of an earlier growth.
+/// Partition p + n of a grown topic holds keys that were in partition p before. Its window
+/// continues that of its parent, as if the parent's last records stood before its own first one. A
+/// parent may itself be the child of an earlier growth.
 package enum WindowAncestry {
   /// Where one partition branched off another.
   package struct Parent: Equatable, Sendable {
@@ -23,7 +24,8 @@ package enum WindowAncestry {
     package var partition: Int32
     package var from: Int64
     package var to: Int64
-    /// What is added to an offset of the ancestor to get the offset at which the child remembers it. It may be negative.
+    /// What is added to an offset of the ancestor to get the offset at which the child remembers
+    /// it. It may be negative.
     package var shift: Int64
 
     package init(partition: Int32, from: Int64, to: Int64, shift: Int64) {
@@ -34,8 +36,8 @@ package enum WindowAncestry {
     }
   }
 
-  /// What must be read before a partition goes on at `nextOffset`, the oldest first; empty once its own records fill the
-  /// window, and for partitions without a parent.
+  /// What must be read before a partition goes on at `nextOffset`, the oldest first; empty once its
+  /// own records fill the window, and for partitions without a parent.
   package static func segments(
     of partition: Int32, nextOffset: Int64, window: Int, parents: [Int32: Parent]
   ) -> [Segment] {

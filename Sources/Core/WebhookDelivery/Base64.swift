@@ -21,8 +21,8 @@ enum Base64 {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// Strict: padded, no blanks, no bits left over; nil otherwise. One text for each sequence of bytes, so that
-  /// no secret has two spellings.
+  /// Strict: padded, no blanks, no bits left over; nil otherwise. One text for each sequence of
+  /// bytes, so that no secret has two spellings.
   static func decode(_ text: some StringProtocol) -> [UInt8]? {
     var symbols = Array(text.utf8)
     guard symbols.count % 4 == 0 else { return nil }

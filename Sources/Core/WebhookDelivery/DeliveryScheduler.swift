@@ -1,15 +1,15 @@
 /// Which claimed deliveries are under way and which may begin: no endpoint holds up another.
 ///
-/// - An endpoint has at most `perEndpoint` requests at a time; one that has never answered, or whose last answer was a failure, has
-///   a single one.
-/// - Requests begin on one of `fastSlots`. One that takes longer than `slowAfterMilliseconds` moves to one of `slowSlots`, and so does
-///   everything of an endpoint that was last that slow. So endpoints that hang hold slow slots among themselves and a fast slot for
-///   a second at most.
+/// - An endpoint has at most `perEndpoint` requests at a time; one that has never answered, or
+///   whose last answer was a failure, has a single one.
+/// - Requests begin on one of `fastSlots`. One that takes longer than `slowAfterMilliseconds` moves
+///   to one of `slowSlots`, and so does everything of an endpoint that was last that slow. So
+///   endpoints that hang hold slow slots among themselves and a fast slot for a second at most.
 /// - Endpoints take turns; within one, the order of the claims.
 /// - What waits here is bounded by what was asked for: `room(for:)` and `capacity`.
 ///
-/// Times are milliseconds of any monotonic clock. All operations are O(1) but `tick` and `next`, which are O(requests under way) and
-/// O(endpoints waiting).
+/// Times are milliseconds of any monotonic clock. All operations are O(1) but `tick` and `next`,
+/// which are O(requests under way) and O(endpoints waiting).
 package struct DeliveryScheduler<Work: Sendable>: Sendable {
   package struct Limits: Sendable {
     package var fastSlots = 512
@@ -64,7 +64,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   /// How many more may be claimed, all endpoints together.
   package var capacity: Int { max(0, limits.maximumWaiting - waitingTotal) }
 
-  /// Claims for endpoints that are not named in `rooms`: an endpoint unknown here has the room of a first request.
+  /// Claims for endpoints that are not named in `rooms`: an endpoint unknown here has the room of a
+  /// first request.
   package var defaultRoom: Int { limits.perEndpoint }
 
   /// What a claim may bring for the endpoints that are known here.
@@ -88,8 +89,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
 
   /// Lets nothing more begin or be claimed for the endpoint until `resume` was called as often.
   ///
-  /// A failure may open the endpoint's breaker, and it is the database that says so to every process.
-  /// Until the failure is written there, a claim would bring the same deliveries back.
+  /// A failure may open the endpoint's breaker, and it is the database that says so to every
+  /// process. Until the failure is written there, a claim would bring the same deliveries back.
   package mutating func hold(endpoint name: String) {
     endpoints[name, default: Endpoint()].holds += 1
   }
@@ -182,7 +183,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     return endpoint.failures
   }
 
-  /// Moves what takes long to the slow slots. Where those are full it keeps its fast one: the requests' own time limit ends it.
+  /// Moves what takes long to the slow slots. Where those are full it keeps its fast one: the
+  /// requests' own time limit ends it.
   package mutating func tick(now: Int64) {
     for (number, request) in requests
     where !request.isSlow && now - request.began >= limits.slowAfterMilliseconds {

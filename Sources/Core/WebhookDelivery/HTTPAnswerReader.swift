@@ -3,8 +3,8 @@
 /// - Bytes go in, and nothing is trusted: every number is bounded before it is used, and nothing
 ///   here traps on input.
 /// - The head, with the interim answers before it, is at most `maximumHeadBytes` long.
-/// - The body is read so that the connection can be used again. After `maximumBodyBytes` the
-///   answer counts as read, and the connection cannot be used again. Its first `keptBytes` are kept.
+/// - The body is read so that the connection can be used again. After `maximumBodyBytes` the answer
+///   counts as read, and the connection cannot be used again. Its first `keptBytes` are kept.
 /// - The status decides what the answer means. A body that is malformed or cut short only ends
 ///   the use of the connection.
 package struct HTTPAnswerReader: Sendable {

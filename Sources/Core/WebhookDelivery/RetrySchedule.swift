@@ -6,16 +6,16 @@ package enum RetrySchedule {
     86_400_000,
   ]
 
-  /// A receiver that says `Retry-After` is believed up to here: the longest of our own delays. It never shortens the schedule below
-  /// what it would have been without jitter.
+  /// A receiver that says `Retry-After` is believed up to here: the longest of our own delays. It
+  /// never shortens the schedule below what it would have been without jitter.
   package static let maximumRetryAfterMilliseconds: Int64 = 86_400_000
 
   /// The wait behind a failure, or nil where that was the last attempt.
   ///
   /// - Parameters:
   ///   - failures: since the delivery was made or asked for again, this one included; from 1.
-  ///   - jitter: −1 to 1, moves the delay by up to 20 % either way, so that a thousand deliveries that failed together do not come
-  ///     back together.
+  ///   - jitter: −1 to 1, moves the delay by up to 20 % either way, so that a thousand deliveries
+  ///     that failed together do not come back together.
   ///   - retryAfterMilliseconds: what the receiver asked for.
   package static func delayMilliseconds(
     failures: Int, jitter: Double, retryAfterMilliseconds: Int64? = nil

@@ -2,7 +2,8 @@ import Crypto
 
 /// What an endpoint's webhooks are signed with, by the Standard Webhooks specification 1.0.
 ///
-/// Text: `whsec_` and base64 of 24 to 64 bytes for `v1` (HMAC-SHA256), `whsk_` and base64 of 32 bytes for `v1a` (Ed25519).
+/// Text: `whsec_` and base64 of 24 to 64 bytes for `v1` (HMAC-SHA256), `whsk_` and base64 of 32
+/// bytes for `v1a` (Ed25519).
 package struct SigningSecret: Sendable, Equatable, CustomStringConvertible {
   package enum Scheme: String, Sendable, CaseIterable {
     case v1
@@ -23,7 +24,8 @@ package struct SigningSecret: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Bytes that a new secret of the scheme takes: HMAC gains nothing from more than its hash's length.
+  /// Bytes that a new secret of the scheme takes: HMAC gains nothing from more than its hash's
+  /// length.
   package static let newSecretBytes = 32
 
   package let scheme: Scheme

@@ -1,9 +1,10 @@
 package import Metering
 
-/// Which addresses webhooks may be sent to: the public internet, and what the operator allows beside it.
+/// Which addresses webhooks may be sent to: the public internet, and what the operator allows
+/// beside it.
 ///
-/// Customers choose the URLs, and the dispatcher stands within the operator's network: without this it would call whatever they name there
-/// (server-side request forgery).
+/// Customers choose the URLs, and the dispatcher stands within the operator's network: without this
+/// it would call whatever they name there (server-side request forgery).
 package struct TargetAddressPolicy: Sendable {
   private let allowed: [AddressRange]
 
@@ -29,8 +30,9 @@ package struct TargetAddressPolicy: Sendable {
 
   /// Nil where it may be connected to, else what it is, in a word.
   ///
-  /// An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo, ISATAP) is refused where the inner one is; and beyond
-  /// that unless it is global unicast, 2000::/3, without the special ranges of it.
+  /// An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo, ISATAP) is
+  /// refused where the inner one is; and beyond that unless it is global unicast, 2000::/3, without
+  /// the special ranges of it.
   package func refusal(_ address: IPAddress) -> String? {
     if allowed.contains(where: { $0.contains(address) }) { return nil }
     for inner in Self.embedded(in: address) {
@@ -46,8 +48,8 @@ package struct TargetAddressPolicy: Sendable {
       ? nil : "not global unicast"
   }
 
-  /// The first that every address of an answer passes, or why one does not: an answer that mixes public and private addresses is
-  /// refused whole, since it is an attempt.
+  /// The first that every address of an answer passes, or why one does not: an answer that mixes
+  /// public and private addresses is refused whole, since it is an attempt.
   package func refusal(ofAny addresses: [IPAddress]) -> (address: IPAddress, reason: String)? {
     for address in addresses {
       if let reason = refusal(address) { return (address, reason) }

@@ -6,8 +6,10 @@ package enum WebhookBody {
   ///
   /// - Parameters:
   ///   - timestamp: RFC 3339, of the alert.
-  ///   - url: the page of the alert; nil where nobody knows an address of pages: then there is no such member.
-  ///   - data: a JSON object as PostgreSQL's `jsonb` prints it; blanks between its tokens are dropped.
+  ///   - url: the page of the alert; nil where nobody knows an address of pages: then there is no
+  ///     such member.
+  ///   - data: a JSON object as PostgreSQL's `jsonb` prints it; blanks between its tokens are
+  ///     dropped.
   /// - Complexity: O(n).
   package static func make(
     id: String, timestamp: String, type: String, data: String, url: String? = nil

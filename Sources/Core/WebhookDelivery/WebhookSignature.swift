@@ -2,8 +2,8 @@ import Crypto
 
 /// `webhook-signature` of one attempt.
 package enum WebhookSignature {
-  /// One signature a secret, separated by blanks, in the order of the secrets: while a secret is being replaced, a receiver finds
-  /// the one that it knows.
+  /// One signature a secret, separated by blanks, in the order of the secrets: while a secret is
+  /// being replaced, a receiver finds the one that it knows.
   ///
   /// What is signed is `id.timestamp.body`, byte for byte as it is sent.
   /// - Parameter timestampSeconds: of the attempt, as in `webhook-timestamp`.

@@ -1,7 +1,8 @@
 package import Metering
 
-/// An endpoint's URL, taken apart by rules stricter than RFC 3986's: wherever two parsers could read a text differently, it is refused, since
-/// what is checked must be what is connected to. The request is made from the parts, never from the text.
+/// An endpoint's URL, taken apart by rules stricter than RFC 3986's: wherever two parsers could
+/// read a text differently, it is refused, since what is checked must be what is connected to. The
+/// request is made from the parts, never from the text.
 package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
   package enum Refusal: Error, Sendable, Equatable, CustomStringConvertible {
     case length
@@ -52,7 +53,8 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
     return port == (isTLS ? 443 : 80) ? name : "\(name):\(port)"
   }
 
-  /// - Throws: `Refusal`. Addresses are judged here where the host is one; names when they are resolved.
+  /// - Throws: `Refusal`. Addresses are judged here where the host is one; names when they are
+  ///   resolved.
   package init(
     _ text: String, policy: TargetAddressPolicy, allowsHTTP: Bool
   ) throws(Refusal) {
@@ -118,7 +120,8 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
       else { throw .host }
     }
     guard let last = labels.last else { throw .host }
-    // The rule of the URL standard ("ends in a number"): 127.1, 2130706433, 0x7f.1 and 0177.0.0.1 are addresses to some readers.
+    // The rule of the URL standard ("ends in a number"): 127.1, 2130706433, 0x7f.1 and 0177.0.0.1
+    // are addresses to some readers.
     let isNumber =
       last.utf8.allSatisfy { (0x30...0x39).contains($0) }
       || (last.hasPrefix("0x") && last.dropFirst(2).allSatisfy(\.isHexDigit))
@@ -138,7 +141,8 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
     return port
   }
 
-  /// Above 1023, of the Fetch standard's list ("bad port"): protocols whose servers can be made to misread an HTTP request.
+  /// Above 1023, of the Fetch standard's list ("bad port"): protocols whose servers can be made to
+  /// misread an HTTP request.
   private static let refusedPorts: Set<Int> = [
     1_719, 1_720, 1_723, 2_049, 3_659, 4_045, 4_190, 5_060, 5_061, 6_000, 6_566, 6_665, 6_666,
     6_667, 6_668, 6_669, 6_679, 6_697, 10_080,

@@ -2,7 +2,8 @@ import CLibIDN2
 import CLibPSL
 public import Licensing
 
-/// Mozilla's Public Suffix List by libpsl, and internationalized names by libidn2. Made once; safe to use from every thread.
+/// Mozilla's Public Suffix List by libpsl, and internationalized names by libidn2. Made once; safe
+/// to use from every thread.
 public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
   // libpsl only reads the list behind the pointer.
   private let list: OpaquePointer
@@ -11,8 +12,8 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
   /// The newest list there is, read once; nil where libpsl has none.
   public static let shared = PublicSuffixList()
 
-  /// - Parameter file: a list in Mozilla's format; nil takes the newer of the system's (Debian's `publicsuffix`) and the one that is built
-  ///   into libpsl.
+  /// - Parameter file: a list in Mozilla's format; nil takes the newer of the system's (Debian's
+  ///   `publicsuffix`) and the one that is built into libpsl.
   /// - Returns: nil where the file cannot be read, or libpsl was built without a list.
   public init?(file: String? = nil) {
     if let file {
@@ -40,7 +41,8 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
   /// By libidn2, which also asks what IDNA2008 asks: no symbols.
   private static func strictASCII(_ name: String) -> String? {
     var result: UnsafeMutablePointer<CChar>?
-    // STD3 rules would refuse the underscores that hosts do have; `DomainName` judges the letters itself.
+    // STD3 rules would refuse the underscores that hosts do have; `DomainName` judges the letters
+    // itself.
     let flags = CInt(IDN2_NFC_INPUT.rawValue | IDN2_NONTRANSITIONAL.rawValue)
     guard !name.utf8.contains(0), idn2_to_ascii_8z(name, &result, flags) == CInt(IDN2_OK.rawValue),
       let result

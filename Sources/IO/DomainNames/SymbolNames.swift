@@ -1,6 +1,8 @@
-/// Names with symbols, such as `☕.example`: UTS #46 takes them (its NV8), and browsers send them, but IDNA2008 and with it libidn2 do not.
+/// Names with symbols, such as `☕.example`: UTS #46 takes them (its NV8), and browsers send them,
+/// but IDNA2008 and with it libidn2 do not.
 ///
-/// Only names with such a symbol come here. All other letters of them are still mapped and checked by libidn2, piece by piece.
+/// Only names with such a symbol come here. All other letters of them are still mapped and checked
+/// by libidn2, piece by piece.
 struct SymbolNames {
   /// What libidn2 makes of a name or a piece of one; nil where it refuses it.
   let strict: (String) -> String?
@@ -89,7 +91,8 @@ struct SymbolNames {
     }
   }
 
-  /// Symbols that UTS #46 disallows: comparisons that decompose into ASCII, descriptions of ideographs, replacements.
+  /// Symbols that UTS #46 disallows: comparisons that decompose into ASCII, descriptions of
+  /// ideographs, replacements.
   private static let disallowed: [ClosedRange<UInt32>] = [
     0x2260...0x2260, 0x226E...0x226F, 0x2FF0...0x2FFF, 0x303E...0x303E, 0x31E3...0x31EF,
     0xFE12...0xFE19, 0xFE30...0xFE6F, 0xFFFC...0xFFFD,

@@ -1,4 +1,5 @@
-/// Builds rows of PostgreSQL's binary COPY format ("Binary Format" in the documentation of COPY): big-endian, each field behind its length.
+/// Builds rows of PostgreSQL's binary COPY format ("Binary Format" in the documentation of COPY):
+/// big-endian, each field behind its length.
 ///
 /// Reuses its buffer; the caller sends `bytes` and calls `removeAll` in between.
 package struct BinaryRows {

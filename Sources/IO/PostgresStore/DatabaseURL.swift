@@ -5,8 +5,8 @@ import Metering
 package enum DatabaseURL {
   /// Why a URL can never connect, as one sentence that quotes nothing of it; nil: it may.
   ///
-  /// libpq's own messages about what it cannot parse quote it, the password included. A host with an
-  /// `@` is the rest of a password whose own `@` was not escaped.
+  /// libpq's own messages about what it cannot parse quote it, the password included. A host with
+  /// an `@` is the rest of a password whose own `@` was not escaped.
   package static func problem(_ url: String) -> String? {
     var message: UnsafeMutablePointer<CChar>?
     guard let options = PQconninfoParse(url, &message) else {

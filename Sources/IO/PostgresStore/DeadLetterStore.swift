@@ -86,7 +86,8 @@ package struct DeadLetterStore {
     return Self.deadLetters(rows)
   }
 
-  /// A page, the newest first, without payloads; each row with the key that the next page goes on behind.
+  /// A page, the newest first, without payloads; each row with the key that the next page goes on
+  /// behind.
   ///
   /// - Parameters:
   ///   - status: `open`, `requeued` or `counted`; nil: all.
@@ -131,12 +132,14 @@ package struct DeadLetterStore {
     }
   }
 
-  /// What of the chosen ones can be sent again, in the order of the log, and how many cannot, for which reason.
+  /// What of the chosen ones can be sent again, in the order of the log, and how many cannot, for
+  /// which reason.
   package struct Requeueable: Sendable {
     package var places: [Place] = []
     package var alreadyCounted = 0
     package var alreadyRequeued = 0
-    /// Tombstones, and values longer than what is kept: sent again they would be dead letters again.
+    /// Tombstones, and values longer than what is kept: sent again they would be dead letters
+    /// again.
     package var neverValid = 0
     /// The same value is an earlier dead letter, which stands for it.
     package var sameValue = 0

@@ -1,4 +1,5 @@
-/// What the anomaly detector keeps in PostgreSQL: a state of each partition as of its offset, and the alerts that it raises.
+/// What the anomaly detector keeps in PostgreSQL: a state of each partition as of its offset, and
+/// the alerts that it raises.
 package struct DetectorStore {
   package let connection: PostgresConnection
   package let group: String

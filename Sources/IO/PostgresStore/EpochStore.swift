@@ -1,6 +1,7 @@
 import Metering
 
-/// The log epochs of a topic, over all consumer groups: an epoch belongs to the log, so all groups that start over share its number.
+/// The log epochs of a topic, over all consumer groups: an epoch belongs to the log, so all groups
+/// that start over share its number.
 package struct EpochStore {
   private let connection: PostgresConnection
 
@@ -21,7 +22,8 @@ package struct EpochStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// Begins a new epoch for all of `groups` at once: the topic was made anew. Every partition starts at its low watermark.
+  /// Begins a new epoch for all of `groups` at once: the topic was made anew. Every partition
+  /// starts at its low watermark.
   ///
   /// - Returns: the new epoch.
   package func beginEpoch(

@@ -79,7 +79,8 @@ package struct FlushStore {
     }
   }
 
-  /// What was heard of producers, behind the reports of the same flush: whose producer has reported, its counts are kept.
+  /// What was heard of producers, behind the reports of the same flush: whose producer has
+  /// reported, its counts are kept.
   private func producers(_ c: Commit) -> [SQLStatement] {
     if c.producers.isEmpty { return [] }
     return [

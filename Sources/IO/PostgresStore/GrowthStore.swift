@@ -49,13 +49,16 @@ package struct GrowthStore {
     }
   }
 
-  /// Gives partitions n to 2n − 1 their rows in every group: the next offset, the window's parent, the highest sequence of
-  /// each producer, and a detector's state. Rows of an interrupted run are written again.
+  /// Gives partitions n to 2n − 1 their rows in every group: the next offset, the window's parent,
+  /// the highest sequence of each producer, and a detector's state. Rows of an interrupted run are
+  /// written again.
   ///
   /// - Parameters:
-  ///   - firstOffsets: of the new partitions, in their order: the low watermark, or 0 where they are not made yet.
+  ///   - firstOffsets: of the new partitions, in their order: the low watermark, or 0 where they
+  ///     are not made yet.
   ///   - ends: what the parents must have been counted up to.
-  /// - Throws: `PostgresError` where a parent has moved, or a new partition has been counted already.
+  /// - Throws: `PostgresError` where a parent has moved, or a new partition has been counted
+  ///   already.
   package func grow(
     groups: [String], count n: Int, firstOffsets: [Int64], ends: [Int64]
   ) throws {

@@ -1,6 +1,7 @@
 package import Metering
 
-/// Backfills: each batch stands in `import_batch` before its first event is sent, and until its last one is acknowledged it is `running`.
+/// Backfills: each batch stands in `import_batch` before its first event is sent, and until its
+/// last one is acknowledged it is `running`.
 package struct ImportStore {
   package let connection: PostgresConnection
 
@@ -59,13 +60,14 @@ package struct ImportStore {
       })
   }
 
-  /// Waits for nobody. - Returns: false if another process imports this file now. Held until the connection closes.
+  /// Waits for nobody. - Returns: false if another process imports this file now. Held until the
+  /// connection closes.
   package func tryLock(fileHash: String) throws(PostgresError) -> Bool {
     try connection.tryLockForSession(.fileImport, fileHash, operation: "import")
   }
 
-  /// The next link of a chain of digests: SHA-256 of (`link` followed by `chunk`); the first link is empty. So a file of any
-  /// size is hashed in pieces, by PostgreSQL.
+  /// The next link of a chain of digests: SHA-256 of (`link` followed by `chunk`); the first link
+  /// is empty. So a file of any size is hashed in pieces, by PostgreSQL.
   package func chain(_ link: [UInt8], _ chunk: [UInt8]) throws(PostgresError) -> [UInt8] {
     let rows = try connection.query(
       "select encode(sha256($1::bytea || $2::bytea), 'hex')", [.bytes(link), .bytes(chunk)],

@@ -70,7 +70,8 @@ package struct KeptConnection: ~Copyable {
 
   package mutating func close() { connection = nil }
 
-  /// Closes it where the server or the network has ended it. An error of a statement leaves it open.
+  /// Closes it where the server or the network has ended it. An error of a statement leaves it
+  /// open.
   package mutating func closeIfLost() {
     if connection?.isOpen != true { connection = nil }
   }

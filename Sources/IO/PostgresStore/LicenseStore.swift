@@ -20,13 +20,14 @@ package struct LicenseStore {
     try connection.lock(.licenseImport, operation: "license import")
   }
 
-  /// Creates or changes licenses, within the caller's transaction. `json` is an array of objects, no license twice, with the
-  /// columns of `input` below; `billing_anchor_day`, `trial`, `overage_policy`, `alert_thresholds` may be null: then an existing license
-  /// keeps its own and a new one gets the default. `limits` is complete: a meter that it does not name has no limit any more.
-  /// `updated_at` moves only where something changed.
+  /// Creates or changes licenses, within the caller's transaction. `json` is an array of objects,
+  /// no license twice, with the columns of `input` below; `billing_anchor_day`, `trial`,
+  /// `overage_policy`, `alert_thresholds` may be null: then an existing license keeps its own and a
+  /// new one gets the default. `limits` is complete: a meter that it does not name has no limit any
+  /// more. `updated_at` moves only where something changed.
   ///
-  /// A change of the anchor day begins at the first anchor date of the new day after today, UTC, which makes one short period; an
-  /// earlier change that is not in effect yet is replaced.
+  /// A change of the anchor day begins at the first anchor date of the new day after today, UTC,
+  /// which makes one short period; an earlier change that is not in effect yet is replaced.
   package func upsert(json: String) throws(PostgresError) -> Counts {
     let input = """
       with input as materialized (select * from json_to_recordset($1::json) as x(license_id text, customer_id text,
@@ -148,8 +149,9 @@ package struct LicenseStore {
     return Self.ids(withdrawn.rows + begun.rows)
   }
 
-  /// A license as `upsert` takes one, but with `seats` among the limits as an import's line has it: a JSON object, its times to the
-  /// microsecond, the anchor day null. The row is locked until the transaction ends.
+  /// A license as `upsert` takes one, but with `seats` among the limits as an import's line has it:
+  /// a JSON object, its times to the microsecond, the anchor day null. The row is locked until the
+  /// transaction ends.
   ///
   /// - Returns: nil where there is no such license.
   package func lockedLine(id: String) throws(PostgresError) -> String? {
@@ -183,7 +185,8 @@ package struct LicenseStore {
     ).rows.first?[0]
   }
 
-  /// Rows to show: all columns of `license`, its limits as a JSON object, and the anchors as a JSON array, in text.
+  /// Rows to show: all columns of `license`, its limits as a JSON object, and the anchors as a JSON
+  /// array, in text.
   package static let columns = [
     "license_id", "customer_id", "plan", "features", "domains", "seats", "trial", "status",
     "overage_policy", "alert_thresholds", "issued_at", "expires_at", "billing_anchor_day",

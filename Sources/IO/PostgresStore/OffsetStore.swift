@@ -63,9 +63,11 @@ package struct OffsetStore {
     }
   }
 
-  /// Makes `owner` the only one whose flushes of these partitions are taken, and answers where to start.
+  /// Makes `owner` the only one whose flushes of these partitions are taken, and answers where to
+  /// start.
   ///
-  /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch that the topic has.
+  /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch that the
+  /// topic has.
   package func claim(
     _ lowWatermarks: [(partition: Int32, low: Int64)], owner: String
   ) throws(PostgresError) -> [Stored] {
@@ -123,7 +125,8 @@ package struct OffsetStore {
     }
   }
 
-  /// - Parameter latest: of each partition at most so many, those heard last and not forgotten; nil: all.
+  /// - Parameter latest: of each partition at most so many, those heard last and not forgotten;
+  ///   nil: all.
   package func producers(
     _ partitions: [Int32], latest: Int? = nil
   ) throws(PostgresError) -> [StoredProducer] {
@@ -177,7 +180,8 @@ package struct OffsetStore {
     return Set(rows.rows.indices.compactMap { rows.integer($0, 0) })
   }
 
-  /// The window's size for each partition from now on: what is stored, or `configured` from `nextOffset` on where it differs.
+  /// The window's size for each partition from now on: what is stored, or `configured` from
+  /// `nextOffset` on where it differs.
   package func window(
     for starts: [Stored], configured: Int
   ) throws(PostgresError) {

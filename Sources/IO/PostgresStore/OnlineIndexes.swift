@@ -1,5 +1,5 @@
-/// Indexes on tables that are written while a migration runs. A migration is a transaction, in which no
-/// index can be made concurrently, so these are made behind all migrations.
+/// Indexes on tables that are written while a migration runs. A migration is a transaction, in
+/// which no index can be made concurrently, so these are made behind all migrations.
 package enum OnlineIndexes {
   private static let all: [(name: String, definition: String)] = [
     // Finds the newest alerts of a customer.
@@ -11,8 +11,8 @@ package enum OnlineIndexes {
     ("webhook_delivery_newest", "webhook_delivery (endpoint_id, delivery_id)"),
   ]
 
-  /// Makes what is missing, without keeping anybody waiting; waits itself for transactions that are open.
-  /// What was cut off is made again by the next call.
+  /// Makes what is missing, without keeping anybody waiting; waits itself for transactions that are
+  /// open. What was cut off is made again by the next call.
   package static func make(_ connection: PostgresConnection) throws(PostgresError) {
     for index in all {
       let found = try connection.query(

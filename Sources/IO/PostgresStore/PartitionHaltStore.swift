@@ -29,7 +29,8 @@ package struct PartitionHaltStore {
     }
   }
 
-  /// Stores halts. A partition that was halted before keeps its time, because it stood still since then.
+  /// Stores halts. A partition that was halted before keeps its time, because it stood still since
+  /// then.
   package func record(_ halts: [Halt]) throws(PostgresError) {
     guard !halts.isEmpty else { return }
     // In the order of the key: two processes that record the same partitions must not deadlock.

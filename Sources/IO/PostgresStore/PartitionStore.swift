@@ -8,8 +8,8 @@ package struct PartitionStore {
     self.connection = connection
   }
 
-  /// Makes what is missing, one a transaction. An open reader may keep one from being attached: then
-  /// it is left for the next time, after a few tries.
+  /// Makes what is missing, one a transaction. An open reader may keep one from being attached:
+  /// then it is left for the next time, after a few tries.
   ///
   /// - Parameter isStopped: asked between two partitions.
   /// - Returns: the names of those made.
@@ -36,8 +36,8 @@ package struct PartitionStore {
     return made
   }
 
-  /// Gives partitions of an older schema what new ones are made with, without keeping anybody waiting.
-  /// What is cut off is taken up again by the next call.
+  /// Gives partitions of an older schema what new ones are made with, without keeping anybody
+  /// waiting. What is cut off is taken up again by the next call.
   package func repair(isStopped: () -> Bool = { false }) throws(PostgresError) {
     let before = try connection.query(
       "select current_setting('statement_timeout'), current_setting('lock_timeout')",

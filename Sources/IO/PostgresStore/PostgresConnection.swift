@@ -1,11 +1,13 @@
 internal import CLibPQ
 import Metering
 
-/// One connection, used by one thread at a time; every call blocks that thread, so none is made from the cooperative pool's hot paths.
+/// One connection, used by one thread at a time; every call blocks that thread, so none is made
+/// from the cooperative pool's hot paths.
 ///
-/// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait for: connecting 5 s, TCP without
-/// acknowledgement 10 s, a lock 5 s, a statement as given, an open transaction without a command 10 s; so a stopped process cannot hold
-/// others up for longer, and this one cannot hang on a dead peer.
+/// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait
+/// for: connecting 5 s, TCP without acknowledgement 10 s, a lock 5 s, a statement as given, an open
+/// transaction without a command 10 s; so a stopped process cannot hold others up for longer, and
+/// this one cannot hang on a dead peer.
 package final class PostgresConnection {
   private let connection: OpaquePointer
 
@@ -99,7 +101,8 @@ package final class PostgresConnection {
   package var isInTransaction: Bool { PQtransactionStatus(connection) == PQTRANS_INTRANS }
 
   /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error. Within an open transaction `body`
-  /// is a part of that one, so that a store's write and its caller's are kept together or not at all.
+  /// is a part of that one, so that a store's write and its caller's are kept together or not at
+  /// all.
   package func transaction<T>(
     _ begin: String = "begin", _ body: () throws -> T
   ) throws -> T {
@@ -110,15 +113,18 @@ package final class PostgresConnection {
       try execute("commit")
       return value
     } catch {
-      // The first error is the one to tell; a connection that cannot roll back is closed by its owner.
+      // The first error is the one to tell; a connection that cannot roll back is closed by its
+      // owner.
       try? execute("rollback")
       throw error
     }
   }
 
-  /// Sends statements and COMMIT behind them as one message, so that the locks which they take live for one round trip.
+  /// Sends statements and COMMIT behind them as one message, so that the locks which they take live
+  /// for one round trip.
   ///
-  /// - Throws: the first statement's error, or the commit's; the transaction is over then. With `isConnectionLost` its fate is unknown.
+  /// - Throws: the first statement's error, or the commit's; the transaction is over then. With
+  ///   `isConnectionLost` its fate is unknown.
   package func commit(
     with statements: [SQLStatement], operation: String
   ) throws(PostgresError) {
@@ -128,7 +134,8 @@ package final class PostgresConnection {
         encoded.append((one.sql, try SQLParameters(one.parameters, operation)))
       }
     } catch {
-      // The first error is the one to tell; a connection that cannot roll back is closed by its owner.
+      // The first error is the one to tell; a connection that cannot roll back is closed by its
+      // owner.
       try? execute("rollback")
       throw error
     }
@@ -172,7 +179,8 @@ package final class PostgresConnection {
 
   // MARK: COPY
 
-  /// Streams rows into `table (columns)` in the binary format. `body` calls `send` with whole or partial rows, as often as it likes.
+  /// Streams rows into `table (columns)` in the binary format. `body` calls `send` with whole or
+  /// partial rows, as often as it likes.
   package func copy(
     into target: String, operation: String,
     _ body: ((UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) -> Void
@@ -220,7 +228,8 @@ package final class PostgresConnection {
     package let payload: String
   }
 
-  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers those heard, in their order.
+  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers those
+  /// heard, in their order.
   package func notifications(
     waitMilliseconds: Int32
   ) throws(PostgresError) -> [Notification] {
@@ -293,8 +302,9 @@ package final class PostgresConnection {
     String(text.split(separator: "\n").first ?? "the connection is gone")
   }
 
-  /// libpq's message about a failed connection, on one line; it names host and port, which a health page may show, but must not quote
-  /// a URI that could not be parsed, since that holds the password.
+  /// libpq's message about a failed connection, on one line; it names host and port, which a health
+  /// page may show, but must not quote a URI that could not be parsed, since that holds the
+  /// password.
   private static func withoutAddresses(_ message: String, _ url: String) -> String {
     if message.contains(url) || message.contains("URI") || message.contains("connection option") {
       return DatabaseURL.malformed

@@ -123,7 +123,8 @@ package enum Schema {
     return Int(found) < version ? .tooOld(Int(found)) : .current
   }
 
-  /// Applies what is missing, each migration in a transaction of its own, under an advisory lock: two that start at once do it once.
+  /// Applies what is missing, each migration in a transaction of its own, under an advisory lock:
+  /// two that start at once do it once.
   ///
   /// - Returns: the names of those applied.
   package static func migrate(_ connection: PostgresConnection) throws -> [String] {

@@ -1,4 +1,5 @@
-/// Usage of licenses that nobody has registered: it is counted like any other, and nobody is billed for it.
+/// Usage of licenses that nobody has registered: it is counted like any other, and nobody is billed
+/// for it.
 package struct UnregisteredStore {
   private let connection: PostgresConnection
 
@@ -24,8 +25,9 @@ package struct UnregisteredStore {
     package var eventCount: Int64
   }
 
-  /// Licenses that have ever been used and that nobody has registered. The running totals have a row
-  /// of each license's periods, which are few beside its days; until they are made, the days tell.
+  /// Licenses that have ever been used and that nobody has registered. The running totals have a
+  /// row of each license's periods, which are few beside its days; until they are made, the days
+  /// tell.
   private static let strangers = """
     select i.license_id from (
       select license_id from usage_license_period group by 1

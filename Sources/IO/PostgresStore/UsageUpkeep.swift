@@ -22,8 +22,8 @@ package struct UsageUpkeep {
     ).boolean(0, 0)
   }
 
-  /// Removes what is deleted. The pages of a large backlog are given back as well: that takes a lock
-  /// for which PostgreSQL does not queue, and which it lets go when somebody waits.
+  /// Removes what is deleted. The pages of a large backlog are given back as well: that takes a
+  /// lock for which PostgreSQL does not queue, and which it lets go when somebody waits.
   ///
   /// - Parameter roomyBytes: pages of a larger table are given back.
   package func vacuum(_ table: Table, roomyBytes: Int64 = roomyBytes) throws(PostgresError) {

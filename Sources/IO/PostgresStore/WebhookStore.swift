@@ -38,7 +38,8 @@ package struct WebhookStore {
   /// - Parameters:
   ///   - most: of all endpoints together.
   ///   - perEndpoint: of those that `rooms` does not name.
-  /// - Complexity: an index probe for each endpoint that has something pending, then what is taken; not what is pending.
+  /// - Complexity: an index probe for each endpoint that has something pending, then what is taken;
+  ///   not what is pending.
   package func claim(
     most: Int, perEndpoint: Int, rooms: [(endpoint: String, room: Int)], leaseSeconds: Int
   ) throws(PostgresError) -> [Claim] {
@@ -161,7 +162,8 @@ package struct WebhookStore {
     }
   }
 
-  /// The server's clock, and the state of active endpoints, locked until the transaction ends, in the order of their ids.
+  /// The server's clock, and the state of active endpoints, locked until the transaction ends, in
+  /// the order of their ids.
   package func lockHealth(
     of endpoints: [String]
   ) throws(PostgresError) -> (nowMilliseconds: Int64, health: [Health]) {
@@ -194,7 +196,8 @@ package struct WebhookStore {
       ], operation: "update endpoint")
   }
 
-  /// Closes the breakers of endpoints that answered; those that have nothing to forget are not written.
+  /// Closes the breakers of endpoints that answered; those that have nothing to forget are not
+  /// written.
   package func markHealthy(_ endpoints: [String]) throws(PostgresError) {
     guard !endpoints.isEmpty else { return }
     try connection.query(
@@ -222,8 +225,8 @@ package struct WebhookStore {
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Deletes deliveries that ended longer ago than `days`, with their attempts, and secrets that expired; alerts stay. The
-  /// ids grow with time, so the oldest are found where the key begins.
+  /// Deletes deliveries that ended longer ago than `days`, with their attempts, and secrets that
+  /// expired; alerts stay. The ids grow with time, so the oldest are found where the key begins.
   package func retain(days: Int, most: Int) throws(PostgresError) -> Int {
     try connection.execute("delete from webhook_secret where expires_at < now() - interval '1 day'")
     return try connection.query(

@@ -5,12 +5,13 @@ package import PostgresStore
 
 /// Who changes things, with what. Every change and its row in the audit log are one transaction.
 ///
-/// The rules of licenses, customers, tokens, portal sessions and webhook endpoints are in extensions of
-/// this type, once for `metering-api`, its pages and `meterctl`.
+/// The rules of licenses, customers, tokens, portal sessions and webhook endpoints are in
+/// extensions of this type, once for `metering-api`, its pages and `meterctl`.
 package struct Administrator {
   package let connection: PostgresConnection
   package let context: AuditContext
-  /// Whose things these are; nil: all, for the vendor. What is another's is as if it were not there.
+  /// Whose things these are; nil: all, for the vendor. What is another's is as if it were not
+  /// there.
   package let tenant: Identifier?
 
   package init(

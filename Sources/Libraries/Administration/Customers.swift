@@ -10,7 +10,8 @@ extension Administrator {
     "customer_id", "name", "stripe_customer_id", "created_at",
   ]
 
-  /// - Parameter body: `customer_id`, `name` (the id where it is absent), `stripe_customer_id` (none).
+  /// - Parameter body: `customer_id`, `name` (the id where it is absent), `stripe_customer_id`
+  ///   (none).
   /// - Throws: `AdministrationRefusal`: `bad_request`, `customer_exists`; `PostgresError`.
   package func createCustomer(_ body: JSONValue) throws -> CustomerStore.Customer {
     let members = try Self.members(

@@ -30,7 +30,8 @@ package final class DeadLetterSender: Sendable {
     }
   }
 
-  /// Sends a page and waits up to 35 s for the brokers. Call it from one thread at a time, outside of any transaction.
+  /// Sends a page and waits up to 35 s for the brokers. Call it from one thread at a time, outside
+  /// of any transaction.
   ///
   /// - Parameter page: with their payloads, at most `pageRows`.
   /// - Returns: the places of those that the brokers took, and why they did not take the others.
@@ -68,7 +69,8 @@ package final class DeadLetterSender: Sendable {
     while try !produce() { producer.poll(timeoutMilliseconds: 100) }
   }
 
-  /// The key that the contract asks for: the subject, or of a report the producer; nil where the value says none.
+  /// The key that the contract asks for: the subject, or of a report the producer; nil where the
+  /// value says none.
   package static func key(of value: [UInt8]) -> [UInt8]? {
     guard let json = try? JSONReader.parse(value),  // what does not parse keeps its key
       case .object(let members) = json

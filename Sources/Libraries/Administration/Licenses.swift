@@ -10,7 +10,8 @@ extension Administrator {
 
   /// Registers a license.
   ///
-  /// - Parameter body: as an import's line; `status` (active), `features`, `limits` (none) and `issued_at` (now) may be absent.
+  /// - Parameter body: as an import's line; `status` (active), `features`, `limits` (none) and
+  ///   `issued_at` (now) may be absent.
   /// - Throws: `AdministrationRefusal`: `bad_request`, `license_exists`; `PostgresError`.
   package func createLicense(_ body: JSONValue) throws -> LicenseReads.Record {
     let line = try licenseLine(Self.completed(body))
@@ -69,9 +70,11 @@ extension Administrator {
     }
   }
 
-  /// Suspends, resumes or cancels. What is canceled stays so; a step that was taken before changes nothing.
+  /// Suspends, resumes or cancels. What is canceled stays so; a step that was taken before changes
+  /// nothing.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `license_canceled`, `changed_meanwhile`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal`: `not_found`, `license_canceled`, `changed_meanwhile`;
+  ///   `PostgresError`.
   package func setLicense(
     _ id: String, _ step: LicenseStep, isExpected: (LicenseReads.Record) -> Bool = { _ in true }
   ) throws -> LicenseReads.Record {
@@ -85,7 +88,8 @@ extension Administrator {
 
   /// Signs the license's JWT, which says its terms of now.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `no_signing_key`, `license_too_large`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal`: `not_found`, `no_signing_key`, `license_too_large`;
+  ///   `PostgresError`.
   package func issueLicense(_ id: String, keys: JSONWebKeySet?) throws -> String {
     guard let signer = keys.flatMap({ LicenseSigner(keys: $0) }) else {
       throw AdministrationRefusal(

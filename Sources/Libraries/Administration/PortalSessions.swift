@@ -9,8 +9,8 @@ extension Administrator {
 
   /// Makes a link for a customer. The secret that it holds is answered once; only its hash is kept.
   ///
-  /// - Parameter body: `expires_in` (`1h`; 5 minutes to 7 days), `read_only` (true), `licenses` (all of the
-  ///   customer's), `return_url`, `theme` (`auto`).
+  /// - Parameter body: `expires_in` (`1h`; 5 minutes to 7 days), `read_only` (true), `licenses`
+  ///   (all of the customer's), `return_url`, `theme` (`auto`).
   /// - Returns: the session, and what `SessionStore.signIn` takes the hash of.
   /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found`; `PostgresError`.
   package func createPortalSession(
@@ -79,7 +79,8 @@ extension Administrator {
 
   private static func returnURL(_ members: [JSONMember]) throws -> String? {
     guard let url = try text(members, "return_url", bytes: 2_048) else { return nil }
-    // It becomes a link on a page: no scheme that runs something, and no way to look like another host.
+    // It becomes a link on a page: no scheme that runs something, and no way to look like another
+    // host.
     let isWeb = url.hasPrefix("https://") || url.hasPrefix("http://")
     let host = url.drop { $0 != "/" }.dropFirst(2).prefix { !"/?#".contains($0) }
     guard isWeb, !host.isEmpty, !host.contains("@"), !host.contains("\\"),

@@ -36,7 +36,8 @@ extension Administrator {
 
   /// Makes a token. It is answered once; only its hash is kept.
   ///
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found` for the customer; `PostgresError`.
+  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found` for the customer;
+  ///   `PostgresError`.
   package func createToken(_ new: NewToken) throws -> (token: TokenReads.Token, secret: String) {
     guard Self.isIdentifier(new.name, bytes: 200) else {
       throw AdministrationRefusal.invalid(

@@ -6,12 +6,14 @@ import Synchronization
 
 /// Hands events to Kafka without ever making the caller wait.
 ///
-/// `publish` appends to a spool on the local disk and returns; a thread moves the spool's records to Kafka and frees them when all in-sync
-/// replicas have them. What a killed process had accepted, the next one on the same directory sends, under the same producer name and
-/// sequences, so that a consumer knows what it has seen, however late it comes again.
+/// `publish` appends to a spool on the local disk and returns; a thread moves the spool's records
+/// to Kafka and frees them when all in-sync replicas have them. What a killed process had accepted,
+/// the next one on the same directory sends, under the same producer name and sequences, so that a
+/// consumer knows what it has seen, however late it comes again.
 ///
-/// What `accepted` survives: the end of the process, however it ends, and Kafka being away for as long as the spool has room. The loss of
-/// power or of the kernel: only with `SyncMode.interval`, and what was older than a second.
+/// What `accepted` survives: the end of the process, however it ends, and Kafka being away for as
+/// long as the spool has room. The loss of power or of the kernel: only with `SyncMode.interval`,
+/// and what was older than a second.
 public final class EventPublisher: Service, Sendable {
   /// What is written to the disk, when; see `METER_SPOOL_SYNC`.
   public enum SyncMode: String, Sendable, CaseIterable {
@@ -89,7 +91,8 @@ public final class EventPublisher: Service, Sendable {
 
   /// Opens the spool and begins to send what is in it. Does not wait for Kafka.
   ///
-  /// - Parameter onProblem: told why events stay in the spool, one sentence, and nil when they are sent again; on a thread of the publisher's.
+  /// - Parameter onProblem: told why events stay in the spool, one sentence, and nil when they are
+  ///   sent again; on a thread of the publisher's.
   /// - Throws: `SpoolError` where the directory cannot be used, or a setting cannot work.
   public init(
     configuration: Configuration, logger: Logger,
@@ -171,7 +174,8 @@ public final class EventPublisher: Service, Sendable {
     return outcome
   }
 
-  /// Takes all of the events or none: for callers who can come again. A few hundred KiB always fit into an empty spool.
+  /// Takes all of the events or none: for callers who can come again. A few hundred KiB always fit
+  /// into an empty spool.
   public func publish(batch: [UsageEvent]) -> BatchOutcome {
     spool.append(batch: batch, now: Self.now)
   }
@@ -197,8 +201,8 @@ public final class EventPublisher: Service, Sendable {
     }
   }
 
-  /// Takes no more events, sends what it can within the configured time, and reports; what is left is for the next process on the directory.
-  /// Blocks; calls after the first return at once.
+  /// Takes no more events, sends what it can within the configured time, and reports; what is left
+  /// is for the next process on the directory. Blocks; calls after the first return at once.
   public func stop() { stop(drainMilliseconds: drainMilliseconds) }
 
   private func stop(drainMilliseconds: Int) {

@@ -1,8 +1,10 @@
 /// An API call, or so many of another meter, of a license.
 ///
-/// Texts longer than the contract's bounds, with NUL, or empty where they must not be make it invalid: see `PublishOutcome.invalid`.
+/// Texts longer than the contract's bounds, with NUL, or empty where they must not be make it
+/// invalid: see `PublishOutcome.invalid`.
 public struct UsageEvent: Sendable {
-  /// Names the event for good: the same (`subject`, `source`, `id`) counts once. Nil: the publisher makes one.
+  /// Names the event for good: the same (`subject`, `source`, `id`) counts once. Nil: the publisher
+  /// makes one.
   public var id: String?
   /// Who observed it, 1 to 1,024 bytes: `/validation/eu-1`.
   public var source: String
@@ -92,7 +94,8 @@ public struct ValidationEvent: Sendable {
 public enum PublishOutcome: Sendable, Equatable {
   /// It is in the spool, and will be in Kafka.
   case accepted
-  /// The spool is full, or the publisher has stopped: the event is lost, and counted as such in log, metric and ledger.
+  /// The spool is full, or the publisher has stopped: the event is lost, and counted as such in
+  /// log, metric and ledger.
   case dropped
   /// It breaks the contract, and would only have become a dead letter; it is counted apart.
   case invalid(Reason)
@@ -113,7 +116,8 @@ public enum PublishOutcome: Sendable, Equatable {
 public enum BatchOutcome: Sendable, Equatable {
   /// Every event is in the spool.
   case accepted
-  /// None is: the spool has no room for all of them, or the publisher has stopped. They are not counted as dropped: the caller still has them.
+  /// None is: the spool has no room for all of them, or the publisher has stopped. They are not
+  /// counted as dropped: the caller still has them.
   case full
   /// None is: the one at this index breaks the contract.
   case invalid(index: Int, PublishOutcome.Reason)

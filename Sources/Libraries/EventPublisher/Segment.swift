@@ -3,14 +3,17 @@ import Foundation
 
 /// One file of the spool, mapped whole: a header, then records one behind the other.
 ///
-/// Header, 64 bytes, little-endian: magic (8), the segment's number (8), of each topic how many events had been written before it (16), 28 bytes
-/// of zeros, CRC-32C of the 52 between magic and sum (4).
+/// Header, 64 bytes, little-endian: magic (8), the segment's number (8), of each topic how many
+/// events had been written before it (16), 28 bytes of zeros, CRC-32C of the 52 between magic and
+/// sum (4).
 ///
-/// Record: length of the body (4), CRC-32C of the body continued from one of number and place (4), body: sequence (8), topic (1), a zero
-/// (1), length of the key (2), key, value, zeros to a multiple of 8. A length of 0 ends the segment. Number and place are in the sum since files are used again: what an
-/// older life of the file left behind fits nowhere.
+/// Record: length of the body (4), CRC-32C of the body continued from one of number and place (4),
+/// body: sequence (8), topic (1), a zero (1), length of the key (2), key, value, zeros to a
+/// multiple of 8. A length of 0 ends the segment. Number and place are in the sum since files are
+/// used again: what an older life of the file left behind fits nowhere.
 ///
-/// A process that dies leaves the pages to the kernel: whatever was written here is read by the next. The spool's lock guards all writes.
+/// A process that dies leaves the pages to the kernel: whatever was written here is read by the
+/// next. The spool's lock guards all writes.
 final class Segment: @unchecked Sendable {
   static let headerBytes = 64
   private static let magic: UInt64 = 0x3130_4C50_5352_544D  // "MTRSPL01"
@@ -25,7 +28,8 @@ final class Segment: @unchecked Sendable {
 
   /// Makes the file, or opens one of this size, and maps it.
   ///
-  /// The blocks are allocated now: a disk that fills up later must not be found out by a signal in the middle of a store.
+  /// The blocks are allocated now: a disk that fills up later must not be found out by a signal in
+  /// the middle of a store.
   init(path: String, size: Int) throws(SpoolError) {
     self.path = path
     self.size = size
@@ -61,7 +65,8 @@ final class Segment: @unchecked Sendable {
 
   var isUnused: Bool { base.load(as: UInt64.self) == 0 }
 
-  /// Reads the header; nil where it is none. Of each topic, what had been written before the segment.
+  /// Reads the header; nil where it is none. Of each topic, what had been written before the
+  /// segment.
   func readHeader() -> [Int64]? {
     guard base.load(as: UInt64.self) == Self.magic,
       base.load(fromByteOffset: 60, as: UInt32.self) == headerSum

@@ -4,8 +4,9 @@ import SystemRandom
 
 /// Events that were accepted and are not in Kafka yet, in files that outlive the process.
 ///
-/// `append` is called by whoever publishes, everything else by the sender's and the upkeep's thread. One lock guards it; nothing under it waits
-/// for a disk or a network, only for pages of the kernel's.
+/// `append` is called by whoever publishes, everything else by the sender's and the upkeep's
+/// thread. One lock guards it; nothing under it waits for a disk or a network, only for pages of
+/// the kernel's.
 final class Spool: @unchecked Sendable {
   /// 0: usage, 1: validations.
   static let topicIndices = 0..<2
@@ -80,7 +81,8 @@ final class Spool: @unchecked Sendable {
   /// How many sequences are taken at once: the disk is asked once for so many events.
   private static let reservation: Int64 = 1 << 24
 
-  /// - Parameter producerPrefix: of the name that a new spool gets: letters, digits, `.`, `_` and `-`.
+  /// - Parameter producerPrefix: of the name that a new spool gets: letters, digits, `.`, `_` and
+  ///   `-`.
   init(
     directory: String, maximumBytes: Int, segmentBytes: Int, producerPrefix: String
   ) throws(SpoolError) {

@@ -5,9 +5,10 @@ import Synchronization
 
 /// Moves records from the spool to Kafka, in their order, on a thread of its own.
 ///
-/// A record may be sent again, by this process or the next, but never behind one that came after it: the consumer knows a resend by its
-/// sequence only if sequences never go back. So any failure ends the producer (`enable.gapless.guarantee`), and a new one begins at the
-/// first record that is not known to be delivered.
+/// A record may be sent again, by this process or the next, but never behind one that came after
+/// it: the consumer knows a resend by its sequence only if sequences never go back. So any failure
+/// ends the producer (`enable.gapless.guarantee`), and a new one begins at the first record that is
+/// not known to be delivered.
 final class SpoolForwarder: @unchecked Sendable {
   // All but `status` and `isStopping` belongs to the thread.
 
@@ -59,12 +60,14 @@ final class SpoolForwarder: @unchecked Sendable {
   /// What the producer would not take, and why.
   private var refusal: KafkaError?
   private var lastDelivery = SpoolForwarder.now
-  /// How long nothing may come back; doubled each time that it did not, since brokers may be slow rather than away.
+  /// How long nothing may come back; doubled each time that it did not, since brokers may be slow
+  /// rather than away.
   private var stallMilliseconds = SpoolForwarder.firstStallMilliseconds
   var encoder = EventEncoder()
   var reportsInFlight = 0
   var reports: Int64 = 0
-  /// At once: an earlier process's last report may have told of events pending that this one delivers.
+  /// At once: an earlier process's last report may have told of events pending that this one
+  /// delivers.
   private var nextReport = 0
 
   private static let maximumInFlight = 100_000
@@ -124,11 +127,13 @@ final class SpoolForwarder: @unchecked Sendable {
     finish()
   }
 
-  /// One round: what the spool has is handed over and sent at once, and the next round waits until it is delivered.
+  /// One round: what the spool has is handed over and sent at once, and the next round waits until
+  /// it is delivered.
   ///
-  /// So nothing lies queued in librdkafka behind a request that gets no answer: 2.0.2's broker thread spins for as long as anything does
-  /// (measured: a quarter of the CPU of a service that has better to do). Where more comes than fits a round, batches fill by themselves, and
-  /// waiting for them would cost a fifth of the events/s.
+  /// So nothing lies queued in librdkafka behind a request that gets no answer: 2.0.2's broker
+  /// thread spins for as long as anything does (measured: a quarter of the CPU of a service that
+  /// has better to do). Where more comes than fits a round, batches fill by themselves, and waiting
+  /// for them would cost a fifth of the events/s.
   private func step() {
     guard let producer = producer ?? open() else { return }
     if isHeldUp {
@@ -322,8 +327,8 @@ final class SpoolForwarder: @unchecked Sendable {
     if let error = producer.fatalError ?? failure {
       restart(after: "Kafka refused records: \(failure ?? error)", failure ?? error)
     } else if Self.now - lastDelivery > stallMilliseconds {
-      // A producer whose broker does not answer spins (measured: a third of a core, of a service that has better to do). A new one sends
-      // nothing before it has had an answer.
+      // A producer whose broker does not answer spins (measured: a third of a core, of a service
+      // that has better to do). A new one sends nothing before it has had an answer.
       stallMilliseconds = min(stallMilliseconds * 2, Self.longestStallMilliseconds)
       restart(after: "Kafka does not answer", nil)
     }

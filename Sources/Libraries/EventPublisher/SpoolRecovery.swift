@@ -1,6 +1,7 @@
 import Foundation
 
-/// Reads what an earlier process left: segments in order, their records summed, what cannot be read cut off and told.
+/// Reads what an earlier process left: segments in order, their records summed, what cannot be read
+/// cut off and told.
 struct SpoolRecovery {
   private(set) var segments: [Segment] = []
   /// Where the first record lies that is not known to be delivered; nil: there is none.
@@ -44,10 +45,12 @@ struct SpoolRecovery {
           // An append may have died between its record and the counter.
           state[.appended, topic: topic] = max(state[.appended, topic: topic], appended)
         }
-        // It goes on, so that processes that start and die do not make the spool grow; but not where records are missing from its count.
+        // It goes on, so that processes that start and die do not make the spool grow; but not
+        // where records are missing from its count.
         lastEnd = isShort ? nil : end
       }
-      // A record that a process died in was never counted: then nothing is missing, and nothing is damaged.
+      // A record that a process died in was never counted: then nothing is missing, and nothing is
+      // damaged.
       if !isIntact, isShort { setAside(entry.segment) }
       if !isIntact { entry.segment.cut(at: end) }
     }
@@ -75,7 +78,8 @@ struct SpoolRecovery {
     return names.sorted()
   }
 
-  /// Nil where it holds nothing: made ready and never used, or its header is damaged (then it is set aside).
+  /// Nil where it holds nothing: made ready and never used, or its header is damaged (then it is
+  /// set aside).
   private mutating func open(_ path: String) throws(SpoolError) -> (Segment, [Int64])? {
     var status = stat()
     guard lstat(path, &status) == 0 else { throw .system("read a segment", errno) }

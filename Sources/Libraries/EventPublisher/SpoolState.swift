@@ -1,10 +1,12 @@
 import CChecksum
 import Foundation
 
-/// What outlives the segments: the producer's name, counters, how far everything is delivered. One page, mapped; each number is stored whole, so
-/// that a process that dies leaves all of them. The spool's lock guards the numbers, but for `reserved`, which the upkeep's thread alone writes.
+/// What outlives the segments: the producer's name, counters, how far everything is delivered. One
+/// page, mapped; each number is stored whole, so that a process that dies leaves all of them. The
+/// spool's lock guards the numbers, but for `reserved`, which the upkeep's thread alone writes.
 ///
-/// Little-endian: magic (8), sum of the name (4), length of the name (4), name (256), then the numbers of `Field`.
+/// Little-endian: magic (8), sum of the name (4), length of the name (4), name (256), then the
+/// numbers of `Field`.
 final class SpoolState: @unchecked Sendable {
   enum Field: Int {
     /// Sequences below it may be in use; the disk knows it before any is.

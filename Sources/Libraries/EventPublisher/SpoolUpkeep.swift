@@ -2,7 +2,8 @@ import Foundation
 import Logging
 import Synchronization
 
-/// Does for the spool what an append must not wait for: files, the disk, words about what was dropped.
+/// Does for the spool what an append must not wait for: files, the disk, words about what was
+/// dropped.
 final class SpoolUpkeep: Sendable {
   private let spool: Spool
   private let syncs: Bool

@@ -1,8 +1,8 @@
 package import NIOCore
 package import Synchronization
 
-/// A listener's connections: how many there are, whose they are, and which one has to go when one too
-/// many comes.
+/// A listener's connections: how many there are, whose they are, and which one has to go when one
+/// too many comes.
 ///
 /// Invariants:
 /// - At most `ceiling` descriptors are open. The listener accepts nothing while that many are.

@@ -6,9 +6,9 @@ package import Recount
 
 /// Finds one event in the log by its id, and says what became of it.
 ///
-/// The log has no index by id. So its newest offsets are read, bounded in number and in time, and the
-/// answer says which. What is found is judged with the records of a dedupe window before it, by the
-/// same code as `reconcile` and `explain`.
+/// The log has no index by id. So its newest offsets are read, bounded in number and in time, and
+/// the answer says which. What is found is judged with the records of a dedupe window before it, by
+/// the same code as `reconcile` and `explain`.
 package struct EventSearch {
   package enum Outcome: Sendable, Equatable {
     case counted

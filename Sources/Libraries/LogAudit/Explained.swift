@@ -24,7 +24,8 @@ package struct Explained {
   /// Why not all could be read back.
   package struct Gap: Sendable, CustomStringConvertible {
     package let description: String
-    /// Events are gone; else they are there, and only what repeats earlier ones cannot be told apart.
+    /// Events are gone; else they are there, and only what repeats earlier ones cannot be told
+    /// apart.
     package let isLoss: Bool
   }
 

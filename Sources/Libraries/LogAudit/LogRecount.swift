@@ -32,8 +32,8 @@ package struct CountedPartition {
   package var windowBegins: Int64?
   /// Of each hour, the timestamp of the earliest record that counted.
   package var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
-  /// Events that count by what can be read, but might be duplicates of what cannot: by producer where its
-  /// sequence alone is in doubt.
+  /// Events that count by what can be read, but might be duplicates of what cannot: by producer
+  /// where its sequence alone is in doubt.
   package var doubtful: [DoubtKey: Tally] = [:]
   /// The `dead-letter` headers that counted, with what they counted for.
   package var requeued: [ExactText: DoubtKey] = [:]
@@ -107,8 +107,9 @@ package struct LogRecount {
     self.checkpoints = checkpoints
   }
 
-  /// A window's identities and the texts of a batch are held for each partition that is read at once; several at once, since a fetch
-  /// of the embedded broker brings a single batch of a partition.
+  /// A window's identities and the texts of a batch are held for each partition that is read at
+  /// once; several at once, since a fetch of the embedded broker brings a single batch of a
+  /// partition.
   private static let partitionsAtOnce = 8
 
   /// - Parameter progress: offsets done and offsets in all.
@@ -232,7 +233,8 @@ package struct LogRecount {
     return recount
   }
 
-  /// A dead letter counts once in all partitions together; which of two was the one, the logs do not say.
+  /// A dead letter counts once in all partitions together; which of two was the one, the logs do
+  /// not say.
   private func doubtRequeuedTwice(_ partitions: inout [CountedPartition]) {
     var seen: [ExactText: Int] = [:]
     for partition in partitions {

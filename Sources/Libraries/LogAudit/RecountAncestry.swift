@@ -2,11 +2,12 @@ import KafkaTransport
 import PostgresStore
 package import Recount
 
-/// What a partition of a grown topic inherits, for the recount: the window and the sequences of the partition that its
-/// keys were in before. The aggregator reads only the window; here the sequences too come from the log alone.
+/// What a partition of a grown topic inherits, for the recount: the window and the sequences of the
+/// partition that its keys were in before. The aggregator reads only the window; here the sequences
+/// too come from the log alone.
 extension LogRecount {
-  /// Feeds the records of the partition's ancestors, the oldest first, as far as the log still has them. They are judged
-  /// and counted nowhere.
+  /// Feeds the records of the partition's ancestors, the oldest first, as far as the log still has
+  /// them. They are judged and counted nowhere.
   ///
   /// - Parameters:
   ///   - low: the lowest offset of the partition itself.

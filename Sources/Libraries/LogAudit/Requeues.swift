@@ -2,7 +2,8 @@ package import PostgresStore
 package import Recount
 
 /// Which records are requeued dead letters. Anybody may set the header `dead-letter`, so a row of
-/// `dead_letter` must have that place and the record's value; else the record is an event like any other.
+/// `dead_letter` must have that place and the record's value; else the record is an event like any
+/// other.
 package struct Requeues {
   let connection: PostgresConnection
   let topic: String

@@ -15,7 +15,8 @@ package struct StoredKey: Hashable {
   }
 }
 
-/// What PostgreSQL says at one snapshot: all that reconcile compares, and what it needs to judge the log.
+/// What PostgreSQL says at one snapshot: all that reconcile compares, and what it needs to judge
+/// the log.
 package struct StoredUsage {
   package struct Hour {
     package var tally: Tally
@@ -89,7 +90,8 @@ package struct StoredUsage {
     }
   }
 
-  /// The last checkpoint before `offset` that a log which begins at `low` still reaches; else the first one behind it.
+  /// The last checkpoint before `offset` that a log which begins at `low` still reaches; else the
+  /// first one behind it.
   package func checkpoint(
     of partition: Int32, low: Int64, before offset: Int64
   ) -> AuditCheckpointStore.Place? {

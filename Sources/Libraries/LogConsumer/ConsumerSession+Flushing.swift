@@ -86,7 +86,8 @@ extension ConsumerSession {
     try awaitFlush()
   }
 
-  /// Settles until no flush is under way: settling one that met a takeover seals the open batch, which is the next.
+  /// Settles until no flush is under way: settling one that met a takeover seals the open batch,
+  /// which is the next.
   func awaitFlush() throws {
     while isFlushing { try settleFlush(waitMilliseconds: .max) }
   }

@@ -3,8 +3,8 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Looks at the logs of partitions: what the inspector is asked, and what its answers lead to. Nothing
-/// here waits for Kafka.
+/// Looks at the logs of partitions: what the inspector is asked, and what its answers lead to.
+/// Nothing here waits for Kafka.
 extension ConsumerSession {
   // MARK: Questions
 

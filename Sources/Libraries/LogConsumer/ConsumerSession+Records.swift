@@ -48,7 +48,8 @@ extension ConsumerSession {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
-      // Whoever keeps them also says which of them count; for the others they are events like any other.
+      // Whoever keeps them also says which of them count; for the others they are events like any
+      // other.
       if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
         let key = DeadLetterKey(header: header),
         key.precedes(

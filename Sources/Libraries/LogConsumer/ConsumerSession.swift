@@ -21,8 +21,8 @@ enum ConsumerTiming {
 /// One membership in the group, from joining to leaving. Everything here runs on the consumer's
 /// thread.
 ///
-/// The session drives: it polls, and hands what came to the extensions in this folder. What to do is
-/// decided by `PartitionMachine`, `FlushPacing` and `LogAccumulator`.
+/// The session drives: it polls, and hands what came to the extensions in this folder. What to do
+/// is decided by `PartitionMachine`, `FlushPacing` and `LogAccumulator`.
 final class ConsumerSession<Processor: LogProcessor> {
   let settings: ConsumerSettings
   let health: HealthState

@@ -22,7 +22,8 @@ package struct ConsumerSettings: Sendable {
   package var catchUpFlushIntervalMilliseconds: Int
   /// Groups and cells that make a flush due at once.
   package var maxBatchEntries: Int
-  /// Failing flushes are tried again for so long; then the group is left until the database answers.
+  /// Failing flushes are tried again for so long; then the group is left until the database
+  /// answers.
   package var databasePatienceMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.

@@ -5,8 +5,9 @@ import Synchronization
 
 /// Copies dead letters to their topic, at least once. From one thread.
 ///
-/// A row is marked as forwarded when Kafka has acknowledged its copy. What Kafka refuses is kept, logged and tried again later and later; what
-/// it refuses as too large is copied without key and value, which the row still has.
+/// A row is marked as forwarded when Kafka has acknowledged its copy. What Kafka refuses is kept,
+/// logged and tried again later and later; what it refuses as too large is copied without key and
+/// value, which the row still has.
 final class DeadLetterForwarder {
   private enum Result {
     case stored

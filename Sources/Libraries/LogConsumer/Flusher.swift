@@ -9,7 +9,8 @@ import UsageAggregation
 
 /// A batch, or cargo alone, on its way into the store.
 ///
-/// `@unchecked Sendable`: it is handed from the consumer's thread to the flusher's through a locked mailbox and back; only one of them touches it at a time.
+/// `@unchecked Sendable`: it is handed from the consumer's thread to the flusher's through a locked
+/// mailbox and back; only one of them touches it at a time.
 final class FlushJob<Cargo: Sendable>: @unchecked Sendable {
   let cargo: Cargo
   /// Nil: no offset moves.
@@ -35,7 +36,8 @@ enum FlushOutcome {
 final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   typealias Job = FlushJob<Writer.Cargo>
 
-  // All mutable state below `condition` is used with its lock held; the rest belongs to the flusher's thread.
+  // All mutable state below `condition` is used with its lock held; the rest belongs to the
+  // flusher's thread.
   private let condition = NSCondition()
   private var job: Job?
   private var outcome: (Job, FlushOutcome)?

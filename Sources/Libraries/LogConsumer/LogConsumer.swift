@@ -5,18 +5,23 @@ import PostgresStore
 import ServiceLifecycle
 package import ServiceRuntime
 
-/// Consumes one topic as a member of a group: the consumer's thread, its flusher, and housekeeping. What becomes of the records is a `LogProcessor`'s.
+/// Consumes one topic as a member of a group: the consumer's thread, its flusher, and housekeeping.
+/// What becomes of the records is a `LogProcessor`'s.
 ///
 /// What must hold, each of which has bitten somebody:
-/// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming a partition there makes every other process's
-///   flush of it fail, even if its offset would still fit.
-/// - Before a rebalance is answered, the open batch is sealed and flushed: no batch ever mixes two ownerships of a partition.
-/// - A flush writes only partitions that are in its `progress`; what a batch holds of others is dropped, since somebody else counts it.
-/// - A rebalance is answered before anything that can fail. Kafka is asked about partitions on the inspector's thread, and each partition
-///   is judged by itself: one without a leader holds up no other.
+/// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming
+///   a partition there makes every other process's flush of it fail, even if its offset would still
+///   fit.
+/// - Before a rebalance is answered, the open batch is sealed and flushed: no batch ever mixes two
+///   ownerships of a partition.
+/// - A flush writes only partitions that are in its `progress`; what a batch holds of others is
+///   dropped, since somebody else counts it.
+/// - A rebalance is answered before anything that can fail. Kafka is asked about partitions on the
+///   inspector's thread, and each partition is judged by itself: one without a leader holds up no
+///   other.
 /// - A client is left and freed on a thread that nobody waits for without a bound.
-/// - The consumer never pauses. While the database is away it stops polling; after the patience it leaves the group and
-///   starts over when the database answers.
+/// - The consumer never pauses. While the database is away it stops polling; after the patience it
+///   leaves the group and starts over when the database answers.
 package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Sendable {
   // What is not Sendable by itself is made and used on the consumer's thread alone.
   private let settings: ConsumerSettings
@@ -30,8 +35,9 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   private let stop = StopSignal()
 
   /// - Parameters:
-  ///   - makeWriter, makeProcessor: called for each session: they begin with nothing. An old session's flusher may still be waiting for the
-  ///     database when the next session's begins, so that what a writer changes must be its own.
+  ///   - makeWriter, makeProcessor: called for each session: they begin with nothing. An old
+  ///     session's flusher may still be waiting for the database when the next session's begins, so
+  ///     that what a writer changes must be its own.
   ///   - companions: threads that work beside the consumer until the stop signal is raised.
   package init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
@@ -110,7 +116,8 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     }
     if !hasEnded { stop.raise() }
     health.report(settings.healthName("consumer"), problem: "stopping", logs: false)
-    // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone, PostgreSQL takes back.
+    // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone,
+    // PostgreSQL takes back.
     let end = Monotonic.milliseconds + 3_000
     for thread in companions + [housekeeping] {
       _ = thread.join(seconds: Double(max(0, end - Monotonic.milliseconds)) / 1_000)

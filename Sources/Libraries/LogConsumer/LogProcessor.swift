@@ -1,19 +1,22 @@
 package import PostgresStore
 package import UsageAggregation
 
-/// What a service makes of the records of its topic. The engine around it reads the log, knows duplicates, moves offsets and partitions,
-/// and never loses or repeats a batch; a processor says what a batch becomes. All of it runs on the consumer's thread.
+/// What a service makes of the records of its topic. The engine around it reads the log, knows
+/// duplicates, moves offsets and partitions, and never loses or repeats a batch; a processor says
+/// what a batch becomes. All of it runs on the consumer's thread.
 package protocol LogProcessor: AnyObject, SendableMetatype {
   associatedtype Writer: FlushWriter
   typealias Cargo = Writer.Cargo
 
-  /// Begins to own partitions: reads what the store holds of them, which is as of their `nextOffset`.
+  /// Begins to own partitions: reads what the store holds of them, which is as of their
+  /// `nextOffset`.
   func own(_ partitions: [OffsetStore.Stored], _ connection: PostgresConnection) throws
   func disown(_ partition: Int32)
   /// Told whenever it may have changed.
   /// - Parameter isBehind: the log is read as fast as it can be.
   func shares(_ partitions: [Int32], isBehind: Bool)
-  /// Asked whenever a flush may be due, and when the batch is full; takes out of it what needs no flush to be remembered.
+  /// Asked whenever a flush may be due, and when the batch is full; takes out of it what needs no
+  /// flush to be remembered.
   func review(_ batch: LogBatch, isBehind: Bool) -> FlushDecision<Cargo>
   /// What is to be written with a batch that was just sealed, as of the offsets that it moves to.
   func seal(_ batch: LogBatch) -> Cargo
@@ -23,8 +26,8 @@ package protocol LogProcessor: AnyObject, SendableMetatype {
 package enum FlushDecision<Cargo: Sendable>: Sendable {
   /// It goes on.
   case keep
-  /// It goes on, and this is stored at once. It may be stored again by whoever reads the same records again, so storing it twice must be
-  /// storing it once.
+  /// It goes on, and this is stored at once. It may be stored again by whoever reads the same
+  /// records again, so storing it twice must be storing it once.
   case tell(Cargo)
   /// It is sealed and stored.
   case flush
@@ -40,7 +43,8 @@ package protocol FlushWriter: AnyObject, Sendable {
   ///
   /// - Parameters:
   ///   - batch: nil where cargo is told alone.
-  ///   - epochs: of the partitions that are written; what the batch or the cargo hold of others is left out.
+  ///   - epochs: of the partitions that are written; what the batch or the cargo hold of others is
+  ///     left out.
   /// - Returns: the rows appended.
   func append(
     _ cargo: Cargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection

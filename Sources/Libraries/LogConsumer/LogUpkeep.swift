@@ -6,8 +6,9 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger, making partitions ahead, retention.
-/// Every process tries; row locks and advisory locks let one of them do each piece.
+/// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger,
+/// making partitions ahead, retention. Every process tries; row locks and advisory locks let one of
+/// them do each piece.
 final class LogUpkeep: Sendable {
   /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
   /// back to that checkpoint.
@@ -73,10 +74,12 @@ final class LogUpkeep: Sendable {
 
   // MARK: The ledger
 
-  /// A report is judged when every partition has passed the log end that was found after the report had arrived.
+  /// A report is judged when every partition has passed the log end that was found after the report
+  /// had arrived.
   private func judgeLedger(_ connection: PostgresConnection, _ reader: LogReader) throws {
     let store = ProducerReportStore(connection, group: settings.group, topic: settings.topic)
-    // Taken before the log ends are asked for, so that a report which comes meanwhile gets later ones.
+    // Taken before the log ends are asked for, so that a report which comes meanwhile gets later
+    // ones.
     let reports = try store.newReports(limit: 1_000)
     if !reports.isEmpty {
       let count = try reader.partitionCount(settings.topic) ?? 0

@@ -1,11 +1,12 @@
 import PostgresStore
 import UsageAggregation
 
-/// The dead letters that a run's records name in their headers, and which of the records stand for them.
+/// The dead letters that a run's records name in their headers, and which of the records stand for
+/// them.
 ///
-/// A header decides nothing by itself, for anybody who may write to the topic may set one: the record
-/// is a requeued dead letter only if a row of `dead_letter` has that place and the record's value.
-/// Otherwise it is an event like any other.
+/// A header decides nothing by itself, for anybody who may write to the topic may set one: the
+/// record is a requeued dead letter only if a row of `dead_letter` has that place and the record's
+/// value. Otherwise it is an event like any other.
 struct NamedDeadLetters {
   private var records: [(key: DeadLetterKey, value: [UInt8])] = []
 

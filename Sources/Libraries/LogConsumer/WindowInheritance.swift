@@ -2,10 +2,11 @@ import KafkaTransport
 import PostgresStore
 import UsageAggregation
 
-/// Reads what partitions of a grown topic inherit from the partitions that their keys were in before.
+/// Reads what partitions of a grown topic inherit from the partitions that their keys were in
+/// before.
 ///
-/// It reads beside the consumer's assignment, because another process may own the parent. That happens only at an
-/// assignment, and only until the partition's own records fill its window.
+/// It reads beside the consumer's assignment, because another process may own the parent. That
+/// happens only at an assignment, and only until the partition's own records fill its window.
 struct WindowInheritance {
   private let settings: ConsumerSettings
   private let parents: [Int32: WindowAncestry.Parent]
@@ -31,7 +32,8 @@ struct WindowInheritance {
       parents: parents)
   }
 
-  /// The ancestors' dead letters, at the offsets at which the child remembers them: they never enter a window.
+  /// The ancestors' dead letters, at the offsets at which the child remembers them: they never
+  /// enter a window.
   func deadLetters(
     _ segments: [WindowAncestry.Segment], of row: OffsetStore.Stored, _ store: OffsetStore
   ) throws -> Set<Int64> {
@@ -45,8 +47,8 @@ struct WindowInheritance {
     return found
   }
 
-  /// Hands over the records of one segment, each at the offset at which the child remembers it. What retention has
-  /// removed is not there any more, as in the parent's own window.
+  /// Hands over the records of one segment, each at the offset at which the child remembers it.
+  /// What retention has removed is not there any more, as in the parent's own window.
   func read(
     _ segment: WindowAncestry.Segment,
     _ body: (UnsafeBufferPointer<LogRecordView>) throws -> Void

@@ -4,9 +4,9 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Merges immediately what may have reached a threshold, and sums up again the states of limits that
-/// were changed. Every merge judges limits (see Schema/functions/usage_merge.sql). This thread only
-/// sees to it that nobody hears of a threshold late.
+/// Merges immediately what may have reached a threshold, and sums up again the states of limits
+/// that were changed. Every merge judges limits (see Schema/functions/usage_merge.sql). This thread
+/// only sees to it that nobody hears of a threshold late.
 final class EarlyMerger: Sendable {
   private static let waitMilliseconds = 500
   /// The shortest time between two merges out of turn, because small limits are reached often.

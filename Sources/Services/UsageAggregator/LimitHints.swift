@@ -4,10 +4,12 @@ import Metering
 import Synchronization
 import UsageAggregation
 
-/// How much each limited license may still use until its next threshold, as of what this process knows: a hint at when to look, never a verdict.
-/// The verdict is the merge's, on the authoritative row; a hint that is wrong costs a merge too many, or the time until the next.
+/// How much each limited license may still use until its next threshold, as of what this process
+/// knows: a hint at when to look, never a verdict. The verdict is the merge's, on the authoritative
+/// row; a hint that is wrong costs a merge too many, or the time until the next.
 ///
-/// Written by the judge's thread, spent by the flusher's. 16 bytes and the table's slack for each limited license.
+/// Written by the judge's thread, spent by the flusher's. 16 bytes and the table's slack for each
+/// limited license.
 final class LimitHints: Sendable {
   struct Due: Sendable, Equatable {
     let license: Identifier
@@ -53,7 +55,8 @@ final class LimitHints: Sendable {
     signal.signal()
   }
 
-  /// What became due, each with its hint at 0: from now on it counts what is spent while the judge works. Waits for the first.
+  /// What became due, each with its hint at 0: from now on it counts what is spent while the judge
+  /// works. Waits for the first.
   func takeDue(waitMilliseconds: Int) -> [Due] {
     _ = signal.wait(timeout: .now() + .milliseconds(waitMilliseconds))
     return state.withLock { state in
@@ -64,7 +67,8 @@ final class LimitHints: Sendable {
     }
   }
 
-  /// Sets what is left by the store, less what was spent since `takeDue`. Nil: nothing to wait for any more.
+  /// Sets what is left by the store, less what was spent since `takeDue`. Nil: nothing to wait for
+  /// any more.
   func judged(_ due: Due, left: Int64?) {
     let key = Self.key(due.license, due.meter)
     state.withLock { state in
@@ -74,7 +78,8 @@ final class LimitHints: Sendable {
     }
   }
 
-  /// By the store, which does not know of rows that wait to be merged: the smaller of the two is kept, so that a hint errs early.
+  /// By the store, which does not know of rows that wait to be merged: the smaller of the two is
+  /// kept, so that a hint errs early.
   func read(license: Identifier, meter: Identifier, left: Int64) {
     let key = Self.key(license, meter)
     state.withLock { $0.left[key] = min($0.left[key] ?? left, left) }

@@ -2,7 +2,8 @@ import Foundation
 import LogConsumer
 import ServiceRuntime
 
-/// How many appended rows wait to be merged, between the flusher that adds and the mergers that take away.
+/// How many appended rows wait to be merged, between the flusher that adds and the mergers that
+/// take away.
 final class MergeBacklog: @unchecked Sendable {
   // All state is used with the condition's lock held.
   private let condition = NSCondition()
@@ -28,7 +29,8 @@ final class MergeBacklog: @unchecked Sendable {
     set { locked { owned = newValue } }
   }
 
-  /// Whether the consumer reads as fast as it can: then it needs the processors more than the readers need merged rows.
+  /// Whether the consumer reads as fast as it can: then it needs the processors more than the
+  /// readers need merged rows.
   var isBehind: Bool {
     get { locked { behind } }
     set { locked { behind = newValue } }
@@ -40,8 +42,8 @@ final class MergeBacklog: @unchecked Sendable {
     return body()
   }
 
-  /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for ever: a merge that cannot run must not stop
-  /// the counting.
+  /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for
+  /// ever: a merge that cannot run must not stop the counting.
   func waitForRoom(_ limit: Int, _ stop: StopSignal) {
     let end = Date(timeIntervalSinceNow: 10)
     condition.lock()

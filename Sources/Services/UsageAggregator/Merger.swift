@@ -47,7 +47,8 @@ final class Merger: Sendable {
       // Whoever has caught up has the most to merge, and flushes the rest of it a moment later.
       let now = Monotonic.milliseconds
       if backlog.isBehind { lastBehind = now }
-      // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for what waits.
+      // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for
+      // what waits.
       let waiting = backlog.count
       let isDue =
         waiting > 0 && now - lastBehind < Self.caughtUpMilliseconds

@@ -3,7 +3,8 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// One merge of what waits of some partitions, with the licenses set aside whose sums no longer fit.
+/// One merge of what waits of some partitions, with the licenses set aside whose sums no longer
+/// fit.
 struct PendingMerge {
   let backlog: MergeBacklog
   let metrics: AggregatorMetrics

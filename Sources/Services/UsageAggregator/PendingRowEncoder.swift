@@ -9,7 +9,8 @@ struct PendingRowEncoder {
   private var minutes: [UInt8] = []
   private var dimensions: [UInt8] = []
 
-  /// Sent in pieces of about this size: large enough to be cheap, small enough to stay in the cache.
+  /// Sent in pieces of about this size: large enough to be cheap, small enough to stay in the
+  /// cache.
   private static let chunkBytes = 256 * 1024
 
   /// Writes the groups of the partitions in `epochs`, skipping all others.

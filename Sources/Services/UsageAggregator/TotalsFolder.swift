@@ -4,14 +4,16 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql) and what
-/// they appended to `usage_appended` into the hour and day rows (see v0024_appending_merges.sql), and
-/// makes the totals of days that are older than the totals themselves.
+/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql) and
+/// what they appended to `usage_appended` into the hour and day rows (see
+/// v0024_appending_merges.sql), and makes the totals of days that are older than the totals
+/// themselves.
 ///
 /// Readers add what waits, so a fold that is late costs them time and never a number. One process
 /// folds at a time; the others find the lock taken and look again later.
 final class TotalsFolder: Sendable {
-  /// A fold of so many rows takes about half a second, in which changes of anchors and customers wait.
+  /// A fold of so many rows takes about half a second, in which changes of anchors and customers
+  /// wait.
   private static let rows = 50_000
   private static let intervalMilliseconds = 2_000
   /// Without a merge by this process there may still be rows that another one left.

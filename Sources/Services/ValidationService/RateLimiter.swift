@@ -2,9 +2,11 @@ import Synchronization
 
 /// Slows down who asks too often, in memory that does not grow with the number of those who ask.
 ///
-/// GCRA (ITU-T I.371): a key's requests are due one interval behind the other, and may come earlier by a burst; who comes still earlier waits for
-/// the difference. The times lie in a table of four rows that keys are hashed into, each by its own function, and the least of a key's four is
-/// its time (a count-min sketch): a key is never taken for slower than it is, and for faster only where all four cells are shared.
+/// GCRA (ITU-T I.371): a key's requests are due one interval behind the other, and may come earlier
+/// by a burst; who comes still earlier waits for the difference. The times lie in a table of four
+/// rows that keys are hashed into, each by its own function, and the least of a key's four is its
+/// time (a count-min sketch): a key is never taken for slower than it is, and for faster only where
+/// all four cells are shared.
 final class RateLimiter: Sendable {
   struct Rate: Sendable {
     /// Requests a second.
@@ -17,7 +19,8 @@ final class RateLimiter: Sendable {
 
   private static let rows = 4
   private static let columns = 1 << 15
-  /// Due times, in microseconds of the caller's clock. `Hasher` is keyed anew for each process, so nobody can aim at a cell.
+  /// Due times, in microseconds of the caller's clock. `Hasher` is keyed anew for each process, so
+  /// nobody can aim at a cell.
   private let cells = Mutex([Int64](repeating: 0, count: rows * columns))
 
   /// Counts a request.

@@ -1,4 +1,5 @@
-/// The domains that a license holds for: `example.com` is that name alone, `*.example.com` every name below it and not itself.
+/// The domains that a license holds for: `example.com` is that name alone, `*.example.com` every
+/// name below it and not itself.
 public struct BoundDomains: Sendable, Equatable {
   /// Why a license cannot be bound to something.
   public enum Refusal: Error, Sendable, Equatable, CustomStringConvertible {
@@ -27,7 +28,8 @@ public struct BoundDomains: Sendable, Equatable {
 
   private var patterns: [Pattern] = []
 
-  /// What cannot be bound covers nothing and is left out: a license from elsewhere may hold it, and must not hold for a whole registry.
+  /// What cannot be bound covers nothing and is left out: a license from elsewhere may hold it, and
+  /// must not hold for a whole registry.
   public init(_ domains: [String], rules: some DomainNameRules) {
     for domain in domains {
       // Left out whatever the refusal, see above.
@@ -72,7 +74,8 @@ public struct BoundDomains: Sendable, Equatable {
     }
   }
 
-  /// The one that a reader would think was meant: with the most labels in common from the right, of these the first. Nil: none is bound.
+  /// The one that a reader would think was meant: with the most labels in common from the right, of
+  /// these the first. Nil: none is bound.
   public func closest(to domain: DomainName) -> String? {
     let labels = domain.description.split(separator: ".").reversed()
     var best: (pattern: Pattern, common: Int)?

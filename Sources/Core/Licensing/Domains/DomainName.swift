@@ -1,11 +1,14 @@
 import Metering
 
-/// What a domain name is judged with; handed in, so that this library needs neither list nor tables. `DomainNames` brings both.
+/// What a domain name is judged with; handed in, so that this library needs neither list nor
+/// tables. `DomainNames` brings both.
 public protocol DomainNameRules: Sendable {
-  /// A name of any script in its ASCII form by UTS #46, non-transitional, lower case; nil where it has none.
+  /// A name of any script in its ASCII form by UTS #46, non-transitional, lower case; nil where it
+  /// has none.
   func ascii(_ name: String) -> String?
-  /// Whether the Public Suffix List has the name, in ASCII, as a suffix under which others register (`co.uk`, `github.io`); names under no
-  /// rule are judged by the list's default, by which the last label is one.
+  /// Whether the Public Suffix List has the name, in ASCII, as a suffix under which others register
+  /// (`co.uk`, `github.io`); names under no rule are judged by the list's default, by which the
+  /// last label is one.
   func isPublicSuffix(_ name: String) -> Bool
   /// The public suffix and one label more; nil where there is no such label.
   func registrableDomain(_ name: String) -> String?
@@ -18,10 +21,11 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
   /// An IPv4 or IPv6 address, no name.
   public let isAddress: Bool
 
-  /// Nil where it is neither a name (of 1 to 253 bytes, labels of 1 to 63 letters, digits, hyphens and underscores) nor an address. An
-  /// application's `Host` header does; a URL does not.
+  /// Nil where it is neither a name (of 1 to 253 bytes, labels of 1 to 63 letters, digits, hyphens
+  /// and underscores) nor an address. An application's `Host` header does; a URL does not.
   ///
-  /// Hosts that end in a number but are no plain address (`127.1`, `0x7f000001`) are refused: some readers would take them for one.
+  /// Hosts that end in a number but are no plain address (`127.1`, `0x7f000001`) are refused: some
+  /// readers would take them for one.
   public init?(_ text: String, rules: some DomainNameRules) {
     guard (1...1_024).contains(text.utf8.count) else { return nil }
     if let address = Self.address(text) {
@@ -49,7 +53,8 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     isAddress = false
   }
 
-  /// `localhost`, `*.localhost`, `*.test` and loopback addresses: where developers run what they write.
+  /// `localhost`, `*.localhost`, `*.test` and loopback addresses: where developers run what they
+  /// write.
   public var isLocal: Bool {
     if isAddress {
       guard let address = IPAddress(description) else { return false }
@@ -59,7 +64,8 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
       || description == "test" || description.hasSuffix(".test")
   }
 
-  /// Whose the name is: its registrable domain, of an IPv4 address itself, of an IPv6 address its /64, which one machine may have.
+  /// Whose the name is: its registrable domain, of an IPv4 address itself, of an IPv6 address its
+  /// /64, which one machine may have.
   ///
   /// Suffixes under which others register are their own.
   package func registrable(by rules: some DomainNameRules) -> String {

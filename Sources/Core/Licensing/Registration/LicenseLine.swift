@@ -1,8 +1,8 @@
 package import JSONText
 package import Metering
 
-/// A license as it is registered: the object of an import's line, of `POST /v1/licenses`, and of a license
-/// with a merge patch applied. Checked to the last member.
+/// A license as it is registered: the object of an import's line, of `POST /v1/licenses`, and of a
+/// license with a merge patch applied. Checked to the last member.
 package struct LicenseLine: Sendable {
   /// Of a list, and of limits.
   package static let maximumItems = 1_000
@@ -98,7 +98,8 @@ package struct LicenseLine: Sendable {
   /// The meter of a limit, by the limit's name.
   package static func meter(_ name: String) -> String { name == "apiCalls" ? "api_calls" : name }
 
-  /// `apiCalls` is meter `api_calls`, `seats` no meter but the license's own, others are meters as they stand.
+  /// `apiCalls` is meter `api_calls`, `seats` no meter but the license's own, others are meters as
+  /// they stand.
   private static func limits(_ fields: MemberReader) throws(Invalid) -> ([Limit], Int64?) {
     guard case .object(let members)? = fields.members["limits"] else {
       throw Invalid("limits", "must be an object, such as {\"apiCalls\":50000,\"seats\":10}")

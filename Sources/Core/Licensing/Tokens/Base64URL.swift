@@ -54,8 +54,9 @@ package enum Base64URL {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// Nil unless it is the one spelling of its bytes: padding, other letters, blanks and bits behind the last byte are refused, since two
-  /// spellings of a token would be two tokens to whoever compares them.
+  /// Nil unless it is the one spelling of its bytes: padding, other letters, blanks and bits behind
+  /// the last byte are refused, since two spellings of a token would be two tokens to whoever
+  /// compares them.
   package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
     guard text.count % 4 != 1 else { return nil }
     var bytes: [UInt8] = []

@@ -1,17 +1,20 @@
 import JSONText
 
-/// A compact JWS by RFC 7515, taken apart and its signature verified; what it carries is bytes still.
+/// A compact JWS by RFC 7515, taken apart and its signature verified; what it carries is bytes
+/// still.
 struct CompactJWS {
   static let maximumBytes = 8_192
 
-  /// What is read of a header; what names keys or places of its own (`jwk`, `jku`, `x5u`, `x5c`) is not looked at.
+  /// What is read of a header; what names keys or places of its own (`jwk`, `jku`, `x5u`, `x5c`) is
+  /// not looked at.
   private struct Header {
     var algorithm: SigningAlgorithm
     var keyID: String?
     var type: String?
   }
 
-  /// - Parameter types: what `typ` may be, in lower case, without `application/`; nil stands for an absent one.
+  /// - Parameter types: what `typ` may be, in lower case, without `application/`; nil stands for an
+  ///   absent one.
   /// - Returns: the payload.
   static func verify(
     _ token: String, keys: [JSONWebKey], types: [String?]
@@ -32,8 +35,8 @@ struct CompactJWS {
     return payload
   }
 
-  /// The one key that the header can mean: keys may share an id where their algorithms differ (RFC 7517, section 4.5), and without an id
-  /// only one key may have the algorithm.
+  /// The one key that the header can mean: keys may share an id where their algorithms differ (RFC
+  /// 7517, section 4.5), and without an id only one key may have the algorithm.
   private static func key(
     _ header: Header, among keys: [JSONWebKey]
   ) throws(TokenRefusal) -> JSONWebKey {

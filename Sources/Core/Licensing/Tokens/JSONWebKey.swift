@@ -3,11 +3,14 @@ import CryptoExtras
 import FoundationEssentials
 import JSONText
 
-/// A key of a set by RFC 7517: `OKP` with Ed25519, `EC` with P-256, or `RSA` for verification alone.
+/// A key of a set by RFC 7517: `OKP` with Ed25519, `EC` with P-256, or `RSA` for verification
+/// alone.
 ///
-/// The algorithm belongs to the key, not to the token: what a token's header says of it can only agree or be refused.
+/// The algorithm belongs to the key, not to the token: what a token's header says of it can only
+/// agree or be refused.
 public struct JSONWebKey: Sendable {
-  /// What a key is for, as the member `purpose` says: a key for verdicts, which is on line, cannot make licenses.
+  /// What a key is for, as the member `purpose` says: a key for verdicts, which is on line, cannot
+  /// make licenses.
   public enum Purpose: String, Sendable, CaseIterable {
     case license
     case verdict
@@ -52,7 +55,8 @@ public struct JSONWebKey: Sendable {
 
   /// A new private key, from the system's randomness; its id is its thumbprint.
   ///
-  /// - Parameter algorithm: `edDSA` or `es256`; RSA keys are only verified with, and nil is returned.
+  /// - Parameter algorithm: `edDSA` or `es256`; RSA keys are only verified with, and nil is
+  ///   returned.
   public static func generate(_ algorithm: SigningAlgorithm, for purpose: Purpose) -> JSONWebKey? {
     switch algorithm {
     case .edDSA:
@@ -110,7 +114,8 @@ public struct JSONWebKey: Sendable {
     }
   }
 
-  /// Nil where it is no private key, or the system has no randomness: the only error that signing has.
+  /// Nil where it is no private key, or the system has no randomness: the only error that signing
+  /// has.
   func signature(for input: [UInt8]) -> [UInt8]? {
     switch signing {
     case .ed25519(let key): (try? key.signature(for: input)).map { [UInt8]($0) }
@@ -121,7 +126,8 @@ public struct JSONWebKey: Sendable {
 
   // MARK: JSON
 
-  /// Why a key of a set is of no use here, though nothing is wrong with it; nil, where it is of use or malformed.
+  /// Why a key of a set is of no use here, though nothing is wrong with it; nil, where it is of use
+  /// or malformed.
   static func reasonToSkip(_ members: [JSONMember]) -> String? {
     guard let type = members["kty"]?.text else { return nil }
     let curve = members["crv"]?.text

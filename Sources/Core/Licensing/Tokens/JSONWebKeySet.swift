@@ -1,6 +1,7 @@
 import JSONText
 
-/// Several keys, in the order of the file. The first private key of a purpose signs; all verify, so that what an older key signed holds on.
+/// Several keys, in the order of the file. The first private key of a purpose signs; all verify, so
+/// that what an older key signed holds on.
 public struct JSONWebKeySet: Sendable {
   /// In the order of the file.
   public private(set) var keys: [JSONWebKey]
@@ -22,14 +23,17 @@ public struct JSONWebKeySet: Sendable {
     public var description: String { "key \(number): \(reason)" }
   }
 
-  /// The keys that were left out when the set was read; they are not in `publicJSON` and `privateJSON`.
+  /// The keys that were left out when the set was read; they are not in `publicJSON` and
+  /// `privateJSON`.
   public private(set) var skipped: [Skipped] = []
 
-  /// Reads `{"keys":[…]}` by RFC 7517. Keys of kinds, curves, uses and algorithms that are not known here are left out, as its section 5 asks,
-  /// and so is a key that stands twice: see `skipped`.
+  /// Reads `{"keys":[…]}` by RFC 7517. Keys of kinds, curves, uses and algorithms that are not
+  /// known here are left out, as its section 5 asks, and so is a key that stands twice: see
+  /// `skipped`.
   ///
-  /// - Throws: `JSONWebKey.Invalid`, with the number of the key, from 1. A key of a kind that is known but malformed is refused rather than
-  ///   left out: a set that verifies less than was meant is found out too late.
+  /// - Throws: `JSONWebKey.Invalid`, with the number of the key, from 1. A key of a kind that is
+  ///   known but malformed is refused rather than left out: a set that verifies less than was meant
+  ///   is found out too late.
   public init(json: some Sequence<UInt8>) throws(JSONWebKey.Invalid) {
     let bytes = Array(json.prefix(1_048_577))
     guard bytes.count <= 1_048_576 else { throw JSONWebKey.Invalid("more than 1 MiB") }

@@ -1,4 +1,5 @@
-/// Verifies license JWTs: no network, no clock; whether a license has expired is the verdict's to say (`LicenseTerms`).
+/// Verifies license JWTs: no network, no clock; whether a license has expired is the verdict's to
+/// say (`LicenseTerms`).
 public struct LicenseVerifier: Sendable {
   private let keys: [JSONWebKey]
 
@@ -27,7 +28,8 @@ public struct LicenseSigner: Sendable {
     self.signer = signer
   }
 
-  /// Nil where the system has no randomness, or the token would be longer than verifiers take (8 KiB).
+  /// Nil where the system has no randomness, or the token would be longer than verifiers take (8
+  /// KiB).
   public func token(_ claims: LicenseClaims) -> String? {
     guard let token = signer.sign(claims.payload), token.count <= CompactJWS.maximumBytes else {
       return nil

@@ -1,7 +1,9 @@
-/// The signature algorithms of RFC 7518, RFC 8037 and RFC 9864 that are verified; `none` and every HMAC are not among them, so neither a
-/// stripped signature nor a public key that is used as a secret can pass.
+/// The signature algorithms of RFC 7518, RFC 8037 and RFC 9864 that are verified; `none` and every
+/// HMAC are not among them, so neither a stripped signature nor a public key that is used as a
+/// secret can pass.
 public enum SigningAlgorithm: String, Sendable, CaseIterable {
-  /// Ed25519, by the name of RFC 8037. Tokens and keys may also say `Ed25519`, the name of RFC 9864: the key has the same kind.
+  /// Ed25519, by the name of RFC 8037. Tokens and keys may also say `Ed25519`, the name of RFC
+  /// 9864: the key has the same kind.
   case edDSA = "EdDSA"
   /// ECDSA on P-256 with SHA-256; the signature is `r ‖ s`, 64 bytes.
   case es256 = "ES256"

@@ -1,7 +1,7 @@
 /// Signs statements, so that a customer can prove what was invoiced.
 ///
-/// The key is the one of verdicts: both are answers of the services and neither lets anybody in, and
-/// `typ` keeps them apart, so that an operator has no third key to keep and to rotate.
+/// The key is the one of verdicts: both are answers of the services and neither lets anybody in,
+/// and `typ` keeps them apart, so that an operator has no third key to keep and to rotate.
 package struct StatementSigner: Sendable {
   private let signer: CompactJWS.Signer
 

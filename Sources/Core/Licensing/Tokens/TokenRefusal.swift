@@ -1,7 +1,7 @@
 /// Why a token is not believed. Words for whoever sent it; nothing of the token.
 ///
-/// They help nobody who forges: up to the signature they say what the published keys and the token's own header say, and claims are only
-/// looked at behind a signature that fits.
+/// They help nobody who forges: up to the signature they say what the published keys and the
+/// token's own header say, and claims are only looked at behind a signature that fits.
 public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
   case tooLarge
   case notCompact

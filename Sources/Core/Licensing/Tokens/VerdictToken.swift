@@ -46,7 +46,8 @@ public struct VerdictQuestion: Sendable {
 public struct VerdictVerifier: Sendable {
   private let keys: [JSONWebKey]
 
-  /// - Parameter keys: those with purpose `verdict` are used, as `/.well-known/jwks.json` answers them.
+  /// - Parameter keys: those with purpose `verdict` are used, as `/.well-known/jwks.json` answers
+  ///   them.
   public init(keys: JSONWebKeySet) {
     self.keys = keys.keys.filter { $0.purpose == .verdict }.map(\.publicKey)
   }
@@ -67,7 +68,8 @@ public struct VerdictVerifier: Sendable {
   ///   - question: what was sent.
   ///   - now: milliseconds since 1970.
   ///   - tolerance: milliseconds by which the clocks may differ, and the answer may be old.
-  /// - Returns: the answer that was signed, JSON. It alone is to be believed, not the members beside the signature.
+  /// - Returns: the answer that was signed, JSON. It alone is to be believed, not the members
+  ///   beside the signature.
   public func verify(
     signature: String, question: VerdictQuestion, now: Int64, tolerance: Int64 = 300_000
   ) throws(Refusal) -> [UInt8] {
@@ -80,8 +82,8 @@ public struct VerdictVerifier: Sendable {
     return payload
   }
 
-  /// An answer that was verified when it came and is read back from a cache: to which nonce, and how
-  /// long ago, says nothing then.
+  /// An answer that was verified when it came and is read back from a cache: to which nonce, and
+  /// how long ago, says nothing then.
   package func verifySaved(
     signature: String, licenseKey: String, domain: DomainName
   ) throws(Refusal) -> [UInt8] {
@@ -92,8 +94,8 @@ public struct VerdictVerifier: Sendable {
     return payload
   }
 
-  /// When the service signed an answer, whatever it is the answer to, in milliseconds since 1970; nil
-  /// where it is none of the service's.
+  /// When the service signed an answer, whatever it is the answer to, in milliseconds since 1970;
+  /// nil where it is none of the service's.
   package func signedTime(_ signature: String) -> Int64? {
     // Why it is not believed makes no difference.
     (try? signed(signature)).flatMap { Self.time($0.members) }

@@ -14,10 +14,11 @@ struct KnownLicense: Sendable {
   var customerID: Identifier
 }
 
-/// What the service knows of licenses, tokens and limits: in memory, kept up to date by notifications.
+/// What the service knows of licenses, tokens and limits: in memory, kept up to date by
+/// notifications.
 ///
-/// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when it is back, all of it is read again, since
-/// notifications were missed.
+/// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when
+/// it is back, all of it is read again, since notifications were missed.
 final class LicenseDirectory: Service, Sendable {
   typealias Licenses = ReadThrough<Identifier, KnownLicense>
   typealias Tokens = ReadThrough<String, AccessStore.TokenRow>
@@ -61,7 +62,8 @@ final class LicenseDirectory: Service, Sendable {
     }
   }
 
-  /// Whether usage of the meter has reached its limit in the period that `now` lies in. Milliseconds since 1970.
+  /// Whether usage of the meter has reached its limit in the period that `now` lies in.
+  /// Milliseconds since 1970.
   func isOverLimit(_ license: Identifier, _ meter: Identifier, now: Int64) -> Bool {
     limits.withLock { limits in
       guard !limits.isEmpty,
@@ -195,7 +197,8 @@ final class LicenseDirectory: Service, Sendable {
           try store.tokens(hashes: hashes).map { ($0.hash, $0) }, uniquingKeysWith: { $1 })
       }
     }
-    // Merges may commit in another order than they notify: now and then all is read without being told.
+    // Merges may commit in another order than they notify: now and then all is read without being
+    // told.
     if wantsLimits.exchange(false, ordering: .acquiring) || Monotonic.milliseconds >= nextLimits {
       do {
         let reached = try store.limitsReached()

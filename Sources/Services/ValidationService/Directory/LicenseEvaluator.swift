@@ -54,7 +54,8 @@ final class LicenseEvaluator: Sendable {
       }
     }
     let id = claims?.licenseID ?? Identifier(licenseKey)
-    // What was registered since, beats what was signed; of what cannot be asked now, the signature is enough.
+    // What was registered since, beats what was signed; of what cannot be asked now, the signature
+    // is enough.
     switch try record(id) {
     case .found(let license):
       var finding = Finding(verdict: Verdict(.notFound), licenseID: id, domain: domain)
@@ -97,7 +98,8 @@ final class LicenseEvaluator: Sendable {
     return terms
   }
 
-  /// A compact JWS begins with the base64url of `{`, which no license id of ours looks like; what is longer than an id may be is none either.
+  /// A compact JWS begins with the base64url of `{`, which no license id of ours looks like; what
+  /// is longer than an id may be is none either.
   private static func looksLikeToken(_ key: String) -> Bool {
     if key.utf8.count > 512 { return true }
     let bytes = key.utf8.prefix(2)

@@ -1,10 +1,11 @@
 import ServiceRuntime
 import Synchronization
 
-/// Rows of PostgreSQL by key: kept in memory, read when they are missing, read again when they changed.
+/// Rows of PostgreSQL by key: kept in memory, read when they are missing, read again when they
+/// changed.
 ///
-/// Requests ask `lookup`; a loader's thread takes what is wanted, reads many rows at once and hands them over. Bounded in entries, absent
-/// keys and waiting requests, whatever is asked for.
+/// Requests ask `lookup`; a loader's thread takes what is wanted, reads many rows at once and hands
+/// them over. Bounded in entries, absent keys and waiting requests, whatever is asked for.
 final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   enum Lookup: Sendable {
     case found(Value)
@@ -133,7 +134,8 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     for continuation in ready { continuation.resume(returning: .unavailable) }
   }
 
-  /// PostgreSQL does not answer: who waits is told, and nobody waits until it does. `keys` stay wanted.
+  /// PostgreSQL does not answer: who waits is told, and nobody waits until it does. `keys` stay
+  /// wanted.
   func fail(_ keys: [Key]) {
     let ready = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
       state.isDown = true

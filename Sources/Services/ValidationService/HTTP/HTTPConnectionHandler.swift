@@ -5,11 +5,13 @@ import NIOHTTP1
 import ServiceRuntime
 import Synchronization
 
-/// One connection: puts requests together, has them answered one after the other, and writes the answers.
+/// One connection: puts requests together, has them answered one after the other, and writes the
+/// answers.
 ///
-/// What can be answered from memory is answered in the call that brought the request's last byte: no task, no hop to another thread, one
-/// write. While an answer waits for something, or its reader does not take what is written, the connection is not read from, and what came
-/// already stays in `waiting`.
+/// What can be answered from memory is answered in the call that brought the request's last byte:
+/// no task, no hop to another thread, one write. While an answer waits for something, or its reader
+/// does not take what is written, the connection is not read from, and what came already stays in
+/// `waiting`.
 final class HTTPConnectionHandler: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = Never
@@ -151,7 +153,8 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     if waiting.isEmpty, !isHeld { take(event, context) } else { waiting.append(event) }
   }
 
-  /// Goes on with what came while an answer waited, or could not be written. In a loop: what is written may be what was waited for.
+  /// Goes on with what came while an answer waited, or could not be written. In a loop: what is
+  /// written may be what was waited for.
   private func resume(_ context: ChannelHandlerContext) {
     guard !isResuming else { return }
     isResuming = true

@@ -43,8 +43,8 @@ struct Problem: Error {
 
   /// What a request's head says wrongly about itself; nil: nothing.
   ///
-  /// RFC 9112 section 3.2: 400 to a request of HTTP/1.1 without `Host`, and to any request with more
-  /// than one, or with one that is no host.
+  /// RFC 9112 section 3.2: 400 to a request of HTTP/1.1 without `Host`, and to any request with
+  /// more than one, or with one that is no host.
   init?(_ version: HTTPVersion, _ fields: RequestFields) {
     guard version.major == 1 else {
       self = .badRequest("not_http", "The request is not HTTP/1.1.")

@@ -3,8 +3,8 @@ import EventPublisher
 import JSONText
 import Metering
 
-/// The body of `POST /v1/events`: usage events of a customer, judged as the aggregator will judge them, so that what is taken never becomes a
-/// dead letter.
+/// The body of `POST /v1/events`: usage events of a customer, judged as the aggregator will judge
+/// them, so that what is taken never becomes a dead letter.
 struct ReportedEvents {
   static let maximumBytes = 1 << 20
   static let maximumEvents = 1_000

@@ -2,11 +2,11 @@ import NIOCore
 import NIOHTTP1
 import NIOTLS
 
-/// Closes connections whose request does not get finished, and those on which nothing happens any more. An idle timeout alone would be
-/// content with a byte now and then.
+/// Closes connections whose request does not get finished, and those on which nothing happens any
+/// more. An idle timeout alone would be content with a byte now and then.
 ///
-/// The time of a request runs from its first bytes, be they half a header, to its end; that of a TLS session from the connection's first
-/// moment to the end of the handshake.
+/// The time of a request runs from its first bytes, be they half a header, to its end; that of a
+/// TLS session from the connection's first moment to the end of the handshake.
 final class RequestDeadline: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
@@ -53,7 +53,8 @@ final class RequestDeadline: ChannelInboundHandler {
 
   func channelReadComplete(context: ChannelHandlerContext) {
     lastRead = .now()
-    // Bytes that made no part are the beginning of a header, or of a TLS session. A request that came in one piece needs no timer.
+    // Bytes that made no part are the beginning of a header, or of a TLS session. A request that
+    // came in one piece needs no timer.
     if isWithin || !sawPart { start(context) } else { stop() }
     sawPart = false
     context.fireChannelReadComplete()

@@ -1,6 +1,7 @@
 import NIOHTTP1
 
-/// The header fields that are looked at, found in one pass; of a field that stands more than once, the values with commas between them.
+/// The header fields that are looked at, found in one pass; of a field that stands more than once,
+/// the values with commas between them.
 struct RequestFields: Sendable {
   private(set) var authorization: String?
   private(set) var contentType: String?

@@ -5,7 +5,8 @@ import Metering
 /// The body of an answer, and the signature over it.
 enum ValidateAnswer {
   /// - Parameters:
-  ///   - licenseKey: as it was sent; its hash is in the answer, so that nobody between can change the question.
+  ///   - licenseKey: as it was sent; its hash is in the answer, so that nobody between can change
+  ///     the question.
   ///   - domain: what was asked for, for the same reason.
   ///   - terms: of a license that is known.
   ///   - now: milliseconds since 1970.

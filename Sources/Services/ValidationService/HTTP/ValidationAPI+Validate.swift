@@ -92,7 +92,8 @@ extension ValidationAPI {
     token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
     now: Int64
   ) {
-    // Whose key it is that does not verify, only the key itself says: it must not be held against anybody's license.
+    // Whose key it is that does not verify, only the key itself says: it must not be held against
+    // anybody's license.
     publisher.publish(
       ValidationEvent(
         source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",

@@ -10,8 +10,9 @@ import Synchronization
 
 /// Answers the requests of the API.
 ///
-/// `answer` is a function of the request and of what is known: where something has to be waited for, it throws that as a `Need`, and is asked
-/// again from the start with what came. So the usual request, of a license in memory, is answered in one synchronous call.
+/// `answer` is a function of the request and of what is known: where something has to be waited
+/// for, it throws that as a `Need`, and is asked again from the start with what came. So the usual
+/// request, of a license in memory, is answered in one synchronous call.
 final class ValidationAPI: Sendable {
   struct Settings: Sendable {
     var source = "/validation"

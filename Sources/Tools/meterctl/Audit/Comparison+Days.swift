@@ -5,7 +5,8 @@ import Recount
 
 /// A day over all partitions, as the sum of its hours.
 extension Comparison {
-  /// A day is the sum of its hours: of those that the log has by the log, of the others as they are stored.
+  /// A day is the sum of its hours: of those that the log has by the log, of the others as they are
+  /// stored.
   mutating func compareDays() {
     var expected: [UsageKey: Tally] = [:]
     var borrowed: [UsageKey: Tally] = [:]

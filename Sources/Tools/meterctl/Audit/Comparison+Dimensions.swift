@@ -54,8 +54,8 @@ extension Comparison {
     }
     let isCapped = kept["(other)"] != nil && kept["(other)"] != log["(other)"]
     if isCapped {
-      // What was put together was counted under its own name first or never: a named row may be less than the log says, and
-      // the whole must be all of it.
+      // What was put together was counted under its own name first or never: a named row may be
+      // less than the log says, and the whole must be all of it.
       let whole = log.values.reduce(into: Tally()) { $0.add($1) }
       let sum = kept.values.reduce(into: Tally()) { $0.add($1) }
       if whole != sum { mismatch(nil, whole, sum, "sum of all values") }

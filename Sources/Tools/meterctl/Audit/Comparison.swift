@@ -24,8 +24,9 @@ struct Comparison {
   var logMinutes: [StoredKey: Tally] = [:]
   /// Of events that might be duplicates of what cannot be read.
   var doubtfulMinutes: [StoredKey: Tally] = [:]
-  /// Minutes and hours with such events that lie in the first window, in a gap, or were requeued: even where they are equal, nothing
-  /// proves it. (Of producers that are older than the log their own row says so.)
+  /// Minutes and hours with such events that lie in the first window, in a gap, or were requeued:
+  /// even where they are equal, nothing proves it. (Of producers that are older than the log their
+  /// own row says so.)
   var unprovenRows: Set<StoredKey> = []
   var olderProducers: Set<StoredUsage.ProducerKey> = []
 
@@ -81,7 +82,8 @@ struct Comparison {
     }
   }
 
-  /// The producers of which more was counted than the readable log holds: their sequences were above 0 when it began.
+  /// The producers of which more was counted than the readable log holds: their sequences were
+  /// above 0 when it began.
   private func producersWithPast(_ partition: CountedPartition) -> Set<ExactText> {
     let isForgetful = stored.forgetful.contains(partition.partition)
     let isUpToCheckpoint = partition.checkpoint != nil

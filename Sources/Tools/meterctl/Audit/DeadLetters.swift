@@ -121,7 +121,8 @@ struct DeadLettersShow: ParsableCommand {
   ) -> [(name: String, value: [UInt8])]? {
     let place = deadLetter.place
     var found: [(name: String, value: [UInt8])]?
-    // They are an extra: without a broker, or without the record, the row is shown all the same, and that they are unknown is said.
+    // They are an extra: without a broker, or without the record, the row is shown all the same,
+    // and that they are unknown is said.
     try? {
       let stored = try OffsetStore(connection, group: deadLetter.group, topic: place.topic)
         .stored([place.partition])

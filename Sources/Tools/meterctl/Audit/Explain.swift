@@ -64,8 +64,8 @@ struct Explain: ParsableCommand {
 
     try AuditRange.reading { progress in
       try explained.read(recount, knowsSequences: false, progress: progress)
-      // A producer's sequence is remembered for good: what repeats from before the window is told apart from a
-      // checkpoint on, or only by all that can be read.
+      // A producer's sequence is remembered for good: what repeats from before the window is told
+      // apart from a checkpoint on, or only by all that can be read.
       if explained.status == .different, explained.couldReadMore {
         try explained.read(recount, knowsSequences: true, progress: progress)
       }

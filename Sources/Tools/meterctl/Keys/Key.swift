@@ -3,8 +3,8 @@ import Foundation
 import Glibc
 import Licensing
 
-/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names, and the change of
-/// the encryption key.
+/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names, and the change
+/// of the encryption key.
 struct Key: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Make, show and rotate signing keys; change the encryption key.",

@@ -10,7 +10,8 @@ enum Ending {
   static let difference = ExitCode(1)
   static let wrongUsage: Int32 = 2
   static let failed: Int32 = 3
-  /// The log could speak of none of the rows: `reconcile` found no difference because it could look for none.
+  /// The log could speak of none of the rows: `reconcile` found no difference because it could look
+  /// for none.
   static let nothingProved = ExitCode(4)
 
   /// Runs the command line and ends the process: 0 done, 1 found a difference, 2 wrong usage,

@@ -1,7 +1,8 @@
 import Glibc
 
 /// The lines of a file, in order, each at most `maximumBytes` long; memory stays bounded whatever
-/// the file holds. A last line without its end is a line too; LF ends lines, a CR before it is kept.
+/// the file holds. A last line without its end is a line too; LF ends lines, a CR before it is
+/// kept.
 final class LineReader {
   enum Line {
     case bytes(ArraySlice<UInt8>)
@@ -24,8 +25,8 @@ final class LineReader {
   private var end = 0
   private var isAtEnd = false
 
-  /// - Parameter skipsLeadingNULs: NULs before a line are no part of it and need no memory. A log that was rotated by
-  ///   copying and truncating it begins with as many as were truncated.
+  /// - Parameter skipsLeadingNULs: NULs before a line are no part of it and need no memory. A log
+  ///   that was rotated by copying and truncating it begins with as many as were truncated.
   init(
     path: String, maximumBytes: Int = 65_536, skipsLeadingNULs: Bool = false
   ) throws {

@@ -95,7 +95,8 @@ struct Screen {
       + [render(Line("… \(hidden) more lines: a taller window shows them", .dim))]
   }
 
-  /// A table whose columns fit: those of `optional` are left out, in this order, until the rest does.
+  /// A table whose columns fit: those of `optional` are left out, in this order, until the rest
+  /// does.
   func table(
     _ headline: [String], _ rows: [[String]], right: Set<Int> = [], optional: [Int] = []
   ) -> [Line] {

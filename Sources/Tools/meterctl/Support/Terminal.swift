@@ -15,10 +15,12 @@ enum Terminal {
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
-  /// `text` with control and format characters as `\u{1b}`: customers choose ids, domains and error texts, and what they choose must neither
-  /// move a cursor nor turn the direction of a line. Everything that is printed for people goes through here.
+  /// `text` with control and format characters as `\u{1b}`: customers choose ids, domains and error
+  /// texts, and what they choose must neither move a cursor nor turn the direction of a line.
+  /// Everything that is printed for people goes through here.
   ///
-  /// - Parameter keepingLines: for text that is several lines already; of one value, also line feeds are escaped.
+  /// - Parameter keepingLines: for text that is several lines already; of one value, also line
+  ///   feeds are escaped.
   static func printable(_ text: String, keepingLines: Bool = false) -> String {
     var result = ""
     for scalar in text.unicodeScalars {

@@ -94,7 +94,8 @@ extension Topics {
       var refusal: String?
     }
 
-    /// What would be done to one topic; nil where it is not on this cluster and may be left as it is.
+    /// What would be done to one topic; nil where it is not on this cluster and may be left as it
+    /// is.
     private func plan(
       _ topic: String, _ store: EpochStore, _ database: PostgresConnection, _ reader: LogReader
     ) throws -> Plan? {

@@ -16,7 +16,8 @@ struct TopicDifference: Equatable, Sendable {
   var found: String?
   var remedy: Remedy
 
-  /// What differs. Where the broker does not tell its settings (nil), only the partitions are compared.
+  /// What differs. Where the broker does not tell its settings (nil), only the partitions are
+  /// compared.
   static func all(_ spec: TopicSpec, _ found: KafkaAdmin.TopicDescription?) -> [TopicDifference] {
     guard let found else {
       return [

@@ -33,8 +33,9 @@ final class EventSender {
 
   private static let patience: Duration = .seconds(3)
 
-  /// - Throws: `Failure` if the topic is missing (a broker might make it by itself, with other partitions).
-  ///   Waits for a cluster that is away until it is there; nil if interrupted meanwhile.
+  /// - Throws: `Failure` if the topic is missing (a broker might make it by itself, with other
+  ///   partitions). Waits for a cluster that is away until it is there; nil if interrupted
+  ///   meanwhile.
   init?(_ configuration: KafkaConfiguration, topic: String, command: String, progress: Progress)
     throws
   {

@@ -1,5 +1,5 @@
-/// Records that docs/event-validation.md refuses, one of every kind in turn. None has a producer and
-/// a sequence that can be read, so no ledger counts them.
+/// Records that docs/event-validation.md refuses, one of every kind in turn. None has a producer
+/// and a sequence that can be read, so no ledger counts them.
 struct Garbage {
   enum Value {
     case tombstone

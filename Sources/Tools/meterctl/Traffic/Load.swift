@@ -258,7 +258,8 @@ private struct LoadRun {
   }
 }
 
-/// How many events are due by now at a rate; what a stall of more than a second held up is not made good.
+/// How many events are due by now at a rate; what a stall of more than a second held up is not made
+/// good.
 private struct Pace {
   let rate: Double
   var now: UInt64

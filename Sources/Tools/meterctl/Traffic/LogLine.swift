@@ -48,8 +48,8 @@ struct LogEvent: Equatable, Sendable {
     guard (1...512).contains(license.utf8.count) else {
       throw Refusal("the license id is longer than 512 bytes")
     }
-    // What was not UTF-8 became U+FFFD: two different ids could become one. Control characters and byte order marks
-    // cannot be seen: two ids that look the same would count apart.
+    // What was not UTF-8 became U+FFFD: two different ids could become one. Control characters and
+    // byte order marks cannot be seen: two ids that look the same would count apart.
     guard
       license.unicodeScalars.allSatisfy({
         $0 != "\u{FFFD}" && $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value)
@@ -63,8 +63,8 @@ struct LogEvent: Equatable, Sendable {
       domain: parsed.virtualHost.flatMap(normalized))
   }
 
-  /// The client's address or name in one spelling: without port and brackets, then as `normalized`. Nil where the log
-  /// names nobody (`-`, and `unix:` of nginx behind a socket).
+  /// The client's address or name in one spelling: without port and brackets, then as `normalized`.
+  /// Nil where the log names nobody (`-`, and `unix:` of nginx behind a socket).
   private static func client(_ host: String) -> String? {
     guard host != "unix:" else { return nil }
     var bytes = Array(host.utf8)
@@ -77,7 +77,8 @@ struct LogEvent: Equatable, Sendable {
     return normalized(String(decoding: bytes, as: UTF8.self))
   }
 
-  /// In lower case and without the trailing dot; nil if nothing is left, or a hyphen that says that there is nothing.
+  /// In lower case and without the trailing dot; nil if nothing is left, or a hyphen that says that
+  /// there is nothing.
   private static func normalized(_ host: String) -> String? {
     var bytes = host.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
     if bytes.last == UInt8(ascii: ".") { bytes.removeLast() }
