@@ -9,7 +9,7 @@ package struct DecimalNumber: Sendable, Equatable {
 
   /// Larger exponents are beyond every use, and stand for it.
   private static let maximumExponent = 1_000_000
-  /// As many digits fit into 64 bits.
+  /// The most digits that always fit into 64 bits.
   private static let maximumDigits = 19
 
   /// - Parameter text: a number by RFC 8259, which the reader has checked; nil for anything else.

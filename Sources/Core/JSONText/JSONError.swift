@@ -11,7 +11,7 @@ package struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
     case tooManyValues = "more values than are read"
   }
 
-  /// Where in the bytes, from 0; the number of bytes where they end too early.
+  /// The index of the byte that is wrong. It is the number of bytes if they end too early.
   package var offset: Int
   package var reason: Reason
 

@@ -102,7 +102,7 @@ package struct JSONReader {
   /// An array or object that is not closed yet.
   private struct Container {
     var isObject: Bool
-    /// Of an object, the name that the next value belongs to.
+    /// The name of the next value, if the container is an object.
     var name = JSONString(bytes: [])
     var members: [JSONMember] = []
     var elements: [JSONValue] = []
@@ -163,7 +163,7 @@ package struct JSONReader {
     try peek() == (container.isObject ? UInt8(ascii: "}") : UInt8(ascii: "]"))
   }
 
-  /// In an object, the name and colon before a value; in an array nothing.
+  /// Reads the name and the colon before a value of an object. An array has neither.
   private mutating func readName(of container: inout Container) throws(JSONError) {
     guard container.isObject else { return }
     container.name = try readString()
@@ -278,7 +278,7 @@ package struct JSONReader {
     offset += 1
   }
 
-  /// From the `u` on. A high surrogate takes the low one behind it along, if one is there.
+  /// Reads an escape from its `u` on. If a low surrogate follows a high one, it reads both.
   private mutating func readUnicodeEscape(into string: inout JSONString) throws(JSONError) {
     try expect("u")
     let unit = try readFourHexDigits()

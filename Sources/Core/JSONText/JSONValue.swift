@@ -46,7 +46,7 @@ extension [JSONMember] {
 }
 
 extension JSONValue {
-  /// Of an object, its members.
+  /// The members, if this is an object.
   package var members: [JSONMember]? {
     if case .object(let members) = self { members } else { nil }
   }
@@ -55,18 +55,19 @@ extension JSONValue {
     if case .array(let elements) = self { elements } else { nil }
   }
 
-  /// Of a string without lone surrogates, its text.
+  /// The text, if this is a string without lone surrogates.
   package var text: String? {
     guard case .string(let string) = self, !string.hasLoneSurrogate else { return nil }
     return String(decoding: string.bytes, as: UTF8.self)
   }
 
-  /// Of a number that is written as an integer within 64 bits: `1.0` and `1e2` are none.
+  /// The value, if this is a number that is written as an integer of 64 bits. `1.0` and `1e2` are
+  /// not written so.
   package var integer: Int64? {
     if case .number(let digits) = self { Int64(digits) } else { nil }
   }
 
-  /// Of a number however it is spelled: `5e4`, `50000.0` and `50000` are one.
+  /// The value, if this is a number, however it is spelled: `5e4`, `50000.0` and `50000` are equal.
   package var number: DecimalNumber? {
     if case .number(let digits) = self { DecimalNumber(digits) } else { nil }
   }

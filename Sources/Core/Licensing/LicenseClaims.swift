@@ -26,7 +26,7 @@ public struct LicenseClaims: Sendable {
 
   /// How much of something the license grants.
   public struct Limit: Sendable {
-    /// As the token and the answers write it: `apiCalls`, `seats`, or a meter.
+    /// The name that the token and the answers write: `apiCalls`, `seats`, or a meter.
     public var name: String
     /// Not negative.
     public var quantity: Int64
@@ -115,7 +115,7 @@ public struct LicenseClaims: Sendable {
     return texts.filter { known.insert(Identifier($0)).inserted }
   }
 
-  /// As the token carries it: one domain stays a string.
+  /// The claims as the token carries them. One domain alone stays a string.
   var payload: [UInt8] {
     var json = JSONWriter()
     json.beginObject()

@@ -23,9 +23,9 @@ public struct LicenseTerms: Sendable {
   public var plan: String
   /// What it unlocks, in the vendor's words.
   public var features: [String]
-  /// By name: `apiCalls`, `seats`, meters.
+  /// The limits by name: `apiCalls`, `seats`, or a meter.
   public var limits: [LicenseClaims.Limit]
-  /// Where it holds.
+  /// The domains on which the license holds.
   public var domains: BoundDomains
   /// Milliseconds since 1970.
   public var validFrom: Int64?
@@ -38,7 +38,7 @@ public struct LicenseTerms: Sendable {
   /// See `OveragePolicy`.
   public var overagePolicy: OveragePolicy
 
-  /// Of a registered license.
+  /// Makes the terms of a registered license.
   public init(
     licenseID: Identifier, plan: String, features: [String], limits: [LicenseClaims.Limit],
     domains: BoundDomains, validFrom: Int64?, expiresAt: Int64, isTrial: Bool,
@@ -56,8 +56,8 @@ public struct LicenseTerms: Sendable {
     self.overagePolicy = overagePolicy
   }
 
-  /// Of a verified token, for a license that nobody registered: active, and blocked beyond its
-  /// limits.
+  /// Makes the terms of a license that nobody registered from its verified token. The license is
+  /// active, and is blocked beyond its limits.
   public init(_ claims: LicenseClaims, rules: some DomainNameRules) {
     self.init(
       licenseID: claims.licenseID, plan: claims.plan, features: claims.features,

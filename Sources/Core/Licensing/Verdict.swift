@@ -2,7 +2,7 @@ import Metering
 
 /// Whether a license holds, and why not.
 public struct Verdict: Sendable, Equatable {
-  /// In the order in which they are judged: the first that applies is the verdict.
+  /// The verdicts, in the order in which they are judged. The first one that applies is given.
   public enum Code: String, Sendable, CaseIterable {
     case invalidSignature = "invalid_signature"
     case notFound = "not_found"

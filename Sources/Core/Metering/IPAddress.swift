@@ -58,7 +58,7 @@ package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     return head + Array(repeating: 0, count: 16 - head.count - tail.count) + tail
   }
 
-  /// At every `::`.
+  /// Splits the text at every `::`.
   private static func split(_ text: [UInt8]) -> [[UInt8]] {
     let colon = UInt8(ascii: ":")
     var parts: [[UInt8]] = [[]]

@@ -3,7 +3,7 @@
 package struct PeriodID: Sendable, Hashable {
   package var license: Identifier
   package var meter: String
-  /// As `2026-11-01`.
+  /// The first day of the period, such as `2026-11-01`.
   package var start: String
 
   package init(license: Identifier, meter: String, start: String) {

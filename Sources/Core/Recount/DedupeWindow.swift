@@ -11,7 +11,7 @@ struct DedupeWindow: Sendable {
     var id: ExactText
   }
 
-  /// By `fromOffset`, ascending; the first holds from the beginning.
+  /// The sizes, ascending by `fromOffset`. The first one holds from the beginning.
   private let sizes: [WindowSize]
   /// How far back any size of the history reaches: a larger window that begins later looks at
   /// offsets that lie before its beginning, so they must be kept even while a smaller one holds.

@@ -1,6 +1,6 @@
 import Metering
 
-/// Where a record lies in a topic.
+/// The place of a record in a topic.
 package struct LogPosition: Hashable, Comparable, Sendable {
   package var partition: Int32
   package var offset: Int64

@@ -117,7 +117,7 @@ package struct DimensionKey: Hashable, Sendable {
   }
 }
 
-/// Where in one partition the counted events of an hour's row lie.
+/// The offsets in one partition between which the counted events of an hour's row lie.
 package struct OffsetRange: Equatable, Sendable {
   package var firstOffset: Int64
   package var lastOffset: Int64

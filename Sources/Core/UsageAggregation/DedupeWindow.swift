@@ -13,7 +13,7 @@
 package struct DedupeWindow: ~Copyable {
   private static let chunkShift = 12
 
-  /// In offsets.
+  /// How many offsets the window spans.
   package let size: Int
   /// Ring places are counted from here, so that an offset may be negative: those that a partition
   /// inherits are.
@@ -204,7 +204,8 @@ package struct DedupeWindow: ~Copyable {
     count -= 1
   }
 
-  /// For tests: every live entry has exactly one slot, reachable from its home.
+  /// Traps unless every live entry has exactly one slot that is reachable from its home. Tests call
+  /// it.
   package func checkInvariants() {
     var occupied = 0
     for slot in 0..<(1 << slotBits) where slots[slot] != 0 {

@@ -1,8 +1,8 @@
 package import EventCodec
 package import Metering
 
-/// From the records of the owned partitions to the next flush: decode, judge, dedupe, and count
-/// usage or gather suspicious validations.
+/// Takes the records of the owned partitions to the next flush: it decodes and checks them, finds
+/// duplicates, and counts usage or gathers suspicious validations.
 ///
 /// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as
 /// a function of the log alone: so the state of a partition (window, sequences) belongs to the

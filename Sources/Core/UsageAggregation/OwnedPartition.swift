@@ -12,15 +12,15 @@ final class OwnedPartition {
 /// What belongs to a partition while this process owns it.
 struct PartitionState: ~Copyable {
   let partition: Int32
-  /// Next offset to take.
+  /// The next offset to take.
   var position: Int64
-  /// What stands below was counted by an earlier flush.
+  /// Offsets below this one were counted by an earlier flush.
   let countFrom: Int64
   /// `nextOffset` of the last sealed batch.
   var sealedOffset: Int64
   var last: Int64
   var lastHash: Int64
-  /// Until it has been found in the log.
+  /// The last record of the flushes before, until it has been found in the log.
   var remembered: (offset: Int64, hash: Int64)?
   var halt: LogAccumulator.Halt?
   let deadLetters: Set<Int64>

@@ -21,7 +21,7 @@ package struct Standstill: Sendable, Equatable {
   package var cause: Cause
   /// One sentence, with the remedy if there is one.
   package var detail: String
-  /// For `badBatch`: the offset that cannot be read.
+  /// The offset that cannot be read, if the cause is `badBatch`.
   package var offset: Int64?
 
   package init(_ cause: Cause, _ detail: String, offset: Int64? = nil) {

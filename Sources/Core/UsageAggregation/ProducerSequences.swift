@@ -27,9 +27,9 @@ package struct ProducerState: Sendable {
 /// The producers of one partition. Found by name; a batch's events mostly share one, which is tried
 /// first.
 ///
-/// At most `maximum` of them: a name is free to invent, so the one that was heard least recently
-/// makes room for a new one. Who that is follows from the log alone, and is decided alike by the
-/// recount. What it sends again is then told apart by its ids only.
+/// At most `maximum` producers are remembered. Anybody can invent a name, so the producer that was
+/// heard least recently makes room for a new one. Who that is follows from the log alone, and is
+/// decided alike by the recount. What it sends again is then told apart by its ids only.
 package struct ProducerSequences: ~Copyable {
   private struct Entry {
     var name: UnsafeMutableRawBufferPointer

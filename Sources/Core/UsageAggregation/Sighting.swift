@@ -25,7 +25,7 @@ package struct Sighting: Sendable {
   package var recordedAt: Int64
   package var time: Int64
   package var license: Identifier
-  /// As the application named it; empty: it named none.
+  /// The domain as the application named it. It is empty if none was named.
   package var domain: String
 
   @inline(never)

@@ -53,7 +53,7 @@ package struct UsageTable: ~Copyable {
   private static let eventBytes = 4_096
 
   private let arena: UnsafeMutableRawPointer
-  /// In units of 8 bytes; 0 is never a record.
+  /// How much of the memory is used, in units of 8 bytes. No record lies at 0.
   private var used = 1
   private var firstGroup: UInt32 = 0
   private var lastGroup: UInt32 = 0

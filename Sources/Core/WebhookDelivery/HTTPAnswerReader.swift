@@ -9,7 +9,7 @@
 ///   the use of the connection.
 package struct HTTPAnswerReader: Sendable {
   package static let maximumHeadBytes = 65_536
-  /// Of answers to webhooks, which say next to nothing.
+  /// The bounds of answers to webhooks, which say next to nothing.
   package static let maximumBodyBytes = 16_384
   package static let keptBytes = 1_024
   /// A receiver has reason for one `100 Continue` or a few `103 Early Hints`, not for hundreds.

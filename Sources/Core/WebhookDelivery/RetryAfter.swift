@@ -29,7 +29,7 @@ package enum RetryAfter {
   ]
   private static let shortWeekdays = weekdays.map { String($0.prefix(3)) }
 
-  /// In milliseconds since 1970.
+  /// The time in milliseconds since 1970.
   private static func httpDate(_ text: String, nowMilliseconds: Int64) -> Int64? {
     guard text.utf8.count <= 40 else { return nil }
     let words = text.split(separator: " ", omittingEmptySubsequences: false)

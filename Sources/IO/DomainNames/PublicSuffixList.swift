@@ -33,12 +33,12 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
     if isOwned { psl_free(list) }
   }
 
-  /// By UTS #46, non-transitional.
+  /// The name in ASCII by UTS #46, non-transitional.
   public func ascii(_ name: String) -> String? {
     Self.strictASCII(name) ?? SymbolNames(strict: Self.strictASCII).ascii(name)
   }
 
-  /// By libidn2, which also asks what IDNA2008 asks: no symbols.
+  /// The name in ASCII by libidn2. It refuses symbols, as IDNA2008 does.
   private static func strictASCII(_ name: String) -> String? {
     var result: UnsafeMutablePointer<CChar>?
     // STD3 rules would refuse the underscores that hosts do have; `DomainName` judges the letters
@@ -51,7 +51,7 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
     return String(cString: result)
   }
 
-  /// By the list, its default rule included.
+  /// Whether the list, with its default rule, says so.
   public func isPublicSuffix(_ name: String) -> Bool {
     psl_is_public_suffix(list, name) == 1
   }

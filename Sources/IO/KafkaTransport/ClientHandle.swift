@@ -13,7 +13,7 @@ final class ClientHandle: @unchecked Sendable {
   /// The consumer's queue or the main queue, to poll or to wake.
   let queue: OpaquePointer
   let callbacks: CallbackState
-  /// Of a group: see `deinit`.
+  /// Whether it is a member of a group, which `deinit` has to know.
   private let isMember: Bool
 
   /// - Parameters:
@@ -130,8 +130,8 @@ final class ClientHandle: @unchecked Sendable {
 
   /// Asks the partition's leader for both ends of the log.
   ///
-  /// By ListOffsets with the special times -2 and -1: `rd_kafka_query_watermark_offsets` of 2.0.2,
-  /// which asks the same, forgets its timeout while the leader is down and blocks for minutes.
+  /// Asks with ListOffsets and the special times -2 and -1. `rd_kafka_query_watermark_offsets` of
+  /// 2.0.2 asks the same, but forgets its timeout while the leader is down and blocks for minutes.
   func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> (low: Int64, high: Int64) {
@@ -173,7 +173,8 @@ final class ClientHandle: @unchecked Sendable {
     return answers
   }
 
-  /// Where a broker hangs, each partition waits for itself, for at most some seconds in all.
+  /// Asks for each partition by itself, since a broker may hang. It takes some seconds in all at
+  /// most.
   private func oneByOne(
     _ partitions: [TopicPartition], _ led: [TopicPartition], _ timeoutMilliseconds: Int32
   ) -> [TopicPartition: Result<LogEnds, KafkaError>] {

@@ -2,7 +2,7 @@
 /// for a while, so that an idle process costs next to nothing. What ends the quiet waits for the
 /// longer of the two pauses at most.
 package struct IdlePause: Sendable {
-  /// In whatever unit the caller waits.
+  /// The pauses, in the unit in which the caller waits.
   private let busy: UInt32
   private let quiet: UInt32
   private let patience: Int

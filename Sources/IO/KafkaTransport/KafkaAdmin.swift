@@ -18,7 +18,7 @@ package final class KafkaAdmin {
   package struct TopicDescription: Sendable {
     package let name: String
     package let partitions: Int
-    /// Of the partition that has the fewest.
+    /// The replicas of the partition that has the fewest.
     package let replication: Int
     /// nil if the broker does not support DescribeConfigs.
     package let config: [ConfigEntry]?

@@ -20,7 +20,7 @@ package struct KafkaConfiguration: Sendable {
     fromFile = try propertiesFile.map(Self.read) ?? []
   }
 
-  /// In order of application.
+  /// The properties, in the order in which they are applied.
   package var properties: [(String, String)] { own + fromFile }
 
   /// Sets or replaces a property; the properties file still wins.

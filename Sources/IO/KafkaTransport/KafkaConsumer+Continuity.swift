@@ -22,7 +22,7 @@ extension KafkaConsumer {
     var suspects: [TopicPartition: Int64] = [:]
     /// Gaps of the log's own since the assignment changed.
     var realGaps = 0
-    /// For the health page and tests.
+    /// How many gaps were read again. The health page and tests show it.
     var rereads = 0
 
     /// A topic with transactions has a gap at each of them; reading each twice would cost more than

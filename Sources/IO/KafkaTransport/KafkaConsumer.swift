@@ -25,8 +25,8 @@ package final class KafkaConsumer {
   let handle: ClientHandle
   /// What is being read, and the offset of the record that the caller is owed next.
   var positions: [TopicPartition: Int64] = [:]
-  /// By librdkafka's pointer, which stands as long as one of the topic's partitions is assigned;
-  /// emptied at every change of the assignment.
+  /// Names by librdkafka's pointer. A pointer holds as long as one of the topic's partitions is
+  /// assigned, so this is emptied at every change of the assignment.
   var topicNames: [OpaquePointer: String] = [:]
   /// See `KafkaConsumer+Continuity.swift`.
   var continuity = Continuity()
@@ -281,6 +281,6 @@ package struct ConsumerWaker: Sendable {
 
   init(_ handle: ClientHandle) { self.handle = handle }
 
-  /// From any thread, at any time, also after `close`.
+  /// Ends the poll under way. Any thread may call it at any time, also after `close`.
   package func wake() { rd_kafka_queue_yield(handle.queue) }
 }

@@ -112,7 +112,9 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 extension KafkaError {
-  /// Of a code that a call returned. - Precondition: `code` is not `NO_ERROR`.
+  /// Makes the error of a code that a call returned.
+  ///
+  /// - Precondition: `code` is not `NO_ERROR`.
   init(_ code: rd_kafka_resp_err_t, operation: String, detail: String = "") {
     self.init(code: code.rawValue, operation: operation, detail: detail)
   }

@@ -15,7 +15,7 @@ import Synchronization
 package final class KafkaProducer: @unchecked Sendable {
   /// What became of one record.
   package struct Delivery: Sendable {
-    /// As given to `produce`.
+    /// The number that was given to `produce`.
     package let opaque: UInt
     package let partition: Int32
     /// -1001 if unknown: a retry of an idempotent producer that the broker had stored already.
@@ -118,7 +118,7 @@ package final class KafkaProducer: @unchecked Sendable {
     try check(rd_kafka_flush(handle.raw, timeoutMilliseconds), "flush")
   }
 
-  /// As the consumer's. Filled by `poll` and `flush`.
+  /// The errors that callbacks told since the last call. `poll` and `flush` collect them.
   package func takeErrors() -> [KafkaError] { handle.callbacks.takeErrors() }
 
   /// The error that ended this producer for good, if there is one.
@@ -131,7 +131,7 @@ package final class KafkaProducer: @unchecked Sendable {
     try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// As the consumer's: why a topic that seems to be missing is not shown to us.
+  /// The reason why a topic that seems to be missing is not shown to this client.
   package func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
     handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds)
   }

@@ -3,10 +3,12 @@ import CRdKafka
 /// Reads bounded stretches of partitions, without a group and without leaving a trace: for
 /// reconcile and explain.
 ///
-/// From one thread. Uses librdkafka's simple consumer, since `rd_kafka_assign` would want a group
-/// (and the right to use it).
+/// Reads ranges of a log, outside of any group. One thread uses it.
+///
+/// It uses librdkafka's simple consumer, because `rd_kafka_assign` would need a group and the right
+/// to use it.
 package final class LogReader {
-  /// From (inclusive) to (exclusive).
+  /// The offsets of a partition from `from` (inclusive) to `to` (exclusive).
   package struct Range: Sendable, Hashable {
     package var partition: TopicPartition
     package var from: Int64
@@ -223,7 +225,7 @@ private final class ReadSession {
   let queue: OpaquePointer
   private var topics: [String: OpaquePointer] = [:]
   private var stretches: [Stretch] = []
-  /// By topic, then partition: looked up once a record, with no String involved.
+  /// The ranges by topic and partition. It is looked up once a record, without any String.
   private var indices: [OpaquePointer: [Int32: Int]] = [:]
   private var remaining = 0
 

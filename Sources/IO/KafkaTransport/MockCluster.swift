@@ -2,10 +2,12 @@ import CRdKafka
 
 /// librdkafka's own mock cluster, in this process, on ports of 127.0.0.1 that the system picks.
 ///
-/// For `dev-broker` and tests. Keeps 5 MB of compressed batches a partition (fixed in
-/// librdkafka 2.0.2) and drops the oldest beyond that; nothing is on disk. Knows no admin
-/// requests, no look-up of offsets by time (answers the end), no control records. Naming a missing
-/// topic makes it, with 4 partitions.
+/// librdkafka's cluster within this process, for `dev-broker` and tests.
+///
+/// It keeps 5 MB of compressed batches of each partition, which is fixed in librdkafka 2.0.2, and
+/// drops the oldest beyond that. Nothing is on disk. It knows no admin requests and no control
+/// records, and answers a look-up of offsets by time with the end. A missing topic that is named
+/// is made, with 4 partitions.
 ///
 /// Freed in `deinit`, on any thread; blocks until the broker's thread has ended.
 ///

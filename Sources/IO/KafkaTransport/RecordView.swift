@@ -10,7 +10,7 @@ package struct RecordView {
   package let value: UnsafeRawBufferPointer?
   /// nil: a record without a key.
   package let key: UnsafeRawBufferPointer?
-  /// To be compared, not used: one pointer a topic and client.
+  /// A pointer that is only compared: each client has one for each topic.
   package let topicIdentity: OpaquePointer
   private let message: UnsafeMutablePointer<rd_kafka_message_t>
 

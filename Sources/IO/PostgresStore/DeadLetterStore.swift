@@ -8,7 +8,7 @@ package struct DeadLetterStore {
     self.connection = connection
   }
 
-  /// Where a dead letter lies in the log: what tells it from all others, for good.
+  /// The place of a dead letter in the log, which identifies it for ever.
   package struct Place: Hashable, Sendable, CustomStringConvertible {
     package var logEpoch: Int32
     package var topic: String
@@ -241,7 +241,8 @@ package struct DeadLetterStore {
     return found
   }
 
-  /// With payloads, in the order given; those that are gone or have counted since are left out.
+  /// The dead letters at some places with their payloads, in the order given. Those that are gone,
+  /// or have counted since, are left out.
   package func uncounted(_ places: [Place]) throws(PostgresError) -> [DeadLetter] {
     let rows = try connection.query(
       """
@@ -253,7 +254,7 @@ package struct DeadLetterStore {
     return Self.deadLetters(rows)
   }
 
-  /// To be called once the broker has acknowledged them.
+  /// Marks dead letters as sent again. Call it once the broker has acknowledged them.
   package func markRequeued(_ places: [Place]) throws(PostgresError) {
     try connection.query(
       """

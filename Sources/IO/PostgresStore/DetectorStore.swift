@@ -5,7 +5,7 @@ package struct DetectorStore {
   package let group: String
   package let topic: String
 
-  /// Of `detector_state.state`.
+  /// The size of the pieces in which `detector_state.state` is written.
   private static let pieceBytes = 1 << 20
 
   package init(_ connection: PostgresConnection, group: String, topic: String) {

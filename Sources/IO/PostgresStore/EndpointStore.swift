@@ -1,12 +1,13 @@
 import Metering
 
-/// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's: `WebhookDelivery` has both.
+/// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's:
+/// `WebhookDelivery` has both.
 package struct EndpointStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// For how long the secret that was replaced still signs.
+  /// How long a replaced secret still signs.
   package static let rotationHours = 24
   /// Each signature makes every webhook larger.
   package static let maximumSecrets = 4
@@ -43,7 +44,11 @@ package struct EndpointStore {
     }
   }
 
-  /// In the order of their making. - Parameter id, customer: nil: all.
+  /// Endpoints, in the order in which they were made.
+  ///
+  /// - Parameters:
+  ///   - id: nil selects all.
+  ///   - customer: nil selects those of all customers.
   package func list(
     id: String? = nil, customer: String? = nil, limit: Int
   ) throws(PostgresError) -> [Endpoint] {
@@ -54,7 +59,7 @@ package struct EndpointStore {
       """, [.optional(id), .optional(customer), .int(limit)])
   }
 
-  /// In the order of the ids.
+  /// Endpoints, in the order of their ids.
   func list(ids: [String]) throws(PostgresError) -> [Endpoint] {
     try endpoints("where endpoint_id = any ($1::text[]) order by endpoint_id", [.texts(ids)])
   }
@@ -82,9 +87,9 @@ package struct EndpointStore {
     }
   }
 
-  /// Changes where it is sent to and which types, each where it is not nil; the secret, the customer
-  /// and what is pending stay. A new URL starts with a closed breaker. False where there is none of
-  /// that id.
+  /// Changes where it is sent to and which types, each where it is not nil; the secret, the
+  /// customer and what is pending stay. A new URL starts with a closed breaker. False where there
+  /// is none of that id.
   package func update(
     _ id: String, url: String?, events: [String]?
   ) throws(PostgresError) -> Bool {
@@ -132,7 +137,8 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// What it missed while it was disabled is not sent by itself: `recover` does that. False where there is none of that id.
+  /// What it missed while it was disabled is not sent by itself: `recover` does that. False where
+  /// there is none of that id.
   package func enable(_ id: String) throws(PostgresError) -> Bool {
     try connection.query(
       """
@@ -143,7 +149,9 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// By hand: raises no alert. True also where it was disabled already.
+  /// Disables an endpoint. By default no alert is raised, because somebody does it by hand.
+  ///
+  /// - Returns: true also if it was disabled already.
   package func disable(
     _ id: String, reason: String, withAlert: Bool = false
   ) throws(PostgresError) -> Bool {
@@ -153,7 +161,10 @@ package struct EndpointStore {
     ).rows.count > 0
   }
 
-  /// With its deliveries, some at a time, so that a million of them hold nobody up. False where there is none of that id.
+  /// Deletes an endpoint with its deliveries, some at a time, so that a million of them hold nobody
+  /// up.
+  ///
+  /// - Returns: false if there is no endpoint of that id.
   package func delete(_ id: String) throws(PostgresError) -> Bool {
     guard try disable(id, reason: "deleted") else { return false }
     while try connection.query(
@@ -166,7 +177,8 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// The new secret signs from now on, the ones before it for `rotationHours` more. False where there is no such endpoint.
+  /// The new secret signs from now on, the ones before it for `rotationHours` more. False where
+  /// there is no such endpoint.
   package func rotate(_ id: String, sealedSecret: [UInt8]) throws -> Bool {
     try connection.transaction {
       let found = try connection.query(
@@ -190,8 +202,8 @@ package struct EndpointStore {
     }
   }
 
-  /// An alert of the type `webhook.test` with one delivery, whatever the endpoint's events; the delivery's id, or nil where there is no
-  /// such active endpoint.
+  /// An alert of the type `webhook.test` with one delivery, whatever the endpoint's events; the
+  /// delivery's id, or nil where there is no such active endpoint.
   package func test(_ id: String) throws(PostgresError) -> Int64? {
     try connection.query(
       """
@@ -306,8 +318,8 @@ package struct EndpointStore {
       })
   }
 
-  /// Sends it again, now, from the start of the retry schedule, under the same `webhook-id`; whatever became of it. False where there is
-  /// none, or its endpoint is disabled.
+  /// Sends it again, now, from the start of the retry schedule, under the same `webhook-id`;
+  /// whatever became of it. False where there is none, or its endpoint is disabled.
   package func redeliver(_ delivery: Int64) throws -> Bool {
     try connection.transaction {
       let done =
@@ -319,8 +331,8 @@ package struct EndpointStore {
     }
   }
 
-  /// Sends everything of an endpoint again that failed or was discarded, of alerts in the half-open span; answers how many. In
-  /// steps, so that many of them hold nobody up.
+  /// Sends everything of an endpoint again that failed or was discarded, of alerts in the half-open
+  /// span; answers how many. In steps, so that many of them hold nobody up.
   package func recover(
     _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
   ) throws -> Int {

@@ -193,7 +193,7 @@ package struct LicenseStore {
     "created_at", "updated_at", "limits", "billing_anchors",
   ]
 
-  /// In the order of the ids.
+  /// Licenses, in the order of their ids.
   ///
   /// - Parameters: nil selects all; `limit` bounds the rows.
   package func licenses(

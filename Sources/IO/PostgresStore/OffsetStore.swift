@@ -1,6 +1,6 @@
 import Metering
 
-/// Where a consumer group stands in a topic, and the state that moves with a partition.
+/// The offsets of a consumer group in a topic, and the state that moves with a partition.
 package struct OffsetStore {
   package let connection: PostgresConnection
   package let group: String

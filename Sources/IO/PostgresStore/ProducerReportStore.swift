@@ -16,7 +16,7 @@ package struct ProducerReportStore {
   /// One report of one producer, as it stood when it was read.
   package struct Report: Sendable, Equatable {
     package var producer: String
-    /// As PostgreSQL writes it.
+    /// The time as PostgreSQL writes it.
     package var reportedAt: String
     package var accepted: Int64
   }

@@ -17,7 +17,7 @@ package struct UnregisteredStore {
   }
 
   package struct Page: Sendable {
-    /// In the order of licenses and meters.
+    /// The rows, in the order of licenses and meters.
     package var rows: [Row]
     /// Unregistered licenses in all, and behind this page.
     package var licenses: Int64

@@ -9,7 +9,7 @@ package struct UsageWatchStore {
 
   /// How far it is. Minutes since 1970.
   package struct Progress: Sendable, Equatable {
-    /// By the database's clock.
+    /// The time by the database's clock.
     package var now: Int64
     package var nextSlot: Int64
     /// Everything before it is in the database once the log's ends are reached.

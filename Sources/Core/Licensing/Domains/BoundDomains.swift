@@ -61,7 +61,7 @@ public struct BoundDomains: Sendable, Equatable {
       name: name.description, isWildcard: isWildcard, suffix: "." + name.description)
   }
 
-  /// As they are stored, those that cannot be bound left out.
+  /// The names as they are stored, without those that cannot be bound.
   public var names: [String] { patterns.map { $0.isWildcard ? "*." + $0.name : $0.name } }
 
   /// Whether the license holds there.

@@ -14,7 +14,7 @@ public protocol DomainNameRules: Sendable {
   func registrableDomain(_ name: String) -> String?
 }
 
-/// Where an application runs: a name or an address, in the one spelling that is compared.
+/// The place where an application runs: a name or an address, in the one spelling that is compared.
 public struct DomainName: Sendable, Hashable, CustomStringConvertible {
   /// Lower case, in ASCII, without trailing dot and port; an IPv6 address without brackets.
   public let description: String
@@ -64,8 +64,8 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
       || description == "test" || description.hasSuffix(".test")
   }
 
-  /// Whose the name is: its registrable domain, of an IPv4 address itself, of an IPv6 address its
-  /// /64, which one machine may have.
+  /// The part that belongs to one owner: a name's registrable domain, an IPv4 address itself, or
+  /// the /64 of an IPv6 address, all of which one machine may have.
   ///
   /// Suffixes under which others register are their own.
   package func registrable(by rules: some DomainNameRules) -> String {

@@ -4,7 +4,7 @@ package import Metering
 /// A license as it is registered: the object of an import's line, of `POST /v1/licenses`, and of a
 /// license with a merge patch applied. Checked to the last member.
 package struct LicenseLine: Sendable {
-  /// Of a list, and of limits.
+  /// The most items that a list, or the limits, may have.
   package static let maximumItems = 1_000
 
   package var licenseID: Identifier
@@ -12,7 +12,7 @@ package struct LicenseLine: Sendable {
   package var plan: String
   package var features: [String]
   package var domains: [String]
-  /// By meter, sorted.
+  /// The limits, sorted by meter.
   package var limits: [Limit]
   package var seats: Int64?
   package var status: String
@@ -150,7 +150,7 @@ package struct LicenseLine: Sendable {
 }
 
 extension LicenseLine {
-  /// As `LicenseStore.upsert` wants it, appended to an array that the caller opened.
+  /// Appends the license to an array that the caller opened, as `LicenseStore.upsert` reads it.
   package func write(to writer: inout JSONWriter) {
     writer.beginObject()
     writer.member("license_id", licenseID.string)

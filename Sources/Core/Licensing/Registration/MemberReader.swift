@@ -5,7 +5,7 @@ package import JSONText
 package struct MemberReader {
   package typealias Invalid = LicenseLine.Invalid
   package let members: [JSONMember]
-  /// In front of names in errors, such as `limits.`.
+  /// The prefix of names in errors, such as `limits.`.
   private let parent: String
 
   package init(_ members: [JSONMember], in parent: String = "") {

@@ -44,7 +44,7 @@ public struct JSONWebKey: Sendable {
   enum Verification: Sendable {
     case ed25519(Curve25519.Signing.PublicKey)
     case p256(P256.Signing.PublicKey)
-    /// With its modulus and exponent, which the library does not give back.
+    /// An RSA key with its modulus and exponent, because the library does not give them back.
     case rsa(_RSA.Signing.PublicKey, n: [UInt8], e: [UInt8])
   }
 

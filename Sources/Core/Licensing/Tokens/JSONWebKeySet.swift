@@ -3,10 +3,10 @@ import JSONText
 /// Several keys, in the order of the file. The first private key of a purpose signs; all verify, so
 /// that what an older key signed holds on.
 public struct JSONWebKeySet: Sendable {
-  /// In the order of the file.
+  /// The keys, in the order of the file.
   public private(set) var keys: [JSONWebKey]
 
-  /// More would be a mistake, and each is tried by its id alone.
+  /// The most keys of a set. More would be a mistake, since each is found by its id alone.
   public static let maximumKeys = 100
 
   /// An empty set.
@@ -65,7 +65,8 @@ public struct JSONWebKeySet: Sendable {
     }
   }
 
-  /// Behind the others. Keys may share an id where their algorithms or purposes differ.
+  /// Adds a key behind the others. Keys may share an id if their algorithms or purposes differ.
+  ///
   /// - Throws: where a token could mean either of two keys.
   public mutating func add(_ key: JSONWebKey) throws(JSONWebKey.Invalid) {
     try check(key)
@@ -96,7 +97,7 @@ public struct JSONWebKeySet: Sendable {
   /// What `/.well-known/jwks.json` answers.
   public var publicJSON: [UInt8] { json(withSecrets: false) }
 
-  /// With the private keys: a secret.
+  /// The document with the private keys, which is a secret.
   public var privateJSON: [UInt8] { json(withSecrets: true) }
 
   private func json(withSecrets: Bool) -> [UInt8] {

@@ -10,7 +10,7 @@ public enum SigningAlgorithm: String, Sendable, CaseIterable {
   /// RSASSA-PKCS1-v1_5 with SHA-256, 2,048 bits or more.
   case rs256 = "RS256"
 
-  /// By the name that a header or a key gives it.
+  /// Finds the algorithm by the name that a header or a key gives it.
   init?(name: String) {
     self.init(rawValue: name == "Ed25519" ? "EdDSA" : name)
   }

@@ -21,11 +21,11 @@ public struct VerdictSigner: Sendable {
 
 /// What a client asked for. An answer is believed only where it repeats all of it.
 public struct VerdictQuestion: Sendable {
-  /// As it was sent.
+  /// The key as it was sent.
   public var licenseKey: String
-  /// Nil, where what was sent is no domain name or address.
+  /// The domain that was sent. It is nil if that was no domain name or address.
   public var domain: DomainName?
-  /// As it was sent.
+  /// The nonce as it was sent.
   public var nonce: String
 
   /// A question, in the client's own words.
@@ -42,7 +42,8 @@ public struct VerdictQuestion: Sendable {
   }
 }
 
-/// For clients: verifies that an answer is the service's, and is the one to this very question.
+/// Verifies that an answer comes from the service, and that it answers this very question. Clients
+/// use it.
 public struct VerdictVerifier: Sendable {
   private let keys: [JSONWebKey]
 
@@ -130,7 +131,7 @@ public struct VerdictVerifier: Sendable {
 }
 
 extension JSONValue {
-  /// By bytes.
+  /// Whether it is this text, byte by byte.
   fileprivate func isText(_ text: String) -> Bool {
     if case .string(let string) = self { string.equals(text) } else { false }
   }
