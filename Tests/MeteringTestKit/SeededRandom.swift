@@ -7,10 +7,14 @@ package struct SeededRandom: RandomNumberGenerator, Sendable {
 
   package init(seed: UInt64) { generator = SplitMix64(seed: seed) }
 
-  /// One generator a test, the same in every run. `METER_TEST_SEED` replaces the seed, to look elsewhere or to come back.
+  /// The generator of a test: its seed is made of the test's name, so it is the same in every run.
+  /// `METER_TEST_SEED` replaces the seed, to look elsewhere or to come back.
   package init(of test: String) {
     let given = ProcessInfo.processInfo.environment["METER_TEST_SEED"].flatMap { UInt64($0) }
-    let seed = given ?? 20_260_729
+    // FNV-1a, 64 bits.
+    let seed =
+      given
+      ?? test.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
     generator = SplitMix64(seed: seed)
     print("\(test): METER_TEST_SEED=\(seed)")
   }

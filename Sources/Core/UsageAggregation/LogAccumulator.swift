@@ -1,27 +1,13 @@
-package import EventCodec
+import EventCodec
 package import Metering
 
 /// Takes the records of the owned partitions to the next flush: it decodes and checks them, finds
 /// duplicates, and counts usage or gathers suspicious validations.
 ///
-/// One value a consumer thread. What is a duplicate is decided here, before anything is stored, as
-/// a function of the log alone: so the state of a partition (window, sequences) belongs to the
-/// process only while it owns the partition, and is read anew from the log by whoever owns it next.
+/// Each consumer thread has one. It decides what is a duplicate before anything is stored, from the
+/// log alone. So a partition's state (window, sequences) belongs to the process only while it owns
+/// the partition; the next owner reads it from the log again.
 package struct LogAccumulator: ~Copyable {
-  package struct Settings: Sendable {
-    /// One consumer of a topic writes down what it refuses. The others only count it.
-    package var keepsDeadLetters = true
-    package var reads = EventDecoder.Reads.usage
-    /// Usage is summed by license, meter and minute alone, and an event counts no later than its
-    /// record: what a detector of rates wants. Else by the event's own time, with its domain and
-    /// feature.
-    package var countsRates = false
-    package var maxQuantity = Limits.quantity
-    package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
-    package var maxProducers = Limits.producersPerPartition
-    package init() {}
-  }
-
   /// Why a partition does not go on.
   package enum Halt: Equatable, Sendable {
     /// The record at that offset is not the one remembered: the topic was truncated or made anew.

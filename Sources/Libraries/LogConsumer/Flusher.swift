@@ -7,31 +7,6 @@ import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
-/// A batch, or cargo alone, on its way into the store.
-///
-/// `@unchecked Sendable`: it is handed from the consumer's thread to the flusher's through a locked
-/// mailbox and back; only one of them touches it at a time.
-final class FlushJob<Cargo: Sendable>: @unchecked Sendable {
-  let cargo: Cargo
-  /// Nil: no offset moves.
-  let batch: LogBatch?
-  /// The epoch of each partition that is written.
-  let epochs: [Int32: Int32]
-
-  init(cargo: Cargo, batch: LogBatch?, epochs: [Int32: Int32]) {
-    self.cargo = cargo
-    self.batch = batch
-    self.epochs = epochs
-  }
-}
-
-enum FlushOutcome {
-  /// Stored, but for partitions that other processes own now.
-  case stored(takenOver: Set<Int32>)
-  /// The database did not take it within the patience; nothing of it is stored.
-  case gaveUp(String)
-}
-
 /// One thread that stores one batch at a time, while the consumer's thread fills the next.
 final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   typealias Job = FlushJob<Writer.Cargo>
