@@ -174,7 +174,8 @@ let services: [Target] = [
 
 // What people run. Nothing but a test imports it.
 let tools: [Target] = [
-  module("Tools", "DevBroker", ["KafkaTransport", "ServiceRuntime", arguments], main: true),
+  module(
+    "Tools", "DevBroker", ["Metering", "KafkaTransport", "ServiceRuntime", arguments], main: true),
   module(
     "Tools", "meterctl",
     [

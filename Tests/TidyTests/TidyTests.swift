@@ -72,6 +72,16 @@ import Testing
     }
   }
 
+  @Test func `A topic's name is written once`() throws {
+    for file in try Repository.swift("Sources")
+    where file.path != "Sources/Core/Metering/LogNames.swift" && file.target != "Benchmarks" {
+      for name in ["usage", "validations", "dead-letter"] {
+        let isWritten = file.lines.contains { $0.contains("\"license.\(name).v1\"") }
+        #expect(!isWritten, "\(file.path) writes license.\(name).v1")
+      }
+    }
+  }
+
   /// `meterctl migrate` is there for a database whose schema does not fit.
   @Test func `The schema is checked where connections are opened`() throws {
     for file in try Repository.swift("Sources")

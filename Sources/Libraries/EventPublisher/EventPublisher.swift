@@ -1,6 +1,7 @@
 import Foundation
 import KafkaTransport
 public import Logging
+import Metering
 public import ServiceLifecycle
 import Synchronization
 
@@ -38,9 +39,9 @@ public final class EventPublisher: Service, Sendable {
     /// Begins the name of a new spool: letters, digits, `.`, `_` and `-`, 1 to 100 of them.
     public var producerPrefix = "publisher"
     /// Where usage events go.
-    public var usageTopic = "license.usage.v1"
+    public var usageTopic = TopicName.usage
     /// Where validation events go.
-    public var validationTopic = "license.validations.v1"
+    public var validationTopic = TopicName.validations
     /// How long `run()` and `stop()` go on sending at the end, in milliseconds.
     public var drainMilliseconds = 5_000
     /// The size of one file of the spool. Nil means 16 MiB, or less in a small spool.

@@ -11,7 +11,7 @@ package struct ConsumerSettings: Sendable {
   package var databaseURL: String
   package var group: String
   package var topic: String
-  package var deadLetterTopic = "license.dead-letter.v1"
+  package var deadLetterTopic = TopicName.deadLetters
   package var rules = LogAccumulator.Settings()
   /// Where several topics are consumed in one process, problems are told by topic.
   package var isOneOfSeveral = false

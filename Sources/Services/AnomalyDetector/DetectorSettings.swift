@@ -1,12 +1,13 @@
 import AnomalyDetection
 import EventCodec
 import LogConsumer
+import Metering
 import ServiceRuntime
 import UsageAggregation
 
 /// What the detector is configured by; `--help` lists the variables.
 struct DetectorSettings: Sendable {
-  static let group = "anomaly-detector"
+  static let group = ConsumerGroup.detector
 
   var usage: ConsumerSettings
   var validations: ConsumerSettings
@@ -19,13 +20,13 @@ struct DetectorSettings: Sendable {
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
-    usage = try ConsumerSettings(settings, group: Self.group, topic: "license.usage.v1")
+    usage = try ConsumerSettings(settings, group: Self.group, topic: TopicName.usage)
     usage.isOneOfSeveral = true
     // The aggregator writes them down.
     usage.rules.keepsDeadLetters = false
     usage.rules.countsRates = true
     validations = try ConsumerSettings(
-      settings, group: Self.group, topic: "license.validations.v1")
+      settings, group: Self.group, topic: TopicName.validations)
     validations.isOneOfSeveral = true
     validations.rules.reads = .validations
     bursts.maximumLicenses = try settings[DeclaredSettings.detectorLicenses]

@@ -17,7 +17,7 @@ final class UsageWatcher: Sendable {
   /// Of this many customers, those with the most events.
   static let customers = 1_000
   /// The aggregator, whose rows are judged.
-  static let group = "usage-aggregator"
+  static let group = ConsumerGroup.aggregator
   private static let pauseMilliseconds = 5_000
   /// Slots that are older are left out: nobody can act on them any more.
   private static let oldest: Int64 = 1440

@@ -1,4 +1,5 @@
 import LogConsumer
+import Metering
 import ServiceRuntime
 
 /// What the aggregator is configured by; `--help` lists the variables.
@@ -11,7 +12,7 @@ struct AggregatorSettings: Sendable {
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
     consumer = try ConsumerSettings(
-      settings, group: "usage-aggregator", topic: "license.usage.v1")
+      settings, group: ConsumerGroup.aggregator, topic: TopicName.usage)
     mergeIntervalMilliseconds = try settings[DeclaredSettings.mergeInterval]
     maxPendingRows = try settings[DeclaredSettings.maxPendingRows]
   }

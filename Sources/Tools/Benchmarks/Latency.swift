@@ -21,7 +21,7 @@ struct Latency: ParsableCommand {
   @Option(help: "Licenses.") var licenses = 1_000
   @Option(help: "Marked events in the idle part.") var idleProbes = 60
 
-  private static let topic = "license.usage.v1"
+  private static let topic = TopicName.usage
   private static let probe = "lic_probe"
 
   func run() throws {

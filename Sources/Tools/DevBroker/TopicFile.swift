@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Metering
 
 /// What the broker needs to know of a topic's YAML file.
 ///
@@ -10,9 +11,9 @@ struct TopicFile: Equatable {
   var partitions: Int
 
   static let defaults = [
-    TopicFile(name: "license.usage.v1", partitions: 64),
-    TopicFile(name: "license.validations.v1", partitions: 64),
-    TopicFile(name: "license.dead-letter.v1", partitions: 8),
+    TopicFile(name: TopicName.usage, partitions: 64),
+    TopicFile(name: TopicName.validations, partitions: 64),
+    TopicFile(name: TopicName.deadLetters, partitions: 8),
   ]
 
   /// - Returns: nil if the folder is not there.

@@ -66,7 +66,7 @@ package struct ClosePreviewStore {
 
     package init(
       endingBefore: String, customer: Identifier? = nil, graceSeconds: Int64,
-      group: String = "usage-aggregator", topic: String = "license.usage.v1",
+      group: String = ConsumerGroup.aggregator, topic: String = TopicName.usage,
       completeThrough: Int64?, needsLog: Bool = false
     ) {
       self.endingBefore = endingBefore

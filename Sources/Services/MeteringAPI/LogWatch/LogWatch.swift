@@ -2,6 +2,7 @@ import Billing
 import Foundation
 import KafkaTransport
 import Logging
+import Metering
 import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
@@ -12,8 +13,8 @@ import Synchronization
 ///
 /// Every process does it by itself: the stored time only grows.
 final class LogWatch: Service {
-  static let group = "usage-aggregator"
-  static let topic = "license.usage.v1"
+  static let group = ConsumerGroup.aggregator
+  static let topic = TopicName.usage
   private static let pauseMilliseconds = 1_000
   private static let timeoutMilliseconds: Int32 = 5_000
 

@@ -1,5 +1,6 @@
 import KafkaTransport
 import Licensing
+import Metering
 import PostgresStore
 import ServiceRuntime
 
@@ -7,8 +8,8 @@ import ServiceRuntime
 /// `METER_KAFKA_CONFIG_FILE`, `METER_DATABASE_URL`, each also as `NAME_FILE`.
 struct Connections {
   /// The consumer group of `usage-aggregator`.
-  static let aggregatorGroup = "usage-aggregator"
-  static let usageTopic = "license.usage.v1"
+  static let aggregatorGroup = ConsumerGroup.aggregator
+  static let usageTopic = TopicName.usage
 
   let settings: Settings
 
