@@ -10,11 +10,12 @@ package import Metering
 package struct LogAccumulator: ~Copyable {
   /// Why a partition does not go on.
   package enum Halt: Equatable, Sendable {
-    /// The record at that offset is not the one remembered: the topic was truncated or made anew.
+    /// The record at that offset is not the one remembered: the topic was truncated or created
+    /// again.
     case logDiffers(offset: Int64)
   }
 
-  /// Decoded at once, between fetching their cache lines and using them.
+  /// The records that are decoded together, between fetching their cache lines and using them.
   private static let lookahead = 256
 
   private let settings: Settings

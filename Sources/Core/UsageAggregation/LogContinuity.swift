@@ -39,9 +39,10 @@ package enum LogContinuity: Equatable, Sendable {
   /// The same log lost its end: the last record that was counted is there, but the log ends before
   /// the position.
   case cut(high: Int64)
-  /// The log ends before the last record that was counted: it was made anew, or it lost its end.
+  /// The log ends before the last record that was counted: it was created again, or it lost its
+  /// end.
   case shorter(high: Int64)
-  /// Another record stands where the last counted one stood: the topic was made anew.
+  /// Another record stands where the last counted one stood: the topic was created again.
   case another(offset: Int64)
 
   /// - Parameters:

@@ -206,7 +206,7 @@ package struct HTTPAnswerReader: Sendable {
       isWhole = true
       state = .finished(reusable: !framing.closes && !framing.hasBadLength)
     } else if framing.isChunked, !framing.hasOtherEncoding {
-      // Both at once is what smuggled requests are made of: it is read, and used no more.
+      // Smuggled requests have both. The answer is read, and the connection is not used again.
       if framing.length != nil || framing.hasBadLength { framing.closes = true }
       state = .chunkSize
     } else if framing.hasOtherEncoding {

@@ -32,7 +32,7 @@ final class CallbackState: Sendable {
   /// From now on the rebalance callback answers by itself, by giving everything up.
   func beginClosing() { isClosing.store(true, ordering: .relaxed) }
 
-  /// Whether the group has ever assigned anything to this member, be it nothing.
+  /// Whether the group has ever given this member an assignment, even an empty one.
   var hasBeenAssigned: Bool { wasAssigned.load(ordering: .relaxed) }
 
   func takeErrors() -> [KafkaError] {

@@ -107,7 +107,8 @@ package final class KafkaAdmin {
   /// Sets these settings and leaves the topic's others as they are.
   ///
   /// librdkafka 2.0.2 has AlterConfigs only, which reverts what is not named; so what is set on the
-  /// topic is read first and sent along. Two operators at once may undo each other's change.
+  /// topic is read first and sent along. Two operators at the same time may undo each other's
+  /// change.
   package func alterConfig(
     _ topic: String, _ changes: [(String, String)]
   ) throws(KafkaError) {
@@ -183,8 +184,8 @@ package final class KafkaAdmin {
     try result(event)
   }
 
-  /// Says at once what librdkafka would say only after the timeout, and then wrongly (it waits for
-  /// a controller, which the mock cluster is not). librdkafka offers no look at a broker's
+  /// Says immediately what librdkafka would say only after the timeout, and then wrongly (it waits
+  /// for a controller, which the mock cluster is not). librdkafka offers no look at a broker's
   /// ApiVersions, but the mock cluster's id says what it is.
   private func refuseMockCluster(_ operation: String) throws(KafkaError) {
     guard let id = rd_kafka_clusterid(handle.raw, timeoutMilliseconds) else {

@@ -203,8 +203,8 @@ package final class KafkaConsumer {
   /// Ends a `consume` that waits, from any thread.
   package var waker: ConsumerWaker { ConsumerWaker(handle) }
 
-  /// Leaves the group at once, so that others need not wait for the session to time out. Deal with
-  /// the batch, flush and recycle first. Blocks until the group has been left. Idempotent.
+  /// Leaves the group immediately, so that others need not wait for the session to time out. Deal
+  /// with the batch, flush and recycle first. Blocks until the group has been left. Idempotent.
   package func close() {
     guard !isClosed else { return }
     isClosed = true

@@ -10,7 +10,7 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
   package let operation: String
   /// Whether the same call may succeed later with nothing else changed.
   package let isRetriable: Bool
-  /// Whether the client instance is of no use any more and must be made anew.
+  /// Whether the client instance is of no use any more and must be replaced.
   package let isFatal: Bool
   /// What librdkafka says beyond the code; may be empty.
   package let detail: String

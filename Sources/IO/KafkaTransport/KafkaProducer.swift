@@ -8,7 +8,7 @@ import Synchronization
 /// Defaults, all of which the configuration may replace: `enable.idempotence`, `acks=all`,
 /// `murmur2_random` (Java's partitioner; records without a key are spread at random), zstd,
 /// `linger.ms=10`, batches of 1 MB, no delivery timeout: a record that was accepted is tried until
-/// it is delivered, refused for good, or the producer is freed.
+/// it is delivered, finally refused, or the producer is freed.
 ///
 /// `@unchecked Sendable`: `handle` is Sendable and set once; `topics` holds pointers that are only
 /// read and written under its lock, and `rd_kafka_topic_t` may be used by any thread.
@@ -121,7 +121,7 @@ package final class KafkaProducer: @unchecked Sendable {
   /// The errors that callbacks told since the last call. `poll` and `flush` collect them.
   package func takeErrors() -> [KafkaError] { handle.callbacks.takeErrors() }
 
-  /// The error that ended this producer for good, if there is one.
+  /// The fatal error that ended this producer, if there is one.
   package var fatalError: KafkaError? { handle.fatalError("produce") }
 
   /// Blocks for up to the timeout. - Returns: nil if the topic is missing; never creates it.

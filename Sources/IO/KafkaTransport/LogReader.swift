@@ -115,7 +115,8 @@ package final class LogReader {
     try readAll([Range(partition, from: from, to: endExclusive)], body)[partition] ?? from
   }
 
-  /// Reads all stretches at once, each in order of offset, mixed among each other.
+  /// Reads all ranges at the same time. The records of each come in the order of their offsets,
+  /// mixed with those of the others.
   ///
   /// A stretch ends by position (a record at or past `to`, or the end of the partition), not by
   /// seeing an offset: control records and compaction leave gaps. One that reaches past the log's

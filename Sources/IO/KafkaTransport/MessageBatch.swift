@@ -113,7 +113,9 @@ package final class MessageBatch {
     }
   }
 
-  /// All of a record at once, without a copy. - Precondition: `kind(i) == .record`.
+  /// A record with all its parts, without a copy.
+  ///
+  /// - Precondition: `kind(i) == .record`.
   package func record(_ i: Int) -> RecordView { RecordView(message(i)) }
 
   package func partition(_ i: Int) -> Int32 { message(i).pointee.partition }

@@ -22,7 +22,7 @@ package struct EpochStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// Begins a new epoch for all of `groups` at once: the topic was made anew. Every partition
+  /// Begins a new epoch for all of `groups` together: the topic was created again. Every partition
   /// starts at its low watermark.
   ///
   /// - Returns: the new epoch.
@@ -30,7 +30,7 @@ package struct EpochStore {
     topic: String, groups: [String], _ lowWatermarks: [(partition: Int32, low: Int64)]
   ) throws -> Int {
     try connection.transaction {
-      // Two operators at once: the second begins one more epoch, not the same.
+      // Of two operators at the same time, the second begins one more epoch, not the same one.
       try connection.lock(.newEpoch, topic, operation: "new epoch")
       let rows = try connection.query(
         "select coalesce(max(log_epoch), 0) + 1 from consumer_offset where topic = $1",

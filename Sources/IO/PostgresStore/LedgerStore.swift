@@ -1,4 +1,4 @@
-/// The ledger of producers: what they accepted, and what became of it.
+/// The ledger of producers: how many events they accepted, and what happened to those.
 package struct LedgerStore {
   private let connection: PostgresConnection
 

@@ -5,7 +5,7 @@ import Synchronization
 
 /// Sends dead letters to their topics again.
 package final class DeadLetterSender: Sendable {
-  /// A page's payloads are held at once: 200 of 64 KiB are 13 MB.
+  /// The payloads of one page are in memory together: 200 of 64 KiB are 13 MB.
   package static let pageRows = 200
   private static let timeoutMilliseconds: Int32 = 30_000
 

@@ -62,7 +62,8 @@ public final class EventPublisher: Service, Sendable {
       public var accepted: Int64
       /// In the spool, not known to be in Kafka.
       public var pending: Int64
-      /// Lost: no room, a damaged file, or refused by Kafka for good.
+      /// Events that are lost: there was no room, a file was damaged, or Kafka refused them
+      /// finally.
       public var dropped: Int64
     }
 
@@ -74,7 +75,7 @@ public final class EventPublisher: Service, Sendable {
     public var invalid: Int64
     /// What the spool's files take.
     public var spoolBytes: Int
-    /// How often sending began anew, since the start of the process.
+    /// How often sending has started over since the process started.
     public var restarts: Int64
     /// Why events stay in the spool, one sentence; nil while they are sent.
     public var problem: String?
@@ -203,7 +204,7 @@ public final class EventPublisher: Service, Sendable {
   }
 
   /// Takes no more events, sends what it can within the configured time, and reports; what is left
-  /// is for the next process on the directory. Blocks; calls after the first return at once.
+  /// is for the next process on the directory. Blocks; calls after the first return immediately.
   public func stop() { stop(drainMilliseconds: drainMilliseconds) }
 
   private func stop(drainMilliseconds: Int) {

@@ -78,7 +78,7 @@ final class Spool: @unchecked Sendable {
   /// Where the first record lies that is not known to be delivered.
   let firstPending: Position
 
-  /// How many sequences are taken at once: the disk is asked once for so many events.
+  /// How many sequences are reserved together: the disk is written once for so many events.
   private static let reservation: Int64 = 1 << 24
 
   /// - Parameter producerPrefix: of the name that a new spool gets: letters, digits, `.`, `_` and
@@ -275,7 +275,7 @@ final class Spool: @unchecked Sendable {
 
   /// All before `position` is delivered: so many of each topic since the last call.
   ///
-  /// - Parameter unsendable: of these, refused for good.
+  /// - Parameter unsendable: how many of them were finally refused.
   func delivered(to position: Position, counts: [Int64], unsendable: [Int64]) {
     let hasTooMany = core.withLock { core in
       for topic in Self.topicIndices {

@@ -127,7 +127,7 @@ final class SpoolForwarder: @unchecked Sendable {
     finish()
   }
 
-  /// One round: what the spool has is handed over and sent at once, and the next round waits until
+  /// One round: what the spool has is handed over and sent immediately. The next round waits until
   /// it is delivered.
   ///
   /// So nothing lies queued in librdkafka behind a request that gets no answer: 2.0.2's broker

@@ -4,7 +4,7 @@ import Metering
 package import PostgresStore
 package import Recount
 
-/// Finds one event in the log by its id, and says what became of it.
+/// Finds one event in the log by its id, and says what happened to it.
 ///
 /// The log has no index by id. So its newest offsets are read, bounded in number and in time, and
 /// the answer says which. What is found is judged with the records of a dedupe window before it, by

@@ -20,7 +20,7 @@ package struct ConsumerSettings: Sendable {
   package var flushIntervalMilliseconds: Int
   /// While the log is behind: larger flushes write fewer rows.
   package var catchUpFlushIntervalMilliseconds: Int
-  /// Groups and cells that make a flush due at once.
+  /// So many groups and cells make a flush due immediately.
   package var maxBatchEntries: Int
   /// Failing flushes are tried again for so long; then the group is left until the database
   /// answers.

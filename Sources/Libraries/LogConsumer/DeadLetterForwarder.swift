@@ -42,7 +42,7 @@ final class DeadLetterForwarder {
     self.logger = logger
   }
 
-  /// - Returns: whether there may be more at once.
+  /// - Returns: whether more may be due already.
   /// - Throws: where Kafka or PostgreSQL cannot be reached; what was acknowledged is marked.
   func forward(_ connection: PostgresConnection) throws -> Bool {
     var unanswered: KafkaError?

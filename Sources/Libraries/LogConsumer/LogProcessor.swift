@@ -26,7 +26,7 @@ package protocol LogProcessor: AnyObject, SendableMetatype {
 package enum FlushDecision<Cargo: Sendable>: Sendable {
   /// It goes on.
   case keep
-  /// It goes on, and this is stored at once. It may be stored again by whoever reads the same
+  /// It goes on, and this is stored immediately. It may be stored again by whoever reads the same
   /// records again, so storing it twice must be storing it once.
   case tell(Cargo)
   /// It is sealed and stored.

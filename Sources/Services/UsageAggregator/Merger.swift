@@ -13,7 +13,7 @@ final class Merger: Sendable {
   /// One transaction takes about so many: what waits beyond it is merged in portions of partitions,
   /// each with its own commit, so that a backlog of any size is worked off.
   private static let portionRows = 400_000
-  /// So long after it was behind, what is flushed is merged at once.
+  /// For so long after the consumer was behind, what is flushed is merged immediately.
   private static let caughtUpMilliseconds = 1_500
 
   private let settings: AggregatorSettings
@@ -105,7 +105,8 @@ final class Merger: Sendable {
       statementTimeoutMilliseconds: 300_000)
   }
 
-  /// Half of the partitions each, at once: who has caught up leaves the processors to the database.
+  /// Merges half of the partitions on each of two connections at the same time. A consumer that has
+  /// caught up leaves the processors to the database.
   private func mergeInTwo(
     _ partitions: [Int32], _ connection: PostgresConnection, _ second: inout PostgresConnection?
   ) throws -> Int {

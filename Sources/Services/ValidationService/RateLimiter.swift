@@ -19,7 +19,7 @@ final class RateLimiter: Sendable {
 
   private static let rows = 4
   private static let columns = 1 << 15
-  /// Due times, in microseconds of the caller's clock. `Hasher` is keyed anew for each process, so
+  /// Due times, in microseconds of the caller's clock. `Hasher` has another key in each process, so
   /// nobody can aim at a cell.
   private let cells = Mutex([Int64](repeating: 0, count: rows * columns))
 

@@ -95,7 +95,7 @@ final class RequestDeadline: ChannelInboundHandler {
     channel.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
   }
 
-  /// One timer that looks now and then, in place of one that every request sets anew.
+  /// One timer that looks now and then, instead of one that every request sets again.
   private func watchIdleness(_ channel: any Channel) {
     let loop = channel.eventLoop
     idleTimer = loop.assumeIsolated().scheduleTask(deadline: lastRead + idleLimit) { [self] in

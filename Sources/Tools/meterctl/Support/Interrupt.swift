@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// SIGINT and SIGTERM ask a long command to end in good order; the second one ends it at once.
+/// SIGINT and SIGTERM ask a long command to end in good order; the second one ends it immediately.
 enum Interrupt {
   private static let flag = Atomic<Bool>(false)
 

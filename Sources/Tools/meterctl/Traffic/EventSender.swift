@@ -64,7 +64,7 @@ final class EventSender {
   }
 
   var acknowledgedEvents: Int64 { ledger.acknowledgedEvents.load(ordering: .relaxed) }
-  /// Refused for good by the brokers.
+  /// Events that the brokers refused finally.
   var failedEvents: Int64 { ledger.failedEvents.load(ordering: .relaxed) }
   var firstError: KafkaError? { ledger.firstError.withLock { $0 } }
   /// For the progress's line.
