@@ -1,12 +1,12 @@
 package import Metering
 
-/// What the validation service asks PostgreSQL for, many rows a statement.
+/// What the validation service reads: many rows in each statement.
 package struct AccessStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// A row of `license` with its limits. Times in milliseconds since 1970.
+  /// A row of `license` with its limits. Times are in milliseconds since 1970.
   package struct LicenseRow: Sendable, Equatable {
     package let licenseID: Identifier
     package let customerID: Identifier
@@ -34,9 +34,9 @@ package struct AccessStore {
     }
   }
 
-  /// Those of `ids` that there are.
+  /// The licenses that exist among `ids`.
   package func licenses(_ ids: [Identifier]) throws(PostgresError) -> [LicenseRow] {
-    // Lists as rows of their own: PostgreSQL's array syntax would have to be parsed.
+    // Lists come as rows of their own, because PostgreSQL's array syntax would have to be parsed.
     let rows = try connection.query(
       """
       with wanted as (select unnest($1::text[]) as license_id)
@@ -91,7 +91,7 @@ package struct AccessStore {
     package let periodEnd: Int64
   }
 
-  /// Those of periods that are not over yet.
+  /// The limits that are used up in periods that are not over yet.
   package func limitsReached() throws(PostgresError) -> [LimitReached] {
     try connection.query(
       """
@@ -113,7 +113,7 @@ package struct AccessStore {
   /// A token that is not revoked.
   package struct TokenRow: Sendable, Equatable {
     package let tokenID: String
-    /// SHA-256, lower-case hexadecimal.
+    /// The SHA-256 hash in lower-case hexadecimal.
     package let hash: String
     package let scopes: Set<String>
     package let customerID: Identifier?
@@ -132,12 +132,13 @@ package struct AccessStore {
     }
   }
 
-  /// Those of `hashes` (SHA-256, hexadecimal) that are not revoked, expired ones too.
+  /// The tokens among `hashes` (SHA-256, hexadecimal) that are not revoked. Expired ones are
+  /// included.
   package func tokens(hashes: [String]) throws(PostgresError) -> [TokenRow] {
     try tokens(hashes: hashes, andWhere: "true")
   }
 
-  /// Those of `hashes` that hold now, by the server's clock.
+  /// The tokens among `hashes` that hold now, by the server's clock.
   package func validTokens(hashes: [String]) throws(PostgresError) -> [TokenRow] {
     try tokens(
       hashes: hashes, andWhere: "(expires_at is null or expires_at > clock_timestamp())")
@@ -166,8 +167,8 @@ package struct AccessStore {
 
   /// Creates a token.
   ///
-  /// - Parameter expiresInSeconds: nil: never.
-  /// - Throws: `PostgresError`; 23503 where there is no such customer.
+  /// - Parameter expiresInSeconds: nil if it never expires.
+  /// - Throws: `PostgresError`, with `SQLState.foreignKeyViolation` if there is no such customer.
   package func createToken(
     id: String, name: String, hash: String, scopes: [String], customerID: String?,
     expiresInSeconds: Int64?
@@ -183,7 +184,7 @@ package struct AccessStore {
       ], operation: "create token")
   }
 
-  /// All, the newest first, for people to look at.
+  /// All tokens, the newest first, for people to look at.
   package func listTokens() throws(PostgresError) -> SQLRows {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as \(column)"

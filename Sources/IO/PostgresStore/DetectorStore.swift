@@ -17,7 +17,7 @@ package struct DetectorStore {
   /// A partition's state, opaque to the store.
   package struct State: Sendable {
     package var partition: Int32
-    /// It is what the records below it have led to.
+    /// The offset up to which records have led to this state.
     package var nextOffset: Int64
     package var bytes: [UInt8]
 
@@ -28,7 +28,7 @@ package struct DetectorStore {
     }
   }
 
-  /// The newest state of a partition, of whatever offset and epoch; nil: none.
+  /// The newest state of a partition, whatever its offset and epoch. It is nil if there is none.
   package func state(
     of partition: Int32
   ) throws(PostgresError) -> (epoch: Int32, nextOffset: Int64, bytes: [UInt8])? {
@@ -119,7 +119,7 @@ package struct DetectorStore {
     }
   }
 
-  /// Those of the licenses that are registered, by the bytes of their ids.
+  /// The licenses that are registered, by the bytes of their ids.
   package func registered(
     of licenses: [String]
   ) throws(PostgresError) -> [[UInt8]: RegisteredLicense] {

@@ -9,7 +9,7 @@ package struct EndpointStore {
 
   /// How long a replaced secret still signs.
   package static let rotationHours = 24
-  /// Each signature makes every webhook larger.
+  /// The most secrets of an endpoint. Each signature makes every webhook larger.
   package static let maximumSecrets = 4
 
   package struct Endpoint: Sendable {
@@ -26,9 +26,9 @@ package struct EndpointStore {
     package var createdAt: String
   }
 
-  /// `events` empty: all types.
+  /// Adds an endpoint. If `events` is empty, it receives all types.
   ///
-  /// - Throws: `PostgresError`; 23503 where there is no such customer.
+  /// - Throws: `PostgresError`, with `SQLState.foreignKeyViolation` if there is no such customer.
   package func add(
     id: String, customer: String?, url: String, events: [String], signing: String,
     sealedSecret: [UInt8]
@@ -114,7 +114,7 @@ package struct EndpointStore {
     package var sealed: [UInt8]
   }
 
-  /// Secrets that still sign, in the order of their ids, from behind `after`.
+  /// The secrets that still sign, in the order of their ids, after the id `after`.
   package func secrets(after: Int64, limit: Int) throws(PostgresError) -> [Secret] {
     let rows = try connection.query(
       """
@@ -137,8 +137,9 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// What it missed while it was disabled is not sent by itself: `recover` does that. False where
-  /// there is none of that id.
+  /// Enables an endpoint. What it missed while it was disabled is sent only by `recover`.
+  ///
+  /// - Returns: false if there is no endpoint of that id.
   package func enable(_ id: String) throws(PostgresError) -> Bool {
     try connection.query(
       """
@@ -177,8 +178,9 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// The new secret signs from now on, the ones before it for `rotationHours` more. False where
-  /// there is no such endpoint.
+  /// Adds a secret that signs from now on. The earlier ones sign for `rotationHours` more.
+  ///
+  /// - Returns: false if there is no such endpoint.
   package func rotate(_ id: String, sealedSecret: [UInt8]) throws -> Bool {
     try connection.transaction {
       let found = try connection.query(
@@ -202,8 +204,10 @@ package struct EndpointStore {
     }
   }
 
-  /// An alert of the type `webhook.test` with one delivery, whatever the endpoint's events; the
-  /// delivery's id, or nil where there is no such active endpoint.
+  /// Makes an alert of the type `webhook.test` with one delivery, whatever types the endpoint
+  /// receives.
+  ///
+  /// - Returns: the delivery's id; nil if there is no such active endpoint.
   package func test(_ id: String) throws(PostgresError) -> Int64? {
     try connection.query(
       """
@@ -237,7 +241,7 @@ package struct EndpointStore {
     package var lastError: String?
   }
 
-  /// The newest first.
+  /// Deliveries, the newest first.
   package func deliveries(
     id: Int64? = nil, endpoint: String? = nil, status: String? = nil, limit: Int
   ) throws(PostgresError) -> [Delivery] {
@@ -318,8 +322,10 @@ package struct EndpointStore {
       })
   }
 
-  /// Sends it again, now, from the start of the retry schedule, under the same `webhook-id`;
-  /// whatever became of it. False where there is none, or its endpoint is disabled.
+  /// Sends a delivery again now, whatever happened to it, under the same `webhook-id` and from the
+  /// start of the retry schedule.
+  ///
+  /// - Returns: false if there is none, or its endpoint is disabled.
   package func redeliver(_ delivery: Int64) throws -> Bool {
     try connection.transaction {
       let done =
@@ -331,8 +337,10 @@ package struct EndpointStore {
     }
   }
 
-  /// Sends everything of an endpoint again that failed or was discarded, of alerts in the half-open
-  /// span; answers how many. In steps, so that many of them hold nobody up.
+  /// Sends an endpoint's deliveries again that failed or were discarded, if their alerts lie in the
+  /// half-open span. It goes in steps, so that many of them hold nobody up.
+  ///
+  /// - Returns: how many.
   package func recover(
     _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
   ) throws -> Int {

@@ -7,14 +7,14 @@ package struct EpochStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Topics that any group has offsets in.
+  /// The topics in which any group has offsets.
   package func topics() throws(PostgresError) -> [String] {
     try connection.query(
       "select distinct topic from consumer_offset order by 1", operation: "read offsets"
     ).rows.compactMap { $0[0] }
   }
 
-  /// Groups that have offsets in a topic.
+  /// The groups that have offsets in a topic.
   package func groups(topic: String) throws(PostgresError) -> [String] {
     try connection.query(
       "select distinct consumer_group from consumer_offset where topic = $1 order by 1",
@@ -50,7 +50,7 @@ package struct EpochStore {
           .text(topic), .texts(groups), .integers(lowWatermarks.map { Int64($0.partition) }),
           .integers(lowWatermarks.map(\.low)), .integer(epoch),
         ], operation: "new epoch")
-      // Offsets of another log say nothing of who was heard last.
+      // Offsets of another log do not say which producer was heard last.
       try connection.query(
         "update producer_sequence set last_offset = -1 where topic = $1 and consumer_group = any ($2::text[])",
         [.text(topic), .texts(groups)], operation: "new epoch")

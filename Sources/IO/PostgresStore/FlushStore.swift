@@ -21,7 +21,7 @@ package struct FlushStore {
   package static let deadLetterColumns =
     "dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload, record_key, received_at)"
 
-  /// Columns of the last message, each an array.
+  /// The columns of the last message. Each is an array.
   package struct Commit: Sendable {
     package var epochs: [Int64] = []
     package var partitions: [Int64] = []
@@ -57,7 +57,7 @@ package struct FlushStore {
   }
 
   package enum Refusal: Error, Sendable {
-    /// Other processes own these partitions now; nothing was stored.
+    /// Other processes own these partitions now. Nothing was stored.
     case takenOver([Int32])
     case database(PostgresError)
   }
@@ -65,8 +65,8 @@ package struct FlushStore {
   /// The compare-and-set of the offsets, what meets unique keys, and COMMIT, as one message.
   ///
   /// - Parameters:
-  ///   - c: nil where no offset moves.
-  ///   - statements: behind the compare-and-set.
+  ///   - c: nil if no offset moves.
+  ///   - statements: they run behind the compare-and-set.
   package func commit(_ c: Commit?, with statements: [SQLStatement] = []) throws(Refusal) {
     do throws(PostgresError) {
       try connection.commit(
@@ -79,8 +79,8 @@ package struct FlushStore {
     }
   }
 
-  /// What was heard of producers, behind the reports of the same flush: whose producer has
-  /// reported, its counts are kept.
+  /// Writes what producers sent. It runs behind the reports of the same flush, because the counts
+  /// of a producer that has reported are kept.
   private func producers(_ c: Commit) -> [SQLStatement] {
     if c.producers.isEmpty { return [] }
     return [

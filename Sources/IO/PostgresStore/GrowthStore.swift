@@ -10,7 +10,8 @@ package struct GrowthStore {
     self.topic = topic
   }
 
-  /// Where one partition of a group branched off another, in the group's present log epoch.
+  /// The place where one partition of a group branched off another, in the group's present log
+  /// epoch.
   package struct Branch: Sendable, Equatable {
     package var group: String
     package var partition: Int32
@@ -19,7 +20,7 @@ package struct GrowthStore {
     package var parentOffset: Int64
   }
 
-  /// - Parameter group: nil: those of all groups.
+  /// - Parameter group: nil selects those of all groups.
   package func branches(group: String?) throws(PostgresError) -> [Branch] {
     let rows = try connection.query(
       """
@@ -96,7 +97,7 @@ package struct GrowthStore {
     }
   }
 
-  /// Takes back what `grow` wrote for partitions that could not be made.
+  /// Removes the rows that `grow` wrote for partitions that could not be made.
   package func undo(groups: [String], count n: Int) throws {
     try connection.transaction {
       for table in [

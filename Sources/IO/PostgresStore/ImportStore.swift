@@ -14,7 +14,7 @@ package struct ImportStore {
     package var format: String
     /// A JSON object of strings: what else decides which event a line becomes.
     package var options: String
-    /// RFC 3339.
+    /// A time by RFC 3339.
     package var oldestTime: String
     package var producer: String
 
@@ -60,8 +60,9 @@ package struct ImportStore {
       })
   }
 
-  /// Waits for nobody. - Returns: false if another process imports this file now. Held until the
-  /// connection closes.
+  /// Takes the lock of a file, which the connection holds until it closes. It waits for nobody.
+  ///
+  /// - Returns: false if another process imports this file now.
   package func tryLock(fileHash: String) throws(PostgresError) -> Bool {
     try connection.tryLockForSession(.fileImport, fileHash, operation: "import")
   }
@@ -94,7 +95,8 @@ package struct ImportStore {
       startedAt: rows.text(0, 6)!, finishedAt: rows.text(0, 7), hasSameOptions: rows.boolean(0, 8))
   }
 
-  /// Also makes the partitions of the months that it reaches, so that its rows find their place.
+  /// Registers a batch. It also makes the partitions of the months that the batch reaches, so that
+  /// its rows find their place.
   package func register(_ batch: Batch) throws(PostgresError) {
     try connection.query(
       """
@@ -108,7 +110,7 @@ package struct ImportStore {
     try PartitionStore(connection).makeMissing(monthsAhead: 0)
   }
 
-  /// How far it is; `finished` once, behind the last acknowledgement.
+  /// Writes down how far the import is. `finished` is set once, after the last acknowledgement.
   package func update(
     _ name: String, lines: Int64, events: Int64, rejected: Int64, finished: Bool = false
   ) throws(PostgresError) {

@@ -4,8 +4,8 @@ package struct LedgerStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Sums over all producers of a consumer group. What one producer has too much does not make up
-  /// for what another one lacks.
+  /// The sums over all producers of a consumer group. An excess of one producer does not hide what
+  /// another one lacks.
   package func totals(
     of group: String
   ) throws(PostgresError) -> (missing: Int64, inFlight: Int64) {

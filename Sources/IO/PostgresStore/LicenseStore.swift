@@ -6,7 +6,7 @@ package struct LicenseStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// What an import did.
+  /// The licenses that an import changed.
   package struct Counts: Sendable, Equatable {
     package var created = 0
     package var changed = 0
@@ -15,7 +15,7 @@ package struct LicenseStore {
     package init() {}
   }
 
-  /// One import at a time; held until the transaction ends. Call it first in the transaction.
+  /// Lets one import run at a time, until the transaction ends. Call it first in the transaction.
   package func lockForImport() throws(PostgresError) {
     try connection.lock(.licenseImport, operation: "license import")
   }
@@ -88,7 +88,7 @@ package struct LicenseStore {
     return counts
   }
 
-  /// - Returns: licenses with other limits than before.
+  /// - Returns: the licenses whose limits have changed.
   private func limits(
     _ run: (String) throws(PostgresError) -> SQLRows
   ) throws(PostgresError) -> Set<Identifier> {
@@ -111,7 +111,7 @@ package struct LicenseStore {
     Set(rows.compactMap { $0[0].map(Identifier.init(_:)) })
   }
 
-  /// - Returns: licenses whose anchor, or its coming change, is another than before.
+  /// - Returns: the licenses whose anchor, or its coming change, has changed.
   private func anchors(
     _ run: (String) throws(PostgresError) -> SQLRows
   ) throws(PostgresError) -> Set<Identifier> {
@@ -153,7 +153,7 @@ package struct LicenseStore {
   /// a JSON object, its times to the microsecond, the anchor day null. The row is locked until the
   /// transaction ends.
   ///
-  /// - Returns: nil where there is no such license.
+  /// - Returns: nil if there is no such license.
   package func lockedLine(id: String) throws(PostgresError) -> String? {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
@@ -172,9 +172,9 @@ package struct LicenseStore {
     ).rows.first?[0]
   }
 
-  /// Changes the status; what is canceled stays so.
+  /// Changes the status. A canceled license stays canceled.
   ///
-  /// - Returns: the status there is now; nil where there is no such license.
+  /// - Returns: the status that it has now; nil if there is no such license.
   package func setStatus(_ status: String, id: String) throws(PostgresError) -> String? {
     try connection.query(
       """

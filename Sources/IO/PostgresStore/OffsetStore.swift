@@ -12,7 +12,7 @@ package struct OffsetStore {
     self.topic = topic
   }
 
-  /// What the store knows of a partition.
+  /// The row of a partition.
   package struct Stored: Sendable, Equatable {
     package var partition: Int32
     package var nextOffset: Int64
@@ -22,11 +22,11 @@ package struct OffsetStore {
     package var claimedBy: String?
   }
 
-  /// One producer's row of one partition.
+  /// The row of a producer in a partition.
   package struct StoredProducer: Sendable {
     package var partition: Int32
     package var producer: String
-    /// The offset of its last record. It is −1 where that is not known, or was in an earlier log.
+    /// The offset of its last record. It is −1 if that is not known, or was in an earlier log.
     package var lastOffset: Int64
     /// The partition no longer remembers its sequences.
     package var isForgotten: Bool
@@ -45,7 +45,7 @@ package struct OffsetStore {
   ///   gets an offset of -1, which `claim` replaces.
   package func open(_ lows: [(partition: Int32, low: Int64?)]) throws {
     try connection.transaction {
-      // Two members that begin together: the second finds the rows of the first.
+      // Two members may begin together. The second one then finds the rows of the first.
       try connection.lock(.firstClaim, "\(group) \(topic)", operation: "open the topic")
       try connection.query(
         """
@@ -81,7 +81,8 @@ package struct OffsetStore {
       """,
       [.text(group), .text(topic), .integers(partitions), .integers(lowWatermarks.map(\.low))],
       operation: "claim partitions")
-    // In the order of the partitions: two processes that claim the same ones must not deadlock.
+    // Rows are locked in the order of the partitions, so that two processes that claim the same
+    // ones do not deadlock.
     let rows = try connection.query(
       """
       with locked as (
@@ -155,7 +156,7 @@ package struct OffsetStore {
     }
   }
 
-  /// Partitions that gave up producers, counts and all, which nobody had reported.
+  /// The partitions that dropped producers with their counts, before anybody had reported them.
   package func forgetfulPartitions() throws(PostgresError) -> Set<Int32> {
     let rows = try connection.query(
       "select partition from producer_forgotten where consumer_group = $1 and topic = $2",
@@ -163,7 +164,7 @@ package struct OffsetStore {
     return Set(rows.rows.indices.compactMap { rows.integer($0, 0).map { Int32($0) } })
   }
 
-  /// Offsets of a partition's dead letters from `offset` on, in its epoch.
+  /// The offsets of a partition's dead letters in its epoch, from `offset` on.
   package func deadLetters(
     of partition: Stored, from offset: Int64
   ) throws(PostgresError) -> Set<Int64> {
@@ -204,7 +205,7 @@ package struct OffsetStore {
       ], operation: "store the dedupe window")
   }
 
-  /// Every size the window of a partition had, by the offset from which it held.
+  /// Every size that the window of a partition has had, by the offset from which it held.
   package func windows() throws(PostgresError) -> [(
     partition: Int32, epoch: Int32, fromOffset: Int64, size: Int
   )] {
@@ -221,7 +222,8 @@ package struct OffsetStore {
     }
   }
 
-  /// Gives up what lies between the stored offset and `next`: it is lost, and written down as such.
+  /// Gives up the records between the stored offset and `next`. They are lost, and `log_gap` says
+  /// so.
   package func acceptGap(
     partition: Int32, to next: Int64, reason: String, by person: String
   ) throws {

@@ -1,6 +1,7 @@
 import Metering
 
-/// Partitions of months, made ahead and where an import reaches (see v0012_retention.sql).
+/// The partitions of months. They are made ahead, and for the months that an import reaches (see
+/// v0012_retention.sql).
 package struct PartitionStore {
   package let connection: PostgresConnection
 
@@ -8,8 +9,8 @@ package struct PartitionStore {
     self.connection = connection
   }
 
-  /// Makes what is missing, one a transaction. An open reader may keep one from being attached:
-  /// then it is left for the next time, after a few tries.
+  /// Makes the partitions that are missing, each in a transaction of its own. An open reader may
+  /// keep one from being attached. After a few tries that one is left for the next time.
   ///
   /// - Parameter isStopped: asked between two partitions.
   /// - Returns: the names of those made.

@@ -1,8 +1,8 @@
 internal import CLibPQ
 import Metering
 
-/// One connection, used by one thread at a time; every call blocks that thread, so none is made
-/// from the cooperative pool's hot paths.
+/// One connection, which one thread uses at a time. Every call blocks that thread, so hot paths on
+/// the cooperative pool make none.
 ///
 /// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait
 /// for: connecting 5 s, TCP without acknowledgement 10 s, a lock 5 s, a statement as given, an open
@@ -40,7 +40,7 @@ package final class PostgresConnection {
       let state = ConnectRefusal(message: message)?.sqlState ?? SQLState.cannotConnect
       throw PostgresError(sqlState: state, operation: "connect", message: message)
     }
-    // Notices of migrations and IF NOT EXISTS are of no use to anyone.
+    // Nobody reads the notices of migrations and IF NOT EXISTS.
     PQsetNoticeProcessor(opened, { _, _ in }, nil)
     try execute(
       """
@@ -66,7 +66,7 @@ package final class PostgresConnection {
   /// Asks the server for nothing, and so finds out whether it is still there.
   package func probe() throws(PostgresError) { try execute("select") }
 
-  /// Runs one statement with parameters `$1`…, answers its rows.
+  /// Runs one statement with parameters `$1`…, and returns its rows.
   @discardableResult
   package func query(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String = "query"
@@ -78,7 +78,8 @@ package final class PostgresConnection {
     return try take(result, operation)
   }
 
-  /// The first column of the first row, of type bytea, as it is; empty where there is no row.
+  /// The bytes of the first column of the first row, which has the type bytea. They are empty if
+  /// there is no row.
   package func bytes(
     _ sql: String, _ parameters: [SQLValue], operation: String
   ) throws(PostgresError) -> [UInt8] {
@@ -113,8 +114,7 @@ package final class PostgresConnection {
       try execute("commit")
       return value
     } catch {
-      // The first error is the one to tell; a connection that cannot roll back is closed by its
-      // owner.
+      // The first error is thrown. A connection that cannot roll back is closed by its owner.
       try? execute("rollback")
       throw error
     }
@@ -222,7 +222,7 @@ package final class PostgresConnection {
 
   // MARK: Notifications
 
-  /// What a NOTIFY said.
+  /// A NOTIFY that was received.
   package struct Notification: Sendable, Equatable {
     package let channel: String
     package let payload: String

@@ -21,7 +21,7 @@ package struct ProducerReportStore {
     package var accepted: Int64
   }
 
-  /// Reports whose log ends are not known yet.
+  /// The reports whose log ends are not known yet.
   package func newReports(limit: Int) throws(PostgresError) -> [Report] {
     let rows = try connection.query(
       """

@@ -8,7 +8,7 @@ package enum Schema {
     package let sql: String
   }
 
-  /// What this build brings a database to.
+  /// The migrations to which this build brings a database.
   package static let migrations: [Migration] = [
     Migration(
       version: 1, name: "0001_usage",
@@ -94,9 +94,9 @@ package enum Schema {
   package enum State: Equatable, Sendable {
     case empty
     case current
-    /// Older, and this build cannot work with it.
+    /// The schema is older, and this build cannot work with it.
     case tooOld(Int)
-    /// Newer, and no longer compatible with this build.
+    /// The schema is newer, and no longer compatible with this build.
     case tooNew(Int, minCompatible: Int)
 
     /// What is wrong and what to do, or nil.
@@ -123,20 +123,20 @@ package enum Schema {
     return Int(found) < version ? .tooOld(Int(found)) : .current
   }
 
-  /// Applies what is missing, each migration in a transaction of its own, under an advisory lock:
-  /// two that start at once do it once.
+  /// Applies the migrations that are missing, each in a transaction of its own. An advisory lock is
+  /// held, so that two processes that start together apply each of them once.
   ///
   /// - Returns: the names of those applied.
   package static func migrate(_ connection: PostgresConnection) throws -> [String] {
     try connection.execute(
       "set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0"
     )
-    // Asked for again and again: a statement that waited for it would have a snapshot, for which
-    // CREATE INDEX CONCURRENTLY of the one that holds it waits in turn.
+    // It is asked for again and again. A statement that waited for the lock would have a snapshot,
+    // and CREATE INDEX CONCURRENTLY of the holder would wait for that in turn.
     while try !connection.tryLockForSession(.migration, operation: "migrate") {
       try connection.query("select pg_sleep(0.05)", operation: "migrate")
     }
-    // Released with the session at the latest.
+    // An error does not matter: the session releases the lock at the latest.
     defer { try? connection.unlock(.migration, operation: "migrate") }
     let found: Int
     switch try state(connection) {
@@ -153,7 +153,7 @@ package enum Schema {
       try connection.transaction { try connection.execute(migration.sql) }
       applied.append(migration.name)
     }
-    // What takes long and keeps nobody waiting; what was cut off is taken up again by the next run.
+    // These take long and keep nobody waiting. The next run goes on where one was cut off.
     try PartitionStore(connection).repair()
     try OnlineIndexes.make(connection)
     return applied

@@ -1,6 +1,6 @@
 import Metering
 
-/// Deliveries of alerts: claimed, tried, written down.
+/// The deliveries of alerts: they are claimed and tried, and their results are written.
 package struct WebhookStore {
   package let connection: PostgresConnection
 
@@ -18,17 +18,17 @@ package struct WebhookStore {
     /// Failed attempts since it was made or asked for again.
     package var retryStep: Int
     package var url: String
-    /// The newest first, each as `SecretBox` sealed it.
+    /// The endpoint's secrets, the newest first, each as `SecretBox` sealed it.
     package var sealedSecrets: [[UInt8]]
     package var type: String
-    /// RFC 3339, UTC, milliseconds.
+    /// The alert's time by RFC 3339, in UTC, with milliseconds.
     package var occurredAt: String
     /// A JSON object.
     package var data: String
-    /// How late it is, at most since it was due.
+    /// How long the delivery has been due.
     package var dueSecondsAgo: Double
     package var alertID: Int64
-    /// The endpoint is a customer's, not the vendor's.
+    /// Whether the endpoint is a customer's, and not the vendor's.
     package var isForCustomer: Bool
   }
 
@@ -66,19 +66,19 @@ package struct WebhookStore {
     }
   }
 
-  /// What became of one attempt.
+  /// The result of one attempt.
   package struct Result: Sendable {
     package var deliveryID: Int64
     package var lease: Int64
     package var succeeded: Bool
-    /// Nil: no further attempt.
+    /// The time until the next attempt. It is nil if there is none.
     package var retryMilliseconds: Int64?
-    /// When the attempt began, milliseconds since 1970.
+    /// The time when the attempt began, in milliseconds since 1970.
     package var atMilliseconds: Int64
     package var statusCode: Int?
     package var error: String?
     package var durationMilliseconds: Int64
-    /// The first 1 KiB of the answer at most.
+    /// The answer, at most its first KiB.
     package var response: [UInt8]
 
     package init(
@@ -211,14 +211,19 @@ package struct WebhookStore {
 
   // MARK: Housekeeping
 
-  /// Ends what disabled endpoints still had to deliver, at most `most`; answers how many.
+  /// Ends deliveries to disabled endpoints, at most `most`.
+  ///
+  /// - Returns: how many.
   package func discard(most: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
       "select webhook_discard($1::int)", [.int(most)], operation: "discard deliveries")
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Raises expiry notices that are due; answers how many. None while another dispatcher does.
+  /// Raises the expiry notices that are due. While another dispatcher does it, this one raises
+  /// none.
+  ///
+  /// - Returns: how many.
   package func raiseExpiryNotices(most: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
       "select expiry_notices_raise($1::int)", [.int(most)], operation: "raise expiry notices")
@@ -240,7 +245,7 @@ package struct WebhookStore {
   }
 
   package struct Backlog: Sendable {
-    /// Counted up to a million: beyond, the number says nothing more.
+    /// The deliveries that are pending, counted up to a million.
     package var pending: Int64
     /// How long the oldest delivery has been due. Endpoints whose breaker is open are left out.
     package var oldestDueSeconds: Double
