@@ -3,7 +3,7 @@ package import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
-/// What a consumer tells Prometheus. Updated a batch or a flush at a time, never an event.
+/// The metrics of a consumer. They are updated once a batch or a flush, never once an event.
 package final class ConsumerMetrics: Sendable {
   package static let secondsBuckets = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60,
@@ -23,7 +23,7 @@ package final class ConsumerMetrics: Sendable {
   let rebuildingPartitions: Gauge
   let haltedPartitions: Gauge
   let batchBytes: Gauge
-  /// A name with labels is put together once a partition, not every second.
+  /// The gauges by partition. A name with labels is put together once, not every second.
   private let lags = Mutex<[Int32: Gauge]>([:])
   private let topic: String
   private let prefix: String
@@ -78,7 +78,7 @@ package final class ConsumerMetrics: Sendable {
       labels: labels)
     batchBytes = registry.gauge(
       "\(prefix)batch_bytes", help: "Memory of the batch being filled.", labels: labels)
-    // From the start at 0: an alert on an increase needs a first value.
+    // It starts at 0, because an alert on an increase needs a first value.
     for reason in RejectionReason.allCases { deadLetter(reason, 0) }
   }
 

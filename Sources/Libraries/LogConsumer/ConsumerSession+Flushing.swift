@@ -44,7 +44,7 @@ extension ConsumerSession {
     flusher.submit(job)
   }
 
-  /// Takes the outcome of the flush under way, if there is one.
+  /// Takes the result of the flush under way, if there is one.
   func settleFlush(waitMilliseconds: Int) throws {
     guard isFlushing, let flusher else { return }
     var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))

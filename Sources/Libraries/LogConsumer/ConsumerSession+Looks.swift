@@ -8,7 +8,7 @@ import UsageAggregation
 extension ConsumerSession {
   // MARK: Questions
 
-  /// Takes what the inspector says, and asks it what is due.
+  /// Takes the inspector's answers, and asks the questions that are due.
   func followPartitions(_ consumer: KafkaConsumer) throws {
     try unassignStopped(consumer)
     for answers in inspector.take() { try takeAnswers(answers, consumer) }
@@ -79,7 +79,7 @@ extension ConsumerSession {
     return question
   }
 
-  /// An operator may have begun a new epoch, or accepted a gap.
+  /// Looks whether an operator has begun a new epoch, or accepted a gap.
   private func lookForRemedies(_ now: Int) throws {
     let halted = machines.filter { $0.value.standstill?.isHalt == true }.map(\.key)
     guard !halted.isEmpty, let connection else { return }
@@ -92,7 +92,8 @@ extension ConsumerSession {
     }
   }
 
-  /// For `meterctl status`, and for whoever looks after a restart.
+  /// Writes down why partitions have halted, for `meterctl status` and for people who look after a
+  /// restart.
   private func record(_ halted: [Int32], _ connection: PostgresConnection) throws {
     var news: [PartitionHaltStore.Halt] = []
     for partition in halted {
@@ -108,7 +109,7 @@ extension ConsumerSession {
     try PartitionHaltStore(connection).record(news)
   }
 
-  /// Claims aside, which do not matter here.
+  /// Whether two rows are equal but for the claim, which does not matter here.
   static func isSame(_ a: OffsetStore.Stored?, _ b: OffsetStore.Stored?) -> Bool {
     var (a, b) = (a, b)
     a?.claimedBy = nil
@@ -173,7 +174,7 @@ extension ConsumerSession {
       let isHeld = machines[partition]?.isHeld == true
       let next =
         isHeld ? accumulator.position(of: partition) : storedRows[partition]?.nextOffset
-      // Not claimed ever: it begins at the low watermark.
+      // It was never claimed, so it begins at the low watermark.
       guard let next, next >= 0 else { return .fine }
       let continuity = LogContinuity(
         next: next, remembered: answer.question.remembered?.offset, look)
@@ -205,7 +206,7 @@ extension ConsumerSession {
     let partition = answer.question.partition
     guard reading.contains(partition) else { return }
     guard case .success(let look) = answer.result else {
-      // One answer that is missing says little on a busy machine.
+      // A single missing answer says little on a busy machine.
       badLooks[partition, default: 0] += 1
       if badLooks[partition, default: 0] > 1 { doubt([partition]) }
       return

@@ -11,8 +11,8 @@ extension ConsumerSession {
   func answer(_ rebalance: KafkaConsumer.Rebalance, _ consumer: KafkaConsumer) throws {
     switch rebalance {
     case .assigned(let partitions):
-      // Answered before anything that can fail: a rebalance without an answer holds up the group,
-      // and the client's end. The partitions follow one by one as they are claimed.
+      // It is answered before anything that can fail, because a rebalance without an answer holds
+      // up the group and the client's end. The partitions follow one by one as they are claimed.
       try consumer.assign([])
       let now = Monotonic.milliseconds
       for partition in partitions.map(\.partition) where machines[partition] == nil {
@@ -23,7 +23,8 @@ extension ConsumerSession {
       logger.info(
         "partitions revoked",
         metadata: ["count": .stringConvertible(partitions.count), "lost": "\(lost)"])
-      // Lost ones may be another's already; the store decides, so that trying costs nothing.
+      // Lost partitions may belong to another process already. The store decides that, so trying to
+      // store costs nothing.
       var failure: (any Error)?
       do { try drain() } catch { failure = error }
       for partition in partitions {
@@ -63,8 +64,8 @@ extension ConsumerSession {
     }
   }
 
-  /// Tells Kafka's client which partitions are not read any more: between rebalances only, since
-  /// librdkafka would take it for the answer to one.
+  /// Tells Kafka's client which partitions are not read any more. It is called only between
+  /// rebalances, because librdkafka would take it for the answer to one.
   func unassignStopped(_ consumer: KafkaConsumer) throws {
     if stopped.isEmpty { return }
     defer { stopped.removeAll() }
@@ -72,7 +73,8 @@ extension ConsumerSession {
       stopped.sorted().map { TopicPartition(topic: settings.topic, partition: $0) })
   }
 
-  /// Before a batch is used: what was fetched after the sign of a change may be of another log.
+  /// Doubts partitions before a batch is used: what was fetched after the sign of a change may come
+  /// from another log.
   func heedDoubts(_ consumer: KafkaConsumer) {
     let unseated = consumer.takeUnseated()
     for error in unseated.values {

@@ -39,7 +39,7 @@ extension ConsumerSession {
     try checkHalt(partition)
   }
 
-  /// Records of one partition that stand together, as one call.
+  /// Takes the records of one partition that stand together, in one call.
   private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
     var n = 0
     var i = first
@@ -48,8 +48,8 @@ extension ConsumerSession {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
-      // Whoever keeps them also says which of them count; for the others they are events like any
-      // other.
+      // Only the consumer that keeps dead letters decides which of them count. The others read them
+      // as events like any other.
       if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
         let key = DeadLetterKey(header: header),
         key.precedes(
@@ -87,7 +87,7 @@ extension ConsumerSession {
     let now = Monotonic.milliseconds
     guard messages.topicIdentity(i) != nil, reading.contains(partition) else {
       if error.isFatal { throw error }
-      // Left over from before it was stopped: it is being looked at.
+      // The error is left over from before the partition was stopped. It is being looked at.
       if machines[partition] != nil, !error.isAccessRefused { return }
       kafka.met(error, at: now)
       // The topic was away: whatever comes back under its name may be another log.
@@ -97,7 +97,7 @@ extension ConsumerSession {
     if error.isBadBatch {
       try badBatch(partition, at: messages.offset(i), error, consumer)
     } else if error.isRetriable || error.isOffsetOutOfRange {
-      // What it means is found out by looking at the log.
+      // A look at the log finds out what it means.
       doubt([partition])
     } else {
       kafka.met(error, at: now)

@@ -46,21 +46,21 @@ final class ConsumerSession<Processor: LogProcessor> {
   var batch: LogBatch
   var spare: LogBatch?
   var epochs: [Int32: Int32] = [:]
-  /// What the group has assigned.
+  /// The partitions that the group has assigned.
   var machines: [Int32: PartitionMachine] = [:]
-  /// Those of them that are read: records of all others are dropped.
+  /// The partitions that are read. Records of all others are dropped.
   var reading: Set<Int32> = []
-  /// Those that Kafka's client still fetches, though they are not read any more.
+  /// The partitions that Kafka's client still fetches, though they are not read any more.
   var stopped: Set<Int32> = []
-  /// Bad batches of the dedupe window that were passed over, by partition.
+  /// The bad batches of the dedupe window that were passed over, by partition.
   var passedOver: [Int32: Int64] = [:]
-  /// What the store said of partitions when they were last looked at.
+  /// The store's rows of partitions, as of the last look.
   var storedRows: [Int32: OffsetStore.Stored] = [:]
   /// The last record of each partition that was found in the log again.
   var anchors: [Int32: (offset: Int64, hash: Int64)] = [:]
-  /// Log ends that lay before the position, or were not told, in a row.
+  /// How often in a row the log end lay before the position, or was not told.
   var badLooks: [Int32: Int] = [:]
-  /// What `partition_halt` holds of this session's partitions.
+  /// The reasons that `partition_halt` holds for this session's partitions.
   var recordedHalts: [Int32: String] = [:]
   var lastTicket = 0
   var nextWatch = 0
@@ -110,7 +110,8 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   // MARK: Beginning and end
 
-  /// Waits for nothing: throws what is missing, in words for the operator.
+  /// Opens what the session needs. It waits for nothing, and throws what is missing, in words for
+  /// the operator.
   func prepare() throws {
     do throws(PostgresError) {
       connection = try PostgresConnection.toKnownSchema(

@@ -5,7 +5,7 @@ import PostgresStore
 package import ServiceRuntime
 package import UsageAggregation
 
-/// What a consumer of one topic is configured by; `--help` of its service lists the variables.
+/// The settings of a consumer of one topic. `--help` of its service lists the variables.
 package struct ConsumerSettings: Sendable {
   package var kafka: KafkaConfiguration
   package var databaseURL: String
@@ -16,14 +16,14 @@ package struct ConsumerSettings: Sendable {
   /// Where several topics are consumed in one process, problems are told by topic.
   package var isOneOfSeveral = false
   package var dedupeWindowOffsets: Int
-  /// An idle event waits this long for company.
+  /// How long a single event waits for more before it is flushed.
   package var flushIntervalMilliseconds: Int
-  /// While the log is behind: larger flushes write fewer rows.
+  /// The interval while the consumer is behind. Larger flushes write fewer rows.
   package var catchUpFlushIntervalMilliseconds: Int
   /// So many groups and cells make a flush due immediately.
   package var maxBatchEntries: Int
-  /// Failing flushes are tried again for so long; then the group is left until the database
-  /// answers.
+  /// How long failing flushes are tried again. After that, the consumer leaves the group until the
+  /// database answers.
   package var databasePatienceMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.

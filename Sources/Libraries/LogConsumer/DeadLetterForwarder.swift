@@ -3,7 +3,7 @@ import Logging
 import PostgresStore
 import Synchronization
 
-/// Copies dead letters to their topic, at least once. From one thread.
+/// Copies dead letters to their topic, at least once. One thread uses it.
 ///
 /// A row is marked as forwarded when Kafka has acknowledged its copy. What Kafka refuses is kept,
 /// logged and tried again later and later; what it refuses as too large is copied without key and
@@ -21,14 +21,15 @@ final class DeadLetterForwarder {
     var value: [UInt8]?
   }
 
-  /// Filled on the thread that serves deliveries, by the delivery's opaque number.
+  /// The results by the delivery's opaque number. The thread that serves deliveries fills it.
   private final class Deliveries: Sendable {
     let results = Mutex<[UInt: Result]>([:])
   }
 
-  /// 200 of 64 KiB are 13 MB.
+  /// How many letters are copied together: 200 of 64 KiB are 13 MB.
   private static let pageRows = 200
-  /// The rows are locked meanwhile, and the server ends a transaction that is idle for 10 s.
+  /// How long deliveries are waited for. The rows are locked meanwhile, and the server ends a
+  /// transaction that is idle for 10 s.
   private static let deliveryMilliseconds: Int32 = 3_000
 
   private let settings: ConsumerSettings
@@ -53,7 +54,7 @@ final class DeadLetterForwarder {
       var results = try send(letters, producer)
       for i in letters.indices {
         guard case .refused(let error)? = results[i], error.isTooLarge else { continue }
-        // A broker's bound is on the batch: alone, the record may fit.
+        // A broker bounds the size of a batch, so the record may fit alone.
         results[i] = try send([letters[i]], producer)[0]
         guard case .refused(let alone)? = results[i], alone.isTooLarge else { continue }
         var stub = letters[i]
@@ -66,7 +67,7 @@ final class DeadLetterForwarder {
       return letters.count
     }
     if let unanswered {
-      // It may be the producer that is beyond help.
+      // The producer itself may be broken.
       producer = nil
       throw unanswered
     }
@@ -101,7 +102,7 @@ final class DeadLetterForwarder {
     }
   }
 
-  /// - Returns: by letter; nil: no answer in time.
+  /// - Returns: the results by letter; nil if there was no answer in time.
   private func send(_ letters: [Letter], _ producer: KafkaProducer) throws -> [Result?] {
     let first = nextNumber
     nextNumber += UInt(letters.count)

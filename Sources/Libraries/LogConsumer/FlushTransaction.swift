@@ -23,7 +23,7 @@ struct FlushTransaction<Writer: FlushWriter> {
       if settings.rules.keepsDeadLetters, !letters.isEmpty { try copy(letters, epochs) }
       statements = try writer.statements(job.cargo, job.batch, epochs: epochs, connection)
     } catch {
-      // The first error is the one to tell; a connection that cannot roll back is replaced.
+      // The first error is thrown. A connection that cannot roll back is replaced.
       try? connection.execute("rollback")
       throw error
     }
@@ -103,8 +103,8 @@ struct FlushTransaction<Writer: FlushWriter> {
     return c
   }
 
-  /// What became of a commit whose answer was lost. Only this process moves the offsets of
-  /// partitions that it has claimed, so any of them tells for all.
+  /// Whether a commit happened whose answer was lost. Only this process moves the offsets of
+  /// partitions that it has claimed, so any one of them tells it for all.
   func fate(
     of job: FlushJob<Writer.Cargo>, _ partitions: Set<Int32>
   ) throws -> FlushMachine.Fate {

@@ -27,7 +27,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private let stop: StopSignal
   private var thread: WorkerThread?
   private var kept: KeptConnection
-  /// The flusher's thread's.
+  /// Used by the flusher's thread alone.
   private var repeated = RepeatedCause()
 
   init(
@@ -67,7 +67,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     condition.unlock()
   }
 
-  /// The outcome of the submitted job; nil if it is not there within the time.
+  /// The result of the submitted job; nil if it is not there within the time.
   func take(waitMilliseconds: Int) -> (Job, FlushOutcome)? {
     condition.lock()
     defer { condition.unlock() }
@@ -132,7 +132,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     }
   }
 
-  /// One step that needs the store. Every error becomes an event of the machine.
+  /// Runs one step that needs the store. Every error becomes an event of the machine.
   private func attempt(
     _ machine: inout FlushMachine, _ problem: inout String,
     _ step: (FlushTransaction<Writer>, inout FlushMachine) throws -> FlushMachine.Action

@@ -6,9 +6,9 @@ import ServiceLifecycle
 package import ServiceRuntime
 
 /// Consumes one topic as a member of a group: the consumer's thread, its flusher, and housekeeping.
-/// What becomes of the records is a `LogProcessor`'s.
+/// A `LogProcessor` decides what the records become.
 ///
-/// What must hold, each of which has bitten somebody:
+/// Invariants. Breaking each of these has caused a bug:
 /// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming
 ///   a partition there makes every other process's flush of it fail, even if its offset would still
 ///   fit.
@@ -23,7 +23,7 @@ package import ServiceRuntime
 /// - The consumer never pauses. While the database is away it stops polling; after the patience it
 ///   leaves the group and starts over when the database answers.
 package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Sendable {
-  // What is not Sendable by itself is made and used on the consumer's thread alone.
+  // Whatever is not Sendable by itself is made and used on the consumer's thread alone.
   private let settings: ConsumerSettings
   private let health: HealthState
   private let metrics: ConsumerMetrics

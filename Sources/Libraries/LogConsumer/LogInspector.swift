@@ -4,7 +4,7 @@ import Logging
 import ServiceRuntime
 import UsageAggregation
 
-/// One partition that the inspector is to look at.
+/// A question to the inspector about one partition.
 struct LogQuestion: Sendable {
   var partition: Int32
   var ticket: Int
@@ -12,7 +12,7 @@ struct LogQuestion: Sendable {
   var remembered: (offset: Int64, hash: Int64)?
   /// An offset at which a batch could not be read: whether it can be now.
   var unreadable: Int64?
-  /// Where the consumer stood when it asked.
+  /// The position of the consumer when it asked.
   var position: Int64?
 }
 
@@ -21,17 +21,17 @@ struct LogAnswer: Sendable {
   var result: Result<LogLook, KafkaError>
 }
 
-/// What came of one round of questions.
+/// The answers to one round of questions.
 struct LogAnswers: Sendable {
   var answers: [LogAnswer] = []
   /// The low watermark of every partition of the topic, nil for those that could not be asked for.
   /// Empty unless it was wanted.
   var lows: [(partition: Int32, low: Int64?)] = []
-  /// When the questions were put.
+  /// The time when the questions were asked.
   var askedAt = 0
   /// Whether any broker answered anything.
   var isAlive = false
-  /// Why nothing was answered, or why the topic is not shown to us.
+  /// The reason why nothing was answered, or why the topic is not shown to us.
   var error: KafkaError?
 }
 
@@ -49,7 +49,7 @@ final class LogInspector: @unchecked Sendable {
   private var rounds: [Round] = []
   private var done: [LogAnswers] = []
   private var isClosed = false
-  /// When the round under way began; nil: there is none.
+  /// The time when the round under way began; nil if there is none.
   private var busySince: Int?
 
   private let kafka: KafkaConfiguration
@@ -117,7 +117,7 @@ final class LogInspector: @unchecked Sendable {
       while rounds.isEmpty, !isClosed { condition.wait() }
       if isClosed {
         condition.unlock()
-        // Freed here, on a thread that nobody waits for.
+        // The client is freed here, on a thread that nobody waits for.
         reader = nil
         return
       }

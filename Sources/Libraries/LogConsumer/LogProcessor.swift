@@ -1,9 +1,9 @@
 package import PostgresStore
 package import UsageAggregation
 
-/// What a service makes of the records of its topic. The engine around it reads the log, knows
-/// duplicates, moves offsets and partitions, and never loses or repeats a batch; a processor says
-/// what a batch becomes. All of it runs on the consumer's thread.
+/// The part of a consumer that a service brings: what the records of its topic become. The engine
+/// around it reads the log, knows duplicates, moves offsets and partitions, and never loses or
+/// repeats a batch; a processor says what a batch becomes. All of it runs on the consumer's thread.
 package protocol LogProcessor: AnyObject, SendableMetatype {
   associatedtype Writer: FlushWriter
   typealias Cargo = Writer.Cargo
@@ -12,7 +12,8 @@ package protocol LogProcessor: AnyObject, SendableMetatype {
   /// `nextOffset`.
   func own(_ partitions: [OffsetStore.Stored], _ connection: PostgresConnection) throws
   func disown(_ partition: Int32)
-  /// Told whenever it may have changed.
+  /// Called whenever the share of partitions may have changed.
+  ///
   /// - Parameter isBehind: the log is read as fast as it can be.
   func shares(_ partitions: [Int32], isBehind: Bool)
   /// Asked whenever a flush may be due, and when the batch is full; takes out of it what needs no
@@ -22,12 +23,12 @@ package protocol LogProcessor: AnyObject, SendableMetatype {
   func seal(_ batch: LogBatch) -> Cargo
 }
 
-/// What to do with an open batch.
+/// The decision about an open batch.
 package enum FlushDecision<Cargo: Sendable>: Sendable {
-  /// It goes on.
+  /// It stays open.
   case keep
-  /// It goes on, and this is stored immediately. It may be stored again by whoever reads the same
-  /// records again, so storing it twice must be storing it once.
+  /// It stays open, and the cargo is stored immediately. It may be stored again by whoever reads
+  /// the same records again, so storing it twice must be storing it once.
   case tell(Cargo)
   /// It is sealed and stored.
   case flush
@@ -53,7 +54,8 @@ package protocol FlushWriter: AnyObject, Sendable {
   func statements(
     _ cargo: Cargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
   ) throws -> [SQLStatement]
-  /// It is committed.
+  /// Called when the flush is committed.
+  ///
   /// - Parameter rows: as `append` answered; nil where the answer to the commit was lost.
   func stored(_ cargo: Cargo, _ batch: LogBatch?, rows: Int?)
 }

@@ -6,9 +6,9 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// What must happen once in a while, whoever does it: forwarding dead letters, judging the ledger,
-/// making partitions ahead, retention. Every process tries; row locks and advisory locks let one of
-/// them do each piece.
+/// Does what must happen once in a while, in whichever process: it forwards dead letters, judges
+/// the ledger, makes partitions ahead and removes old rows. Every process tries. Row locks and
+/// advisory locks let one of them do each piece.
 final class LogUpkeep: Sendable {
   /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
   /// back to that checkpoint.
@@ -114,7 +114,7 @@ final class LogUpkeep: Sendable {
     try connection.unlock(.retention, operation: "retention")
   }
 
-  /// What can be removed once the log no longer has it, and reports.
+  /// Removes reports, and what can be removed once the log no longer has it.
   private func retainRecords(_ connection: PostgresConnection, _ reader: LogReader) throws {
     let retention = RetentionStore(connection)
     try retention.retainReports(group: settings.group, topic: settings.topic) { stop.isRaised }
@@ -122,7 +122,7 @@ final class LogUpkeep: Sendable {
     let count = try reader.partitionCount(settings.topic) ?? 0
     let places = (0..<Int32(count)).map { TopicPartition(topic: settings.topic, partition: $0) }
     let ends = reader.watermarks(of: places, timeoutMilliseconds: 10_000)
-    // A partition that cannot be asked now keeps what it has.
+    // A partition that does not answer now keeps its rows.
     let lows = places.compactMap { place in
       (try? ends[place]?.get()).map { (partition: place.partition, low: $0.low) }
     }

@@ -24,6 +24,6 @@ package struct RepeatedCause {
     return known.count + 1
   }
 
-  /// The causes are gone: they are news when they come again.
+  /// Forgets the causes because they are gone. They are logged when they come again.
   package mutating func clear() { causes.removeAll() }
 }

@@ -8,7 +8,7 @@ struct StandstillReport {
   private let settings: ConsumerSettings
   private let logger: Logger
   private var last = StandstillSummary([])
-  /// What health was told, by component.
+  /// The problems that health was told, by component.
   private var told: [String: String] = [:]
 
   init(health: HealthState, settings: ConsumerSettings, logger: Logger) {
@@ -31,7 +31,7 @@ struct StandstillReport {
       let name = settings.healthName(StandstillSummary.name(concerned.partitions))
       now[name] = summary.sentence(cause)
     }
-    // The new ones first, so that nobody sees a moment without a problem.
+    // New problems come first, so that there is no moment without a problem.
     for (name, sentence) in now where told[name] != sentence {
       health.report(name, problem: sentence, logs: false)
     }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A flag that ends waits: what asks threads to stop, and lets them sleep until then.
+/// A flag that asks threads to stop, and ends their sleep.
 package final class StopSignal: @unchecked Sendable {
   // Every access to `raised` holds the condition's lock.
   private let condition = NSCondition()
@@ -21,7 +21,9 @@ package final class StopSignal: @unchecked Sendable {
     return raised
   }
 
-  /// Sleeps for that long or until raised; true if raised.
+  /// Sleeps for so long, or until the signal is raised.
+  ///
+  /// - Returns: whether it is raised.
   package func wait(milliseconds: Int) -> Bool {
     let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
     condition.lock()

@@ -25,7 +25,7 @@ struct WindowInheritance {
         })
   }
 
-  /// What must be fed before `row` goes on, the oldest first.
+  /// The segments that must be read before `row` goes on, the oldest first.
   func segments(for row: OffsetStore.Stored) -> [WindowAncestry.Segment] {
     WindowAncestry.segments(
       of: row.partition, nextOffset: row.nextOffset, window: settings.dedupeWindowOffsets,

@@ -1,7 +1,7 @@
 import LogConsumer
 import ServiceRuntime
 
-/// What the aggregator tells Prometheus beside its consumer.
+/// The metrics of the aggregator, beside those of its consumer.
 final class AggregatorMetrics: Sendable {
   let mergeSeconds: Histogram
   let mergedRows: Counter

@@ -2,11 +2,11 @@ import LogConsumer
 import Metering
 import ServiceRuntime
 
-/// What the aggregator is configured by; `--help` lists the variables.
+/// The settings of the aggregator. `--help` lists the variables.
 struct AggregatorSettings: Sendable {
   var consumer: ConsumerSettings
   var mergeIntervalMilliseconds: Int
-  /// Flushes wait while so many rows wait to be merged: it bounds what readers of the views pay.
+  /// Flushes wait while so many rows wait to be merged. This bounds the cost of reading the views.
   var maxPendingRows: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.

@@ -6,7 +6,8 @@ import ServiceRuntime
 /// Keeps the gauges of what would make an invoice wrong: usage that nobody is billed for, because
 /// its license is not registered, and events that producers sent and nobody counted.
 struct BillingWatch: Sendable {
-  /// Often enough for an alert, and rare enough to cost an idle database nothing.
+  /// The time between two looks. It is short enough for an alert, and long enough to cost an idle
+  /// database nothing.
   private static let intervalMilliseconds = 60_000
 
   let settings: AggregatorSettings
@@ -19,7 +20,7 @@ struct BillingWatch: Sendable {
   private func run() {
     repeat {
       do {
-        // Opened for each look: a minute is longer than a connection is worth.
+        // It is opened for each look, because keeping a connection for a minute is not worth it.
         let connection = try PostgresConnection(
           url: settings.consumer.databaseURL, application: "usage-aggregator billing watch")
         let unregistered = try UnregisteredStore(connection).today()

@@ -11,7 +11,7 @@ final class EarlyMerger: Sendable {
   private static let waitMilliseconds = 500
   /// The shortest time between two merges out of turn, because small limits are reached often.
   private static let pauseMilliseconds = 20
-  /// A sweep keeps merges waiting: 2,000 of them take 70 ms.
+  /// How many states a sweep sums up. Merges wait meanwhile, and 2,000 take 70 ms.
   private static let sweepRows = 2_000
   /// How often all states are read. This finds one whose merge committed after a newer one.
   private static let reloadMilliseconds = 600_000
@@ -87,7 +87,7 @@ final class EarlyMerger: Sendable {
     for (one, left) in zip(due, left) { hints.judged(one, left: left) }
   }
 
-  /// - Returns: the newest version there is.
+  /// - Returns: the newest version.
   private func load(newerThan known: Int64, _ connection: PostgresConnection) throws -> Int64 {
     var newest = max(known, 0)
     for state in try LimitStore(connection).states(newerThan: known) {

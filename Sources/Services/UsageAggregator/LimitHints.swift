@@ -8,8 +8,8 @@ import UsageAggregation
 /// knows: a hint at when to look, never a verdict. The verdict is the merge's, on the authoritative
 /// row; a hint that is wrong costs a merge too many, or the time until the next.
 ///
-/// Written by the judge's thread, spent by the flusher's. 16 bytes and the table's slack for each
-/// limited license.
+/// The thread of `EarlyMerger` writes hints, and the flusher's thread spends them. Each limited
+/// license takes 16 bytes and the table's slack.
 final class LimitHints: Sendable {
   struct Due: Sendable, Equatable {
     let license: Identifier
@@ -18,7 +18,7 @@ final class LimitHints: Sendable {
   }
 
   private struct State {
-    /// By a hash of license and meter: two that collide share a hint.
+    /// The hints by a hash of license and meter. Two that collide share a hint.
     var left: [Int: Int64] = [:]
     /// Taken by the judge; what is spent meanwhile counts on, below 0.
     var judging: Set<Int> = []
@@ -30,7 +30,7 @@ final class LimitHints: Sendable {
 
   var count: Int { state.withLock { $0.left.count } }
 
-  /// Takes what a stored batch counted off the hints.
+  /// Subtracts what a stored batch counted from the hints.
   func spend(_ table: borrowing UsageTable) {
     let isWorthIt = state.withLock { !$0.left.isEmpty }
     guard isWorthIt else { return }

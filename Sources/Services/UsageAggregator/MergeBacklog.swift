@@ -2,8 +2,8 @@ import Foundation
 import LogConsumer
 import ServiceRuntime
 
-/// How many appended rows wait to be merged, between the flusher that adds and the mergers that
-/// take away.
+/// The number of appended rows that wait to be merged. The flusher adds to it, and the mergers
+/// subtract from it.
 final class MergeBacklog: @unchecked Sendable {
   // All state is used with the condition's lock held.
   private let condition = NSCondition()
@@ -29,7 +29,7 @@ final class MergeBacklog: @unchecked Sendable {
     set { locked { owned = newValue } }
   }
 
-  /// Whether the consumer reads as fast as it can: then it needs the processors more than the
+  /// Whether the consumer reads as fast as it can. Then it needs the processors more than the
   /// readers need merged rows.
   var isBehind: Bool {
     get { locked { behind } }
@@ -42,8 +42,8 @@ final class MergeBacklog: @unchecked Sendable {
     return body()
   }
 
-  /// Holds a flush back while too much waits: it bounds what readers of the views pay. Not for
-  /// ever: a merge that cannot run must not stop the counting.
+  /// Holds a flush back while too much waits, which bounds the cost of reading the views. It gives
+  /// up after a while, because a merge that cannot run must not stop the counting.
   func waitForRoom(_ limit: Int, _ stop: StopSignal) {
     let end = Date(timeIntervalSinceNow: 10)
     condition.lock()

@@ -8,7 +8,7 @@ import Synchronization
 
 /// Moves appended rows into hour and day rows, behind the flushes.
 final class Merger: Sendable {
-  /// Fewer rows are merged before a second connection has begun.
+  /// The number of rows from which a second connection is worth it.
   private static let rowsWorthTwo = 20_000
   /// One transaction takes about so many: what waits beyond it is merged in portions of partitions,
   /// each with its own commit, so that a backlog of any size is worked off.
@@ -44,7 +44,8 @@ final class Merger: Sendable {
     // Doubled when a merge took too long: rows that a process before this one left are not counted.
     var leastPortions = 1
     while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
-      // Whoever has caught up has the most to merge, and flushes the rest of it a moment later.
+      // A consumer that has just caught up has the most to merge, and flushes the rest a moment
+      // later.
       let now = Monotonic.milliseconds
       if backlog.isBehind { lastBehind = now }
       // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for
@@ -79,7 +80,7 @@ final class Merger: Sendable {
         }
       } catch {
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
-        // The statement's time limit.
+        // The statement took longer than its time limit.
         if (error as? PostgresError)?.sqlState == SQLState.canceled {
           leastPortions = min(leastPortions * 2, max(mine.count, 1))
         }

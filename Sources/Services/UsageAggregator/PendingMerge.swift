@@ -3,8 +3,7 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// One merge of what waits of some partitions, with the licenses set aside whose sums no longer
-/// fit.
+/// Merges what waits of some partitions, and sets licenses aside whose sums no longer fit.
 struct PendingMerge {
   let backlog: MergeBacklog
   let metrics: AggregatorMetrics

@@ -3,13 +3,13 @@ import Metering
 import PostgresStore
 import UsageAggregation
 
-/// Groups of a table into rows of `usage_pending`, in COPY's binary format.
+/// Writes the groups of a table as rows of `usage_pending`, in COPY's binary format.
 struct PendingRowEncoder {
   private var rows = BinaryRows()
   private var minutes: [UInt8] = []
   private var dimensions: [UInt8] = []
 
-  /// Sent in pieces of about this size: large enough to be cheap, small enough to stay in the
+  /// The size of the pieces that are sent: large enough to be cheap, small enough to stay in the
   /// cache.
   private static let chunkBytes = 256 * 1024
 
@@ -61,7 +61,7 @@ struct PendingRowEncoder {
     return count
   }
 
-  /// `[minute,quantity,count],…` and `["domain","value",quantity,count],…`.
+  /// Writes `[minute,quantity,count],…` and `["domain","value",quantity,count],…`.
   private mutating func encodeCells(_ table: borrowing UsageTable, _ address: UInt32) {
     minutes.removeAll(keepingCapacity: true)
     dimensions.removeAll(keepingCapacity: true)
@@ -92,7 +92,7 @@ struct PendingRowEncoder {
     output.append(UInt8(ascii: "]"))
   }
 
-  /// Decimal digits of a number that is not negative.
+  /// Appends the decimal digits of a number that is not negative.
   private static func append(_ value: Int64, to output: inout [UInt8]) {
     if value < 10 { return output.append(UInt8(ascii: "0") + UInt8(value)) }
     var digits: InlineArray<20, UInt8> = .init(repeating: 0)
@@ -106,7 +106,7 @@ struct PendingRowEncoder {
     for i in n..<20 { output.append(digits[i]) }
   }
 
-  /// A JSON string. The bytes are UTF-8 without U+0000.
+  /// Appends a JSON string. The bytes are UTF-8 without U+0000.
   static func appendQuoted(_ text: UnsafeBufferPointer<UInt8>, to output: inout [UInt8]) {
     output.append(UInt8(ascii: "\""))
     JSONEscape.append(text, to: &output)

@@ -12,17 +12,18 @@ import ServiceRuntime
 /// Readers add what waits, so a fold that is late costs them time and never a number. One process
 /// folds at a time; the others find the lock taken and look again later.
 final class TotalsFolder: Sendable {
-  /// A fold of so many rows takes about half a second, in which changes of anchors and customers
-  /// wait.
+  /// How many rows a fold moves. So many take about half a second, in which changes of anchors and
+  /// customers wait.
   private static let rows = 50_000
   private static let intervalMilliseconds = 2_000
   /// Without a merge by this process there may still be rows that another one left.
   private static let idleMilliseconds = 60_000
-  /// While the log is behind, folds would take the processors from it; but not for ever.
+  /// How long no fold runs while the consumer is behind, since folds would take the processors from
+  /// it.
   private static let behindMilliseconds = 60_000
   /// Autovacuum comes once a minute; until then readers would walk over the dead rows.
   private static let vacuumRows = 20_000
-  /// What is appended has an index, which makes its vacuum dearer.
+  /// The same for appended rows, which have an index that makes their vacuum dearer.
   private static let appendedVacuumRows = 200_000
 
   private let settings: AggregatorSettings

@@ -2,7 +2,7 @@ import LogConsumer
 import PostgresStore
 import UsageAggregation
 
-/// Usage as it is: a batch is the rows that its flush appends, and nothing is kept beyond it.
+/// Processes usage: a batch becomes the rows that its flush appends, and nothing is kept beyond it.
 final class UsageProcessor: LogProcessor {
   typealias Writer = UsageWriter
 
@@ -27,7 +27,7 @@ struct NoCargo: Sendable {}
 
 /// Appends a batch's table to `usage_pending`.
 ///
-/// `@unchecked Sendable`: the encoder is the flusher's thread's alone.
+/// `@unchecked Sendable`: only the flusher's thread uses the encoder.
 final class UsageWriter: FlushWriter, @unchecked Sendable {
   private let backlog: MergeBacklog
   private let limits: LimitHints
