@@ -43,18 +43,49 @@ import UsageAggregation
     #expect(pacing.isDue(at: 1_650, entries: 1))
   }
 
-  @Test func `a consumer that is behind flushes as late as catching up may take`() {
+  @Test func `a consumer that is behind flushes once, at the end of the log`() {
     var pacing = pacing()
     pacing.tookRecord(at: 0)
-    pacing.lag = FlushPacing.behindRecords
+    pacing.found(lag: FlushPacing.behindRecords, at: 0)
     #expect(!pacing.isBehind)
     #expect(pacing.isDue(at: 250, entries: 1))
-    pacing.lag = 200_000
+    pacing.found(lag: 200_000, at: 1)
     #expect(pacing.isBehind)
-    #expect(!pacing.isDue(at: 1_999, entries: 1))
-    #expect(pacing.isDue(at: 2_000, entries: 1))
-    pacing.lag = 100_000_000
+    #expect(!pacing.isDue(at: 2_000, entries: 1))
+    pacing.found(lag: 50_000, at: 2_000)
+    #expect(!pacing.isBehind)
+    #expect(!pacing.isDue(at: 2_000, entries: 1))
+    pacing.found(lag: 1_001, at: 2_050)
+    #expect(!pacing.isDue(at: 2_050, entries: 1))
+    pacing.found(lag: 1_000, at: 2_051)
+    #expect(pacing.isDue(at: 2_051, entries: 1))
+    pacing.found(lag: 50_000, at: 2_052)
+    #expect(!pacing.isCatchingUp)
+  }
+
+  @Test func `a consumer that is far behind flushes at the catch-up interval`() {
+    var pacing = pacing()
+    pacing.found(lag: 100_000_000, at: 0)
+    pacing.tookRecord(at: 0)
     #expect(!pacing.isDue(at: 4_999, entries: 1))
     #expect(pacing.isDue(at: 5_000, entries: 1))
+    #expect(pacing.isDue(at: 0, entries: 1_000))
+  }
+
+  @Test func `a batch waits for an end that does not come nearer only for a moment`() {
+    var pacing = pacing()
+    pacing.found(lag: 200_000, at: 0)
+    pacing.tookRecord(at: 0)
+    pacing.found(lag: 90_000, at: 1_000)
+    pacing.found(lag: 90_000, at: 1_249)
+    #expect(!pacing.isDue(at: 1_249, entries: 1))
+    pacing.found(lag: 90_000, at: 1_250)
+    #expect(pacing.isDue(at: 1_250, entries: 1))
+    // Falling behind in between begins it again.
+    pacing.found(lag: 200_000, at: 1_300)
+    pacing.found(lag: 90_000, at: 1_400)
+    pacing.found(lag: 200_000, at: 1_500)
+    pacing.found(lag: 90_000, at: 1_600)
+    #expect(pacing.isCatchingUp)
   }
 }

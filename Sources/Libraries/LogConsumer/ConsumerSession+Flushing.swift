@@ -6,9 +6,14 @@ import UsageAggregation
 /// The open batch on its way to the flusher, and what comes back.
 extension ConsumerSession {
   func flushIfDue() throws {
+    let now = Monotonic.milliseconds
+    if pacing.isCatchingUp, now - lastLag >= ConsumerTiming.lagMilliseconds { lookAtLag(now) }
     guard !isFlushing else { return }
     let entries = batch.table.groupCount + batch.table.cellCount
-    if pacing.isDue(at: Monotonic.milliseconds, entries: entries) { try review() }
+    guard pacing.isDue(at: now, entries: entries) else { return }
+    // The consumer may have fallen behind since the last look.
+    lookAtLag(now)
+    if pacing.isDue(at: now, entries: entries) { try review() }
   }
 
   /// - Precondition: no flush is under way.

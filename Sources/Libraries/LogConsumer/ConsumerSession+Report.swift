@@ -4,25 +4,35 @@ import UsageAggregation
 
 /// What the session tells metrics, health and the processor.
 extension ConsumerSession {
+  /// The log end as it was last fetched, and what is read next.
+  private func place(of partition: Int32) -> (high: Int64?, position: Int64?) {
+    let place = TopicPartition(topic: settings.topic, partition: partition)
+    return (consumer?.cachedHighWatermark(place), accumulator.position(of: partition))
+  }
+
+  func lookAtLag(_ now: Int) {
+    lastLag = now
+    var lag: Int64 = 0
+    for partition in accumulator.ownedPartitions {
+      if case (let high?, let position?) = place(of: partition) { lag += max(0, high - position) }
+    }
+    pacing.found(lag: lag, at: now)
+    processor.shares(accumulator.ownedPartitions, isBehind: pacing.isBehind)
+  }
+
   func report(_ consumer: KafkaConsumer) {
     let now = Monotonic.milliseconds
     guard now - lastReport >= ConsumerTiming.reportMilliseconds else { return }
     lastReport = now
-    pacing.lag = 0
+    lookAtLag(now)
     var behind: [Int32] = []
     for partition in accumulator.ownedPartitions {
-      let tp = TopicPartition(topic: settings.topic, partition: partition)
-      if let high = consumer.cachedHighWatermark(tp),
-        let position = accumulator.position(of: partition)
-      {
-        metrics.lag(partition, max(0, high - position))
-        pacing.lag += max(0, high - position)
-        // A log does not get shorter: it may be another one.
-        if high < position { behind.append(partition) }
-      }
+      guard case (let high?, let position?) = place(of: partition) else { continue }
+      metrics.lag(partition, max(0, high - position))
+      // A log does not get shorter: it may be another one.
+      if high < position { behind.append(partition) }
     }
     doubt(behind)
-    processor.shares(accumulator.ownedPartitions, isBehind: pacing.isBehind)
     let standing = machines.compactMap { partition, machine in
       machine.standstill.map { (partition: partition, standstill: $0) }
     }

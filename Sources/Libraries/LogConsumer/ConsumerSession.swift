@@ -16,6 +16,8 @@ enum ConsumerTiming {
   static let watchMilliseconds = 5_000
   static let batchCapacity = 4_096
   static let reportMilliseconds = 100
+  /// How often the log ends are asked for while catching up: the flush waits for the end.
+  static let lagMilliseconds = 10
 }
 
 /// One membership in the group, from joining to leaving. Everything here runs on the consumer's
@@ -71,6 +73,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   var pacing: FlushPacing
   var isFlushing = false
   var lastReport = 0
+  var lastLag = 0
   var madeProgress = false
   private var polling = IdlePause(patience: 200, busy: 5, quiet: 20)  // Milliseconds.
   private var pollMilliseconds: UInt32 = 5

@@ -10,15 +10,22 @@ final class MergeBacklog: @unchecked Sendable {
   private var rows = 0
   private var owned: [Int32] = []
   private var behind = false
+  private var changes = 0
+  /// The consumer was behind, and what that brought is not merged yet.
+  private var settles = false
   private let gauge: Gauge
+
+  /// So few rows are merged within a tenth of a second.
+  private static let settledRows = 5_000
 
   init(gauge: Gauge) { self.gauge = gauge }
 
   func add(_ count: Int) {
     locked {
       rows = max(0, rows + count)
+      if !behind, rows < Self.settledRows { settles = false }
       gauge.set(rows)
-      condition.broadcast()
+      changed()
     }
   }
 
@@ -33,13 +40,41 @@ final class MergeBacklog: @unchecked Sendable {
   /// readers need merged rows.
   var isBehind: Bool {
     get { locked { behind } }
-    set { locked { behind = newValue } }
+    set {
+      locked {
+        guard behind != newValue else { return }
+        behind = newValue
+        settles = true
+        changed()
+      }
+    }
+  }
+
+  /// Whether the consumer is behind, or was and most of what that brought is not merged. Then
+  /// nothing that can wait should take the processors.
+  var isSettling: Bool { locked { behind || settles } }
+
+  private func changed() {
+    changes &+= 1
+    condition.broadcast()
   }
 
   private func locked<T>(_ body: () -> T) -> T {
     condition.lock()
     defer { condition.unlock() }
     return body()
+  }
+
+  /// Waits until there is a change behind `seen`, but no longer than this: rows were added or taken
+  /// away, or the consumer fell behind or caught up.
+  ///
+  /// - Returns: what has been seen now.
+  func waitForChange(after seen: Int, milliseconds: Int) -> Int {
+    let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
+    condition.lock()
+    defer { condition.unlock() }
+    while changes == seen, condition.wait(until: end) {}
+    return changes
   }
 
   /// Holds a flush back while too much waits, which bounds the cost of reading the views. It gives

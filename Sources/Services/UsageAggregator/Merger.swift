@@ -43,7 +43,10 @@ final class Merger: Sendable {
     var lastBehind = Int.min / 2
     // Doubled when a merge took too long: rows that a process before this one left are not counted.
     var leastPortions = 1
-    while !stop.wait(milliseconds: min(100, settings.mergeIntervalMilliseconds)) {
+    var seen = 0
+    while !stop.isRaised {
+      seen = backlog.waitForChange(
+        after: seen, milliseconds: min(100, settings.mergeIntervalMilliseconds))
       // A consumer that has just caught up has the most to merge, and flushes the rest a moment
       // later.
       let now = Monotonic.milliseconds
@@ -74,7 +77,8 @@ final class Merger: Sendable {
         last = Monotonic.milliseconds
         sinceVacuum += moved
         // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
-        if sinceVacuum > 20_000 {
+        if sinceVacuum > 20_000, backlog.count == 0 || now - lastBehind > Self.caughtUpMilliseconds
+        {
           try UsageUpkeep(connection).vacuum(.pending)
           sinceVacuum = 0
         }

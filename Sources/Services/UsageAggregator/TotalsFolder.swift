@@ -18,9 +18,9 @@ final class TotalsFolder: Sendable {
   private static let intervalMilliseconds = 2_000
   /// Without a merge by this process there may still be rows that another one left.
   private static let idleMilliseconds = 60_000
-  /// How long no fold runs while the consumer is behind, since folds would take the processors from
-  /// it.
-  private static let behindMilliseconds = 60_000
+  /// How long no fold runs while the consumer is behind or much waits to be merged, since folds would
+  /// take the processors from that.
+  private static let busyMilliseconds = 60_000
   /// Autovacuum comes once a minute; until then readers would walk over the dead rows.
   private static let vacuumRows = 20_000
   /// The same for appended rows, which have an index that makes their vacuum dearer.
@@ -57,11 +57,11 @@ final class TotalsFolder: Sendable {
       let now = Monotonic.milliseconds
       let merged = metrics.mergedRows.current
       guard merged != lastMerged || isAppended || now - last >= Self.idleMilliseconds,
-        !backlog.isBehind || now - last >= Self.behindMilliseconds
+        !isBusy || now - last >= Self.busyMilliseconds
       else { continue }
       do {
         let connection = try kept.open()
-        try foldAll(connection)
+        try foldAll(connection, isUrgent: now - last >= Self.busyMilliseconds)
         isAppended = try UsageUpkeep(connection).isAppended()
         (last, lastMerged) = (now, merged)
       } catch let error as PostgresError where error.isOfSchema {
@@ -74,9 +74,13 @@ final class TotalsFolder: Sendable {
     }
   }
 
-  private func foldAll(_ connection: PostgresConnection) throws {
+  /// Whether more waits than a merge waits for, or the merges behind a backlog are not done.
+  private var isBusy: Bool { backlog.isSettling || backlog.count > settings.maxPendingRows / 8 }
+
+  /// - Parameter isUrgent: it has waited too long to make way for merges again.
+  private func foldAll(_ connection: PostgresConnection, isUrgent: Bool) throws {
     var moved = 0
-    while !stop.isRaised {
+    while !stop.isRaised, isUrgent || !isBusy {
       let count = try MergeStore(connection).fold(most: Self.rows)
       guard count > 0 else { break }
       moved += count
