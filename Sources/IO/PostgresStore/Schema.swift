@@ -88,6 +88,9 @@ package enum Schema {
     Migration(
       version: 26, name: "0026_meter_hours",
       sql: String(decoding: PackageResources.v0026_meter_hours_sql, as: UTF8.self)),
+    Migration(
+      version: 27, name: "0027_queue_places",
+      sql: String(decoding: PackageResources.v0027_queue_places_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
