@@ -19,6 +19,8 @@ struct Storage: ParsableCommand {
   @Option(help: "Hours of each license.") var hours = 200
   @Option(help: "Days of each license.") var days = 120
   @Option(help: "Merges, each of one row for each license.") var merges = 10
+  @Option(help: "Seconds for which new license-hours are merged without a pause.")
+  var sustain = 0
 
   func run() throws {
     let store = try database.map { TestDatabase(url: $0) } ?? TestDatabase()
@@ -29,6 +31,7 @@ struct Storage: ParsableCommand {
     try printSizes(store)
     try printReads(store)
     try printMerges(store)
+    if sustain > 0 { try printSustained(store) }
   }
 
   // MARK: The fill
@@ -50,7 +53,9 @@ struct Storage: ParsableCommand {
       insert into license_billing_anchor
       select license_id, '-infinity', billing_anchor_day from license
       """)
-    for (table, span) in [("usage_hour", hours / 24), ("usage_day", days)] {
+    for (table, span) in [
+      ("usage_hour", (hours + sustain) / 24), ("usage_day", max(days, (hours + sustain) / 24)),
+    ] {
       _ = try store.rows(
         """
         select usage_month_make($1, m::date)
@@ -181,6 +186,42 @@ struct Storage: ParsableCommand {
     print(
       "with the fold and the combining: "
         + "\(Int(Double(licenses * max(merges, 1)) / (busy + combined))) license-hours/s")
+  }
+
+  /// Each round brings an hour that no license has yet, so every row is written once at each place:
+  /// the dearest traffic that there is. What a round brings is merged and folded before the next one.
+  private func printSustained(_ store: TestDatabase) throws {
+    let upkeep = UsageUpkeep(try store.connection())
+    let began = DispatchTime.now().uptimeNanoseconds
+    func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - began) / 1e9 }
+    var round = 0
+    var told = (rounds: 0, at: 0.0)
+    while elapsed() < Double(sustain) {
+      round += 1
+      _ = try store.rows(
+        """
+        insert into usage_pending
+        select 1, n % 64, 'lic_' || lpad(n::text, 8, '0'), 'api_calls',
+          date_trunc('hour', now()) - make_interval(hours => $2::int), 100, 200, 4, 4,
+          '[' || n % 60 || ',2,2],[' || (n + 7) % 60 || ',2,2]',
+          '["domain","app.example.com",2,2],["feature","analytics",2,2]'
+        from generate_series(0, $1::int - 1) n
+        """, [.int(licenses), .int(hours + round)])
+      _ = try store.rows("select usage_merge(array(select generate_series(0, 63)))")
+      try fold(store)
+      for table in [UsageUpkeep.Table.pending, .delta, .appended] { try upkeep.vacuum(table) }
+      guard elapsed() - told.at >= 30 || elapsed() >= Double(sustain) else { continue }
+      let rate = Double(licenses * (round - told.rounds)) / (elapsed() - told.at)
+      let waiting = try store.rows(
+        "select (select count(*) from only usage_pending), (select count(*) from usage_appended)")
+      print(
+        "after \(Int(elapsed())) s: \(Int(rate)) license-hours/s, \(waiting[0][0]!) pending, "
+          + "\(waiting[0][1]!) appended")
+      told = (round, elapsed())
+    }
+    print(
+      "sustained: \(Int(Double(licenses * round) / elapsed())) new license-hours/s, for "
+        + "\(Int(elapsed())) s")
   }
 
   private func seconds(_ body: () throws -> Void) rethrows -> Double {
