@@ -1,6 +1,7 @@
 import Foundation
 import MeteringTestKit
 import PostgresStore
+import Synchronization
 import Testing
 
 /// Partitions of months, and the retention that they carry.
@@ -87,6 +88,79 @@ import Testing
     try merge(database)
     try reader.execute("commit")
     #expect(try store.makeMissing(monthsAhead: 4).count == 2)
+  }
+
+  @Test func `Months that passed while the database was off are made with what came meanwhile`()
+    throws
+  {
+    let database = try TestDatabase()
+    let store = PartitionStore(try database.connection())
+    for offset in 0...2 {
+      let passed = try month(database, offset)
+      try database.execute(
+        "drop table if exists usage_hour_\(passed); drop table if exists usage_day_\(passed)")
+    }
+    try append(database, "lic_1", "now()")
+    try merge(database)
+    #expect(try database.integer("select count(*) from usage_hour_default") == 1)
+    try store.makeMissing(monthsAhead: 3)
+    for offset in 0...3 {
+      let made = try month(database, offset)
+      #expect(try exists(database, "usage_hour_\(made)"))
+      #expect(try exists(database, "usage_day_\(made)"))
+    }
+    #expect(try database.integer("select count(*) from usage_hour_default") == 0)
+    #expect(try database.integer("select count(*) from usage_day_default") == 0)
+    #expect(try database.integer("select sum(quantity)::bigint from usage_by_hour") == 3)
+  }
+
+  @Test func `Merges and readers go on while an open reader keeps partitions from being made`()
+    throws
+  {
+    let database = try TestDatabase()
+    let reader = TestDatabase(url: database.url)
+    try reader.execute("begin; select count(*) from usage_hour; select count(*) from usage_day")
+    let maker = TestDatabase(url: database.url)
+    let made = Mutex<Result<[String], any Error>?>(nil)
+    let thread = Thread {
+      let result = Result { try PartitionStore(maker.connection()).makeMissing(monthsAhead: 4) }
+      made.withLock { $0 = result }
+    }
+    thread.start()
+    // Far less than the reader stays: whoever queued behind it would fail.
+    try database.execute("set lock_timeout = '5s'")
+    var round = 0
+    while made.withLock({ $0 == nil }) {
+      round += 1
+      try append(database, "lic_\(round)", "now()")
+      try merge(database)
+      #expect(
+        try database.integer("select sum(event_count)::bigint from usage_by_hour") == Int64(round))
+    }
+    #expect(try made.withLock { try $0?.get() } == [])
+    #expect(round > 0)
+    try reader.execute("commit")
+  }
+
+  @Test func `Retention passes by an hour that a merge is writing, and waits for nobody`() throws {
+    let database = try TestDatabase()
+    for license in ["lic_1", "lic_2"] {
+      try append(database, license, "now() - interval '3 hours'")
+    }
+    try merge(database)
+    while try database.integer("select usage_retain(1)") ?? 0 > 0 {}
+    try database.execute(
+      """
+      update usage_hour set written_at = now() - interval '8 days';
+      update usage_hour_look set next_look = now()
+      """)
+    let writer = TestDatabase(url: database.url)
+    try writer.execute("begin; update usage_hour set quantity = 3 where license_id = 'lic_1'")
+    try database.execute("set lock_timeout = '5s'")
+    #expect(try database.integer("select usage_retain(10)") == 1)
+    try writer.execute("commit")
+    #expect(
+      try database.rows("select license_id from usage_hour where minutes <> ''") == [["lic_1"]])
   }
 
   @Test func `Partitions of an older schema get the index and the constraint of new ones`() throws {
