@@ -292,9 +292,9 @@ let tests: [Target] = [
     name: "MeteringAPITests",
     dependencies: [
       "MeteringAPI", "HTTPListening", "Billing", "Metering", "JSONText", "Licensing",
-      "PostgresStore",
+      "PostgresStore", "EventPublisher",
       "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
-      "meterctl", nioCore,
+      "meterctl", logging, nioCore,
       .product(name: "HTTPTypes", package: "swift-http-types"),
     ], exclude: ["Browser", "GeneratedClient"]),
   .testTarget(
