@@ -49,4 +49,17 @@ import Testing
     #expect(PageContext.segment("ü") == "%C3%BC")
     #expect(PageContext.segment("lic_abc-1.2~") == "lic_abc-1.2~")
   }
+
+  @Test func `an alert counts once, three times and within an hour`() {
+    func words(_ data: [String: String]) -> String {
+      AlertWords.summary(type: "license.suspicious_activity") { data[$0] }
+    }
+    let use = ["reason": "domain_mismatch", "requested_domain": "a.example"]
+    #expect(words(use.merging(["count": "1"]) { $1 }).hasSuffix("Seen once."))
+    #expect(words(use.merging(["count": "3000"]) { $1 }).hasSuffix("Seen 3,000 times."))
+    #expect(words(["reason": "canceled_use", "count": "1"]).hasSuffix("validations go on: once."))
+    let spread = ["reason": "domain_spread", "distinct_domains": "6"]
+    #expect(words(spread.merging(["window_seconds": "3600"]) { $1 }).contains("within an hour:"))
+    #expect(words(spread.merging(["window_seconds": "600"]) { $1 }).contains("within 10 min:"))
+  }
 }

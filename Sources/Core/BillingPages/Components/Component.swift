@@ -148,7 +148,7 @@ package struct Badge: Component {
   /// The status of a license, an endpoint or a delivery.
   package init(status: String) {
     switch status {
-    case "active", "delivered", "closed", "counted", "open": self.init(status, .good)
+    case "active", "delivered", "closed", "counted": self.init(status, .good)
     case "suspended", "pending", "due", "duplicate": self.init(status, .warning)
     case "failed", "disabled": self.init(status, .bad)
     default: self.init(status, .quiet)

@@ -34,12 +34,16 @@ package enum AuditPage {
     page.add(
       Paragraph("Every change by the API, by these pages and by meterctl, the newest first."))
     var table = Table(
-      "Audit", columns: ["When", "Who", "What", "Of what", "Change", "Request", "#Status"],
+      "Audit", columns: ["When", "Who", "What", "Of what", "From", "Details", "#Status"],
       empty: Empty("Nothing has been changed yet."))
     for line in lines {
+      let origin: any Component =
+        if let address = line.address { LongID(address) } else {
+          Quiet("meterctl")
+        }
       table.add([
         Moment(line.time, in: context), LongID(line.actor), Code(line.action),
-        LongID(line.resource), change(line), request(line),
+        LongID(line.resource), origin, details(line),
         Plain(line.status.map(String.init) ?? ""),
       ])
     }
@@ -49,15 +53,15 @@ package enum AuditPage {
     return page
   }
 
-  private static func change(_ line: Line) -> any Component {
+  /// What changed, and by which request.
+  private static func details(_ line: Line) -> any Component {
     var parts: [any Component] = []
     if let before = line.before { parts.append(CodeBlock(before, label: "Before")) }
     if let after = line.after { parts.append(CodeBlock(after, label: "After")) }
-    return parts.isEmpty ? Quiet("none") : Folded("Before and after", parts)
-  }
-
-  private static func request(_ line: Line) -> any Component {
-    let parts = [line.address, line.userAgent, line.requestID].compactMap { $0 }
-    return parts.isEmpty ? Quiet("meterctl") : Lines(parts.map { LongID($0) })
+    var request = Facts()
+    if let id = line.requestID { request.add("Request", LongID(id)) }
+    if let agent = line.userAgent { request.add("User agent", agent) }
+    if line.requestID != nil || line.userAgent != nil { parts.append(request) }
+    return parts.isEmpty ? Quiet("none") : Folded("Show", parts)
   }
 }

@@ -53,7 +53,8 @@ package enum DeliveryPage {
     page.trail = [
       Link("Webhooks", to: context.url("/webhooks")),
       Link(
-        data.url, to: context.url("/webhooks/\(PageContext.segment(delivery.endpoint))")),
+        Wording.shortened(data.url),
+        to: context.url("/webhooks/\(PageContext.segment(delivery.endpoint))")),
     ]
     if let notice { page.add(notice) }
     page.add(facts(data, in: context))

@@ -72,10 +72,12 @@ package enum StatementPage {
     package var lines: [Line]
     package var totals: [Total]
     package var signature: String?
+    /// When the last of its periods was closed.
+    package var closedAt: Int64?
 
     package init(
       customer: String, name: String, month: String, status: String, lines: [Line],
-      totals: [Total], signature: String?
+      totals: [Total], signature: String?, closedAt: Int64? = nil
     ) {
       self.customer = customer
       self.name = name
@@ -84,6 +86,7 @@ package enum StatementPage {
       self.lines = lines
       self.totals = totals
       self.signature = signature
+      self.closedAt = closedAt
     }
   }
 
@@ -101,7 +104,8 @@ package enum StatementPage {
     var facts = Facts()
     facts.add("Customer", data.name)
     facts.add("Customer id", LongID(data.customer))
-    facts.add("Periods", "those that end in \(data.month) (UTC)")
+    facts.add("Periods", "those whose last day lies in \(data.month) (UTC)")
+    if let closedAt = data.closedAt { facts.add("Closed", Moment(exact: closedAt, in: context)) }
     page.add(facts)
     page.add(Heading("Totals", anchor: "totals"))
     page.add(totals(data))

@@ -37,16 +37,16 @@ package enum AlertWords {
     case "domain_mismatch":
       let bound = member("bound_domain").map { "; the closest of its own is \($0)" } ?? ""
       return "It was used on \(member("requested_domain") ?? "a domain"), which is not one of its "
-        + "domains\(bound). Seen \(number("count")) times."
+        + "domains\(bound). Seen \(times(member("count")))."
     case "domain_spread":
       return "It was used on \(number("distinct_domains")) domains that are not its own within "
-        + "\(number("window_seconds")) s: the key may be public."
+        + "\(span(member("window_seconds"))): the key may be public."
     case "burst":
       return "\(number("rate_per_minute")) calls a minute, where \(number("expected_per_minute")) "
         + "are usual for it at this time."
     case "canceled_use":
       return "It is \(member("status") ?? "canceled"), and validations go on: "
-        + "\(number("count")) times."
+        + "\(times(member("count")))."
     case let reason:
       return "Suspicious activity: \(reason ?? "no reason given")."
     }
@@ -64,6 +64,19 @@ package enum AlertWords {
       return "\(meter) is unusually \(direction ?? "far off"): "
         + "\(number("observed_per_minute")) a minute."
     }
+  }
+
+  /// `once`, `3 times`.
+  private static func times(_ count: String?) -> String {
+    guard let count = count.flatMap({ Int64($0) }) else { return "several times" }
+    return count == 1 ? "once" : "\(Wording.number(count)) times"
+  }
+
+  /// `an hour`, `30 min`.
+  private static func span(_ seconds: String?) -> String {
+    guard let seconds = seconds.flatMap({ Int64($0) }), (0...10_000_000_000).contains(seconds)
+    else { return "a short time" }
+    return seconds == 3_600 ? "an hour" : Wording.duration(milliseconds: seconds * 1_000)
   }
 
   private static func day(_ time: String?) -> String { time.map { String($0.prefix(10)) } ?? "?" }

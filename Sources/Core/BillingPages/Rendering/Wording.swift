@@ -11,6 +11,11 @@ package enum Wording {
     return (value < 0 ? "−" : "") + String(digits)
   }
 
+  /// Its first characters, where a title has no room for all of it.
+  static func shortened(_ text: String, to length: Int = 60) -> String {
+    text.count <= length ? text : text.prefix(length - 1) + "…"
+  }
+
   /// `1 license`, `2,000 licenses`. Words that do not end in a plain s come with their plural.
   package static func count(_ value: Int64, _ noun: String, plural: String? = nil) -> String {
     "\(number(value)) \(value == 1 ? noun : plural ?? noun + "s")"

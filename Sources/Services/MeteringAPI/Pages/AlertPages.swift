@@ -30,10 +30,21 @@ enum AlertPages {
     let deliveries = try await visit.client.getIfAllowed(
       "/v1/webhook-deliveries", [("alert_id", try visit.parameter()), ("limit", "50")])
     let detail = AlertsPage.Detail(
-      alert: line(alert), facts: facts(alert["data"]), evidence: facts(alert["evidence"]),
+      alert: line(alert), facts: facts(alert["data"]), evidence: evidence(alert["evidence"]),
       json: alert["data"].json,
       deliveries: deliveries?["data"].list.map(WebhookPages.delivery) ?? [])
     return visit.html(AlertsPage.detail(detail, in: visit.context))
+  }
+
+  /// Where the events lie: of some alerts one place in the log, of others a list of places.
+  private static func evidence(_ data: PageData) -> [(name: String, value: String)] {
+    let places = data.list.isEmpty ? [data] : data.list
+    let order = ["Topic", "Log epoch", "Partition", "First offset", "Last offset"]
+    return places.flatMap { place -> [(name: String, value: String)] in
+      let found = facts(place)
+      let known = order.flatMap { name in found.filter { $0.name == name } }
+      return known + found.filter { !order.contains($0.name) }
+    }
   }
 
   /// `requested_domain` is "Requested domain".

@@ -28,7 +28,8 @@ enum StatementPages {
       customer: customer, name: (try await name)?["name"].text ?? customer,
       month: try visit.parameter("month"), status: statement["status"].text ?? "open",
       lines: statement["lines"].list.map(line), totals: totals(statement["totals"]),
-      signature: found["signature"].text ?? statement["signature"].text)
+      signature: found["signature"].text ?? statement["signature"].text,
+      closedAt: statement["closed_at"].time)
     var context = visit.context
     context.asOf = statement["as_of"].time
     context.completeThrough = statement["complete_through"].time

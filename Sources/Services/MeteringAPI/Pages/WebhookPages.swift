@@ -44,7 +44,12 @@ enum WebhookPages {
       attempts: delivery["attempts"].integer ?? 0,
       nextAttemptAt: delivery["next_attempt_at"].time,
       createdAt: delivery["created_at"].time ?? 0,
-      lastResult: delivery["last_error"].text ?? code)
+      lastResult: error(delivery["last_error"]) ?? code)
+  }
+
+  /// An error that is no more than the answer's status says nothing beside it.
+  private static func error(_ data: PageData) -> String? {
+    data.text.flatMap { $0 == "status" ? nil : $0 }
   }
 
   // MARK: Endpoints
@@ -157,7 +162,7 @@ enum WebhookPages {
     let attempts = found["attempt_log"].list.map { attempt in
       DeliveryPage.Attempt(
         number: attempt["attempt"].integer ?? 0, time: attempt["at"].time ?? 0,
-        statusCode: attempt["status_code"].integer, error: attempt["error"].text,
+        statusCode: attempt["status_code"].integer, error: error(attempt["error"]),
         milliseconds: attempt["duration_ms"].integer ?? 0,
         answer: attempt["response"].text ?? "")
     }
