@@ -1,3 +1,4 @@
+import Metering
 import MeteringTestKit
 import PostgresStore
 import Testing
@@ -62,6 +63,49 @@ import Testing
       }
       #expect(isBig == [], "\(read)\n\(plan.joined(separator: "\n"))")
     }
+    // The month that most of the days lie in, at least 20, whatever day it is.
+    let month = try database.rows(
+      """
+      select min(day) - date '1970-01-01', max(day) + 1 - date '1970-01-01' from usage_day
+      group by date_trunc('month', day) order by count(*) desc limit 1
+      """
+    )[0].map { Int64($0 ?? "") ?? 0 }
+    try checkUsage(
+      UsageStore(PostgresConnection(url: database.url, application: "test")),
+      days: month[0]..<month[1])
+  }
+
+  /// A customer's days and a license's hours are found in one walk over each index, of the months that
+  /// are asked for alone; the many licenses of many customers one by one. The rows are the same.
+  private func checkUsage(_ store: UsageStore, days: Range<Int64>) throws {
+    let bounds = (days.lowerBound...days.upperBound).map { $0 * 86_400 }
+    var byDay = UsageStore.Question(
+      windows: .bounds(UsageStore.Runs(days: [days], hours: [], minutes: [], bounds: bounds)))
+    byDay.customers = ["cus_7"]
+    let plan = try store.plan(byDay, limit: 10_001)
+    let text = plan.joined(separator: "\n")
+    #expect(text.contains("Bitmap Heap Scan on usage_day_2"), "\(text)")
+    #expect(!text.contains("Seq Scan on usage_day_2"), "\(text)")
+    #expect(!text.contains("usage_day_default"), "\(text)")
+
+    let hours = ((days.upperBound - 1) * 86_400)..<(days.upperBound * 86_400)
+    var byHour = UsageStore.Question(
+      windows: .bounds(
+        UsageStore.Runs(
+          days: [], hours: [hours], minutes: [], bounds: [hours.lowerBound, hours.upperBound])))
+    byHour.licenses = ["lic_7"]
+    let hourPlan = try store.plan(byHour, limit: 1_001).joined(separator: "\n")
+    #expect(!hourPlan.contains("Seq Scan on usage_hour_2"), "\(hourPlan)")
+    #expect(!hourPlan.contains("usage_hour_default"), "\(hourPlan)")
+
+    let few = try store.rows(byDay, limit: 10_001)
+    #expect(few.count == 100 * days.count)
+    byDay.customers = (0..<30).map { Identifier("cus_\($0)") }
+    let many = try store.plan(byDay, limit: 100_001).joined(separator: "\n")
+    #expect(many.contains("Nested Loop"), "\(many)")
+    let all = try store.rows(byDay, limit: 100_001)
+    #expect(all.count == 3_000 * days.count)
+    #expect(all.filter { $0.customer == "cus_7" } == few)
   }
 
   @Test func `A condition on the hour prunes the partitions of other months`() throws {

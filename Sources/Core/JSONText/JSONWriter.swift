@@ -22,6 +22,19 @@ package struct JSONWriter {
     needsComma = false
   }
 
+  /// A name with its quotes and colon, for `name(encoded:)`.
+  package static func encoded(name: String) -> [UInt8] {
+    var writer = JSONWriter(reserving: name.utf8.count + 3)
+    writer.name(name)
+    return writer.bytes
+  }
+
+  package mutating func name(encoded name: [UInt8]) {
+    separate()
+    bytes.append(contentsOf: name)
+    needsComma = false
+  }
+
   package mutating func text(_ value: String) {
     separate()
     bytes.append(UInt8(ascii: "\""))
@@ -30,7 +43,18 @@ package struct JSONWriter {
     bytes.append(UInt8(ascii: "\""))
   }
 
-  package mutating func integer(_ value: Int64) { raw(String(value)) }
+  package mutating func integer(_ value: Int64) {
+    separate()
+    if value < 0 { bytes.append(UInt8(ascii: "-")) }
+    let start = bytes.count
+    var rest = value.magnitude
+    repeat {
+      bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
+      rest /= 10
+    } while rest > 0
+    bytes[start...].reverse()
+  }
+
   package mutating func boolean(_ value: Bool) { raw(value ? "true" : "false") }
   package mutating func null() { raw("null") }
 

@@ -147,7 +147,7 @@ package struct AccessStore {
   private func tokens(
     hashes: [String], andWhere condition: String
   ) throws(PostgresError) -> [TokenRow] {
-    try connection.query(
+    try connection.prepared(
       """
       select token_id, encode(token_hash, 'hex'), array_to_string(scopes, ' '), customer_id,
         \(Self.milliseconds("expires_at"))

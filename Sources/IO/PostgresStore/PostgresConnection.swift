@@ -10,6 +10,8 @@ import Metering
 /// this one cannot hang on a dead peer.
 package final class PostgresConnection {
   private let connection: OpaquePointer
+  /// The names of the statements that were prepared, by their SQL.
+  private var preparedNames: [String: String] = [:]
 
   /// - Parameters:
   ///   - url: a libpq URI or keyword string.
@@ -74,6 +76,53 @@ package final class PostgresConnection {
     let encoded = try SQLParameters(parameters, operation)
     let result = encoded.withPointers { count, values, lengths, formats in
       PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
+    }
+    return try take(result, operation)
+  }
+
+  /// Runs one statement as `query` does, and answers what `make` makes of each row. A large answer
+  /// is not kept as texts.
+  package func query<T>(
+    _ sql: String, _ parameters: [SQLValue] = [], operation: String, each make: (SQLRow) -> T
+  ) throws(PostgresError) -> [T] {
+    let encoded = try SQLParameters(parameters, operation)
+    let result = encoded.withPointers { count, values, lengths, formats in
+      PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
+    }
+    guard let result else { throw failure(operation) }
+    guard PQresultStatus(result) == PGRES_TUPLES_OK else {
+      _ = try take(result, operation)
+      return []
+    }
+    defer { PQclear(result) }
+    return (0..<PQntuples(result)).map { make(SQLRow(result: result, row: $0)) }
+  }
+
+  /// Asks the disk for up to 64 blocks of a table at a time, where the server's system can do that.
+  package func askForBlocksTogether() throws(PostgresError) {
+    try query(
+      """
+      select set_config(name, '64', false) from pg_settings
+      where case name when 'effective_io_concurrency' then max_val::int >= 64 end
+      """, operation: "ask for blocks together")
+  }
+
+  /// Runs one statement as `query` does, and plans it only the first times: for short statements
+  /// whose SQL is always the same, since each is kept as long as the connection.
+  package func prepared(
+    _ sql: String, _ parameters: [SQLValue] = [], operation: String
+  ) throws(PostgresError) -> SQLRows {
+    let encoded = try SQLParameters(parameters, operation)
+    let name: String
+    if let known = preparedNames[sql] {
+      name = known
+    } else {
+      name = "meter_\(preparedNames.count)"
+      _ = try take(PQprepare(connection, name, sql, 0, nil), operation)
+      preparedNames[sql] = name
+    }
+    let result = encoded.withPointers { count, values, lengths, formats in
+      PQexecPrepared(connection, name, count, values, lengths, formats, 0)
     }
     return try take(result, operation)
   }

@@ -14,21 +14,26 @@ struct Latency: ParsableCommand {
       producer's linger, the broker, the flush, and up to a millisecond of asking.
 
       Example: swift run -c release Benchmarks latency --rate 100000
+
+      With --database, metering-api may run on the same database, and `Benchmarks query --api-only
+      --clients 200` beside it.
       """)
 
   @Option(help: "Events a second beside the marked ones.") var rate = 100_000
   @Option(help: "Seconds under load.") var seconds = 20
   @Option(help: "Licenses.") var licenses = 1_000
   @Option(help: "Marked events in the idle part.") var idleProbes = 60
+  @Option(help: "A migrated database in which nothing was counted yet; none: a private server.")
+  var database: String?
 
   private static let topic = TopicName.usage
   private static let probe = "lic_probe"
 
   func run() throws {
     note("starting broker and PostgreSQL")
-    let postgres = try PrivatePostgres()
+    let postgres = try database == nil ? PrivatePostgres() : nil
     let stage = try Stage()
-    let url = try postgres.makeDatabase()
+    guard let url = try database ?? postgres?.makeDatabase() else { return }
     let watch = try PostgresConnection(url: url, application: "benchmark")
     let aggregator = try stage.startAggregator(database: url)
     var kafka = try stage.kafka()

@@ -13,6 +13,8 @@ struct Query: AsyncParsableCommand {
       `Benchmarks storage --database URL` fills the database; metering-api runs on it. Each question
       is asked by --clients at a time for --seconds, each time of another license or customer. Of the
       first two the SQL is run by pgbench as well, with as many clients, before and behind the API.
+      With all licenses most reads are first ones, from the disk; --licenses 200 --customers 20 asks
+      for what is in memory after the first seconds.
       """)
 
   @Option(help: "The database that was filled.") var database: String
@@ -24,6 +26,7 @@ struct Query: AsyncParsableCommand {
   @Option(help: "Readers at a time.") var clients = 2
   @Option(help: "The process id of metering-api, for its memory.") var pid: Int32?
   @Option(help: "Rows of the CSV; 0: none.") var csvRows = 1_000_000
+  @Flag(help: "Without pgbench.") var apiOnly = false
   @Option(help: "Close what ended before this day, such as 2026-11-01. It cannot be undone.")
   var close: String?
 
@@ -36,13 +39,30 @@ struct Query: AsyncParsableCommand {
     var isPage = false
   }
 
+  /// It asks for no compression, and so it need not guess how large an answer may become.
+  private static let client = HTTPClient(
+    eventLoopGroup: HTTPClient.defaultEventLoopGroup,
+    configuration: HTTPClient.Configuration(redirectConfiguration: .disallow))
+
   func run() async throws {
+    do {
+      try await measureAll()
+    } catch {
+      // The first error is the one to tell.
+      try? await Self.client.shutdown()
+      throw error
+    }
+    try await Self.client.shutdown()
+  }
+
+  private func measureAll() async throws {
     let cookie = try await signIn()
     print("\(clients) clients, \(seconds) s each; milliseconds")
     for read in reads {
-      let bare = try read.sql.map { try pgbench($0) }
+      let sql = apiOnly ? nil : read.sql
+      let bare = try sql.map { try pgbench($0) }
       let load = try await measure(read, cookie: cookie)
-      let after = try read.sql.map { try pgbench($0) }
+      let after = try sql.map { try pgbench($0) }
       var line = "\(read.name): p50 \(Self.rounded(load.p50)), p99 \(Self.rounded(load.p99)) "
       line += "(target \(Self.rounded(read.target))), \(Self.rounded(load.perSecond)) requests/s"
       if let bare, let after {
@@ -68,12 +88,12 @@ struct Query: AsyncParsableCommand {
       Read(
         name: "a license's month by hour", target: 20,
         path: {
-          "/v1/usage?range=last_30d&window=hour&limit=1000&license_id=\(license())"
+          "/v1/usage?range=this_month&window=hour&limit=1000&license_id=\(license())"
         }, sql: licenseSQL),
       Read(
         name: "a customer's month by day", target: 50,
         path: {
-          "/v1/usage?range=last_30d&window=day&limit=10000&customer_id=\(customer())"
+          "/v1/usage?range=this_month&window=day&limit=10000&customer_id=\(customer())"
         }, sql: customerSQL),
       Read(
         name: "all customers' month, top 100", target: 300,
@@ -93,7 +113,8 @@ struct Query: AsyncParsableCommand {
     select license_id, meter, hour, sum(quantity), sum(event_count) from (
       select license_id, meter, hour, quantity, event_count from usage_hour
       where license_id = 'lic_' || lpad(:n::text, 8, '0')
-        and hour >= date_trunc('day', now()) - interval '30 days' and hour < now()
+        and hour >= date_trunc('month', now())
+        and hour < date_trunc('month', now()) + interval '1 month'
       union all
       select license_id, meter, hour, quantity, event_count from usage_pending
       where license_id = 'lic_' || lpad(:n::text, 8, '0')) u
@@ -108,7 +129,7 @@ struct Query: AsyncParsableCommand {
     from (select license_id from license where customer_id = 'cus_' || :n) l
     join lateral (
       select license_id, meter, day, quantity, event_count from usage_day d
-      where d.license_id = l.license_id and day >= current_date - 30
+      where d.license_id = l.license_id and day >= date_trunc('month', now())::date
       union all
       select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count
       from usage_pending p where p.license_id = l.license_id) u on true
@@ -116,8 +137,15 @@ struct Query: AsyncParsableCommand {
     """
   }
 
-  /// Transactions a second.
+  /// Transactions a second, of about as many seconds as the API is asked.
   private func pgbench(_ sql: String) throws -> Double {
+    // A number of transactions, because the signal that ends a time is blocked in a child.
+    let short = try pgbench(sql, transactions: 10)
+    let wanted = Int(short * Double(seconds)) / clients
+    return try pgbench(sql, transactions: min(max(wanted, 10), 100_000))
+  }
+
+  private func pgbench(_ sql: String, transactions: Int) throws -> Double {
     let script = NSTemporaryDirectory() + "query-\(UUID().uuidString).sql"
     try sql.replacing("\n", with: " ").replacing("1); ", with: "1)\n")
       .replacing(") select", with: ")\nselect")
@@ -125,10 +153,9 @@ struct Query: AsyncParsableCommand {
     defer { try? FileManager.default.removeItem(atPath: script) }  // The system clears it too.
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    // A number of transactions, because the signal that ends a time is blocked in a child.
     process.arguments = [
       "pgbench", "-n", "-M", "prepared", "-c", String(clients), "-j", "1",
-      "-t", String(100 * seconds), "-f", script, database,
+      "-t", String(transactions), "-f", script, database,
     ]
     let output = Pipe()
     process.standardOutput = output
@@ -166,12 +193,7 @@ struct Query: AsyncParsableCommand {
     request.method = .POST
     request.headers.add(name: "content-type", value: "application/x-www-form-urlencoded")
     request.body = .bytes(ByteBuffer(string: "token=\(token)"))
-    var configuration = HTTPClient.Configuration()
-    configuration.redirectConfiguration = .disallow
-    let client = HTTPClient(
-      eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration)
-    let answer = try await client.execute(request, timeout: .seconds(30))
-    try await client.shutdown()
+    let answer = try await Self.client.execute(request, timeout: .seconds(30))
     guard let cookie = answer.headers.first(name: "set-cookie")?.split(separator: ";").first else {
       throw ValidationError("the token does not sign in: \(answer.status)")
     }
@@ -187,7 +209,7 @@ struct Query: AsyncParsableCommand {
           var times: [Double] = []
           while ContinuousClock.now < end {
             let began = ContinuousClock.now
-            let answer = try await HTTPClient.shared.execute(
+            let answer = try await Self.client.execute(
               request(read.path(), cookie: read.isPage ? cookie : nil), timeout: .seconds(60))
             for try await _ in answer.body {}
             guard answer.status == .ok else {
@@ -209,7 +231,7 @@ struct Query: AsyncParsableCommand {
   private func csv() async throws {
     let path = "/v1/usage?range=last_30d&window=hour&format=csv&limit=\(csvRows)"
     let began = ContinuousClock.now
-    let answer = try await HTTPClient.shared.execute(request(path), timeout: .seconds(600))
+    let answer = try await Self.client.execute(request(path), timeout: .seconds(600))
     var (lines, bytes) = (0, 0)
     for try await part in answer.body {
       bytes += part.readableBytes
@@ -231,7 +253,7 @@ struct Query: AsyncParsableCommand {
       ByteBuffer(
         string: #"{"ending_before":"\#(day)","force":true,"reason":"a benchmark"}"#))
     let began = ContinuousClock.now
-    let answer = try await HTTPClient.shared.execute(request, timeout: .seconds(600))
+    let answer = try await Self.client.execute(request, timeout: .seconds(600))
     let body = try await answer.body.collect(upTo: 1 << 20)
     let taken = (ContinuousClock.now - began) / .seconds(1)
     print("close: \(Self.rounded(taken)) s, \(answer.status.code) \(String(buffer: body))")

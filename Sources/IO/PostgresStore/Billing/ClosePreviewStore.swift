@@ -304,7 +304,7 @@ package struct ClosePreviewStore {
       preview.warnings.append(
         ClosePreview.Notice(
           "unregistered_licenses",
-          "\(rows.text(i, 1) ?? "") licenses that nobody registered have usage, such as "
+          "licenses that nobody registered have usage: \(rows.text(i, 1) ?? ""), such as "
             + "\(rows.text(i, 2) ?? ""); nobody is billed for it; see: meterctl license unregistered"
         ))
     }

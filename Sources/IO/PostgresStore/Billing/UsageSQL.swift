@@ -4,11 +4,15 @@ import Metering
 struct UsageSQL {
   private(set) var parameters: [SQLValue] = []
   let question: UsageStore.Question
-  private let totals: UsageStore.Totals
+  let totals: UsageStore.Totals
+  let namesFew: Bool
 
-  init(_ question: UsageStore.Question, _ totals: UsageStore.Totals) {
+  /// - Parameter namesFew: the question names a few licenses or customers of a few, which are read
+  ///   in one walk over the table.
+  init(_ question: UsageStore.Question, _ totals: UsageStore.Totals, namesFew: Bool) {
     self.question = question
     self.totals = totals
+    self.namesFew = namesFew
   }
 
   /// Where a group of the rows behind the largest stands for.
@@ -104,9 +108,9 @@ struct UsageSQL {
   // MARK: Facts
 
   /// Whether the licenses are named, by themselves or by their customers.
-  private var isWanted: Bool { !question.licenses.isEmpty || !question.customers.isEmpty }
+  var isWanted: Bool { !question.licenses.isEmpty || !question.customers.isEmpty }
 
-  private mutating func wanted() -> String {
+  mutating func wanted() -> String {
     if question.licenses.isEmpty {
       let customers = add(.identifiers(question.customers), "text[]")
       return "select license_id, customer_id from license where customer_id = any (\(customers))"
@@ -195,161 +199,6 @@ struct UsageSQL {
       """
   }
 
-  /// Columns: license_id, customer_id, meter, at (seconds since 1970), quantity, event_count.
-  private mutating func rows(_ runs: UsageStore.Runs, usesTotals: Bool) -> String {
-    var parts: [String] = []
-    if !runs.days.isEmpty {
-      let isByCustomer =
-        usesTotals && totals.hasDays && !question.byLicense && question.licenses.isEmpty
-      parts.append(isByCustomer ? customerDays(runs.days) : days(runs.days))
-    }
-    if !runs.hours.isEmpty {
-      let isByMeter = usesTotals && hasMeterHours(runs.hours)
-      parts.append(isByMeter ? meterHours(runs.hours) : hours(runs.hours))
-    }
-    if !runs.minutes.isEmpty { parts.append(minutes(runs.minutes)) }
-    if parts.isEmpty {
-      return """
-        select null::text as license_id, null::text as customer_id, null::text as meter, 0::bigint as at,
-          0::bigint as quantity, 0::bigint as event_count where false
-        """
-    }
-    return parts.joined(separator: " union all ")
-  }
-
-  private mutating func runs(_ runs: [Range<Int64>], _ bound: (String) -> String) -> String {
-    let low = add(.integers(runs.map(\.lowerBound)), "bigint[]")
-    let high = add(.integers(runs.map(\.upperBound)), "bigint[]")
-    return
-      "(select \(bound("a")) as lo, \(bound("b")) as hi from unnest(\(low), \(high)) u(a, b)) r"
-  }
-
-  private mutating func meterCondition(_ column: String) -> String {
-    if question.meters.isEmpty { return "" }
-    return " and \(column) = any (\(add(.identifiers(question.meters), "text[]")))"
-  }
-
-  private static func date(_ name: String) -> String { "date '1970-01-01' + \(name)::int" }
-  private static func time(_ name: String) -> String { "to_timestamp(\(name))" }
-  private static let dayStart = "extract(epoch from u.day::timestamp)::bigint"
-  private static let hourStart = "extract(epoch from u.hour)::bigint"
-  private static let pendingDay = "(u.hour at time zone 'UTC')::date"
-
-  /// From a table by license and its pending rows: `merged` and `pending` are their conditions on `u` and `r`.
-  private func union(
-    _ runs: String, _ columns: String, merged: (table: String, at: String, condition: String),
-    pending: (at: String, condition: String)
-  ) -> String {
-    func part(_ table: String, _ at: String, _ condition: String) -> String {
-      let body = "select u.license_id, \(at) as at, \(columns) from \(table) u where \(condition)"
-      if isWanted {
-        return """
-          select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
-          from wanted f, \(runs), lateral (\(body) and u.license_id = f.license_id offset 0) u
-          """
-      }
-      return """
-        select u.license_id, coalesce(l.customer_id, '') as customer_id, u.meter, u.at, u.quantity, u.event_count
-        from \(runs), lateral (\(body) offset 0) u left join license l on l.license_id = u.license_id
-        """
-    }
-    // What no merge has taken has no index by license: it is walked over once, and not for each license.
-    let waiting =
-      isWanted
-      ? """
-      \(part("usage_appended", pending.at, pending.condition))
-      union all
-      select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
-      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from only usage_pending u) u
-      join wanted f on f.license_id = u.license_id, \(runs) where \(pending.condition)
-      """
-      : part("usage_pending", pending.at, pending.condition)
-    return part(merged.table, merged.at, merged.condition) + " union all " + waiting
-  }
-
-  private mutating func days(_ days: [Range<Int64>]) -> String {
-    let runs = runs(days, Self.date)
-    let meters = meterCondition("u.meter")
-    return union(
-      runs, "u.meter, u.quantity, u.event_count",
-      merged: ("usage_day", Self.dayStart, "u.day >= r.lo and u.day < r.hi\(meters)"),
-      pending: (
-        "extract(epoch from date_trunc('day', u.hour at time zone 'UTC'))::bigint",
-        "\(Self.pendingDay) >= r.lo and \(Self.pendingDay) < r.hi\(meters)"
-      ))
-  }
-
-  private mutating func hours(_ hours: [Range<Int64>]) -> String {
-    let runs = runs(hours, Self.time)
-    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
-    return union(
-      runs, "u.meter, u.quantity, u.event_count", merged: ("usage_hour", Self.hourStart, condition),
-      pending: (Self.hourStart, condition))
-  }
-
-  /// Whether nobody asks for a license or a customer, and the hours of meters reach back to the first.
-  private func hasMeterHours(_ hours: [Range<Int64>]) -> Bool {
-    guard let from = totals.meterHoursFrom, let first = hours.map(\.lowerBound).min() else {
-      return false
-    }
-    return !question.byLicense && !question.byCustomer && !isWanted && first >= from
-  }
-
-  /// Meters' hours, with what is not folded in yet.
-  private mutating func meterHours(_ hours: [Range<Int64>]) -> String {
-    let runs = runs(hours, Self.time)
-    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
-    return ["usage_meter_hour", "usage_meter_hour_delta", "only usage_pending"].map { table in
-      """
-      select null::text as license_id, null::text as customer_id, u.meter, u.at, u.quantity, u.event_count
-      from \(runs), lateral (
-        select u.meter, \(Self.hourStart) as at, u.quantity, u.event_count from \(table) u
-        where \(condition) offset 0) u
-      """
-    }.joined(separator: " union all ")
-  }
-
-  private mutating func minutes(_ minutes: [Range<Int64>]) -> String {
-    let runs = runs(minutes, Self.time)
-    let meters = meterCondition("u.meter")
-    let rows = union(
-      runs, "u.meter, u.minutes as quantity, 0::bigint as event_count",
-      merged: (
-        "usage_hour", Self.hourStart, "u.hour > r.lo - interval '1 hour' and u.hour < r.hi\(meters)"
-      ),
-      pending: (Self.hourStart, "u.hour > r.lo - interval '1 hour' and u.hour < r.hi\(meters)"))
-    // An hour lies in one run at most, so no minute is taken twice.
-    let low = add(.integers(minutes.map(\.lowerBound)), "bigint[]")
-    let high = add(.integers(minutes.map(\.upperBound)), "bigint[]")
-    return """
-      select m.license_id, m.customer_id, m.meter, m.at + (e->>0)::bigint * 60 as at,
-        (e->>1)::bigint as quantity, (e->>2)::bigint as event_count
-      from (\(rows)) m, json_array_elements(('[' || m.quantity || ']')::json) e
-      where exists (select from unnest(\(low), \(high)) x(a, b)
-        where m.at + (e->>0)::bigint * 60 >= x.a and m.at + (e->>0)::bigint * 60 < x.b)
-      """
-  }
-
-  /// Customers' days, with what is not folded in yet.
-  private mutating func customerDays(_ days: [Range<Int64>]) -> String {
-    let runs = runs(days, Self.date)
-    let meters = meterCondition("u.meter")
-    var totals = "u.day >= r.lo and u.day < r.hi\(meters)"
-    var waiting = totals
-    if !question.customers.isEmpty {
-      let customers = add(.identifiers(question.customers), "text[]")
-      totals += " and u.customer_id = any (\(customers))"
-      waiting += " and l.customer_id = any (\(customers))"
-    }
-    return """
-      select null::text as license_id, u.customer_id, u.meter, \(Self.dayStart) as at, u.quantity, u.event_count
-      from usage_customer_day u, \(runs) where \(totals)
-      union all
-      select null, coalesce(l.customer_id, ''), u.meter, \(Self.dayStart), u.quantity, u.event_count
-      from usage_unfolded u left join license l on l.license_id = u.license_id, \(runs) where \(waiting)
-      """
-  }
-
   private mutating func dimensions(
     _ dimension: UsageStore.Dimension, _ windows: UsageStore.Windows
   ) -> String {
@@ -386,42 +235,16 @@ struct UsageSQL {
     return "u.bucket_start >= to_timestamp(\(low)) and u.bucket_start < to_timestamp(\(high))"
   }
 
-  /// Hours of which minutes are gone: their minutes do not add up to them.
-  mutating func brokenHours(_ minutes: [Range<Int64>]) -> String {
-    let hours = minutes.map { floor($0.lowerBound)..<floor($0.upperBound + 3_599) }
-    let runs = runs(hours, Self.time)
-    let condition = "u.hour >= r.lo and u.hour < r.hi\(meterCondition("u.meter"))"
-    let body =
-      "select u.license_id, u.quantity, u.event_count, u.minutes from usage_hour u where \(condition)"
-    let source =
-      isWanted
-      ? "wanted f, \(runs), lateral (\(body) and u.license_id = f.license_id offset 0) u"
-      : "\(runs), lateral (\(body) offset 0) u"
-    let with = isWanted ? "with wanted as materialized (\(wanted())) " : ""
-    return """
-      \(with)select 1 from \(source), lateral (
-        select coalesce(sum((e->>1)::numeric), 0) as quantity, coalesce(sum((e->>2)::bigint), 0) as events
-        from json_array_elements(('[' || u.minutes || ']')::json) e) m
-      where m.quantity <> u.quantity or m.events <> u.event_count limit 1
-      """
-  }
-
-  private func floor(_ second: Int64) -> Int64 {
-    let rest = second % 3_600
-    return second - (rest < 0 ? rest + 3_600 : rest)
-  }
-
   // MARK: Rows
 
-  static func row(_ row: [String?], _ question: UsageStore.Question) -> UsageStore.Row {
-    func text(_ i: Int) -> String? { row[i].flatMap { $0.isEmpty ? nil : $0 } }
-    func number(_ i: Int) -> Int64 { row[i].flatMap { Int64($0) } ?? 0 }
-    let sql = UsageSQL(question, .none)
-    let columns = ["license_id": 0, "customer_id": 1, "meter": 2, "value": 3]
-    let group = sql.keyColumns.map { row[columns[$0] ?? 0] ?? "" }
+  static func row(_ row: SQLRow) -> UsageStore.Row {
+    func text(_ i: Int) -> String? {
+      let text = row.text(i)
+      return text?.isEmpty == true ? nil : text
+    }
+    func number(_ i: Int) -> Int64 { row.integer(i) ?? 0 }
     return UsageStore.Row(
-      license: text(0), customer: text(1), meter: text(2), value: row[3], window: number(4),
-      periodEnd: number(5), quantity: number(6), eventCount: number(7), previous: number(8),
-      key: UsageStore.Key(group: group, window: number(4)))
+      license: text(0), customer: text(1), meter: text(2), value: row.text(3), window: number(4),
+      periodEnd: number(5), quantity: number(6), eventCount: number(7), previous: number(8))
   }
 }

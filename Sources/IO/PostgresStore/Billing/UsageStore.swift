@@ -64,6 +64,16 @@ package struct UsageStore {
     package var fillsWindows = false
 
     package init(windows: Windows) { self.windows = windows }
+
+    /// The key of one of its rows.
+    package func key(of row: Row) -> Key {
+      let texts = [
+        "license_id": row.license, "customer_id": row.customer, "meter": row.meter,
+        "value": row.value,
+      ]
+      let columns = UsageSQL(self, .none, namesFew: true).keyColumns
+      return Key(group: columns.map { (texts[$0] ?? nil) ?? "" }, window: row.window)
+    }
   }
 
   /// The key of a row, which a list goes on behind.
@@ -91,7 +101,6 @@ package struct UsageStore {
     package var quantity: Int64
     package var eventCount: Int64
     package var previous: Int64
-    package var key: Key
   }
 
   /// - Parameters:
@@ -101,24 +110,32 @@ package struct UsageStore {
   package func rows(
     _ question: Question, after: Key? = nil, limit: Int
   ) throws(PostgresError) -> [Row] {
-    var sql = UsageSQL(question, try totals())
+    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
     let text = sql.statement(after: after, limit: limit)
-    let found = try connection.query(text, sql.parameters, operation: "read usage")
-    return found.rows.map { UsageSQL.row($0, question) }
+    return try connection.query(
+      text, sql.parameters, operation: "read usage", each: UsageSQL.row)
+  }
+
+  /// How PostgreSQL would read what `rows` reads, a line each.
+  package func plan(_ question: Question, limit: Int) throws(PostgresError) -> [String] {
+    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
+    let text = sql.statement(after: nil, limit: limit)
+    return try connection.query("explain " + text, sql.parameters, operation: "explain usage").rows
+      .map { $0[0] ?? "" }
   }
 
   /// Begins to read all rows page by page, within a transaction; go on with `nextRows`.
   package func open(_ question: Question) throws(PostgresError) {
-    var sql = UsageSQL(question, try totals())
+    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
     let text = sql.statement(after: nil, limit: nil)
     try connection.query(
       "declare usage_rows no scroll cursor for " + text, sql.parameters, operation: "read usage")
   }
 
   /// The next rows of what `open` began; fewer than `count` are the last.
-  package func nextRows(_ question: Question, _ count: Int) throws(PostgresError) -> [Row] {
-    try connection.query("fetch \(count) from usage_rows", operation: "read usage").rows
-      .map { UsageSQL.row($0, question) }
+  package func nextRows(_ count: Int) throws(PostgresError) -> [Row] {
+    try connection.query(
+      "fetch \(count) from usage_rows", operation: "read usage", each: UsageSQL.row)
   }
 
   /// Which running totals are there.
@@ -131,8 +148,21 @@ package struct UsageStore {
     static let none = Totals(hasDays: false, meterHoursFrom: nil)
   }
 
+  /// The largest number of licenses that are read in one walk. Beyond it a block whose rows PostgreSQL
+  /// did not remember one by one would be compared with all of them.
+  private static let few: Int64 = 1_000
+
+  private func namesFew(_ question: Question) throws(PostgresError) -> Bool {
+    // The licenses that a question names are a hundred at most.
+    if question.customers.isEmpty || !question.licenses.isEmpty { return true }
+    let found = try connection.prepared(
+      "select count(*) from (select from license where customer_id = any ($1::text[]) limit $2) l",
+      [.identifiers(question.customers), .integer(Self.few + 1)], operation: "count licenses")
+    return (found.integer(0, 0) ?? 0) <= Self.few
+  }
+
   private func totals() throws(PostgresError) -> Totals {
-    let rows = try connection.query(
+    let rows = try connection.prepared(
       """
       select is_complete, (select case when complete_from = '-infinity' then 0
           else extract(epoch from complete_from)::bigint end from usage_meter_hour_state)
@@ -147,7 +177,7 @@ package struct UsageStore {
     _ question: Question, _ minutes: [Range<Int64>]
   ) throws(PostgresError) -> Bool {
     if minutes.isEmpty { return true }
-    var sql = UsageSQL(question, .none)
+    var sql = UsageSQL(question, .none, namesFew: false)
     let text = sql.brokenHours(minutes)
     return try connection.query(text, sql.parameters, operation: "check the minutes").isEmpty
   }
@@ -167,7 +197,7 @@ package struct UsageStore {
   package func standing() throws(PostgresError) -> (
     asOf: Int64, completeThrough: Int64?, missing: Int64
   ) {
-    let rows = try connection.query(
+    let rows = try connection.prepared(
       """
       select (extract(epoch from now()) * 1000)::bigint,
         (select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress),

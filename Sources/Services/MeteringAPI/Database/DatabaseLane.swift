@@ -153,6 +153,8 @@ final class DatabaseLane: @unchecked Sendable {
         statementTimeoutMilliseconds: statementMilliseconds)
       // Compiling a plan takes longer than what most reads take.
       try connection.execute("set jit = off")
+      // Rows of one license lie in many blocks.
+      try connection.askForBlocksTogether()
       return connection
     } catch {
       throw DatabaseUnavailable(error)

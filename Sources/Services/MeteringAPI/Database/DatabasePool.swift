@@ -54,6 +54,15 @@ struct DatabasePool: Service {
     }
   }
 
+  /// Runs `body`, which reads by one statement and so needs no transaction around it.
+  ///
+  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  func readOnce<T: Sendable>(
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    try await readLane.run(mayRepeat: true, body)
+  }
+
   /// Runs `body` in one transaction. Nothing of it is repeated: where the connection is lost at COMMIT,
   /// what came of it is unknown, and the client finds out by its `Idempotency-Key`.
   ///

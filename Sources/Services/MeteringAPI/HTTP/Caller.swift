@@ -62,7 +62,7 @@ enum Access {
   static func caller(_ header: String?, _ database: DatabasePool) async throws -> Caller {
     guard let header, let token = bearer(header) else { throw Problem.unauthorized }
     let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(token.utf8))))
-    let found = try await database.read { connection in
+    let found = try await database.readOnce { connection in
       try AccessStore(connection).validTokens(hashes: [hash]).first
     }
     guard let found else { throw Problem.unauthorized }

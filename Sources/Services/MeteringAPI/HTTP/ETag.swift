@@ -4,8 +4,13 @@ import Licensing
 /// Entity tags: of equal bytes the same, of others different ones.
 enum ETag {
   /// Quotes included.
-  static func of(_ bytes: [UInt8]) -> String {
-    "\"" + Base64URL.encode(Array(SHA256.hash(data: bytes).prefix(16))) + "\""
+  static func of(_ bytes: [UInt8]) -> String { of(bytes[...]) }
+
+  /// Of the parts together.
+  static func of(_ parts: ArraySlice<UInt8>...) -> String {
+    var hash = SHA256()
+    for part in parts { hash.update(data: part) }
+    return "\"" + Base64URL.encode(Array(hash.finalize().prefix(16))) + "\""
   }
 
   /// Whether a header `If-None-Match` or `If-Match` names the tag. What was compressed has the same tag with `-gzip` in its end.

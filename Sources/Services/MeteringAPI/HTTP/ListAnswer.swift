@@ -47,15 +47,18 @@ struct ListPage: Sendable {
   /// Members that differ from answer to answer though nothing has changed, such as `as_of`: they are
   /// no part of the `ETag`.
   var volatile: [(name: String, cell: Cell)] = []
+  /// What of those is a part of the `ETag` all the same.
+  var validator = ""
 
   init(
     rows: [[Cell]], next: [String]?, members: [(name: String, cell: Cell)] = [],
-    volatile: [(name: String, cell: Cell)] = []
+    volatile: [(name: String, cell: Cell)] = [], validator: String = ""
   ) {
     self.rows = rows
     self.next = next
     self.members = members
     self.volatile = volatile
+    self.validator = validator
   }
 
   /// A page of up to `limit + 1` rows that were read.
@@ -101,29 +104,36 @@ extension APIRequest {
   static func json(
     _ page: ListPage, columns: [String], next: String?, quotesQuantities: Bool
   ) -> APIAnswer {
-    func write(_ volatile: [(name: String, cell: Cell)]) -> [UInt8] {
-      var json = JSONWriter(reserving: 256 + page.rows.count * 160)
+    var json = JSONWriter(reserving: 256 + page.rows.count * (48 + 32 * columns.count))
+    let names = columns.map(JSONWriter.encoded(name:))
+    json.beginObject()
+    json.name("data")
+    json.beginArray()
+    for row in page.rows {
       json.beginObject()
-      json.name("data")
-      json.beginArray()
-      for row in page.rows {
-        json.beginObject()
-        for (name, cell) in zip(columns, row) {
-          json.member(name, cell: cell, quotesQuantities: quotesQuantities)
-        }
-        json.endObject()
+      for (name, cell) in zip(names, row) {
+        json.name(encoded: name)
+        json.cell(cell, quotesQuantities: quotesQuantities)
       }
-      json.endArray()
-      for (name, cell) in page.members + volatile {
-        json.member(name, cell: cell, quotesQuantities: quotesQuantities)
-      }
-      json.name("next")
-      if let next { json.text(next) } else { json.null() }
       json.endObject()
-      return json.bytes
     }
-    var answer = APIAnswer.json(write(page.volatile))
-    if !page.volatile.isEmpty { answer.headers[.eTag] = ETag.of(write([])) }
+    json.endArray()
+    for (name, cell) in page.members {
+      json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+    }
+    let fixed = json.bytes.count
+    for (name, cell) in page.volatile {
+      json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+    }
+    let rest = json.bytes.count
+    json.name("next")
+    if let next { json.text(next) } else { json.null() }
+    json.endObject()
+    var answer = APIAnswer.json(json.bytes)
+    if !page.volatile.isEmpty {
+      answer.headers[.eTag] = ETag.of(
+        json.bytes[..<fixed], json.bytes[rest...], Array(page.validator.utf8)[...])
+    }
     return answer
   }
 

@@ -83,7 +83,7 @@ struct UsageExport: ParsableCommand {
       try store.open(question)
       write(CSVText.header(Self.columns))
       while true {
-        let rows = try store.nextRows(question, Self.page)
+        let rows = try store.nextRows(Self.page)
         var bytes: [UInt8] = []
         for row in rows { CSVText.append(Self.cells(row, bounds), to: &bytes) }
         write(bytes)

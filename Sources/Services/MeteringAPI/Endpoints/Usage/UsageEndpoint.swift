@@ -32,10 +32,11 @@ enum UsageEndpoint {
         limit: start.limit + 1)
       let shown = rows.prefix(start.limit)
       let members = shape.members(try store.standing(), rows: shown)
+      let last = rows.count > start.limit ? shown.last : nil
       return ListPage(
         rows: shown.map(shape.cells),
-        next: rows.count > start.limit ? shown.last.map { $0.key.cursor + [pinned] } : nil,
-        members: members.fixed, volatile: members.volatile)
+        next: last.map { parameters.question.key(of: $0).cursor + [pinned] },
+        members: members.fixed, volatile: members.volatile, validator: members.validator)
     }
   }
 
@@ -67,7 +68,8 @@ enum UsageEndpoint {
       }
       let members = shape.members(try store.standing(), rows: rows[...])
       return ListPage(
-        rows: rows.map(shape.cells), next: nil, members: members.fixed, volatile: members.volatile)
+        rows: rows.map(shape.cells), next: nil, members: members.fixed,
+        volatile: members.volatile, validator: members.validator)
     }
     return APIRequest.json(
       page, columns: shape.columns, next: nil,
@@ -109,7 +111,7 @@ enum UsageEndpoint {
           let wanted = min(left, csvRows)
           let (bytes, count) = try await snapshot.read { connection in
             var bytes: [UInt8] = []
-            let rows = try UsageStore(connection).nextRows(question, wanted)
+            let rows = try UsageStore(connection).nextRows(wanted)
             for row in rows { CSVText.append(shape.cells(row), to: &bytes) }
             return (bytes, rows.count)
           }
@@ -186,7 +188,9 @@ struct UsageShape: Sendable {
   func members(
     _ standing: (asOf: Int64, completeThrough: Int64?, missing: Int64),
     rows: ArraySlice<UsageStore.Row>
-  ) -> (fixed: [(name: String, cell: Cell)], volatile: [(name: String, cell: Cell)]) {
+  ) -> (
+    fixed: [(name: String, cell: Cell)], volatile: [(name: String, cell: Cell)], validator: String
+  ) {
     let windows = rows.map(window)
     let from = parameters.times?.from ?? windows.map(\.from).min()
     let to = parameters.times?.to ?? windows.map(\.to).max()
@@ -195,9 +199,14 @@ struct UsageShape: Sendable {
         ("from", .optionalTime(from.map { $0 * 1_000 })),
         ("to", .optionalTime(to.map { $0 * 1_000 })),
         ("time_zone", .text(parameters.zone.name)),
-        ("complete_through", .optionalTime(standing.completeThrough)),
         ("missing", .integer(standing.missing)),
-      ], [("as_of", .time(standing.asOf))]
+      ],
+      [
+        ("as_of", .time(standing.asOf)),
+        ("complete_through", .optionalTime(standing.completeThrough)),
+      ],
+      // Behind the end of the range nobody needs to know more: what is asked for is complete.
+      standing.completeThrough.map { String(min($0, to.map { $0 * 1_000 } ?? $0)) } ?? ""
     )
   }
 }
