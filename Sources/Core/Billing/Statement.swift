@@ -24,13 +24,40 @@ package struct Statement: Sendable, Equatable {
   package var canonicalJSON: [UInt8] { CanonicalJSON.bytes(.object(members)) }
 
   /// The canonical document with the signature behind it.
-  package func json(signature: String?) -> [UInt8] {
-    guard let signature else { return canonicalJSON }
+  ///
+  /// - Parameter quotesQuantities: quantities are written as strings. What is signed has them as
+  ///   integers all the same.
+  package func json(signature: String?, quotesQuantities: Bool = false) -> [UInt8] {
+    let document = JSONValue.object(members)
+    var bytes = CanonicalJSON.bytes(quotesQuantities ? Self.quoted(document) : document)
+    guard let signature else { return bytes }
     var json = JSONWriter()
     json.text(signature)
-    var bytes = canonicalJSON
     bytes.removeLast()
     return bytes + Array(",\"signature\":".utf8) + json.bytes + [UInt8(ascii: "}")]
+  }
+
+  private static let quantities = [
+    "quantity", "included", "overage", "adjustment_quantity", "billable_quantity",
+  ]
+
+  /// The value with its quantities as strings, at every depth.
+  private static func quoted(_ value: JSONValue) -> JSONValue {
+    switch value {
+    case .array(let elements): .array(elements.map(quoted))
+    case .object(let members):
+      .object(
+        members.map { member in
+          if case .number(let digits) = member.value,
+            quantities.contains(where: { member.name.equals($0) })
+          {
+            let text = JSONString(bytes: Array(digits.utf8))
+            return JSONMember(name: member.name, value: .string(text))
+          }
+          return JSONMember(name: member.name, value: quoted(member.value))
+        })
+    default: value
+    }
   }
 
   /// The columns of a line in CSV.

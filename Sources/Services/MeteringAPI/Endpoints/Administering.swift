@@ -76,11 +76,16 @@ extension Problem {
       case .forbidden: .forbidden
       case .unavailable: .serviceUnavailable
       }
+    let errors = refusal.errors.map {
+      Blame(parameter: $0.parameter, detail: Self.sentence($0.detail))
+    }
+    // A parameter keeps its spelling.
+    let isOfOne = errors.count == 1 && !errors[0].parameter.isEmpty
     self.init(
-      status, refusal.code, Self.sentence(refusal.detail),
-      errors: refusal.errors.map {
-        Blame(parameter: $0.parameter, detail: Self.sentence($0.detail))
-      },
+      status, refusal.code,
+      isOfOne && refusal.kind == .invalid
+        ? "\(errors[0].parameter): \(errors[0].detail)" : Self.sentence(refusal.detail),
+      errors: errors,
       headers: refusal.kind == .unavailable ? [.retryAfter: "60"] : [:])
   }
 

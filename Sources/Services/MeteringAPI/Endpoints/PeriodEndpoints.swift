@@ -62,10 +62,11 @@ enum PeriodEndpoints {
     let endingBefore = fields.day("ending_before")
     let customer = fields.identifier("customer_id")
     if endingBefore == nil { fields.blameMissing("ending_before") }
+    let quotes = fields.choice("numbers", of: ["string", "number"]) == "string"
     try fields.finish()
     let question = question(request, endingBefore ?? "", customer)
     let preview = try await ClosePreview.settled(request, question, within: previewPatience)
-    return APIAnswer.object { preview.write(to: &$0) }
+    return APIAnswer.object { preview.write(to: &$0, quotesQuantities: quotes) }
   }
 
   private static func question(
@@ -265,7 +266,12 @@ extension ClosePreview {
     return json.bytes
   }
 
-  func write(to json: inout JSONWriter) {
+  func write(to json: inout JSONWriter, quotesQuantities: Bool = false) {
+    // Sums of many licenses may be beyond 64 bits.
+    func quantity(_ name: String, _ value: Int128) {
+      json.name(name)
+      if quotesQuantities { json.text(String(value)) } else { json.raw(String(value)) }
+    }
     json.member("ready", cell: .boolean(isReady))
     json.member("blockers", cell: .json(Self.json(blockers)))
     json.member("warnings", cell: .json(Self.json(warnings)))
@@ -275,10 +281,8 @@ extension ClosePreview {
     for meter in byMeter {
       json.beginObject()
       json.member("meter", meter.meter)
-      json.name("quantity")
-      json.raw(String(meter.quantity))
-      json.name("overage")
-      json.raw(String(meter.overage))
+      quantity("quantity", meter.quantity)
+      quantity("overage", meter.overage)
       json.endObject()
     }
     json.endArray()

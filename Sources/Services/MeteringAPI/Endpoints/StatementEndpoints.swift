@@ -55,6 +55,7 @@ enum StatementEndpoints {
     }
     var fields = try request.query
     let format: ListWindow.Format? = fields.choice("format")
+    let quotes = fields.choice("numbers", of: ["string", "number"]) == "string"
     try fields.finish()
     let document = try await request.read {
       try StatementStore($0).document(customer: customer, month: month)
@@ -71,9 +72,10 @@ enum StatementEndpoints {
         bytes: bytes)
     }
     let signature = statement.isClosed ? signer?.sign(statement.canonicalJSON) : nil
-    var answer = APIAnswer.json(statement.json(signature: signature))
+    let json = statement.json(signature: signature, quotesQuantities: quotes)
+    var answer = APIAnswer.json(json)
     // Two signatures of one document differ.
-    answer.headers[.eTag] = ETag.of(statement.canonicalJSON)
+    answer.headers[.eTag] = ETag.of(statement.json(signature: nil, quotesQuantities: quotes))
     return answer
   }
 }

@@ -1,0 +1,92 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+/// Sentences of the contract that hold for every endpoint.
+@Suite(.serialized)
+struct ContractTests {
+  private func add(_ setup: APISetup, _ license: String, _ hour: String) throws {
+    _ = try setup.database.rows(
+      """
+      insert into usage_pending values (1, 0, $1, 'api_calls', $2::timestamptz, 0, 0, 12, 1,
+        '[5,12,1]', '')
+      """, [.text(license), .text(hour)])
+    _ = try setup.database.rows("select usage_merge('{0}')")
+  }
+
+  @Test func `A customer's token gets one answer for another's license and for none`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1", customer: "cus_1")
+    try setup.addLicense("lic_2", customer: "cus_2")
+    try setup.addToken("mtr_c1", scopes: "usage:read,billing:read,licenses:read", customer: "cus_1")
+    let range = "from=2026-11-01T00:00:00Z&to=2026-11-02T00:00:00Z"
+    for path in [
+      "/v1/licenses/#/usage/current", "/v1/usage/events?license_id=#&meter=api_calls&\(range)",
+      "/v1/licenses/#", "/v1/usage?license_id=#&\(range)", "/v1/periods?license_id=#",
+      "/v1/adjustments?license_id=#",
+    ] {
+      let answers = try ["lic_2", "lic_9"].map { id in
+        try setup.get(path.replacingOccurrences(of: "#", with: id), token: "mtr_c1")
+      }
+      #expect(answers[0].status == answers[1].status, "\(path)")
+      #expect(answers[0].body == answers[1].body, "\(path)")
+    }
+    let own = try setup.get("/v1/licenses/lic_1/usage/current", token: "mtr_c1")
+    #expect(own.status == 200 && own["missing"] == "0", "\(own.body)")
+  }
+
+  @Test func `A range that is over keeps its entity tag while the log is read on`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try add(setup, "lic_1", "2026-01-10 10:00Z")
+    func complete(_ time: String) throws {
+      try setup.database.execute(
+        """
+        insert into usage_progress (complete_through) values ('\(time)')
+        on conflict (only_row) do update set complete_through = excluded.complete_through
+        """)
+    }
+    let over = "/v1/usage?from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z"
+    let running = "/v1/usage?from=2026-01-01T00:00:00Z&to=2026-05-01T00:00:00Z"
+    try complete("2026-03-01 00:00Z")
+    let tags = try [over, running].map { path in
+      try #require(try setup.get(path).headers["etag"])
+    }
+    try complete("2026-04-01 00:00Z")
+    #expect(try setup.get(over, headers: ["If-None-Match": tags[0]]).status == 304)
+    let more = try setup.get(running, headers: ["If-None-Match": tags[1]])
+    #expect(more.status == 200 && more["complete_through"] == "2026-04-01T00:00:00Z")
+  }
+
+  @Test func `Numbers are strings, and answers are CSV, wherever a client asks for it`() throws {
+    let setup = try APISetup(environment: ["METER_CLOSE_GRACE": "0s"])
+    try setup.addLicense("lic_1")
+    try add(setup, "lic_1", "2025-01-10 10:00Z")
+    try setup.database.execute("insert into usage_progress (complete_through) values (now())")
+    let preview = try setup.get(
+      "/v1/periods/close-preview?ending_before=2025-02-01&numbers=string")
+    let meters = preview.json["by_meter"] as? [[String: Any]] ?? []
+    #expect(meters.first?["quantity"] as? String == "12", "\(preview.body)")
+    let path = "/v1/customers/cus_1/statements/2025-01"
+    let statement = try setup.get(path + "?numbers=string")
+    let lines = statement.json["lines"] as? [[String: Any]] ?? []
+    #expect(lines.first?["billable_quantity"] as? String == "12", "\(statement.body)")
+    #expect(lines.first?["event_count"] as? Int == 1)
+    let plain = try setup.get(path).json["lines"] as? [[String: Any]] ?? []
+    #expect(plain.first?["billable_quantity"] as? Int == 12)
+    let current = try setup.get("/v1/licenses/lic_1/usage/current?format=csv")
+    #expect(current.headers["content-type"]?.hasPrefix("text/csv") == true)
+    #expect(
+      current.body.hasPrefix(
+        "license_id,customer_id,meter,period_start,period_end,used,limit,remaining,"),
+      "\(current.body)")
+    #expect(current.body.components(separatedBy: "\r\n").count == 3, "\(current.body)")
+  }
+
+  @Test func `A refusal spells the member as the body does`() throws {
+    let setup = try APISetup()
+    let refused = try setup.request("POST", "/v1/customers", body: #"{"name":"a"}"#)
+    #expect(refused["detail"] == "customer_id: Is missing.", "\(refused.body)")
+  }
+}
