@@ -72,10 +72,25 @@ import Testing
     }
   }
 
-  @Test("A constant series is none, and its first other value is")
-  func constant() {
-    let found = Self.detections(Array(repeating: 5, count: 1_000) + [6])
-    #expect(found == [1_000])
+  @Test func `A constant series is none, and its first value that is far off is`() {
+    let constant = Array(repeating: 500.0, count: 1_000)
+    #expect(Self.detections(constant + [1_000]) == [1_000])
+    #expect(Self.detections(constant + [0]) == [1_000])
+  }
+
+  @Test func `A small step of a steady series is none, however steady it was`() {
+    let constant = Array(repeating: 500.0, count: 1_000)
+    for value in [600.0, 650, 400, 350] {
+      #expect(Self.detections(constant + Array(repeating: value, count: 20)).isEmpty)
+    }
+  }
+
+  @Test func `A rare single call is chance; the same in a series of no counts is told`() {
+    let rare = (0..<2_000).map { $0 % 71 == 70 ? 1.0 : 0 }
+    #expect(Self.detections(rare).isEmpty)
+    #expect(!Self.detections(rare + Array(repeating: 9, count: 3)).isEmpty)
+    // Half a call is none: these are measurements, and the first peaks lie far off.
+    #expect(!Self.detections(rare.map { $0 / 2 }).isEmpty)
   }
 
   @Test("A row is judged by those before it alone")

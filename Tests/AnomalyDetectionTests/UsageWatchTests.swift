@@ -66,10 +66,61 @@ import Testing
     #expect(told.first?.row == 2_000)
   }
 
+  @Test(arguments: 1...4)
+  func `A third by day and six times the calls by night are told, until they have ended`(
+    seed: Int
+  ) {
+    for (row, factor, direction) in [
+      (2_016 + 66, 0.3, UsageAnomaly.Direction.low), (2_016 + 18, 6, .high),
+    ] {
+      let told = Self.told(seed: UInt64(seed)) {
+        (row..<row + 12).contains($0) ? $1 * factor : $1
+      }.filter { $0.row > 1_500 }
+      #expect(told.map(\.direction) == [direction, direction], "\(told)")
+      #expect(told.first?.row == row)
+      #expect(told.last.map { (row + 12..<row + 16).contains($0.row) } == true, "\(told)")
+    }
+  }
+
+  @Test func `Calls that become few and then stop are told as low, and then as stopped`() {
+    let told = Self.told(seed: 11) {
+      (2_080..<2_092).contains($0) ? $1 * 0.05 : (2_092..<2_150).contains($0) ? 0 : $1
+    }.filter { $0.row > 1_500 }
+    #expect(told.map(\.direction) == [.low, .low, .stopped, .stopped], "\(told)")
+    #expect(told.map(\.hasEnded) == [false, true, false, true])
+  }
+
+  @Test func `A flood that ends in far too few calls has ended, and the few are told`() {
+    let told = Self.told(seed: 12) {
+      (2_080..<2_086).contains($0) ? $1 * 6 : (2_086..<2_098).contains($0) ? $1 * 0.05 : $1
+    }.filter { $0.row > 1_500 }
+    #expect(told.map(\.direction) == [.high, .high, .low, .low], "\(told)")
+    #expect(told.map(\.hasEnded) == [false, true, false, true])
+  }
+
   @Test("A customer who never calls on weekends has not stopped on the next one")
   func weekends() {
     let told = Self.told(seed: 7) { ($0 * 10 / 1440) % 7 >= 5 ? 0 : $1 }
     #expect(!told.contains { $0.direction == .stopped && $0.row >= 1_008 }, "\(told)")
+  }
+
+  @Test func `A state of the version before is read, and goes on without an alert`() throws {
+    var random = RandomCounts(seed: 10)
+    var watch = UsageWatch()
+    for row in 0..<2_016 {
+      _ = watch.observe(
+        Double(random.poisson(Self.rate(row))), at: Self.start + Int64(row) * 10)
+    }
+    let bytes = watch.state()
+    // It had neither of the two mean sizes, nor the rhythm's rows and whether there are counts only.
+    let earlier = [1] + bytes[1..<41] + bytes[49..<65] + bytes[73..<81] + bytes[90...]
+    var again = try #require(UsageWatch(state: Array(earlier)))
+    #expect(again.band(at: Self.start).expected == watch.band(at: Self.start).expected)
+    for row in 2_016..<3_024 {
+      let calls = Double(random.poisson(Self.rate(row)))
+      #expect(again.observe(calls, at: Self.start + Int64(row) * 10) == nil)
+    }
+    #expect(UsageWatch(state: Array(earlier.dropLast())) == nil)
   }
 
   @Test("A state comes back as it was; another version's, a shorter or a damaged one does not")

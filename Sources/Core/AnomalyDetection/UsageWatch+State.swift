@@ -6,11 +6,14 @@ extension UsageWatch {
     out.put(Int64(series.rows))
     out.put(series.last)
     for number in [
-      series.step, series.mean, series.variance, series.rhythmLevel, series.rhythmVariance, silence,
+      series.step, series.mean, series.errors.variance, series.errors.meanSize, series.rhythmLevel,
+      series.rhythmErrors.variance, series.rhythmErrors.meanSize, silence,
     ] {
       out.put(number.bitPattern)
     }
-    out.put(UInt8(series.isOpen ? 1 : 0))
+    out.put(Int64(series.rhythmRows))
+    out.put(UInt8((series.areCounts ? 1 : 0) + (series.usesRhythm ? 2 : 0)))
+    out.put(series.side)
     out.put(series.quietRows)
     for hour in 0..<24 { out.put(series.rhythm.days[hour].bitPattern) }
     for hour in 0..<168 { out.put(series.rhythm.weeks[hour].bitPattern) }
@@ -23,7 +26,7 @@ extension UsageWatch {
     return out.bytes
   }
 
-  /// The state that `state()` wrote; nil for anything else, another version's included.
+  /// The state that `state()` wrote, of this version or of the one before it; nil for anything else.
   package init?(state: [UInt8]) {
     self.init()
     var reader = StateReader(state)
@@ -35,16 +38,21 @@ extension UsageWatch {
   }
 
   private mutating func read(_ reader: inout StateReader) throws(StateReader.Malformed) -> Bool {
-    guard try reader.integer(UInt8.self) == Self.version else { return false }
+    let version = try reader.integer(UInt8.self)
+    guard version == Self.version || version == 1 else { return false }
     series.rows = Int(try reader.integer(Int64.self))
     series.last = try reader.integer()
     series.step = try Self.number(&reader)
     series.mean = try Self.number(&reader)
-    series.variance = try Self.number(&reader)
+    series.errors = try Self.errors(&reader, version)
     series.rhythmLevel = try Self.number(&reader)
-    series.rhythmVariance = try Self.number(&reader)
+    series.rhythmErrors = try Self.errors(&reader, version)
     silence = try Self.number(&reader)
-    series.isOpen = try reader.integer(UInt8.self) == 1
+    series.rhythmRows = version == 1 ? series.rows : Int(try reader.integer(Int64.self))
+    let flags = version == 1 ? 1 : try reader.integer(UInt8.self)
+    series.areCounts = flags & 1 == 1
+    series.usesRhythm = version == 1 ? series.prefersRhythm : flags & 2 == 2
+    series.side = try reader.integer()
     series.quietRows = try reader.integer()
     for hour in 0..<24 { series.rhythm.days[hour] = Float(bitPattern: try reader.integer()) }
     for hour in 0..<168 { series.rhythm.weeks[hour] = Float(bitPattern: try reader.integer()) }
@@ -55,7 +63,19 @@ extension UsageWatch {
     silentRows = Int(try reader.integer(Int64.self))
     backRows = try reader.integer()
     for word in 0..<3 { active[word] = try reader.integer() }
+    // Version 1 kept no side, but a 1 where an anomaly was going on.
+    if version == 1, direction == .low, series.isOpen { series.side = -1 }
     return code <= 3
+  }
+
+  /// Version 1 kept no mean size: the errors are taken for normal ones.
+  private static func errors(
+    _ reader: inout StateReader, _ version: UInt8
+  ) throws(StateReader.Malformed) -> ErrorSize {
+    let variance = try number(&reader)
+    let meanSize =
+      version == 1 ? variance.squareRoot() / ErrorSize.normal : try number(&reader)
+    return ErrorSize(variance: variance, meanSize: meanSize)
   }
 
   private static func number(_ reader: inout StateReader) throws(StateReader.Malformed) -> Double {
@@ -69,7 +89,10 @@ extension UsageWatch {
       && (1...60).contains(series.step) && abs(series.last) < far && abs(first) < far
       && abs(since) < far && series.quietRows < 250 && backRows < 250
       && [series.mean, series.rhythmLevel, silence].allSatisfy { abs($0) <= 1e31 }
-      && [series.variance, series.rhythmVariance].allSatisfy { $0 >= 0 && $0 <= 1e64 }
+      && (-1...1).contains(series.side) && series.rhythmRows >= 0 && series.rhythmRows < far
+      && [series.errors, series.rhythmErrors].allSatisfy {
+        $0.variance >= 0 && $0.variance <= 1e64 && $0.meanSize >= 0 && $0.meanSize <= 1e32
+      }
       && series.rhythm.days.indices.allSatisfy { Self.isKnown(series.rhythm.days[$0]) }
       && series.rhythm.weeks.indices.allSatisfy { Self.isKnown(series.rhythm.weeks[$0]) }
   }

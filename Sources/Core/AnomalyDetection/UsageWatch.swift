@@ -37,7 +37,7 @@ package struct UsageAnomaly: Equatable, Sendable {
 /// - Stopped: no call, though chance would leave none with a probability of e⁻²⁰ by the spread that
 ///   the series has; from the eighth day on, and only where the same hour a week ago had calls.
 package struct UsageWatch: Sendable {
-  package static let version: UInt8 = 1
+  package static let version: UInt8 = 2
   /// Minutes of a row.
   package static let rowMinutes: Int64 = 10
 
@@ -91,9 +91,15 @@ package struct UsageWatch: Sendable {
     } else {
       silentRows += 1
       if wasActive { silence += Self.evidence(ofSilence: e) }
-      if direction == nil, minute - first >= Self.stoppedAfter,
-        silentRows >= Self.leastSilentRows, silence >= Self.silenceEvidence
+      if minute - first >= Self.stoppedAfter, silentRows >= Self.leastSilentRows,
+        silence >= Self.silenceEvidence
       {
+        if let open = direction {
+          // One at a time: what went on ends with this row, and the next one tells the silence.
+          direction = nil
+          series.close()
+          return anomaly(open, true, calls, minute, e)
+        }
         since = minute - Int64(silentRows - 1) * Self.rowMinutes
         direction = .stopped
         backRows = 0

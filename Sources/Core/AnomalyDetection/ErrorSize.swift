@@ -1,0 +1,18 @@
+/// How far values lie from what was expected of them: exponential means of the squares and of the
+/// sizes.
+struct ErrorSize: Sendable {
+  var variance = 0.0
+  var meanSize = 0.0
+
+  /// What the mean size of normal errors is multiplied by to be their standard deviation.
+  static let normal = (Double.pi / 2).squareRoot()
+
+  /// Of normal errors the standard deviation. Where a few are far larger than the others it is less:
+  /// half of it is what the mean size says, which they move less.
+  var spread: Double { (variance.squareRoot() + Self.normal * meanSize) / 2 }
+
+  mutating func learn(_ error: Double, share: Double) {
+    variance = (1 - share) * (variance + share * error * error)
+    meanSize += share * (abs(error) - meanSize)
+  }
+}
