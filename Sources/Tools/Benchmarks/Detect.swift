@@ -106,7 +106,7 @@ struct Detect: ParsableCommand {
       return false
     }
     let lags = answer.body.split(separator: "\n").filter {
-      $0.hasPrefix("meter_consumer_lag{") && $0.contains("\"\(UsageLog.topic)\"")
+      $0.hasPrefix("meter_detector_consumer_lag{") && $0.contains("\"\(UsageLog.topic)\"")
     }
     return lags.count == 64 && lags.allSatisfy { $0.hasSuffix(" 0") }
   }
