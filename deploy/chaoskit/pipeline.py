@@ -1,5 +1,6 @@
 """The whole pipeline as processes, each behind proxies of its own."""
 
+import collections
 import datetime
 import glob
 import json
@@ -10,7 +11,7 @@ from . import proxy
 from .faults import CLOCKED, CONSUMERS, SENDERS
 from .processes import (BrokerEnded, PostgreSQL, Process, Service, eventually, free_port, outer_environment,
                         postgres_binaries, postgres_prefix)
-from .traffic import Clients, Receiver, get_metric
+from .traffic import Clients, Receiver, get_label, get_metric
 
 USAGE, VALIDATIONS, DEAD_LETTERS = "license.usage.v1", "license.validations.v1", "license.dead-letter.v1"
 # A fetch from the mock broker brings one batch of each partition, so more of them let a slow machine keep up.
@@ -24,7 +25,10 @@ LOAD_LICENSES = 20
 class Pipeline:
     """Starts everything, and ends everything that it started."""
 
-    def __init__(self, programs, folder, seed, rate, duration, kinds, say):
+    def __init__(self, programs, folder, seed, rate, duration, kinds, say, older=None):
+        self.newer, self.older = programs, older
+        # What is run now: an upgrade begins with the older programs.
+        programs = older or programs
         self.programs, self.folder, self.say = programs, folder, say
         self.seed, self.rate, self.duration = seed, rate, duration
         self.logs = folder + "/log"
@@ -127,6 +131,29 @@ class Pipeline:
         for service in self.services.values():
             service.wait_ready()
         self._start_load()
+
+    # --- An upgrade: migrate while the older services run, then one of each pair, then the other
+
+    def migrate_to_newer(self):
+        """The newer schema, under the older services and their traffic."""
+        self.programs = self.newer
+        self.meterctl("migrate")
+
+    def replace(self, number, folder):
+        """Restarts the services of this number (1 or 2) with the programs of a folder, one after the other."""
+        for name, service in self.services.items():
+            if not name.endswith(f"-{number}"):
+                continue
+            service.stop(30)
+            service.command = [f"{folder}/{name.rsplit('-', 1)[0]}"]
+            service.start()
+            service.wait_ready(90)
+
+    def versions(self):
+        """How many services run each version: the folder of their programs, and what their own metrics say."""
+        return dict(collections.Counter(
+            f"{service.command[0].rsplit('/', 1)[0]} ({get_label(service.admin, 'meter_build_info', 'version')})"
+            for service in self.services.values()))
 
     def _disk(self, name):
         """A small disk for a spool, where this process may mount one."""

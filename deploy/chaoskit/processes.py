@@ -96,7 +96,7 @@ class Process:
     # --- What it costs
 
     def usage(self):
-        """Resident bytes, open descriptors, seconds of CPU; None if it does not run."""
+        """Resident bytes, open descriptors, threads, seconds of CPU; None if it does not run."""
         try:
             pid = self.child.pid
             with open(f"/proc/{pid}/stat") as file:
@@ -105,6 +105,7 @@ class Process:
             return {
                 "memory": int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
                 "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+                "threads": int(fields[17]),
                 "cpu": (int(fields[11]) + int(fields[12])) / ticks,
             }
         except (OSError, IndexError):
@@ -182,6 +183,22 @@ class PostgreSQL:
         """The primary ends without a checkpoint, and comes back by its WAL."""
         self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
         self.start_server(self.generation, self.port)
+        self._await_standby()
+
+    def _await_standby(self):
+        """Every commit waits for the standby, without any time limit. One that does not come back is made again, as
+        whoever looks after a cluster would do."""
+        try:
+            eventually("the standby is synchronous again", 30, self._is_synchronous)
+        except NeverHappened:
+            print("           the standby did not come back and is made again", flush=True)
+            self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation + 1))
+            self.run("rm", "-rf", self.data(self.generation + 1))
+            self.make_standby()
+
+    def _is_synchronous(self):
+        return self.query("select count(*) from pg_stat_replication where sync_state = 'sync'",
+                          database="postgres") == "1"
 
     def make_standby(self):
         """A new standby of the primary; commits wait for it from then on."""
@@ -192,8 +209,7 @@ class PostgreSQL:
         self.start_server(self.generation + 1, self.standby_port)
         self.query("alter system set synchronous_standby_names = '*'", database="postgres")
         self.query("select pg_reload_conf()", database="postgres")
-        eventually("the standby is synchronous", 30, lambda: self.query(
-            "select count(*) from pg_stat_replication where sync_state = 'sync'", database="postgres") == "1")
+        eventually("the standby is synchronous", 30, self._is_synchronous)
 
     def fail_over(self):
         """The primary is lost and its standby takes over. Returns the new primary's port."""

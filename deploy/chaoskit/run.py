@@ -40,6 +40,9 @@ class Run:
     def _break(self):
         """The schedule in two halves; between them, with no fault, a topic grows. Periods are closed in both."""
         begun = time.monotonic()
+        if self.options.upgrade_from:
+            self._upgrade_one_of_each()
+            begun = time.monotonic()
         half = len(self.schedule) // 2
         middle = self.options.duration / 2
         self.runner.run(self.schedule[:half], begun)
@@ -47,6 +50,8 @@ class Run:
         self._close()
         paused = time.monotonic()
         try:
+            if self.options.upgrade_from:
+                self._finish_upgrade()
             self._grow()
         except (NeverHappened, RuntimeError, TimeoutError) as error:
             # Told at once, and judged at the end.
@@ -58,6 +63,30 @@ class Run:
         self.runner.run(self.schedule[half:], begun)
         self._close()
         time.sleep(max(0, begun + self.options.duration - time.monotonic()))
+
+    def _upgrade_one_of_each(self):
+        """The newer schema under the older services, then one of each pair is replaced, while traffic flows."""
+        pipeline = self.pipeline
+        say(f"           the older programs run: {pipeline.versions()}")
+        time.sleep(3)
+        pipeline.migrate_to_newer()
+        say("           migrated, while the older services run")
+        time.sleep(3)
+        pipeline.replace(1, pipeline.newer)
+        self.figures["versions"] = pipeline.versions()
+        say(f"           one of each pair is newer: {self.figures['versions']}")
+
+    def _finish_upgrade(self):
+        """Back and forth once: a release is taken back while the schema stays, and then it is finished."""
+        pipeline = self.pipeline
+        self._settle()
+        pipeline.replace(1, pipeline.older)
+        say("           taken back: every service is of the older version, on the newer schema")
+        time.sleep(3)
+        pipeline.replace(2, pipeline.newer)
+        pipeline.replace(1, pipeline.newer)
+        self.runner.survived["upgrade and rollback"] += 1
+        say(f"           all are newer: {pipeline.versions()}")
 
     def _close(self):
         """Closes what has ended, while everything goes on; what is closed must stay as it is."""

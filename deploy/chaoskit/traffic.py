@@ -9,6 +9,7 @@ import http.client
 import http.server
 import json
 import random
+import re
 import threading
 import time
 import urllib.request
@@ -249,6 +250,16 @@ class Receiver:
         handler.send_response(500 if failing else 204)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
+
+
+def get_label(port, name, label):
+    """A label's value of a metric's first series; None while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
+            found = re.search(rf'^{name}\{{[^}}]*\b{label}="([^"]*)"', answer.read().decode(), re.MULTILINE)
+    except OSError:
+        return None
+    return found.group(1) if found else None
 
 
 def get_metric(port, name):
