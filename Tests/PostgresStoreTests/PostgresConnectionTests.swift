@@ -45,6 +45,26 @@ import Testing
     #expect(!error.isRetriable && !error.isConnectionLost)
   }
 
+  @Test
+  func `A server that acknowledges and never answers is given up, and the connection is lost`()
+    throws
+  {
+    let database = try TestDatabase()
+    let port = try #require(URLComponents(string: database.url)?.port)
+    let proxy = try PostgresProxy(to: port)
+    defer { proxy.shutDown() }
+    let connection = try PostgresConnection(
+      url: proxy.url(like: database.url), application: "test", statementTimeoutMilliseconds: 200,
+      graceMilliseconds: 100)
+    // The proxy takes the statement for the beginning of a flush, and lets nothing pass.
+    proxy.arm(.beforeCopy, .hold)
+    let error = try #require(throws: PostgresError.self) {
+      try connection.execute("select 'copy usage_pending'")
+    }
+    #expect(error.isConnectionLost && !connection.isOpen, "\(error)")
+    #expect(proxy.waitUntilFired(seconds: 0))
+  }
+
   @Test func `A parameter with NUL is an error, not a shorter text`() throws {
     let connection = try TestDatabase().connection()
     for parameter in [SQLValue.text("lic_1\0x"), .texts(["a", "lic_1\0x"])] {

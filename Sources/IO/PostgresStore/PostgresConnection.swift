@@ -7,9 +7,12 @@ import Metering
 /// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait
 /// for: connecting 5 s, TCP without acknowledgement 10 s, a lock 5 s, a statement as given, an open
 /// transaction without a command 10 s; so a stopped process cannot hold others up for longer, and
-/// this one cannot hang on a dead peer.
+/// this one cannot hang on a dead peer. A peer that acknowledges and never answers, as a proxy may,
+/// is given up 10 s after the statement's own limit: see `awaitAnswer`.
 package final class PostgresConnection {
-  private let connection: OpaquePointer
+  let connection: OpaquePointer
+  /// How long one answer may take; nil: for ever.
+  let answerMilliseconds: Int?
   /// The names of the statements that were prepared, by their SQL.
   private var preparedNames: [String: String] = [:]
 
@@ -17,10 +20,14 @@ package final class PostgresConnection {
   ///   - url: a libpq URI or keyword string.
   ///   - application: shown in `pg_stat_activity`.
   ///   - statementTimeoutMilliseconds: 0 waits for ever.
+  ///   - graceMilliseconds: how long after that the server may take to say so.
   /// - Throws: `PostgresError` with the server's or libpq's reason; never the URL.
   package init(
-    url: String, application: String, statementTimeoutMilliseconds: Int = 60_000
+    url: String, application: String, statementTimeoutMilliseconds: Int = 60_000,
+    graceMilliseconds: Int = 10_000
   ) throws(PostgresError) {
+    answerMilliseconds =
+      statementTimeoutMilliseconds > 0 ? statementTimeoutMilliseconds + graceMilliseconds : nil
     if let problem = DatabaseURL.problem(url) {
       throw PostgresError(sqlState: SQLState.cannotConnect, operation: "connect", message: problem)
     }
@@ -62,7 +69,7 @@ package final class PostgresConnection {
 
   /// Runs SQL without parameters; several statements may be separated by semicolons.
   package func execute(_ sql: String) throws(PostgresError) {
-    _ = try take(PQexec(connection, sql), "execute")
+    _ = try take(answer(sent: PQsendQuery(connection, sql)), "execute")
   }
 
   /// Asks the server for nothing, and so finds out whether it is still there.
@@ -75,7 +82,8 @@ package final class PostgresConnection {
   ) throws(PostgresError) -> SQLRows {
     let encoded = try SQLParameters(parameters, operation)
     let result = encoded.withPointers { count, values, lengths, formats in
-      PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
+      answer(
+        sent: PQsendQueryParams(connection, sql, count, nil, values, lengths, formats, 0))
     }
     return try take(result, operation)
   }
@@ -87,7 +95,8 @@ package final class PostgresConnection {
   ) throws(PostgresError) -> [T] {
     let encoded = try SQLParameters(parameters, operation)
     let result = encoded.withPointers { count, values, lengths, formats in
-      PQexecParams(connection, sql, count, nil, values, lengths, formats, 0)
+      answer(
+        sent: PQsendQueryParams(connection, sql, count, nil, values, lengths, formats, 0))
     }
     guard let result else { throw failure(operation) }
     guard PQresultStatus(result) == PGRES_TUPLES_OK else {
@@ -118,11 +127,11 @@ package final class PostgresConnection {
       name = known
     } else {
       name = "meter_\(preparedNames.count)"
-      _ = try take(PQprepare(connection, name, sql, 0, nil), operation)
+      _ = try take(answer(sent: PQsendPrepare(connection, name, sql, 0, nil)), operation)
       preparedNames[sql] = name
     }
     let result = encoded.withPointers { count, values, lengths, formats in
-      PQexecPrepared(connection, name, count, values, lengths, formats, 0)
+      answer(sent: PQsendQueryPrepared(connection, name, count, values, lengths, formats, 0))
     }
     return try take(result, operation)
   }
@@ -134,7 +143,8 @@ package final class PostgresConnection {
   ) throws(PostgresError) -> [UInt8] {
     let result = try SQLParameters(parameters, operation).withPointers {
       count, values, lengths, formats in
-      PQexecParams(connection, sql, count, nil, values, lengths, formats, 1)
+      answer(
+        sent: PQsendQueryParams(connection, sql, count, nil, values, lengths, formats, 1))
     }
     guard let result else { throw failure(operation) }
     guard PQresultStatus(result) == PGRES_TUPLES_OK, PQntuples(result) > 0 else {
@@ -204,6 +214,7 @@ package final class PostgresConnection {
     var first: PostgresError?
     var synced = false
     while !synced {
+      awaitAnswer()
       guard let result = PQgetResult(connection) else {
         // Null separates the answers of the pipeline; on a lost connection nothing follows.
         if PQstatus(connection) != CONNECTION_OK {
@@ -234,7 +245,8 @@ package final class PostgresConnection {
     into target: String, operation: String,
     _ body: ((UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) -> Void
   ) throws(PostgresError) {
-    let started = PQexec(connection, "copy \(target) from stdin with (format binary)")
+    let started = answer(
+      sent: PQsendQuery(connection, "copy \(target) from stdin with (format binary)"))
     let status = PQresultStatus(started)
     if status != PGRES_COPY_IN {
       _ = try take(started, operation)
@@ -256,7 +268,7 @@ package final class PostgresConnection {
     }
     guard PQputCopyEnd(connection, nil) == 1 else { throw failure(operation) }
     var first: PostgresError?
-    while let result = PQgetResult(connection) {
+    while let result = nextAnswer() {
       if PQresultStatus(result) != PGRES_COMMAND_OK, first == nil {
         first = Self.error(result, operation, connection)
       }
@@ -266,7 +278,7 @@ package final class PostgresConnection {
   }
 
   private func drain() {
-    while let result = PQgetResult(connection) { PQclear(result) }
+    while let result = nextAnswer() { PQclear(result) }
   }
 
   // MARK: Notifications
