@@ -198,7 +198,8 @@ let tools: [Target] = [
 
 let tests: [Target] = [
   .target(
-    name: "MeteringTestKit", dependencies: ["Metering", "KafkaTransport", "PostgresStore"],
+    name: "MeteringTestKit",
+    dependencies: ["CRdKafka", "Metering", "KafkaTransport", "PostgresStore"],
     path: "Tests/MeteringTestKit"),
   .target(
     name: "FuzzTargets",
@@ -248,7 +249,7 @@ let tests: [Target] = [
     ], exclude: ["Stripe"]),
   .testTarget(name: "BillingPagesTests", dependencies: ["BillingPages", "Metering"]),
   .testTarget(
-    name: "KafkaTransportTests", dependencies: ["KafkaTransport", "CRdKafka", "MeteringTestKit"]),
+    name: "KafkaTransportTests", dependencies: ["KafkaTransport", "MeteringTestKit"]),
   .testTarget(
     name: "PostgresStoreTests", dependencies: ["Metering", "PostgresStore", "MeteringTestKit"]),
   .testTarget(

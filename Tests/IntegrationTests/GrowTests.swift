@@ -95,7 +95,9 @@ extension IntegrationTests {
       try refusal("1 records of partition 0 left")
     }
 
-    @Test func `Where the broker makes no partitions, nothing is left behind`() throws {
+    @Test(.mockClusterOnly) func `Where the broker makes no partitions, nothing is left behind`()
+      throws
+    {
       let pipeline = try Pipeline(partitions: 2)
       let aggregator = try pipeline.start()
       var traffic = Traffic(pipeline.log)

@@ -2,7 +2,8 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// Real processes, a real PostgreSQL, and librdkafka's mock cluster in the test process.
+/// Real processes, a real PostgreSQL, and librdkafka's mock cluster in the test process, or the
+/// Kafka of `METER_TEST_KAFKA_BROKERS`.
 ///
 /// One test at a time: each starts processes that need the machine. Suites are nested here by
 /// extension, a file each.
@@ -15,7 +16,7 @@ final class Pipeline {
   private(set) var aggregators: [ConsumerProcess] = []
 
   init(log: UsageLog? = nil, database: TestDatabase? = nil, partitions: Int = 4) throws {
-    self.log = try log ?? UsageLog(partitions: partitions)
+    self.log = try log ?? UsageLog(partitions: partitions, mayBeGiven: true)
     self.database = try database ?? TestDatabase()
   }
 

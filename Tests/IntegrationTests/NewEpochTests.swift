@@ -49,7 +49,7 @@ extension IntegrationTests {
         values ('usage-aggregator', 'license.usage.v1', 0, 'test')
         """)
 
-      let new = try Pipeline(log: UsageLog(partitions: 2), database: old.database)
+      let new = try Pipeline(database: old.database, partitions: 2)
       for n in 0..<300 { try new.log.send(UsageEventText(id: "n\(n)", subject: "lic_\(n % 7)")) }
       try new.log.flush()
       let begun = try Meterctl.run(["topics", "new-epoch", "--all", "--yes", "--json"], new)

@@ -6,7 +6,7 @@ import Testing
 
 extension IntegrationTests {
   /// Each partition is judged by itself.
-  @Suite struct PartitionFaultTests {
+  @Suite(.mockClusterOnly) struct PartitionFaultTests {
     private func place(_ partition: Int32) -> TopicPartition {
       TopicPartition(topic: UsageLog.topic, partition: partition)
     }
@@ -213,7 +213,7 @@ extension IntegrationTests {
   }
 
   /// What `/health/ready` says of Kafka.
-  @Suite struct KafkaHealthTests {
+  @Suite(.mockClusterOnly) struct KafkaHealthTests {
     @Test("Kafka's absence is told for as long as it lasts")
     func outage() throws {
       let pipeline = try Pipeline(partitions: 2)

@@ -138,9 +138,9 @@ import Testing
   }
 
   /// The mock cluster knows no transactions: this needs `METER_TEST_KAFKA_BROKERS`.
-  @Test(.enabled(if: RealBroker.isGiven))
+  @Test(.enabled(if: GivenKafka.brokers != nil))
   func `On a real broker the two ends differ by what an open transaction holds`() throws {
-    let brokers = try RealBroker.brokers()
+    let brokers = try GivenKafka.required()
     let topic = "meter-test-\(UUID().uuidString)"
     let configuration = try KafkaConfiguration(brokers: brokers)
     let admin = try KafkaAdmin(configuration, clientID: "test")

@@ -1,32 +1,55 @@
 import Foundation
 package import KafkaTransport
 
-/// A mock cluster with the topics, and what tests do with it: write, ask for the ends, read all of it.
+/// A mock cluster with the topics, or those of a given Kafka, and what tests do with it: write, ask
+/// for the ends, read all of it.
 package final class UsageLog: @unchecked Sendable {
   // All members are set once; producer and cluster are Sendable.
   package static let topic = "license.usage.v1"
   package static let validationTopic = "license.validations.v1"
   package static let deadLetterTopic = "license.dead-letter.v1"
 
-  package let cluster: MockCluster
+  private let mock: MockCluster?
+  private let maker: Int
+  package let brokers: String
   package let partitions: Int
   private let producer: KafkaProducer
 
-  package init(partitions: Int = 8, brokers: Int = 1, makesTopics: Bool = true) throws {
-    cluster = try MockCluster(brokers: brokers)
+  /// - Parameter mayBeGiven: use the Kafka of `METER_TEST_KAFKA_BROKERS` if there is one. Only one such
+  ///   log is in use at a time; making the next one makes the topics anew, with `config`.
+  package init(
+    partitions: Int = 8, brokers: Int = 1, makesTopics: Bool = true, mayBeGiven: Bool = false,
+    config: [(String, String)] = []
+  ) throws {
     self.partitions = partitions
-    if makesTopics {
-      try cluster.createTopic(Self.topic, partitions: partitions)
-      try cluster.createTopic(Self.validationTopic, partitions: partitions)
-      try cluster.createTopic(Self.deadLetterTopic, partitions: 2)
+    if mayBeGiven, let given = GivenKafka.brokers {
+      mock = nil
+      maker = try GivenKafka.makeTopics(partitions: partitions, config: config)
+      self.brokers = given
+    } else {
+      let cluster = try MockCluster(brokers: brokers)
+      mock = cluster
+      maker = 0
+      self.brokers = cluster.bootstrapServers
+      if makesTopics {
+        try cluster.createTopic(Self.topic, partitions: partitions)
+        try cluster.createTopic(Self.validationTopic, partitions: partitions)
+        try cluster.createTopic(Self.deadLetterTopic, partitions: 2)
+      }
     }
-    var configuration = try KafkaConfiguration(brokers: cluster.bootstrapServers)
+    var configuration = try KafkaConfiguration(brokers: self.brokers)
     configuration.set("reconnect.backoff.max.ms", "300")
     configuration.set("linger.ms", "5")
     producer = try KafkaProducer(configuration, clientID: "test")
   }
 
-  package var brokers: String { cluster.bootstrapServers }
+  deinit { if mock == nil { GivenKafka.removeTopics(of: maker) } }
+
+  /// For faults; such a test is `mockClusterOnly`.
+  package var cluster: MockCluster {
+    guard let mock else { preconditionFailure("a given Kafka has no faults: mockClusterOnly") }
+    return mock
+  }
 
   package func send(
     key: String?, value: [UInt8]?, partition: Int32? = nil, headers: [(String, [UInt8])] = [],

@@ -1,0 +1,214 @@
+import CRdKafka
+import Foundation
+import KafkaTransport
+
+/// The Kafka that `METER_TEST_KAFKA_BROKERS` names. The integration tests run on it in place of
+/// librdkafka's mock cluster, and the tests of what only a real broker has run at all.
+///
+/// The names of the topics are fixed, so the cluster must be the tests' own: each test makes the
+/// topics and removes them at its end. Topics that are there before the first test are taken for
+/// somebody's, and nothing is touched.
+package enum GivenKafka {
+  private static let variable = "METER_TEST_KAFKA_BROKERS"
+  private static let lock = NSLock()
+  private nonisolated(unsafe) static var hasLooked = false  // Guarded by `lock`.
+  private nonisolated(unsafe) static var owner = 0  // Guarded by `lock`.
+
+  /// `host:port,…`; nil where there is none.
+  package static var brokers: String? {
+    let value = ProcessInfo.processInfo.environment[variable] ?? ""
+    return value.isEmpty ? nil : value
+  }
+
+  package static func required() throws -> String {
+    guard let brokers else { throw NeverHappened(description: "\(variable) is not set") }
+    return brokers
+  }
+
+  static let topics = [UsageLog.topic, UsageLog.validationTopic, UsageLog.deadLetterTopic]
+
+  /// Makes the topics, after removing those of the test before.
+  ///
+  /// - Returns: what `removeTopics` is given: topics that were made later are not removed by it.
+  static func makeTopics(
+    partitions: Int, config: [(String, String)]
+  ) throws -> Int {
+    lock.lock()
+    defer { lock.unlock() }
+    let admin = try KafkaAdmin(
+      KafkaConfiguration(brokers: required()), clientID: "test")
+    if !hasLooked {
+      for topic in topics where try admin.partitionCount(topic) != nil {
+        throw NeverHappened(
+          description: """
+            the cluster of \(variable) has a topic \(topic), which these tests have not made: \
+            give them a cluster of their own, or remove the topic if an earlier run left it
+            """)
+      }
+      hasLooked = true
+    }
+    try remove(topics, admin)
+    for topic in topics {
+      try make(topic, topic == UsageLog.deadLetterTopic ? 2 : partitions, config, admin)
+    }
+    owner += 1
+    return owner
+  }
+
+  static func removeTopics(of maker: Int) {
+    lock.lock()
+    defer { lock.unlock() }
+    guard maker == owner, let brokers else { return }
+    do {
+      try remove(
+        topics, KafkaAdmin(KafkaConfiguration(brokers: brokers), clientID: "test"))
+    } catch {
+      // The next test removes them, or the next run says that they are there.
+      print("the topics were not removed: \(error)")
+    }
+  }
+
+  private static func make(
+    _ topic: String, _ partitions: Int, _ config: [(String, String)], _ admin: KafkaAdmin
+  ) throws {
+    // A broker may know a topic's name for a while after its removal.
+    var last: KafkaError?
+    try eventually("the topic \(topic) can be made, but \(last?.description ?? "")", within: 30) {
+      do throws(KafkaError) {
+        try admin.createTopic(topic, partitions: partitions, replication: 1, config: config)
+        return true
+      } catch {
+        last = error
+        return false
+      }
+    }
+    try eventually("the topic \(topic) is there", within: 30) {
+      try admin.partitionCount(topic) == partitions
+    }
+  }
+
+  private static func remove(_ topics: [String], _ admin: KafkaAdmin) throws {
+    let there = try topics.filter { try admin.partitionCount($0) != nil }
+    guard !there.isEmpty else { return }
+    try RawAdmin(brokers: required()).deleteTopics(there)
+    for topic in there {
+      try eventually("the topic \(topic) is gone", within: 30) {
+        try admin.partitionCount(topic) == nil
+      }
+    }
+  }
+}
+
+/// Requests that no part of the product makes.
+package final class RawAdmin {
+  private let raw: OpaquePointer
+  private let queue: OpaquePointer
+
+  package init(brokers: String) throws {
+    let conf = rd_kafka_conf_new()
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, nil, 0)
+    guard let raw = rd_kafka_new(RD_KAFKA_PRODUCER, conf, nil, 0) else {
+      throw NeverHappened(description: "no client")
+    }
+    self.raw = raw
+    queue = rd_kafka_queue_new(raw)
+  }
+
+  deinit {
+    rd_kafka_queue_destroy(queue)
+    rd_kafka_destroy(raw)
+  }
+
+  package func deleteTopics(_ topics: [String]) throws {
+    var requests = topics.map { rd_kafka_DeleteTopic_new($0) }
+    defer { for request in requests { rd_kafka_DeleteTopic_destroy(request) } }
+    rd_kafka_DeleteTopics(raw, &requests, requests.count, nil, queue)
+    try answer("delete topics") { event in
+      var count = 0
+      let results = rd_kafka_DeleteTopics_result_topics(
+        rd_kafka_event_DeleteTopics_result(event), &count)
+      return (0..<count).map { rd_kafka_topic_result_error(results?[$0]) }
+    }
+  }
+
+  /// Removes what lies before `offset`.
+  package func deleteRecords(_ topic: String, partition: Int32, before offset: Int64) throws {
+    let list = rd_kafka_topic_partition_list_new(1)
+    rd_kafka_topic_partition_list_add(list, topic, partition)?.pointee.offset = offset
+    var request = rd_kafka_DeleteRecords_new(list)
+    rd_kafka_topic_partition_list_destroy(list)
+    defer { rd_kafka_DeleteRecords_destroy(request) }
+    rd_kafka_DeleteRecords(raw, &request, 1, nil, queue)
+    try answer("delete records") { event in
+      let offsets = rd_kafka_DeleteRecords_result_offsets(
+        rd_kafka_event_DeleteRecords_result(event))
+      return offsets.map { [$0.pointee.elems.pointee.err] } ?? []
+    }
+  }
+
+  private func answer(
+    _ operation: String, _ errors: (OpaquePointer?) -> [rd_kafka_resp_err_t]
+  ) throws {
+    guard let event = rd_kafka_queue_poll(queue, 30_000) else {
+      throw NeverHappened(description: "\(operation): no answer")
+    }
+    defer { rd_kafka_event_destroy(event) }
+    for code in [rd_kafka_event_error(event)] + errors(event)
+    where code != RD_KAFKA_RESP_ERR_NO_ERROR {
+      throw NeverHappened(
+        description: "\(operation): \(String(cString: rd_kafka_err2str(code)))")
+    }
+  }
+}
+
+/// A producer of transactions, which no part of the product is.
+package final class TransactionalProducer {
+  private let raw: OpaquePointer
+
+  package init(brokers: String, id: String) throws {
+    let conf = rd_kafka_conf_new()
+    for (key, value) in [("bootstrap.servers", brokers), ("transactional.id", id)] {
+      rd_kafka_conf_set(conf, key, value, nil, 0)
+    }
+    guard let raw = rd_kafka_new(RD_KAFKA_PRODUCER, conf, nil, 0) else {
+      throw NeverHappened(description: "no producer")
+    }
+    self.raw = raw
+    try Self.check(rd_kafka_init_transactions(raw, 30_000))
+  }
+
+  deinit { rd_kafka_destroy(raw) }
+
+  package func begin() throws { try Self.check(rd_kafka_begin_transaction(raw)) }
+  package func commit() throws { try Self.check(rd_kafka_commit_transaction(raw, 30_000)) }
+  package func abort() throws { try Self.check(rd_kafka_abort_transaction(raw, 30_000)) }
+
+  /// Returns when the brokers have them.
+  package func send(_ topic: String, count: Int) throws {
+    try send(topic, (0..<count).map { (key: nil, value: Array("\($0)".utf8)) })
+  }
+
+  /// To partition 0. Returns when the brokers have them.
+  package func send(_ topic: String, _ records: [(key: String?, value: [UInt8])]) throws {
+    guard let handle = rd_kafka_topic_new(raw, topic, nil) else {
+      throw NeverHappened(description: "no topic")
+    }
+    defer { rd_kafka_topic_destroy(handle) }
+    for record in records {
+      var value = record.value
+      let key = record.key.map { Array($0.utf8) }
+      rd_kafka_produce(
+        handle, 0, Int32(RD_KAFKA_MSG_F_COPY), &value, value.count, key, key?.count ?? 0, nil)
+    }
+    let code = rd_kafka_flush(raw, 30_000)
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      throw NeverHappened(description: String(cString: rd_kafka_err2str(code)))
+    }
+  }
+
+  private static func check(_ error: OpaquePointer?) throws {
+    guard let error else { return }
+    defer { rd_kafka_error_destroy(error) }
+    throw NeverHappened(description: String(cString: rd_kafka_error_string(error)))
+  }
+}
