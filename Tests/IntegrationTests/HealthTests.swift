@@ -78,6 +78,65 @@ extension IntegrationTests {
       #expect(!output.contains("hunter2secret"))
     }
 
+    @Test func `A thread that stands still is named, ends life, and is forgiven when it moves`()
+      throws
+    {
+      let pipeline = try Pipeline(partitions: 2)
+      let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
+      defer { proxy.shutDown() }
+      let aggregator = try pipeline.start(
+        by: proxy.url(like: pipeline.database.url), environment: ["METER_THREAD_PATIENCE": "2s"])
+      try aggregator.waitUntilReady()
+      #expect(HTTPGet.get(port: aggregator.adminPort, "/health/live")?.status == 200)
+
+      // PostgreSQL gets the commit, and its answer goes nowhere: the flusher waits in libpq.
+      proxy.arm(.answerLost, .hold)
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(50)
+      try #require(proxy.waitUntilFired())
+      try aggregator.waitUntilUnavailable("thread flusher")
+      let live = try #require(HTTPGet.get(port: aggregator.adminPort, "/health/live"))
+      #expect(live.status == 503)
+      #expect(live.body.contains(#""status":"stalled","problems":{"thread flusher":"it has not"#))
+      #expect(try #require(aggregator.metric("meter_threads_standing_still")) >= 1)
+      // The consumer waits for the flusher, and says so by its own heartbeat.
+      #expect(!live.body.contains("thread consumer"))
+
+      proxy.release()
+      try aggregator.waitUntilReady()
+      #expect(HTTPGet.get(port: aggregator.adminPort, "/health/live")?.status == 200)
+      try pipeline.waitUntilCounted()
+      expectNone(try traffic.truth.differences(pipeline.database))
+      try pipeline.expectStops(aggregator)
+    }
+
+    /// No time limit of a statement ends this wait: the statement is over, and the commit waits.
+    @Test
+    func `Commits that wait for a standby that is away are told, and counted once when it is back`()
+      throws
+    {
+      let postgres = try PrivatePostgres()
+      let pipeline = try Pipeline(
+        database: TestDatabase(url: postgres.makeDatabase()), partitions: 2)
+      let aggregator = try pipeline.start(environment: ["METER_THREAD_PATIENCE": "2s"])
+      var traffic = Traffic(pipeline.log)
+      try traffic.send(50)
+      try pipeline.waitUntilCounted()
+      func standbys(_ names: String) throws {
+        try pipeline.database.execute("alter system set synchronous_standby_names = '\(names)'")
+        _ = try pipeline.database.rows("select pg_reload_conf()")
+      }
+      try standbys("nobody")
+      try traffic.send(50)
+      try aggregator.waitUntilUnavailable("thread flusher")
+      #expect(HTTPGet.get(port: aggregator.adminPort, "/health/live")?.status == 503)
+      try standbys("")
+      try pipeline.waitUntilCounted()
+      try aggregator.waitUntilReady()
+      expectNone(try traffic.truth.differences(pipeline.database))
+      try pipeline.expectStops(aggregator)
+    }
+
     @Test("SIGTERM stores everything taken and exits 0 within 10 s")
     func sigterm() throws {
       let pipeline = try Pipeline(partitions: 2)

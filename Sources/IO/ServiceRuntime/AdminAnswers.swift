@@ -32,16 +32,9 @@ struct AdminAnswers: Sendable {
     let made: () -> Answer
     switch path {
     case "/health/live":
-      made = {
-        Answer(status: "200 OK", type: "application/json", body: #"{"status":"live"}"#)
-      }
+      made = { Self.health(health.liveJSON()) }
     case "/health/ready":
-      made = {
-        let (status, body) = health.json()
-        return Answer(
-          status: status == 200 ? "200 OK" : "503 Service Unavailable", type: "application/json",
-          body: body)
-      }
+      made = { Self.health(health.json()) }
     case "/metrics":
       made = {
         Answer(
@@ -60,6 +53,12 @@ struct AdminAnswers: Sendable {
       return refusal
     }
     return made()
+  }
+
+  private static func health(_ answer: (status: Int, body: String)) -> Answer {
+    Answer(
+      status: answer.status == 200 ? "200 OK" : "503 Service Unavailable",
+      type: "application/json", body: answer.body)
   }
 
   /// Without the query; of an absolute target, what follows its authority.

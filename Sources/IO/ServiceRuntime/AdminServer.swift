@@ -6,7 +6,7 @@ import ServiceLifecycle
 
 /// The admin address of a service, without authentication; it belongs on an internal network.
 ///
-/// - `GET /health/live`: 200 `{"status":"live"}` while the process answers at all.
+/// - `GET /health/live`: see `HealthState.liveJSON()`.
 /// - `GET /health/ready`: see `HealthState.json()`.
 /// - `GET /metrics`: Prometheus text 0.0.4.
 ///
@@ -21,8 +21,10 @@ import ServiceLifecycle
 ///   the service does elsewhere does not hold them up, and they take one core at most.
 package struct AdminServer: Service {
   static let connectionSeconds: Int64 = 10
+  private static let standstillSeconds: Int64 = 5
 
   private let bind: BindAddress
+  private let health: HealthState
   private let answers: AdminAnswers
   private let logger: Logger
   private let onBound: @Sendable (Int) -> Void
@@ -34,6 +36,7 @@ package struct AdminServer: Service {
     onBound: @escaping @Sendable (_ port: Int) -> Void = { _ in }
   ) {
     self.bind = bind
+    self.health = health
     self.answers = AdminAnswers(health: health, metrics: metrics)
     self.logger = logger
     self.onBound = onBound
@@ -46,9 +49,20 @@ package struct AdminServer: Service {
       "meter_ready", help: "1 while /health/ready answers 200, else 0.")
     let degraded = metrics.gauge(
       "meter_degraded", help: "1 while the service does its job with less than it should have.")
+    let standstills = metrics.gauge(
+      "meter_threads_standing_still",
+      help: "Threads that have not moved for longer than they may (METER_THREAD_PATIENCE).")
     metrics.onScrape {
       ready.set(health.isReady ? 1 : 0)
       degraded.set(health.isDegraded ? 1 : 0)
+      standstills.set(health.standstillCount)
+      for silence in health.silences {
+        metrics.gauge(
+          "meter_thread_silent_seconds",
+          help: "Since the last sign of life of a thread; 0 while it waits for work.",
+          labels: [("thread", silence.thread)]
+        ).set(Double(silence.milliseconds) / 1_000)
+      }
     }
   }
 
@@ -70,6 +84,11 @@ package struct AdminServer: Service {
       "admin server listening",
       metadata: ["address": "\(BindAddress(host: bind.host, port: port))"])
     onBound(port)
+    // On the loop of its own, which no other part of the service holds up.
+    let watch = group.next().scheduleRepeatedTask(
+      initialDelay: .seconds(Self.standstillSeconds), delay: .seconds(Self.standstillSeconds)
+    ) { [health] _ in health.logStandstills() }
+    defer { watch.cancel() }
     await withTaskCancellationHandler {
       await withGracefulShutdownHandler {
         // However the listener has ended, serving is over.

@@ -22,6 +22,12 @@ package enum DeclaredSettings {
   static let logFormat = Setting.choice(
     "METER_LOG_FORMAT", default: LogFormat.text, "How log lines are written.")
 
+  /// The default leaves room for four statements that each take all of their 60 s and 10 s more.
+  package static let threadPatience = Setting.duration(
+    "METER_THREAD_PATIENCE", default: 300_000, in: 1_000...3_600_000,
+    "How long a thread may stand still before /health/live and /health/ready fail and name it. "
+      + "Merges get three times as long.")
+
   package static func adminBind(port: Int) -> Setting<BindAddress> {
     .address("METER_ADMIN_BIND", default: "127.0.0.1:\(port)", "Where health and metrics listen.")
   }

@@ -6,12 +6,17 @@ import Synchronization
 /// A component is a fixed word of the program (`kafka`, `postgres`, `startup`). A reason is one
 /// sentence for an operator; it must hold no secret, because the admin address answers anyone.
 /// A service that is not ready from the start reports so before it runs.
+///
+/// Reports say only what a thread has noticed. A thread that stands still notices nothing, so each
+/// thread has a `Heartbeat` beside them.
 package final class HealthState: Sendable {
   private struct State {
     var problems: [String: String] = [:]
     var degradations: [String: String] = [:]
     /// What was logged last of each component, and when.
     var logged: [String: (reason: String?, at: Int)] = [:]
+    /// By the thread's name.
+    var heartbeats: [String: Heartbeat] = [:]
   }
 
   /// A component whose reason changes all the time is logged this often at most.
@@ -20,9 +25,70 @@ package final class HealthState: Sendable {
   private let state = Mutex(State())
 
   private let logger: Logger?
+  private let threadPatienceMilliseconds: Int
 
-  /// - Parameter logger: is told once when something begins to be wrong, and when it ends.
-  package init(logger: Logger? = nil) { self.logger = logger }
+  /// - Parameters:
+  ///   - logger: is told once when something begins to be wrong, and when it ends.
+  ///   - threadPatienceMilliseconds: how long a thread may stand still; `METER_THREAD_PATIENCE`.
+  package init(logger: Logger? = nil, threadPatienceMilliseconds: Int = 300_000) {
+    self.logger = logger
+    self.threadPatienceMilliseconds = threadPatienceMilliseconds
+  }
+
+  // MARK: Threads
+
+  /// The heartbeat of a thread that is about to start. It takes the place of an earlier one of that
+  /// name, whose thread has ended or been given up.
+  ///
+  /// - Parameter times: how many times the patience the thread has, for one whose statements may
+  ///   take longer than others.
+  package func heartbeat(
+    _ name: String, _ importance: Heartbeat.Importance = .vital, times: Int = 1
+  ) -> Heartbeat {
+    let made = Heartbeat(
+      name, importance, limitMilliseconds: threadPatienceMilliseconds * times)
+    made.beat()
+    state.withLock { $0.heartbeats[name] = made }
+    return made
+  }
+
+  /// How long each thread has given no sign, by name; 0 while it rests.
+  package var silences: [(thread: String, milliseconds: Int)] {
+    let now = Monotonic.milliseconds
+    return state.withLock { state in
+      state.heartbeats.values.map { ($0.name, $0.silentMilliseconds(at: now)) }
+    }
+  }
+
+  /// What is said of each thread that stands still.
+  private func standstills(_ importance: Heartbeat.Importance) -> [String: String] {
+    let now = Monotonic.milliseconds
+    let all = state.withLock { Array($0.heartbeats.values) }
+    var found: [String: String] = [:]
+    for one in all where one.importance == importance {
+      let silence = one.silentMilliseconds(at: now)
+      guard silence > one.limitMilliseconds else { continue }
+      found["thread \(one.name)"] =
+        "it has not moved for \(silence / 1_000) s, and \(one.limitMilliseconds / 1_000) s is the "
+        + "longest that it may take"
+    }
+    return found
+  }
+
+  /// How many threads stand still.
+  package var standstillCount: Int { standstills(.vital).count + standstills(.helpful).count }
+
+  /// Logs threads that stand still, for whoever does not ask. Called every few seconds.
+  func logStandstills() {
+    let all = state.withLock { Array($0.heartbeats.values.map(\.name)) }
+    let found = standstills(.vital).merging(standstills(.helpful)) { $1 }
+    for component in all.map({ "thread \($0)" }) {
+      let news = state.withLock { Self.news(component, found[component], &$0) }
+      log(news, component, found[component])
+    }
+  }
+
+  // MARK: Reports
 
   /// The service cannot do its job because of `component`: not ready. Nil: it is fine again.
   ///
@@ -68,32 +134,53 @@ package final class HealthState: Sendable {
     log(news, component, problem)
   }
 
-  /// True while no component has a problem, degraded or not.
-  package var isReady: Bool { state.withLock { $0.problems.isEmpty } }
+  // MARK: Answers
+
+  /// True while no component has a problem, degraded or not, and no vital thread stands still.
+  package var isReady: Bool {
+    state.withLock { $0.problems.isEmpty } && standstills(.vital).isEmpty
+  }
 
   /// True while a component works with less than it should have.
-  package var isDegraded: Bool { state.withLock { !$0.degradations.isEmpty } }
+  package var isDegraded: Bool {
+    state.withLock { !$0.degradations.isEmpty } || !standstills(.helpful).isEmpty
+  }
+
+  /// The answer of `/health/live`: 200 and `{"status":"live"}`, or 503 and
+  /// `{"status":"stalled","problems":{"thread NAME":"reason"}}`, which only a new process mends.
+  package func liveJSON() -> (status: Int, body: String) {
+    let found = standstills(.vital)
+    if found.isEmpty { return (200, #"{"status":"live"}"#) }
+    return (503, Self.body("stalled", found))
+  }
 
   /// The answer of `/health/ready`: 200 or 503, and
   /// `{"status":"ready"|"degraded"|"unavailable","problems":{"component":"reason"}}`, the problems
   /// by name.
   package func json() -> (status: Int, body: String) {
     let state = state.withLock { $0 }
+    let problems = state.problems.merging(standstills(.vital)) { $1 }
+    let degradations = state.degradations.merging(standstills(.helpful)) { $1 }
     let status: String
-    if !state.problems.isEmpty {
+    if !problems.isEmpty {
       status = "unavailable"
     } else {
-      status = state.degradations.isEmpty ? "ready" : "degraded"
+      status = degradations.isEmpty ? "ready" : "degraded"
     }
+    return (
+      problems.isEmpty ? 200 : 503, Self.body(status, degradations.merging(problems) { $1 })
+    )
+  }
+
+  private static func body(_ status: String, _ problems: [String: String]) -> String {
     var body = "{\"status\":\"\(status)\",\"problems\":{"
-    let all = state.degradations.merging(state.problems) { $1 }
-    for (index, entry) in all.sorted(by: { $0.key < $1.key }).enumerated() {
+    for (index, entry) in problems.sorted(by: { $0.key < $1.key }).enumerated() {
       if index > 0 { body.append(",") }
       LineText.appendJSON(entry.key, to: &body)
       body.append(":")
       LineText.appendJSON(entry.value, to: &body)
     }
     body.append("}}")
-    return (state.problems.isEmpty ? 200 : 503, body)
+    return body
   }
 }

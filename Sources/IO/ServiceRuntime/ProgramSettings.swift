@@ -33,6 +33,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
 
   private static let telling = [
     Declared.logLevel.declaration, Declared.logFormat.declaration,
+    Declared.threadPatience.declaration,
   ]
 
   private static let counting = [

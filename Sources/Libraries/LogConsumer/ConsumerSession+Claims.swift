@@ -47,6 +47,7 @@ extension ConsumerSession {
     var starts: [(TopicPartition, offset: Int64)] = []
     var begun: [OffsetStore.Stored] = []
     for row in owned {
+      pulse.beat()
       let low = looks[row.partition]!.low
       var remembered: (offset: Int64, hash: Int64)?
       if let offset = row.lastRecordOffset, let hash = row.lastRecordHash, offset >= low {
@@ -91,6 +92,7 @@ extension ConsumerSession {
   ) throws -> Bool {
     do {
       for segment in segments {
+        pulse.beat()
         try inheritance.read(segment) { views in
           _ = try accumulator.take(
             views, of: partition, requeues: [], into: batch, resolveImports: registered)

@@ -55,6 +55,8 @@ extension ConsumerSession {
     var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
     // The flusher's patience is bounded, so this ends.
     while outcome == nil, waitMilliseconds == .max {
+      // The flusher has a heartbeat of its own.
+      pulse.beat()
       outcome = flusher.take(waitMilliseconds: 1_000)
     }
     guard let (job, result) = outcome else { return }

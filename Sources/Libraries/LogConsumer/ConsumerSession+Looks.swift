@@ -212,6 +212,11 @@ extension ConsumerSession {
       return
     }
     badLooks[partition] = nil
+    if let asked = answer.question.position, let position = accumulator.position(of: partition) {
+      movement.looked(
+        partition, asked: asked, position: position, logEnd: look.high,
+        at: Monotonic.milliseconds)
+    }
     if let position = answer.question.position, look.high < position {
       doubt([partition])
       return

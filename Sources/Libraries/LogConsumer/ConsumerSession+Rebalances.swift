@@ -14,6 +14,7 @@ extension ConsumerSession {
       // It is answered before anything that can fail, because a rebalance without an answer holds
       // up the group and the client's end. The partitions follow one by one as they are claimed.
       try consumer.assign([])
+      movement.groupAnswered()
       let now = Monotonic.milliseconds
       for partition in partitions.map(\.partition) where machines[partition] == nil {
         machines[partition] = PartitionMachine(assignedAt: now)
@@ -34,6 +35,7 @@ extension ConsumerSession {
         metrics.forget(partition.partition)
       }
       try consumer.unassign(partitions)
+      movement.waitsForGroup(at: Monotonic.milliseconds)
       if let failure { throw failure }
     }
     shareChanged()
@@ -44,6 +46,7 @@ extension ConsumerSession {
     accumulator.disown(partition)
     processor.disown(partition)
     reading.remove(partition)
+    movement.forget(partition)
     epochs[partition] = nil
     storedRows[partition] = nil
     anchors[partition] = nil
@@ -60,6 +63,7 @@ extension ConsumerSession {
     let now = Monotonic.milliseconds
     for partition in partitions where machines[partition]?.doubted(at: now) == true {
       reading.remove(partition)
+      movement.forget(partition)
       stopped.insert(partition)
     }
   }

@@ -44,6 +44,13 @@ extension ConsumerSession {
     for error in consumer.takeErrors() { kafka.met(error, at: now) }
   }
 
+  /// Ends the session where nothing moves, so that the next one begins with a new client.
+  func checkMovement() throws {
+    guard let problem = movement.problem(at: lastReport) else { return }
+    if problem.isFinal { throw SessionProblem(description: problem.text) }
+    health.report(settings.healthName("consumer"), problem: problem.text, logs: false)
+  }
+
   /// The partitions that this process owns have changed.
   func shareChanged() {
     let partitions = accumulator.ownedPartitions

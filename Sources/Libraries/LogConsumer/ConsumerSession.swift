@@ -34,6 +34,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   private let writer: Processor.Writer
   private let stop: StopSignal
   private let farewell: Farewell
+  let pulse: Heartbeat
   /// Names this membership in `consumer_offset.claimed_by`.
   let owner =
     "\(ProcessInfo.processInfo.hostName)/\(getpid())/\(SystemRandom.hexadecimal(bytes: 4))"
@@ -69,6 +70,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   var nextStoreLook = 0
   var nextAnchor: Int32 = 0
   var kafka: KafkaLife
+  var movement = MovementWatch()
   var standstills: StandstillReport
   var pacing: FlushPacing
   var isFlushing = false
@@ -80,7 +82,8 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
-    processor: Processor, writer: Processor.Writer, stop: StopSignal, farewell: Farewell
+    processor: Processor, writer: Processor.Writer, stop: StopSignal, farewell: Farewell,
+    pulse: Heartbeat
   ) {
     self.settings = settings
     self.health = health
@@ -90,6 +93,7 @@ final class ConsumerSession<Processor: LogProcessor> {
     self.writer = writer
     self.stop = stop
     self.farewell = farewell
+    self.pulse = pulse
     pacing = FlushPacing(
       interval: settings.flushIntervalMilliseconds,
       catchUpInterval: settings.catchUpFlushIntervalMilliseconds,
@@ -123,6 +127,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       if error.isOfSchema { throw SessionProblem(description: error.message) }
       throw error
     }
+    pulse.beat()
     let consumer = try KafkaConsumer(
       settings.kafka, group: settings.group, clientID: settings.group)
     self.consumer = consumer
@@ -132,6 +137,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       writer: writer, stop: stop)
     flusher!.start()
     try consumer.subscribe([settings.topic])
+    movement.waitsForGroup(at: Monotonic.milliseconds)
     health.report(settings.healthName("consumer"), problem: "joining the group", logs: false)
   }
 
@@ -186,6 +192,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   func run() throws {
     guard let consumer else { return }
     while !stop.isRaised {
+      pulse.beat()
       let count = try consumer.consume(
         into: messages, timeoutMilliseconds: Int32(pollMilliseconds))
       pollMilliseconds = polling.next(foundWork: count > 0 || isFlushing)
@@ -197,6 +204,7 @@ final class ConsumerSession<Processor: LogProcessor> {
       try flushIfDue()
       try followPartitions(consumer)
       report(consumer)
+      try checkMovement()
     }
     try drain()
   }

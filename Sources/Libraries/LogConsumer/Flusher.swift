@@ -13,7 +13,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
 
   // All mutable state below `condition` is used with its lock held; the rest belongs to the
   // flusher's thread.
-  private let condition = NSCondition()
+  private let condition = MonotonicCondition()
   private var job: Job?
   private var outcome: (Job, FlushOutcome)?
   private var isClosed = false
@@ -25,6 +25,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private let logger: Logger
   private let writer: Writer
   private let stop: StopSignal
+  private let pulse: Heartbeat
   private var thread: WorkerThread?
   private var kept: KeptConnection
   /// Used by the flusher's thread alone.
@@ -41,6 +42,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     self.logger = logger
     self.writer = writer
     self.stop = stop
+    pulse = health.heartbeat(settings.healthName("flusher"))
     kept = KeptConnection(
       url: settings.databaseURL, application: "\(settings.group) flush", checksSchema: false)
   }
@@ -71,7 +73,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   func take(waitMilliseconds: Int) -> (Job, FlushOutcome)? {
     condition.lock()
     defer { condition.unlock() }
-    let end = Date(timeIntervalSinceNow: Double(waitMilliseconds) / 1_000)
+    let end = Monotonic.milliseconds + waitMilliseconds
     while outcome == nil, waitMilliseconds > 0, condition.wait(until: end) {}
     defer { outcome = nil }
     return outcome
@@ -80,7 +82,9 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   // MARK: The thread
 
   private func run() {
+    defer { pulse.rest() }
     while true {
+      pulse.rest()
       condition.lock()
       while job == nil, !isClosed { condition.wait() }
       guard let job else {
@@ -88,6 +92,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
         return
       }
       condition.unlock()
+      pulse.beat()
       let result = store(job)
       condition.lock()
       self.job = nil
@@ -108,6 +113,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     var problem = ""
     while true {
       let lost = machine.takenOver.count
+      pulse.beat()
       switch action {
       case .write(let partitions):
         action = attempt(&machine, &problem) { transaction, machine in

@@ -89,6 +89,8 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
       settings: settings, health: health, logger: logger, stop: stop
     ).start()
     let companions = self.companions(stop)
+    let pulse = health.heartbeat(settings.healthName("consumer"))
+    defer { pulse.rest() }
     var pause = 200
     var hasEnded = true
     var repeated = RepeatedCause()
@@ -96,7 +98,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
       let session = ConsumerSession<Processor>(
         settings: settings, health: health, metrics: metrics, logger: logger,
         processor: makeProcessor(), writer: makeWriter(), stop: stop,
-        farewell: farewell)
+        farewell: farewell, pulse: pulse)
       do {
         try session.prepare()
         health.report(settings.healthName("database"), problem: nil)
@@ -110,7 +112,9 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
         }
         if session.madeProgress { pause = 200 }
       }
+      pulse.beat()
       hasEnded = session.close()
+      pulse.beat()
       if !hasEnded || stop.wait(milliseconds: pause) { break }
       pause = min(pause * 2, 2_000)
     }

@@ -18,12 +18,20 @@ final class LogUpkeep: Sendable {
   private let health: HealthState
   private let logger: Logger
   private let stop: StopSignal
+  private let pulse: Heartbeat
 
   init(settings: ConsumerSettings, health: HealthState, logger: Logger, stop: StopSignal) {
     self.settings = settings
     self.health = health
     self.logger = logger
     self.stop = stop
+    pulse = health.heartbeat(settings.healthName("housekeeping"))
+  }
+
+  /// Asked before each piece of work that may take long.
+  private var isStopping: Bool {
+    pulse.beat()
+    return stop.isRaised
   }
 
   func start() -> WorkerThread { WorkerThread("housekeeping") { [self] in run() } }
@@ -36,10 +44,12 @@ final class LogUpkeep: Sendable {
     var lastRetention = Int.min / 2
     var lastCheckpoints = Int.min / 2
     var repeated = RepeatedCause()
+    defer { pulse.rest() }
     while !stop.wait(milliseconds: 1_000) {
+      pulse.beat()
       do {
         let connection = try kept.open()
-        while try forwarder.forward(connection), !stop.isRaised {}
+        while try forwarder.forward(connection), !isStopping {}
         if reader == nil {
           // A report is judged behind all that was in the log when it came: records of an open
           // transaction too, or they would be told as lost.
@@ -47,6 +57,7 @@ final class LogUpkeep: Sendable {
             settings.kafka, clientID: "\(settings.group)-ledger", ends: .ofAllRecords)
         }
         try judgeLedger(connection, reader!)
+        pulse.beat()
         if Monotonic.milliseconds - lastCheckpoints > Self.checkpointMilliseconds {
           // The first one of a process is taken whatever the age of those before it.
           try takeCheckpoints(connection, isFirst: lastCheckpoints < 0)
@@ -106,18 +117,18 @@ final class LogUpkeep: Sendable {
 
   private func retain(_ connection: PostgresConnection) throws {
     guard try connection.tryLockForSession(.retention, operation: "retention") else { return }
-    try PartitionStore(connection).makeMissing(monthsAhead: 3) { stop.isRaised }
+    try PartitionStore(connection).makeMissing(monthsAhead: 3) { isStopping }
     let retention = RetentionStore(connection)
-    try retention.retainUsage { stop.isRaised }
+    try retention.retainUsage { isStopping }
     try retention.retainLimitStates()
-    try retention.retainAlerts { stop.isRaised }
+    try retention.retainAlerts { isStopping }
     try connection.unlock(.retention, operation: "retention")
   }
 
   /// Removes reports, and what can be removed once the log no longer has it.
   private func retainRecords(_ connection: PostgresConnection, _ reader: LogReader) throws {
     let retention = RetentionStore(connection)
-    try retention.retainReports(group: settings.group, topic: settings.topic) { stop.isRaised }
+    try retention.retainReports(group: settings.group, topic: settings.topic) { isStopping }
     guard checkpoints else { return }
     let count = try reader.partitionCount(settings.topic) ?? 0
     let places = (0..<Int32(count)).map { TopicPartition(topic: settings.topic, partition: $0) }
@@ -128,7 +139,7 @@ final class LogUpkeep: Sendable {
     }
     try AuditCheckpointStore(connection, group: settings.group, topic: settings.topic).retain(lows)
     try retention.retainDeadLetters(group: settings.group, topic: settings.topic, lows: lows) {
-      stop.isRaised
+      isStopping
     }
   }
 }

@@ -1,9 +1,9 @@
-import Foundation
+import ServiceRuntime
 
 /// A flag that asks threads to stop, and ends their sleep.
 package final class StopSignal: @unchecked Sendable {
   // Every access to `raised` holds the condition's lock.
-  private let condition = NSCondition()
+  private let condition = MonotonicCondition()
   private var raised = false
 
   package init() {}
@@ -25,7 +25,7 @@ package final class StopSignal: @unchecked Sendable {
   ///
   /// - Returns: whether it is raised.
   package func wait(milliseconds: Int) -> Bool {
-    let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
+    let end = Monotonic.milliseconds + milliseconds
     condition.lock()
     defer { condition.unlock() }
     while !raised, condition.wait(until: end) {}

@@ -37,7 +37,9 @@ struct AnomalyDetector: AsyncParsableCommand {
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "anomaly-detector")
-      let health = HealthState(logger: logger)
+      let health = HealthState(
+        logger: logger,
+        threadPatienceMilliseconds: try settings[DeclaredSettings.threadPatience])
       let metrics = DetectorMetrics(registry)
       return ServiceMain.Composition(
         services: [

@@ -29,6 +29,7 @@ final class UsageWatcher: Sendable {
   private let metrics: DetectorMetrics
   private let logger: Logger
   private let stop: StopSignal
+  private let pulse: Heartbeat
 
   init(
     settings: ConsumerSettings, health: HealthState, metrics: DetectorMetrics, logger: Logger,
@@ -39,6 +40,7 @@ final class UsageWatcher: Sendable {
     self.metrics = metrics
     self.logger = logger
     self.stop = stop
+    pulse = health.heartbeat("usage watch")
   }
 
   func start() -> WorkerThread { WorkerThread("usage watch") { [self] in run() } }
@@ -48,7 +50,9 @@ final class UsageWatcher: Sendable {
       url: settings.databaseURL, application: "anomaly-detector usage watch")
     var reader: LogReader?
     var repeated = RepeatedCause()
+    defer { pulse.rest() }
     while !stop.wait(milliseconds: Self.pauseMilliseconds) {
+      pulse.beat()
       do {
         let connection = try kept.open()
         if reader == nil {
@@ -57,7 +61,7 @@ final class UsageWatcher: Sendable {
             settings.kafka, clientID: "\(settings.group)-usage-watch", ends: .ofAllRecords)
         }
         guard let reader else { continue }
-        while try step(connection, { try self.ends(reader) }), !stop.isRaised {}
+        while try step(connection, { try self.ends(reader) }), !stop.isRaised { pulse.beat() }
         health.degraded("usage watch", problem: nil)
       } catch let error as PostgresError where error.isOfSchema {
         // The consumer reports it. Until there is a schema that fits, there is nothing to watch.
@@ -76,7 +80,8 @@ final class UsageWatcher: Sendable {
   private func ends(_ reader: LogReader) throws -> [Int64] {
     let count = try reader.partitionCount(settings.topic) ?? 0
     return try (0..<Int32(count)).map {
-      try reader.watermarks(TopicPartition(topic: settings.topic, partition: $0)).high
+      pulse.beat()
+      return try reader.watermarks(TopicPartition(topic: settings.topic, partition: $0)).high
     }
   }
 

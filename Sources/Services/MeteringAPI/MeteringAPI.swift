@@ -29,10 +29,12 @@ struct MeteringAPI: AsyncParsableCommand {
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "metering-api")
-      let health = HealthState(logger: logger)
+      let health = HealthState(
+        logger: logger,
+        threadPatienceMilliseconds: try environment[DeclaredSettings.threadPatience])
       let database = DatabasePool(
         url: settings.databaseURL, health: health, metrics: registry)
-      let watch = LogWatch(settings: settings, logger: logger)
+      let watch = LogWatch(settings: settings, health: health, logger: logger)
       let exports = settings.stripe.map {
         StripeExports($0, api: settings, logger: logger)
       }

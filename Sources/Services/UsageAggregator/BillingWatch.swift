@@ -14,11 +14,14 @@ struct BillingWatch: Sendable {
   let metrics: AggregatorMetrics
   let logger: Logger
   let stop: StopSignal
+  let pulse: Heartbeat
 
   func start() -> WorkerThread { WorkerThread("billing watch") { run() } }
 
   private func run() {
+    defer { pulse.rest() }
     repeat {
+      pulse.beat()
       do {
         // It is opened for each look, because keeping a connection for a minute is not worth it.
         let connection = try PostgresConnection(
@@ -32,6 +35,7 @@ struct BillingWatch: Sendable {
       } catch {
         logger.debug("the billing gauges were not read", metadata: ["error": "\(error)"])
       }
+      pulse.rest()
     } while !stop.wait(milliseconds: Self.intervalMilliseconds)
   }
 }

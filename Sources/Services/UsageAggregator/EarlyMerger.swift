@@ -23,6 +23,7 @@ final class EarlyMerger: Sendable {
   private let health: HealthState
   private let logger: Logger
   private let stop: StopSignal
+  private let pulse: Heartbeat
 
   init(
     settings: AggregatorSettings, hints: LimitHints, backlog: MergeBacklog,
@@ -36,6 +37,7 @@ final class EarlyMerger: Sendable {
     self.health = health
     self.logger = logger
     self.stop = stop
+    pulse = health.heartbeat("limits")
   }
 
   func start() -> WorkerThread { WorkerThread("limits") { [self] in run() } }
@@ -46,11 +48,14 @@ final class EarlyMerger: Sendable {
     var known: Int64 = -1
     var lastLoad = 0
     var isMoreMarked = false
+    defer { pulse.rest() }
     while !stop.isRaised {
+      pulse.beat()
       let due = hints.takeDue(waitMilliseconds: isMoreMarked ? 0 : Self.waitMilliseconds)
       do {
         let connection = try kept.open()
         if !due.isEmpty { try judge(due, connection) }
+        pulse.beat()
         isMoreMarked =
           try LimitStore(connection).sweep(most: Self.sweepRows) == Self.sweepRows
         if Monotonic.milliseconds - lastLoad > Self.reloadMilliseconds { known = -1 }

@@ -1,6 +1,6 @@
-import Dispatch
 import EventCodec
 import Metering
+import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
@@ -26,7 +26,7 @@ final class LimitHints: Sendable {
   }
 
   private let state = Mutex(State())
-  private let signal = DispatchSemaphore(value: 0)
+  private let wakeup = Wakeup()
 
   var count: Int { state.withLock { $0.left.count } }
 
@@ -52,13 +52,13 @@ final class LimitHints: Sendable {
     }
     guard !found.isEmpty else { return }
     state.withLock { $0.due += found }
-    signal.signal()
+    wakeup.wake()
   }
 
   /// What became due, each with its hint at 0: from now on it counts what is spent while the judge
   /// works. Waits for the first.
   func takeDue(waitMilliseconds: Int) -> [Due] {
-    _ = signal.wait(timeout: .now() + .milliseconds(waitMilliseconds))
+    wakeup.sleep(milliseconds: waitMilliseconds)
     return state.withLock { state in
       let due = state.due
       state.due = []

@@ -1,4 +1,3 @@
-import Foundation
 import LogConsumer
 import ServiceRuntime
 
@@ -6,7 +5,7 @@ import ServiceRuntime
 /// subtract from it.
 final class MergeBacklog: @unchecked Sendable {
   // All state is used with the condition's lock held.
-  private let condition = NSCondition()
+  private let condition = MonotonicCondition()
   private var rows = 0
   private var owned: [Int32] = []
   private var behind = false
@@ -80,7 +79,7 @@ final class MergeBacklog: @unchecked Sendable {
   /// Holds a flush back while too much waits, which bounds the cost of reading the views. It gives
   /// up after a while, because a merge that cannot run must not stop the counting.
   func waitForRoom(_ limit: Int, _ stop: StopSignal) {
-    let end = Date(timeIntervalSinceNow: 10)
+    let end = Monotonic.milliseconds + 10_000
     condition.lock()
     defer { condition.unlock() }
     while rows > limit, !stop.isRaised, condition.wait(until: end) {}

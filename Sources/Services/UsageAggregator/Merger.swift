@@ -13,6 +13,9 @@ final class Merger: Sendable {
   /// One transaction takes about so many: what waits beyond it is merged in portions of partitions,
   /// each with its own commit, so that a backlog of any size is worked off.
   private static let portionRows = 400_000
+  /// How many times the patience of other threads a merge has. A statement may take five minutes,
+  /// and a merge that meets a sum which does not fit takes two.
+  static let patienceTimes = 3
   /// For so long after the consumer was behind, what is flushed is merged immediately.
   private static let caughtUpMilliseconds = 1_500
 
@@ -21,13 +24,17 @@ final class Merger: Sendable {
   private let merge: PendingMerge
   private let logger: Logger
   private let stop: StopSignal
+  private let health: HealthState
+  private let pulse: Heartbeat
 
   init(
-    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics, logger: Logger,
-    stop: StopSignal
+    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics,
+    health: HealthState, logger: Logger, stop: StopSignal
   ) {
     self.settings = settings
     self.backlog = backlog
+    self.health = health
+    pulse = health.heartbeat("merger", times: Self.patienceTimes)
     merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
     self.logger = logger
     self.stop = stop
@@ -44,9 +51,11 @@ final class Merger: Sendable {
     // Doubled when a merge took too long: rows that a process before this one left are not counted.
     var leastPortions = 1
     var seen = 0
+    defer { pulse.rest() }
     while !stop.isRaised {
       seen = backlog.waitForChange(
         after: seen, milliseconds: min(100, settings.mergeIntervalMilliseconds))
+      pulse.beat()
       // A consumer that has just caught up has the most to merge, and flushes the rest a moment
       // later.
       let now = Monotonic.milliseconds
@@ -69,10 +78,12 @@ final class Merger: Sendable {
         var moved = 0
         let portions = max(leastPortions, waiting / Self.portionRows + 1)
         for portion in Self.portions(mine, portions) where !stop.isRaised {
+          pulse.beat()
           moved +=
             waiting < Self.rowsWorthTwo || portion.count < 2
             ? try merge.run(portion, connection) : try mergeInTwo(portion, connection, &second)
         }
+        health.degraded("merges", problem: nil)
         leastPortions = 1
         last = Monotonic.milliseconds
         sinceVacuum += moved
@@ -83,6 +94,8 @@ final class Merger: Sendable {
           sinceVacuum = 0
         }
       } catch {
+        // What is counted waits, and readers pay for it.
+        health.degraded("merges", problem: "\(error)", logs: false)
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
         // The statement took longer than its time limit.
         if (error as? PostgresError)?.sqlState == SQLState.canceled {

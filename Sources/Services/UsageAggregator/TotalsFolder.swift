@@ -31,16 +31,20 @@ final class TotalsFolder: Sendable {
   private let metrics: AggregatorMetrics
   private let logger: Logger
   private let stop: StopSignal
+  private let health: HealthState
+  private let pulse: Heartbeat
 
   init(
-    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics, logger: Logger,
-    stop: StopSignal
+    settings: AggregatorSettings, backlog: MergeBacklog, metrics: AggregatorMetrics,
+    health: HealthState, logger: Logger, stop: StopSignal
   ) {
     self.settings = settings
     self.backlog = backlog
     self.metrics = metrics
     self.logger = logger
     self.stop = stop
+    self.health = health
+    pulse = health.heartbeat("totals", times: Merger.patienceTimes)
   }
 
   func start() -> WorkerThread { WorkerThread("totals") { [self] in run() } }
@@ -53,7 +57,9 @@ final class TotalsFolder: Sendable {
     var lastMerged = -1
     // Rows that are combined once their hour is over, or nothing more is appended.
     var isAppended = false
+    defer { pulse.rest() }
     while !stop.wait(milliseconds: Self.intervalMilliseconds) {
+      pulse.beat()
       let now = Monotonic.milliseconds
       let merged = metrics.mergedRows.current
       guard merged != lastMerged || isAppended || now - last >= Self.idleMilliseconds,
@@ -64,9 +70,12 @@ final class TotalsFolder: Sendable {
         try foldAll(connection, isUrgent: now - last >= Self.busyMilliseconds)
         isAppended = try UsageUpkeep(connection).isAppended()
         (last, lastMerged) = (now, merged)
+        health.degraded("totals", problem: nil)
       } catch let error as PostgresError where error.isOfSchema {
         // The consumer reports it. Until there is a schema that fits, there is nothing to fold.
       } catch {
+        // Readers add what waits, which takes them longer and longer.
+        health.degraded("totals", problem: "\(error)", logs: false)
         logger.warning(
           "folding totals failed and is tried again", metadata: ["error": "\(error)"])
         kept.close()
@@ -84,6 +93,7 @@ final class TotalsFolder: Sendable {
       let count = try MergeStore(connection).fold(most: Self.rows)
       guard count > 0 else { break }
       moved += count
+      pulse.beat()
     }
     if moved > Self.vacuumRows { try UsageUpkeep(connection).vacuum(.delta) }
     if moved > Self.appendedVacuumRows { try UsageUpkeep(connection).vacuum(.appended) }

@@ -31,7 +31,9 @@ struct UsageAggregator: AsyncParsableCommand {
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "usage-aggregator")
-      let health = HealthState(logger: logger)
+      let health = HealthState(
+        logger: logger,
+        threadPatienceMilliseconds: try settings[DeclaredSettings.threadPatience])
       return ServiceMain.Composition(
         services: [Self.consumer(aggregator, health, registry, logger)],
         admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),
@@ -60,13 +62,16 @@ struct UsageAggregator: AsyncParsableCommand {
             logger: logger, stop: stop
           ).start(),
           Merger(
-            settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
+            settings: settings, backlog: backlog, metrics: metrics, health: health, logger: logger,
+            stop: stop
           ).start(),
           TotalsFolder(
-            settings: settings, backlog: backlog, metrics: metrics, logger: logger, stop: stop
+            settings: settings, backlog: backlog, metrics: metrics, health: health, logger: logger,
+            stop: stop
           ).start(),
           BillingWatch(
-            settings: settings, metrics: metrics, logger: logger, stop: stop
+            settings: settings, metrics: metrics, logger: logger, stop: stop,
+            pulse: health.heartbeat("billing watch", .helpful)
           ).start(),
         ]
       })

@@ -34,7 +34,9 @@ struct ValidationService: AsyncParsableCommand {
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "validation-service")
-      let health = HealthState(logger: logger)
+      let health = HealthState(
+        logger: logger,
+        threadPatienceMilliseconds: try environment[DeclaredSettings.threadPatience])
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError("libpsl has no Public Suffix List: apt-get install publicsuffix")
       }

@@ -83,7 +83,8 @@ package final class Dispatcher: Service {
     writer.onOpened = { [weak self] endpoints in self?.withdraw(endpoints) }
     writer.onFailuresWritten = { [weak self] endpoints in self?.resume(endpoints) }
     let writerThread = writer.start()
-    let housekeeping = Housekeeping(dispatcher: self, wakeup: listenerWakeup)
+    let housekeeping = Housekeeping(
+      dispatcher: self, wakeup: listenerWakeup, pulse: health.heartbeat("housekeeping"))
     let threads = [
       WorkerThread("listener") { self.listen() },
       WorkerThread("housekeeping") { housekeeping.run() },
@@ -132,7 +133,11 @@ package final class Dispatcher: Service {
   // MARK: Listening
 
   private func listen() {
+    // Without it deliveries wait for the poll.
+    let pulse = health.heartbeat("listener", .helpful)
+    defer { pulse.rest() }
     while !listenerWakeup.isStopped {
+      pulse.beat()
       do {
         let connection = try PostgresConnection(
           url: settings.databaseURL, application: "webhook-dispatcher-listen")
@@ -140,6 +145,7 @@ package final class Dispatcher: Service {
         // What was raised while nobody listened.
         claimerWakeup.wake()
         while !listenerWakeup.isStopped {
+          pulse.beat()
           if try !connection.notifications(waitMilliseconds: 1_000).isEmpty { claimerWakeup.wake() }
         }
       } catch {
@@ -153,8 +159,11 @@ package final class Dispatcher: Service {
   // MARK: Claiming
 
   private func claimUntilStopped() {
+    let pulse = health.heartbeat("claimer")
+    defer { pulse.rest() }
     var pause = 200
     while !claimerWakeup.isStopped {
+      pulse.beat()
       do {
         let connection = try PostgresConnection.toKnownSchema(
           url: settings.databaseURL, application: "webhook-dispatcher-claim",
@@ -162,7 +171,7 @@ package final class Dispatcher: Service {
         health.report("database", problem: nil)
         pause = 200
         keys.distrust()
-        try claim(WebhookStore(connection))
+        try claim(WebhookStore(connection), pulse)
       } catch {
         metrics.databaseFailures.increment()
         health.report("database", problem: "\(error)")
@@ -175,8 +184,9 @@ package final class Dispatcher: Service {
     health.report("database", problem: "stopping")
   }
 
-  private func claim(_ store: WebhookStore) throws {
+  private func claim(_ store: WebhookStore, _ pulse: Heartbeat) throws {
     while !claimerWakeup.isStopped {
+      pulse.beat()
       let began = Int64(Monotonic.milliseconds)
       let (capacity, room, rooms) = state.withLock {
         ($0.scheduler.capacity, $0.scheduler.defaultRoom, $0.scheduler.rooms())
@@ -202,6 +212,7 @@ package final class Dispatcher: Service {
       // Results come in crowds: one claim serves those of a few milliseconds.
       if !claims.isEmpty, !claimerWakeup.pause(milliseconds: 2) { return }
       let underway = state.withLock { $0.scheduler.underway }
+      pulse.rest()
       claimerWakeup.sleep(
         milliseconds: underway > 0 ? min(100, settings.pollMilliseconds) : settings.pollMilliseconds
       )

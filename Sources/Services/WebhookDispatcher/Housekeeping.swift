@@ -12,6 +12,7 @@ struct Housekeeping {
 
   let dispatcher: Dispatcher
   let wakeup: Wakeup
+  let pulse: Heartbeat
 
   func run() {
     var kept = KeptConnection(
@@ -19,7 +20,9 @@ struct Housekeeping {
       checksSchema: false)
     var sweepDue: Int64 = 0
     var retentionDue: Int64 = 0
+    defer { pulse.rest() }
     while !wakeup.isStopped {
+      pulse.beat()
       do {
         let open = try kept.open()
         let store = WebhookStore(open)

@@ -59,11 +59,15 @@ final class ResultWriter: @unchecked Sendable {
   func start() -> WorkerThread { WorkerThread("writer") { self.work() } }
 
   private func work() {
+    let pulse = health.heartbeat("writer")
+    defer { pulse.rest() }
     var kept = KeptConnection(
       url: databaseURL, application: "webhook-dispatcher-write", checksSchema: false)
     while true {
+      pulse.rest()
       let goesOn = wakeup.sleep(milliseconds: 1_000)
       while true {
+        pulse.beat()
         let batch = queue.withLock { Array($0.prefix(Self.maximumBatch)) }
         if batch.isEmpty { break }
         do {

@@ -35,8 +35,9 @@ struct WebhookDispatcher: AsyncParsableCommand {
       let bind = try settings[DeclaredSettings.adminBind(port: 9103)]
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
-      let health = HealthState()
       let logger = Logger(label: "webhook-dispatcher")
+      let health = HealthState(
+        threadPatienceMilliseconds: try settings[DeclaredSettings.threadPatience])
       return ServiceMain.Composition(
         services: [
           Dispatcher(

@@ -30,7 +30,7 @@ final class DatabaseLane: @unchecked Sendable {
 
   init(
     _ name: String, threads: Int, queued: Int, url: String, statementMilliseconds: Int,
-    metrics: MetricsRegistry
+    health: HealthState, metrics: MetricsRegistry
   ) {
     self.name = name
     self.queued = queued
@@ -42,7 +42,8 @@ final class DatabaseLane: @unchecked Sendable {
       labels: [("lane", name)])
     for number in 0..<threads {
       // They are not joined: each ends with the statement that it runs, or with the process.
-      _ = WorkerThread("database-\(name)-\(number)") { [self] in serve() }
+      let pulse = health.heartbeat("database \(name) \(number)", .helpful)
+      _ = WorkerThread("database-\(name)-\(number)") { [self] in serve(pulse) }
     }
   }
 
@@ -96,9 +97,12 @@ final class DatabaseLane: @unchecked Sendable {
     return job
   }
 
-  private func serve() {
+  private func serve(_ pulse: Heartbeat) {
     var kept: PostgresConnection?
+    pulse.rest()
     while let job = next() {
+      pulse.beat()
+      defer { pulse.rest() }
       if Monotonic.milliseconds > job.deadline {
         job.fail(DatabaseUnavailable.busy)
         continue

@@ -32,13 +32,13 @@ struct DatabasePool: Service {
     self.health = health
     readLane = DatabaseLane(
       "read", threads: Self.readers, queued: 1_000, url: url,
-      statementMilliseconds: Self.readMilliseconds, metrics: metrics)
+      statementMilliseconds: Self.readMilliseconds, health: health, metrics: metrics)
     writeLane = DatabaseLane(
       "write", threads: Self.writers, queued: 200, url: url,
-      statementMilliseconds: Self.writeMilliseconds, metrics: metrics)
+      statementMilliseconds: Self.writeMilliseconds, health: health, metrics: metrics)
     snapshotLane = DatabaseLane(
       "snapshot", threads: Self.snapshots, queued: 16, url: url,
-      statementMilliseconds: Self.snapshotMilliseconds, metrics: metrics)
+      statementMilliseconds: Self.snapshotMilliseconds, health: health, metrics: metrics)
     health.report("postgres", problem: "no connection was made yet", logs: false)
   }
 

@@ -27,12 +27,14 @@ final class LogWatch: Service {
   }
 
   private let settings: APISettings
+  private let health: HealthState
   private let logger: Logger
   private let state = Mutex(Look())
   private let isStopping = Atomic<Bool>(false)
 
-  init(settings: APISettings, logger: Logger) {
+  init(settings: APISettings, health: HealthState, logger: Logger) {
     self.settings = settings
+    self.health = health
     self.logger = logger
   }
 
@@ -55,7 +57,10 @@ final class LogWatch: Service {
       url: settings.databaseURL, application: "metering-api-log-watch",
       statementTimeoutMilliseconds: 5_000)
     var reader: LogReader?
+    let pulse = health.heartbeat("log watch", .helpful)
+    defer { pulse.rest() }
     while !isStopping.load(ordering: .relaxed) {
+      pulse.beat()
       do {
         let postgres = try kept.open()
         let kafka = try reader ?? makeReader(brokers)

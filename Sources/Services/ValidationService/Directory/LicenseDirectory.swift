@@ -31,7 +31,7 @@ final class LicenseDirectory: Service, Sendable {
   private let rules: PublicSuffixList
   private let health: HealthState
   private let logger: Logger
-  private let wakeup = DispatchSemaphore(value: 0)
+  private let wakeup = Wakeup()
   private let wantsLimits = Atomic<Bool>(true)
   private let isStopping = Atomic<Bool>(false)
   /// The loader's thread alone reads and writes these two.
@@ -55,10 +55,10 @@ final class LicenseDirectory: Service, Sendable {
     self.health = health
     self.logger = logger
     licenses = ReadThrough(capacity: capacity, absentMilliseconds: 5_000) {
-      [wakeup] in wakeup.signal()
+      [wakeup] in wakeup.wake()
     }
     tokens = ReadThrough(capacity: capacity, absentMilliseconds: 5_000) {
-      [wakeup] in wakeup.signal()
+      [wakeup] in wakeup.wake()
     }
   }
 
@@ -86,7 +86,7 @@ final class LicenseDirectory: Service, Sendable {
       }
     }
     isStopping.store(true, ordering: .releasing)
-    wakeup.signal()
+    wakeup.wake()
     await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
       Thread.detachNewThread {
         _ = loader.join(seconds: 2)
@@ -101,7 +101,10 @@ final class LicenseDirectory: Service, Sendable {
   // MARK: Listening
 
   private func listen() {
+    let pulse = health.heartbeat("directory listener", .helpful)
+    defer { pulse.rest() }
     while goesOn {
+      pulse.beat()
       do {
         let connection = try PostgresConnection(
           url: databaseURL, application: "validation-service-listen",
@@ -111,7 +114,7 @@ final class LicenseDirectory: Service, Sendable {
         licenses.changedAll()
         tokens.changedAll()
         wantLimits()
-        try hear(connection)
+        try hear(connection, pulse)
       } catch {
         // The loader, which may have nothing to ask, finds out and says so.
         wantLimits()
@@ -120,9 +123,12 @@ final class LicenseDirectory: Service, Sendable {
     }
   }
 
-  private func hear(_ connection: PostgresConnection) throws(PostgresError) {
+  private func hear(
+    _ connection: PostgresConnection, _ pulse: Heartbeat
+  ) throws(PostgresError) {
     var nextProbe = Monotonic.milliseconds + 5_000
     while goesOn {
+      pulse.beat()
       for notification in try connection.notifications(waitMilliseconds: 250) {
         switch (notification.channel, notification.payload) {
         case ("license_change", ""): licenses.changedAll()
@@ -141,15 +147,19 @@ final class LicenseDirectory: Service, Sendable {
 
   private func wantLimits() {
     wantsLimits.store(true, ordering: .releasing)
-    wakeup.signal()
+    wakeup.wake()
   }
 
   // MARK: Reading
 
   private func load() {
+    // What is known so far is still judged, and the end of the process would lose that.
+    let pulse = health.heartbeat("directory loader", .helpful)
+    defer { pulse.rest() }
     var connection: PostgresConnection?
     var nextLimits = 0
     while goesOn {
+      pulse.beat()
       do {
         let open: PostgresConnection
         if let connection {
@@ -164,7 +174,7 @@ final class LicenseDirectory: Service, Sendable {
         }
         let isIdle = try readOnce(AccessStore(open), limitsAreDue: &nextLimits)
         health.degraded("postgres", problem: refusal.map { "PostgreSQL refuses to \($0)" })
-        if isIdle { _ = wakeup.wait(timeout: .now() + 1) }
+        if isIdle { wakeup.sleep(milliseconds: 1_000) }
       } catch {
         connection = nil
         licenses.fail([])

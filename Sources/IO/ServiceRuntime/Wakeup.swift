@@ -1,27 +1,28 @@
-import Foundation
-
-/// Lets a thread sleep until there is something to do, or until it is to stop. Wake-ups that come while nobody sleeps are kept, as one.
-final class Wakeup: @unchecked Sendable {
+/// Lets a thread sleep until there is something to do, or until it is to stop. Wake-ups that come
+/// while nobody sleeps are kept, as one.
+package final class Wakeup: @unchecked Sendable {
   // Every access to the flags holds the condition's lock.
-  private let condition = NSCondition()
+  private let condition = MonotonicCondition()
   private var isAwake = false
   private var isStopping = false
 
-  func wake() {
+  package init() {}
+
+  package func wake() {
     condition.lock()
     isAwake = true
     condition.signal()
     condition.unlock()
   }
 
-  func stop() {
+  package func stop() {
     condition.lock()
     isStopping = true
     condition.broadcast()
     condition.unlock()
   }
 
-  var isStopped: Bool {
+  package var isStopped: Bool {
     condition.lock()
     defer { condition.unlock() }
     return isStopping
@@ -29,8 +30,8 @@ final class Wakeup: @unchecked Sendable {
 
   /// Returns when woken, stopped or after the time; true while it goes on.
   @discardableResult
-  func sleep(milliseconds: Int) -> Bool {
-    let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
+  package func sleep(milliseconds: Int) -> Bool {
+    let end = Monotonic.milliseconds + milliseconds
     condition.lock()
     defer { condition.unlock() }
     while !isAwake, !isStopping, condition.wait(until: end) {}
@@ -39,8 +40,8 @@ final class Wakeup: @unchecked Sendable {
   }
 
   /// Sleeps whether woken or not; true while it goes on.
-  func pause(milliseconds: Int) -> Bool {
-    let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
+  package func pause(milliseconds: Int) -> Bool {
+    let end = Monotonic.milliseconds + milliseconds
     condition.lock()
     defer { condition.unlock() }
     while !isStopping, condition.wait(until: end) {}
