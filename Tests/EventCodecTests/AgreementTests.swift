@@ -21,6 +21,9 @@ struct AgreementTests {
     Document().adding("extra", #"{"a":[1,-2.5e+3,true,false,null,{"b":{}},[]],"c\\":"\u00e9"}"#)
       .with("data", #" { "meter" : "a_1" , "x" : [ ] , "quantity" : -0 , "domain" : "\u20ac" } "#),
     Document().adding("data", #"{"quantity":5,"quantity":6}"#).adding("sequence", "null"),
+    Document().with("traceparent", #""00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01""#),
+    Document().with(
+      "traceparent", #""cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-\u0030f-more""#),
     Document().encoded(#"{"quantity":41,"domain":"\u00e9","feature":"??>>"}"#)
       .with("datacontenttype", #""application/x+json;a=b""#),
   ]

@@ -15,7 +15,9 @@ struct RandomDocuments {
     for index in members.indices where random.chance(12) {
       members[index].json = value(for: members[index].name)
     }
-    for name in ["import", "producer", "datacontenttype", "data_base64", "Id", "\\u0069d"]
+    for name in [
+      "import", "producer", "traceparent", "datacontenttype", "data_base64", "Id", "\\u0069d",
+    ]
     where random.chance(12) {
       members.append((name, value(for: name)))
     }
@@ -67,6 +69,7 @@ struct RandomDocuments {
     case "subject":
       return random.pick([#""lic_abc123""#, #""lic_\u0061bc123""#, #""é""#, #""e\u0301""#, text()])
     case "time": return random.pick(Self.times)
+    case "traceparent": return random.pick(Self.traceparents)
     case "sequence": return number()
     case "data": return data()
     case "data_base64": return base64()
@@ -84,6 +87,21 @@ struct RandomDocuments {
     #""9999-12-31T23:59:59.999-23:59""#, #""2026-11-23T18:40:00.Z""#,
     #""2026-11-23T18:40:00Z\u0000""#,
     #""2026-11-23T24:00:00Z""#, "1795459200", #""""#,
+  ]
+
+  static let traceparents = [
+    #""00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01""#,
+    #""00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff""#,
+    #""00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-""#,
+    #""00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01""#,
+    #""00-00000000000000000000000000000000-00f067aa0ba902b7-01""#,
+    #""00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01""#,
+    #""01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-\u0000""#,
+    #""01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-\ud800""#,
+    #""01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-é""#,
+    #""01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03x""#,
+    #""ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01""#,
+    #""0\u0030-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02""#, #""""#, "7", "null",
   ]
 
   static let mediaTypes = [

@@ -126,7 +126,7 @@ extension Outcome {
       let texts: [String: String?] = [
         "id": event.id, "source": event.source, "subject": event.subject, "meter": event.meter,
         "producer": event.producer, "import": event.importBatch, "domain": event.domain,
-        "feature": event.feature,
+        "feature": event.feature, "traceparent": event.traceparent,
       ]
       // The decoder hands a sequence on only together with its producer: alone it means nothing.
       self = .usage(
@@ -177,6 +177,8 @@ extension Outcome {
         ]
         var owned = texts.compactMapValues(owned)
         if event.meter.isAbsent { owned["meter"] = bytes("api_calls") }
+        // The decoder lends the bytes as they are. Whoever uses them reads them.
+        owned["traceparent"] = TraceContext(event.traceparent.buffer).map { bytes($0.traceparent) }
         self = .usage(
           Usage(texts: owned, sequence: sequence, time: event.time, quantity: event.quantity))
       }

@@ -323,6 +323,39 @@ struct SpoolTests {
     }
   }
 
+  @Test
+  func `An event's trace is written for both readers, and one that is none is left out`() throws {
+    var encoder = EventEncoder()
+    var decoder = EventDecoder()
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+    let cases: [(String?, String?)] = [
+      (nil, nil), ("00-\(id)-01", "00-\(id)-01"), ("01-\(id)-01-x", "00-\(id)-01"), ("", nil),
+      ("00-\(id)-01\",\"data\":{}", nil), ("00-\(id)-01, 00-\(id)-01", nil),
+      (String(repeating: "0", count: 100_000), nil),
+    ]
+    for (given, written) in cases {
+      let event = UsageEvent(source: "/s", subject: "lic", time: 0, traceparent: given)
+      #expect(encoder.encode(event, producer: "p", sequence: 1, now: 0) == nil)
+      let bytes = Array(encoder.bytes)
+      let key = Array("lic".utf8)
+      let (found, why) = ReadEvent.read(key: key, value: bytes)
+      #expect(found?.traceparent == written && found?.sequence == 1, "\(why)")
+      bytes.withUnsafeBytes { value in
+        key.withUnsafeBytes { key in
+          let decoded = decoder.decode(RecordBytes(value: value, key: key, timestamp: -1))
+          #expect(decoded.traceparent.isAbsent == (written == nil))
+          if let written { #expect(decoded.traceparent.string == written) }
+        }
+      }
+      let validation = ValidationEvent(
+        source: "/s", subject: "lic", code: "valid", isValid: true, time: 0, traceparent: given)
+      #expect(encoder.encode(validation, producer: "p", sequence: 1, now: 0) == nil)
+      let text = String(decoding: encoder.bytes, as: UTF8.self)
+      #expect(text.contains("traceparent") == (written != nil))
+      #expect(written.map { text.contains("\"traceparent\":\"\($0)\"") } ?? true)
+    }
+  }
+
   @Test("What breaks the contract is named, and never written")
   func invalid() {
     var encoder = EventEncoder()

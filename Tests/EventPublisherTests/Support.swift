@@ -88,6 +88,7 @@ struct ReadEvent: Equatable {
   var quantity: Int64
   var domain: String?
   var feature: String?
+  var traceparent: String?
 
   /// Nil where it is no valid usage event, with why.
   static func read(key: [UInt8], value: [UInt8]) -> (ReadEvent?, String) {
@@ -100,7 +101,8 @@ struct ReadEvent: Equatable {
       ReadEvent(
         id: event.id, source: event.source, subject: event.subject, producer: event.producer,
         sequence: event.sequence, time: event.timeMilliseconds, meter: event.meter,
-        quantity: event.quantity, domain: event.domain, feature: event.feature), ""
+        quantity: event.quantity, domain: event.domain, feature: event.feature,
+        traceparent: event.traceparent), ""
     )
   }
 }

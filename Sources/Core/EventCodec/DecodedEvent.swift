@@ -15,6 +15,8 @@ package struct DecodedEvent {
   package var domain = Text.absent
   package var feature = Text.absent
   package var importBatch = Text.absent
+  /// Of a usage event or a validation: `TraceContext` reads it. Absent where it is no `traceparent`.
+  package var traceparent = Text.absent
 
   /// Set on rejected events too, where they could be read: the ledger counts by them.
   package var producer = Text.absent

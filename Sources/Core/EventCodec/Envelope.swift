@@ -17,18 +17,18 @@ struct Member {
 /// The members of one CloudEvent that we read; those from `meter` on are members of `data`.
 enum Field: UInt8 {
   case specversion, id, source, type, subject, time, producer, sequence, importBatch, data
-  case dataContentType, dataBase64
+  case dataContentType, dataBase64, traceparent
   case meter, quantity, domain, feature, accepted, pending, dropped, final, code, valid
 
-  static let count = 22
+  static let count = 23
 }
 
 /// The members of one CloudEvent, found in one pass over the whole document.
 struct Envelope {
-  private var members: InlineArray<22, Member> = .init(repeating: Member())
+  private var members: InlineArray<23, Member> = .init(repeating: Member())
 
   subscript(_ field: Field) -> Member {
-    // A Field's raw value is below 22.
+    // A Field's raw value is below 23.
     @inline(__always) get { members[unchecked: Int(field.rawValue)] }
     @inline(__always) set { members[unchecked: Int(field.rawValue)] = newValue }
   }
@@ -142,6 +142,7 @@ extension MemberName {
       case (Name.sequence, 8): .sequence
       case (Name.specvers, 11): second == Name.ion ? .specversion : nil
       case (Name.dataBase, 11): second == Name.e64 ? .dataBase64 : nil
+      case (Name.tracepar, 11): second == Name.ent ? .traceparent : nil
       case (Name.dataCont, 15): second == Name.entType ? .dataContentType : nil
       default: nil
       }
@@ -182,6 +183,8 @@ private enum Name {
   static let ion: UInt64 = 0x6E6F69
   static let dataBase: UInt64 = 0x7361_625F_6174_6164
   static let e64: UInt64 = 0x34_3665
+  static let tracepar: UInt64 = 0x7261_7065_6361_7274
+  static let ent: UInt64 = 0x74_6E65
   static let dataCont: UInt64 = 0x746E_6F63_6174_6164
   static let entType: UInt64 = 0x65_7079_7474_6E65
   static let meter: UInt64 = 0x72_6574_656D

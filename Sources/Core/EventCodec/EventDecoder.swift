@@ -136,6 +136,7 @@ package struct EventDecoder: ~Copyable {
       guard t.isAbsent || (1...Limits.importBytes).contains(t.count) else { return .badData }
       event.importBatch = t
     }
+    if e[.traceparent].kind == .string { event.traceparent = traceparent(e[.traceparent], value) }
     return nil
   }
 
@@ -310,6 +311,14 @@ package struct EventDecoder: ~Copyable {
     if member.isAbsentOrNull { return .text(.absent) }
     guard member.kind == .string else { return .problem(.badData) }
     return text(member, value)
+  }
+
+  /// Whatever is wrong with it makes it absent, and never makes a dead letter.
+  private mutating func traceparent(_ member: Member, _ value: UnsafeRawBufferPointer) -> Text {
+    guard case .text(let text) = text(member, value), TraceContext(text.buffer) != nil else {
+      return .absent
+    }
+    return Text(base: text.base, count: TraceContext.length)
   }
 
   private mutating func producer(_ e: Envelope, _ value: UnsafeRawBufferPointer) -> Reading {

@@ -196,7 +196,8 @@ private func readUsage(
   return UsageEvent(
     id: envelope.id, source: envelope.source, subject: subject, producer: envelope.producer,
     sequence: sequence, timeMilliseconds: time, importBatch: importBatch, meter: meter,
-    quantity: quantity, domain: domain, feature: feature)
+    quantity: quantity, domain: domain, feature: feature,
+    traceparent: readTraceparent(members["traceparent"]))
 }
 
 /// Check 18: absent, or `[a-z][a-z0-9_]{0,63}`.
@@ -229,6 +230,25 @@ private func readDimension(_ value: JSONValue?, _ name: String) throws(Rejection
     cut.append(scalar)
   }
   return cut.isEmpty ? nil : String(cut)
+}
+
+/// No check: what is no `traceparent` is ignored. It begins with version, trace id, parent id and
+/// flags, hexadecimal in lower case between dashes. Only a later version may go on behind them.
+private func readTraceparent(_ value: JSONValue?) -> String? {
+  guard case .string(let string)? = value, !string.hasLoneSurrogate, !string.bytes.contains(0)
+  else { return nil }
+  let parts = string.bytes.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
+  guard parts.count >= 4, zip(parts, [2, 32, 16, 2]).allSatisfy({ $0.count == $1 }),
+    parts[..<4].joined().allSatisfy({ "0123456789abcdef".utf8.contains($0) })
+  else { return nil }
+  let texts = parts[..<4].map { String(decoding: $0, as: UTF8.self) }
+  let isKnown = texts[0] == "00"
+  guard texts[0] != "ff", !isKnown || parts.count == 4,
+    texts[1].contains(where: { $0 != "0" }), texts[2].contains(where: { $0 != "0" }),
+    let flags = UInt8(texts[3], radix: 16)
+  else { return nil }
+  // The flags that are known: sampled, and in version 00 a random id.
+  return "00-\(texts[1])-\(texts[2])-0\(flags % (isKnown ? 4 : 2))"
 }
 
 /// Check 22.

@@ -41,11 +41,13 @@ package struct UsageEvent: Sendable {
   /// Cut to 256 bytes, as it is counted; nil where absent or empty.
   package var domain: String?
   package var feature: String?
+  /// The trace that the event belongs to, as version 00 of W3C Trace Context writes it.
+  package var traceparent: String?
 
   package init(
     id: String, source: String, subject: String, producer: String? = nil, sequence: Int64? = nil,
     timeMilliseconds: Int64, importBatch: String? = nil, meter: String, quantity: Int64,
-    domain: String? = nil, feature: String? = nil
+    domain: String? = nil, feature: String? = nil, traceparent: String? = nil
   ) {
     self.id = id
     self.source = source
@@ -58,6 +60,7 @@ package struct UsageEvent: Sendable {
     self.quantity = quantity
     self.domain = domain
     self.feature = feature
+    self.traceparent = traceparent
   }
 }
 
@@ -69,7 +72,7 @@ extension UsageEvent: Equatable {
   }
 
   private var texts: [ExactText?] {
-    [id, source, subject, producer, importBatch, meter, domain, feature].map {
+    [id, source, subject, producer, importBatch, meter, domain, feature, traceparent].map {
       text in text.map { ExactText($0) }
     }
   }

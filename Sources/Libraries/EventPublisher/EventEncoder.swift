@@ -30,7 +30,7 @@ struct EventEncoder: ~Copyable {
     guard MeterName.isValid(event.meter) else { return .meter }
     if let reason = envelope(
       "license.usage.recorded", event.id, event.source, event.subject, event.time ?? now,
-      producer, sequence)
+      producer, sequence, event.traceparent)
     {
       return reason
     }
@@ -49,7 +49,7 @@ struct EventEncoder: ~Copyable {
   ) -> PublishOutcome.Reason? {
     if let reason = envelope(
       "license.validation.performed", event.id, event.source, event.subject, event.time ?? now,
-      producer, sequence)
+      producer, sequence, event.traceparent)
     {
       return reason
     }
@@ -92,7 +92,7 @@ struct EventEncoder: ~Copyable {
 
   private mutating func envelope(
     _ type: StaticString, _ id: String?, _ source: String, _ subject: String, _ milliseconds: Int64,
-    _ producer: String, _ sequence: Int64
+    _ producer: String, _ sequence: Int64, _ traceparent: String?
   ) -> PublishOutcome.Reason? {
     guard (1...Limits.subjectBytes).contains(subject.utf8.count) else { return .subject }
     guard (1...Limits.identityBytes).contains(source.utf8.count) else { return .source }
@@ -123,6 +123,12 @@ struct EventEncoder: ~Copyable {
     unquoted(producer)
     put("\",\"sequence\":")
     integer(sequence)
+    if let traceparent, let trace = TraceContext(traceparent) {
+      put(",\"traceparent\":\"")
+      trace.write(to: start + count)
+      count += TraceContext.length
+      put("\"")
+    }
     put(",\"data\":{")
     return nil
   }

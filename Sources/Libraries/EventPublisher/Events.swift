@@ -20,11 +20,14 @@ public struct UsageEvent: Sendable {
   public var feature: String?
   /// Milliseconds since 1970; nil: now.
   public var time: Int64?
+  /// The trace that the event belongs to, a W3C `traceparent`. What is none is left out.
+  public var traceparent: String?
 
   /// See the members.
   public init(
     id: String? = nil, source: String, subject: String, meter: String = "api_calls",
-    quantity: Int64 = 1, domain: String? = nil, feature: String? = nil, time: Int64? = nil
+    quantity: Int64 = 1, domain: String? = nil, feature: String? = nil, time: Int64? = nil,
+    traceparent: String? = nil
   ) {
     self.id = id
     self.source = source
@@ -34,6 +37,7 @@ public struct UsageEvent: Sendable {
     self.domain = domain
     self.feature = feature
     self.time = time
+    self.traceparent = traceparent
   }
 }
 
@@ -69,12 +73,14 @@ public struct ValidationEvent: Sendable {
   public var duration: Int64
   /// Milliseconds since 1970; nil: now.
   public var time: Int64?
+  /// The trace that the event belongs to, a W3C `traceparent`. What is none is left out.
+  public var traceparent: String?
 
   /// See the members.
   public init(
     id: String? = nil, source: String, subject: String, code: String, isValid: Bool,
     domain: String? = nil, mode: Mode = .online, clientIP: String? = nil, sdk: String? = nil,
-    duration: Int64 = 0, time: Int64? = nil
+    duration: Int64 = 0, time: Int64? = nil, traceparent: String? = nil
   ) {
     self.id = id
     self.source = source
@@ -87,6 +93,7 @@ public struct ValidationEvent: Sendable {
     self.sdk = sdk
     self.duration = duration
     self.time = time
+    self.traceparent = traceparent
   }
 }
 

@@ -77,8 +77,11 @@ enum SearchPages {
         return SearchPage.Hit(
           kind: "Event", id: id,
           path: event["license_id"].text.map { "/licenses/\(PathText.encode($0))" },
-          detail: [status, place.isEmpty ? "" : "partition and offset \(place)"]
-            .filter { !$0.isEmpty }.joined(separator: ", "))
+          detail: [
+            status, place.isEmpty ? "" : "partition and offset \(place)",
+            event["traceparent"].text.map { "trace \($0.split(separator: "-")[1])" } ?? "",
+          ]
+          .filter { !$0.isEmpty }.joined(separator: ", "))
       }
       return (hits, nil)
     } catch let problem as Problem where problem.status != .unauthorized {

@@ -25,14 +25,18 @@ struct ReportedEvents {
   private(set) var rejected: [Rejected] = []
   /// Of all events that name one, rejected ones too.
   private(set) var subjects: Set<Identifier> = []
+  private let traceparent: String?
 
   /// - Parameters:
   ///   - now: milliseconds since 1970.
   ///   - rules: the aggregator's.
+  ///   - traceparent: of the request, for events that have none of their own.
   /// - Throws: `Problem`, 400.
-  init(_ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64, rules: Rules = Rules())
-    throws
-  {
+  init(
+    _ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64, rules: Rules = Rules(),
+    traceparent: String? = nil
+  ) throws {
+    self.traceparent = traceparent
     var decoder = EventDecoder(maxQuantity: rules.maxQuantity)
     do {
       guard let ranges = try JSONReader.elements(of: body, atMost: Self.maximumEvents) else {
@@ -93,7 +97,9 @@ struct ReportedEvents {
             meter: decoded.meter.isAbsent ? "api_calls" : decoded.meter.string,
             quantity: decoded.quantity,
             domain: decoded.domain.isAbsent ? nil : decoded.domain.string,
-            feature: decoded.feature.isAbsent ? nil : decoded.feature.string, time: decoded.time)
+            feature: decoded.feature.isAbsent ? nil : decoded.feature.string, time: decoded.time,
+            traceparent: decoded.traceparent.isAbsent
+              ? traceparent : decoded.traceparent.string)
         )
       }
     }

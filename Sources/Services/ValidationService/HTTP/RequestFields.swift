@@ -8,6 +8,7 @@ struct RequestFields: Sendable {
   private(set) var idempotencyKey: String?
   private(set) var forwardedFor: String?
   private(set) var userAgent: String?
+  private(set) var traceparent: String?
   /// Nil where there is none; what is no number, the decoder has refused.
   private(set) var contentLength: Int?
   private(set) var expectsContinue = false
@@ -30,6 +31,7 @@ struct RequestFields: Sendable {
         expectsContinue = value.lowercased() == "100-continue"
       case 7 where Self.equal(name, "upgrade"): asksForUpgrade = true
       case 10 where Self.equal(name, "user-agent"): Self.add(value, to: &userAgent)
+      case 11 where Self.equal(name, "traceparent"): Self.add(value, to: &traceparent)
       case 12 where Self.equal(name, "content-type"): Self.add(value, to: &contentType)
       case 13 where Self.equal(name, "authorization"): Self.add(value, to: &authorization)
       case 14 where Self.equal(name, "content-length"): contentLength = Int(value)

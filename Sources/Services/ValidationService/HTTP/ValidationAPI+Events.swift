@@ -38,7 +38,7 @@ extension ValidationAPI {
     }
     let reported = try ReportedEvents(
       request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds,
-      rules: settings.eventRules)
+      rules: settings.eventRules, traceparent: request.fields.traceparent)
     try checkOwner(customer, of: reported.subjects, gathered)
     switch publisher.publish(batch: reported.events) {
     case .accepted:

@@ -51,7 +51,7 @@ extension ValidationAPI {
     let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
     publish(
       question, finding, key: key, token: token, client: client, sdk: request.fields.userAgent,
-      elapsed: elapsed, now: now)
+      traceparent: request.fields.traceparent, elapsed: elapsed, now: now)
     metrics.judged(finding.verdict.code, microseconds: elapsed)
     return APIAnswer(status: .ok, type: "application/json", body: answer)
   }
@@ -89,8 +89,8 @@ extension ValidationAPI {
 
   private func publish(
     _ question: ValidateRequest, _ finding: LicenseEvaluator.Finding, key: String?,
-    token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?, elapsed: Int64,
-    now: Int64
+    token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?,
+    traceparent: String?, elapsed: Int64, now: Int64
   ) {
     // Whose key it is that does not verify, only the key itself says: it must not be held against
     // anybody's license.
@@ -98,7 +98,8 @@ extension ValidationAPI {
       ValidationEvent(
         source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",
         code: finding.verdict.code.rawValue, isValid: finding.verdict.isValid,
-        domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now))
+        domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now,
+        traceparent: traceparent))
     guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
       return
     }
@@ -109,7 +110,7 @@ extension ValidationAPI {
         id: key.map { IdempotencyKeys.eventID($0, question.idempotentUsage) },
         source: key == nil ? settings.source : "/validation/" + (token?.tokenID ?? "anonymous"),
         subject: license.string, meter: question.meter, quantity: question.quantity,
-        domain: question.domain, time: now))
+        domain: question.domain, time: now, traceparent: traceparent))
   }
 
   private func idempotencyKey(_ request: APIRequest) throws -> String? {

@@ -106,6 +106,7 @@ extension Explained {
       "producer": .optional(line.event.producer), "sequence": .optional(line.event.sequence),
       "meter": .text(line.event.meter), "quantity": .integer(line.event.quantity),
       "domain": .optional(line.event.domain), "feature": .optional(line.event.feature),
+      "traceparent": .optional(line.event.traceparent),
       "counted": .boolean(line.duplicate == nil),
       "duplicate": .optional(line.duplicate?.rawValue),
     ]
@@ -113,6 +114,7 @@ extension Explained {
 
   func text(limit: Int?) -> String {
     let shown = lines.prefix(limit ?? lines.count)
+    let isTraced = shown.contains { $0.event.traceparent != nil }
     let rows = shown.map { line in
       [
         "\(line.partition)", "\(line.offset)",
@@ -121,7 +123,7 @@ extension Explained {
         line.event.source, line.event.meter, "\(line.event.quantity)",
         line.event.domain ?? "-", line.event.feature ?? "-",
         line.duplicate.map { "duplicate (\($0.rawValue))" } ?? "counted",
-      ]
+      ] + (isTraced ? [line.event.traceparent ?? "-"] : [])
     }
     var text: [String] = []
     if !rows.isEmpty {
@@ -130,7 +132,7 @@ extension Explained {
           [
             "partition", "offset", "record time", "event time", "id", "source", "meter",
             "quantity", "domain", "feature", "verdict",
-          ], rows, right: [0, 1, 7]))
+          ] + (isTraced ? ["traceparent"] : []), rows, right: [0, 1, 7]))
     }
     if lines.count > shown.count {
       text.append("… and \(lines.count - shown.count) more (--limit)")

@@ -86,6 +86,7 @@ enum EventEndpoint {
     json.member("quantity", cell: .optional(event?.quantity))
     json.member("domain", cell: .optional(event?.domain))
     json.member("feature", cell: .optional(event?.feature))
+    json.member("traceparent", cell: .optional(event?.traceparent))
     switch sighting.outcome {
     case .counted, .pending: break
     case .duplicate(let cause, let original):
