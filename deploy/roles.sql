@@ -60,6 +60,7 @@ begin
       ('usage_anomaly_raise', true, 'meter_anomaly_detector'),
       ('expiry_notices_raise', true, 'meter_webhook_dispatcher'),
       ('webhook_claim', true, 'meter_webhook_dispatcher'),
+      ('webhook_traceparent', true, 'meter_webhook_dispatcher'),
       ('webhook_record', true, 'meter_webhook_dispatcher'),
       ('webhook_postpone', true, 'meter_webhook_dispatcher'),
       ('webhook_release', true, 'meter_webhook_dispatcher'),
@@ -122,6 +123,10 @@ begin
   if to_regclass('audit_checkpoint') is not null then
     grant select on audit_checkpoint to meter_usage_aggregator, meter_anomaly_detector;
   end if;
+  if to_regclass('usage_trace') is not null then
+    grant insert on usage_trace to meter_usage_aggregator;
+    grant select (license_id, meter) on license_limit to meter_usage_aggregator;
+  end if;
 end $newer$;
 
 grant select, insert, delete on detector_state to meter_anomaly_detector;
@@ -145,7 +150,7 @@ declare
   place text;
   called record;
   -- Of the consumers and merges. `meterctl topics` changes the second list.
-  counted constant text := '^(usage_(pending|appended|append_|delta|hour|meter_hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
+  counted constant text := '^(usage_(pending|trace|appended|append_|delta|hour|meter_hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
   remembered constant text := '^(consumer_offset|producer_|dedupe_window|detector_state|partition_|log_gap|import_batch|audit_checkpoint|usage_watch|usage_retention)';
 begin
   execute format('grant select on all tables in schema %I to meter_metering_api, meter_operator', current_schema);

@@ -82,6 +82,49 @@ import Testing
     #expect(row == [["lic_1", "api_calls", "t", "t", "cus_test", "7", "pending", "t"]])
   }
 
+  @Test
+  func
+    `A limit's alert names the trace of the last traced event that was merged, which is then gone`()
+    throws
+  {
+    let database = try database()
+    let connection = try database.connection()
+    func trace(_ license: String, span: Int, offset: Int64) throws -> String {
+      let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-000000000000000\(span)-01"
+      let statement = FlushStore.traces(
+        epochs: [1], partitions: [0], licenses: [Identifier(license)], meters: ["api_calls"],
+        offsets: [offset], traceparents: [text])
+      _ = try connection.query(statement.sql, statement.parameters, operation: "append traces")
+      return text
+    }
+    func evidence() throws -> [String?] {
+      try database.rows("select evidence->0->>'traceparent' from alert order by alert_id").map {
+        $0[0]
+      }
+    }
+    // Far from the limit: nobody hears of it.
+    _ = try trace("lic_1", span: 1, offset: 9)
+    try use(10, database)
+    #expect(try database.integer("select count(*) from usage_trace") == 0)
+    // A license without a limit never raises an alert of one.
+    _ = try trace("lic_2", span: 2, offset: 9)
+    #expect(try database.integer("select count(*) from usage_trace") == 0)
+    _ = try trace("lic_1", span: 3, offset: 8)
+    let last = try trace("lic_1", span: 4, offset: 9)
+    let later = try trace("lic_1", span: 5, offset: 10)
+    try use(70, database)
+    #expect(try evidence() == [last])
+    // It belongs to a flush that came while the merge ran.
+    #expect(try database.rows("select traceparent from usage_trace") == [[later]])
+    #expect(
+      try database.rows(
+        "select key from alert, jsonb_object_keys(evidence->0) key order by key") == [
+          ["first_offset"], ["last_offset"], ["log_epoch"], ["partition"], ["traceparent"],
+        ])
+    try use(20, database)
+    #expect(try evidence() == [last, nil])
+  }
+
   @Test("What one merge passes is told together; of further hundreds the highest")
   func jump() throws {
     let database = try database()

@@ -1,4 +1,5 @@
 import EventCodec
+import Metering
 import MeteringTestKit
 import Testing
 import UsageAggregation
@@ -108,6 +109,41 @@ struct UsageTableTests {
       }
     }
     return model
+  }
+
+  @Test
+  func `A group keeps the trace of its last event that had one, until it is emptied`() {
+    let store = ByteStore()
+    var table = UsageTable(hash: fixedHash)
+    func add(_ license: String, _ span: String?, at offset: Int64) {
+      var event = DecodedEvent()
+      event.subject = store.text(license)
+      if let span {
+        event.traceparent = store.text("00-4bf92f3577b34da6a3ce929d0e0e4736-\(span)-01")
+      }
+      let hash = table.groupHash(event, hour: 1, partition: 0)
+      expect(
+        table.add(event, groupHash: hash, hour: 1, minute: 0, partition: 0, offset: offset))
+    }
+    func spans() -> [String: String?] {
+      var spans: [String: String?] = [:]
+      table.forEachGroup { _, license, _, address in
+        spans[license.string] = .some(table.trace(of: address)?.spanIDText)
+      }
+      return spans
+    }
+    for round in 0..<2 {
+      add("none", nil, at: 0)
+      add("last", "00f067aa0ba902b7", at: 1)
+      add("last", "00f067aa0ba902b8", at: 2)
+      add("last", nil, at: 3)
+      add("other", "00f067aa0ba902b9", at: 4)
+      expect(
+        spans() == ["none": nil, "last": "00f067aa0ba902b8", "other": "00f067aa0ba902b9"])
+      expect(table.tracedGroupCount == 2, "round \(round)")
+      table.reset()
+      expect(table.tracedGroupCount == 0)
+    }
   }
 
   @Test("Sums are those of a dictionary, through growth and reuse", arguments: [1, 10, 3_000])

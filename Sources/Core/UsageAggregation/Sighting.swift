@@ -27,6 +27,7 @@ package struct Sighting: Sendable {
   package var license: Identifier
   /// The domain as the application named it. It is empty if none was named.
   package var domain: String
+  package var trace: TraceContext?
 
   @inline(never)
   init(_ event: DecodedEvent, _ suspicion: Suspicion, _ record: LogRecordView, partition: Int32) {
@@ -40,11 +41,12 @@ package struct Sighting: Sendable {
     time = min(event.time, recordedAt)
     license = Identifier(event.subject.string)
     domain = event.domain.string
+    trace = event.traceparent.isAbsent ? nil : TraceContext(event.traceparent.buffer)
   }
 
   package init(
     suspicion: Suspicion, partition: Int32 = 0, offset: Int64, recordedAt: Int64, time: Int64,
-    license: Identifier, domain: String
+    license: Identifier, domain: String, trace: TraceContext? = nil
   ) {
     self.suspicion = suspicion
     self.partition = partition
@@ -53,5 +55,6 @@ package struct Sighting: Sendable {
     self.time = time
     self.license = license
     self.domain = domain
+    self.trace = trace
   }
 }

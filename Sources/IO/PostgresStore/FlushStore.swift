@@ -1,4 +1,4 @@
-import Metering
+package import Metering
 
 /// The writes of one flush.
 package struct FlushStore {
@@ -20,6 +20,26 @@ package struct FlushStore {
     "usage_pending (log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count, minutes, dimensions)"
   package static let deadLetterColumns =
     "dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload, record_key, received_at)"
+
+  /// The traces of groups that a flush appends to `usage_pending`; those of licenses without a limit
+  /// are left out. All arrays are of the same length.
+  package static func traces(
+    epochs: [Int64], partitions: [Int64], licenses: [Identifier], meters: [Identifier],
+    offsets: [Int64], traceparents: [String]
+  ) -> SQLStatement {
+    SQLStatement(
+      """
+      insert into usage_trace (log_epoch, partition, license_id, meter, log_offset, traceparent)
+      select * from unnest($1::int[], $2::int[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+        u(log_epoch, partition, license_id, meter, log_offset, traceparent)
+      where exists (
+        select from license_limit l where l.license_id = u.license_id and l.meter = u.meter)
+      """,
+      [
+        .integers(epochs), .integers(partitions), .identifiers(licenses), .identifiers(meters),
+        .integers(offsets), .texts(traceparents),
+      ])
+  }
 
   /// The columns of the last message. Each is an array.
   package struct Commit: Sendable {

@@ -91,6 +91,9 @@ package enum Schema {
     Migration(
       version: 27, name: "0027_queue_places",
       sql: String(decoding: PackageResources.v0027_queue_places_sql, as: UTF8.self)),
+    Migration(
+      version: 28, name: "0028_traces",
+      sql: String(decoding: PackageResources.v0028_traces_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -72,7 +72,8 @@ struct BurstJudge: TopicJudge {
           Finding(
             burst, license: license.string,
             group: (group.partition, group.firstOffset, group.lastOffset),
-            recordedAt: batch.newestTimestamps[group.partition] ?? now))
+            recordedAt: batch.newestTimestamps[group.partition] ?? now,
+            trace: batch.table.trace(of: address)))
       }
     }
     return findings

@@ -35,7 +35,12 @@ struct DomainJudge: TopicJudge {
     var findings: [Finding] = []
     for sighting in batch.sightings {
       guard let state = states[sighting.partition] else { continue }
-      findings += judge(sighting, &state.watch).map { Finding($0, partition: sighting.partition) }
+      findings += judge(sighting, &state.watch).map { found in
+        // What was due by the log's time alone has an earlier cause, or many.
+        Finding(
+          found, partition: sighting.partition,
+          trace: found.lastOffset == sighting.offset ? sighting.trace : nil)
+      }
     }
     // A partition's time goes on with each of its records: digests are due though their license is quiet.
     for (partition, newest) in batch.newestTimestamps {

@@ -22,10 +22,12 @@ struct Finding: Sendable {
   var occurredAt: Int64
   var recordedAt: Int64
   var dedupeKey: String
+  /// Of the event that made it.
+  var trace: TraceContext?
 
   init(
     _ burst: Burst, license: String, group: (partition: Int32, first: Int64, last: Int64),
-    recordedAt: Int64
+    recordedAt: Int64, trace: TraceContext?
   ) {
     kind = .burst(burst)
     self.license = license
@@ -35,9 +37,10 @@ struct Finding: Sendable {
     occurredAt = Int64(burst.minute) * 60_000
     self.recordedAt = recordedAt
     dedupeKey = "license.suspicious_activity/burst/\(license)/\(burst.minute)"
+    self.trace = trace
   }
 
-  init(_ finding: DomainFinding, partition: Int32) {
+  init(_ finding: DomainFinding, partition: Int32, trace: TraceContext? = nil) {
     kind = .domains(finding.kind)
     license = finding.license
     self.partition = partition
@@ -46,6 +49,7 @@ struct Finding: Sendable {
     occurredAt = finding.occurredAt
     recordedAt = finding.recordedAt
     dedupeKey = finding.dedupeKey
+    self.trace = trace
   }
 
   var keyBytes: [UInt8] { Array(dedupeKey.utf8) }
@@ -204,6 +208,7 @@ struct FindingDescription {
     json.member("partition", Int64(finding.partition))
     json.member("first_offset", finding.firstOffset)
     json.member("last_offset", finding.lastOffset)
+    if let trace = finding.trace { json.member("traceparent", trace.traceparent) }
     json.endObject()
     json.endObject()
     return json.bytes

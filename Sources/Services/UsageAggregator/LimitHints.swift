@@ -55,6 +55,15 @@ final class LimitHints: Sendable {
     wakeup.wake()
   }
 
+  /// Whether an amount may bring a license to a threshold, even together with as much in the same
+  /// flush. It may where nothing is known of the license.
+  func mayReach(
+    license: UnsafeBufferPointer<UInt8>, meter: UnsafeBufferPointer<UInt8>, _ quantity: Int64
+  ) -> Bool {
+    let key = Self.key(license, meter)
+    return state.withLock { state in state.left[key].map { $0 / 2 <= quantity } ?? true }
+  }
+
   /// What became due, each with its hint at 0: from now on it counts what is spent while the judge
   /// works. Waits for the first.
   func takeDue(waitMilliseconds: Int) -> [Due] {

@@ -56,7 +56,11 @@ final class UsageWriter: FlushWriter, @unchecked Sendable {
 
   func statements(
     _ cargo: NoCargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
-  ) -> [SQLStatement] { [] }
+  ) -> [SQLStatement] {
+    guard let batch, batch.table.tracedGroupCount > 0 else { return [] }
+    let traces = UsageTraces(batch.table, epochs: epochs, limits: limits)
+    return traces.statement.map { [$0] } ?? []
+  }
 
   func stored(_ cargo: NoCargo, _ batch: LogBatch?, rows: Int?) {
     guard let batch else { return }

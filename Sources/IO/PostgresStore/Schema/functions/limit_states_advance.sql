@@ -49,7 +49,12 @@ begin
     where s.used >= s.next_quantity order by 1, 2, 3
   loop
     perform limit_judge(due.license_id, due.meter, due.period_start, (
-      select jsonb_agg(e) from (
+      select jsonb_agg(jsonb_strip_nulls(to_jsonb(e) || jsonb_build_object('traceparent', (
+        select t.traceparent from usage_trace t
+        where t.license_id = due.license_id and t.meter = due.meter and t.log_epoch = e.log_epoch
+          and t.partition = e.partition and t.log_offset between e.first_offset and e.last_offset
+        order by t.log_offset desc limit 1))))
+      from (
         select log_epoch, partition, min(first_offset) as first_offset, max(last_offset) as last_offset
         from merging m where m.license_id = due.license_id and m.meter = due.meter group by 1, 2) e));
   end loop;

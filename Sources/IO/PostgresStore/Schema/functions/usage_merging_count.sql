@@ -11,4 +11,5 @@ begin
   select hour, meter, sum(quantity), sum(event_count)::bigint from merging group by 1, 2;
   perform usage_late_count();
   perform limit_states_advance();
+  perform usage_merging_traces();
 end $$;
