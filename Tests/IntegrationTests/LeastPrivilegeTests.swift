@@ -1,6 +1,7 @@
 import Foundation
 import MeteringTestKit
 import PostgresStore
+import Synchronization
 import Testing
 
 /// A PostgreSQL that lets services in over TLS with certificates of their own, each as a member of one
@@ -86,6 +87,12 @@ extension IntegrationTests {
       for process in [aggregator, detector, dispatcher, api] { try process.waitUntilReady() }
 
       var traffic = Traffic(pipeline.log)
+      var traced = UsageEventText(id: "traced", subject: "lic_0")
+      traced.quantity = 10
+      traffic.truth.count(traced)
+      let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+      try pipeline.log.send(
+        key: "lic_0", value: Array(traced.json(changing: ["traceparent": "\"\(trace)\""]).utf8))
       try traffic.send(300)
       // A record that is none becomes a dead letter, which somebody forwards.
       try pipeline.log.send(key: "lic_0", value: Array("no event".utf8))
@@ -103,6 +110,10 @@ extension IntegrationTests {
           where d.status = 'delivered' and a.type in ('license.limit_exceeded', 'license.suspicious_activity')
           """) == 2
       }
+      #expect(
+        try database.integer(
+          "select count(*) from alert where evidence->0->>'traceparent' = '\(trace)'") ?? 0 > 0)
+      #expect(hook.requests.contains { $0.contains("traceparent: \(trace.prefix(36))") })
       try eventually("the dead letter is forwarded") {
         try database.integer("select count(*) from dead_letter where forwarded_at is not null") == 1
       }
@@ -272,17 +283,27 @@ extension IntegrationTests {
 }
 
 /// Answers every request with 200 and ends the connection.
-private final class HookAnswerer: Sendable {
+final class HookAnswerer: Sendable {
   let port: Int
   private let listener: Int32
+  private let received: Mutex<[String]>
+
+  /// Those that came, as they were written.
+  var requests: [String] { received.withLock { $0 } }
 
   init() throws {
     let (listener, port) = try TCP.listen()
     self.listener = listener
     self.port = port
-    Thread.detachNewThread {
+    received = Mutex([])
+    Thread.detachNewThread { [weak self] in
       while let peer = TCP.accept(listener) {
-        _ = TCP.read(peer, atMost: 65_536)
+        var request = ""
+        // The dispatcher writes head and body together, but they may come in pieces.
+        while !request.hasSuffix("}"), let part = TCP.read(peer, atMost: 65_536) {
+          request += String(decoding: part, as: UTF8.self)
+        }
+        self?.received.withLock { $0.append(request) }
         _ = TCP.write(
           peer, Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".utf8))
         close(peer)
@@ -337,14 +358,14 @@ final class ValidationProcess {
   }
 
   /// The answer, as text; nil while nobody listens.
-  func validate(_ license: String, domain: String) -> String? {
+  func validate(_ license: String, domain: String, header: String = "") -> String? {
     guard let socket = TCP.connect(port: port, timeoutSeconds: 5) else { return nil }
     defer { close(socket) }
     let body = #"{"licenseKey":"\#(license)","domain":"\#(domain)"}"#
     _ = TCP.write(
       socket,
       Array(
-        ("POST /v1/licenses/validate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        ("POST /v1/licenses/validate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\(header)"
           + "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)")
           .utf8))
     var bytes: [UInt8] = []

@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import MeteringTestKit
 import PostgresStore
 import Testing
@@ -114,6 +115,53 @@ import WebhookDelivery
       #expect(
         body.contains(#""url":"https://meter.example/billing/\#(page)/\#(alert)","#), "\(body)")
     }
+  }
+
+  @Test
+  func `A webhook continues the trace of its alert, each attempt as a span of its own`() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_a", "/a")
+    try setup.start()
+    let cause = try #require(
+      TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    func raise(_ key: String, _ evidence: String?) throws -> HookServer.Received {
+      let before = setup.server.received.count
+      try setup.database.execute(
+        """
+        select alert_raise('license.limit_exceeded', 'lic_1', now(), '{"meter":"api_calls"}', '\(key)',
+          \(evidence.map { "'\($0)'" } ?? "null"))
+        """)
+      try eventually("it is sent") { setup.server.received.count > before }
+      return setup.server.received[before]
+    }
+    // One place in the log, and a list of them.
+    let suspicious = try raise("a", #"{"partition":1,"traceparent":"\#(cause.traceparent)"}"#)
+    let limit = try raise(
+      "b", #"[{"partition":1},{"partition":2,"traceparent":"\#(cause.traceparent)"}]"#)
+    for received in [suspicious, limit] {
+      let sent = received.headers["traceparent"].flatMap { TraceContext($0) }
+      #expect(
+        sent == WebhookTrace.context(of: cause, webhookID: received.id, attempt: 1))
+      #expect(sent?.traceIDText == cause.traceIDText && sent?.spanID != cause.spanID)
+      #expect(!received.body.contains("traceparent"))
+    }
+    // Nothing that is no trace becomes a header.
+    for (key, evidence) in [("c", #"[{"traceparent":"00-\r\nx: y"}]"#), ("d", nil)] {
+      #expect(try raise(key, evidence).headers["traceparent"] == nil)
+    }
+    try eventually("all are written down") { try setup.count("delivered", "ep_a") == 4 }
+    let store = try EndpointStore(setup.database.connection())
+    let id = try #require(
+      try setup.database.integer(
+        "select delivery_id from webhook_delivery where webhook_id = $1", [.text(limit.id)]))
+    #expect(try store.redeliver(id))
+    try eventually("it is sent again") { setup.server.received.count == 5 }
+    let again = setup.server.received[4].headers["traceparent"]
+    #expect(
+      again
+        == WebhookTrace.context(of: cause, webhookID: limit.id, attempt: 2).traceparent)
+    #expect(again != limit.headers["traceparent"])
+    #expect(try store.delivery(id)?.trace == cause)
   }
 
   @Test("Endpoints that hang or fail hold up nobody; each is bounded to its connections")

@@ -1,4 +1,4 @@
-import Metering
+package import Metering
 
 /// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's:
 /// `WebhookDelivery` has both.
@@ -290,6 +290,8 @@ package struct EndpointStore {
     /// A JSON object.
     package var data: String
     package var attempts: [Attempt]
+    /// The trace that led to the alert.
+    package var trace: TraceContext?
   }
 
   package func delivery(_ id: Int64) throws(PostgresError) -> DeliveryDetail? {
@@ -299,7 +301,8 @@ package struct EndpointStore {
     }
     let about = try connection.query(
       """
-      select e.url, a.customer_id, \(time("a.occurred_at")), \(time("d.finished_at")), a.data
+      select e.url, a.customer_id, \(time("a.occurred_at")), \(time("d.finished_at")), a.data,
+        jsonb_path_query_first(a.evidence, '$[*].traceparent') #>> '{}'
       from webhook_delivery d join alert a using (alert_id) join webhook_endpoint e using (endpoint_id)
       where d.delivery_id = $1::bigint
       """, [.integer(id)], operation: "read a delivery")
@@ -319,7 +322,7 @@ package struct EndpointStore {
           statusCode: rows.integer(i, 2), error: rows.text(i, 3),
           durationMilliseconds: rows.integer(i, 4) ?? 0,
           response: Hexadecimal.bytes(rows.text(i, 5) ?? ""))
-      })
+      }, trace: about.text(0, 5).flatMap { TraceContext($0) })
   }
 
   /// Sends a delivery again now, whatever happened to it, under the same `webhook-id` and from the

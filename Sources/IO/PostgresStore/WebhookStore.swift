@@ -1,4 +1,4 @@
-import Metering
+package import Metering
 
 /// The deliveries of alerts: they are claimed and tried, and their results are written.
 package struct WebhookStore {
@@ -30,6 +30,10 @@ package struct WebhookStore {
     package var alertID: Int64
     /// Whether the endpoint is a customer's, and not the vendor's.
     package var isForCustomer: Bool
+    /// Attempts so far.
+    package var attempts: Int64
+    /// The trace that led to the alert.
+    package var trace: TraceContext?
   }
 
   /// Takes what is due; see `webhook_claim` in v0008_deliveries.sql. A delivery whose last lease
@@ -47,7 +51,8 @@ package struct WebhookStore {
       """
       select delivery_id, lease, endpoint_id, webhook_id, retry_step, url, secrets, type, occurred_at, data,
         due_seconds_ago, (select d.alert_id from webhook_delivery d where d.delivery_id = c.delivery_id),
-        (select e.customer_id is not null from webhook_endpoint e where e.endpoint_id = c.endpoint_id)
+        (select e.customer_id is not null from webhook_endpoint e where e.endpoint_id = c.endpoint_id),
+        attempts, webhook_traceparent(delivery_id)
       from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int) c
       """,
       [
@@ -62,7 +67,8 @@ package struct WebhookStore {
         sealedSecrets: (rows.text(i, 6) ?? "").split(separator: ",").map { Hexadecimal.bytes($0) },
         type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
         data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
-        alertID: rows.integer(i, 11) ?? 0, isForCustomer: rows.boolean(i, 12))
+        alertID: rows.integer(i, 11) ?? 0, isForCustomer: rows.boolean(i, 12),
+        attempts: rows.integer(i, 13) ?? 0, trace: rows.text(i, 14).flatMap { TraceContext($0) })
     }
   }
 

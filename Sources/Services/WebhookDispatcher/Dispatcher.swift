@@ -257,7 +257,10 @@ package final class Dispatcher: Service {
       body: WebhookBody.make(
         id: claim.webhookID, timestamp: claim.occurredAt, type: claim.type, data: claim.data,
         url: settings.pages?.alert(claim.alertID, isForCustomer: claim.isForCustomer)),
-      retryStep: claim.retryStep)
+      retryStep: claim.retryStep,
+      trace: claim.trace.map {
+        WebhookTrace.context(of: $0, webhookID: claim.webhookID, attempt: claim.attempts + 1)
+      })
     let attempt = await sender.attempt(message)
     if attempt.failure != .canceled { metrics.count(attempt) }
     if attempt.isAttempt {

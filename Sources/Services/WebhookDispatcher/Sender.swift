@@ -1,5 +1,5 @@
 import Foundation
-import Metering
+package import Metering
 import NIOCore
 import NIOPosix
 package import NIOSSL
@@ -67,10 +67,12 @@ package struct Message: Sendable {
   package var body: [UInt8]
   /// Failures so far: which of a name's addresses is tried.
   package var retryStep: Int
+  /// The trace of the attempt, whose span id is the attempt's own.
+  package var trace: TraceContext?
 
   package init(
     endpoint: String, webhookID: String, url: String, sealedSecrets: [[UInt8]], body: [UInt8],
-    retryStep: Int
+    retryStep: Int, trace: TraceContext? = nil
   ) {
     self.endpoint = endpoint
     self.webhookID = webhookID
@@ -78,6 +80,7 @@ package struct Message: Sendable {
     self.sealedSecrets = sealedSecrets
     self.body = body
     self.retryStep = retryStep
+    self.trace = trace
   }
 }
 
@@ -201,6 +204,7 @@ package final class Sender: Sendable {
     let timestamp = milliseconds / 1_000
     let signature = WebhookSignature.header(
       id: message.webhookID, timestampSeconds: timestamp, body: message.body, secrets: secrets)
+    let trace = message.trace.map { "traceparent: \($0.traceparent)\r\n" } ?? ""
     let head = """
       POST \(url.pathAndQuery) HTTP/1.1\r
       host: \(url.authority)\r
@@ -211,7 +215,7 @@ package final class Sender: Sendable {
       webhook-id: \(message.webhookID)\r
       webhook-timestamp: \(timestamp)\r
       webhook-signature: \(signature)\r
-      \r\n
+      \(trace)\r\n
       """
     return Array(head.utf8) + message.body
   }

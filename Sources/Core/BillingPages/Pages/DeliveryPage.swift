@@ -9,10 +9,12 @@ package enum DeliveryPage {
     package var error: String?
     package var milliseconds: Int64
     package var answer: String
+    /// The header of that name that was sent.
+    package var traceparent: String?
 
     package init(
       number: Int64, time: Int64, statusCode: Int64?, error: String?, milliseconds: Int64,
-      answer: String
+      answer: String, traceparent: String? = nil
     ) {
       self.number = number
       self.time = time
@@ -20,6 +22,7 @@ package enum DeliveryPage {
       self.error = error
       self.milliseconds = milliseconds
       self.answer = answer
+      self.traceparent = traceparent
     }
   }
 
@@ -97,18 +100,22 @@ package enum DeliveryPage {
   }
 
   private static func attempts(_ data: Data, on page: inout Page, in context: PageContext) {
+    let isTraced = data.attempts.contains { $0.traceparent != nil }
     var table = Table(
-      "Attempts", columns: ["#Attempt", "When", "Answer", "#Duration"],
+      "Attempts",
+      columns: ["#Attempt", "When", "Answer", "#Duration"] + (isTraced ? ["traceparent"] : []),
       empty: Empty("It has not been tried yet."))
     for attempt in data.attempts {
       let isGood = attempt.statusCode.map { (200..<300).contains($0) } ?? false
-      table.add([
+      var cells: [any Component] = [
         Quantity(attempt.number), Moment(exact: attempt.time, in: context),
         Row(
           [Badge(attempt.statusCode.map { "status \($0)" } ?? "no answer", isGood ? .good : .bad)]
             + (attempt.error.map { [Plain($0)] } ?? [])),
         Plain("\(Wording.number(attempt.milliseconds)) ms"),
-      ])
+      ]
+      if isTraced { cells.append(LongID(attempt.traceparent ?? "")) }
+      table.add(cells)
     }
     page.add(table)
     for attempt in data.attempts.suffix(3) where !attempt.answer.isEmpty {

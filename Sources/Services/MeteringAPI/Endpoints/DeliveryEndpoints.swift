@@ -67,14 +67,18 @@ enum DeliveryEndpoints {
       columns, cells(found),
       more: [
         ("url", .text(detail.url)), ("occurred_at", .text(detail.occurredAt)),
-        ("body", .json(body)), ("attempt_log", attempts(detail.attempts)),
+        ("body", .json(body)), ("attempt_log", attempts(detail)),
       ])
   }
 
-  private static func attempts(_ attempts: [EndpointStore.Attempt]) -> Cell {
+  private static func attempts(_ detail: EndpointStore.DeliveryDetail) -> Cell {
     var json = JSONWriter()
     json.beginArray()
-    for attempt in attempts {
+    for attempt in detail.attempts {
+      let trace = detail.trace.map {
+        WebhookTrace.context(
+          of: $0, webhookID: detail.delivery.webhookID, attempt: attempt.number)
+      }
       json.beginObject()
       json.member("attempt", attempt.number)
       json.member("at", attempt.at)
@@ -83,6 +87,7 @@ enum DeliveryEndpoints {
       json.member("duration_ms", attempt.durationMilliseconds)
       // A receiver may answer anything: what is no UTF-8 shows as U+FFFD.
       json.member("response", String(decoding: attempt.response, as: UTF8.self))
+      json.member("traceparent", cell: .optional(trace?.traceparent))
       json.endObject()
     }
     json.endArray()

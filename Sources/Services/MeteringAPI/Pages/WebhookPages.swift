@@ -164,7 +164,7 @@ enum WebhookPages {
         number: attempt["attempt"].integer ?? 0, time: attempt["at"].time ?? 0,
         statusCode: attempt["status_code"].integer, error: error(attempt["error"]),
         milliseconds: attempt["duration_ms"].integer ?? 0,
-        answer: attempt["response"].text ?? "")
+        answer: attempt["response"].text ?? "", traceparent: attempt["traceparent"].text)
     }
     let data = DeliveryPage.Data(
       delivery: delivery(found), url: found["url"].text ?? "",

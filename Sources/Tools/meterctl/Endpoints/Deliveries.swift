@@ -1,6 +1,7 @@
 import Administration
 import ArgumentParser
 import JSONText
+import Metering
 import PostgresStore
 
 struct Deliveries: ParsableCommand {
@@ -90,7 +91,8 @@ struct DeliveriesShow: ParsableCommand {
       Deliveries.members(found.delivery) + [
         ("url", .text(found.url)), ("customer_id", .optional(found.customer)),
         ("occurred_at", .text(found.occurredAt)), ("finished_at", .optional(found.finishedAt)),
-        ("data", Self.json(found.data)), ("attempt_log", .array(found.attempts.map(Self.json))),
+        ("data", Self.json(found.data)), ("traceparent", .optional(found.trace?.traceparent)),
+        ("attempt_log", .array(found.attempts.map(Self.json))),
       ]
     output.print(.object(members), text: Self.text(found))
   }
@@ -136,6 +138,7 @@ struct DeliveriesShow: ParsableCommand {
         + (delivery.nextAttemptAt.map { ", next attempt at \($0)" } ?? ""),
       "data      \(Terminal.printable(found.data))",
     ]
+    if let trace = found.trace { lines.append("trace     \(trace.traceIDText)") }
     if found.attempts.isEmpty { lines.append("no attempts yet") }
     for attempt in found.attempts {
       let status = attempt.statusCode.map { "\($0)  " } ?? ""
