@@ -18,7 +18,7 @@ import Testing
       json += Array("\"]".utf8)
       let read = try JSONSerialization.jsonObject(with: Data(json)) as? [String]
       #expect(read == ["a\(Unicode.Scalar(byte))b"])
-      #expect((json.count == 6) == !JSONEscape.isNeeded(byte))
+      #expect((json.count == 7) == !JSONEscape.isNeeded(byte))
     }
   }
 
