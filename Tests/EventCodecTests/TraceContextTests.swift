@@ -62,18 +62,8 @@ import Testing
 
   @Test
   func `An event hands on its trace, in any place and by any shape, and none that is not one`() {
-    var decoder = EventDecoder()
-    func traceparent(_ document: Document) -> String? {
-      let record = document.record
-      return record.value!.withUnsafeBytes { value in
-        record.key!.withUnsafeBytes { key in
-          let event = decoder.decode(
-            RecordBytes(value: value, key: key, timestamp: record.timestamp))
-          #expect(event.kind == .usage)
-          return event.traceparent.isAbsent ? nil : event.traceparent.string
-        }
-      }
-    }
+    let reader = TraceReader()
+    func traceparent(_ document: Document) -> String? { reader.traceparent(document) }
     let good = "00-\(Self.id)-\(Self.span)-01"
     for round in 0..<3 {
       #expect(traceparent(Document()) == nil)
@@ -90,6 +80,23 @@ import Testing
           Document().with("traceparent", "\"\(good)\"").adding("traceparent", "null")) == nil)
       #expect(
         traceparent(Document().with("data", "{\"traceparent\":\"\(good)\"}")) == nil)
+    }
+  }
+}
+
+/// Decodes usage events one after the other, and says which trace each hands on.
+private final class TraceReader {
+  private var decoder = EventDecoder()
+
+  func traceparent(_ document: Document) -> String? {
+    let record = document.record
+    return (record.value ?? []).withUnsafeBytes { value in
+      (record.key ?? []).withUnsafeBytes { key in
+        let event = decoder.decode(
+          RecordBytes(value: value, key: key, timestamp: record.timestamp))
+        #expect(event.kind == .usage)
+        return event.traceparent.isAbsent ? nil : event.traceparent.string
+      }
     }
   }
 }

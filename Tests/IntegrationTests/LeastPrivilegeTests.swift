@@ -303,13 +303,15 @@ final class HookAnswerer: Sendable {
         while !request.hasSuffix("}"), let part = TCP.read(peer, atMost: 65_536) {
           request += String(decoding: part, as: UTF8.self)
         }
-        self?.received.withLock { $0.append(request) }
+        self?.note(request)
         _ = TCP.write(
           peer, Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".utf8))
         close(peer)
       }
     }
   }
+
+  private func note(_ request: String) { received.withLock { $0.append(request) } }
 
   deinit {
     shutdown(listener, Int32(SHUT_RDWR))

@@ -115,7 +115,9 @@ struct UsageTableTests {
   func `A group keeps the trace of its last event that had one, until it is emptied`() {
     let store = ByteStore()
     var table = UsageTable(hash: fixedHash)
-    func add(_ license: String, _ span: String?, at offset: Int64) {
+    func add(
+      _ license: String, _ span: String?, at offset: Int64, to table: inout UsageTable
+    ) {
       var event = DecodedEvent()
       event.subject = store.text(license)
       if let span {
@@ -125,7 +127,7 @@ struct UsageTableTests {
       expect(
         table.add(event, groupHash: hash, hour: 1, minute: 0, partition: 0, offset: offset))
     }
-    func spans() -> [String: String?] {
+    func spans(_ table: borrowing UsageTable) -> [String: String?] {
       var spans: [String: String?] = [:]
       table.forEachGroup { _, license, _, address in
         spans[license.string] = .some(table.trace(of: address)?.spanIDText)
@@ -133,13 +135,13 @@ struct UsageTableTests {
       return spans
     }
     for round in 0..<2 {
-      add("none", nil, at: 0)
-      add("last", "00f067aa0ba902b7", at: 1)
-      add("last", "00f067aa0ba902b8", at: 2)
-      add("last", nil, at: 3)
-      add("other", "00f067aa0ba902b9", at: 4)
+      add("none", nil, at: 0, to: &table)
+      add("last", "00f067aa0ba902b7", at: 1, to: &table)
+      add("last", "00f067aa0ba902b8", at: 2, to: &table)
+      add("last", nil, at: 3, to: &table)
+      add("other", "00f067aa0ba902b9", at: 4, to: &table)
       expect(
-        spans() == ["none": nil, "last": "00f067aa0ba902b8", "other": "00f067aa0ba902b9"])
+        spans(table) == ["none": nil, "last": "00f067aa0ba902b8", "other": "00f067aa0ba902b9"])
       expect(table.tracedGroupCount == 2, "round \(round)")
       table.reset()
       expect(table.tracedGroupCount == 0)
