@@ -69,7 +69,7 @@ final class MergeBacklog: @unchecked Sendable {
   ///
   /// - Returns: what has been seen now.
   func waitForChange(after seen: Int, milliseconds: Int) -> Int {
-    let end = Date(timeIntervalSinceNow: Double(milliseconds) / 1_000)
+    let end = Monotonic.milliseconds + milliseconds
     condition.lock()
     defer { condition.unlock() }
     while changes == seen, condition.wait(until: end) {}
