@@ -1,6 +1,7 @@
 import EventCodec
 import Metering
 import MeteringTestKit
+import Recount
 import Testing
 
 /// W3C Trace Context, section 3.2, and where events carry it.

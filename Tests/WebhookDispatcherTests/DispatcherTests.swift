@@ -152,8 +152,9 @@ import WebhookDelivery
     try eventually("all are written down") { try setup.count("delivered", "ep_a") == 4 }
     let store = try EndpointStore(setup.database.connection())
     let id = try #require(
-      try setup.database.integer(
-        "select delivery_id from webhook_delivery where webhook_id = $1", [.text(limit.id)]))
+      try setup.database.rows(
+        "select delivery_id from webhook_delivery where webhook_id = $1", [.text(limit.id)]
+      ).first?[0].flatMap { Int64($0) })
     #expect(try store.redeliver(id))
     try eventually("it is sent again") { setup.server.received.count == 5 }
     let again = setup.server.received[4].headers["traceparent"]
