@@ -25,6 +25,8 @@ let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "s
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let lifecycle: Target.Dependency = .product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let tracing: Target.Dependency = .product(
+  name: "Tracing", package: "swift-distributed-tracing")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -111,6 +113,13 @@ let libraries: [Target] = [
   module(
     "Libraries", "HTTPListening", ["Metering", "ServiceRuntime", nioCore, nioSSL]),
   module(
+    "Libraries", "TraceExport",
+    [
+      "Metering", "JSONText", "ServiceRuntime", "SystemRandom", tracing, logging, lifecycle, nioCore,
+      nioHTTP1,
+      .product(name: "AsyncHTTPClient", package: "async-http-client"),
+    ]),
+  module(
     "Libraries", "LogAudit",
     ["Metering", "JSONText", "Recount", "KafkaTransport", "PostgresStore"]),
   module(
@@ -146,15 +155,16 @@ let services: [Target] = [
     "Services", "ValidationService",
     [
       "Metering", "JSONText", "EventCodec", "Licensing", "DomainNames", "PostgresStore",
-      "EventPublisher", "HTTPListening", "ServiceRuntime", "SystemRandom", arguments, crypto,
+      "EventPublisher", "HTTPListening", "ServiceRuntime", "SystemRandom", "TraceExport", tracing,
+      arguments, crypto,
       logging, nioCore, nioHTTP1, nioPosix, nioSSL, nioTLS, lifecycle,
       .product(name: "NIOExtras", package: "swift-nio-extras"),
     ], main: true, resources: [.embedInCode("openapi.yaml")]),
   module(
     "Services", "WebhookDispatcher",
     [
-      "Metering", "WebhookDelivery", "PostgresStore", "ServiceRuntime", arguments, logging,
-      nioCore, nioPosix, nioSSL, lifecycle,
+      "Metering", "WebhookDelivery", "PostgresStore", "ServiceRuntime", "TraceExport", tracing,
+      arguments, logging, nioCore, nioPosix, nioSSL, lifecycle,
     ], main: true),
   module(
     "Services", "MeteringAPI",
@@ -272,6 +282,12 @@ let tests: [Target] = [
     dependencies: [
       "HTTPListening", "Metering", nioCore, .product(name: "NIOEmbedded", package: "swift-nio"),
     ]),
+  .testTarget(
+    name: "TraceExportTests",
+    dependencies: [
+      "TraceExport", "Metering", "JSONText", "ServiceRuntime", "MeteringTestKit", tracing, logging,
+      lifecycle,
+    ]),
   .testTarget(name: "LogAuditTests", dependencies: ["LogAudit"]),
   .testTarget(name: "TidyTests", dependencies: [crypto], exclude: ["migrations.sha256"]),
   .testTarget(name: "MeterctlTests", dependencies: ["meterctl"]),
@@ -340,6 +356,7 @@ let package = Package(
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
     .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),

@@ -27,6 +27,12 @@ package enum DeclaredSettings {
     "METER_THREAD_PATIENCE", default: 300_000, in: 1_000...3_600_000,
     "How long a thread may stand still before /health/live and /health/ready fail and name it. "
       + "Merges get three times as long.")
+  package static let otlpEndpoint = Setting<String?>.optional(
+    "METER_OTLP_ENDPOINT", values: "an http or https URL",
+    "The OpenTelemetry collector that spans of sampled traces are sent to, by OTLP over HTTP.")
+  package static let otlpHeaders = Setting<String?>.optional(
+    "METER_OTLP_HEADERS", values: "name=value,…",
+    "Headers of the requests to the collector, such as a token.")
 
   package static func adminBind(port: Int) -> Setting<BindAddress> {
     .address("METER_ADMIN_BIND", default: "127.0.0.1:\(port)", "Where health and metrics listen.")

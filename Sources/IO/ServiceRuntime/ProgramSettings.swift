@@ -36,6 +36,10 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
     Declared.threadPatience.declaration,
   ]
 
+  private static let tracing = [
+    Declared.otlpEndpoint.declaration, Declared.otlpHeaders.declaration,
+  ]
+
   private static let counting = [
     Declared.maxQuantity.declaration, Declared.maxEventAge.declaration,
   ]
@@ -67,7 +71,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
       Declared.spoolDirectory.declaration, Declared.spoolMaxBytes.declaration,
       Declared.spoolSync.declaration, Declared.httpBind(port: 8080).declaration,
       Declared.adminBind(port: 9100).declaration,
-    ] + telling + [
+    ] + telling + tracing + [
       Declared.tlsCertificate.declaration, Declared.tlsKey.declaration,
       Declared.requestTimeout.declaration, Declared.instance.declaration,
       Declared.requireAPIKey.declaration,
@@ -84,7 +88,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
     [
       Declared.databaseURL.declaration, Declared.encryptionKey.declaration,
       Declared.adminBind(port: 9103).declaration,
-    ] + telling + [
+    ] + telling + tracing + [
       Declared.publicURL.declaration, Declared.basePath.declaration,
       Declared.webhookAllowCIDRs.declaration, Declared.webhookAllowHTTP.declaration,
       Declared.webhookCAFile.declaration, Declared.webhookTimeout.declaration,

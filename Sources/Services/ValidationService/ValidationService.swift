@@ -4,6 +4,7 @@ import EventPublisher
 import Licensing
 import Logging
 import ServiceRuntime
+import TraceExport
 
 @main
 struct ValidationService: AsyncParsableCommand {
@@ -34,6 +35,8 @@ struct ValidationService: AsyncParsableCommand {
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)
       let logger = Logger(label: "validation-service")
+      let tracing = try SpanExport.begin(
+        environment, service: "validation-service", metrics: registry, logger: logger)
       let health = HealthState(
         logger: logger,
         threadPatienceMilliseconds: try environment[DeclaredSettings.threadPatience])
@@ -71,7 +74,7 @@ struct ValidationService: AsyncParsableCommand {
         publisher: publisher, keySet: settings.keys.publicJSON,
         metrics: ValidationMetrics(registry))
       return ServiceMain.Composition(
-        services: [
+        services: tracing + [
           publisher, directory,
           ValidationServer(
             bind: settings.bind, api: api, tls: settings.tls,

@@ -261,7 +261,9 @@ package final class Dispatcher: Service {
       trace: claim.trace.map {
         WebhookTrace.context(of: $0, webhookID: claim.webhookID, attempt: claim.attempts + 1)
       })
+    let span = message.trace.map { AttemptSpan(claim, as: $0) }
     let attempt = await sender.attempt(message)
+    if attempt.isAttempt { span?.end(attempt) }
     if attempt.failure != .canceled { metrics.count(attempt) }
     if attempt.isAttempt {
       // The hold stands before the writer can end it.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Logging
 import ServiceRuntime
+import TraceExport
 import WebhookDelivery
 
 @main
@@ -38,8 +39,10 @@ struct WebhookDispatcher: AsyncParsableCommand {
       let logger = Logger(label: "webhook-dispatcher")
       let health = HealthState(
         threadPatienceMilliseconds: try settings[DeclaredSettings.threadPatience])
+      let tracing = try SpanExport.begin(
+        settings, service: "webhook-dispatcher", metrics: registry, logger: logger)
       return ServiceMain.Composition(
-        services: [
+        services: tracing + [
           Dispatcher(
             settings: dispatcher,
             resolver: SystemResolver(limits: budget.fitted(LookupSchedule.Limits())),

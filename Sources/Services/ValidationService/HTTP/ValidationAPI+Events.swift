@@ -3,6 +3,7 @@ import Metering
 import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
+import Tracing
 
 /// `POST /v1/events`.
 extension ValidationAPI {
@@ -36,12 +37,16 @@ extension ValidationAPI {
     try count(gathered) {
       charge(token.tokenID, settings.keyRate, cost: 1 + request.body.count / 1_024)
     }
+    let span = RequestSpan(request)
     let reported = try ReportedEvents(
       request.body, isBatch: isBatch, customerID: customer, now: WallClock.milliseconds,
-      rules: settings.eventRules, traceparent: request.fields.traceparent)
+      rules: settings.eventRules, traceparent: span?.traceparent)
     try checkOwner(customer, of: reported.subjects, gathered)
     switch publisher.publish(batch: reported.events) {
     case .accepted:
+      span?.end(status: 202) { attributes in
+        attributes["license_metering.events"] = SpanAttribute.int64(Int64(reported.events.count))
+      }
       return APIAnswer(status: .accepted, type: "application/json", body: reported.answer())
     case .full: throw Problem.unavailable("The spool is full; nothing was taken, try again.")
     case .invalid:

@@ -43,7 +43,10 @@ extension ValidationAPI {
       status: .noContent,
       headers: [
         ("access-control-allow-methods", "POST, OPTIONS"),
-        ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key"),
+        (
+          "access-control-allow-headers",
+          "Authorization, Content-Type, Idempotency-Key, Traceparent"
+        ),
         ("access-control-max-age", "86400"), ("allow", "POST, OPTIONS"),
       ])
   }

@@ -7,6 +7,7 @@ import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
 import SystemRandom
+import Tracing
 
 /// `POST /v1/licenses/validate`.
 extension ValidationAPI {
@@ -49,9 +50,16 @@ extension ValidationAPI {
         nonce: question.nonce ?? SystemRandom.hexadecimal(), now: now, signer: signer)
     else { throw Problem.unavailable("The answer cannot be signed; try again.") }
     let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
+    let span = RequestSpan(request)
     publish(
       question, finding, key: key, token: token, client: client, sdk: request.fields.userAgent,
-      traceparent: request.fields.traceparent, elapsed: elapsed, now: now)
+      traceparent: span?.traceparent, elapsed: elapsed, now: now)
+    span?.end(status: 200) { attributes in
+      attributes["license_metering.code"] = SpanAttribute.string(finding.verdict.code.rawValue)
+      if let license = finding.licenseID {
+        attributes["license_metering.license_id"] = SpanAttribute.string(license.string)
+      }
+    }
     metrics.judged(finding.verdict.code, microseconds: elapsed)
     return APIAnswer(status: .ok, type: "application/json", body: answer)
   }
