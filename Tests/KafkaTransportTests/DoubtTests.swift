@@ -105,7 +105,7 @@ import Testing
     // librdkafka tells the refusal apart from the call, which on a busy machine ends before it.
     var refusal: KafkaError?
     try eventually("the refusal is told") {
-      do {
+      do throws(KafkaError) {
         _ = try reader.partitionCount("t", timeoutMilliseconds: 4_000)
         Issue.record("a broker without TLS answered")
         return true

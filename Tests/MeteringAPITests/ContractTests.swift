@@ -87,6 +87,6 @@ struct ContractTests {
   @Test func `A refusal spells the member as the body does`() throws {
     let setup = try APISetup()
     let refused = try setup.request("POST", "/v1/customers", body: #"{"name":"a"}"#)
-    #expect(refused["detail"] == "customer_id: Is missing.", "\(refused.body)")
+    #expect(refused["detail"] == "customer_id: is missing.", "\(refused.body)")
   }
 }

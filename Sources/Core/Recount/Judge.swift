@@ -239,7 +239,7 @@ private func readTraceparent(_ value: JSONValue?) -> String? {
   else { return nil }
   let parts = string.bytes.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
   guard parts.count >= 4, zip(parts, [2, 32, 16, 2]).allSatisfy({ $0.count == $1 }),
-    parts[..<4].joined().allSatisfy({ "0123456789abcdef".utf8.contains($0) })
+    parts[..<4].joined().allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) })
   else { return nil }
   let texts = parts[..<4].map { String(decoding: $0, as: UTF8.self) }
   let isKnown = texts[0] == "00"

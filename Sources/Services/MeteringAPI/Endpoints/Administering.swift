@@ -84,14 +84,18 @@ extension Problem {
     self.init(
       status, refusal.code,
       isOfOne && refusal.kind == .invalid
-        ? "\(errors[0].parameter): \(errors[0].detail)" : Self.sentence(refusal.detail),
+        ? Self.ended("\(errors[0].parameter): \(refusal.errors[0].detail)")
+        : Self.sentence(refusal.detail),
       errors: errors,
       headers: refusal.kind == .unavailable ? [.retryAfter: "60"] : [:])
   }
 
   private static func sentence(_ text: String) -> String {
-    let isEnded = text.hasSuffix(".") || text.hasSuffix("?")
-    return text.prefix(1).uppercased() + text.dropFirst() + (isEnded ? "" : ".")
+    ended(text.prefix(1).uppercased() + text.dropFirst())
+  }
+
+  private static func ended(_ text: String) -> String {
+    text.hasSuffix(".") || text.hasSuffix("?") ? text : text + "."
   }
 }
 
