@@ -55,7 +55,11 @@ import Testing
     }
     let shared = try names("usage-aggregator").intersection(names("anomaly-detector"))
     // These tell of the process, not of what it counts.
-    #expect(shared == ["meter_build_info", "meter_ready", "meter_degraded"])
+    #expect(
+      shared == [
+        "meter_build_info", "meter_ready", "meter_degraded", "meter_threads_standing_still",
+        "meter_thread_silent_seconds",
+      ])
   }
 
   @Test("JSON logs write numbers as numbers")

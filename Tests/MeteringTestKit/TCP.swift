@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// Blocking sockets of 127.0.0.1.
 package enum TCP {
@@ -37,10 +38,12 @@ package enum TCP {
     return nil
   }
 
-  /// A listening socket on a port of the system's choice.
-  package static func listen() throws -> (descriptor: Int32, port: Int) {
+  /// A listening socket.
+  ///
+  /// - Parameter port: 0 leaves the choice to the system.
+  package static func listen(port: Int = 0) throws -> (descriptor: Int32, port: Int) {
     let descriptor = make()
-    var address = address(0)
+    var address = address(port)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let bound = withUnsafeMutablePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -99,10 +102,19 @@ package enum TCP {
 }
 
 package enum FreePort {
-  /// Free now; whoever asked for it should bind it soon.
+  private static let given = Mutex<Set<Int>>([])
+
+  /// A port that nobody listens on, and that was not given before; whoever asked for it should bind
+  /// it soon. It lies below those that the system gives to outgoing connections, which could take
+  /// it before its service listens.
   package static func next() throws -> Int {
-    let (descriptor, port) = try TCP.listen()
-    close(descriptor)
-    return port
+    for _ in 0..<1_000 {
+      let port = Int.random(in: 20_000..<32_000)
+      // Somebody may listen there.
+      guard let (descriptor, _) = try? TCP.listen(port: port) else { continue }
+      close(descriptor)
+      if given.withLock({ $0.insert(port).inserted }) { return port }
+    }
+    throw NeverHappened(description: "no free port")
   }
 }

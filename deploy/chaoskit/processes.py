@@ -1,6 +1,7 @@
 """Processes that deploy/chaos starts, and PostgreSQL with a synchronous standby."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,10 +36,26 @@ def outer_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("METER_")}
 
 
+# The schedule of faults has generators of its own, which a busy port must not disturb.
+_port_generator = random.SystemRandom()
+_given_ports = set()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that was not given before.
+
+    It lies below those that the system gives to outgoing connections, which could take it before its service listens.
+    """
+    while True:
+        port = _port_generator.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
 
 
 class Process:
