@@ -115,7 +115,8 @@ let libraries: [Target] = [
   module(
     "Libraries", "TraceExport",
     [
-      "Metering", "JSONText", "ServiceRuntime", "SystemRandom", tracing, logging, lifecycle, nioCore,
+      "Metering", "JSONText", "ServiceRuntime", "SystemRandom", tracing, logging, lifecycle,
+      nioCore,
       nioHTTP1,
       .product(name: "AsyncHTTPClient", package: "async-http-client"),
     ]),
