@@ -6,7 +6,9 @@ import Testing
   @Test func `A partition that brings nothing while its log goes on ends the session`() {
     var watch = MovementWatch()
     watch.looked(3, asked: 10, position: 10, logEnd: 20, at: 1_000)
-    watch.looked(3, asked: 10, position: 10, logEnd: 25, at: 100_000)
+    for look in 1..<MovementWatch.fetchLooks {
+      watch.looked(3, asked: 10, position: 10, logEnd: 25, at: 100_000 + look)
+    }
     #expect(watch.problem(at: 1_000 + MovementWatch.fetchMilliseconds) == nil)
     let found = watch.problem(at: 2_000 + MovementWatch.fetchMilliseconds)
     #expect(found?.isFinal == true)
@@ -15,6 +17,13 @@ import Testing
         == "partition 3 is read from offset 10, its log goes on to 25, and nothing has come "
         + "for 151 s"
     )
+  }
+
+  @Test func `A session that was held up, and so has hardly looked, is no problem`() {
+    var watch = MovementWatch()
+    watch.looked(3, asked: 10, position: 10, logEnd: 20, at: 0)
+    watch.looked(3, asked: 10, position: 10, logEnd: 20, at: 2 * MovementWatch.fetchMilliseconds)
+    #expect(watch.problem(at: 2 * MovementWatch.fetchMilliseconds) == nil)
   }
 
   @Test func `A partition that moves, however slowly, is no problem`() {

@@ -7,6 +7,9 @@
 struct MovementWatch {
   /// A broker that does not answer a fetch is given up after 60 s (`socket.timeout.ms`).
   static let fetchMilliseconds = 150_000
+  /// So many looks must have seen a partition stand still. A session that was held up by the
+  /// database for as long has not looked meanwhile, and reads on by itself.
+  static let fetchLooks = 5
   /// Another member may hold up a rebalance for as long as it may work without polling, 300 s
   /// (`max.poll.interval.ms`).
   static let groupMilliseconds = 400_000
@@ -17,6 +20,7 @@ struct MovementWatch {
     var position: Int64
     var logEnd: Int64
     var since: Int
+    var looks = 1
   }
 
   private var groupAskedAt: Int?
@@ -44,6 +48,7 @@ struct MovementWatch {
     }
     if stalls[partition]?.position == position {
       stalls[partition]?.logEnd = logEnd
+      stalls[partition]?.looks += 1
     } else {
       stalls[partition] = Stall(position: position, logEnd: logEnd, since: now)
     }
@@ -54,7 +59,8 @@ struct MovementWatch {
 
   /// What is worth telling, and whether only a new client can help.
   func problem(at now: Int) -> (text: String, isFinal: Bool)? {
-    for (partition, stall) in stalls where now - stall.since > Self.fetchMilliseconds {
+    for (partition, stall) in stalls
+    where now - stall.since > Self.fetchMilliseconds && stall.looks >= Self.fetchLooks {
       return (
         """
         partition \(partition) is read from offset \(stall.position), its log goes on to \
