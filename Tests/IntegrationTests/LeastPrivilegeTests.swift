@@ -308,15 +308,14 @@ final class HookAnswerer: Sendable {
           peer, Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".utf8))
         close(peer)
       }
+      close(listener)
     }
   }
 
   private func note(_ request: String) { received.withLock { $0.append(request) } }
 
-  deinit {
-    shutdown(listener, Int32(SHUT_RDWR))
-    close(listener)
-  }
+  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 }
 
 /// A running validation-service.

@@ -14,13 +14,12 @@ final class RefusingBroker: Sendable {
       while let client = TCP.accept(listener) {
         Thread { Self.serve(client) }.start()
       }
+      close(listener)
     }.start()
   }
 
-  deinit {
-    shutdown(listener, Int32(SHUT_RDWR))
-    close(listener)
-  }
+  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 
   private static func serve(_ client: Int32) {
     defer { close(client) }

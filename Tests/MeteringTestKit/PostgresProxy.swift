@@ -65,16 +65,18 @@ package final class PostgresProxy: @unchecked Sendable {
   /// Ends all connections and the listener.
   package func shutDown() {
     condition.lock()
+    let wasClosed = isClosed
     isClosed = true
     let all = links
     links = []
     condition.unlock()
-    shutdown(listener, Int32(SHUT_RDWR))
+    // Its thread closes the descriptor then, which may be another connection's from there on.
+    if !wasClosed { shutdown(listener, Int32(SHUT_RDWR)) }
     release()
     for link in all { link.cut() }
   }
 
-  deinit { shutdown(listener, Int32(SHUT_RDWR)) }
+  deinit { if !isClosed { shutdown(listener, Int32(SHUT_RDWR)) } }
 
   /// The same database by way of this proxy.
   package func url(like url: String) -> String {

@@ -26,13 +26,12 @@ final class Collector: Sendable {
         self?.serve(peer)
         close(peer)
       }
+      close(listener)
     }
   }
 
-  deinit {
-    shutdown(listener, Int32(SHUT_RDWR))
-    close(listener)
-  }
+  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 
   private func serve(_ peer: Int32) {
     var bytes: [UInt8] = []
