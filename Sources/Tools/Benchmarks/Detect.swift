@@ -116,9 +116,11 @@ struct Detect: ParsableCommand {
     let database = TestDatabase(url: try postgres.makeDatabase())
     try database.execute(
       """
-      insert into customer (customer_id, name) values ('cus_1', 'customer');
+      insert into customer (customer_id, name)
+      select 'cus_' || n, 'customer' from generate_series(0, \(domains - 1)) n;
+      -- Each with a customer of its own: one customer's alerts of an hour are bounded.
       insert into license (license_id, customer_id, plan, domains, issued_at, expires_at)
-      select 'lic_probe_' || n, 'cus_1', 'professional', '{example.com}', now(), now() + interval '1 year'
+      select 'lic_probe_' || n, 'cus_' || n, 'professional', '{example.com}', now(), now() + interval '1 year'
       from generate_series(0, \(domains - 1)) n
       """)
     let detector = try stage.startDetector(database: database.url)
