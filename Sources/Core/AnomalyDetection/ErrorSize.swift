@@ -7,8 +7,8 @@ struct ErrorSize: Sendable {
   /// What the mean size of normal errors is multiplied by to be their standard deviation.
   static let normal = (Double.pi / 2).squareRoot()
 
-  /// Of normal errors the standard deviation. Where a few are far larger than the others it is less:
-  /// half of it is what the mean size says, which they move less.
+  /// It is the standard deviation where errors are normal. Where a few are far larger than the others
+  /// it is less, because one half comes from the mean size, which they move less.
   var spread: Double { (variance.squareRoot() + Self.normal * meanSize) / 2 }
 
   mutating func learn(_ error: Double, share: Double) {

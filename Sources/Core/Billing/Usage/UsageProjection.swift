@@ -14,7 +14,7 @@ package struct UsageProjection: Sendable, Equatable {
   /// Days before today that are looked at.
   package static let daysBack: Int64 = 56
 
-  /// Of the normal distribution: five percent lie beyond it.
+  /// Five percent of the normal distribution lie beyond it.
   private static let ninetyFive = 1.645
 
   /// - Parameters:

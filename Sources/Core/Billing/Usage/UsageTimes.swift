@@ -4,7 +4,7 @@ package struct UsageTimes: Sendable, Equatable {
   package let to: Int64
   package let window: UsageWindow
   package let zone: UsageZone
-  /// Of the windows, both ends included.
+  /// These are where windows begin and end, both ends included.
   package let bounds: [Int64]
   package let plan: UsagePlan
 

@@ -7,7 +7,7 @@ package struct Chart: Sendable {
     package var value: Int64
     /// The same window one range earlier.
     package var previous: Int64?
-    /// Where a finer look at this window leads.
+    /// It leads to a finer look at this window.
     package var href: String?
 
     package init(

@@ -181,7 +181,7 @@ package struct Lines: Component {
 package struct Bar: Component {
   package let template = "bar"
   let percent: String
-  /// Of the bar's 100 units.
+  /// The whole bar has 100 units.
   let width: String
   let tone: String
   package init(used: Int64, limit: Int64) {

@@ -33,7 +33,7 @@ package enum AlertsPage {
     package var alert: AlertLine
     /// What was observed and expected, in the order to show.
     package var facts: [(name: String, value: String)]
-    /// Where in the log the events lie; for the vendor only.
+    /// It says where in the log the events lie, and is for the vendor only.
     package var evidence: [(name: String, value: String)]
     package var json: String
     package var deliveries: [DeliveryLine]
