@@ -150,7 +150,7 @@ declare
   place text;
   called record;
   -- Of the consumers and merges. `meterctl topics` changes the second list.
-  counted constant text := '^(usage_(pending|trace|appended|append_|delta|hour|meter_hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
+  counted constant text := '^(usage_(pending|merged|trace|appended|append_|delta|hour|meter_hour|day|license_period|customer_day|quarantine|total_state)|limit_(state|change)|schema_version)';
   remembered constant text := '^(consumer_offset|producer_|dedupe_window|detector_state|partition_|log_gap|import_batch|audit_checkpoint|usage_watch|usage_retention)';
 begin
   execute format('grant select on all tables in schema %I to meter_metering_api, meter_operator', current_schema);

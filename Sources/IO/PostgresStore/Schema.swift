@@ -94,6 +94,9 @@ package enum Schema {
     Migration(
       version: 28, name: "0028_traces",
       sql: String(decoding: PackageResources.v0028_traces_sql, as: UTF8.self)),
+    Migration(
+      version: 29, name: "0029_pending_places",
+      sql: String(decoding: PackageResources.v0029_pending_places_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
@@ -156,6 +159,7 @@ package enum Schema {
     }
     var applied: [String] = []
     for migration in migrations where migration.version > found {
+      if found > 0 { try OnlineIndexes.make(connection, before: migration.version) }
       try connection.transaction { try connection.execute(migration.sql) }
       applied.append(migration.name)
     }

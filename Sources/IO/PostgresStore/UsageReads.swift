@@ -190,7 +190,7 @@ package struct UsageReads {
 
   // MARK: Usage
 
-  /// Rows by hour, epoch and partition, merged or not (usage_pending has usage_appended in it). - Parameter license: nil: all.
+  /// Rows by hour, epoch and partition, merged or not. - Parameter license: nil: all.
   package func hours(
     in range: Minutes, license: String? = nil, meter: String? = nil, _ body: (Stored) -> Void
   ) throws {
@@ -203,7 +203,7 @@ package struct UsageReads {
         from usage_hour
         union all
         select log_epoch, partition, license_id, meter, hour, quantity, event_count, first_offset, last_offset
-        from usage_pending
+        from usage_waiting
       ) u where \(range.condition("hour")) and \(Self.filter(license, meter)) group by 1, 2, 3, 4, 5
       """, "read hours"
     ) { rows, i in body(Self.stored(rows, i, first: rows.integer(i, 7), last: rows.integer(i, 8))) }
@@ -223,7 +223,7 @@ package struct UsageReads {
         from (
           select log_epoch, partition, license_id, meter, hour, minutes from usage_hour
           union all
-          select log_epoch, partition, license_id, meter, hour, minutes from usage_pending
+          select log_epoch, partition, license_id, meter, hour, minutes from usage_waiting
         ) u, json_array_elements(('[' || u.minutes || ']')::json) e
         where \(range.condition("hour")) and \(Self.filter(license, meter))
       ) m group by 1, 2, 3, 4, 5
@@ -300,7 +300,7 @@ package struct UsageReads {
     }
     func both(_ columns: String) -> String {
       "select license_id, meter, \(columns) from usage_hour union all "
-        + "select license_id, meter, \(columns) from usage_pending"
+        + "select license_id, meter, \(columns) from usage_waiting"
     }
     // Hours that retention has dropped, and minutes that do not add up to their hour, are not shown.
     try compare(
@@ -389,7 +389,7 @@ package struct UsageReads {
 
   package func pendingRows() throws(PostgresError) -> Int64 {
     let rows = try connection.query(
-      "select count(*) from only usage_pending", operation: "count pending rows")
+      "select count(*) from usage_unmerged", operation: "count pending rows")
     return rows.integer(0, 0) ?? 0
   }
 

@@ -1,4 +1,4 @@
-/// Keeps the tables small that merges and folds empty: a reader walks over all of their pages.
+/// Keeps the tables small that merges and folds empty. A reader walks over all of the deltas' pages.
 package struct UsageUpkeep {
   package enum Table: String, Sendable {
     case pending = "usage_pending"
@@ -26,10 +26,18 @@ package struct UsageUpkeep {
   /// lock for which PostgreSQL does not queue, and which it lets go when somebody waits.
   ///
   /// - Parameter roomyBytes: pages of a larger table are given back.
-  package func vacuum(_ table: Table, roomyBytes: Int64 = roomyBytes) throws(PostgresError) {
+  /// - Returns: about how many deleted rows it could not remove, because the snapshot of an open
+  ///   transaction may see them.
+  @discardableResult
+  package func vacuum(
+    _ table: Table, roomyBytes: Int64 = roomyBytes
+  ) throws(PostgresError) -> Int {
     let size = try connection.query(
       "select pg_relation_size($1::regclass)", [.text(table.rawValue)], operation: "vacuum")
     let isRoomy = size.integer(0, 0) ?? 0 > roomyBytes
     try connection.execute("vacuum (skip_locked, truncate \(isRoomy)) \(table.rawValue)")
+    let kept = try connection.query(
+      "select pg_stat_get_dead_tuples($1::regclass)", [.text(table.rawValue)], operation: "vacuum")
+    return Int(kept.integer(0, 0) ?? 0)
   }
 }

@@ -16,6 +16,9 @@ final class Merger: Sendable {
   /// How many times the patience of other threads a merge has. A statement may take five minutes,
   /// and a merge that meets a sum which does not fit takes two.
   static let patienceTimes = 3
+  /// After so many merged rows their table is vacuumed: autovacuum comes once a minute.
+  private static let vacuumRows = 20_000
+  private static let mostVacuumRows = 1_000_000
   /// For so long after the consumer was behind, what is flushed is merged immediately.
   private static let caughtUpMilliseconds = 1_500
 
@@ -46,7 +49,7 @@ final class Merger: Sendable {
     var connection: PostgresConnection?
     var second: PostgresConnection?
     var last = Monotonic.milliseconds
-    var sinceVacuum = 0
+    var (sinceVacuum, vacuumRows) = (0, Self.vacuumRows)
     var lastBehind = Int.min / 2
     // Doubled when a merge took too long: rows that a process before this one left are not counted.
     var leastPortions = 1
@@ -87,11 +90,13 @@ final class Merger: Sendable {
         leastPortions = 1
         last = Monotonic.milliseconds
         sinceVacuum += moved
-        // Autovacuum comes once a minute; until then every reader would walk over the dead rows.
-        if sinceVacuum > 20_000, backlog.count == 0 || now - lastBehind > Self.caughtUpMilliseconds
+        if sinceVacuum > vacuumRows,
+          backlog.count == 0 || now - lastBehind > Self.caughtUpMilliseconds
         {
-          try UsageUpkeep(connection).vacuum(.pending)
-          sinceVacuum = 0
+          // What an open transaction keeps makes each vacuum dearer, and would be walked over in
+          // vain every second.
+          let kept = try UsageUpkeep(connection).vacuum(.pending)
+          (sinceVacuum, vacuumRows) = (0, min(max(Self.vacuumRows, kept / 2), Self.mostVacuumRows))
         }
       } catch {
         // What is counted waits, and readers pay for it.

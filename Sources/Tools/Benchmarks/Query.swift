@@ -116,7 +116,7 @@ struct Query: AsyncParsableCommand {
         and hour >= date_trunc('month', now())
         and hour < date_trunc('month', now()) + interval '1 month'
       union all
-      select license_id, meter, hour, quantity, event_count from usage_pending
+      select license_id, meter, hour, quantity, event_count from usage_waiting
       where license_id = 'lic_' || lpad(:n::text, 8, '0')) u
     group by 1, 2, 3 order by 1, 2, 3;
     """
@@ -132,7 +132,7 @@ struct Query: AsyncParsableCommand {
       where d.license_id = l.license_id and day >= date_trunc('month', now())::date
       union all
       select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count
-      from usage_pending p where p.license_id = l.license_id) u on true
+      from usage_waiting p where p.license_id = l.license_id) u on true
     group by 1, 2, 3 order by 1, 2, 3;
     """
   }

@@ -106,10 +106,10 @@ extension UsageSQL {
       \(part("usage_appended", pending.at, pending.condition))
       union all
       select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
-      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from only usage_pending u) u
+      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from usage_unmerged u) u
       join wanted f on f.license_id = u.license_id\(spans.trailing) where \(pending.condition)
       """
-      : part("usage_pending", pending.at, pending.condition)
+      : part("usage_waiting", pending.at, pending.condition)
     return part(merged.table, merged.at, merged.condition) + " union all " + waiting
   }
 
@@ -152,7 +152,7 @@ extension UsageSQL {
     let spans = spans(hours, Self.time)
     let meters = meterCondition("u.meter")
     return Self.all(spans) { span in
-      ["usage_meter_hour", "usage_meter_hour_delta", "only usage_pending"].map { table in
+      ["usage_meter_hour", "usage_meter_hour_delta", "usage_unmerged"].map { table in
         """
         select null::text as license_id, null::text as customer_id, u.meter, u.at, u.quantity,
           u.event_count

@@ -194,7 +194,7 @@ struct UsageSQL {
       union all
       select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
       from (select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
-        from only usage_pending) u join wanted f on f.license_id = u.license_id, \(of)
+        from usage_unmerged) u join wanted f on f.license_id = u.license_id, \(of)
       where u.day >= p.first_day and u.day < p.end_day\(meters)
       """
   }

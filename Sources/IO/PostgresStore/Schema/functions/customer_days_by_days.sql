@@ -10,7 +10,7 @@ language sql stable parallel safe as $$
     where l.customer_id = customer
     union all
     select p.meter, (p.hour at time zone 'UTC')::date, p.quantity, p.event_count
-    from usage_pending p join license l on l.license_id = p.license_id
+    from usage_waiting p join license l on l.license_id = p.license_id
     where l.customer_id = customer and (p.hour at time zone 'UTC')::date >= from_day
       and (p.hour at time zone 'UTC')::date < to_day
   ) u group by 1, 2

@@ -9,7 +9,7 @@ language sql stable as $$
       select t.dimensions from usage_late t where t.license_id = license and t.meter = of_meter
         and t.period_start = start and t.dimensions <> ''
       union all
-      select p.dimensions from only usage_pending p
+      select p.dimensions from usage_unmerged p
       where p.license_id = license and p.meter = of_meter and p.dimensions <> ''
         and p.hour >= start::timestamp at time zone 'UTC'
         and p.hour < ending::timestamp at time zone 'UTC'

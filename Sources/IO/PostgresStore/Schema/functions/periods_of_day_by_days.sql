@@ -9,7 +9,7 @@ language sql stable parallel safe as $$
       where d.day > on_day - 31 and d.day < on_day + 31
       union all
       select p.license_id, p.meter, (p.hour at time zone 'UTC')::date, p.quantity, p.event_count
-      from usage_pending p
+      from usage_waiting p
     ) d
     left join billing_interval b on b.license_id = d.license_id
       and b.effective_from <= d.day and (d.day < b.until or b.until is null)

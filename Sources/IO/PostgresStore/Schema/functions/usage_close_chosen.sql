@@ -5,8 +5,10 @@ declare
   made bigint;
 begin
   with taken as (
-    delete from only usage_pending p using closing c where p.license_id = c.license_id
-      and p.hour < c.boundary::timestamp at time zone 'UTC' returning p.*
+    delete from only usage_pending where ctid = any (array(
+      select p.place from usage_unmerged p join closing c on c.license_id = p.license_id
+      where p.hour < c.boundary::timestamp at time zone 'UTC'))
+    returning *
   ) insert into merging select * from taken;
   if found then
     perform usage_merging_isolate();

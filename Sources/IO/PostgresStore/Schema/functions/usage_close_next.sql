@@ -20,7 +20,7 @@ begin
       (select distinct t.license_id from usage_delta t
         where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
       union
-      (select distinct t.license_id from usage_pending t
+      (select distinct t.license_id from usage_waiting t
         where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
       union
       -- Until the totals of older days are made.

@@ -10,7 +10,7 @@ language sql stable parallel safe as $$
       select h.meter, h.hour, h.event_count, h.minutes from usage_hour h
       where h.license_id = license and h.hour > from_time - interval '1 hour' and h.hour < to_time
       union all
-      select w.meter, w.hour, w.event_count, w.minutes from usage_pending w
+      select w.meter, w.hour, w.event_count, w.minutes from usage_waiting w
       where w.license_id = license and w.hour > from_time - interval '1 hour' and w.hour < to_time
     ) p group by 1, 2
   ) u, lateral (

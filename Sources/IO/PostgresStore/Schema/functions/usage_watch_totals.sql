@@ -4,7 +4,7 @@ returns table (customer_id text, meter text, quantity numeric) language sql stab
   with parts as (
     select license_id, meter, minutes from usage_hour where hour = date_trunc('hour', slot, 'UTC')
     union all
-    select license_id, meter, minutes from usage_pending where hour = date_trunc('hour', slot, 'UTC')
+    select license_id, meter, minutes from usage_waiting where hour = date_trunc('hour', slot, 'UTC')
   ), licenses as (
     select p.license_id, p.meter, sum((e->>1)::numeric) as quantity
     from parts p, json_array_elements(('[' || p.minutes || ']')::json) e

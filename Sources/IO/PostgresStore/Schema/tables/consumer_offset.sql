@@ -21,3 +21,14 @@ create constraint trigger audit_checkpoint_of_offset_set
   when (new.next_offset >= 0 and (new.log_epoch <> old.log_epoch or old.next_offset < 0
     or new.next_offset < old.next_offset))
   execute function audit_checkpoint_begin();
+
+create trigger usage_merged_of_first_offset
+  after insert on consumer_offset for each row
+  when (new.consumer_group = 'usage-aggregator' and new.topic = 'license.usage.v1')
+  execute function usage_merged_reset();
+
+create trigger usage_merged_of_offset_set_back
+  after update on consumer_offset for each row
+  when (new.consumer_group = 'usage-aggregator' and new.topic = 'license.usage.v1'
+    and (new.log_epoch, new.next_offset) < (old.log_epoch, old.next_offset))
+  execute function usage_merged_reset();

@@ -15,3 +15,7 @@ create table usage_pending (
   minutes text not null,
   dimensions text not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000000);
+
+-- In the order of the log, for readers and merges that begin where usage_merged says. Rows of a
+-- partition come at its end, one after the other.
+create index usage_pending_by_place on usage_pending (partition, log_epoch, first_offset);

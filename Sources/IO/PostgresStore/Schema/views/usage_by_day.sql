@@ -4,5 +4,5 @@ select license_id, meter, day::timestamp at time zone 'UTC' as bucket_start,
 from (
   select license_id, meter, day, quantity, event_count from usage_day
   union all
-  select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count from usage_pending
+  select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count from usage_waiting
 ) u group by license_id, meter, day;

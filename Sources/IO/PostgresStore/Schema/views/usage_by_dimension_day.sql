@@ -6,7 +6,7 @@ from (
   from (
     select license_id, meter, day, dimensions, false as is_pending from usage_day where dimensions <> ''
     union all
-    select license_id, meter, (hour at time zone 'UTC')::date, dimensions, true from usage_pending
+    select license_id, meter, (hour at time zone 'UTC')::date, dimensions, true from usage_waiting
     where dimensions <> ''
   ) parts group by license_id, meter, day
 ) u

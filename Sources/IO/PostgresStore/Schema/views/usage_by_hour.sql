@@ -5,7 +5,7 @@ select license_id, meter, hour as bucket_start,
 from (
   select license_id, meter, hour, quantity, event_count from usage_hour
   union all
-  select license_id, meter, hour, quantity, event_count from usage_pending
+  select license_id, meter, hour, quantity, event_count from usage_waiting
 ) u
 where hour > (select newest_hour_gone from usage_retention)
   or not usage_hour_gone(license_id, meter, hour)

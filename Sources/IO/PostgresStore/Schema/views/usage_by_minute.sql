@@ -8,7 +8,7 @@ from (
   from (
     select license_id, meter, hour, event_count, minutes from usage_hour
     union all
-    select license_id, meter, hour, event_count, minutes from usage_pending
+    select license_id, meter, hour, event_count, minutes from usage_waiting
   ) parts group by 1, 2, 3
 ) u, lateral (
   select (e->>0)::int as minute, sum((e->>1)::bigint)::bigint as quantity,

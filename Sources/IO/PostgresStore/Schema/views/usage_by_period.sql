@@ -26,7 +26,7 @@ from (
       select license_id, meter, day, quantity, event_count from usage_day
       union all
       select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count
-      from usage_pending
+      from usage_waiting
     ) d
     left join license_closing c on c.license_id = d.license_id
     left join billing_interval b on b.license_id = d.license_id

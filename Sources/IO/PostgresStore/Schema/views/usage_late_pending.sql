@@ -6,7 +6,7 @@ select p.license_id, p.meter,
   sum(p.quantity)::bigint as quantity, sum(p.event_count)::bigint as event_count
 from (
   select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
-  from only usage_pending
+  from usage_unmerged
   -- Mostly nothing is that old, and then nothing else is read.
   where hour < (select max(frozen_through)::timestamp at time zone 'UTC' from license_closing)
 ) p

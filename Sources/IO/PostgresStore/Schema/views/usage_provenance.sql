@@ -4,7 +4,7 @@ select license_id, meter, hour as bucket_start, log_epoch, partition,
 from (
   select license_id, meter, hour, log_epoch, partition, first_offset, last_offset from usage_hour
   union all
-  select license_id, meter, hour, log_epoch, partition, first_offset, last_offset from usage_pending
+  select license_id, meter, hour, log_epoch, partition, first_offset, last_offset from usage_waiting
 ) u
 where hour > (select newest_hour_gone from usage_retention)
   or not usage_hour_gone(license_id, meter, hour)

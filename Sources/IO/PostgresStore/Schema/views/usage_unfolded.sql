@@ -2,4 +2,4 @@
 create or replace view usage_unfolded as
 select license_id, meter, day, quantity, event_count from usage_delta
 union all
-select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count from only usage_pending;
+select license_id, meter, (hour at time zone 'UTC')::date, quantity, event_count from usage_unmerged;

@@ -1,0 +1,44 @@
+-- Takes what is pending of some partitions into `merging`, and moves their marks behind it. Answers how
+-- many rows. Flushes of a partition follow one another by its offset: a snapshot that sees an offset
+-- sees every row of before it. So a later statement deletes all rows of before an offset that was read
+-- first. A mark is moved by who holds its row, and the offset is not set back meanwhile
+-- (usage_merged_reset); a row that somebody else holds is not waited for, and that mark stays.
+create function usage_merging_take(owned int[]) returns bigint
+language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
+declare
+  starts usage_merged[];
+  held int[];
+  ends usage_merged[];
+  moved bigint;
+begin
+  select array_agg(
+      (u.partition, coalesce(m.log_epoch, 0), coalesce(m.next_offset, 0))::usage_merged)
+    into starts
+  from unnest(owned) u(partition) left join usage_merged m on m.partition = u.partition;
+  if not exists (
+    select from unnest(starts) s, lateral (
+      select from only usage_pending p where p.partition = s.partition
+        and (p.log_epoch, p.first_offset) >= (s.log_epoch, s.next_offset) limit 1) p)
+  then return 0; end if;
+
+  select array_agg(m.partition) into held from (
+    select partition from usage_merged where partition = any (owned) for update skip locked) m;
+  select array_agg((o.partition, o.log_epoch, o.next_offset)::usage_merged) into ends
+  from consumer_offset o
+  where o.consumer_group = 'usage-aggregator' and o.topic = 'license.usage.v1'
+    and o.partition = any (held);
+  create temp table if not exists merging (like usage_pending) on commit delete rows;
+  -- Each partition is looked up by itself, whatever the planner takes the table for.
+  with taken as (
+    delete from only usage_pending where ctid = any (array(
+      select p.place from unnest(starts) s, lateral (
+        select q.ctid as place from only usage_pending q where q.partition = s.partition
+          and (q.log_epoch, q.first_offset) >= (s.log_epoch, s.next_offset) offset 0) p))
+    returning *
+  ) insert into merging select * from taken;
+  get diagnostics moved = row_count;
+  update usage_merged m set log_epoch = e.log_epoch, next_offset = e.next_offset
+  from unnest(ends) e
+  where m.partition = e.partition and (m.log_epoch, m.next_offset) < (e.log_epoch, e.next_offset);
+  return moved;
+end $$;
