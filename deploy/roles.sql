@@ -77,6 +77,9 @@ begin
       ('customer_usage_by_period', true, 'meter_reader, meter_metering_api'),
       ('usage_in_periods_of', true, 'meter_reader, meter_metering_api'),
       -- Run with the caller's rights.
+      ('flush_offsets', false, consumers),
+      ('flush_reports', false, consumers),
+      ('flush_requeued', false, consumers),
       ('flush_commit', false, consumers),
       ('detector_state_settle', false, 'meter_anomaly_detector')
     ) e(name, is_definer, roles)

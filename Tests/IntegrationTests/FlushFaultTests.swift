@@ -66,7 +66,7 @@ extension IntegrationTests {
       #expect(proxy.waitUntilFired())
       try eventually("the second attempt waits behind the first") {
         try pipeline.database.integer(
-          "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%flush_commit%' and datname = current_database()"
+          "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%flush_offsets%' and datname = current_database()"
         ) == 2
       }
       try locker.execute("rollback")

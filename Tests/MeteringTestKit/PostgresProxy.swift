@@ -10,7 +10,7 @@ package final class PostgresProxy: @unchecked Sendable {
     case midCopy
     case afterCopyDone
     case beforeCommit
-    /// The whole of flush_commit and COMMIT, and nobody waits for what comes of it.
+    /// The whole message from flush_offsets to COMMIT, and nobody waits for what comes of it.
     case commitForwarded
     /// The server has answered; nothing of it was forwarded.
     case answerLost
@@ -245,11 +245,11 @@ private final class Link: @unchecked Sendable {
         && TCP.write(server, Array(message[half...]))
     case (.afterCopyDone, UInt8(ascii: "c")):
       return TCP.write(server, message) && act()
-    case (.beforeCommit, UInt8(ascii: "P")) where Self.holds(body, "flush_commit("):
+    case (.beforeCommit, UInt8(ascii: "P")) where Self.holds(body, "flush_offsets("):
       return act() && TCP.write(server, message)
     case (.commitForwarded, UInt8(ascii: "P")), (.answerLost, UInt8(ascii: "P")),
       (.midAnswer, UInt8(ascii: "P")):
-      if Self.holds(body, "flush_commit(") { keepAnswer(true) }
+      if Self.holds(body, "flush_offsets(") { keepAnswer(true) }
       return TCP.write(server, message)
     case (.commitForwarded, UInt8(ascii: "S")):
       return TCP.write(server, message) && act() && giveAnswer(from: 0)

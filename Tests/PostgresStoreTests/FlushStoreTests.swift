@@ -16,19 +16,40 @@ import Testing
   }
 
   private func commit(
-    _ partitions: [Int64], expected: [Int64], next: [Int64], epoch: Int64 = 1
+    _ partitions: [Int32], expected: [Int64], next: [Int64], epoch: Int32 = 1
   ) -> FlushStore.Commit {
     var c = FlushStore.Commit()
-    c.partitions = partitions
-    c.epochs = partitions.map { _ in epoch }
-    c.expected = expected
-    c.next = next
-    c.lastOffsets = next.map { $0 - 1 }
-    c.lastHashes = next.map { $0 * 7 }
+    for (i, partition) in partitions.enumerated() {
+      c.offsets.append(
+        FlushStore.Offset(
+          epoch: epoch, partition: partition, expected: expected[i], next: next[i],
+          lastRecord: next[i] - 1, lastRecordHash: next[i] * 7))
+    }
     return c
   }
 
-  /// Begins, appends one dead letter as the flush's own work, commits; answers the partitions that were refused.
+  /// What a flush says of a producer of partition 0.
+  private func producer(
+    _ name: String, at offset: Int64, sequence: Int64, dead: Int64 = -1, counted: Int64,
+    duplicates: Int64 = 0, repeated: Int64 = 0, deadLettered: Int64 = 0, isForgotten: Bool = false
+  ) -> OffsetStore.StoredProducer {
+    OffsetStore.StoredProducer(
+      partition: 0, producer: name, lastOffset: offset, isForgotten: isForgotten,
+      sequence: sequence, deadSequence: dead, counted: counted, duplicates: duplicates,
+      repeated: repeated, deadLettered: deadLettered)
+  }
+
+  private func report(
+    _ producer: String, accepted: Int64, isFinal: Bool = false, at time: String
+  ) -> FlushStore.Report {
+    FlushStore.Report(
+      producer: producer, accepted: accepted, pending: 0, dropped: 0, isFinal: isFinal,
+      reportedAt: "2026-11-23T\(time)Z")
+  }
+
+  /// Runs a flush whose own work is one dead letter.
+  ///
+  /// - Returns: the partitions that were refused.
   private func store(
     _ database: TestDatabase, owner: String, _ c: FlushStore.Commit
   ) throws -> [Int32] {
@@ -45,7 +66,7 @@ import Testing
     }
   }
 
-  @Test func aCommitMovesOffsetsOnlyFromWhereTheyStand() throws {
+  @Test func `A commit moves offsets only from where they stand`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     let claimed = try offsets.claim([(0, 5), (1, 0), (2, 9)], owner: "a")
@@ -72,7 +93,7 @@ import Testing
     #expect(try store(database, owner: "a", commit([0], expected: [8], next: [9], epoch: 2)) == [0])
   }
 
-  @Test func aClaimFencesTheOwnerBefore() throws {
+  @Test func `A claim fences the earlier owner`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0), (1, 0)], owner: "a")
@@ -87,7 +108,7 @@ import Testing
     #expect(try offsets.claim([(0, 100)], owner: "b").map(\.nextOffset) == [3])
   }
 
-  @Test func manyClaimsAndCommitsAtOnceNeverDeadlock() throws {
+  @Test func `Many claims and commits in parallel never deadlock`() throws {
     let database = try TestDatabase()
     let url = database.url
     let lock = NSLock()
@@ -100,7 +121,7 @@ import Testing
           let partitions = (0..<8).map { (Int32(($0 + worker + round) % 8), Int64(0)) }
           let claimed = try offsets.claim(partitions, owner: "w\(worker)")
           let c = self.commit(
-            claimed.map { Int64($0.partition) }, expected: claimed.map(\.nextOffset),
+            claimed.map(\.partition), expected: claimed.map(\.nextOffset),
             next: claimed.map { $0.nextOffset + 1 })
           _ = try self.store(own, owner: "w\(worker)", c)
         }
@@ -118,7 +139,7 @@ import Testing
       ) == 0)
   }
 
-  @Test func anEpochBeginsForEveryPartition() throws {
+  @Test func `An epoch begins for every partition`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0), (1, 0)], owner: "a")
@@ -138,7 +159,7 @@ import Testing
     #expect(try offsets.claim([(5, 0)], owner: "a").map(\.logEpoch) == [2])
   }
 
-  @Test func aGapIsWrittenDown() throws {
+  @Test func `A gap is written down`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 4)], owner: "a")
@@ -149,42 +170,30 @@ import Testing
         == [["4", "9", "retention", "ops"]])
   }
 
-  @Test func producersAndReportsMoveWithTheOffsets() throws {
+  @Test func `Producers and their reports move with the offsets`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0)], owner: "a")
+    let name = "p \"1\""
     var c = commit([0], expected: [0], next: [10])
-    c.producerPartitions = [0]
-    c.producers = ["p \"1\""]
-    c.producerOffsets = [9]
-    c.forgotten = [false]
-    c.sequences = [7]
-    c.deadSequences = [8]
-    c.counted = [6]
-    c.duplicates = [1]
-    c.repeated = [1]
-    c.deadLettered = [1]
-    c.reportProducers = ["p \"1\"", "p \"1\""]
-    c.accepted = [8, 5]
-    c.pending = [0, 0]
-    c.dropped = [0, 0]
-    c.finals = [true, false]
-    c.reportedAt = ["2026-11-23T18:40:00Z", "2026-11-23T18:39:00Z"]
+    c.producers = [
+      producer(
+        name, at: 9, sequence: 7, dead: 8, counted: 6, duplicates: 1, repeated: 1, deadLettered: 1)
+    ]
+    c.reports = [
+      report(name, accepted: 8, isFinal: true, at: "18:40:00"),
+      report(name, accepted: 5, at: "18:39:00"),
+    ]
     #expect(try store(database, owner: "a", c) == [])
     let producer = try #require(try offsets.producers([0]).first)
-    #expect(producer.producer == "p \"1\"" && producer.sequence == 7 && producer.deadSequence == 8)
+    #expect(producer.producer == name && producer.sequence == 7 && producer.deadSequence == 8)
     #expect(
       try database.rows(
         "select accepted, counted, dead_lettered, in_flight, missing from producer_ledger")
         == [["8", "6", "1", "0", "0"]])
     // An older report that comes again changes nothing.
     var old = commit([0], expected: [10], next: [11])
-    old.reportProducers = ["p \"1\""]
-    old.accepted = [5]
-    old.pending = [0]
-    old.dropped = [0]
-    old.finals = [false]
-    old.reportedAt = ["2026-11-23T18:39:00Z"]
+    old.reports = [report(name, accepted: 5, at: "18:39:00")]
     #expect(try store(database, owner: "a", old) == [])
     #expect(try database.integer("select accepted from producer_report") == 8)
   }
@@ -195,23 +204,16 @@ import Testing
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0)], owner: "a")
     var c = commit([0], expected: [0], next: [10])
-    c.producerPartitions = [0, 0, 0, 0]
-    // One is forgotten and heard again within the flush.
-    c.producers = ["reported", "stranger", "again", "again"]
-    c.producerOffsets = [1, 2, 3, 9]
-    c.forgotten = [true, true, true, false]
-    c.sequences = [5, 6, 7, 8]
-    c.deadSequences = [-1, -1, -1, -1]
-    c.counted = [4, 1, 2, 3]
-    c.duplicates = [0, 0, 0, 0]
-    c.repeated = [0, 0, 0, 0]
-    c.deadLettered = [0, 0, 0, 0]
-    c.reportProducers = ["reported", "again"]
-    c.accepted = [4, 5]
-    c.pending = [0, 0]
-    c.dropped = [0, 0]
-    c.finals = [false, false]
-    c.reportedAt = ["2026-11-23T18:40:00Z", "2026-11-23T18:40:00Z"]
+    c.producers = [
+      producer("reported", at: 1, sequence: 5, counted: 4, isForgotten: true),
+      producer("stranger", at: 2, sequence: 6, counted: 1, isForgotten: true),
+      // This one is forgotten and heard again within the flush.
+      producer("again", at: 3, sequence: 7, counted: 2, isForgotten: true),
+      producer("again", at: 9, sequence: 8, counted: 3),
+    ]
+    c.reports = [
+      report("reported", accepted: 4, at: "18:40:00"), report("again", accepted: 5, at: "18:40:00"),
+    ]
     #expect(try store(database, owner: "a", c) == [])
     #expect(
       try database.rows(
@@ -219,24 +221,13 @@ import Testing
         == [["again", "8", "5", "f"], ["reported", "-1", "4", "t"]])
     #expect(try offsets.producers([0], latest: 10).map(\.producer) == ["again"])
     #expect(try offsets.forgetfulPartitions() == [0])
-    // The next flush adds to what is stored; the stranger reports more than what is known of it.
+    // The next flush adds to what is stored. The stranger reports more than is known about it.
     var next = commit([0], expected: [10], next: [11])
-    next.producerPartitions = [0, 0]
-    next.producers = ["reported", "stranger"]
-    next.producerOffsets = [10, 10]
-    next.forgotten = [false, false]
-    next.sequences = [6, 7]
-    next.deadSequences = [-1, -1]
-    next.counted = [1, 1]
-    next.duplicates = [0, 0]
-    next.repeated = [0, 0]
-    next.deadLettered = [0, 0]
-    next.reportProducers = ["stranger"]
-    next.accepted = [2]
-    next.pending = [0]
-    next.dropped = [0]
-    next.finals = [true]
-    next.reportedAt = ["2026-11-23T18:41:00Z"]
+    next.producers = [
+      producer("reported", at: 10, sequence: 6, counted: 1),
+      producer("stranger", at: 10, sequence: 7, counted: 1),
+    ]
+    next.reports = [report("stranger", accepted: 2, isFinal: true, at: "18:41:00")]
     #expect(try store(database, owner: "a", next) == [])
     try database.execute("update producer_report set judged_at = now()")
     #expect(
@@ -245,7 +236,7 @@ import Testing
         == [["again", "5", "0", "0"], ["reported", "5", "0", "0"], ["stranger", "1", "1", "0"]])
   }
 
-  @Test func aDeadLetterIsCountedOnce() throws {
+  @Test func `A dead letter is counted once`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0)], owner: "a")
@@ -256,10 +247,7 @@ import Testing
       """)
     func requeued(_ c: FlushStore.Commit) -> FlushStore.Commit {
       var c = c
-      c.requeuedEpochs = [1]
-      c.requeuedTopics = ["t"]
-      c.requeuedPartitions = [3]
-      c.requeuedOffsets = [33]
+      c.requeued = [DeadLetterStore.Place(logEpoch: 1, topic: "t", partition: 3, offset: 33)]
       return c
     }
     #expect(try store(database, owner: "a", requeued(commit([0], expected: [0], next: [1]))) == [])
@@ -270,6 +258,50 @@ import Testing
       #expect(error.sqlState == "MM002")
     }
     #expect(try offsets.stored().map(\.nextOffset) == [1])
+  }
+
+  @Test func `A refused flush stores no part of its message`() throws {
+    let database = try TestDatabase()
+    let offsets = try offsets(database)
+    _ = try offsets.claim([(0, 0)], owner: "a")
+    try database.execute(
+      """
+      insert into dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail)
+      values ('t', 3, 33, 1, 'g', 'bad_time', '')
+      """)
+    var c = commit([0], expected: [5], next: [10])
+    c.producers = [producer("p", at: 9, sequence: 1, counted: 1)]
+    c.reports = [report("p", accepted: 1, at: "18:40:00")]
+    c.requeued = [DeadLetterStore.Place(logEpoch: 1, topic: "t", partition: 3, offset: 33)]
+    #expect(try store(database, owner: "a", c) == [0])
+    #expect(
+      try database.rows(
+        """
+        select (select count(*) from producer_sequence), (select count(*) from producer_report),
+          (select count(*) from dead_letter), (select count(counted_at) from dead_letter)
+        """) == [["0", "0", "1", "0"]])
+  }
+
+  @Test func `Processes of schema 28 still flush while newer ones do`() throws {
+    let database = try TestDatabase()
+    let offsets = try offsets(database)
+    _ = try offsets.claim([(0, 0)], owner: "old")
+    _ = try offsets.claim([(1, 0)], owner: "new")
+    func olderFlush(expected: Int64, next: Int64) throws {
+      try database.execute(
+        """
+        select flush_commit('g', 't', 'old', '{1}', '{0}', '{\(expected)}', '{\(next)}', '{-1}', '{0}',
+          '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{p}', '{3}', '{0}', '{0}', '{f}',
+          '{2026-11-23T18:40:00Z}', '{}', '{}', '{}', '{}')
+        """)
+    }
+    try olderFlush(expected: 0, next: 4)
+    var c = commit([1], expected: [0], next: [9])
+    c.reports = [report("p", accepted: 5, at: "18:41:00")]
+    #expect(try store(database, owner: "new", c) == [])
+    #expect(throws: (any Error).self) { try olderFlush(expected: 0, next: 4) }
+    #expect(try offsets.stored().map(\.nextOffset) == [4, 9])
+    #expect(try database.integer("select accepted from producer_report") == 5)
   }
 
   @Test func `Only the first member of a group gives the topic's partitions their rows`() throws {

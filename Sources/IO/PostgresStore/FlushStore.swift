@@ -21,8 +21,8 @@ package struct FlushStore {
   package static let deadLetterColumns =
     "dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload, record_key, received_at)"
 
-  /// The traces of groups that a flush appends to `usage_pending`; those of licenses without a limit
-  /// are left out. All arrays are of the same length.
+  /// Stores the traces of groups that a flush appends to `usage_pending`. Traces of licenses without
+  /// a limit are left out. All arrays have the same length.
   package static func traces(
     epochs: [Int64], partitions: [Int64], licenses: [Identifier], meters: [Identifier],
     offsets: [Int64], traceparents: [String]
@@ -41,39 +41,63 @@ package struct FlushStore {
       ])
   }
 
-  /// The columns of the last message. Each is an array.
+  /// Everything that moves with the offsets of a flush.
   package struct Commit: Sendable {
-    package var epochs: [Int64] = []
-    package var partitions: [Int64] = []
-    package var expected: [Int64] = []
-    package var next: [Int64] = []
-    package var lastOffsets: [Int64] = []
-    package var lastHashes: [Int64] = []
-
-    package var producerPartitions: [Int64] = []
-    package var producers: [String] = []
-    package var producerOffsets: [Int64] = []
-    package var forgotten: [Bool] = []
-    package var sequences: [Int64] = []
-    package var deadSequences: [Int64] = []
-    package var counted: [Int64] = []
-    package var duplicates: [Int64] = []
-    package var repeated: [Int64] = []
-    package var deadLettered: [Int64] = []
-
-    package var reportProducers: [String] = []
-    package var accepted: [Int64] = []
-    package var pending: [Int64] = []
-    package var dropped: [Int64] = []
-    package var finals: [Bool] = []
-    package var reportedAt: [String] = []
-
-    package var requeuedEpochs: [Int64] = []
-    package var requeuedTopics: [String] = []
-    package var requeuedPartitions: [Int64] = []
-    package var requeuedOffsets: [Int64] = []
+    package var offsets: [Offset] = []
+    package var reports: [Report] = []
+    /// The dead letters whose requeued records the flush counts.
+    package var requeued: [DeadLetterStore.Place] = []
+    /// The numbers of events are those since the last flush. The store adds them up.
+    package var producers: [OffsetStore.StoredProducer] = []
 
     package init() {}
+  }
+
+  /// The compare-and-set of one partition.
+  package struct Offset: Sendable {
+    package var epoch: Int32
+    package var partition: Int32
+    /// What the store must still hold.
+    package var expected: Int64
+    package var next: Int64
+    /// It is −1 if no record is remembered.
+    package var lastRecord: Int64
+    package var lastRecordHash: Int64
+
+    package init(
+      epoch: Int32, partition: Int32, expected: Int64, next: Int64, lastRecord: Int64,
+      lastRecordHash: Int64
+    ) {
+      self.epoch = epoch
+      self.partition = partition
+      self.expected = expected
+      self.next = next
+      self.lastRecord = lastRecord
+      self.lastRecordHash = lastRecordHash
+    }
+  }
+
+  /// A producer's own account of what it accepted.
+  package struct Report: Sendable {
+    package var producer: String
+    package var accepted: Int64
+    package var pending: Int64
+    package var dropped: Int64
+    package var isFinal: Bool
+    /// `2026-11-27T18:40:00Z`.
+    package var reportedAt: String
+
+    package init(
+      producer: String, accepted: Int64, pending: Int64, dropped: Int64, isFinal: Bool,
+      reportedAt: String
+    ) {
+      self.producer = producer
+      self.accepted = accepted
+      self.pending = pending
+      self.dropped = dropped
+      self.isFinal = isFinal
+      self.reportedAt = reportedAt
+    }
   }
 
   package enum Refusal: Error, Sendable {
@@ -82,16 +106,18 @@ package struct FlushStore {
     case database(PostgresError)
   }
 
-  /// The compare-and-set of the offsets, what meets unique keys, and COMMIT, as one message.
+  /// Sends the compare-and-set of the offsets, all writes that meet unique keys, and COMMIT as one
+  /// message.
   ///
   /// - Parameters:
-  ///   - c: nil if no offset moves.
-  ///   - statements: they run behind the compare-and-set.
-  package func commit(_ c: Commit?, with statements: [SQLStatement] = []) throws(Refusal) {
+  ///   - commit: nil if no offset moves.
+  ///   - statements: further writes, which run after the compare-and-set.
+  package func commit(
+    _ commit: Commit?, with statements: [SQLStatement] = []
+  ) throws(Refusal) {
     do throws(PostgresError) {
       try connection.commit(
-        with: (c.map { [compareAndSet($0)] + producers($0) } ?? []) + statements,
-        operation: "flush")
+        with: (commit.map { self.statements($0) } ?? []) + statements, operation: "flush")
     } catch {
       guard error.sqlState == SQLState.takenOver else { throw .database(error) }
       let digits = (error.detail ?? "").split { !$0.isNumber }
@@ -99,42 +125,69 @@ package struct FlushStore {
     }
   }
 
-  /// Writes what producers sent. It runs behind the reports of the same flush, because the counts
-  /// of a producer that has reported are kept.
-  private func producers(_ c: Commit) -> [SQLStatement] {
-    if c.producers.isEmpty { return [] }
-    return [
-      SQLStatement(
-        """
-        select flush_producers($1, $2, $3::int[], $4::text[], $5::bigint[], $6::boolean[], $7::bigint[],
-          $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-        """,
-        [
-          .text(group), .text(topic), .integers(c.producerPartitions), .texts(c.producers),
-          .integers(c.producerOffsets), .booleans(c.forgotten), .integers(c.sequences),
-          .integers(c.deadSequences), .integers(c.counted), .integers(c.duplicates),
-          .integers(c.repeated), .integers(c.deadLettered),
-        ])
-    ]
+  /// The compare-and-set comes first, so that its refusal is the error that is reported. Producers
+  /// come after the reports, because a producer that has reported keeps its counts when its
+  /// partition forgets it.
+  private func statements(_ commit: Commit) -> [SQLStatement] {
+    // Without a compare-and-set, nothing shows that the partitions still belong to this process.
+    guard let epoch = commit.offsets.map(\.epoch).max() else { return [] }
+    var statements = [compareAndSet(commit.offsets)]
+    if !commit.reports.isEmpty { statements.append(store(commit.reports, epoch: epoch)) }
+    if !commit.requeued.isEmpty { statements.append(markCounted(commit.requeued)) }
+    if !commit.producers.isEmpty { statements.append(store(commit.producers)) }
+    return statements
   }
 
-  private func compareAndSet(_ c: Commit) -> SQLStatement {
+  private func compareAndSet(_ offsets: [Offset]) -> SQLStatement {
     SQLStatement(
       """
-      select flush_commit($1, $2, $3, $4::int[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-        $10::int[], $11::text[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
-        $18::text[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[], $23::timestamptz[],
-        $24::int[], $25::text[], $26::int[], $27::bigint[])
+      select flush_offsets($1, $2, $3, $4::int[], $5::int[], $6::bigint[], $7::bigint[],
+        $8::bigint[], $9::bigint[])
       """,
       [
-        .text(group), .text(topic), .text(owner), .integers(c.epochs), .integers(c.partitions),
-        .integers(c.expected), .integers(c.next), .integers(c.lastOffsets),
-        .integers(c.lastHashes), .integers([]), .texts([]), .integers([]), .integers([]),
-        .integers([]), .integers([]), .integers([]), .integers([]),
-        .texts(c.reportProducers), .integers(c.accepted), .integers(c.pending),
-        .integers(c.dropped), .booleans(c.finals), .texts(c.reportedAt),
-        .integers(c.requeuedEpochs), .texts(c.requeuedTopics), .integers(c.requeuedPartitions),
-        .integers(c.requeuedOffsets),
+        .text(group), .text(topic), .text(owner), .integers(offsets.map { Int64($0.epoch) }),
+        .integers(offsets.map { Int64($0.partition) }), .integers(offsets.map(\.expected)),
+        .integers(offsets.map(\.next)), .integers(offsets.map(\.lastRecord)),
+        .integers(offsets.map(\.lastRecordHash)),
+      ])
+  }
+
+  private func store(_ reports: [Report], epoch: Int32) -> SQLStatement {
+    SQLStatement(
+      """
+      select flush_reports($1, $2, $3::int, $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+        $8::boolean[], $9::timestamptz[])
+      """,
+      [
+        .text(group), .text(topic), .integer(Int64(epoch)), .texts(reports.map(\.producer)),
+        .integers(reports.map(\.accepted)), .integers(reports.map(\.pending)),
+        .integers(reports.map(\.dropped)), .booleans(reports.map(\.isFinal)),
+        .texts(reports.map(\.reportedAt)),
+      ])
+  }
+
+  private func markCounted(_ requeued: [DeadLetterStore.Place]) -> SQLStatement {
+    SQLStatement(
+      "select flush_requeued($1::int[], $2::text[], $3::int[], $4::bigint[])",
+      [
+        .integers(requeued.map { Int64($0.logEpoch) }), .texts(requeued.map(\.topic)),
+        .integers(requeued.map { Int64($0.partition) }), .integers(requeued.map(\.offset)),
+      ])
+  }
+
+  private func store(_ producers: [OffsetStore.StoredProducer]) -> SQLStatement {
+    SQLStatement(
+      """
+      select flush_producers($1, $2, $3::int[], $4::text[], $5::bigint[], $6::boolean[],
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
+      """,
+      [
+        .text(group), .text(topic), .integers(producers.map { Int64($0.partition) }),
+        .texts(producers.map(\.producer)), .integers(producers.map(\.lastOffset)),
+        .booleans(producers.map(\.isForgotten)), .integers(producers.map(\.sequence)),
+        .integers(producers.map(\.deadSequence)), .integers(producers.map(\.counted)),
+        .integers(producers.map(\.duplicates)), .integers(producers.map(\.repeated)),
+        .integers(producers.map(\.deadLettered)),
       ])
   }
 }

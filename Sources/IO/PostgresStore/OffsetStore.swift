@@ -22,7 +22,8 @@ package struct OffsetStore {
     package var claimedBy: String?
   }
 
-  /// The row of a producer in a partition.
+  /// The row of a producer in a partition. In a flush, the numbers of events are those since the
+  /// last flush.
   package struct StoredProducer: Sendable {
     package var partition: Int32
     package var producer: String
@@ -36,16 +37,32 @@ package struct OffsetStore {
     package var duplicates: Int64
     package var repeated: Int64
     package var deadLettered: Int64
+
+    package init(
+      partition: Int32, producer: String, lastOffset: Int64, isForgotten: Bool, sequence: Int64,
+      deadSequence: Int64, counted: Int64, duplicates: Int64, repeated: Int64, deadLettered: Int64
+    ) {
+      self.partition = partition
+      self.producer = producer
+      self.lastOffset = lastOffset
+      self.isForgotten = isForgotten
+      self.sequence = sequence
+      self.deadSequence = deadSequence
+      self.counted = counted
+      self.duplicates = duplicates
+      self.repeated = repeated
+      self.deadLettered = deadLettered
+    }
   }
 
-  /// Gives every partition of the topic a row, if the group has none there yet: from then on, a
-  /// partition without a row behind those that have one was added later.
+  /// Gives every partition of the topic a row, if the group has none there yet. From then on, a
+  /// partition that has no row was added later.
   ///
   /// - Parameter lows: all partitions of the topic with their low watermarks. One that is not known
   ///   gets an offset of -1, which `claim` replaces.
   package func open(_ lows: [(partition: Int32, low: Int64?)]) throws {
     try connection.transaction {
-      // Two members may begin together. The second one then finds the rows of the first.
+      // Two members may begin at the same time. The second one then finds the rows of the first.
       try connection.lock(.firstClaim, "\(group) \(topic)", operation: "open the topic")
       try connection.query(
         """
@@ -63,11 +80,11 @@ package struct OffsetStore {
     }
   }
 
-  /// Makes `owner` the only one whose flushes of these partitions are taken, and answers where to
+  /// Makes `owner` the only one whose flushes of these partitions are accepted. Returns where to
   /// start.
   ///
-  /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch that the
-  /// topic has.
+  /// Partitions without a row get one at `lowWatermarks[partition]`, in the newest epoch of the
+  /// topic.
   package func claim(
     _ lowWatermarks: [(partition: Int32, low: Int64)], owner: String
   ) throws(PostgresError) -> [Stored] {
@@ -126,8 +143,8 @@ package struct OffsetStore {
     }
   }
 
-  /// - Parameter latest: of each partition at most so many, those heard last and not forgotten;
-  ///   nil: all.
+  /// - Parameter latest: the most producers of each partition, those heard last and not forgotten;
+  ///   nil for all.
   package func producers(
     _ partitions: [Int32], latest: Int? = nil
   ) throws(PostgresError) -> [StoredProducer] {
@@ -156,7 +173,7 @@ package struct OffsetStore {
     }
   }
 
-  /// The partitions that dropped producers with their counts, before anybody had reported them.
+  /// The partitions that have dropped producers with their counts before anybody reported them.
   package func forgetfulPartitions() throws(PostgresError) -> Set<Int32> {
     let rows = try connection.query(
       "select partition from producer_forgotten where consumer_group = $1 and topic = $2",
@@ -181,8 +198,8 @@ package struct OffsetStore {
     return Set(rows.rows.indices.compactMap { rows.integer($0, 0) })
   }
 
-  /// The window's size for each partition from now on: what is stored, or `configured` from
-  /// `nextOffset` on where it differs.
+  /// Sets the window's size for each partition: the stored size, or `configured` from `nextOffset`
+  /// on if that differs.
   package func window(
     for starts: [Stored], configured: Int
   ) throws(PostgresError) {
@@ -205,7 +222,7 @@ package struct OffsetStore {
       ], operation: "store the dedupe window")
   }
 
-  /// Every size that the window of a partition has had, by the offset from which it held.
+  /// Every size that the window of a partition has had, with the offset from which it applied.
   package func windows() throws(PostgresError) -> [(
     partition: Int32, epoch: Int32, fromOffset: Int64, size: Int
   )] {
@@ -222,8 +239,8 @@ package struct OffsetStore {
     }
   }
 
-  /// Gives up the records between the stored offset and `next`. They are lost, and `log_gap` says
-  /// so.
+  /// Gives up the records between the stored offset and `next`. They are lost, and `log_gap`
+  /// records that.
   package func acceptGap(
     partition: Int32, to next: Int64, reason: String, by person: String
   ) throws {

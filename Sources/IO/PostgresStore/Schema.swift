@@ -97,6 +97,9 @@ package enum Schema {
     Migration(
       version: 29, name: "0029_pending_places",
       sql: String(decoding: PackageResources.v0029_pending_places_sql, as: UTF8.self)),
+    Migration(
+      version: 30, name: "0030_flush",
+      sql: String(decoding: PackageResources.v0030_flush_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 
@@ -108,7 +111,7 @@ package enum Schema {
     /// The schema is newer, and no longer compatible with this build.
     case tooNew(Int, minCompatible: Int)
 
-    /// What is wrong and what to do, or nil.
+    /// What is wrong and what to do; nil if nothing is wrong.
     package var problem: String? {
       switch self {
       case .current: nil
@@ -132,20 +135,20 @@ package enum Schema {
     return Int(found) < version ? .tooOld(Int(found)) : .current
   }
 
-  /// Applies the migrations that are missing, each in a transaction of its own. An advisory lock is
-  /// held, so that two processes that start together apply each of them once.
+  /// Applies missing migrations, each in a separate transaction. An advisory lock makes sure that
+  /// two processes that start together apply each of them once.
   ///
-  /// - Returns: the names of those applied.
+  /// - Returns: the names of the applied migrations.
   package static func migrate(_ connection: PostgresConnection) throws -> [String] {
     try connection.execute(
       "set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0"
     )
-    // It is asked for again and again. A statement that waited for the lock would have a snapshot,
-    // and CREATE INDEX CONCURRENTLY of the holder would wait for that in turn.
+    // The lock is tried repeatedly. A statement that waited for it would have a snapshot, and
+    // CREATE INDEX CONCURRENTLY of the holder would wait for that in turn.
     while try !connection.tryLockForSession(.migration, operation: "migrate") {
       try connection.query("select pg_sleep(0.05)", operation: "migrate")
     }
-    // An error does not matter: the session releases the lock at the latest.
+    // An error does not matter, because the end of the session releases the lock at the latest.
     defer { try? connection.unlock(.migration, operation: "migrate") }
     let found: Int
     switch try state(connection) {
@@ -163,7 +166,7 @@ package enum Schema {
       try connection.transaction { try connection.execute(migration.sql) }
       applied.append(migration.name)
     }
-    // These take long and keep nobody waiting. The next run goes on where one was cut off.
+    // These take long and hold up nobody. The next run goes on where one was cut off.
     try PartitionStore(connection).repair()
     try OnlineIndexes.make(connection)
     return applied

@@ -3,15 +3,15 @@ import Metering
 import PostgresStore
 import UsageAggregation
 
-/// What a flush asks of the store: its one transaction, and afterwards, where the answer to the
-/// commit was lost, whether it happened.
+/// The two accesses of a flush to the store: its transaction, and, if the answer to the commit was
+/// lost, the question whether it happened.
 struct FlushTransaction<Writer: FlushWriter> {
   let connection: PostgresConnection
   let settings: ConsumerSettings
   let owner: String
   let writer: Writer
 
-  /// - Returns: the rows appended.
+  /// - Returns: the number of rows appended.
   func write(_ job: FlushJob<Writer.Cargo>, _ partitions: Set<Int32>) throws -> Int {
     let epochs = job.epochs.filter { partitions.contains($0.key) }
     var rows = 0
@@ -51,7 +51,7 @@ struct FlushTransaction<Writer: FlushWriter> {
         rows.field(letter.reason.detail)
         rows.field(letter.payload)
         rows.field(letter.key)
-        // Producers set it, up to 2^63−1; the year 9999 is the last that is written.
+        // Producers set this, up to 2^63−1. The year 9999 is the last that is written.
         rows.timestamp(milliseconds: min(max(letter.timestamp, 0), 253_402_300_799_000))
         if rows.bytes.count > 1 << 20 {
           try rows.send(send)
@@ -66,45 +66,40 @@ struct FlushTransaction<Writer: FlushWriter> {
     var c = FlushStore.Commit()
     for progress in batch.progress {
       guard let epoch = epochs[progress.partition] else { continue }
-      c.epochs.append(Int64(epoch))
-      c.partitions.append(Int64(progress.partition))
-      c.expected.append(progress.expectedOffset)
-      c.next.append(progress.nextOffset)
-      c.lastOffsets.append(progress.lastRecordOffset)
-      c.lastHashes.append(progress.lastRecordHash)
+      c.offsets.append(
+        FlushStore.Offset(
+          epoch: epoch, partition: progress.partition, expected: progress.expectedOffset,
+          next: progress.nextOffset, lastRecord: progress.lastRecordOffset,
+          lastRecordHash: progress.lastRecordHash))
       for producer in progress.producers {
-        c.producerPartitions.append(Int64(progress.partition))
-        c.producers.append(String(decoding: producer.name, as: UTF8.self))
-        c.producerOffsets.append(producer.lastOffset)
-        c.forgotten.append(producer.isForgotten)
-        c.sequences.append(producer.sequence)
-        c.deadSequences.append(producer.deadSequence)
-        c.counted.append(producer.counted)
-        c.duplicates.append(producer.duplicates)
-        c.repeated.append(producer.repeated)
-        c.deadLettered.append(producer.deadLettered)
+        c.producers.append(
+          OffsetStore.StoredProducer(
+            partition: progress.partition, producer: String(decoding: producer.name, as: UTF8.self),
+            lastOffset: producer.lastOffset, isForgotten: producer.isForgotten,
+            sequence: producer.sequence, deadSequence: producer.deadSequence,
+            counted: producer.counted, duplicates: producer.duplicates,
+            repeated: producer.repeated, deadLettered: producer.deadLettered))
       }
     }
     for report in batch.reports where epochs[report.partition] != nil {
-      c.reportProducers.append(report.producer)
-      c.accepted.append(report.accepted)
-      c.pending.append(report.pending)
-      c.dropped.append(report.dropped)
-      c.finals.append(report.isFinal)
-      c.reportedAt.append(UTCTime.text(max(0, report.timestamp)))
+      c.reports.append(
+        FlushStore.Report(
+          producer: report.producer, accepted: report.accepted, pending: report.pending,
+          dropped: report.dropped, isFinal: report.isFinal,
+          reportedAt: UTCTime.text(max(0, report.timestamp))))
     }
     guard settings.rules.keepsDeadLetters else { return c }
     for requeued in batch.requeued where epochs[requeued.partition] != nil {
-      c.requeuedEpochs.append(Int64(requeued.key.epoch))
-      c.requeuedTopics.append(requeued.key.topic)
-      c.requeuedPartitions.append(Int64(requeued.key.partition))
-      c.requeuedOffsets.append(requeued.key.offset)
+      c.requeued.append(
+        DeadLetterStore.Place(
+          logEpoch: requeued.key.epoch, topic: requeued.key.topic,
+          partition: requeued.key.partition, offset: requeued.key.offset))
     }
     return c
   }
 
-  /// Whether a commit happened whose answer was lost. Only this process moves the offsets of
-  /// partitions that it has claimed, so any one of them tells it for all.
+  /// Finds out whether a commit happened whose answer was lost. Only this process moves the offsets
+  /// of partitions that it has claimed, so any one of them tells it for all.
   func fate(
     of job: FlushJob<Writer.Cargo>, _ partitions: Set<Int32>
   ) throws -> FlushMachine.Fate {

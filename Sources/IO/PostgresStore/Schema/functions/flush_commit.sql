@@ -1,5 +1,7 @@
--- The end of a flush, called as one message with COMMIT behind it: all that meets a unique key, so that locks live for one round trip.
--- Raises MM001 with the partitions (as JSON in DETAIL) whose offset, epoch or owner is not what the process believes.
+-- The end of a flush as aggregators and detectors of schema 28 and older call it. Newer ones call
+-- flush_offsets, flush_reports, flush_requeued and flush_producers instead. This function stays,
+-- because older processes run beside newer ones during an upgrade; a later release drops it.
+-- It raises MM001 as flush_offsets does, and MM002 as flush_requeued does.
 create function flush_commit(
   flush_group text, flush_topic text, owner text, epochs int[],
   partitions int[], expected bigint[], next bigint[], last_offsets bigint[], last_hashes bigint[],
