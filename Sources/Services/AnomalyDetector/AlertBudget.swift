@@ -1,27 +1,32 @@
 import Metering
 import Synchronization
 
-/// How many alerts of one topic may still be raised in the present hour.
+/// How many alerts of one topic may still be raised in the current hour.
 ///
-/// - The hour is the log's, by the findings' `recordedAt`, so that a group that catches up is not held to one hour's alerts.
-/// - The second half of a customer's budget, and of the whole, is kept for licenses that have had no alert in this hour: whoever makes
-///   much noise about some licenses cannot hide the others.
-/// - An alert that is found again, after a death or because it goes on, has the same key and costs nothing.
-/// - Memory is bounded by the budget itself: each entry was paid for.
+/// - The hour is taken from the log (`recordedAt` of the findings). A group that catches up
+///   therefore has a budget for each hour that it reads.
+/// - The second half of a customer's budget, and of the whole budget, is kept for licenses that
+///   have had no alert in this hour. Nobody can hide other licenses by making much noise about
+///   some.
+/// - A finding can be found again, because it goes on or because a process died. Its alert has the
+///   same key and costs nothing.
+/// - The budget itself bounds the memory, because each entry was paid for.
 struct AlertBudget: Sendable {
   struct Limits: Sendable {
-    /// Ten foreign domains, their digest, spreads, bursts and uses after the end.
+    /// Enough for ten foreign domains, their digest, spreads, bursts and uses after the end.
     var license = 24
     var customer = 100
-    /// Of all registered licenses.
+    /// The limit of all registered licenses together.
     var registered = 2_000
-    /// Licenses that nobody registered: whoever invents them must not fill the table.
+    /// The limit of all unregistered licenses together. Anybody can invent a license, and must not
+    /// be able to fill the table.
     var unregistered = 200
   }
 
   enum Decision: Sendable, Equatable {
     case raise
-    /// It says that the customer hears only of further licenses from here on, until the hour's end in milliseconds.
+    /// The alert says that until the end of the hour (in milliseconds) the customer is told only
+    /// about further licenses.
     case raiseWithNotice(until: Int64)
     case suppress(Cause)
   }
@@ -45,7 +50,7 @@ struct AlertBudget: Sendable {
 
   init(limits: Limits = Limits()) { self.limits = limits }
 
-  /// - Parameter customer: nil, where nobody registered the license.
+  /// - Parameter customer: nil if the license is not registered.
   mutating func spend(
     key: String, license: String, customer: String?, recordedAt: Int64
   ) -> Decision {
@@ -76,7 +81,7 @@ struct AlertBudget: Sendable {
       ? .raise : .raiseWithNotice(until: (hour + 1) * Self.hourMilliseconds)
   }
 
-  /// - Parameter milliseconds: of the log.
+  /// - Parameter milliseconds: a time of the log.
   static func hour(_ milliseconds: Int64) -> Int64 { milliseconds / hourMilliseconds }
 
   private static func hasRoom(_ spent: Int, of limit: Int, isFirst: Bool) -> Bool {
@@ -90,15 +95,15 @@ struct AlertBudget: Sendable {
   }
 }
 
-/// The budget that all sessions' writers of a topic share.
+/// The budget that the writers of all sessions of a topic share.
 final class SharedAlertBudget: Sendable {
   private let budget: Mutex<AlertBudget>
 
   init(_ budget: AlertBudget = AlertBudget()) { self.budget = Mutex(budget) }
 
-  /// As of what is stored.
+  /// The budget as the stored alerts have left it.
   var value: AlertBudget { budget.withLock { $0 } }
 
-  /// What a flush has spent is stored.
+  /// Takes over what a flush has spent, once its alerts are stored.
   func settle(_ spent: AlertBudget) { budget.withLock { $0 = spent } }
 }

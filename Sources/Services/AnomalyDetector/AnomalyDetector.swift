@@ -9,11 +9,11 @@ struct AnomalyDetector: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "anomaly-detector",
     abstract:
-      "Finds bursts of calls, keys on foreign domains and totals that are off, and raises alerts.",
+      "Finds bursts of calls, keys on foreign domains and unusual totals, and raises alerts.",
     discussion: """
       \(ProgramSettings.anomalyDetector.help)
 
-      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+      Exit status: 0 after SIGTERM, 78 if a setting is invalid, 1 otherwise.
 
       Example:
         METER_KAFKA_BROKERS=localhost:9092 METER_DATABASE_URL=postgresql:///metering anomaly-detector
@@ -44,10 +44,10 @@ struct AnomalyDetector: AsyncParsableCommand {
       return ServiceMain.Composition(
         services: [
           Self.consumer(
-            detector.usage, BurstJudge(settings: detector.bursts), detector, rules, health,
+            detector.usage, BurstFinder(settings: detector.bursts), detector, rules, health,
             registry, metrics, watchesTotals: true),
           Self.consumer(
-            detector.validations, DomainJudge(settings: detector.domains, rules: rules), detector,
+            detector.validations, DomainFinder(settings: detector.domains, rules: rules), detector,
             rules, health, registry, metrics),
         ],
         admin: AdminServer(bind: bind, health: health, metrics: registry, logger: logger),
@@ -55,11 +55,11 @@ struct AnomalyDetector: AsyncParsableCommand {
     }
   }
 
-  private static func consumer<Judge: TopicJudge & Sendable>(
-    _ consumer: ConsumerSettings, _ judge: Judge, _ detector: DetectorSettings,
+  private static func consumer<Finder: TopicFinder & Sendable>(
+    _ consumer: ConsumerSettings, _ finder: Finder, _ detector: DetectorSettings,
     _ rules: PublicSuffixList, _ health: HealthState, _ registry: MetricsRegistry,
     _ metrics: DetectorMetrics, watchesTotals: Bool = false
-  ) -> LogConsumer<DetectorProcessor<Judge>> {
+  ) -> LogConsumer<DetectorProcessor<Finder>> {
     var logger = Logger(label: "anomaly-detector")
     logger[metadataKey: "topic"] = "\(consumer.topic)"
     let budget = SharedAlertBudget()
@@ -75,7 +75,7 @@ struct AnomalyDetector: AsyncParsableCommand {
       },
       makeProcessor: { [logger] in
         DetectorProcessor(
-          judge, topic: consumer.topic, checkpointMilliseconds: detector.checkpointMilliseconds,
+          finder, topic: consumer.topic, checkpointMilliseconds: detector.checkpointMilliseconds,
           metrics: metrics, logger: logger)
       },
       companions: { [logger] stop in

@@ -1,8 +1,9 @@
 import ServiceRuntime
 
-/// When the next checkpoint is due: at the interval, but never so often that states are more than a share of what is written.
+/// Says when the next checkpoint is due. It is due at the interval, but less often if the states
+/// would otherwise be too large a share of what is written.
 struct CheckpointClock {
-  /// Bytes a second that checkpoints may write on average.
+  /// How fast checkpoints may write on average.
   private static let bytesPerMillisecond = 4_000
 
   private let intervalMilliseconds: Int

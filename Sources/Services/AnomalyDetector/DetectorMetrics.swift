@@ -1,7 +1,7 @@
 import AnomalyDetection
 import ServiceRuntime
 
-/// What the detector tells Prometheus beside its consumers.
+/// The detector's own metrics. Its consumers have theirs.
 final class DetectorMetrics: Sendable {
   private let registry: MetricsRegistry
   let checkpointBytes: Counter
@@ -17,7 +17,7 @@ final class DetectorMetrics: Sendable {
 
   func states(of topic: String, licenses: Int, bytes: Int) {
     registry.gauge(
-      "meter_detector_licenses", help: "Licenses of which a state is kept.",
+      "meter_detector_licenses", help: "Licenses that the detector keeps a state for.",
       labels: [("topic", topic)]
     ).set(licenses)
     registry.gauge(
@@ -40,14 +40,14 @@ final class DetectorMetrics: Sendable {
 
   private func count(_ reason: String, _ count: Int = 1) {
     registry.counter(
-      "meter_findings_total", help: "Suspicious activity that was found, some of it twice.",
+      "meter_findings_total", help: "Findings of suspicious activity. A few may be counted twice.",
       labels: [("reason", reason)]
     ).increment(by: count)
   }
 
   func suppressed(_ cause: String, _ count: Int = 1) {
     registry.counter(
-      "meter_findings_suppressed_total", help: "Findings that nobody was told of, and why.",
+      "meter_findings_suppressed_total", help: "Findings that raised no alert, by cause.",
       labels: [("cause", cause)]
     ).increment(by: count)
   }

@@ -4,45 +4,49 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// What the detector makes of one topic: a state of each partition, and findings.
-protocol TopicJudge: SendableMetatype {
+/// Finds suspicious activity in one topic. It keeps a state for each partition.
+protocol TopicFinder: SendableMetatype {
   associatedtype State: PartitionState
 
-  /// Of a partition of which nothing is known.
+  /// The state of a partition that has no checkpoint yet.
   func makeState() -> State
-  /// Nil unless this version stored it.
+  /// Reads a state. It is nil unless this version stored it.
   func restore(_ bytes: [UInt8]) -> State?
-  /// Takes what the batch has counted or gathered into the states, and answers what was found. What belongs to partitions that are not
-  /// among the states is left out: whoever owns them reads it again.
-  mutating func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding]
+  /// Takes what the batch has counted or gathered into the states. Whatever belongs to other
+  /// partitions is left out, because their owners read it again.
+  ///
+  /// - Returns: the findings.
+  mutating func find(in batch: LogBatch, _ states: [Int32: State]) -> [Finding]
 }
 
-/// A class: it is changed in place, and some cannot be copied.
+/// The state of one partition. It is a class, because it is changed in place and some states cannot
+/// be copied.
 protocol PartitionState: AnyObject {
-  /// As `restore` reads it.
+  /// The bytes that `restore` reads.
   func stored() -> [UInt8]
   var bytes: Int { get }
   var licenseCount: Int { get }
 }
 
-/// Looks into the open batch at every flush interval: what is found is told at once. Offsets move, and states are stored, at checkpoints.
-final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
+/// Looks into the open batch at every flush interval, so that findings become alerts immediately.
+/// Offsets and states are stored at checkpoints only.
+final class DetectorProcessor<Finder: TopicFinder>: LogProcessor {
   typealias Writer = DetectorWriter
 
-  private var judge: Judge
+  private var finder: Finder
   private let topic: String
   private let metrics: DetectorMetrics
   private let logger: Logger
-  private var states: [Int32: Judge.State] = [:]
+  private var states: [Int32: Finder.State] = [:]
   private var epochs: [Int32: Int32] = [:]
   private var findings: [Finding] = []
   private var checkpoint: CheckpointClock
 
   init(
-    _ judge: Judge, topic: String, checkpointMilliseconds: Int, metrics: DetectorMetrics,
+    _ finder: Finder, topic: String, checkpointMilliseconds: Int, metrics: DetectorMetrics,
     logger: Logger
   ) {
-    self.judge = judge
+    self.finder = finder
     self.topic = topic
     self.metrics = metrics
     self.logger = logger
@@ -52,19 +56,20 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
   func own(_ owned: [OffsetStore.Stored], _ connection: PostgresConnection) throws {
     let store = DetectorStore(connection, group: DetectorSettings.group, topic: topic)
     for row in owned {
-      states[row.partition] = try restored(row, store) ?? judge.makeState()
+      states[row.partition] = try restored(row, store) ?? finder.makeState()
       epochs[row.partition] = row.logEpoch
     }
   }
 
-  /// A state of fewer records than the offset stands for a gap that was accepted, or for a log that was made anew: what was learnt before
-  /// it holds. One of more records would count some twice.
-  private func restored(_ row: OffsetStore.Stored, _ store: DetectorStore) throws -> Judge.State? {
+  /// A stored state may cover fewer records than the offset, after a gap was accepted or the log
+  /// was created again. What it has learnt still holds. A state that covers more records would
+  /// count some of them twice.
+  private func restored(_ row: OffsetStore.Stored, _ store: DetectorStore) throws -> Finder.State? {
     guard let stored = try store.state(of: row.partition) else { return nil }
-    var problem = "the detector's state is of another version, and begins anew"
+    var problem = "another version stored the detector's state, so the detector starts over"
     if stored.epoch == row.logEpoch, stored.nextOffset > row.nextOffset {
-      problem = "the offset was set back behind the detector's state, which begins anew"
-    } else if let state = judge.restore(stored.bytes) {
+      problem = "the offset was set back behind the detector's state, so the detector starts over"
+    } else if let state = finder.restore(stored.bytes) {
       return state
     }
     logger.warning("\(problem)", metadata: ["partition": .stringConvertible(row.partition)])
@@ -101,7 +106,7 @@ final class DetectorProcessor<Judge: TopicJudge>: LogProcessor {
   }
 
   private func look(_ batch: LogBatch) {
-    for var finding in judge.judge(batch, states) {
+    for var finding in finder.find(in: batch, states) {
       finding.epoch = epochs[finding.partition] ?? 0
       findings.append(finding)
     }

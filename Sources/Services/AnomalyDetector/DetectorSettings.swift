@@ -5,7 +5,7 @@ import Metering
 import ServiceRuntime
 import UsageAggregation
 
-/// What the detector is configured by; `--help` lists the variables.
+/// The detector's settings. `--help` lists the variables.
 struct DetectorSettings: Sendable {
   static let group = ConsumerGroup.detector
 
@@ -13,16 +13,18 @@ struct DetectorSettings: Sendable {
   var validations: ConsumerSettings
   var bursts = BurstTable.Settings()
   var domains = DomainWatch.Settings()
-  /// States are stored so often at least; what was read since is read again by the next owner.
+  /// The longest time between two checkpoints. Whatever was read since the last one is read again
+  /// by the next owner.
   var checkpointMilliseconds: Int
-  /// Of what happened longer ago nobody is told: a group that is new reads the whole log.
+  /// Findings that are older than this raise no alert. A new group reads the whole log and would
+  /// otherwise send alerts for all of it.
   var alertMaxAgeMilliseconds: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
   init(_ settings: Settings) throws {
     usage = try ConsumerSettings(settings, group: Self.group, topic: TopicName.usage)
     usage.isOneOfSeveral = true
-    // The aggregator writes them down.
+    // The aggregator stores them.
     usage.rules.keepsDeadLetters = false
     usage.rules.countsRates = true
     validations = try ConsumerSettings(

@@ -9,17 +9,17 @@ import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
-/// What a flush of the detector stores: findings, and with a checkpoint the states of partitions.
+/// What a flush of the detector stores: findings and, at a checkpoint, the states of partitions.
 struct DetectorCargo: Sendable {
   var findings: [Finding] = []
   var states: [DetectorStore.State] = []
 }
 
-/// Findings into alerts with their deliveries, and states into `detector_state`.
+/// Writes findings as alerts with their deliveries, and states into `detector_state`.
 ///
-/// `@unchecked Sendable`: what is mutable belongs to the flusher's thread.
+/// `@unchecked Sendable`: only the flusher's thread uses the mutable state.
 final class DetectorWriter: FlushWriter, @unchecked Sendable {
-  /// In one statement, so that none is too large whatever is sent.
+  /// The most alerts in one statement, so that no statement becomes too large.
   private static let alertsAStatement = 1_000
 
   private let topic: String
@@ -29,11 +29,11 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
   private let metrics: DetectorMetrics
   private let logger: Logger
   private let budget: SharedAlertBudget
-  /// What the flush under way raises, what is left of the budget behind it, and what it leaves out.
+  /// What the current flush raises, what it leaves of the budget, and what it leaves out.
   private var alerts: [[UInt8]] = []
   private var spent = AlertBudget()
   private var suppressed: [String: Int] = [:]
-  /// Causes that the log has named already in this hour.
+  /// Causes that were logged in this hour already.
   private var named: Set<AlertBudget.Cause> = []
   private var namedHour: Int64 = 0
 
@@ -90,7 +90,8 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
 
   // MARK: Findings
 
-  /// An attempt of a flush spends nothing of the shared budget: what is stored does.
+  /// Chooses and encodes the alerts. It spends from a copy of the shared budget, because only what
+  /// is stored costs anything.
   private func describe(_ findings: [Finding], _ store: DetectorStore) throws {
     alerts = []
     suppressed = [:]
@@ -120,11 +121,13 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
       case .suppress(let cause): suppressed[cause.rawValue, default: 0] += 1
       }
     }
-    // By their keys, so that two that raise the same ones cannot deadlock.
+    // Sorted by key, because two flushes that raise the same alerts in different orders could
+    // deadlock.
     alerts = raised.sorted { $0.key < $1.key }.map(\.json)
   }
 
-  /// Hour by hour, and what says most comes first in its hour, so that it is the last that a budget leaves out.
+  /// Orders findings by hour. The most important findings of an hour come first, so that a budget
+  /// leaves them out last.
   private static func precedes(_ a: Finding, _ b: Finding) -> Bool {
     (AlertBudget.hour(a.recordedAt), a.rank, a.dedupeKey)
       < (AlertBudget.hour(b.recordedAt), b.rank, b.dedupeKey)
@@ -137,7 +140,7 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
     for cause in AlertBudget.Cause.allCases
     where suppressed[cause.rawValue] != nil && named.insert(cause).inserted {
       logger.warning(
-        "more alerts were found than an hour has room for: some are not raised",
+        "the budget of alerts for this hour is spent, so some alerts are not raised",
         metadata: ["budget": "\(cause.rawValue)"])
     }
     suppressed = [:]

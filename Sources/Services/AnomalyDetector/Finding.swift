@@ -4,7 +4,7 @@ import Licensing
 import Metering
 import PostgresStore
 
-/// Something to be told, and where in the log it can be seen.
+/// Suspicious activity, and the place in the log where it can be seen.
 struct Finding: Sendable {
   enum Kind: Sendable {
     case burst(Burst)
@@ -14,15 +14,15 @@ struct Finding: Sendable {
   var kind: Kind
   var license: String
   var partition: Int32
-  /// Of the partition's log; set by who owns it.
+  /// The epoch of the partition's log. The partition's owner sets it.
   var epoch: Int32 = 0
   var firstOffset: Int64
   var lastOffset: Int64
-  /// Milliseconds.
+  /// In milliseconds since 1970.
   var occurredAt: Int64
   var recordedAt: Int64
   var dedupeKey: String
-  /// Of the event that made it.
+  /// The trace of the event that completed the finding.
   var trace: TraceContext?
 
   init(
@@ -54,7 +54,8 @@ struct Finding: Sendable {
 
   var keyBytes: [UInt8] { Array(dedupeKey.utf8) }
 
-  /// The order in which findings are told where not all can be.
+  /// The order in which findings are raised if the budget does not suffice for all. The lowest
+  /// comes first.
   var rank: Int {
     switch kind {
     case .domains(.mismatchDigest): 0
@@ -65,8 +66,9 @@ struct Finding: Sendable {
 
   // MARK: As an alert
 
-  /// - Parameter bound: the license's domains; none where nobody registered it, or they do not matter.
-  /// - Returns: nil where it turns out to be none.
+  /// - Parameter bound: the license's domains. It is empty if nobody registered the license, or if
+  ///   domains do not matter.
+  /// - Returns: nil if the license's own domains explain the finding.
   func described(
     by bound: [String], allowance: Int, rules: some DomainNameRules
   ) -> FindingDescription? {
@@ -155,11 +157,12 @@ struct Finding: Sendable {
     let sample: [String]
     let isExact: Bool
     let allowance: Int
-    /// Milliseconds.
+    /// In milliseconds.
     let window: Int64
   }
 
-  /// Registrable domains of the license's own are no foreign ones, though their other names are not bound.
+  /// Domains that share a registrable domain with the license are not foreign, even if they are not
+  /// bound to it.
   private func spread(
     _ found: Spread, _ bound: [String], _ rules: some DomainNameRules, _ json: inout JSONWriter
   ) -> Bool {
@@ -182,14 +185,16 @@ struct Finding: Sendable {
   }
 }
 
-/// A finding with its `data` but for the last member, which the budget decides about.
+/// A finding with its `data`, except for the last member. The budget decides whether that is
+/// needed.
 struct FindingDescription {
   let finding: Finding
   fileprivate let data: JSONWriter
 
-  /// An object for `suspicious_activity_raise`.
+  /// The object that `suspicious_activity_raise` reads.
   ///
-  /// - Parameter until: the end of the hour, where further alerts of this customer's licenses may be suppressed until then.
+  /// - Parameter until: the end of the hour, if further alerts about this customer's licenses may
+  ///   be suppressed until then.
   func json(topic: String, until: Int64?) -> [UInt8] {
     var data = self.data
     if let until { data.member("further_alerts_suppressed_until", UTCTime.text(until)) }
@@ -216,7 +221,7 @@ struct FindingDescription {
 }
 
 extension JSONWriter {
-  /// With at most as many digits behind the point as `scale` has zeros.
+  /// Writes a number with at most as many decimal places as `scale` has zeros.
   fileprivate mutating func member(_ name: String, rounded value: Double, _ scale: Double) {
     self.name(name)
     raw(value.isFinite ? "\((value * scale).rounded() / scale)" : "null")

@@ -7,21 +7,23 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// Watches the totals of meters and of the largest customers, ten minutes at a time, from the rows that
-/// the aggregator has written: one process of all does it, whoever holds the lock.
+/// Watches the totals of meters and of the largest customers, in slots of ten minutes. It reads the
+/// rows that the aggregator has written. Only the process that holds the lock does it.
 ///
-/// A slot is judged when it is a minute over and the aggregator has passed the ends that the log had
-/// then: an aggregator that is behind looks like nobody who stopped. What was learnt, what is told and
-/// that the slot is judged commit together, so that a death loses nothing and repeats nothing.
+/// A slot is judged one minute after its end, once the aggregator has passed the ends that the log
+/// had then. Otherwise an aggregator that is behind would look like customers who stopped. What was
+/// learnt, the alerts, and the note that the slot is judged commit together, so that a process that
+/// dies loses nothing and repeats nothing.
 final class UsageWatcher: Sendable {
-  /// Of this many customers, those with the most events.
+  /// The number of customers that are watched: those with the most events.
   static let customers = 1_000
-  /// The aggregator, whose rows are judged.
+  /// The aggregator's group, whose rows are judged.
   static let group = ConsumerGroup.aggregator
   private static let pauseMilliseconds = 5_000
-  /// Slots that are older are left out: nobody can act on them any more.
+  /// Slots that are older than this (in minutes) are left out, because nobody can act on them any
+  /// more.
   private static let oldest: Int64 = 1440
-  /// Minutes after a slot before the log's ends are asked for.
+  /// The time in minutes between the end of a slot and the question for the log's ends.
   private static let grace: Int64 = 1
 
   private let settings: ConsumerSettings
@@ -56,7 +58,8 @@ final class UsageWatcher: Sendable {
       do {
         let connection = try kept.open()
         if reader == nil {
-          // Records of an open transaction too: they come before what is judged.
+          // This includes the records of open transactions, because they come before what is
+          // judged.
           reader = try LogReader(
             settings.kafka, clientID: "\(settings.group)-usage-watch", ends: .ofAllRecords)
         }
@@ -64,13 +67,13 @@ final class UsageWatcher: Sendable {
         while try step(connection, { try self.ends(reader) }), !stop.isRaised { pulse.beat() }
         health.degraded("usage watch", problem: nil)
       } catch let error as PostgresError where error.isOfSchema {
-        // The consumer reports it. Until there is a schema that fits, there is nothing to watch.
+        // The consumer reports this problem. Without a schema that fits, there is nothing to watch.
       } catch {
         kept.close()
         health.degraded("usage watch", problem: "\(error)", logs: false)
         if let times = repeated.note("\(error)") {
           logger.warning(
-            "totals could not be judged, which is tried again",
+            "the totals could not be judged; this is tried again",
             metadata: ["error": "\(error)", "times": .stringConvertible(times)])
         }
       }
@@ -85,9 +88,9 @@ final class UsageWatcher: Sendable {
     }
   }
 
-  /// Judges the next slot, where that can be done.
+  /// Judges the next slot if that is possible now.
   ///
-  /// - Returns: whether it did, and there may be more.
+  /// - Returns: true if it did. There may be another slot to judge.
   private func step(
     _ connection: PostgresConnection, _ ends: () throws -> [Int64]
   ) throws -> Bool {
@@ -99,10 +102,10 @@ final class UsageWatcher: Sendable {
     return told != nil
   }
 
-  /// In the caller's transaction.
+  /// Judges the next slot within the caller's transaction.
   ///
-  /// - Parameter ends: asks for the ends of the log's partitions.
-  /// - Returns: what is told of the slot; nil where none was judged.
+  /// - Parameter ends: asks Kafka for the ends of the log's partitions.
+  /// - Returns: the anomalies found; nil if no step was judged.
   static func judgeNext(
     _ store: UsageWatchStore, topic: String, customers: Int, _ ends: () throws -> [Int64]
   ) throws -> [UsageAnomaly]? {
@@ -128,7 +131,7 @@ final class UsageWatcher: Sendable {
     return told
   }
 
-  /// Judges a slot's totals, and raises what is found.
+  /// Judges the totals of a slot, and raises alerts for what it finds.
   static func judge(_ store: UsageWatchStore, slot: Int64) throws -> [UsageAnomaly] {
     var all = try store.series(at: slot)
     var beginnings: [UsageAnomalyBudget.Beginning] = []
@@ -136,7 +139,7 @@ final class UsageWatcher: Sendable {
     var json = JSONWriter(reserving: 256)
     json.beginArray()
     for index in all.indices {
-      // What another version knew is not read: the series starts over.
+      // A state of another version is not read. The series starts over.
       var watch = UsageWatch(state: all[index].state) ?? UsageWatch()
       if let anomaly = watch.observe(all[index].calls, at: slot) {
         if !anomaly.hasEnded {
@@ -161,7 +164,8 @@ final class UsageWatcher: Sendable {
     return told
   }
 
-  /// - Parameter affected: customers' series that begin in the same direction; nil where it ends.
+  /// - Parameter affected: customers whose series changed in the same direction; nil when an
+  ///   anomaly ends.
   private static func write(
     _ anomaly: UsageAnomaly, of series: UsageWatchStore.Series, affected: Int?,
     _ json: inout JSONWriter

@@ -4,11 +4,11 @@ import ServiceRuntime
 import SystemRandom
 import UsageAggregation
 
-/// Usage into each license's calls a minute, and bursts of them into findings.
+/// Adds usage to the calls a minute of each license, and finds bursts.
 ///
-/// The batch's table has summed what came since the last look by license and minute: a license that is called a thousand times between two
-/// looks costs one addition here.
-struct BurstJudge: TopicJudge {
+/// The batch's table already holds sums by license and minute. A license that is called a thousand
+/// times between two looks costs one addition here.
+struct BurstFinder: TopicFinder {
   final class State: PartitionState {
     fileprivate var table: BurstTable
 
@@ -46,9 +46,9 @@ struct BurstJudge: TopicJudge {
     bytes.withUnsafeBytes { State(settings, SystemRandom.word(), $0) }
   }
 
-  mutating func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
+  mutating func find(in batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
     let now = WallClock.milliseconds
-    // What lies ahead of the clock would make everything after it look late.
+    // A minute ahead of the clock would make everything that follows look late.
     let newestMinute = now / 60_000 + 1
     var findings: [Finding] = []
     batch.table.forEachGroup { group, license, meter, address in
@@ -63,7 +63,7 @@ struct BurstJudge: TopicJudge {
         let minute = min(Int64(group.hour) * 60 + Int64(cell.minute), newestMinute)
         minutes.append((Int32(clamping: minute), cell.quantity))
       }
-      // Cells stand in no order.
+      // Cells are in no order.
       if minutes.count > 1 { minutes.sort { $0.minute < $1.minute } }
       for (minute, calls) in minutes {
         guard let burst = state.table.add(license: license.buffer, minute: minute, calls: calls)

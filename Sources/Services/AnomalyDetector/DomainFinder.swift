@@ -5,19 +5,21 @@ import ServiceRuntime
 import SystemRandom
 import UsageAggregation
 
-/// Refused validations into findings about keys on foreign domains, and canceled ones that go on.
-struct DomainJudge: TopicJudge {
+/// Finds keys on foreign domains, and licenses that are used after they were canceled or suspended,
+/// in refused validations.
+struct DomainFinder: TopicFinder {
   final class State: PartitionState {
     fileprivate var watch: DomainWatch
     fileprivate init(_ watch: DomainWatch) { self.watch = watch }
 
     func stored() -> [UInt8] { watch.state() }
-    /// A guess that is never too low by much: it only paces checkpoints.
+    /// An estimate that is never much too low. It only paces checkpoints.
     var bytes: Int { watch.licenseCount * 4_096 }
     var licenseCount: Int { watch.licenseCount }
   }
 
-  /// Stands for every text that is no host name. Alerts are signed and sent to customers: nobody may choose their words.
+  /// Stands for every text that is not a host name. Alerts are signed and sent to customers, so
+  /// nobody else may choose their words.
   static let notAHostName = "(not a host name)"
 
   let settings: DomainWatch.Settings
@@ -31,18 +33,20 @@ struct DomainJudge: TopicJudge {
     DomainWatch(settings: settings, state: bytes).map { State($0) }
   }
 
-  func judge(_ batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
+  func find(in batch: LogBatch, _ states: [Int32: State]) -> [Finding] {
     var findings: [Finding] = []
     for sighting in batch.sightings {
       guard let state = states[sighting.partition] else { continue }
-      findings += judge(sighting, &state.watch).map { found in
-        // What was due by the log's time alone has an earlier cause, or many.
+      findings += find(in: sighting, &state.watch).map { found in
+        // Several records may have caused a finding that only the passing of time made due, or an
+        // earlier one. No single trace belongs to it.
         Finding(
           found, partition: sighting.partition,
           trace: found.lastOffset == sighting.offset ? sighting.trace : nil)
       }
     }
-    // A partition's time goes on with each of its records: digests are due though their license is quiet.
+    // The partition's time advances with each of its records. A digest may be due although its
+    // license is quiet.
     for (partition, newest) in batch.newestTimestamps {
       guard let state = states[partition] else { continue }
       let time = min(newest, WallClock.milliseconds)
@@ -51,8 +55,8 @@ struct DomainJudge: TopicJudge {
     return findings
   }
 
-  private func judge(
-    _ sighting: UsageAggregation.Sighting, _ watch: inout DomainWatch
+  private func find(
+    in sighting: UsageAggregation.Sighting, _ watch: inout DomainWatch
   ) -> [DomainFinding] {
     // A record from the future must not stop the partition's time.
     let seen = DomainWatch.Sighting(
