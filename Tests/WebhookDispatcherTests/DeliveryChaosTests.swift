@@ -67,7 +67,7 @@ import WebhookDelivery
   }
 
   private func prepare() throws {
-    let box = try SecretBox(base64Key: SenderTests.key)
+    let box = try SecretBox(base64Key: WebhookClientTests.key)
     let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
     for n in 0..<Self.licenses { try database.addLicense("lic_\(n)") }
     try database.execute(
@@ -92,7 +92,7 @@ import WebhookDelivery
     try ChildProcess(
       ChildProcess.product("webhook-dispatcher"),
       environment: [
-        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": SenderTests.key,
+        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": WebhookClientTests.key,
         "METER_ADMIN_BIND": "127.0.0.1:\(try FreePort.next())", "METER_WEBHOOK_ALLOW_HTTP": "true",
         "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "METER_WEBHOOK_TIMEOUT": "2s",
         "METER_WEBHOOK_LEASE": "4s",

@@ -168,7 +168,7 @@ import WebhookDelivery
     #expect(
       try setup.database.integer("select sum(consecutive_failures) from webhook_endpoint") == 0)
     // The dispatcher goes on as soon as its key opens what is stored.
-    let both = "\(Self.otherKey),\(SenderTests.key)"
+    let both = "\(Self.otherKey),\(WebhookClientTests.key)"
     let check = try meterctl(setup, both, "key", "reseal", "--check")
     #expect(check.status == 1, "\(check.output)")
     let resealed = try meterctl(setup, both, "key", "reseal", "--json")
@@ -177,7 +177,7 @@ import WebhookDelivery
     #expect(HTTPGet.get(port: port, "/health/ready")?.status == 200)
     let again = try meterctl(setup, Self.otherKey, "key", "reseal", "--json")
     #expect(again.status == 0 && again.output.contains(#""current": 1"#), "\(again)")
-    let old = try meterctl(setup, SenderTests.key, "key", "reseal")
+    let old = try meterctl(setup, WebhookClientTests.key, "key", "reseal")
     #expect(old.status == 1 && old.output.contains("ep_a"), "\(old)")
   }
 
@@ -210,25 +210,26 @@ import WebhookDelivery
     try eventually("tried") {
       try setup.database.integer("select count(*) from webhook_attempt") == 1
     }
-    let shown = try meterctl(setup, SenderTests.key, "deliveries", "show", "1", "--json")
+    let shown = try meterctl(setup, WebhookClientTests.key, "deliveries", "show", "1", "--json")
     #expect(shown.status == 0, "\(shown)")
     for part in [
       #""attempt": 1"#, #""status_code": 500"#, #""error": "status""#, #""meter": "api_calls""#,
       #""customer_id": "cus_test""#, "xxxx",
     ] { #expect(shown.output.contains(part), "\(part): \(shown.output)") }
-    let text = try meterctl(setup, SenderTests.key, "deliveries", "show", "1")
+    let text = try meterctl(setup, WebhookClientTests.key, "deliveries", "show", "1")
     #expect(text.output.contains("attempt 1") && text.output.contains("500"), "\(text)")
-    #expect(try meterctl(setup, SenderTests.key, "deliveries", "show", "99").status == 3)
+    #expect(try meterctl(setup, WebhookClientTests.key, "deliveries", "show", "99").status == 3)
 
     let target = setup.server.url("/x?sig=a%2Fb%3D&q=100%")
     let updated = try meterctl(
-      setup, SenderTests.key, "endpoint", "update", "ep_a", "--url", target, "--events",
+      setup, WebhookClientTests.key, "endpoint", "update", "ep_a", "--url", target, "--events",
       "license.limit_exceeded", "--json")
     #expect(updated.status == 0 && updated.output.contains("license.limit_exceeded"), "\(updated)")
     #expect(
-      try meterctl(setup, SenderTests.key, "endpoint", "update", "ep_a", "--url", "ftp://x").status
+      try meterctl(setup, WebhookClientTests.key, "endpoint", "update", "ep_a", "--url", "ftp://x")
+        .status
         == 3)
-    #expect(try meterctl(setup, SenderTests.key, "endpoint", "update", "ep_a").status == 2)
+    #expect(try meterctl(setup, WebhookClientTests.key, "endpoint", "update", "ep_a").status == 2)
     try setup.database.execute("update webhook_delivery set next_attempt_at = now()")
     try eventually("sent to the new URL as it was given") {
       setup.server.received.contains { $0.path == "/x?sig=a%2Fb%3D&q=100%" }

@@ -16,7 +16,7 @@ import WebhookDelivery
     init() throws {
       database = try TestDatabase()
       server = try HookServer()
-      box = try SecretBox(base64Key: SenderTests.key)
+      box = try SecretBox(base64Key: WebhookClientTests.key)
       try database.addLicense("lic_1")
     }
 
@@ -29,7 +29,7 @@ import WebhookDelivery
     func start(_ environment: [String: String] = [:]) throws -> ChildProcess {
       let port = try FreePort.next()
       let all = [
-        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": SenderTests.key,
+        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": WebhookClientTests.key,
         "METER_ADMIN_BIND": "127.0.0.1:\(port)", "METER_WEBHOOK_ALLOW_HTTP": "true",
         "METER_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", "METER_WEBHOOK_TIMEOUT": "2s",
         "METER_WEBHOOK_LEASE": "4s", "METER_EXPIRY_SWEEP_INTERVAL": "200ms",
@@ -360,7 +360,7 @@ import WebhookDelivery
     let process = try ChildProcess(
       ChildProcess.product("webhook-dispatcher"),
       environment: [
-        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": SenderTests.key,
+        "METER_DATABASE_URL": database.url, "METER_ENCRYPTION_KEY": WebhookClientTests.key,
         "METER_ADMIN_BIND": "127.0.0.1:\(port)",
       ])
     defer { if process.isRunning { process.killNow() } }
@@ -371,11 +371,11 @@ import WebhookDelivery
     try postgres.stop(mode: "immediate")
     try eventually("not ready") { HTTPGet.get(port: port, "/health/ready")?.status == 503 }
     let body = HTTPGet.get(port: port, "/health/ready")?.body ?? ""
-    #expect(body.contains("database") && !body.contains(SenderTests.key))
+    #expect(body.contains("database") && !body.contains(WebhookClientTests.key))
     try postgres.start()
     try eventually("ready again") { HTTPGet.get(port: port, "/health/ready")?.status == 200 }
     process.signal(SIGTERM)
     #expect(process.wait() == 0)
-    #expect(!process.output.contains(SenderTests.key))
+    #expect(!process.output.contains(WebhookClientTests.key))
   }
 }

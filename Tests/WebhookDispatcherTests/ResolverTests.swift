@@ -84,7 +84,7 @@ import WebhookDispatcher
     limits.fastSlots = 1
     limits.reservedSlots = 0
     limits.slowSlots = 0
-    let fixture = try SenderTests.Fixture(
+    let fixture = try WebhookClientTests.Fixture(
       resolver: SystemResolver(limits: limits) { try server.lookUp($0) }, timeoutMilliseconds: 300)
     async let first = fixture.attempt("http://silent1.example.com/")
     while server.count("silent1.example.com") == 0 { await Task.yield() }

@@ -83,22 +83,23 @@ import WebhookDispatcher
     let server = try await authority.serve()
     let port = try #require(server.localAddress?.port)
     func attempt(_ host: String, trusting: Bool) async throws -> Attempt {
-      let box = try SecretBox(base64Key: SenderTests.key)
+      let box = try SecretBox(base64Key: WebhookClientTests.key)
       let secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
-      var settings = Sender.Settings()
+      var settings = WebhookClient.Settings()
       settings.policy = try TargetAddressPolicy(cidrs: "127.0.0.1/32")
       settings.timeoutMilliseconds = 5_000
       if trusting {
         settings.trustRoots = try NIOSSLCertificate.fromPEMFile(authority.folder + "/ca.pem")
       }
-      let sender = Sender(
-        settings: settings, box: box, resolver: SenderTests.ScriptedResolver([["127.0.0.1"]]))
-      let attempt = await sender.attempt(
-        Message(
+      let client = WebhookClient(
+        settings: settings, box: box, resolver: WebhookClientTests.ScriptedResolver([["127.0.0.1"]])
+      )
+      let attempt = await client.attempt(
+        WebhookMessage(
           endpoint: "ep", webhookID: "m", url: "https://\(host):\(port)/",
           sealedSecrets: [try box.seal(secret, endpoint: "ep", nonce: Array(0..<12))], body: [],
           retryStep: 0))
-      await sender.close()
+      await client.close()
       return attempt
     }
     let right = try await attempt("hooks.example.test", trusting: true)

@@ -3,7 +3,7 @@ import PostgresStore
 import TraceExport
 import Tracing
 
-/// The span of one attempt to deliver a webhook, whose identity the receiver is sent.
+/// The span of one attempt to deliver a webhook. The receiver gets its id in `traceparent`.
 struct AttemptSpan {
   private let span: any Span
   private let claim: WebhookStore.Claim
@@ -13,7 +13,7 @@ struct AttemptSpan {
     span = Spans.begin("POST webhook", .client, cause: claim.trace ?? own, as: own)
   }
 
-  /// What never ends is never told: a claim that was given back was no attempt.
+  /// A span that never ends is not exported. A claim that was given back was no attempt.
   func end(_ attempt: Attempt) {
     guard span.isRecording else { return }
     var attributes: SpanAttributes = [

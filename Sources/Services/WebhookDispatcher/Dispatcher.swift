@@ -7,26 +7,29 @@ package import ServiceRuntime
 import Synchronization
 import WebhookDelivery
 
-/// A claim in hand.
+/// A claim that this process holds.
 package struct Claimed: Sendable {
   let claim: WebhookStore.Claim
-  /// Monotonic milliseconds at which the lease was asked for.
+  /// The monotonic time in milliseconds at which the lease was asked for.
   let since: Int64
 }
 
-/// Takes deliveries from PostgreSQL and sends them, until it is told to stop.
+/// Takes deliveries from PostgreSQL and sends them until it is stopped.
 ///
-/// What must hold:
-/// - A delivery is sent only while its lease lasts longer than an attempt can: nobody else takes it meanwhile.
-/// - Results wait in memory until they are written. A process that dies before has its deliveries taken when their leases end, and
-///   sent again under the same `webhook-id`: at least once, never silence.
-/// - Three threads block, on a connection each: `listener` waits for NOTIFY, `claimer` claims and starts, `writer` writes results;
-///   requests run on tasks. What is claimed and what runs is bounded by `DeliveryScheduler`.
+/// Invariants:
+/// - A delivery is sent only if its lease lasts longer than an attempt can. Nobody else can take it
+///   meanwhile.
+/// - Results wait in memory until they are written. If the process dies before, the leases end, and
+///   another process sends the same deliveries again under the same `webhook-id`. Each delivery is
+///   sent at least once.
+/// - Three threads block, each on its own connection: `listener` waits for NOTIFY, `claimer` claims
+///   and starts requests, `writer` writes results. Requests run on tasks. `DeliveryScheduler`
+///   bounds what is claimed and what runs.
 package final class Dispatcher: Service {
   private struct State {
     var scheduler: DeliveryScheduler<Claimed>
     var tasks: [Int64: Task<Void, Never>] = [:]
-    /// Of the last claim; a full one means that there is more.
+    /// The size of the last claim. A full one means that there is more.
     var lastClaimed = 0
     var isStopping = false
   }
@@ -35,15 +38,16 @@ package final class Dispatcher: Service {
   let health: HealthState
   let metrics: DispatcherMetrics
   let logger: Logger
-  private let sender: Sender
+  private let client: WebhookClient
   private let state: Mutex<State>
   private let claimerWakeup = Wakeup()
   private let listenerWakeup = Wakeup()
   private let writer: ResultWriter
   private let keys: KeyCheck
-  /// A name that had no turn has waited for the time limit already.
+  /// The pause is short, because a name whose turn did not come has already waited for the time
+  /// limit.
   private static let postponedMilliseconds = 1_000
-  /// Until somebody has mended the key there is no use in trying.
+  /// The pause is long, because trying is of no use until somebody has corrected the key.
   private static let secretPauseMilliseconds = 10_000
 
   package init(
@@ -54,7 +58,7 @@ package final class Dispatcher: Service {
     self.health = health
     self.metrics = metrics
     self.logger = logger
-    sender = Sender(settings: settings.sender, box: settings.box, resolver: resolver)
+    client = WebhookClient(settings: settings.client, box: settings.box, resolver: resolver)
     state = Mutex(State(scheduler: DeliveryScheduler(limits: settings.limits)))
     writer = ResultWriter(
       databaseURL: settings.databaseURL, health: health, metrics: metrics, logger: logger)
@@ -83,16 +87,16 @@ package final class Dispatcher: Service {
     writer.onOpened = { [weak self] endpoints in self?.withdraw(endpoints) }
     writer.onFailuresWritten = { [weak self] endpoints in self?.resume(endpoints) }
     let writerThread = writer.start()
-    let housekeeping = Housekeeping(
-      dispatcher: self, wakeup: listenerWakeup, pulse: health.heartbeat("housekeeping"))
+    let upkeep = DeliveryUpkeep(
+      dispatcher: self, wakeup: listenerWakeup, pulse: health.heartbeat("upkeep"))
     let threads = [
       WorkerThread("listener") { self.listen() },
-      WorkerThread("housekeeping") { housekeeping.run() },
+      WorkerThread("upkeep") { upkeep.run() },
     ]
     let sweeper = Task {
       while !Task.isCancelled {
         do { try await Task.sleep(for: .seconds(10)) } catch { return }
-        await self.sender.closeIdle()
+        await self.client.closeIdle()
       }
     }
     await withCheckedContinuation { (finished: CheckedContinuation<Void, Never>) in
@@ -110,10 +114,11 @@ package final class Dispatcher: Service {
         finished.resume()
       }
     }
-    await sender.close()
+    await client.close()
   }
 
-  /// Gives back what has not begun, lets requests end for a while, then cuts them: those are given back too.
+  /// Gives back what has not begun, and lets requests end for a while. Then it cuts the rest, which
+  /// is given back too.
   private func drain() async {
     let waiting = state.withLock { state in
       state.isStopping = true
@@ -122,7 +127,7 @@ package final class Dispatcher: Service {
     writer.release(waiting.map(\.claim))
     let end = Int64(Monotonic.milliseconds) + 4_000
     while Int64(Monotonic.milliseconds) < end, state.withLock({ !$0.tasks.isEmpty }) {
-      // Cancellation has cut the wait short: what is left is cut too.
+      // Cancellation cuts the wait short. The remaining requests are cut too.
       do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
     }
     let left = state.withLock { Array($0.tasks.values) }
@@ -133,7 +138,7 @@ package final class Dispatcher: Service {
   // MARK: Listening
 
   private func listen() {
-    // Without it deliveries wait for the poll.
+    // Without the listener, deliveries wait for the poll.
     let pulse = health.heartbeat("listener", .helpful)
     defer { pulse.rest() }
     while !listenerWakeup.isStopped {
@@ -142,14 +147,14 @@ package final class Dispatcher: Service {
         let connection = try PostgresConnection(
           url: settings.databaseURL, application: "webhook-dispatcher-listen")
         try connection.execute("listen \(WebhookStore.channel)")
-        // What was raised while nobody listened.
+        // Alerts may have been raised while nobody was listening.
         claimerWakeup.wake()
         while !listenerWakeup.isStopped {
           pulse.beat()
           if try !connection.notifications(waitMilliseconds: 1_000).isEmpty { claimerWakeup.wake() }
         }
       } catch {
-        // Deliveries go on by the poll; the claimer reports the database.
+        // Deliveries go on by the poll, and the claimer reports the database.
         metrics.databaseFailures.increment()
         if !listenerWakeup.pause(milliseconds: 500) { return }
       }
@@ -175,7 +180,8 @@ package final class Dispatcher: Service {
       } catch {
         metrics.databaseFailures.increment()
         health.report("database", problem: "\(error)")
-        logger.error("claiming starts over", metadata: ["error": "\(error)"])
+        logger.error(
+          "deliveries cannot be claimed now; this is tried again", metadata: ["error": "\(error)"])
         start()
         if !claimerWakeup.pause(milliseconds: pause) { break }
         pause = min(pause * 2, 2_000)
@@ -209,7 +215,7 @@ package final class Dispatcher: Service {
         metrics.waitSeconds.observe(claim.dueSecondsAgo)
       }
       start()
-      // Results come in crowds: one claim serves those of a few milliseconds.
+      // Results come in bursts, so one claim serves those of a few milliseconds.
       if !claims.isEmpty, !claimerWakeup.pause(milliseconds: 2) { return }
       let underway = state.withLock { $0.scheduler.underway }
       pulse.rest()
@@ -221,10 +227,10 @@ package final class Dispatcher: Service {
 
   // MARK: Sending
 
-  /// Begins whatever may begin.
+  /// Begins all deliveries that may begin.
   private func start() {
     let now = Int64(Monotonic.milliseconds)
-    let usable = Int64(settings.leaseSeconds * 1_000 - settings.sender.timeoutMilliseconds)
+    let usable = Int64(settings.leaseSeconds * 1_000 - settings.client.timeoutMilliseconds)
     state.withLock { state in
       guard !state.isStopping else { return }
       state.scheduler.tick(now: now)
@@ -233,8 +239,8 @@ package final class Dispatcher: Service {
         var hasExpired = false
         for (number, work) in begun {
           if now - work.since >= usable {
-            // Its lease may end while it is being sent. It goes back: a lease that ends without a
-            // word counts as a failed attempt.
+            // Its lease could end while it is being sent. It goes back, because a lease that simply
+            // ends counts as a failed attempt.
             metrics.expired.increment()
             state.scheduler.finished(number, now: now, failed: nil)
             writer.release([work.claim])
@@ -251,7 +257,7 @@ package final class Dispatcher: Service {
   }
 
   private func send(_ number: Int64, _ claim: WebhookStore.Claim) async {
-    let message = Message(
+    let message = WebhookMessage(
       endpoint: claim.endpoint, webhookID: claim.webhookID, url: claim.url,
       sealedSecrets: claim.sealedSecrets,
       body: WebhookBody.make(
@@ -262,11 +268,11 @@ package final class Dispatcher: Service {
         WebhookTrace.context(of: $0, webhookID: claim.webhookID, attempt: claim.attempts + 1)
       })
     let span = message.trace.map { AttemptSpan(claim, as: $0) }
-    let attempt = await sender.attempt(message)
+    let attempt = await client.attempt(message)
     if attempt.isAttempt { span?.end(attempt) }
     if attempt.failure != .canceled { metrics.count(attempt) }
     if attempt.isAttempt {
-      // The hold stands before the writer can end it.
+      // The hold must exist before the writer can end it.
       if attempt.failure != nil {
         state.withLock { $0.scheduler.hold(endpoint: claim.endpoint) }
       }
@@ -279,7 +285,8 @@ package final class Dispatcher: Service {
       let failures = state.scheduler.finished(
         number, now: Int64(Monotonic.milliseconds),
         failed: attempt.isAttempt ? attempt.failure != nil : nil)
-      // The breaker opens when these failures are written; what waits here goes back at once.
+      // The breaker opens when these failures are written. Other deliveries to this endpoint go
+      // back now.
       var isPaused = failures >= EndpointHealth.failuresToOpen
       if case .paused(let wait) = attempt.outcome { isPaused = isPaused || wait > 0 }
       let back = isPaused ? state.scheduler.withdraw(endpoint: claim.endpoint) : []
@@ -290,7 +297,7 @@ package final class Dispatcher: Service {
     if wantsMore { claimerWakeup.wake() }
   }
 
-  /// What was no attempt goes back, and nobody is blamed.
+  /// Gives back a claim whose request never began. No failure is counted.
   private func takeBack(_ claim: WebhookStore.Claim, _ attempt: Attempt) {
     switch attempt.failure {
     case .secret:
@@ -301,7 +308,8 @@ package final class Dispatcher: Service {
     }
   }
 
-  /// Their failures are written: from here on the database says whether anything may be sent.
+  /// Called when failures of these endpoints are written. From now on the database says whether
+  /// anything may be sent.
   private func resume(_ endpoints: [String]) {
     guard !endpoints.isEmpty else { return }
     state.withLock { state in
@@ -311,7 +319,8 @@ package final class Dispatcher: Service {
     claimerWakeup.wake()
   }
 
-  /// Their breakers have opened, or they are disabled: what waits for them goes back.
+  /// Called when the breakers of these endpoints have opened, or they are disabled. Their waiting
+  /// deliveries go back.
   private func withdraw(_ endpoints: [String]) {
     let back = state.withLock { state in
       endpoints.flatMap { state.scheduler.withdraw(endpoint: $0) }

@@ -1,9 +1,10 @@
 package import ServiceRuntime
 package import WebhookDelivery
 
-/// How many descriptors each kind of the dispatcher's work may hold. Endpoints that hang hold a
-/// connection each, and names whose servers are silent a socket or two: together they must leave
-/// enough for PostgreSQL, the admin address, the process itself, and the endpoints that answer.
+/// How many descriptors each kind of the dispatcher's work may hold. An endpoint that hangs holds a
+/// connection, and a name whose servers are silent holds one or two sockets. Together they must
+/// leave enough for PostgreSQL, the admin address, the process itself, and the endpoints that
+/// answer.
 package struct DispatcherDescriptors: Sendable, Equatable {
   package let requests: Int
   package let lookups: Int
@@ -17,7 +18,7 @@ package struct DispatcherDescriptors: Sendable, Equatable {
     idleConnections = max(4, room / 8)
   }
 
-  /// The slots of requests, made fewer where they would not fit, in their proportion.
+  /// The slots for requests. If they would not fit, they are reduced in proportion.
   package func fitted<Work>(
     _ limits: DeliveryScheduler<Work>.Limits
   ) -> DeliveryScheduler<Work>.Limits {

@@ -1,7 +1,7 @@
 package import ServiceRuntime
 import WebhookDelivery
 
-/// What the dispatcher tells Prometheus.
+/// The dispatcher's metrics.
 package final class DispatcherMetrics: Sendable {
   private static let secondsBuckets = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60,
@@ -9,7 +9,7 @@ package final class DispatcherMetrics: Sendable {
 
   private let attempts: [String: Counter]
   let attemptSeconds: Histogram
-  /// Of first attempts: how long after the alert was committed they began.
+  /// The time from a new delivery being due to its first claim.
   let waitSeconds: Histogram
   let claims: Counter
   let expired: Counter
@@ -23,38 +23,40 @@ package final class DispatcherMetrics: Sendable {
 
   package init(_ registry: MetricsRegistry) {
     var attempts: [String: Counter] = [:]
-    // All from the start at 0: an alert on an increase needs a first value.
+    // All series start at 0, because an alert on an increase needs a first value.
     for outcome in ["delivered"] + Attempt.Failure.allCases.map(\.rawValue) {
       attempts[outcome] = registry.counter(
-        "meter_webhook_attempts_total", help: "Attempts, by what became of them.",
+        "meter_webhook_attempts_total", help: "Attempts, by outcome.",
         labels: [("outcome", outcome)])
     }
     self.attempts = attempts
     attemptSeconds = registry.histogram(
-      "meter_webhook_attempt_seconds", help: "Time of an attempt.", buckets: Self.secondsBuckets)
+      "meter_webhook_attempt_seconds", help: "Duration of an attempt.", buckets: Self.secondsBuckets
+    )
     waitSeconds = registry.histogram(
-      "meter_webhook_wait_seconds", help: "From when a delivery was due to its claim.",
+      "meter_webhook_wait_seconds", help: "Time from a delivery being due to its claim.",
       buckets: Self.secondsBuckets)
     claims = registry.counter("meter_webhook_claimed_total", help: "Deliveries claimed.")
     expired = registry.counter(
       "meter_webhook_expired_claims_total",
-      help: "Claims that waited here for too long and were given back.")
+      help: "Claims that were given back because they waited here for too long.")
     notices = registry.counter(
       "meter_expiry_notices_total", help: "Expiry notices raised by this process.")
     databaseFailures = registry.counter(
       "meter_webhook_database_failures_total",
       help: "Statements that failed and were tried again.")
-    underway = registry.gauge("meter_webhook_underway", help: "Requests under way.")
-    waiting = registry.gauge("meter_webhook_waiting", help: "Claimed and not begun.")
+    underway = registry.gauge("meter_webhook_underway", help: "Requests in progress.")
+    waiting = registry.gauge(
+      "meter_webhook_waiting", help: "Claimed deliveries whose request has not begun.")
     pending = registry.gauge(
-      "meter_webhook_pending", help: "Deliveries that are pending, of all dispatchers.")
+      "meter_webhook_pending", help: "Pending deliveries of all dispatchers.")
     oldestDueSeconds = registry.gauge(
       "meter_webhook_oldest_due_seconds",
-      help: "Age of what is due the longest, endpoints whose breaker is open aside.")
+      help: "How long the oldest delivery has been due, but for endpoints with an open breaker.")
     var endpoints: [String: Gauge] = [:]
     for state in ["closed", "failing", "open", "disabled"] {
       endpoints[state] = registry.gauge(
-        "meter_webhook_endpoints", help: "Endpoints, by their breaker's state.",
+        "meter_webhook_endpoints", help: "Endpoints, by the state of their breaker.",
         labels: [("state", state)])
     }
     self.endpoints = endpoints

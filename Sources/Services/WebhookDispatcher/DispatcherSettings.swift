@@ -4,17 +4,17 @@ import PostgresStore
 package import ServiceRuntime
 package import WebhookDelivery
 
-/// What the dispatcher is configured by; `--help` lists the variables.
+/// The dispatcher's settings. `--help` lists the variables.
 package struct DispatcherSettings: Sendable {
   package var databaseURL: String
   package var box: SecretBox
-  package var sender = Sender.Settings()
+  package var client = WebhookClient.Settings()
   package var limits = DeliveryScheduler<Claimed>.Limits()
   package var leaseSeconds: Int
   package var pollMilliseconds: Int
   package var expirySweepMilliseconds: Int
   package var retentionDays: Int
-  /// Where the pages of alerts are; nil: webhooks name none.
+  /// The address of the pages that show alerts. If it is nil, webhooks link to no page.
   package var pages: PageAddresses?
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
@@ -23,7 +23,7 @@ package struct DispatcherSettings: Sendable {
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
     do {
       box = try SecretBox(base64Key: settings[DeclaredSettings.encryptionKey])
-      sender.policy = try TargetAddressPolicy(
+      client.policy = try TargetAddressPolicy(
         cidrs: settings[DeclaredSettings.webhookAllowCIDRs])
     } catch let error as SecretBox.Invalid {
       throw ConfigurationError(error.description)
@@ -31,26 +31,27 @@ package struct DispatcherSettings: Sendable {
       throw ConfigurationError(error.description)
     }
     pages = try settings.pageAddresses()
-    sender.allowsHTTP = try settings[DeclaredSettings.webhookAllowHTTP]
-    sender.timeoutMilliseconds = try settings[DeclaredSettings.webhookTimeout]
+    client.allowsHTTP = try settings[DeclaredSettings.webhookAllowHTTP]
+    client.timeoutMilliseconds = try settings[DeclaredSettings.webhookTimeout]
     if let path = try settings[DeclaredSettings.webhookCAFile] {
       do {
-        sender.trustRoots = try NIOSSLCertificate.fromPEMFile(path)
+        client.trustRoots = try NIOSSLCertificate.fromPEMFile(path)
       } catch {
         throw ConfigurationError("METER_WEBHOOK_CA_FILE must be a file of PEM certificates")
       }
     }
     limits.fastSlots = try settings[DeclaredSettings.webhookConcurrency]
-    // Slow slots are twice as many, and as many connections again are kept for the next request. A
-    // process without descriptors dies.
+    // There are twice as many slow slots, and as many connections again are kept open for the next
+    // request. A process that runs out of descriptors dies.
     limits.fastSlots = min(
       limits.fastSlots, max(DescriptorBudget.current().apiConnections / 6, 1))
     limits.slowSlots = limits.fastSlots * 2
     limits.perEndpoint = try settings[DeclaredSettings.webhookEndpointConcurrency]
     leaseSeconds = try settings[DeclaredSettings.webhookLease] / 1_000
-    guard leaseSeconds * 1_000 >= 2 * sender.timeoutMilliseconds else {
+    guard leaseSeconds * 1_000 >= 2 * client.timeoutMilliseconds else {
       throw ConfigurationError(
-        "METER_WEBHOOK_LEASE must be at least twice METER_WEBHOOK_TIMEOUT: a delivery under way must not be taken by another"
+        "METER_WEBHOOK_LEASE must be at least twice METER_WEBHOOK_TIMEOUT, so that no other "
+          + "dispatcher takes a delivery that is being sent"
       )
     }
     pollMilliseconds = try settings[DeclaredSettings.webhookPollInterval]

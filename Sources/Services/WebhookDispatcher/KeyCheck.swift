@@ -4,11 +4,11 @@ import ServiceRuntime
 import Synchronization
 import WebhookDelivery
 
-/// Whether `METER_ENCRYPTION_KEY` opens what is stored. With a wrong key nothing is claimed, the
-/// service says so, and no endpoint is blamed.
+/// Checks whether `METER_ENCRYPTION_KEY` opens the stored secrets. With a wrong key the service
+/// claims nothing and says why, and no endpoint gets failures.
 ///
-/// All stored secrets are tried at the start and whenever one did not open, at most every few
-/// seconds: somebody may be changing the key meanwhile. The claimer's thread alone calls
+/// All stored secrets are tried at the start, and again after one did not open, at most once in a
+/// few seconds: somebody may be changing the key at that moment. Only the claimer's thread calls
 /// `allowsClaims`.
 final class KeyCheck: Sendable {
   private static let pageSize = 5_000
@@ -32,7 +32,8 @@ final class KeyCheck: Sendable {
     self.logger = logger
   }
 
-  /// The next claim looks first: a secret has not opened, or the database may be another one.
+  /// Makes the next claim check first. It is called when a secret did not open, or when the
+  /// database may be another one.
   func distrust() { state.withLock { $0.isDistrusted = true } }
 
   func allowsClaims(_ store: EndpointStore) throws(PostgresError) -> Bool {
@@ -50,7 +51,7 @@ final class KeyCheck: Sendable {
       defer { state.told = problem }
       state.lastCheck = now
       state.opensNone = opensNone
-      // While something does not open, the look is repeated.
+      // The check is repeated while some secret does not open.
       state.isDistrusted = closed > 0
       return state.told != problem
     }
@@ -71,8 +72,9 @@ final class KeyCheck: Sendable {
     let what =
       opened == 0
       ? "none of the \(closed) stored secrets" : "\(opened) of \(opened + closed) stored secrets"
-    return "METER_ENCRYPTION_KEY opens \(what); what it does not open waits, without blame. "
-      + "Give the key that sealed them, or both during a change: new,old (meterctl key reseal)"
+    return "METER_ENCRYPTION_KEY opens \(what). Deliveries that need the others wait, and no "
+      + "failure is counted. Set the key that sealed them, or both keys during a change: new,old "
+      + "(see meterctl key reseal)"
   }
 
   private func count(_ store: EndpointStore) throws(PostgresError) -> (opened: Int, closed: Int) {
@@ -80,7 +82,8 @@ final class KeyCheck: Sendable {
     while true {
       let page = try store.secrets(after: last, limit: Self.pageSize)
       for secret in page {
-        // Whatever is wrong with it, it does not open; the reason is the same for all.
+        // The reason why a secret does not open does not matter here. It is the same for all of
+        // them.
         if (try? box.open(secret.sealed, endpoint: secret.endpoint)) != nil {
           opened += 1
         } else {

@@ -5,27 +5,29 @@ import NIOSSL
 import Synchronization
 import WebhookDelivery
 
-/// Connections to endpoints. Each goes to the very address that was checked, whatever the name
-/// resolves to by then, and TLS verifies the name.
+/// Connections to endpoints. Each goes to exactly the address that was checked, even if the name
+/// resolves to another one by then. TLS verifies the name.
 ///
-/// This is our own client because every part of an answer is a stranger's choice: a precondition of
-/// a general client ended the process at a status of 099. Bytes of answers go into
-/// `HTTPAnswerReader`, which traps on no input, and into nothing else.
+/// This is our own client, because strangers choose every part of an answer: a precondition in a
+/// general client ended the process at a status of 099. The bytes of answers go only into
+/// `HTTPAnswerReader`, which traps on no input.
 final class PinnedConnections: Sendable {
   struct Target: Hashable, Sendable {
     let isTLS: Bool
-    /// What TLS verifies; nil where the URL's host is an address, which is verified then.
+    /// The name that TLS verifies. It is nil if the URL's host is an address; TLS verifies that
+    /// instead.
     let serverName: String?
     let address: IPAddress
     let port: Int
   }
 
-  /// Shorter than most servers' own: a request on a connection that is just closing fails.
+  /// Shorter than the idle time of most servers, because a request fails on a connection that is
+  /// just closing.
   static let idleSeconds: Int64 = 4
 
   private struct Idle {
     var connections: [Target: [WebhookConnection]] = [:]
-    /// Of all targets, those that have ended by themselves included.
+    /// The connections of all targets, including those that have ended by themselves.
     var count = 0
   }
 
@@ -48,9 +50,9 @@ final class PinnedConnections: Sendable {
   /// Sends `request` and reads its answer.
   ///
   /// - Parameters:
-  ///   - request: the whole of it, head and body.
-  ///   - onAnswer: called with what is known of the answer whenever more has come.
-  /// - Throws: `ConnectFailure` before there is a connection; behind that what went wrong with it.
+  ///   - request: head and body.
+  ///   - onAnswer: called whenever more of the answer has arrived, with what is known of it.
+  /// - Throws: `ConnectFailure` if no connection was made; otherwise the error on the connection.
   func exchange(
     _ target: Target, request: [UInt8], onAnswer: @escaping @Sendable (HTTPAnswerReader) -> Void
   ) async throws {
@@ -58,7 +60,7 @@ final class PinnedConnections: Sendable {
       do {
         return try await post(kept, target, request, onAnswer)
       } catch is WebhookConnection.ClosedBeforeUse {
-        // The other side closed it while it was idle, before it had read anything.
+        // The other side closed the connection while it was idle, before it had read anything.
       }
     }
     try await post(try await connect(target), target, request, onAnswer)
@@ -138,8 +140,8 @@ final class PinnedConnections: Sendable {
     if !isKept { connection.cut() }
   }
 
-  /// Forgets connections that have ended meanwhile; called now and then. Each ends by itself when it
-  /// has been idle for `idleSeconds`.
+  /// Forgets connections that have ended. Each connection ends by itself after `idleSeconds`
+  /// without a request.
   func forgetClosed() {
     idle.withLock { idle in
       let open = idle.connections.mapValues { $0.filter(\.isOpen) }.filter { !$0.value.isEmpty }
@@ -157,20 +159,21 @@ final class PinnedConnections: Sendable {
   }
 }
 
-/// There was no connection: nothing of the request was sent.
+/// No connection was made, so nothing of the request was sent.
 struct ConnectFailure: Error {
   let cause: any Error
 }
 
 /// One connection, which carries one request at a time.
 ///
-/// `@unchecked Sendable`: what changes is touched on the channel's event loop alone; every method
-/// that others call goes there first.
+/// `@unchecked Sendable`: only the channel's event loop touches the mutable state, and every method
+/// that others call first hops there.
 final class WebhookConnection: ChannelInboundHandler, @unchecked Sendable {
   typealias InboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
 
-  /// A connection that had been used before was found closed; the request can be sent on another.
+  /// A connection that had been used before turned out to be closed. The request can be sent on
+  /// another one.
   struct ClosedBeforeUse: Error {}
 
   private struct Exchange {
@@ -191,8 +194,8 @@ final class WebhookConnection: ChannelInboundHandler, @unchecked Sendable {
 
   var isOpen: Bool { channel.isActive }
 
-  /// Whether the connection can be used for another request. It throws what went wrong, unless the
-  /// answer's status had been read by then.
+  /// - Returns: whether the connection can be used for another request.
+  /// - Throws: the error on the connection, unless it came after the answer's status.
   func send(
     _ request: [UInt8], _ onAnswer: @escaping @Sendable (HTTPAnswerReader) -> Void
   ) async throws -> Bool {
@@ -203,7 +206,7 @@ final class WebhookConnection: ChannelInboundHandler, @unchecked Sendable {
     return try await promise.futureResult.get()
   }
 
-  /// Ends it now, whatever is under way.
+  /// Ends the connection now, even if a request is in progress.
   func cut() {
     channel.eventLoop.execute { self.end(CancellationError()) }
   }
@@ -257,12 +260,12 @@ final class WebhookConnection: ChannelInboundHandler, @unchecked Sendable {
     context.fireChannelInactive()
   }
 
-  /// What is under way ends: as an answer where its status is known, else with the error.
+  /// Ends the current exchange: as an answer if its status is known, otherwise with the error.
   private func end(_ error: any Error) {
     if failure == nil, !(error is CancellationError) { failure = error }
     idleTimer?.cancel()
     idleTimer = nil
-    // Before the close, which calls `channelInactive` and so this function again.
+    // Cleared before the close, because that calls `channelInactive` and so this function again.
     let current = exchange
     exchange = nil
     if !isOver {

@@ -6,9 +6,9 @@ import ServiceRuntime
 import Synchronization
 package import WebhookDelivery
 
-/// Names to addresses.
+/// Resolves names to addresses.
 package protocol NameResolver: Sendable {
-  /// Every address of the name; the caller checks them, and connects to one of these and no other.
+  /// Returns every address of the name. The caller checks all of them and connects to one of these.
   /// - Throws: `ResolutionFailure`, `LookupNeverBegan`, or `CancellationError`.
   func addresses(of host: String) async throws -> [IPAddress]
 }
@@ -19,17 +19,17 @@ package struct ResolutionFailure: Error, CustomStringConvertible {
   package init(description: String) { self.description = description }
 }
 
-/// The asker gave up before the name's turn had come: nobody may be blamed for it.
+/// The caller gave up before the look-up had begun. The endpoint is not to blame.
 package struct LookupNeverBegan: Error {
   package init() {}
 }
 
-/// The system's resolver. Each look-up has a thread of its own, because it blocks for as long as a
-/// name server keeps silent; `LookupSchedule` decides which may begin. Answers are kept for five
-/// seconds, since thousands of deliveries may go to one name; failures are not kept.
+/// The system's resolver. Each look-up has its own thread, because it blocks for as long as a name
+/// server is silent. `LookupSchedule` decides which look-ups may begin. Answers are kept for five
+/// seconds, because thousands of deliveries may go to one name. Failures are not kept.
 package final class SystemResolver: NameResolver {
   private static let keepMilliseconds: Int64 = 5_000
-  /// Names are customers' choice: what is kept is bounded.
+  /// Customers choose the names, so the number of kept answers is bounded.
   private static let maximumKept = 4_096
   /// `getaddrinfo` needs far less.
   private static let stackBytes = 256 * 1_024
@@ -44,7 +44,7 @@ package final class SystemResolver: NameResolver {
   private let slowAfterMilliseconds: Int64
   private let lookUp: @Sendable (String) throws -> [IPAddress]
 
-  /// - Parameter lookUp: blocks until it knows; tests give their own.
+  /// - Parameter lookUp: blocks until it has an answer. Tests pass their own.
   package init(
     limits: LookupSchedule.Limits = .init(),
     lookUp: @escaping @Sendable (String) throws -> [IPAddress] = SystemResolver.askSystem
@@ -81,7 +81,7 @@ package final class SystemResolver: NameResolver {
     }
   }
 
-  /// Begins what may begin.
+  /// Begins all look-ups that may begin.
   private func advance() {
     let begun = state.withLock { state in
       let now = Int64(Monotonic.milliseconds)
@@ -92,7 +92,7 @@ package final class SystemResolver: NameResolver {
       let thread = Thread { self.run(host) }
       thread.stackSize = Self.stackBytes
       thread.start()
-      // It may free its slot for others by then.
+      // The look-up may free its slot for others then.
       MultiThreadedEventLoopGroup.singleton.any().scheduleTask(
         in: .milliseconds(slowAfterMilliseconds + 1)
       ) { [weak self] in self?.advance() }
@@ -116,7 +116,7 @@ package final class SystemResolver: NameResolver {
     advance()
   }
 
-  /// What `getaddrinfo` says.
+  /// Asks `getaddrinfo`.
   package static func askSystem(_ host: String) throws -> [IPAddress] {
     var hints = addrinfo()
     hints.ai_family = AF_UNSPEC
@@ -144,7 +144,8 @@ package final class SystemResolver: NameResolver {
     }
   }
 
-  /// By its text, which is the same on every system; a zone (`%eth0`) is no part of an address.
+  /// Reads the address from its text, which is the same on every system. A zone (`%eth0`) is not
+  /// part of an address.
   private static func address(_ entry: addrinfo) -> IPAddress? {
     var text = [CChar](repeating: 0, count: 256)
     let code = getnameinfo(
@@ -155,7 +156,7 @@ package final class SystemResolver: NameResolver {
   }
 }
 
-/// An answer that its asker may give up waiting for.
+/// An answer whose caller may stop waiting for it.
 private final class OneAnswer: Sendable {
   private enum State {
     case empty

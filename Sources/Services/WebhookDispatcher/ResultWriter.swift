@@ -5,11 +5,13 @@ import ServiceRuntime
 import Synchronization
 import WebhookDelivery
 
-/// Writes what became of attempts: many in one transaction, since each commit waits for the disk.
+/// Writes the results of attempts, many in one transaction, because each commit waits for the disk.
 ///
-/// Its queue is bounded by what may be claimed: nothing new is claimed while the database does not answer.
+/// The number of claims bounds its queue: nothing new is claimed while the database does not
+/// answer.
 final class ResultWriter: @unchecked Sendable {
-  // The two closures are set once, before the thread starts; all else that changes is behind the mutex.
+  // The two closures are set once, before the thread starts. The mutex guards everything else that
+  // changes.
   private enum Entry {
     case result(WebhookStore.Claim, Attempt)
     case release(WebhookStore.Claim, afterMilliseconds: Int)
@@ -23,7 +25,7 @@ final class ResultWriter: @unchecked Sendable {
   private static let maximumBatch = 1_000
 
   var onOpened: @Sendable ([String]) -> Void = { _ in }
-  /// Is called with the endpoint of each failure that is written, or that the database refused to take.
+  /// Called with the endpoint of each failure that was written, or that the database refused.
   var onFailuresWritten: @Sendable ([String]) -> Void = { _ in }
   private let databaseURL: String
   private let health: HealthState
@@ -44,7 +46,7 @@ final class ResultWriter: @unchecked Sendable {
     wakeup.wake()
   }
 
-  /// Gives claims back that were never tried; they are due after the given time.
+  /// Gives back claims that were never tried. They are due after the given time.
   func release(_ claims: [WebhookStore.Claim], afterMilliseconds: Int = 0) {
     guard !claims.isEmpty else { return }
     queue.withLock {
@@ -53,7 +55,7 @@ final class ResultWriter: @unchecked Sendable {
     wakeup.wake()
   }
 
-  /// What is in the queue is written first, if the database lets it.
+  /// Stops the thread once the queue is written, if the database allows it.
   func stop() { wakeup.stop() }
 
   func start() -> WorkerThread { WorkerThread("writer") { self.work() } }
@@ -78,9 +80,11 @@ final class ResultWriter: @unchecked Sendable {
         } catch {
           metrics.databaseFailures.increment()
           health.report("results", problem: "\(error)")
-          logger.warning("results wait for the database", metadata: ["error": "\(error)"])
+          logger.warning(
+            "results of attempts wait for the database", metadata: ["error": "\(error)"])
           kept.closeIfLost()
-          // Leases end by themselves: what cannot be written now is sent again by whoever runs then.
+          // Leases end by themselves. Whatever cannot be written now is sent again by another
+          // process.
           if !goesOn || !wakeup.pause(milliseconds: 200) { return }
         }
       }
@@ -88,13 +92,14 @@ final class ResultWriter: @unchecked Sendable {
     }
   }
 
-  /// One that the database refuses for its own sake must not hold up the others: then each is written alone.
+  /// Writes each result alone, so that one that the database refuses does not hold up the others.
   private func writeApart(_ batch: [Entry], _ store: WebhookStore) throws {
     do {
       try write(batch, store)
     } catch let error as PostgresError where !error.isRetriable {
       guard batch.count > 1 else {
-        logger.error("a result cannot be written", metadata: ["error": "\(error)"])
+        logger.error(
+          "the database refuses the result of an attempt", metadata: ["error": "\(error)"])
         return
       }
       for entry in batch { try writeApart([entry], store) }
@@ -124,8 +129,9 @@ final class ResultWriter: @unchecked Sendable {
     if !stopped.isEmpty { onOpened(stopped) }
   }
 
-  /// The endpoints' breakers, before the deliveries: every transaction locks in this order.
-  /// - Returns: endpoints that nothing may be sent to for now.
+  /// Updates the endpoints' breakers. This comes before the deliveries, because every transaction
+  /// locks in this order.
+  /// - Returns: the endpoints that nothing may be sent to for now.
   private func judge(
     _ outcomes: [String: [EndpointHealth.Outcome]], _ store: WebhookStore
   ) throws -> [String] {

@@ -8,13 +8,13 @@ import WebhookDelivery
 struct WebhookDispatcher: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "webhook-dispatcher",
-    abstract: "Delivers alerts to webhook endpoints, signed, with retries.",
+    abstract: "Sends alerts to webhook endpoints as signed requests, with retries.",
     discussion: """
       \(ProgramSettings.webhookDispatcher.help)
 
       Any number of dispatchers share the work.
 
-      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+      Exit status: 0 after SIGTERM, 78 if a setting is invalid, 1 otherwise.
 
       Example:
         METER_DATABASE_URL=postgresql:///metering METER_ENCRYPTION_KEY_FILE=key webhook-dispatcher
@@ -32,7 +32,7 @@ struct WebhookDispatcher: AsyncParsableCommand {
       var dispatcher = try DispatcherSettings(settings)
       let budget = DispatcherDescriptors(.current())
       dispatcher.limits = budget.fitted(dispatcher.limits)
-      dispatcher.sender.maximumIdleConnections = budget.idleConnections
+      dispatcher.client.maximumIdleConnections = budget.idleConnections
       let bind = try settings[DeclaredSettings.adminBind(port: 9103)]
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)

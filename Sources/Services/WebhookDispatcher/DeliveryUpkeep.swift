@@ -2,9 +2,11 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// What is done now and then, by every dispatcher: each step is safe beside itself.
-struct Housekeeping {
-  /// Of a pass: many notices at once would be a flood to their receivers, and a long transaction.
+/// Work that every dispatcher does once a second. Each step can run in several processes at the
+/// same time.
+struct DeliveryUpkeep {
+  /// The most rows of one pass. More notices would flood their receivers and make the transaction
+  /// long.
   private static let noticesAPass = 500
   private static let discardedAPass = 5_000
   private static let deletedAPass = 5_000
@@ -26,7 +28,7 @@ struct Housekeeping {
       do {
         let open = try kept.open()
         let store = WebhookStore(open)
-        // One transaction, so one commit a pass where there is nothing to do.
+        // Both run in one transaction, so that a pass with nothing to do costs a single commit.
         try open.transaction {
           _ = try store.discard(most: Self.discardedAPass)
           try report(store)
@@ -35,7 +37,8 @@ struct Housekeeping {
         if now >= sweepDue {
           let raised = try store.raiseExpiryNotices(most: Self.noticesAPass)
           dispatcher.metrics.notices.increment(by: raised)
-          // A full pass has more behind it: the next one comes with the next second.
+          // After a full pass there is more to raise, and the next pass in a second goes on with
+          // it.
           if raised < Self.noticesAPass {
             sweepDue = now + Int64(dispatcher.settings.expirySweepMilliseconds)
           }
@@ -47,7 +50,8 @@ struct Housekeeping {
         }
       } catch {
         dispatcher.metrics.databaseFailures.increment()
-        dispatcher.logger.warning("housekeeping failed", metadata: ["error": "\(error)"])
+        dispatcher.logger.warning(
+          "the upkeep of deliveries failed and is tried again", metadata: ["error": "\(error)"])
         kept.closeIfLost()
       }
       if !wakeup.pause(milliseconds: Self.passMilliseconds) { return }

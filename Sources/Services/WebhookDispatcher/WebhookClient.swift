@@ -8,66 +8,16 @@ import ServiceRuntime
 import Synchronization
 package import WebhookDelivery
 
-/// What one attempt came to.
-package struct Attempt: Sendable {
-  package enum Failure: String, Sendable, CaseIterable {
-    case url = "invalid_url"
-    case secret = "secret"
-    case dns = "dns"
-    case address = "refused_address"
-    case connect = "connect"
-    case tls = "tls"
-    case timeout = "timeout"
-    case closed = "closed"
-    case protocolError = "protocol"
-    case status = "status"
-    case canceled = "canceled"
-    /// It could not begin, for a cause that is not the receiver's; it is no attempt.
-    case postponed = "postponed"
-  }
-
-  package var statusCode: Int?
-  package var failure: Failure?
-  package var detail: String?
-  /// The first KiB of the answer.
-  package var response: [UInt8] = []
-  package var retryAfterMilliseconds: Int64?
-  package var beganMilliseconds: Int64
-  package var durationMilliseconds: Int64 = 0
-
-  package var outcome: EndpointHealth.Outcome {
-    if failure == nil { return .success }
-    return switch (statusCode, retryAfterMilliseconds) {
-    case (410, _): .gone
-    case (429, let wait?), (503, let wait?): .paused(milliseconds: wait)
-    default: .failure
-    }
-  }
-
-  /// Whether anything may have reached the receiver: only that is written down as an attempt.
-  package var isAttempt: Bool {
-    switch failure {
-    case .canceled, .postponed, .secret: false
-    default: true
-    }
-  }
-
-  /// `word: words`, or nil.
-  package var error: String? {
-    failure.map { failure in detail.map { "\(failure.rawValue): \($0)" } ?? failure.rawValue }
-  }
-}
-
-/// What is to be sent.
-package struct Message: Sendable {
+/// One webhook to be sent to one endpoint.
+package struct WebhookMessage: Sendable {
   package var endpoint: String
   package var webhookID: String
   package var url: String
   package var sealedSecrets: [[UInt8]]
   package var body: [UInt8]
-  /// Failures so far: which of a name's addresses is tried.
+  /// The number of failures so far. It chooses which of the name's addresses is tried.
   package var retryStep: Int
-  /// The trace of the attempt, whose span id is the attempt's own.
+  /// The trace of the attempt, with the attempt's own span id.
   package var trace: TraceContext?
 
   package init(
@@ -84,18 +34,21 @@ package struct Message: Sendable {
   }
 }
 
-/// Makes one attempt: checks, resolves, pins, signs, posts, reads a little of the answer.
+/// Makes attempts: checks the target, resolves its name, pins the address, signs and posts the
+/// body, and reads the beginning of the answer.
 ///
-/// - The name is resolved once, every address of the answer is checked, and the connection goes to one of them.
-/// - Redirects are not followed, and nothing is decompressed. `HTTPAnswerReader` bounds what is read.
-/// - All of it together ends at the time limit, whatever the other side does.
-package final class Sender: Sendable {
+/// - The name is resolved once, and every address of the answer is checked. The connection goes to
+///   one of them.
+/// - Redirects are not followed and nothing is decompressed. `HTTPAnswerReader` bounds what is
+///   read.
+/// - An attempt ends at the time limit, whatever the other side does.
+package final class WebhookClient: Sendable {
   package struct Settings: Sendable {
     package var policy = TargetAddressPolicy()
     package var allowsHTTP = false
     package var timeoutMilliseconds = 15_000
     package var trustRoots: [NIOSSLCertificate] = []
-    /// Kept open between requests, all endpoints together.
+    /// The most connections that are kept open between requests, for all endpoints together.
     package var maximumIdleConnections = 1_024
 
     package init() {}
@@ -108,7 +61,7 @@ package final class Sender: Sendable {
   private let box: SecretBox
   private let connections: PinnedConnections
   private let group: MultiThreadedEventLoopGroup
-  /// Opened secrets by endpoint and ciphertext.
+  /// The opened secrets of each endpoint, beside the ciphertexts that they came from.
   private let secrets = Mutex<[String: (sealed: [[UInt8]], open: [SigningSecret])]>([:])
 
   package init(settings: Settings, box: SecretBox, resolver: any NameResolver) {
@@ -119,7 +72,7 @@ package final class Sender: Sendable {
     var tls = TLSConfiguration.makeClientConfiguration()
     tls.minimumTLSVersion = .tlsv12
     tls.applicationProtocols = ["http/1.1"]
-    // A peer that does not answer the end of TLS holds a descriptor for so long.
+    // How long a connection whose peer ignores the end of TLS may hold a descriptor.
     tls.shutdownTimeout = .seconds(1)
     if !settings.trustRoots.isEmpty {
       tls.additionalTrustRoots = [.certificates(settings.trustRoots)]
@@ -132,8 +85,8 @@ package final class Sender: Sendable {
   package func closeIdle() async { connections.forgetClosed() }
   package func close() async { connections.closeAll() }
 
-  /// Never throws: what goes wrong is the attempt's failure.
-  package func attempt(_ message: Message) async -> Attempt {
+  /// Never throws. An error becomes the attempt's failure.
+  package func attempt(_ message: WebhookMessage) async -> Attempt {
     let began = Int64(Monotonic.milliseconds)
     let limit = settings.timeoutMilliseconds
     let progress = Progress()
@@ -151,13 +104,13 @@ package final class Sender: Sendable {
     var attempt = progress.attempt.withLock { $0 }
     if case .failure(let error) = result {
       let isSuccess = attempt.statusCode.map { (200..<300).contains($0) } ?? false
-      // The receiver has said yes; that its answer's body never ends changes nothing.
+      // The receiver has accepted the webhook. A body that never ends does not change that.
       if !isSuccess {
         let stage = progress.stage.withLock { $0 }
         if progress.timedOut.load(ordering: .relaxed), !(error is LookupNeverBegan) {
           (attempt.failure, attempt.detail) = (.timeout, stage.timeoutText(limit: limit))
         } else {
-          (attempt.failure, attempt.detail) = Self.failure(error, limit: limit)
+          (attempt.failure, attempt.detail) = Attempt.failure(of: error, limit: limit)
         }
       }
     }
@@ -169,14 +122,14 @@ package final class Sender: Sendable {
     return attempt
   }
 
-  private func exchange(_ message: Message, _ progress: Progress) async throws {
+  private func exchange(_ message: WebhookMessage, _ progress: Progress) async throws {
     let url: WebhookURL
     do throws(WebhookURL.Refusal) {
       url = try WebhookURL(
         message.url, policy: settings.policy, allowsHTTP: settings.allowsHTTP)
     } catch {
-      if case .address = error { throw Refused(failure: .address, detail: "\(error)") }
-      throw Refused(failure: .url, detail: "\(error)")
+      if case .address = error { throw Attempt.Refused(failure: .address, detail: "\(error)") }
+      throw Attempt.Refused(failure: .url, detail: "\(error)")
     }
     let secrets = try open(message)
     let address = try await pin(url, message)
@@ -197,9 +150,9 @@ package final class Sender: Sendable {
     }
   }
 
-  /// Path and query are sent as they were accepted, byte for byte.
+  /// The path and the query are sent byte for byte as they were accepted.
   private static func request(
-    _ message: Message, _ url: WebhookURL, _ secrets: [SigningSecret], _ milliseconds: Int64
+    _ message: WebhookMessage, _ url: WebhookURL, _ secrets: [SigningSecret], _ milliseconds: Int64
   ) -> [UInt8] {
     let timestamp = milliseconds / 1_000
     let signature = WebhookSignature.header(
@@ -220,7 +173,7 @@ package final class Sender: Sendable {
     return Array(head.utf8) + message.body
   }
 
-  /// What is known of an attempt so far: it may be ended at any moment.
+  /// What is known of an attempt so far. The attempt may be ended at any moment.
   private final class Progress: Sendable {
     let attempt = Mutex(Attempt(beganMilliseconds: WallClock.milliseconds))
     let stage = Mutex(Stage.resolving)
@@ -240,18 +193,14 @@ package final class Sender: Sendable {
     }
   }
 
-  private struct Refused: Error {
-    let failure: Attempt.Failure
-    let detail: String
-  }
-
-  private func pin(_ url: WebhookURL, _ message: Message) async throws -> IPAddress {
+  private func pin(_ url: WebhookURL, _ message: WebhookMessage) async throws -> IPAddress {
     if let address = url.address { return address }
     let addresses = try await resolver.addresses(of: url.host)
     if let (address, reason) = settings.policy.refusal(ofAny: addresses) {
-      // The address itself is the operator's to know: names may lead into the operator's network.
+      // Only the operator may see the address, because a name can point into the operator's
+      // network.
       let kind = address.isV6 ? "IPv6" : "IPv4"
-      throw Refused(
+      throw Attempt.Refused(
         failure: .address, detail: "the name has an \(kind) address that is refused: \(reason)")
     }
     guard !addresses.isEmpty else {
@@ -260,14 +209,14 @@ package final class Sender: Sendable {
     return addresses[message.retryStep % addresses.count]
   }
 
-  private func open(_ message: Message) throws -> [SigningSecret] {
+  private func open(_ message: WebhookMessage) throws -> [SigningSecret] {
     if let known = secrets.withLock({ $0[message.endpoint] }),
       known.sealed == message.sealedSecrets
     {
       return known.open
     }
     guard !message.sealedSecrets.isEmpty else {
-      throw Refused(failure: .secret, detail: "the endpoint has no secret")
+      throw Attempt.Refused(failure: .secret, detail: "the endpoint has no secret")
     }
     do {
       let open = try message.sealedSecrets.map { try box.open($0, endpoint: message.endpoint) }
@@ -277,59 +226,7 @@ package final class Sender: Sendable {
       }
       return open
     } catch {
-      throw Refused(failure: .secret, detail: "\(error)")
+      throw Attempt.Refused(failure: .secret, detail: "\(error)")
     }
-  }
-
-  /// In few words: what customers read in their list of attempts names nothing of the network
-  /// behind it.
-  private static func failure(
-    _ error: any Error, limit: Int
-  ) -> (Attempt.Failure, String?) {
-    switch error {
-    case let error as Refused: (error.failure, error.detail)
-    case let error as ResolutionFailure: (.dns, error.description)
-    case is LookupNeverBegan: (.postponed, "the name's turn to be resolved did not come")
-    case is CancellationError: (.canceled, nil)
-    case let error as ConnectFailure: connectFailure(error.cause, limit: limit)
-    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: tlsFailure(error)
-    case HTTPAnswerReader.Malformed.endedEarly, is WebhookConnection.ClosedBeforeUse:
-      (.closed, "the connection was closed before the answer")
-    case let error as HTTPAnswerReader.Malformed: (.protocolError, error.description)
-    case is IOError, is ChannelError: (.closed, "the connection was lost before the answer")
-    default: (.protocolError, "the answer could not be read")
-    }
-  }
-
-  private static func connectFailure(_ cause: any Error, limit: Int) -> (Attempt.Failure, String?) {
-    switch cause {
-    case is CancellationError: return (.canceled, nil)
-    case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: return tlsFailure(cause)
-    case ChannelError.connectTimeout:
-      return (.connect, "no connection within \(Double(limit) / 1_000) s")
-    case let error as IOError:
-      switch error.errnoCode {
-      case ECONNREFUSED: return (.connect, "the connection was refused")
-      case ECONNRESET: return (.connect, "the connection was reset")
-      case ETIMEDOUT: return (.connect, "the connection timed out")
-      case EHOSTUNREACH, ENETUNREACH: return (.connect, "the host cannot be reached")
-      // Ours, not the receiver's: there are no descriptors or ports left.
-      case EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL:
-        return (.postponed, "this process has no room for another connection")
-      default: return (.connect, "the connection could not be made")
-      }
-    default: return (.connect, "the connection could not be made")
-    }
-  }
-
-  private static func tlsFailure(_ error: any Error) -> (Attempt.Failure, String?) {
-    if let error = error as? NIOSSLError, case .uncleanShutdown = error {
-      return (.closed, "the connection was closed before the answer")
-    }
-    if let error = error as? NIOSSLExtraError, error == .failedToValidateHostname {
-      return (.tls, "the certificate is not for this name")
-    }
-    return "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
-      ? (.tls, "the certificate is not trusted") : (.tls, "the TLS handshake failed")
   }
 }

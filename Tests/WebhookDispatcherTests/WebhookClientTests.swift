@@ -5,7 +5,7 @@ import Testing
 import WebhookDelivery
 import WebhookDispatcher
 
-@Suite struct SenderTests {
+@Suite struct WebhookClientTests {
   static let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
   /// Answers with the next of its answers, and the last for ever.
@@ -31,7 +31,7 @@ import WebhookDispatcher
 
   struct Fixture {
     let server: HookServer
-    let sender: Sender
+    let client: WebhookClient
     let sealed: [UInt8]
     let secret: SigningSecret
 
@@ -40,26 +40,26 @@ import WebhookDispatcher
       timeoutMilliseconds: Int = 1_000
     ) throws {
       server = try HookServer()
-      let box = try SecretBox(base64Key: SenderTests.key)
+      let box = try SecretBox(base64Key: WebhookClientTests.key)
       secret = try SigningSecret(scheme: .v1, bytes: Array(0..<32))
       sealed = try box.seal(secret, endpoint: "ep", nonce: Array(0..<12))
-      var settings = Sender.Settings()
+      var settings = WebhookClient.Settings()
       settings.policy = try TargetAddressPolicy(cidrs: allow)
       settings.allowsHTTP = true
       settings.timeoutMilliseconds = timeoutMilliseconds
-      sender = Sender(settings: settings, box: box, resolver: resolver)
+      client = WebhookClient(settings: settings, box: box, resolver: resolver)
     }
 
     func attempt(_ url: String, retryStep: Int = 0) async -> Attempt {
-      await sender.attempt(
-        Message(
+      await client.attempt(
+        WebhookMessage(
           endpoint: "ep", webhookID: "msg_1", url: url, sealedSecrets: [sealed],
           body: Array(#"{"a":1}"#.utf8), retryStep: retryStep))
     }
 
     func end() async {
       server.end()
-      await sender.close()
+      await client.close()
     }
   }
 
@@ -226,8 +226,8 @@ import WebhookDispatcher
     #expect(await fixture.attempt("http://nowhere.invalid/").failure == .dns)
     #expect(await fixture.attempt("http://127.1/").failure == .url)
     #expect(await fixture.attempt("http://10.0.0.1/").failure == .address)
-    let attempt = await fixture.sender.attempt(
-      Message(
+    let attempt = await fixture.client.attempt(
+      WebhookMessage(
         endpoint: "another", webhookID: "m", url: fixture.server.url("/ok"),
         sealedSecrets: [fixture.sealed], body: [], retryStep: 0))
     #expect(attempt.failure == .secret)
