@@ -10,7 +10,7 @@ struct MeteringAPI: AsyncParsableCommand {
     discussion: """
       \(ProgramSettings.meteringAPI.help)
 
-      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+      Exit status: 0 after SIGTERM, 78 if a setting is invalid, 1 otherwise.
 
       Example:
         meterctl token create --name billing --scope admin

@@ -6,7 +6,8 @@ import ServiceRuntime
 struct AggregatorSettings: Sendable {
   var consumer: ConsumerSettings
   var mergeIntervalMilliseconds: Int
-  /// Flushes wait while so many rows wait to be merged. This bounds the cost of reading the views.
+  /// Flushes wait while more rows than this wait to be merged. This bounds the cost of reading the
+  /// views.
   var maxPendingRows: Int
 
   /// - Throws: `ConfigurationError`, one line that names the variable.

@@ -4,7 +4,7 @@ import PostgresStore
 import ServiceRuntime
 
 /// Keeps the gauges of what would make an invoice wrong: usage that nobody is billed for, because
-/// its license is not registered, and events that producers sent and nobody counted.
+/// its license is not registered, and events that producers sent but that never arrived.
 struct BillingWatch: Sendable {
   /// The time between two looks. It is short enough for an alert, and long enough to cost an idle
   /// database nothing.

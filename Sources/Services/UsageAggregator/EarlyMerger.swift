@@ -4,16 +4,16 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Merges immediately what may have reached a threshold, and sums up again the states of limits
-/// that were changed. Every merge judges limits (see Schema/functions/usage_merge.sql). This thread
-/// only sees to it that nobody hears of a threshold late.
+/// Merges rows that may have reached a threshold immediately, and sums up the states of changed
+/// limits again. Every merge judges limits (see Schema/functions/usage_merge.sql). This thread only
+/// makes sure that no alert is late.
 final class EarlyMerger: Sendable {
   private static let waitMilliseconds = 500
-  /// The shortest time between two merges out of turn, because small limits are reached often.
+  /// The shortest time between two early merges. Small limits are reached often.
   private static let pauseMilliseconds = 20
-  /// How many states a sweep sums up. Merges wait meanwhile, and 2,000 take 70 ms.
+  /// How many states one sweep sums up. Merges wait during a sweep; 2,000 states take 70 ms.
   private static let sweepRows = 2_000
-  /// How often all states are read. This finds one whose merge committed after a newer one.
+  /// How often all states are read. This finds a state whose merge committed after a newer one.
   private static let reloadMilliseconds = 600_000
 
   private let settings: AggregatorSettings
@@ -65,24 +65,26 @@ final class EarlyMerger: Sendable {
         health.degraded("limits", problem: nil)
         if !due.isEmpty { _ = stop.wait(milliseconds: Self.pauseMilliseconds) }
       } catch let error as PostgresError where error.isOfSchema {
-        // The consumer reports it.
+        // The consumer reports this problem.
         for one in due { hints.judged(one, left: 0) }
         _ = stop.wait(milliseconds: 1_000)
       } catch {
-        // The next merge judges what was due, whoever runs it.
+        // Whichever merge comes next judges what was due.
         for one in due { hints.judged(one, left: 0) }
         kept.close()
         known = -1
         isMoreMarked = false
         health.degraded("limits", problem: "\(error)")
-        logger.warning("judging limits failed and is tried again", metadata: ["error": "\(error)"])
+        logger.warning(
+          "limits could not be judged; this is tried again", metadata: ["error": "\(error)"])
         _ = stop.wait(milliseconds: 500)
       }
     }
   }
 
   private func judge(_ due: [LimitHints.Due], _ connection: PostgresConnection) throws {
-    // While the log is behind, no alert is on time, and merges out of turn would only slow it down.
+    // While the log is behind, no alert can be on time, and early merges would only slow the
+    // consumer down.
     if !backlog.isBehind {
       let merge = PendingMerge(backlog: backlog, metrics: metrics, logger: logger)
       _ = try merge.run(Array(Set(due.map(\.partition))).sorted(), connection)

@@ -4,12 +4,12 @@ import ServiceRuntime
 import Synchronization
 import UsageAggregation
 
-/// How much each limited license may still use until its next threshold, as of what this process
-/// knows: a hint at when to look, never a verdict. The verdict is the merge's, on the authoritative
-/// row; a hint that is wrong costs a merge too many, or the time until the next.
+/// How much each limited license may still use before its next threshold, as far as this process
+/// knows. A hint only says when to look: the merge decides, on the authoritative row. A wrong hint
+/// costs either one unnecessary merge or the time until the next one.
 ///
 /// The thread of `EarlyMerger` writes hints, and the flusher's thread spends them. Each limited
-/// license takes 16 bytes and the table's slack.
+/// license takes 16 bytes, plus the table's slack.
 final class LimitHints: Sendable {
   struct Due: Sendable, Equatable {
     let license: Identifier
@@ -18,9 +18,9 @@ final class LimitHints: Sendable {
   }
 
   private struct State {
-    /// The hints by a hash of license and meter. Two that collide share a hint.
+    /// The hints, by a hash of license and meter. Two keys that collide share a hint.
     var left: [Int: Int64] = [:]
-    /// Taken by the judge; what is spent meanwhile counts on, below 0.
+    /// The keys that are being judged. Spending continues meanwhile, below 0.
     var judging: Set<Int> = []
     var due: [Due] = []
   }
@@ -55,8 +55,8 @@ final class LimitHints: Sendable {
     wakeup.wake()
   }
 
-  /// Whether an amount may bring a license to a threshold, even together with as much in the same
-  /// flush. It may where nothing is known of the license.
+  /// Whether an amount may bring a license to a threshold, even if the same flush holds as much
+  /// again. An unknown license may always reach one.
   func mayReach(
     license: UnsafeBufferPointer<UInt8>, meter: UnsafeBufferPointer<UInt8>, _ quantity: Int64
   ) -> Bool {
@@ -64,8 +64,8 @@ final class LimitHints: Sendable {
     return state.withLock { state in state.left[key].map { $0 / 2 <= quantity } ?? true }
   }
 
-  /// What became due, each with its hint at 0: from now on it counts what is spent while the judge
-  /// works. Waits for the first.
+  /// Takes the hints that are due, and sets each to 0. From then on a hint counts what is spent
+  /// while it is judged. Waits for the first one.
   func takeDue(waitMilliseconds: Int) -> [Due] {
     wakeup.sleep(milliseconds: waitMilliseconds)
     return state.withLock { state in
@@ -76,19 +76,20 @@ final class LimitHints: Sendable {
     }
   }
 
-  /// Sets what is left by the store, less what was spent since `takeDue`. Nil: nothing to wait for
-  /// any more.
+  /// Sets a hint to what the store says is left, minus what was spent since `takeDue`. Nil removes
+  /// the hint, because there is no further threshold.
   func judged(_ due: Due, left: Int64?) {
     let key = Self.key(due.license, due.meter)
     state.withLock { state in
       state.judging.remove(key)
-      // That may be merged already and so be taken off twice: then one merge too many follows.
+      // Some of that may have been merged already and is subtracted twice. The cost is one
+      // unnecessary merge.
       state.left[key] = left.map { max($0, 0) + min(state.left[key] ?? 0, 0) }
     }
   }
 
-  /// By the store, which does not know of rows that wait to be merged: the smaller of the two is
-  /// kept, so that a hint errs early.
+  /// Takes over what the store says is left. The store does not know about rows that wait to be
+  /// merged. The smaller value is kept, so a hint can only be early.
   func read(license: Identifier, meter: Identifier, left: Int64) {
     let key = Self.key(license, meter)
     state.withLock { $0.left[key] = min($0.left[key] ?? left, left) }

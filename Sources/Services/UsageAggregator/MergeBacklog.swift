@@ -10,11 +10,11 @@ final class MergeBacklog: @unchecked Sendable {
   private var owned: [Int32] = []
   private var behind = false
   private var changes = 0
-  /// The consumer was behind, and what that brought is not merged yet.
+  /// The consumer was behind, and the rows from that time are not merged yet.
   private var settles = false
   private let gauge: Gauge
 
-  /// So few rows are merged within a tenth of a second.
+  /// This many rows are merged within a tenth of a second.
   private static let settledRows = 5_000
 
   init(gauge: Gauge) { self.gauge = gauge }
@@ -35,7 +35,7 @@ final class MergeBacklog: @unchecked Sendable {
     set { locked { owned = newValue } }
   }
 
-  /// Whether the consumer reads as fast as it can. Then it needs the processors more than the
+  /// Whether the consumer is reading as fast as it can. It then needs the processors more than
   /// readers need merged rows.
   var isBehind: Bool {
     get { locked { behind } }
@@ -49,8 +49,8 @@ final class MergeBacklog: @unchecked Sendable {
     }
   }
 
-  /// Whether the consumer is behind, or was and most of what that brought is not merged. Then
-  /// nothing that can wait should take the processors.
+  /// Whether the consumer is behind, or was behind and most of the rows from that time are not
+  /// merged. Until then, nothing that can wait should use the processors.
   var isSettling: Bool { locked { behind || settles } }
 
   private func changed() {
@@ -64,10 +64,10 @@ final class MergeBacklog: @unchecked Sendable {
     return body()
   }
 
-  /// Waits until there is a change behind `seen`, but no longer than this: rows were added or taken
-  /// away, or the consumer fell behind or caught up.
+  /// Waits for a change after `seen`, up to a limit. A change is that rows were added or merged, or
+  /// that the consumer fell behind or caught up.
   ///
-  /// - Returns: what has been seen now.
+  /// - Returns: the number of the latest change.
   func waitForChange(after seen: Int, milliseconds: Int) -> Int {
     let end = Monotonic.milliseconds + milliseconds
     condition.lock()
@@ -76,8 +76,8 @@ final class MergeBacklog: @unchecked Sendable {
     return changes
   }
 
-  /// Holds a flush back while too much waits, which bounds the cost of reading the views. It gives
-  /// up after a while, because a merge that cannot run must not stop the counting.
+  /// Holds back a flush while too many rows wait, which bounds the cost of reading the views. It
+  /// gives up after a while, because a merge that cannot run must not stop the counting.
   func waitForRoom(_ limit: Int, _ stop: StopSignal) {
     let end = Monotonic.milliseconds + 10_000
     condition.lock()

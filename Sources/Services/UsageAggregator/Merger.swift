@@ -10,16 +10,16 @@ import Synchronization
 final class Merger: Sendable {
   /// The number of rows from which a second connection is worth it.
   private static let rowsWorthTwo = 20_000
-  /// One transaction takes about so many: what waits beyond it is merged in portions of partitions,
-  /// each with its own commit, so that a backlog of any size is worked off.
+  /// The rows that one transaction takes, roughly. A larger backlog is merged in portions of
+  /// partitions, each with its own commit.
   private static let portionRows = 400_000
-  /// How many times the patience of other threads a merge has. A statement may take five minutes,
-  /// and a merge that meets a sum which does not fit takes two.
+  /// The patience of a merge, as a multiple of other threads'. A statement may take five minutes,
+  /// and a merge that meets a sum which does not fit runs two of them.
   static let patienceTimes = 3
-  /// After so many merged rows their table is vacuumed: autovacuum comes once a minute.
+  /// After so many merged rows their table is vacuumed. Autovacuum comes only once a minute.
   private static let vacuumRows = 20_000
   private static let mostVacuumRows = 1_000_000
-  /// For so long after the consumer was behind, what is flushed is merged immediately.
+  /// For this long after the consumer was behind, flushed rows are merged immediately.
   private static let caughtUpMilliseconds = 1_500
 
   private let settings: AggregatorSettings
@@ -51,7 +51,8 @@ final class Merger: Sendable {
     var last = Monotonic.milliseconds
     var (sinceVacuum, vacuumRows) = (0, Self.vacuumRows)
     var lastBehind = Int.min / 2
-    // Doubled when a merge took too long: rows that a process before this one left are not counted.
+    // It is doubled when a merge took too long, because rows of an earlier process are not in the
+    // count.
     var leastPortions = 1
     var seen = 0
     defer { pulse.rest() }
@@ -59,12 +60,12 @@ final class Merger: Sendable {
       seen = backlog.waitForChange(
         after: seen, milliseconds: min(100, settings.mergeIntervalMilliseconds))
       pulse.beat()
-      // A consumer that has just caught up has the most to merge, and flushes the rest a moment
+      // A consumer that has just caught up has the most to merge. It flushes the rest a moment
       // later.
       let now = Monotonic.milliseconds
       if backlog.isBehind { lastBehind = now }
-      // Waiting makes merges cheaper, for rows of one key are written once; but readers pay for
-      // what waits.
+      // Waiting makes merges cheaper, because each key's row is written only once. But readers pay
+      // for the rows that wait.
       let waiting = backlog.count
       let isDue =
         waiting > 0 && now - lastBehind < Self.caughtUpMilliseconds
@@ -93,16 +94,16 @@ final class Merger: Sendable {
         if sinceVacuum > vacuumRows,
           backlog.count == 0 || now - lastBehind > Self.caughtUpMilliseconds
         {
-          // What an open transaction keeps makes each vacuum dearer, and would be walked over in
-          // vain every second.
+          // Rows that an open transaction keeps make each vacuum dearer, and a vacuum every second
+          // would walk over them in vain.
           let kept = try UsageUpkeep(connection).vacuum(.pending)
           (sinceVacuum, vacuumRows) = (0, min(max(Self.vacuumRows, kept / 2), Self.mostVacuumRows))
         }
       } catch {
-        // What is counted waits, and readers pay for it.
+        // Counted usage waits, and readers pay for it.
         health.degraded("merges", problem: "\(error)", logs: false)
         logger.warning("a merge failed and is tried again", metadata: ["error": "\(error)"])
-        // The statement took longer than its time limit.
+        // The statement exceeded its time limit.
         if (error as? PostgresError)?.sqlState == SQLState.canceled {
           leastPortions = min(leastPortions * 2, max(mine.count, 1))
         }
@@ -114,7 +115,7 @@ final class Merger: Sendable {
     }
   }
 
-  /// Splits partitions into at most `count` runs of nearly equal length.
+  /// Splits the partitions into at most `count` runs of nearly equal length.
   static func portions(_ partitions: [Int32], _ count: Int) -> [[Int32]] {
     let count = max(1, min(count, partitions.count))
     return (0..<count).map { i in
@@ -128,12 +129,12 @@ final class Merger: Sendable {
       statementTimeoutMilliseconds: 300_000)
   }
 
-  /// Merges half of the partitions on each of two connections at the same time. A consumer that has
-  /// caught up leaves the processors to the database.
+  /// Merges half of the partitions on each of two connections at the same time. This is only done
+  /// once the consumer has caught up and leaves the processors to the database.
   private func mergeInTwo(
     _ partitions: [Int32], _ connection: PostgresConnection, _ second: inout PostgresConnection?
   ) throws -> Int {
-    // Used by the thread below alone until it is joined.
+    // Only the thread below uses it until that thread is joined.
     nonisolated(unsafe) let other = try second ?? open()
     second = other
     let middle = partitions.count / 2

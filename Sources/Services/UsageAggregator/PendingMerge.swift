@@ -3,13 +3,14 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// Merges what waits of some partitions, and sets licenses aside whose sums no longer fit.
+/// Merges the pending rows of some partitions. If a license's sums no longer fit, its rows are set
+/// aside.
 struct PendingMerge {
   let backlog: MergeBacklog
   let metrics: AggregatorMetrics
   let logger: Logger
 
-  /// - Returns: the rows moved.
+  /// - Returns: the number of rows moved.
   func run(_ partitions: [Int32], _ connection: PostgresConnection) throws -> Int {
     let started = Monotonic.milliseconds
     var isolate = false
@@ -23,11 +24,12 @@ struct PendingMerge {
         }
         return moved
       } catch {
-        // A sum does not fit: set that license's rows aside, so that it stops nobody else's.
+        // A sum does not fit. The license's rows are set aside, so that they hold up no other
+        // license.
         guard !isolate,
           error.sqlState == SQLState.checkViolation || error.sqlState == SQLState.numericOverflow
         else { throw error }
-        logger.error("a license's total does not fit and is quarantined, see usage_quarantine")
+        logger.error("a license's total is too large; its rows were moved to usage_quarantine")
         isolate = true
       }
     }

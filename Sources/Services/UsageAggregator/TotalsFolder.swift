@@ -4,26 +4,27 @@ import Logging
 import PostgresStore
 import ServiceRuntime
 
-/// Moves what merges appended to `usage_delta` into the running totals (see v0011_totals.sql) and
-/// what they appended to `usage_appended` into the hour and day rows (see
-/// v0024_appending_merges.sql), and makes the totals of days that are older than the totals
+/// Moves the rows that merges appended to `usage_delta` into the running totals (see
+/// v0011_totals.sql), and those in `usage_appended` into the hour and day rows (see
+/// v0024_appending_merges.sql). It also computes totals for days that are older than the totals
 /// themselves.
 ///
-/// Readers add what waits, so a fold that is late costs them time and never a number. One process
-/// folds at a time; the others find the lock taken and look again later.
+/// Readers add the rows that wait, so a late fold costs them time but never gives a wrong number.
+/// One process folds at a time. The others find the lock taken and try again later.
 final class TotalsFolder: Sendable {
-  /// How many rows a fold moves. So many take about half a second, in which changes of anchors and
-  /// customers wait.
+  /// The number of rows in one fold. They take about half a second, during which changes of anchors
+  /// and customers wait.
   private static let rows = 50_000
   private static let intervalMilliseconds = 2_000
-  /// Without a merge by this process there may still be rows that another one left.
+  /// Another process may have left rows, even if this one has merged nothing.
   private static let idleMilliseconds = 60_000
-  /// How long no fold runs while the consumer is behind or much waits to be merged, since folds would
-  /// take the processors from that.
+  /// How long folds are put off while the consumer is behind or many rows wait to be merged,
+  /// because a fold would take processors from them.
   private static let busyMilliseconds = 60_000
-  /// Autovacuum comes once a minute; until then readers would walk over the dead rows.
+  /// Autovacuum comes only once a minute. Until then, readers would have to pass over the dead
+  /// rows.
   private static let vacuumRows = 20_000
-  /// The same for appended rows, which have an index that makes their vacuum dearer.
+  /// The same for appended rows, whose index makes a vacuum more expensive.
   private static let appendedVacuumRows = 200_000
 
   private let settings: AggregatorSettings
@@ -55,7 +56,7 @@ final class TotalsFolder: Sendable {
       statementTimeoutMilliseconds: 300_000)
     var last = Int.min / 2
     var lastMerged = -1
-    // Rows that are combined once their hour is over, or nothing more is appended.
+    // There are rows to combine once their hour is over, or once nothing more is appended.
     var isAppended = false
     defer { pulse.rest() }
     while !stop.wait(milliseconds: Self.intervalMilliseconds) {
@@ -72,21 +73,21 @@ final class TotalsFolder: Sendable {
         (last, lastMerged) = (now, merged)
         health.degraded("totals", problem: nil)
       } catch let error as PostgresError where error.isOfSchema {
-        // The consumer reports it. Until there is a schema that fits, there is nothing to fold.
+        // The consumer reports this problem. Without a schema that fits, there is nothing to fold.
       } catch {
-        // Readers add what waits, which takes them longer and longer.
+        // Readers add the rows that wait, and that takes longer and longer.
         health.degraded("totals", problem: "\(error)", logs: false)
         logger.warning(
-          "folding totals failed and is tried again", metadata: ["error": "\(error)"])
+          "the totals could not be folded; this is tried again", metadata: ["error": "\(error)"])
         kept.close()
       }
     }
   }
 
-  /// Whether more waits than a merge waits for, or the merges behind a backlog are not done.
+  /// Whether more rows wait than one merge takes, or the merges after a backlog are not finished.
   private var isBusy: Bool { backlog.isSettling || backlog.count > settings.maxPendingRows / 8 }
 
-  /// - Parameter isUrgent: it has waited too long to make way for merges again.
+  /// - Parameter isUrgent: the fold has waited too long to give way to merges again.
   private func foldAll(_ connection: PostgresConnection, isUrgent: Bool) throws {
     var moved = 0
     while !stop.isRaised, isUrgent || !isBusy {

@@ -11,7 +11,7 @@ struct UsageAggregator: AsyncParsableCommand {
     discussion: """
       \(ProgramSettings.usageAggregator.help)
 
-      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+      Exit status: 0 after SIGTERM, 78 if a setting is invalid, 1 otherwise.
 
       Example:
         METER_KAFKA_BROKERS=localhost:9092 METER_DATABASE_URL=postgresql:///metering usage-aggregator

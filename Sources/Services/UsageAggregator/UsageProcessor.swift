@@ -2,7 +2,7 @@ import LogConsumer
 import PostgresStore
 import UsageAggregation
 
-/// Processes usage: a batch becomes the rows that its flush appends, and nothing is kept beyond it.
+/// Processes usage. A batch becomes the rows that its flush appends. Nothing else is kept.
 final class UsageProcessor: LogProcessor {
   typealias Writer = UsageWriter
 
@@ -22,7 +22,7 @@ final class UsageProcessor: LogProcessor {
   func seal(_ batch: LogBatch) -> NoCargo { NoCargo() }
 }
 
-/// The batch is all there is.
+/// The batch itself is everything that a flush needs.
 struct NoCargo: Sendable {}
 
 /// Appends a batch's table to `usage_pending`.

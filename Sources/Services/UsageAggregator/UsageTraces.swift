@@ -3,12 +3,11 @@ import Metering
 import PostgresStore
 import UsageAggregation
 
-/// The traces of a flush whose groups may bring a license to a threshold of a limit, for the
-/// evidence of the alert that the merge then raises. All other traces end here, because nothing
-/// would read them.
+/// The traces of groups in a flush that may bring a license to a threshold. The merge puts them
+/// into the evidence of the alert. All other traces end here, because nobody would read them.
 struct UsageTraces {
-  /// A flush writes at most so many. Traces explain alerts and count nothing, so what is beyond is
-  /// left out.
+  /// The most traces in one flush. Traces explain alerts and count nothing, so the rest is left
+  /// out.
   private static let most = 4_096
 
   private var epochs: [Int64] = []
@@ -18,7 +17,8 @@ struct UsageTraces {
   private var offsets: [Int64] = []
   private var traceparents: [String] = []
 
-  /// - Parameter epochs: of the partitions that the flush writes. Groups of others are left out.
+  /// - Parameter epochs: the partitions that the flush writes. Groups of other partitions are left
+  ///   out.
   init(_ table: borrowing UsageTable, epochs written: [Int32: Int32], limits: LimitHints) {
     table.forEachGroup { group, license, meter, address in
       guard traceparents.count < Self.most, let trace = table.trace(of: address),
@@ -34,7 +34,7 @@ struct UsageTraces {
     }
   }
 
-  /// Nil where there is nothing to write.
+  /// Nil if there is nothing to write.
   var statement: SQLStatement? {
     guard !traceparents.isEmpty else { return nil }
     return FlushStore.traces(

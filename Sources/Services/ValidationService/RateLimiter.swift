@@ -1,34 +1,34 @@
 import Synchronization
 
-/// Slows down who asks too often, in memory that does not grow with the number of those who ask.
+/// Delays callers that ask too often, with a fixed amount of memory.
 ///
-/// GCRA (ITU-T I.371): a key's requests are due one interval behind the other, and may come earlier
-/// by a burst; who comes still earlier waits for the difference. The times lie in a table of four
-/// rows that keys are hashed into, each by its own function, and the least of a key's four is its
-/// time (a count-min sketch): a key is never taken for slower than it is, and for faster only where
-/// all four cells are shared.
+/// It uses GCRA (ITU-T I.371). The requests of a key are due at a fixed interval, and may come
+/// early by a burst. A request that comes even earlier waits for the difference. The due times are
+/// kept in a count-min sketch: a table of four rows, into which each key is hashed by four
+/// functions. The smallest of a key's four cells is its time. A key is therefore never delayed too
+/// little, and delayed too much only if it shares all four cells.
 final class RateLimiter: Sendable {
   struct Rate: Sendable {
-    /// Requests a second.
+    /// Requests per second.
     var perSecond: Int
     var burst: Int
   }
 
-  /// Microseconds.
+  /// In microseconds.
   static let maximumDelay: Int64 = 5_000_000
 
   private static let rows = 4
   private static let columns = 1 << 15
-  /// Due times, in microseconds of the caller's clock. `Hasher` has another key in each process, so
-  /// nobody can aim at a cell.
+  /// Due times, in microseconds of the caller's clock. `Hasher` has a different key in each
+  /// process, so nobody can aim at a cell.
   private let cells = Mutex([Int64](repeating: 0, count: rows * columns))
 
   /// Counts a request.
   ///
   /// - Parameters:
-  ///   - cost: as how many requests it counts; 0 only asks.
-  ///   - now: microseconds, of a clock that never goes back.
-  /// - Returns: how long the answer is to wait, in microseconds: 0 to `maximumDelay`.
+  ///   - cost: how many requests it counts as. 0 only asks.
+  ///   - now: microseconds, from a clock that never goes back.
+  /// - Returns: how long the answer should wait, in microseconds, from 0 to `maximumDelay`.
   func delay(_ key: some Hashable, _ rate: Rate, cost: Int = 1, now: Int64) -> Int64 {
     var hasher = Hasher()
     hasher.combine(key)
@@ -38,7 +38,7 @@ final class RateLimiter: Sendable {
     return cells.withLock { cells in
       var least = Int64.max
       for row in 0..<Self.rows { least = min(least, cells[Self.cell(row, hash)]) }
-      // Never so far ahead that a key would wait longer than its delay says.
+      // Bounded, so that a key never waits longer than its delay says.
       let due = min(
         max(least, now) + interval * Int64(cost), now + tolerance + Self.maximumDelay)
       for row in 0..<Self.rows {

@@ -10,11 +10,11 @@ import TraceExport
 struct ValidationService: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "validation-service",
-    abstract: "Answers whether a license holds for a domain, and publishes what was used.",
+    abstract: "Says whether a license is valid for a domain, and publishes usage events.",
     discussion: """
       \(ProgramSettings.validationService.help)
 
-      Exit: 0 after SIGTERM, 78 for a wrong setting, 1 otherwise.
+      Exit status: 0 after SIGTERM, 78 if a setting is invalid, 1 otherwise.
 
       Example:
         meterctl key generate --out keys.json
@@ -41,7 +41,8 @@ struct ValidationService: AsyncParsableCommand {
         logger: logger,
         threadPatienceMilliseconds: try environment[DeclaredSettings.threadPatience])
       guard let rules = PublicSuffixList.shared else {
-        throw ConfigurationError("libpsl has no Public Suffix List: apt-get install publicsuffix")
+        throw ConfigurationError(
+          "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")
       }
       let publisher: EventPublisher
       do {
@@ -53,13 +54,16 @@ struct ValidationService: AsyncParsableCommand {
         throw ConfigurationError(error.description)
       }
       for key in settings.keys.skipped {
-        logger.warning("a key of METER_SIGNING_KEY is left out", metadata: ["key": "\(key)"])
+        logger.warning("a key of METER_SIGNING_KEY is ignored", metadata: ["key": "\(key)"])
       }
       ValidationMetrics.register(
         publisher, spoolMaximumBytes: settings.publisher.maximumBytes, on: registry)
       if settings.keys.signingKey(for: .license) != nil {
         logger.warning(
-          "METER_SIGNING_KEY holds a private key for licenses, which this service does not need; meterctl key export --for validation-service leaves it out"
+          """
+          METER_SIGNING_KEY contains a private key for licenses, which this service does not need; \
+          leave it out with: meterctl key export --for validation-service
+          """
         )
       }
       let directory = LicenseDirectory(

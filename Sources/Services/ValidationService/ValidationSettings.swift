@@ -7,7 +7,7 @@ import NIOSSL
 import PostgresStore
 import ServiceRuntime
 
-/// What the service is configured by; `--help` lists the variables.
+/// The service's settings. `--help` lists the variables.
 struct ValidationSettings: Sendable {
   static let adminBind = "127.0.0.1:9100"
 
@@ -21,7 +21,7 @@ struct ValidationSettings: Sendable {
   var cacheEntries: Int
   var tls: NIOSSLContext?
   var requestMilliseconds: Int
-  /// Nil: half of all that the limit of open files allows.
+  /// If it is nil, one address may use half of the connections that the limit of open files allows.
   var connectionsPerAddress: Int?
 
   /// - Throws: `ConfigurationError`, one line that names the variable.
@@ -33,11 +33,11 @@ struct ValidationSettings: Sendable {
     do {
       keys = try JSONWebKeySet(json: settings[DeclaredSettings.signingKey].utf8)
     } catch let error as JSONWebKey.Invalid {
-      throw ConfigurationError("METER_SIGNING_KEY: \(error); meterctl key generate makes a set")
+      throw ConfigurationError("METER_SIGNING_KEY: \(error). Run: meterctl key generate")
     }
     guard let signer = VerdictSigner(keys: keys) else {
       throw ConfigurationError(
-        "METER_SIGNING_KEY has no private key for verdicts; meterctl key generate makes one")
+        "METER_SIGNING_KEY has no private key for verdicts. Run: meterctl key generate")
     }
     verdictSigner = signer
     publisher = EventPublisher.Configuration(

@@ -1,5 +1,5 @@
-/// A dictionary of at most so many entries. Who comes when it is full takes the place of one that
-/// was not asked for lately (CLOCK).
+/// A dictionary with a maximum size. When it is full, a new entry replaces one that was not asked
+/// for lately (CLOCK).
 struct BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   private struct Slot {
     var key: Key

@@ -8,23 +8,23 @@ import ServiceLifecycle
 import ServiceRuntime
 import Synchronization
 
-/// A registered license as it is judged.
+/// The parts of a registered license that decide a verdict.
 struct KnownLicense: Sendable {
   var terms: LicenseTerms
   var customerID: Identifier
 }
 
-/// What the service knows of licenses, tokens and limits: in memory, kept up to date by
+/// The licenses, tokens and limits that the service knows. They are kept in memory and updated by
 /// notifications.
 ///
-/// One thread listens, another reads. While PostgreSQL is away everything in memory holds on; when
-/// it is back, all of it is read again, since notifications were missed.
+/// One thread listens, another reads. While PostgreSQL is unavailable, everything in memory stays
+/// valid. Afterwards all of it is read again, because notifications were missed.
 final class LicenseDirectory: Service, Sendable {
   typealias Licenses = ReadThrough<Identifier, KnownLicense>
   typealias Tokens = ReadThrough<String, AccessStore.TokenRow>
 
   let licenses: Licenses
-  /// By SHA-256 in hexadecimal.
+  /// Tokens, by SHA-256 in hexadecimal.
   let tokens: Tokens
   private let limits = Mutex<[LimitKey: (start: Int64, end: Int64)]>([:])
   private let databaseURL: String
@@ -34,7 +34,7 @@ final class LicenseDirectory: Service, Sendable {
   private let wakeup = Wakeup()
   private let wantsLimits = Atomic<Bool>(true)
   private let isStopping = Atomic<Bool>(false)
-  /// The loader's thread alone reads and writes these two.
+  /// Only the loader's thread reads and writes these two.
   nonisolated(unsafe) private var refusal: String?
   nonisolated(unsafe) private var loggedStates: Set<String> = []
 
@@ -62,8 +62,8 @@ final class LicenseDirectory: Service, Sendable {
     }
   }
 
-  /// Whether usage of the meter has reached its limit in the period that `now` lies in.
-  /// Milliseconds since 1970.
+  /// Whether usage of the meter has reached its limit in the period that contains `now`
+  /// (milliseconds since 1970).
   func isOverLimit(_ license: Identifier, _ meter: Identifier, now: Int64) -> Bool {
     limits.withLock { limits in
       guard !limits.isEmpty,
@@ -76,12 +76,13 @@ final class LicenseDirectory: Service, Sendable {
   func run() async throws {
     let loader = WorkerThread("directory-loader") { [self] in load() }
     let listener = WorkerThread("directory-listener") { [self] in listen() }
-    // Not on the listener's thread, which may hang in a call for as long as TCP allows.
+    // This does not run on the listener's thread, which may hang in a call for as long as TCP
+    // allows.
     await cancelWhenGracefulShutdown { [self] in
       while !Task.isCancelled {
         licenses.expireWaiters()
         tokens.expireWaiters()
-        // Canceled, it only ends sooner, and the loop with it.
+        // A cancellation only ends the pause sooner, and the loop with it.
         try? await Task.sleep(for: .milliseconds(250))
       }
     }
@@ -110,13 +111,13 @@ final class LicenseDirectory: Service, Sendable {
           url: databaseURL, application: "validation-service-listen",
           statementTimeoutMilliseconds: 5_000)
         try connection.execute("listen license_change; listen api_token; listen limit_state")
-        // What changed while nobody listened.
+        // Anything may have changed while nobody was listening.
         licenses.changedAll()
         tokens.changedAll()
         wantLimits()
         try hear(connection, pulse)
       } catch {
-        // The loader, which may have nothing to ask, finds out and says so.
+        // The loader may have nothing to ask. This makes it find out that PostgreSQL is back.
         wantLimits()
         if goesOn { usleep(500_000) }
       }
@@ -137,7 +138,7 @@ final class LicenseDirectory: Service, Sendable {
         default: wantLimits()
         }
       }
-      // A peer that is gone without a word is found out by asking.
+      // A probe finds a peer that has disappeared without closing the connection.
       if Monotonic.milliseconds >= nextProbe {
         try connection.probe()
         nextProbe = Monotonic.milliseconds + 5_000
@@ -153,7 +154,7 @@ final class LicenseDirectory: Service, Sendable {
   // MARK: Reading
 
   private func load() {
-    // What is known so far is still judged, and the end of the process would lose that.
+    // Verdicts still come from what is in memory, and ending the process would lose that.
     let pulse = health.heartbeat("directory loader", .helpful)
     defer { pulse.rest() }
     var connection: PostgresConnection?
@@ -189,7 +190,7 @@ final class LicenseDirectory: Service, Sendable {
     tokens.fail([])
   }
 
-  /// - Returns: whether there was nothing to do.
+  /// - Returns: true if there was nothing to do.
   private func readOnce(
     _ store: AccessStore, limitsAreDue nextLimits: inout Int
   ) throws -> Bool {
@@ -207,8 +208,8 @@ final class LicenseDirectory: Service, Sendable {
           try store.tokens(hashes: hashes).map { ($0.hash, $0) }, uniquingKeysWith: { $1 })
       }
     }
-    // Merges may commit in another order than they notify: now and then all is read without being
-    // told.
+    // Merges may commit in a different order than they notify. Therefore everything is read once in
+    // a while without a notification.
     if wantsLimits.exchange(false, ordering: .acquiring) || Monotonic.milliseconds >= nextLimits {
       do {
         let reached = try store.limitsReached()
@@ -232,10 +233,10 @@ final class LicenseDirectory: Service, Sendable {
     return isIdle
   }
 
-  /// Reads rows and hands them over. Where PostgreSQL refuses a statement, its keys are read in
-  /// halves, so that a key which it cannot take concerns those who asked for it alone.
+  /// Reads rows and hands them over. If PostgreSQL refuses a statement, its keys are read in
+  /// halves, so that a key which PostgreSQL cannot take only affects the requests for it.
   ///
-  /// - Throws: what says that PostgreSQL is away: a lost connection, a timeout.
+  /// - Throws: errors that mean PostgreSQL is unavailable: a lost connection or a timeout.
   private func fetch<Key: Hashable & Sendable, Value: Sendable>(
     _ keys: [Key], into rows: ReadThrough<Key, Value>,
     _ read: ([Key]) throws -> [Key: Value]
@@ -262,9 +263,9 @@ final class LicenseDirectory: Service, Sendable {
     }
   }
 
-  /// Logs each SQLSTATE once. Data that PostgreSQL cannot take (class 22) is the request's fault;
-  /// anything else is the operator's to mend, so health names it. The message is not repeated:
-  /// it may quote what a tenant sent.
+  /// Logs each SQLSTATE once. Data that PostgreSQL cannot take (class 22) is the request's fault.
+  /// Anything else is for the operator to correct, so health names it. The message is left out,
+  /// because it may quote what a tenant sent.
   private func refused(_ error: PostgresError) {
     if !error.sqlState.hasPrefix("22") {
       refusal = "\(error.operation), SQLSTATE \(error.sqlState)"

@@ -5,25 +5,27 @@ import Licensing
 import Metering
 import Synchronization
 
-/// A license key and a domain into a verdict, by what the directory knows.
+/// Gives the verdict about a license key and a domain, from what the directory knows.
 final class LicenseEvaluator: Sendable {
-  /// What is said of a key.
+  /// The result for one key.
   struct Finding: Sendable {
     var verdict: Verdict
     var terms: LicenseTerms?
     var licenseID: Identifier?
-    /// What was asked for, in the spelling that is compared; nil, where it is no name or address.
+    /// The requested domain, in the spelling that is compared. It is nil if it is neither a name
+    /// nor an address.
     var domain: DomainName?
-    /// Whose the license is; nil where it is registered nowhere, or that is not known.
+    /// The customer who has the license. It is nil if the license is not registered, or if that is
+    /// not known.
     var customerID: Identifier?
-    /// The database could not be asked whose the license is.
+    /// The database could not be asked who has the license.
     var isOwnerUnknown = false
   }
 
   private let directory: LicenseDirectory
   private let verifier: LicenseVerifier
   private let rules: PublicSuffixList
-  /// Tokens that verified, by their SHA-256.
+  /// Tokens that were verified, by their SHA-256.
   private let verified: Mutex<BoundedCache<SHA256.Digest, LicenseTerms>>
 
   init(
@@ -36,10 +38,11 @@ final class LicenseEvaluator: Sendable {
   }
 
   /// - Parameters:
-  ///   - meter: what is used; with `api_calls`, whose limit always counts.
-  ///   - customer: whose licenses alone there are to who asks; nil: everybody's.
-  ///   - record: what is known of a license by its id; what it throws is thrown on.
-  /// - Throws: `Problem`, 503, where the license is not known here and PostgreSQL does not answer.
+  ///   - meter: the meter that is used. The limit of `api_calls` counts as well.
+  ///   - customer: the caller's customer, who sees no other licenses. Nil sees all licenses.
+  ///   - record: returns what is known about a license id. Its errors are rethrown.
+  /// - Throws: `Problem` with status 503, if the license is not in memory and PostgreSQL does not
+  ///   answer.
   func evaluate(
     licenseKey: String, domain text: String, meter: Identifier, customer: Identifier?, now: Int64,
     record: (Identifier) throws -> LicenseDirectory.Licenses.Lookup
@@ -54,8 +57,8 @@ final class LicenseEvaluator: Sendable {
       }
     }
     let id = claims?.licenseID ?? Identifier(licenseKey)
-    // What was registered since, beats what was signed; of what cannot be asked now, the signature
-    // is enough.
+    // A later registration overrides what was signed. If it cannot be read now, the signature is
+    // enough.
     switch try record(id) {
     case .found(let license):
       var finding = Finding(verdict: Verdict(.notFound), licenseID: id, domain: domain)
@@ -70,7 +73,7 @@ final class LicenseEvaluator: Sendable {
     case .unavailable:
       guard let claims else {
         throw Problem.unavailable(
-          "The license is not in memory, and the database does not answer; try again.")
+          "The license is not in memory, and the database does not answer. Try again.")
       }
       var finding = find(claims, domain, meter, now)
       finding.isOwnerUnknown = true
@@ -98,8 +101,8 @@ final class LicenseEvaluator: Sendable {
     return terms
   }
 
-  /// A compact JWS begins with the base64url of `{`, which no license id of ours looks like; what
-  /// is longer than an id may be is none either.
+  /// Whether a key looks like a compact JWS. That begins with the base64url of `{`, which no
+  /// license id of ours does. Anything longer than an id can only be a token.
   private static func looksLikeToken(_ key: String) -> Bool {
     if key.utf8.count > 512 { return true }
     let bytes = key.utf8.prefix(2)

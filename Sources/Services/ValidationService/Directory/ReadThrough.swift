@@ -1,11 +1,12 @@
 import ServiceRuntime
 import Synchronization
 
-/// Rows of PostgreSQL by key: kept in memory, read when they are missing, read again when they
-/// changed.
+/// Rows of PostgreSQL by key. They are kept in memory, read when they are missing, and read again
+/// when they have changed.
 ///
-/// Requests ask `lookup`; a loader's thread takes what is wanted, reads many rows at once and hands
-/// them over. Bounded in entries, absent keys and waiting requests, whatever is asked for.
+/// Requests call `lookup`. A loader's thread takes the wanted keys, reads many rows in one
+/// statement and hands them over. The numbers of entries, absent keys and waiting requests are
+/// bounded, whatever is asked for.
 final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   enum Lookup: Sendable {
     case found(Value)
@@ -21,10 +22,10 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   private struct State {
     var known: BoundedCache<Key, Value>
-    /// Keys that do not exist, and when that was learned.
+    /// Keys that do not exist, with the time at which that was learned.
     var absent: BoundedCache<Key, Int>
     var wanted: Set<Key> = []
-    /// Asked of PostgreSQL now: a change that is told meanwhile may be newer than the answer.
+    /// Keys that are being read. A change that is notified meanwhile may be newer than the answer.
     var reading: Set<Key> = []
     var waiters: [Key: [Waiter]] = [:]
     var waiting = 0
@@ -39,7 +40,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   /// - Parameters:
   ///   - waitMilliseconds: how long a lookup waits for a loader that hangs.
-  ///   - wake: tells the loader that something is wanted.
+  ///   - wake: tells the loader that a key is wanted.
   init(
     capacity: Int, absentMilliseconds: Int, waitMilliseconds: Int = 2_000,
     wake: @escaping @Sendable () -> Void
@@ -53,7 +54,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     self.wake = wake
   }
 
-  /// What is in memory; nil: it must be asked for.
+  /// Returns what is in memory; nil if the key must be read.
   func cached(_ key: Key) -> Lookup? {
     state.withLock { Self.cached(&$0, key, absentMilliseconds) }
   }
@@ -84,10 +85,10 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   // MARK: The loader's side
 
-  /// How many keys are to be read.
+  /// The number of keys to be read.
   var wantedCount: Int { state.withLock { $0.wanted.count } }
 
-  /// Keys to read now.
+  /// Takes keys that should be read now.
   func take(_ most: Int) -> [Key] {
     state.withLock { state in
       let keys = Array(state.wanted.prefix(most))
@@ -122,7 +123,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     for (continuation, lookup) in ready { continuation.resume(returning: lookup) }
   }
 
-  /// PostgreSQL cannot take the key: those who wait for it are told, and nobody else.
+  /// PostgreSQL cannot take this key. Only the requests that wait for it are told.
   func refuse(_ key: Key) {
     let ready = state.withLock { state in
       state.isDown = false
@@ -134,14 +135,14 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     for continuation in ready { continuation.resume(returning: .unavailable) }
   }
 
-  /// PostgreSQL does not answer: who waits is told, and nobody waits until it does. `keys` stay
-  /// wanted.
+  /// PostgreSQL does not answer. Waiting requests are told, and no request waits until it does.
+  /// `keys` stay wanted.
   func fail(_ keys: [Key]) {
     let ready = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
       state.isDown = true
       state.reading = []
-      // Changes that were not read yet are still to be read; what was asked for will be asked for
-      // again. Without this, invented keys would pile up while reads fail.
+      // Changed rows in memory still have to be read. Other keys will be asked for again; if they
+      // were kept, invented keys would pile up while reads fail.
       state.wanted = state.wanted.filter { state.known.contains($0) }
       for key in keys where state.known.contains(key) { state.wanted.insert(key) }
       defer {
@@ -155,7 +156,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   func recover() { state.withLock { $0.isDown = false } }
 
-  /// Ends the waiting of those who have for too long: the loader hangs in a call.
+  /// Ends waits that have lasted too long because the loader hangs in a call.
   func expireWaiters() {
     let limit = Monotonic.milliseconds - waitMilliseconds
     let late = state.withLock { state -> [CheckedContinuation<Lookup, Never>] in
@@ -164,7 +165,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         late += waiters.filter { $0.since <= limit }.map(\.continuation)
         let left = waiters.filter { $0.since > limit }
         state.waiters[key] = left.isEmpty ? nil : left
-        // Nobody waits for it any more, and it is not kept.
+        // Nobody waits for the key any more, and it is not in memory.
         if left.isEmpty, !state.known.contains(key) { state.wanted.remove(key) }
       }
       state.waiting -= late.count
@@ -173,7 +174,7 @@ final class ReadThrough<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     for continuation in late { continuation.resume(returning: .unavailable) }
   }
 
-  /// The row changed, or there is one now.
+  /// The row changed or was created.
   func changed(_ key: Key) {
     let isKnown = state.withLock { state in
       state.absent.remove(key)

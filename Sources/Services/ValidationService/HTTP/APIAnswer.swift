@@ -5,15 +5,16 @@ import NIOHTTP1
 /// The answer to a request.
 struct APIAnswer: Sendable {
   var status: HTTPResponseStatus
-  /// Of the body; nil: there is none.
+  /// The media type of the body; nil if there is no body.
   var type: String?
-  /// Beside those that every answer has. Of the program's own words: they are written as they are.
+  /// Headers in addition to those that every answer has. They are fixed texts of this program and
+  /// are not escaped.
   var headers: [(name: String, value: String)] = []
   var body: [UInt8] = []
 
   /// - Parameters:
-  ///   - isHead: to a request that wants no body.
-  ///   - connection: of the header of that name.
+  ///   - isHead: the request was a HEAD and gets no body.
+  ///   - connection: the value of the `Connection` header.
   ///   - now: milliseconds since 1970.
   func write(to out: inout ByteBuffer, isHead: Bool, connection: String?, now: Int64) {
     out.reserveCapacity(minimumWritableBytes: 512 + body.count)
@@ -50,7 +51,7 @@ struct APIAnswer: Sendable {
   }
 }
 
-/// The answer to a request: there already, or after something was waited for.
+/// The reply to a request: an answer, or a task that will have one.
 enum Reply {
   case now(APIAnswer)
   case later(@Sendable () async -> APIAnswer)

@@ -1,15 +1,15 @@
 import HTTPListening
 import NIOHTTP1
 
-/// A request that came in whole.
+/// A complete request.
 struct APIRequest: Sendable {
   var method: HTTPMethod
-  /// Without query.
+  /// The path without its query.
   var path: String
   var fields: RequestFields
   var body: [UInt8]
   /// The other end of the connection.
   var peer: ClientAddress.Client
-  /// When its last byte was there, in nanoseconds of `Uptime`.
+  /// The time when its last byte arrived, in nanoseconds of `Uptime`.
   var received: UInt64
 }

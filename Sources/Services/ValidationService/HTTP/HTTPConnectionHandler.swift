@@ -5,13 +5,12 @@ import NIOHTTP1
 import ServiceRuntime
 import Synchronization
 
-/// One connection: puts requests together, has them answered one after the other, and writes the
-/// answers.
+/// Handles one connection: assembles requests, has them answered in order, and writes the answers.
 ///
-/// What can be answered from memory is answered in the call that brought the request's last byte:
-/// no task, no hop to another thread, one write. While an answer waits for something, or its reader
-/// does not take what is written, the connection is not read from, and what came already stays in
-/// `waiting`.
+/// A request that can be answered from memory is answered in the call that brought its last byte,
+/// without a task, a hop to another thread or a second write. While an answer waits for something,
+/// or the client does not read what is written, nothing is read from the connection. Whatever has
+/// already arrived stays in `waiting`.
 final class HTTPConnectionHandler: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = Never
@@ -19,13 +18,13 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
   typealias OutboundOut = ByteBuffer
 
   private enum Phase {
-    /// Between requests.
+    /// Between two requests.
     case idle
-    /// A request's body comes in.
+    /// A request's body is arriving.
     case reading
-    /// Whether its body may be sent is being asked.
+    /// Somebody is deciding whether the body may be sent.
     case asking
-    /// Answered before its end; what still comes of it is dropped.
+    /// The request was answered before its end. The rest of it is dropped.
     case discarding
     /// The answer waits for something.
     case answering
@@ -35,23 +34,23 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
 
   private enum Event {
     case part(HTTPServerRequestPart)
-    /// Not HTTP, or more of it than is read.
+    /// The bytes are not HTTP, or exceed what is read.
     case malformed(HTTPParserError)
     case inputClosed
   }
 
   private let api: ValidationAPI
   private let memory: BodyMemory
-  /// Its place among the connections; nil in none.
+  /// The connection's place in the table; nil if there is no table.
   private let entry: ConnectionTable.Entry?
-  /// Where the bytes wait that are not decoded yet.
+  /// Holds the bytes that are not decoded yet.
   private weak var gate: RequestGate?
   private var phase = Phase.idle
   private var head: HTTPRequestHead?
   private var fields = RequestFields()
   private var path = ""
   private var body: [UInt8] = []
-  /// What was taken of `memory`, and for whom.
+  /// The bytes taken from `memory`, and their owner.
   private var bytesHeld = 0
   private var bodyOwner: AddressGroup?
   private var peer: ClientAddress.Client?
@@ -61,12 +60,12 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
   private var isResuming = false
   private var isWritable = true
   private var isQuiescing = false
-  /// What an answer waits for; canceled where it only waits to be slow.
+  /// The task that an answer waits for. It is canceled if it only delays the answer.
   private var waitingTask: Task<Void, Never>?
 
-  /// Answers of pipelined requests are written together up to about so many bytes.
+  /// Answers to pipelined requests are written together up to about this many bytes.
   private static let outputBytes = 16_384
-  /// Room for a body that is kept for the next one.
+  /// The capacity of a body buffer that is kept for the next body.
   private static let keptBodyBytes = 4_096
 
   init(api: ValidationAPI, memory: BodyMemory, entry: ConnectionTable.Entry? = nil) {
@@ -75,7 +74,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     self.entry = entry
   }
 
-  /// A gate that stands before the decoder of this connection.
+  /// Makes the gate in front of this connection's decoder.
   func makeGate() -> RequestGate {
     let made = RequestGate(connection: self)
     gate = made
@@ -84,12 +83,12 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
 
   // MARK: What the gate asks
 
-  /// Whether a request that is decoded now is also taken now.
+  /// Whether a request that is decoded now would be taken immediately.
   var takesMore: Bool { waiting.isEmpty && isWritable && phase != .answering && phase != .asking }
 
   var isClosed: Bool { phase == .closed }
 
-  /// How much of the body that comes in now is still to come; 0 where its length is not known.
+  /// How much of the current body has not arrived; 0 if its length is not known.
   var bodyBytesExpected: Int {
     phase == .reading ? max((fields.contentLength ?? 0) - body.count, 0) : 0
   }
@@ -107,7 +106,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
       receive(.malformed(error), context)
       send(context)
     } else {
-      // TLS that is none, or a connection that broke: there is nobody to tell.
+      // The TLS handshake failed or the connection broke. Nobody can be told.
       context.close(promise: nil)
     }
   }
@@ -119,12 +118,12 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
       send(context)
     case is ChannelShouldQuiesceEvent:
       isQuiescing = true
-      // Who was made to wait for asking too often is answered now.
+      // Requests that wait because of a rate limit are answered now.
       waitingTask?.cancel()
       if phase == .idle { close(context) }
     case is ConnectionTable.MakeRoom:
       isQuiescing = true
-      // What is not written yet, somebody does not read: it is not waited for.
+      // If output is left, the client does not read it. The service does not wait for that.
       if phase == .idle || phase == .closed { context.close(promise: nil) }
     default: break
     }
@@ -153,8 +152,8 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     if waiting.isEmpty, !isHeld { take(event, context) } else { waiting.append(event) }
   }
 
-  /// Goes on with what came while an answer waited, or could not be written. In a loop: what is
-  /// written may be what was waited for.
+  /// Goes on with what arrived while an answer waited or could not be written. It is a loop,
+  /// because writing may complete the thing that was waited for.
   private func resume(_ context: ChannelHandlerContext) {
     guard !isResuming else { return }
     isResuming = true
@@ -197,7 +196,8 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
       return refuse(problem, context, isLast: true)
     }
     if let length = fields.contentLength, length > ValidationAPI.maximumBytes(path) {
-      // Who asked whether to send it, and hears no, may send the next request in its place.
+      // A client that asked whether to send the body, and is refused, may send the next request
+      // instead of it.
       return refuse(
         .tooLarge(ValidationAPI.maximumBytes(path)), context, isLast: expectsContinue(head))
     }
@@ -209,7 +209,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     }
   }
 
-  /// Asks whether a large body may be sent, before room is given to it.
+  /// Asks whether a large body may be sent, before room is reserved for it.
   private func ask(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     switch api.admission(path, fields) {
     case .granted: letBodyCome(head)
@@ -235,7 +235,8 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     if expectsContinue(head) { output.writeStaticString("HTTP/1.1 100 Continue\r\n\r\n") }
   }
 
-  /// HTTP/1.0 has no `100 Continue`, so a server ignores the wish for it (RFC 9110 section 10.1.1).
+  /// HTTP/1.0 has no `100 Continue`, so a server ignores the expectation (RFC 9110, section
+  /// 10.1.1).
   private func expectsContinue(_ head: HTTPRequestHead) -> Bool {
     fields.expectsContinue && head.version.minor >= 1
   }
@@ -249,7 +250,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     if needed > 0 {
       if bytesHeld == 0 { bodyOwner = api.bodyOwner(client(context), fields) }
       guard memory.take(needed, for: bodyOwner) else {
-        return refuse(.unavailable("Too many requests come in at a time; try again."), context)
+        return refuse(.unavailable("Too many large requests are arriving. Try again."), context)
       }
       bytesHeld += needed
     }
@@ -294,7 +295,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     }
   }
 
-  /// Behind an answered request.
+  /// Finishes an answered request.
   private func end(_ context: ChannelHandlerContext) {
     let isLast = closesBehind
     head = nil
@@ -316,7 +317,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     body.removeAll(keepingCapacity: body.capacity <= Self.keptBodyBytes)
   }
 
-  /// Of `/path?query`, or of the absolute form, which servers must take too.
+  /// Returns the path of `/path?query`, or of the absolute form, which servers must accept too.
   private static func path(_ uri: String) -> String {
     if !uri.utf8.contains(where: { $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "#") }),
       uri.utf8.first == UInt8(ascii: "/")
@@ -344,7 +345,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
     answer.write(
       to: &output, isHead: head?.method == .HEAD, connection: connection,
       now: WallClock.milliseconds)
-    // Also to learn whether the reader still takes it.
+    // Writing also shows whether the client still reads.
     if output.readableBytes > Self.outputBytes { send(context) }
   }
 
@@ -357,7 +358,7 @@ final class HTTPConnectionHandler: ChannelDuplexHandler {
 
   private func close(_ context: ChannelHandlerContext) {
     phase = .closed
-    // From here on it only waits for its reader, and may have to go.
+    // The connection now only waits for its client to read, and may be closed to make room.
     entry?.isBusy.store(false, ordering: .relaxed)
     waiting.removeAll()
     releaseBody()

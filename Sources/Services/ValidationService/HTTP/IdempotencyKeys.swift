@@ -2,12 +2,13 @@ import Crypto
 import Metering
 import Synchronization
 
-/// What each `Idempotency-Key` was sent with: the same key with another usage is a mistake.
+/// Remembers the usage that each `Idempotency-Key` was sent with. The same key with different usage
+/// is a mistake.
 ///
-/// Keys live apart for each license and each token. Anonymous requests cannot say what was used,
-/// so their keys cannot be mistaken and are not kept here. The memory is this process's own and
-/// holds the latest `capacity` keys; `eventID` makes sure that a mistake which is not noticed
-/// here is counted as a call of its own, not dropped as a repetition.
+/// Keys are separate for each license and each token. Anonymous requests cannot state usage, so
+/// their keys are not kept here. Each process remembers only its own latest `capacity` keys. If a
+/// mistake is not noticed here, `eventID` makes sure that it counts as a separate call and is not
+/// dropped as a repetition.
 final class IdempotencyKeys: Sendable {
   struct Usage: Sendable, Equatable {
     var meter: Identifier
@@ -20,9 +21,9 @@ final class IdempotencyKeys: Sendable {
 
   /// Remembers the key's usage the first time.
   ///
-  /// - Returns: false where the key was sent with another usage before.
+  /// - Returns: false if the key was sent with different usage before.
   func isConsistent(_ key: String, license: Identifier, token: String, _ usage: Usage) -> Bool {
-    // None of the parts holds a NUL, so they can be told apart.
+    // None of the parts contains a NUL, so the parts can be told apart.
     let text = "\(license)\0\(token)\0\(key)"
     let digest = SHA256.hash(data: Array(text.utf8))
     return known.withLock { known in
@@ -32,8 +33,8 @@ final class IdempotencyKeys: Sendable {
     }
   }
 
-  /// The id of the event that a request with this key records: the key, and behind it the usage
-  /// that replaces the one API call. Two keys, or two usages, never give the same id.
+  /// The id of the event that a request with this key records: the key, followed by the usage if it
+  /// is not the usual single API call. Two different keys or usages never give the same id.
   static func eventID(_ key: String, _ usage: Usage) -> String {
     var id: [UInt8] = []
     for byte in key.utf8 {

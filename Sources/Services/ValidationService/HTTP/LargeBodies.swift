@@ -3,12 +3,12 @@ import Foundation
 import HTTPListening
 import Synchronization
 
-/// Threads for requests whose bodies are large: reading one takes milliseconds, in which an event
-/// loop would answer hundreds of others.
+/// Threads for requests with large bodies. Reading one takes milliseconds, in which an event loop
+/// would answer hundreds of other requests.
 ///
-/// Half of the processors at most work on them. What waits is bounded by `BodyMemory`.
+/// They use at most half of the processors. `BodyMemory` bounds what waits.
 final class LargeBodies: Sendable {
-  /// Bodies of more bytes than these are read here.
+  /// Bodies larger than this are read here.
   static let bytes = 16_384
 
   private let queues: [DispatchQueue]

@@ -1,12 +1,12 @@
 import JSONText
 import NIOHTTP1
 
-/// An answer that is an error, by RFC 9457.
+/// An answer that is an error (RFC 9457).
 struct Problem: Error {
   var status: HTTPResponseStatus
   /// A fixed word of the program.
   var code: String
-  /// One sentence that says what to do; nothing of the request.
+  /// One sentence that says what to do. It quotes nothing of the request.
   var detail: String
   var headers: [(name: String, value: String)] = []
 
@@ -16,7 +16,7 @@ struct Problem: Error {
 
   static let unauthorized = Problem(
     status: .unauthorized, code: "unauthorized",
-    detail: "Send a token that holds: Authorization: Bearer …",
+    detail: "Send a valid token: Authorization: Bearer …",
     headers: [("www-authenticate", "Bearer")])
 
   static func unavailable(_ detail: String) -> Problem {
@@ -31,20 +31,20 @@ struct Problem: Error {
       detail: "The body may have at most \(maximumBytes) bytes.")
   }
 
-  /// Of a request that the decoder gave up.
+  /// The problem for a request that the decoder rejected.
   init(_ error: HTTPParserError) {
     self =
       error == .headerOverflow
       ? Problem(
         status: .requestHeaderFieldsTooLarge, code: "headers_too_large",
-        detail: "The header may have 100 fields of 8 KiB, 16 KiB together.")
+        detail: "The header may have 100 fields of up to 8 KiB, and 16 KiB in total.")
       : .badRequest("not_http", "The request is not HTTP/1.1.")
   }
 
-  /// What a request's head says wrongly about itself; nil: nothing.
+  /// Finds what is wrong with a request's head; nil if nothing is.
   ///
-  /// RFC 9112 section 3.2: 400 to a request of HTTP/1.1 without `Host`, and to any request with
-  /// more than one, or with one that is no host.
+  /// RFC 9112, section 3.2: a request of HTTP/1.1 without `Host`, and any request with several, or
+  /// with one that is not a host, gets status 400.
   init?(_ version: HTTPVersion, _ fields: RequestFields) {
     guard version.major == 1 else {
       self = .badRequest("not_http", "The request is not HTTP/1.1.")

@@ -3,13 +3,13 @@ import EventPublisher
 import JSONText
 import Metering
 
-/// The body of `POST /v1/events`: usage events of a customer, judged as the aggregator will judge
-/// them, so that what is taken never becomes a dead letter.
+/// The body of `POST /v1/events`: usage events of a customer. They are checked exactly as the
+/// aggregator will check them, so that an accepted event never becomes a dead letter.
 struct ReportedEvents {
   static let maximumBytes = 1 << 20
   static let maximumEvents = 1_000
 
-  /// What the aggregator's settings decide.
+  /// The limits that come from the aggregator's settings.
   struct Rules: Sendable {
     var maxQuantity = Limits.quantity
     var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
@@ -23,15 +23,15 @@ struct ReportedEvents {
 
   private(set) var events: [UsageEvent] = []
   private(set) var rejected: [Rejected] = []
-  /// Of all events that name one, rejected ones too.
+  /// The subjects of all events that have one, including rejected events.
   private(set) var subjects: Set<Identifier> = []
   private let traceparent: String?
 
   /// - Parameters:
   ///   - now: milliseconds since 1970.
   ///   - rules: the aggregator's.
-  ///   - traceparent: of the request, for events that have none of their own.
-  /// - Throws: `Problem`, 400.
+  ///   - traceparent: the request's, for events that have none.
+  /// - Throws: `Problem` with status 400.
   init(
     _ body: [UInt8], isBatch: Bool?, customerID: Identifier, now: Int64, rules: Rules = Rules(),
     traceparent: String? = nil
@@ -53,7 +53,7 @@ struct ReportedEvents {
       }
     } catch let error as JSONError where error.reason == .tooManyValues {
       throw Problem.badRequest(
-        "too_many_events", "At most \(Self.maximumEvents) events are taken at once.")
+        "too_many_events", "A request may have at most \(Self.maximumEvents) events.")
     } catch let error as JSONError {
       throw Problem.badRequest("not_json", "The body is not JSON: \(error.reason.rawValue).")
     }
@@ -61,7 +61,8 @@ struct ReportedEvents {
 
   private static let form = Problem.badRequest(
     "bad_request",
-    "The body must be one CloudEvent (application/cloudevents+json) or an array of them (application/cloudevents-batch+json)."
+    "The body must be one CloudEvent (application/cloudevents+json) or an array of them "
+      + "(application/cloudevents-batch+json)."
   )
 
   private mutating func read(
@@ -76,7 +77,7 @@ struct ReportedEvents {
     func reject(_ reason: RejectionReason) {
       rejected.append(Rejected(index: index, id: id, reason: reason.rawValue))
     }
-    // Only the operator imports what is older than events may be.
+    // Only the operator may import events that are older than the usual limit.
     if let batch = members["import"], batch != .null { return reject(.badData) }
     guard members["type"]?.text == "license.usage.recorded" else {
       return reject(members["type"] == nil ? .notCloudEvent : .wrongType)
@@ -107,11 +108,12 @@ struct ReportedEvents {
     if let event { events.append(event) }
   }
 
-  /// The source of a customer's event in the log: `/customers/{id}` and the sender's own source.
+  /// The source of a customer's event in the log: `/customers/{id}` followed by the sender's own
+  /// source.
   ///
-  /// Two sources, or two customers, never give the same one, so nobody's events are taken for
-  /// duplicates of another's: the id holds no `/`, each `%` of the source is `%25`, and so the
-  /// segment `%2E` says that the source does not begin with `/`.
+  /// Two sources, or two customers, never give the same one, so no event is taken for a duplicate
+  /// of another customer's. The id contains no `/` and each `%` of the source becomes `%25`. The
+  /// segment `%2E` therefore shows that the source does not begin with `/`.
   static func source(_ source: String, of customer: Identifier) -> String {
     var path = source.utf8.first == UInt8(ascii: "/") ? "" : "/%2E/"
     for scalar in source.unicodeScalars {
@@ -123,7 +125,7 @@ struct ReportedEvents {
   private static let identifiers = ["id", "source", "subject", "import", "producer"]
   private static let dataIdentifiers = ["meter", "domain", "feature"]
 
-  /// PostgreSQL cannot store U+0000, so no identifier may hold it.
+  /// PostgreSQL cannot store U+0000, so no identifier may contain it.
   private static func refuseNUL(_ members: [JSONMember]) throws {
     func hasNUL(_ members: [JSONMember], _ names: [String]) -> Bool {
       names.contains { name in
@@ -132,7 +134,7 @@ struct ReportedEvents {
     }
     if hasNUL(members, identifiers) || hasNUL(members["data"]?.members ?? [], dataIdentifiers) {
       throw Problem.badRequest(
-        "nul_in_text", "An identifier holds U+0000, which cannot be stored; nothing was taken.")
+        "nul_in_text", "An identifier contains U+0000, which cannot be stored. Nothing was taken.")
     }
   }
 

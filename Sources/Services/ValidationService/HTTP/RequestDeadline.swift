@@ -2,11 +2,11 @@ import NIOCore
 import NIOHTTP1
 import NIOTLS
 
-/// Closes connections whose request does not get finished, and those on which nothing happens any
-/// more. An idle timeout alone would be content with a byte now and then.
+/// Closes connections whose request takes too long, and those that are idle. An idle timeout alone
+/// would accept one byte now and then.
 ///
-/// The time of a request runs from its first bytes, be they half a header, to its end; that of a
-/// TLS session from the connection's first moment to the end of the handshake.
+/// The time of a request runs from its first byte, even if that is only half a header, to its end.
+/// The time of a TLS handshake begins when the connection opens.
 final class RequestDeadline: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
@@ -19,13 +19,14 @@ final class RequestDeadline: ChannelInboundHandler {
   /// Closes the connection when the service stops, whatever its client does.
   private var lastTimer: Scheduled<Void>?
   private var lastRead = NIODeadline.now()
-  /// Between a request's head and its end.
+  /// A request's head has arrived, but not its end.
   private var isWithin = false
-  /// Since the last `channelReadComplete`, a whole part came, or TLS's handshake ended.
+  /// A complete part has arrived, or the TLS handshake has ended, since the last
+  /// `channelReadComplete`.
   private var sawPart = false
 
-  /// How long a connection may stay open when the service stops: for a request that is under way,
-  /// and for answers that its client does not read.
+  /// How long a connection may stay open after the service was stopped. This time is for requests
+  /// in progress, and for answers that the client does not read.
   private static let quiescingLimit = TimeAmount.seconds(2)
 
   init(limit: TimeAmount, idleLimit: TimeAmount, isTLS: Bool) {
@@ -53,8 +54,8 @@ final class RequestDeadline: ChannelInboundHandler {
 
   func channelReadComplete(context: ChannelHandlerContext) {
     lastRead = .now()
-    // Bytes that made no part are the beginning of a header, or of a TLS session. A request that
-    // came in one piece needs no timer.
+    // Bytes that completed no part are the beginning of a header or of a TLS handshake. A request
+    // that arrived in one piece needs no timer.
     if isWithin || !sawPart { start(context) } else { stop() }
     sawPart = false
     context.fireChannelReadComplete()
@@ -95,7 +96,7 @@ final class RequestDeadline: ChannelInboundHandler {
     channel.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
   }
 
-  /// One timer that looks now and then, instead of one that every request sets again.
+  /// One timer checks periodically. Resetting a timer with every request would cost more.
   private func watchIdleness(_ channel: any Channel) {
     let loop = channel.eventLoop
     idleTimer = loop.assumeIsolated().scheduleTask(deadline: lastRead + idleLimit) { [self] in

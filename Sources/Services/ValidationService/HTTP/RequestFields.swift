@@ -1,7 +1,7 @@
 import NIOHTTP1
 
-/// The header fields that are looked at, found in one pass; of a field that stands more than once,
-/// the values with commas between them.
+/// The header fields that the service reads, found in one pass. The values of a repeated field are
+/// joined with commas.
 struct RequestFields: Sendable {
   private(set) var authorization: String?
   private(set) var contentType: String?
@@ -9,20 +9,21 @@ struct RequestFields: Sendable {
   private(set) var forwardedFor: String?
   private(set) var userAgent: String?
   private(set) var traceparent: String?
-  /// Nil where there is none; what is no number, the decoder has refused.
+  /// Nil if there is none. The decoder has already refused values that are not numbers.
   private(set) var contentLength: Int?
   private(set) var expectsContinue = false
-  /// How many `Host` fields there are, and whether all of them are hosts.
+  /// The number of `Host` fields, and whether all of them are hosts.
   private(set) var hostCount = 0
   private(set) var isHostValid = true
-  /// To a protocol that is not spoken here; the decoder reads nothing behind such a request.
+  /// The client asks for another protocol, which the service does not speak. The decoder reads
+  /// nothing after such a request.
   private(set) var asksForUpgrade = false
 
   init() {}
 
   init(_ headers: HTTPHeaders) {
     for (name, value) in headers {
-      // By their lengths first: most fields are none of these.
+      // The length is compared first, because most fields are none of these.
       switch name.utf8.count {
       case 4 where Self.equal(name, "host"):
         hostCount += 1
@@ -42,7 +43,7 @@ struct RequestFields: Sendable {
     }
   }
 
-  /// `uri-host [":" port]` by its characters; it may be empty (RFC 9110 section 7.2).
+  /// Checks the characters of `uri-host [":" port]`. It may be empty (RFC 9110, section 7.2).
   private static func isHost(_ value: String) -> Bool {
     value.utf8.allSatisfy { byte in
       switch byte {
@@ -60,7 +61,7 @@ struct RequestFields: Sendable {
     field = field.map { $0 + ", " + value } ?? value
   }
 
-  /// - Parameter lower: as long as `name`, in lower case.
+  /// - Parameter lower: in lower case and as long as `name`.
   private static func equal(_ name: String, _ lower: StaticString) -> Bool {
     var i = 0
     for byte in name.utf8 {

@@ -1,11 +1,11 @@
 import NIOCore
 
-/// Hands the decoder a connection's bytes a few at a time, and none while the connection is not
-/// read from.
+/// Passes a connection's bytes to the decoder a few at a time, and none while the connection is not
+/// being read.
 ///
-/// The decoder makes requests of everything that it is given. One read can hold hundreds of tiny
-/// requests, and their heads take twenty times the memory of their bytes. So what is not asked for
-/// yet waits here as bytes, at most as many as one read brings.
+/// The decoder turns everything that it gets into requests. One read can contain hundreds of tiny
+/// requests, and their heads take twenty times the memory of their bytes. Therefore bytes that are
+/// not needed yet wait here, at most as many as one read returns.
 final class RequestGate: ChannelDuplexHandler {
   typealias InboundIn = ByteBuffer
   typealias InboundOut = ByteBuffer
@@ -59,7 +59,7 @@ final class RequestGate: ChannelDuplexHandler {
     var hasPassed = false
     if connection.isClosed { pending = ByteBuffer() }
     while pending.readableBytes > 0, connection.takesMore {
-      // A body is handed on whole: it makes no requests.
+      // A body is passed on whole, because it creates no requests.
       let count = max(Self.sliceBytes, connection.bodyBytesExpected)
       hasPassed = true
       if count < pending.readableBytes, let slice = pending.readSlice(length: count) {

@@ -3,13 +3,13 @@ import Metering
 import TraceExport
 import Tracing
 
-/// The span of a request that brought a trace, from its last byte on. One that never ends, because
-/// the request is asked again or refused, is never told.
+/// The span of a request that brought a trace. It begins with the request's last byte. A span that
+/// never ends, because the request is repeated internally or refused, is not exported.
 struct RequestSpan {
   private let span: any Span
   private let path: String
 
-  /// Nil where the request brought no trace, or something that is none.
+  /// Nil if the request brought no valid trace.
   init?(_ request: APIRequest) {
     guard let text = request.fields.traceparent, let cause = TraceContext(text) else { return nil }
     let elapsed = DispatchTime.now().uptimeNanoseconds - request.received
@@ -19,7 +19,7 @@ struct RequestSpan {
       at: DefaultTracerClock.now.nanosecondsSinceEpoch - elapsed)
   }
 
-  /// What the request's events carry.
+  /// The trace for the request's events.
   var traceparent: String? { Spans.trace(of: span)?.traceparent }
 
   func end(status: Int64, _ describe: (inout SpanAttributes) -> Void) {

@@ -2,15 +2,15 @@ import JSONText
 import Licensing
 import Metering
 
-/// The body of an answer, and the signature over it.
+/// The body of an answer, with its signature.
 enum ValidateAnswer {
   /// - Parameters:
-  ///   - licenseKey: as it was sent; its hash is in the answer, so that nobody between can change
-  ///     the question.
-  ///   - domain: what was asked for, for the same reason.
-  ///   - terms: of a license that is known.
+  ///   - licenseKey: the key as it was sent. The answer contains its hash, so that nobody in
+  ///     between can change the question.
+  ///   - domain: the requested domain, for the same reason.
+  ///   - terms: the terms of a known license.
   ///   - now: milliseconds since 1970.
-  /// - Returns: nil where nothing can be signed: the system has no randomness.
+  /// - Returns: nil if nothing can be signed, because the system has no randomness.
   static func make(
     _ verdict: Verdict, _ terms: LicenseTerms?, licenseID: Identifier?, licenseKey: String,
     domain: DomainName?, nonce: String, now: Int64, signer: VerdictSigner
@@ -34,7 +34,7 @@ enum ValidateAnswer {
     json.member("licenseKeyHash", VerdictQuestion.hash(ofLicenseKey: licenseKey))
     json.member("nonce", nonce)
     json.member("timestamp", UTCTime.text(now))
-    // What is signed is the document up to here, closed.
+    // The signature covers the document up to here, with its closing brace.
     var unsigned = json
     unsigned.endObject()
     guard let signature = signer.sign(unsigned.bytes) else { return nil }

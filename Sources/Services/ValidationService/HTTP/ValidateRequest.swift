@@ -1,10 +1,10 @@
 import JSONText
 import Metering
 
-/// The body of `POST /v1/licenses/validate`, checked.
+/// The checked body of `POST /v1/licenses/validate`.
 struct ValidateRequest: Sendable {
   static let maximumBytes = 65_536
-  /// Seven are known; the rest is for members that are not.
+  /// Seven members are known. The rest is for unknown members.
   private static let maximumValues = 256
 
   var licenseKey: String
@@ -12,21 +12,21 @@ struct ValidateRequest: Sendable {
   var nonce: String?
   var meter = "api_calls"
   var quantity: Int64 = 1
-  /// Whether the request says what was used. Only who may write usage may say so.
+  /// Whether the request states usage. Only callers that may write usage may do that.
   var hasUsage = false
 
   var idempotentUsage: IdempotencyKeys.Usage {
     IdempotencyKeys.Usage(meter: Identifier(meter), quantity: quantity)
   }
 
-  /// - Throws: `Problem`, 400.
+  /// - Throws: `Problem` with status 400.
   init(_ body: [UInt8]) throws {
     let value: JSONValue
     do {
       value = try JSONReader.parse(body, maximumValues: Self.maximumValues)
     } catch  where error.reason == .tooManyValues {
       throw Problem.badRequest(
-        "bad_request", "The body must not hold more than \(Self.maximumValues) values.")
+        "bad_request", "The body may have at most \(Self.maximumValues) values.")
     } catch {
       throw Problem.badRequest("not_json", "The body is not JSON: \(error).")
     }
@@ -34,7 +34,7 @@ struct ValidateRequest: Sendable {
       throw Problem.badRequest("bad_request", "The body must be a JSON object.")
     }
     if members.repeatedName != nil {
-      throw Problem.badRequest("bad_request", "A member of the body stands twice.")
+      throw Problem.badRequest("bad_request", "The body has the same member twice.")
     }
     licenseKey = try Self.text(members, "licenseKey", 1...8_192)
     domain = try Self.text(members, "domain", 1...1_024)
@@ -70,7 +70,7 @@ struct ValidateRequest: Sendable {
     }
   }
 
-  /// To JSON Schema, and to languages whose numbers are all floating, `3.0` is an integer.
+  /// JSON Schema, and languages with only floating-point numbers, take `3.0` for an integer.
   private static func whole(_ value: JSONValue) -> Int64? {
     if let integer = value.integer { return integer }
     guard case .number(let digits) = value, let number = Double(digits) else { return nil }
@@ -85,7 +85,8 @@ struct ValidateRequest: Sendable {
     else {
       throw Problem.badRequest(
         "bad_request",
-        "\(name) must be a text of \(lengths.lowerBound) to \(lengths.upperBound) bytes without control characters."
+        "\(name) must be a string of \(lengths.lowerBound) to \(lengths.upperBound) bytes "
+          + "without control characters."
       )
     }
     return text

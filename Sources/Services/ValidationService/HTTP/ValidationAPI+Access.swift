@@ -4,12 +4,12 @@ import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
 
-/// Who asks, what the token allows, and what is known of a license.
+/// Who the caller is, what the token allows, and what is known about a license.
 extension ValidationAPI {
   func license(
     _ id: Identifier, _ gathered: Gathered
   ) throws -> LicenseDirectory.Licenses.Lookup {
-    // No license has such an id, and what is asked for is kept in memory.
+    // No license has such a long id, and requested ids are kept in memory.
     if id.utf8.count > Limits.subjectBytes { return .missing }
     if let cached = directory.licenses.cached(id) { return cached }
     guard let lookup = gathered.licenses[id] else { throw Need.licenses([id]) }
@@ -24,7 +24,7 @@ extension ValidationAPI {
     guard (8...512).contains(header.utf8.count), header.lowercased().hasPrefix("bearer ") else {
       throw Problem.unauthorized
     }
-    // One blank or more separates the scheme from the token (RFC 9110, section 11.4).
+    // One or more spaces separate the scheme from the token (RFC 9110, section 11.4).
     let secret = Array(header.utf8.dropFirst(7).drop { $0 == 0x20 })
     let hash = Hexadecimal.text(Array(SHA256.hash(data: secret)))
     guard let lookup = directory.tokens.cached(hash) ?? gathered.token else {
@@ -35,11 +35,11 @@ extension ValidationAPI {
       if let end = token.expiresAt, end <= WallClock.milliseconds { throw Problem.unauthorized }
       return token
     case .missing: throw Problem.unauthorized
-    case .unavailable: throw Problem.unavailable("Tokens cannot be checked now; try again.")
+    case .unavailable: throw Problem.unavailable("Tokens cannot be checked now. Try again.")
     }
   }
 
-  /// - Throws: `Problem`, 401 or 403.
+  /// - Throws: `Problem` with status 401 or 403.
   func require(_ scope: TokenScope, of token: AccessStore.TokenRow?) throws {
     guard let token else { throw Problem.unauthorized }
     guard scope.isGranted(by: token.scopes) else {

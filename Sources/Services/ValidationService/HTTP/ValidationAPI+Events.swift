@@ -7,7 +7,7 @@ import Tracing
 
 /// `POST /v1/events`.
 extension ValidationAPI {
-  /// The token of who may report events, and its customer.
+  /// The token of a caller who may report events, and its customer.
   func reporter(
     _ fields: RequestFields, _ gathered: Gathered
   ) throws -> (token: AccessStore.TokenRow, customerID: Identifier) {
@@ -23,7 +23,7 @@ extension ValidationAPI {
   func events(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
     let (token, customer) = try reporter(request.fields, gathered)
     let isBatch: Bool?
-    // Blanks may stand before the parameters (RFC 9110, section 5.6.6).
+    // Spaces may stand before the parameters (RFC 9110, section 5.6.6).
     switch request.fields.contentType?.prefix(while: { !"; \t".contains($0) }).lowercased() {
     case "application/cloudevents-batch+json": isBatch = true
     case "application/cloudevents+json": isBatch = false
@@ -33,7 +33,7 @@ extension ValidationAPI {
         status: .unsupportedMediaType, code: "unsupported_media_type",
         detail: "Send application/cloudevents+json or application/cloudevents-batch+json.")
     }
-    // By its size, as what it costs is: a request for each KiB that is begun.
+    // Its cost depends on its size, so each KiB that is begun counts as one request.
     try count(gathered) {
       charge(token.tokenID, settings.keyRate, cost: 1 + request.body.count / 1_024)
     }
@@ -48,9 +48,9 @@ extension ValidationAPI {
         attributes["license_metering.events"] = SpanAttribute.int64(Int64(reported.events.count))
       }
       return APIAnswer(status: .accepted, type: "application/json", body: reported.answer())
-    case .full: throw Problem.unavailable("The spool is full; nothing was taken, try again.")
+    case .full: throw Problem.unavailable("The spool is full. Nothing was taken. Try again.")
     case .invalid:
-      throw Problem.badRequest("bad_request", "An event breaks the contract; nothing was taken.")
+      throw Problem.badRequest("bad_request", "An event breaks the contract. Nothing was taken.")
     }
   }
 
@@ -67,7 +67,7 @@ extension ValidationAPI {
         case .found, .missing:
           throw Problem(
             status: .forbidden, code: "not_your_license",
-            detail: "A subject is no license of the token's customer; nothing was taken.")
+            detail: "A subject is not a license of the token's customer. Nothing was taken.")
         }
       } catch Need.licenses(let ids) {
         missing += ids
@@ -75,7 +75,7 @@ extension ValidationAPI {
     }
     if !missing.isEmpty { throw Need.licenses(missing) }
     if isUnknown {
-      throw Problem.unavailable("Whose the licenses are cannot be asked now; try again.")
+      throw Problem.unavailable("The licenses' customers cannot be looked up now. Try again.")
     }
   }
 }

@@ -5,7 +5,7 @@ import NIOHTTP1
 import ServiceRuntime
 import Synchronization
 
-/// How often somebody may ask. A request beyond the rate waits before it is answered.
+/// The rate limits. A request beyond the rate waits before it is answered.
 extension ValidationAPI {
   struct AnonymousKey: Hashable {
     var license: Identifier
@@ -24,12 +24,12 @@ extension ValidationAPI {
       key, rate, cost: cost, now: Int64(DispatchTime.now().uptimeNanoseconds / 1_000))
   }
 
-  /// Counts a request once, by what `charge` counts, and has it wait if that says so.
+  /// Counts a request once, and makes it wait if `charge` says so.
   func count(_ gathered: Gathered, _ charge: () -> Int64) throws {
     if !gathered.isCounted { try pause(charge(), .rate) }
   }
 
-  /// Who asks for many licenses that do not exist waits before one more is looked up.
+  /// A caller that asks for many licenses that do not exist waits before the next one is looked up.
   func limitLookups(
     _ id: Identifier, _ client: ClientAddress.Client, _ gathered: Gathered
   ) throws {
@@ -40,7 +40,7 @@ extension ValidationAPI {
     try pause(charge(key, settings.unknownRate, cost: 0), .lookup)
   }
 
-  /// Invented ids evade the limit of a license, so they have one of their own.
+  /// Invented ids evade the limit per license, so they have their own limit.
   func limitUnknown(_ client: ClientAddress.Client, _ gathered: Gathered) throws {
     if gathered.isUnknownCounted { return }
     let key = AddressKey(client: client.group, isForUnknown: true)
@@ -55,7 +55,7 @@ extension ValidationAPI {
       delayed.subtract(1, ordering: .relaxed)
       throw Problem(
         status: .tooManyRequests, code: "too_many_requests",
-        detail: "Too many requests wait already; come again later.",
+        detail: "Too many requests are waiting already. Try again later.",
         headers: [("retry-after", "5")])
     }
     throw Need.pause(microseconds, pause)

@@ -1,6 +1,6 @@
 import NIOHTTP1
 
-/// Which endpoint answers a request, and what browsers of other origins may see.
+/// Which endpoint answers a request, and what browsers with other origins may see.
 extension ValidationAPI {
   func answer(_ request: APIRequest, _ gathered: Gathered) throws -> APIAnswer {
     switch request.path {
@@ -21,7 +21,8 @@ extension ValidationAPI {
       return APIAnswer(status: .ok, type: "application/yaml", body: PackageResources.openapi_yaml)
     default:
       throw Problem(
-        status: .notFound, code: "not_found", detail: "There is nothing here; see /openapi.yaml.")
+        status: .notFound, code: "not_found", detail: "This path does not exist. See /openapi.yaml."
+      )
     }
   }
 

@@ -41,14 +41,14 @@ extension ValidationAPI {
     if token == nil, finding.terms == nil { try limitUnknown(client, gathered) }
     if question.hasUsage { try checkOwner(of: finding, token) }
     try checkRepetition(question, finding, key: key, token: token)
-    // A stranger who only knows an id is not told what was sold under it.
+    // A stranger who knows only an id does not learn what was sold under it.
     let told = finding.verdict.isValid || token != nil ? finding.terms : nil
     guard
       let answer = ValidateAnswer.make(
         finding.verdict, told, licenseID: finding.licenseID,
         licenseKey: question.licenseKey, domain: finding.domain,
         nonce: question.nonce ?? SystemRandom.hexadecimal(), now: now, signer: signer)
-    else { throw Problem.unavailable("The answer cannot be signed; try again.") }
+    else { throw Problem.unavailable("The answer cannot be signed now. Try again.") }
     let elapsed = Int64(DispatchTime.now().uptimeNanoseconds - request.received) / 1_000
     let span = RequestSpan(request)
     publish(
@@ -64,7 +64,7 @@ extension ValidationAPI {
     return APIAnswer(status: .ok, type: "application/json", body: answer)
   }
 
-  /// What was used may be said by the license's customer, and by the vendor.
+  /// Only the license's customer and the vendor may state usage.
   private func checkOwner(of finding: LicenseEvaluator.Finding, _ token: AccessStore.TokenRow?)
     throws
   {
@@ -72,11 +72,11 @@ extension ValidationAPI {
       finding.verdict.code != .invalidSignature
     else { return }
     if finding.isOwnerUnknown {
-      throw Problem.unavailable("Whose the license is cannot be asked now; try again.")
+      throw Problem.unavailable("The license's customer cannot be looked up now. Try again.")
     }
     throw Problem(
       status: .forbidden, code: "not_your_license",
-      detail: "The license is none of the token's customer; nothing was recorded.")
+      detail: "The license does not belong to the token's customer. Nothing was recorded.")
   }
 
   private func checkRepetition(
@@ -91,7 +91,7 @@ extension ValidationAPI {
     guard isConsistent else {
       throw Problem(
         status: .unprocessableEntity, code: "idempotency_mismatch",
-        detail: "The Idempotency-Key was sent with another usage; nothing was recorded.")
+        detail: "This Idempotency-Key was sent with different usage before. Nothing was recorded.")
     }
   }
 
@@ -100,8 +100,8 @@ extension ValidationAPI {
     token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?,
     traceparent: String?, elapsed: Int64, now: Int64
   ) {
-    // Whose key it is that does not verify, only the key itself says: it must not be held against
-    // anybody's license.
+    // A key that does not verify may name any license. It must not count against that
+    // license.
     publisher.publish(
       ValidationEvent(
         source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",
@@ -111,8 +111,8 @@ extension ValidationAPI {
     guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
       return
     }
-    // A retry may reach another instance: what it repeats is known by the license, the caller's
-    // name, the key and the usage alone.
+    // A retry may reach another instance. The license, the caller's name, the key and the usage
+    // alone must therefore identify what it repeats.
     publisher.publish(
       UsageEvent(
         id: key.map { IdempotencyKeys.eventID($0, question.idempotentUsage) },

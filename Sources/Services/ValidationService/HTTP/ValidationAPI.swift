@@ -10,18 +10,18 @@ import Synchronization
 
 /// Answers the requests of the API.
 ///
-/// `answer` is a function of the request and of what is known: where something has to be waited
-/// for, it throws that as a `Need`, and is asked again from the start with what came. So the usual
-/// request, of a license in memory, is answered in one synchronous call.
+/// `answer` is a function of the request and of what is known. If it has to wait for something, it
+/// throws that as a `Need`, and is called again from the start once it is there. The usual request
+/// for a license in memory is therefore answered in one synchronous call.
 final class ValidationAPI: Sendable {
   struct Settings: Sendable {
     var source = "/validation"
     var requiresKey = false
     var keyRate = RateLimiter.Rate(perSecond: 10_000, burst: 20_000)
     var anonymousRate = RateLimiter.Rate(perSecond: 1_000, burst: 5_000)
-    /// All requests without a token from one address.
+    /// The rate of all requests without a token from one address.
     var addressRate = RateLimiter.Rate(perSecond: 20_000, burst: 100_000)
-    /// Of them, those for licenses that do not exist.
+    /// The rate of those among them that ask for licenses that do not exist.
     var unknownRate = RateLimiter.Rate(perSecond: 200, burst: 2_000)
     var maximumDelayed = 10_000
     var eventRules = ReportedEvents.Rules()
@@ -30,36 +30,36 @@ final class ValidationAPI: Sendable {
 
   /// What an answer waits for.
   enum Need: Error {
-    /// By its hash.
+    /// A token, by its hash.
     case token(String)
     case licenses([Identifier])
-    /// Who asks too often; in microseconds.
+    /// A delay in microseconds, because the caller asks too often.
     case pause(Int64, Pause)
   }
 
-  /// Which limit makes a request wait.
+  /// The limit that delays a request.
   enum Pause {
     case rate
-    /// That of unknown licenses, before the database is asked for one more.
+    /// The limit of unknown licenses, before the database is asked for another one.
     case lookup
-    /// The same, for a license that turned out to be unknown.
+    /// The same limit, for a license that turned out to be unknown.
     case unknown
   }
 
-  /// What is decided about a large body before it comes.
+  /// The decision about a large body before it arrives.
   enum Admission {
     case granted
     case refused(Problem)
     case later(@Sendable () async -> Problem?)
   }
 
-  /// What was waited for. Each need is met once, so asking again comes to an end.
+  /// What has been waited for. Each need is met once, so repeating the call comes to an end.
   struct Gathered {
     var token: LicenseDirectory.Tokens.Lookup?
     var licenses: [Identifier: LicenseDirectory.Licenses.Lookup] = [:]
-    /// By the rate limit: it counts a request once.
+    /// The rate limit counts a request only once.
     var isCounted = false
-    /// By the rate limit of unknown licenses.
+    /// So does the rate limit of unknown licenses.
     var isUnknownCounted = false
     var hasWaitedForUnknown = false
   }
@@ -93,15 +93,15 @@ final class ValidationAPI: Sendable {
     self.metrics = metrics
   }
 
-  /// Of a body that is sent there.
+  /// The largest body that the path accepts.
   static func maximumBytes(_ path: String) -> Int {
     path == eventsPath ? ReportedEvents.maximumBytes : ValidateRequest.maximumBytes
   }
 
-  /// Asked once a connection.
+  /// Called once for each connection.
   func client(_ peer: SocketAddress?) -> ClientAddress.Client { settings.address.client(peer) }
 
-  /// What is answered before the request is whole; counted.
+  /// Answers, and counts, a request that is refused before it is complete.
   func refusal(_ problem: Problem, path: String) -> APIAnswer {
     metrics.answered(Int(problem.status.code))
     return path == Self.validatePath ? Self.openToBrowsers(problem.answer) : problem.answer
@@ -145,7 +145,7 @@ final class ValidationAPI: Sendable {
     return try result.get()
   }
 
-  /// Whether a large body may come: only whom the answer can serve is given the room for it.
+  /// Whether a large body may be sent. Only a caller whom the answer can serve gets room for it.
   func admission(_ path: String, _ fields: RequestFields) -> Admission {
     guard path == Self.eventsPath else { return .granted }
     do {
@@ -167,7 +167,7 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  /// Whose share of the memory for bodies a request takes; nil: it is not known who asks.
+  /// Whose share of the memory for bodies a request uses; nil if the caller is not known.
   func bodyOwner(_ peer: ClientAddress.Client, _ fields: RequestFields) -> AddressGroup? {
     let client = settings.address.resolve(peer, forwardedFor: fields.forwardedFor)
     return client.isTrustedProxy ? nil : client.group
@@ -177,16 +177,16 @@ final class ValidationAPI: Sendable {
     switch need {
     case .token(let hash): gathered.token = await directory.tokens.lookup(hash)
     case .licenses(let ids):
-      // They are asked for behind the rate limit.
+      // Licenses are looked up after the rate limit.
       gathered.isCounted = true
-      // At once: what waits together is read together.
+      // All of them are asked for together, because a loader reads waiting keys together.
       await withTaskGroup(of: (Identifier, LicenseDirectory.Licenses.Lookup).self) {
         [directory] group in
         for id in ids { group.addTask { (id, await directory.licenses.lookup(id)) } }
         for await (id, lookup) in group { gathered.licenses[id] = lookup }
       }
     case .pause(let microseconds, let pause):
-      // It is canceled where the service stops: the wait is only shorter then.
+      // It is canceled when the service stops, which only makes the delay shorter.
       try? await Task.sleep(nanoseconds: UInt64(microseconds) * 1_000)
       delayed.subtract(1, ordering: .relaxed)
       switch pause {
@@ -197,7 +197,7 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  /// The answer, counted.
+  /// Counts the answer.
   private func finished(
     _ request: APIRequest, _ gathered: Gathered
   ) throws(Need) -> APIAnswer {
@@ -215,7 +215,8 @@ final class ValidationAPI: Sendable {
 
   private static func problem(_ error: any Error) -> Problem {
     error as? Problem
-      ?? Problem(status: .internalServerError, code: "internal", detail: "Something broke here.")
+      ?? Problem(
+        status: .internalServerError, code: "internal", detail: "An internal error occurred.")
   }
 
 }

@@ -14,24 +14,25 @@ import Synchronization
 struct ValidationServer: Service {
   let bind: ServiceRuntime.BindAddress
   let api: ValidationAPI
-  /// Nil: plain HTTP.
+  /// If it is nil, the server speaks plain HTTP.
   let tls: NIOSSLContext?
-  /// How long a request may take to come in, in milliseconds.
+  /// How long a client may take to send a request, in milliseconds.
   let requestMilliseconds: Int
-  /// Connections of one address; nil for half of all.
+  /// The most connections of one address; nil for half of all.
   let connectionsPerAddress: Int?
   let metrics: MetricsRegistry
   let logger: Logger
 
   private static let idleLimit = TimeAmount.seconds(75)
-  /// Of bodies that are not answered yet: four thousand of the largest that are validations.
+  /// The memory for bodies that are not answered yet. It holds four thousand of the largest
+  /// validation requests.
   private static let bodyBytes = 256 << 20
-  /// How much of it one client may take.
+  /// How much of it one client may use.
   private static let bodyBytesPerClient = 32 << 20
-  /// With fewer connections than these the service is of no use.
+  /// With fewer connections than this, the service is of no use.
   private static let fewestConnections = 8
 
-  /// The listener's socket was closed under it.
+  /// Something else closed the listener's socket.
   struct Closed: Error, CustomStringConvertible {
     let description = "the API's listener was closed"
   }
@@ -55,7 +56,7 @@ struct ValidationServer: Service {
     let isStopping = Atomic<Bool>(false)
     let stopped = group.any().makePromise(of: Void.self)
     await withTaskCancellationOrGracefulShutdownHandler {
-      // It only succeeds.
+      // This future never fails.
       try? await listener.closeFuture.get()
     } onCancelOrGracefulShutdown: {
       if !isStopping.exchange(true, ordering: .relaxed) {
@@ -69,13 +70,13 @@ struct ValidationServer: Service {
     try await stopped.futureResult.get()
   }
 
-  /// A table for as many connections as there are descriptors for.
+  /// Makes a table for as many connections as there are descriptors.
   private func makeTable() throws -> ConnectionTable {
     let budget = DescriptorBudget.current()
     guard budget.apiConnections >= Self.fewestConnections else {
       throw ConfigurationError(
-        "the process may open \(budget.limit) files at a time, which leaves none for connections; "
-          + "raise the limit (ulimit -n), 1024 is enough for a start")
+        "the process may open only \(budget.limit) files, which leaves none for connections; "
+          + "raise the limit (ulimit -n) to 1024 or more")
     }
     let table = ConnectionTable(
       descriptors: budget.apiConnections, share: connectionsPerAddress)
@@ -100,10 +101,11 @@ struct ValidationServer: Service {
             AcceptLimit(table: table), quiescing.makeServerChannelHandler(channel: channel))
         }
       }
-      // One at a time, so that no more are accepted than there is room for.
+      // Connections are accepted one at a time, so that there are never more than there is room
+      // for.
       .serverChannelOption(.maxMessagesPerRead, value: 1)
-      // What one read brings is what a connection holds when it is not read from any more, and what
-      // is answered before the others have their turn.
+      // A connection that is no longer read holds what one read returns. That much is also answered
+      // before other connections have their turn.
       .childChannelOption(.maxMessagesPerRead, value: 1)
       .childChannelOption(
         .recvAllocator,
@@ -114,7 +116,7 @@ struct ValidationServer: Service {
       )
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-      // Left alone, the kernel takes megabytes of what nobody reads.
+      // By default, the kernel keeps megabytes of what the client does not read.
       .childChannelOption(.socketOption(.so_sndbuf), value: 131_072)
       .childChannelOption(.socketOption(.so_rcvbuf), value: 262_144)
       .childChannelInitializer { [api, tls, requestMilliseconds, limits] channel in
