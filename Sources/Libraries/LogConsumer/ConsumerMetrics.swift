@@ -23,7 +23,7 @@ package final class ConsumerMetrics: Sendable {
   let rebuildingPartitions: Gauge
   let haltedPartitions: Gauge
   let batchBytes: Gauge
-  /// The gauges by partition. A name with labels is put together once, not every second.
+  /// The gauges by partition. Building a name with labels every second would be wasteful.
   private let lags = Mutex<[Int32: Gauge]>([:])
   private let topic: String
   private let prefix: String
@@ -45,39 +45,40 @@ package final class ConsumerMetrics: Sendable {
     records = registry.counter(
       "\(prefix)records_total", help: "Records taken from the log.", labels: labels)
     bytes = registry.counter(
-      "\(prefix)record_bytes_total", help: "Bytes of their values.", labels: labels)
+      "\(prefix)record_bytes_total", help: "Bytes of the records' values.", labels: labels)
     counted = registry.counter(
-      "\(prefix)events_total", help: "Valid events, by what became of them.",
+      "\(prefix)events_total", help: "Valid events, by outcome.",
       labels: labels + [("result", "counted")])
     duplicates = registry.counter(
-      "\(prefix)events_total", help: "Valid events, by what became of them.",
+      "\(prefix)events_total", help: "Valid events, by outcome.",
       labels: labels + [("result", "duplicate")])
     flushSeconds = registry.histogram(
-      "\(prefix)flush_seconds", help: "Time of a flush, retries included.",
+      "\(prefix)flush_seconds", help: "Duration of a flush, including retries.",
       buckets: Self.secondsBuckets, labels: labels)
     visibleSeconds = registry.histogram(
       "\(prefix)visible_seconds",
-      help: "From the timestamp of a flush's oldest record to its commit.",
+      help: "Time from a flush's oldest record to its commit.",
       buckets: Self.secondsBuckets, labels: labels)
     flushRows = registry.counter(
       "\(prefix)flushed_rows_total", help: "Rows appended by flushes.", labels: labels)
     flushFailures = registry.counter(
       "\(prefix)flush_failures_total",
-      help: "Attempts of a flush that failed and were tried again.",
+      help: "Failed attempts to flush, which are tried again.",
       labels: labels)
     takeovers = registry.counter(
       "\(prefix)partition_takeovers_total",
       help: "Partitions whose work was dropped because another process owns them.", labels: labels)
     ownedPartitions = registry.gauge(
-      "\(prefix)owned_partitions", help: "Partitions of this process.", labels: labels)
+      "\(prefix)owned_partitions", help: "Partitions that this process owns.", labels: labels)
     rebuildingPartitions = registry.gauge(
-      "\(prefix)rebuilding_partitions", help: "Partitions that still re-read their dedupe window.",
+      "\(prefix)rebuilding_partitions",
+      help: "Partitions that are still rereading their dedupe window.",
       labels: labels)
     haltedPartitions = registry.gauge(
       "\(prefix)halted_partitions", help: "Partitions that cannot go on; see /health/ready.",
       labels: labels)
     batchBytes = registry.gauge(
-      "\(prefix)batch_bytes", help: "Memory of the batch being filled.", labels: labels)
+      "\(prefix)batch_bytes", help: "Memory of the open batch.", labels: labels)
     // It starts at 0, because an alert on an increase needs a first value.
     for reason in RejectionReason.allCases { deadLetter(reason, 0) }
   }

@@ -4,12 +4,12 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Partitions that are claimed, and read from where their window begins.
+/// Claims partitions, and begins to read them where their windows begin.
 extension ConsumerSession {
   /// Claims partitions in the store and begins to read them, each from where its window begins.
   func claim(_ found: [(partition: Int32, look: LogLook)], _ consumer: KafkaConsumer) throws {
     guard let connection else { return }
-    // No batch mixes two ownerships of a partition.
+    // A batch never mixes two ownerships of a partition.
     try drain()
     let looks = Dictionary(uniqueKeysWithValues: found.map { ($0.partition, $0.look) })
     let partitions = looks.keys.sorted()
@@ -86,7 +86,7 @@ extension ConsumerSession {
 
   /// Fills the window of a partition of a grown topic with what it inherits.
   ///
-  /// - Returns: false if the parent cannot be read now: the partition waits.
+  /// - Returns: false if the parent cannot be read now. The partition waits.
   private func inherit(
     _ segments: [WindowAncestry.Segment], _ inheritance: WindowInheritance, _ partition: Int32
   ) throws -> Bool {

@@ -3,7 +3,7 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// The open batch on its way to the flusher, and what comes back.
+/// Hands the open batch to the flusher, and handles the results.
 extension ConsumerSession {
   func flushIfDue() throws {
     let now = Monotonic.milliseconds
@@ -55,7 +55,7 @@ extension ConsumerSession {
     var outcome = flusher.take(waitMilliseconds: min(waitMilliseconds, 1_000))
     // The flusher's patience is bounded, so this ends.
     while outcome == nil, waitMilliseconds == .max {
-      // The flusher has a heartbeat of its own.
+      // The flusher has its own heartbeat.
       pulse.beat()
       outcome = flusher.take(waitMilliseconds: 1_000)
     }
@@ -82,7 +82,7 @@ extension ConsumerSession {
         try self.stop(partition, Standstill(.takenOver, "another process has claimed it"))
       }
     case .gaveUp(let problem):
-      throw SessionProblem(description: "the database takes no flush: \(problem)")
+      throw SessionProblem(description: "the database does not accept flushes: \(problem)")
     }
   }
 
@@ -93,8 +93,8 @@ extension ConsumerSession {
     try awaitFlush()
   }
 
-  /// Settles until no flush is under way: settling one that met a takeover seals the open batch,
-  /// which is the next.
+  /// Waits until no flush is in progress. A flush that met a takeover seals the open batch, which
+  /// then becomes the next flush.
   func awaitFlush() throws {
     while isFlushing { try settleFlush(waitMilliseconds: .max) }
   }

@@ -3,8 +3,8 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Looks at the logs of partitions: what the inspector is asked, and what its answers lead to.
-/// Nothing here waits for Kafka.
+/// Checks the logs of partitions: the questions for the inspector, and the reactions to its
+/// answers. Nothing here waits for Kafka.
 extension ConsumerSession {
   // MARK: Questions
 
@@ -79,7 +79,7 @@ extension ConsumerSession {
     return question
   }
 
-  /// Looks whether an operator has begun a new epoch, or accepted a gap.
+  /// Checks whether an operator has begun a new epoch or accepted a gap.
   private func lookForRemedies(_ now: Int) throws {
     let halted = machines.filter { $0.value.standstill?.isHalt == true }.map(\.key)
     guard !halted.isEmpty, let connection else { return }
@@ -92,7 +92,7 @@ extension ConsumerSession {
     }
   }
 
-  /// Writes down why partitions have halted, for `meterctl status` and for people who look after a
+  /// Stores why partitions have halted, for `meterctl status` and for operators who look after a
   /// restart.
   private func record(_ halted: [Int32], _ connection: PostgresConnection) throws {
     var news: [PartitionHaltStore.Halt] = []
@@ -109,7 +109,7 @@ extension ConsumerSession {
     try PartitionHaltStore(connection).record(news)
   }
 
-  /// Whether two rows are equal but for the claim, which does not matter here.
+  /// Whether two rows are equal except for the claim, which does not matter here.
   static func isSame(_ a: OffsetStore.Stored?, _ b: OffsetStore.Stored?) -> Bool {
     var (a, b) = (a, b)
     a?.claimedBy = nil
@@ -147,7 +147,7 @@ extension ConsumerSession {
         reading.insert(partition)
         resumed.append((TopicPartition(topic: settings.topic, partition: partition), position))
       case .drop:
-        // What was read before the doubt is of the log that was counted.
+        // Everything that was read before the doubt belongs to the log that was counted.
         try drain()
         try drop(partition)
       case .wait, .ignore, nil: break
@@ -174,7 +174,7 @@ extension ConsumerSession {
       let isHeld = machines[partition]?.isHeld == true
       let next =
         isHeld ? accumulator.position(of: partition) : storedRows[partition]?.nextOffset
-      // It was never claimed, so it begins at the low watermark.
+      // The partition was never claimed, so it begins at the low watermark.
       guard let next, next >= 0 else { return .fine }
       let continuity = LogContinuity(
         next: next, remembered: answer.question.remembered?.offset, look)
@@ -184,8 +184,8 @@ extension ConsumerSession {
 
   // MARK: Watching
 
-  /// Compares the log ends of all partitions that are read with their positions, and the record
-  /// that one of them was last recognized by with the log.
+  /// Compares the log ends of all partitions that are being read with their positions. It also
+  /// looks for the remembered record of one of them in the log.
   private func watch() {
     let partitions = reading.sorted()
     guard !partitions.isEmpty else { return }
@@ -206,7 +206,7 @@ extension ConsumerSession {
     let partition = answer.question.partition
     guard reading.contains(partition) else { return }
     guard case .success(let look) = answer.result else {
-      // A single missing answer says little on a busy machine.
+      // A single missing answer means little on a busy machine.
       badLooks[partition, default: 0] += 1
       if badLooks[partition, default: 0] > 1 { doubt([partition]) }
       return

@@ -4,15 +4,17 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Partitions that the group assigns and revokes, and the stops of those that may have changed.
+/// Handles the partitions that the group assigns and revokes, and stops those whose log may have
+/// changed.
 extension ConsumerSession {
   // MARK: Rebalances
 
   func answer(_ rebalance: KafkaConsumer.Rebalance, _ consumer: KafkaConsumer) throws {
     switch rebalance {
     case .assigned(let partitions):
-      // It is answered before anything that can fail, because a rebalance without an answer holds
-      // up the group and the client's end. The partitions follow one by one as they are claimed.
+      // The assignment is answered before anything that can fail, because a rebalance without an
+      // answer holds up the group and the closing of the client. The partitions follow one by one
+      // as they are claimed.
       try consumer.assign([])
       movement.groupAnswered()
       let now = Monotonic.milliseconds
@@ -24,8 +26,8 @@ extension ConsumerSession {
       logger.info(
         "partitions revoked",
         metadata: ["count": .stringConvertible(partitions.count), "lost": "\(lost)"])
-      // Lost partitions may belong to another process already. The store decides that, so trying to
-      // store costs nothing.
+      // Another process may own lost partitions already. The store decides that, so trying to store
+      // them does no harm.
       var failure: (any Error)?
       do { try drain() } catch { failure = error }
       for partition in partitions {
@@ -57,8 +59,8 @@ extension ConsumerSession {
 
   // MARK: Stops
 
-  /// Stops reading partitions whose log may have changed, and has them looked at. They are held: if
-  /// the log is the same they go on where they stand.
+  /// Stops reading partitions whose log may have changed, and has them checked. They keep their
+  /// state, and go on where they are if the log is the same.
   func doubt(_ partitions: [Int32]) {
     let now = Monotonic.milliseconds
     for partition in partitions where machines[partition]?.doubted(at: now) == true {
@@ -68,7 +70,7 @@ extension ConsumerSession {
     }
   }
 
-  /// Tells Kafka's client which partitions are not read any more. It is called only between
+  /// Tells Kafka's client which partitions are no longer read. It is called only between
   /// rebalances, because librdkafka would take it for the answer to one.
   func unassignStopped(_ consumer: KafkaConsumer) throws {
     if stopped.isEmpty { return }
@@ -77,12 +79,13 @@ extension ConsumerSession {
       stopped.sorted().map { TopicPartition(topic: settings.topic, partition: $0) })
   }
 
-  /// Doubts partitions before a batch is used: what was fetched after the sign of a change may come
-  /// from another log.
+  /// Doubts partitions before a batch is used, because records that were fetched after the sign of
+  /// a change may come from another log.
   func heedDoubts(_ consumer: KafkaConsumer) {
     let unseated = consumer.takeUnseated()
     for error in unseated.values {
-      logger.warning("a partition was not set back", metadata: ["error": "\(error)"])
+      logger.warning(
+        "a partition could not be set back to its position", metadata: ["error": "\(error)"])
     }
     doubt(unseated.keys.map(\.partition))
     let doubts = consumer.takeDoubts()
@@ -114,7 +117,7 @@ extension ConsumerSession {
     let wasOwned = accumulator.owns(partition)
     forget(partition)
     storedRows[partition] = row
-    // Its share of the open batch must not meet what a later ownership counts.
+    // The partition's share of the open batch must not be mixed with what a later ownership counts.
     if wasOwned, !isFlushing { try seal() }
     stopped.insert(partition)
     shareChanged()

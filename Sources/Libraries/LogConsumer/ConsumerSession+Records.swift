@@ -5,7 +5,7 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Records on their way from a poll into the open batch.
+/// Takes records from a poll into the open batch.
 extension ConsumerSession {
   func takeRecords(_ count: Int) throws {
     var i = 0
@@ -32,14 +32,14 @@ extension ConsumerSession {
     guard reading.contains(partition) else { return }
     let before = accumulator.position(of: partition)
     accumulator.reachedEnd(partition, at: offset)
-    // Control records and aborted ones end here too: the offset behind them must be stored.
+    // Control records and aborted records end here too. The offset after them must be stored.
     if before != accumulator.position(of: partition) {
       pacing.endMoved(at: Monotonic.milliseconds)
     }
     try checkHalt(partition)
   }
 
-  /// Takes the records of one partition that stand together, in one call.
+  /// Takes consecutive records of one partition in one call.
   private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
     var n = 0
     var i = first
@@ -48,8 +48,8 @@ extension ConsumerSession {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
-      // Only the consumer that keeps dead letters decides which of them count. The others read them
-      // as events like any other.
+      // Only the consumer that stores dead letters decides which of them count. Others read such
+      // records as ordinary events.
       if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
         let key = DeadLetterKey(header: header),
         key.precedes(
@@ -71,7 +71,7 @@ extension ConsumerSession {
         requeues: requeues, into: batch, resolveImports: registered)
       try checkHalt(partition)
       if taken == n { return i }
-      // The batch is full: it must leave before the rest can be taken.
+      // The batch is full. It must be flushed before the rest can be taken.
       try awaitFlush()
       try review()
       if batch.isFull {
@@ -87,17 +87,17 @@ extension ConsumerSession {
     let now = Monotonic.milliseconds
     guard messages.topicIdentity(i) != nil, reading.contains(partition) else {
       if error.isFatal { throw error }
-      // The error is left over from before the partition was stopped. It is being looked at.
+      // The error is from before the partition was stopped. The partition is being checked already.
       if machines[partition] != nil, !error.isAccessRefused { return }
       kafka.met(error, at: now)
-      // The topic was away: whatever comes back under its name may be another log.
+      // The topic was gone. A topic that returns under its name may have another log.
       if error.isUnknownTopicOrPartition { doubt(Array(reading)) }
       return
     }
     if error.isBadBatch {
       try badBatch(partition, at: messages.offset(i), error, consumer)
     } else if error.isRetriable || error.isOffsetOutOfRange {
-      // A look at the log finds out what it means.
+      // Checking the log shows what the error means.
       doubt([partition])
     } else {
       kafka.met(error, at: now)
@@ -112,7 +112,7 @@ extension ConsumerSession {
       try passOver(offset, of: row, error, consumer)
       return
     }
-    // What was read before it is good.
+    // Everything that was read before the bad batch is good.
     try drain()
     guard let position = accumulator.position(of: partition) else { return }
     try stop(
@@ -126,13 +126,13 @@ extension ConsumerSession {
         """, offset: position))
   }
 
-  /// A bad batch below the stored offset: somebody has given it up. Its ids are unknown to the
-  /// dedupe window, and the window is filled with what comes behind it.
+  /// Passes over a bad batch below the stored offset, which an operator has given up. The dedupe
+  /// window does not know its ids, and is filled with the records after it.
   private func passOver(
     _ offset: Int64, of row: OffsetStore.Stored, _ error: KafkaError, _ consumer: KafkaConsumer
   ) throws {
     logger.warning(
-      "a batch of the dedupe window cannot be read and is passed over",
+      "a batch in the dedupe window cannot be read and is skipped",
       metadata: [
         "partition": .stringConvertible(row.partition), "offset": .stringConvertible(offset),
         "error": "\(error)",

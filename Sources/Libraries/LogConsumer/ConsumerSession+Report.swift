@@ -2,9 +2,9 @@ import KafkaTransport
 import ServiceRuntime
 import UsageAggregation
 
-/// What the session tells metrics, health and the processor.
+/// What the session reports to metrics, health and the processor.
 extension ConsumerSession {
-  /// The log end as it was last fetched, and what is read next.
+  /// The log end as last fetched, and the offset that is read next.
   private func place(of partition: Int32) -> (high: Int64?, position: Int64?) {
     let place = TopicPartition(topic: settings.topic, partition: partition)
     return (consumer?.cachedHighWatermark(place), accumulator.position(of: partition))
@@ -29,7 +29,7 @@ extension ConsumerSession {
     for partition in accumulator.ownedPartitions {
       guard case (let high?, let position?) = place(of: partition) else { continue }
       metrics.lag(partition, max(0, high - position))
-      // A log does not get shorter: it may be another one.
+      // A log does not get shorter, so it may be another one.
       if high < position { behind.append(partition) }
     }
     doubt(behind)
@@ -44,7 +44,7 @@ extension ConsumerSession {
     for error in consumer.takeErrors() { kafka.met(error, at: now) }
   }
 
-  /// Ends the session where nothing moves, so that the next one begins with a new client.
+  /// Ends the session if nothing moves, so that the next one begins with a new client.
   func checkMovement() throws {
     guard let problem = movement.problem(at: lastReport) else { return }
     if problem.isFinal { throw SessionProblem(description: problem.text) }

@@ -9,22 +9,23 @@ import UsageAggregation
 
 /// Timings and sizes. They live here because a generic type cannot have static stored properties.
 enum ConsumerTiming {
-  /// How often the store is asked whether an operator has done something for halted partitions.
+  /// How often the store is asked whether an operator has dealt with halted partitions.
   static let storeMilliseconds = 2_000
-  /// How often the log ends of partitions that are read are compared with the positions, and the
-  /// remembered record of one of them with the log.
+  /// How often the log ends of the partitions that are read are compared with the positions, and
+  /// the remembered record of one partition with the log.
   static let watchMilliseconds = 5_000
   static let batchCapacity = 4_096
   static let reportMilliseconds = 100
-  /// How often the log ends are asked for while catching up: the flush waits for the end.
+  /// How often the log ends are asked for while catching up, because the flush waits until the end
+  /// is reached.
   static let lagMilliseconds = 10
 }
 
 /// One membership in the group, from joining to leaving. Everything here runs on the consumer's
 /// thread.
 ///
-/// The session drives: it polls, and hands what came to the extensions in this folder. What to do
-/// is decided by `PartitionMachine`, `FlushPacing` and `LogAccumulator`.
+/// The session is a driver: it polls, and passes what it gets to the extensions in this folder.
+/// `PartitionMachine`, `FlushPacing` and `LogAccumulator` decide what to do.
 final class ConsumerSession<Processor: LogProcessor> {
   let settings: ConsumerSettings
   let health: HealthState
@@ -53,15 +54,15 @@ final class ConsumerSession<Processor: LogProcessor> {
   var machines: [Int32: PartitionMachine] = [:]
   /// The partitions that are read. Records of all others are dropped.
   var reading: Set<Int32> = []
-  /// The partitions that Kafka's client still fetches, though they are not read any more.
+  /// The partitions that Kafka's client still fetches although they are no longer read.
   var stopped: Set<Int32> = []
   /// The bad batches of the dedupe window that were passed over, by partition.
   var passedOver: [Int32: Int64] = [:]
-  /// The store's rows of partitions, as of the last look.
+  /// The store's rows of partitions, as last read.
   var storedRows: [Int32: OffsetStore.Stored] = [:]
-  /// The last record of each partition that was found in the log again.
+  /// For each partition, the last record that was found again in the log.
   var anchors: [Int32: (offset: Int64, hash: Int64)] = [:]
-  /// How often in a row the log end lay before the position, or was not told.
+  /// How many times in a row the log end was before the position, or was not known.
   var badLooks: [Int32: Int] = [:]
   /// The reasons that `partition_halt` holds for this session's partitions.
   var recordedHalts: [Int32: String] = [:]
@@ -117,8 +118,8 @@ final class ConsumerSession<Processor: LogProcessor> {
 
   // MARK: Beginning and end
 
-  /// Opens what the session needs. It waits for nothing, and throws what is missing, in words for
-  /// the operator.
+  /// Opens what the session needs. It waits for nothing. Its errors tell the operator what is
+  /// missing.
   func prepare() throws {
     do throws(PostgresError) {
       connection = try PostgresConnection.toKnownSchema(
@@ -141,7 +142,7 @@ final class ConsumerSession<Processor: LogProcessor> {
     health.report(settings.healthName("consumer"), problem: "joining the group", logs: false)
   }
 
-  /// Throws the reason if the topic cannot be read, in words for the operator.
+  /// Throws the reason if the topic cannot be read. The error is written for the operator.
   private func findTopic(_ consumer: KafkaConsumer) throws {
     do throws(KafkaError) {
       if try consumer.partitionCount(settings.topic, timeoutMilliseconds: 5_000) != nil {
@@ -149,8 +150,8 @@ final class ConsumerSession<Processor: LogProcessor> {
         return
       }
     } catch {
-      // A password or a certificate that is refused is told by callbacks, which a read serves.
-      // Its own error matters less than the one that is at hand.
+      // librdkafka reports a refused password or certificate by callbacks, which a read serves. The
+      // read's own error matters less than the present one.
       _ = try? consumer.consume(into: messages, timeoutMilliseconds: 50)
       messages.recycle()
       throw consumer.takeErrors().last { $0.isAccessRefused } ?? error
@@ -162,10 +163,10 @@ final class ConsumerSession<Processor: LogProcessor> {
       description: "the topic \(settings.topic) is missing; run: meterctl topics apply")
   }
 
-  /// Leaves the group and frees the client, on a thread that nobody needs: librdkafka 2.0.2 can
-  /// wait there for ever.
+  /// Leaves the group and frees the client on a separate thread, because librdkafka 2.0.2 can wait
+  /// there for ever.
   ///
-  /// - Returns: false if that did not come to an end within the time.
+  /// - Returns: false if that did not end within the time.
   func close() -> Bool {
     messages.recycle()
     flusher?.close(seconds: 3)

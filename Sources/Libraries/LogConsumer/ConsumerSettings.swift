@@ -13,16 +13,16 @@ package struct ConsumerSettings: Sendable {
   package var topic: String
   package var deadLetterTopic = TopicName.deadLetters
   package var rules = LogAccumulator.Settings()
-  /// Where several topics are consumed in one process, problems are told by topic.
+  /// Whether the process consumes several topics. Problems then name their topic.
   package var isOneOfSeveral = false
   package var dedupeWindowOffsets: Int
   /// How long a single event waits for more before it is flushed.
   package var flushIntervalMilliseconds: Int
   /// The interval while the consumer is behind. Larger flushes write fewer rows.
   package var catchUpFlushIntervalMilliseconds: Int
-  /// So many groups and cells make a flush due immediately.
+  /// A flush is due immediately when the batch has this many groups and cells.
   package var maxBatchEntries: Int
-  /// How long failing flushes are tried again. After that, the consumer leaves the group until the
+  /// How long a failing flush is tried again. After that, the consumer leaves the group until the
   /// database answers.
   package var databasePatienceMilliseconds: Int
 
@@ -48,6 +48,6 @@ package struct ConsumerSettings: Sendable {
     databasePatienceMilliseconds = try settings[DeclaredSettings.databasePatience]
   }
 
-  /// How `/health/ready` names a part of this consumer.
+  /// The name of a part of this consumer in `/health/ready`.
   func healthName(_ part: String) -> String { isOneOfSeveral ? "\(part) of \(topic)" : part }
 }

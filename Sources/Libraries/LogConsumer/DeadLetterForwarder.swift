@@ -5,9 +5,9 @@ import Synchronization
 
 /// Copies dead letters to their topic, at least once. One thread uses it.
 ///
-/// A row is marked as forwarded when Kafka has acknowledged its copy. What Kafka refuses is kept,
-/// logged and tried again later and later; what it refuses as too large is copied without key and
-/// value, which the row still has.
+/// A row is marked as forwarded once Kafka has acknowledged its copy. A letter that Kafka refuses
+/// is kept, logged, and tried again after growing pauses. A letter that is too large for the topic
+/// is copied without its key and value, which the row still has.
 final class DeadLetterForwarder {
   private enum Result {
     case stored
@@ -21,14 +21,14 @@ final class DeadLetterForwarder {
     var value: [UInt8]?
   }
 
-  /// The results by the delivery's opaque number. The thread that serves deliveries fills it.
+  /// The results, by the opaque number of the delivery. The thread that serves deliveries fills it.
   private final class Deliveries: Sendable {
     let results = Mutex<[UInt: Result]>([:])
   }
 
-  /// How many letters are copied together: 200 of 64 KiB are 13 MB.
+  /// How many letters are copied together. 200 letters of 64 KiB are 13 MB.
   private static let pageRows = 200
-  /// How long deliveries are waited for. The rows are locked meanwhile, and the server ends a
+  /// How long to wait for deliveries. The rows are locked meanwhile, and the server ends a
   /// transaction that is idle for 10 s.
   private static let deliveryMilliseconds: Int32 = 3_000
 
@@ -44,7 +44,8 @@ final class DeadLetterForwarder {
   }
 
   /// - Returns: whether more may be due already.
-  /// - Throws: where Kafka or PostgreSQL cannot be reached; what was acknowledged is marked.
+  /// - Throws: an error if Kafka or PostgreSQL cannot be reached. Acknowledged copies are marked
+  ///   even then.
   func forward(_ connection: PostgresConnection) throws -> Bool {
     var unanswered: KafkaError?
     let count = try connection.transaction {
@@ -54,7 +55,7 @@ final class DeadLetterForwarder {
       var results = try send(letters, producer)
       for i in letters.indices {
         guard case .refused(let error)? = results[i], error.isTooLarge else { continue }
-        // A broker bounds the size of a batch, so the record may fit alone.
+        // A broker limits the size of a batch, so the record may fit alone.
         results[i] = try send([letters[i]], producer)[0]
         guard case .refused(let alone)? = results[i], alone.isTooLarge else { continue }
         var stub = letters[i]
@@ -116,7 +117,7 @@ final class DeadLetterForwarder {
         deliveries.results.withLock { $0[first + UInt(i)] = .refused(error) }
       }
     }
-    // Its time-out says no more than the missing answers do.
+    // Its timeout says no more than the missing answers do.
     try? producer.flush(timeoutMilliseconds: Self.deliveryMilliseconds + 1_000)
     let found = deliveries.results.withLock { $0 }
     return letters.indices.map { found[first + UInt($0)] }
@@ -140,7 +141,8 @@ final class DeadLetterForwarder {
     }
   }
 
-  /// - Returns: why Kafka did not answer for some of them; they are tried again as they are.
+  /// - Returns: the reason why Kafka did not answer for some letters. They are tried again
+  ///   unchanged.
   private func mark(
     _ letters: [Letter], _ results: [Result?], _ connection: PostgresConnection
   ) throws -> KafkaError? {
@@ -162,7 +164,7 @@ final class DeadLetterForwarder {
     try store.markForwarded(stored)
     if let problem {
       logger.error(
-        "Kafka refused copies of dead letters; they are kept and tried again",
+        "Kafka refused copies of dead letters; they are kept and sent again later",
         metadata: ["count": .stringConvertible(refused.count), "error": "\(problem)"])
       try store.markRefused(refused)
     }

@@ -1,12 +1,12 @@
 package import KafkaTransport
 import ServiceRuntime
 
-/// How a session leaves Kafka: it closes its client on a thread that nobody needs, because
-/// librdkafka 2.0.2 can wait there for ever.
+/// Closes a session's client on a separate thread, because librdkafka 2.0.2 can wait there for
+/// ever.
 package struct Farewell: Sendable {
   /// How long leaving the group and freeing the client may take.
   package var seconds: Double
-  /// How long it may take while the process stops: whoever stops it waits 10 s for all of it.
+  /// The time while the process is stopping. Whoever stops it waits 10 s for everything together.
   static let stoppingSeconds = 4.0
   private let close: @Sendable (KafkaConsumer) -> Void
 
@@ -17,8 +17,8 @@ package struct Farewell: Sendable {
     self.close = close
   }
 
-  /// - Returns: false if the client did not close within the time. A process that stops anyway has
-  ///   left all the same.
+  /// - Returns: false if the client did not close within the time. If the process is stopping, that
+  ///   does not matter.
   func leave(_ consumer: consuming KafkaConsumer, isStopping: Bool) -> Bool {
     let leaving = Leaving(consumer, close)
     let thread = WorkerThread("kafka-close") { leaving.leave() }
@@ -29,8 +29,8 @@ package struct Farewell: Sendable {
 
 /// The last reference to a client, on its way to the thread that frees it.
 ///
-/// `@unchecked Sendable`: made on the consumer's thread, which gives its own reference up, and used
-/// by one other thread.
+/// `@unchecked Sendable`: the consumer's thread makes it and gives up its own reference, and then
+/// exactly one other thread uses it.
 private final class Leaving: @unchecked Sendable {
   private var consumer: KafkaConsumer?
   private let close: @Sendable (KafkaConsumer) -> Void

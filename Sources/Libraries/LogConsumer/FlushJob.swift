@@ -1,6 +1,6 @@
 import UsageAggregation
 
-/// A batch, or cargo alone, on its way into the store.
+/// A batch, or cargo alone, that is being stored.
 ///
 /// `@unchecked Sendable`: the consumer's thread hands it to the flusher's through a locked mailbox,
 /// and gets it back that way. Only one of them touches it at a time.
@@ -18,10 +18,10 @@ final class FlushJob<Cargo: Sendable>: @unchecked Sendable {
   }
 }
 
-/// What came of a flush.
+/// The result of a flush.
 enum FlushOutcome {
   /// It is stored, without the partitions that other processes own now.
   case stored(takenOver: Set<Int32>)
-  /// The database did not take it within the patience. Nothing of it is stored.
+  /// The database did not accept it within the patience. Nothing of it is stored.
   case gaveUp(String)
 }

@@ -11,7 +11,7 @@ import UsageAggregation
 final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   typealias Job = FlushJob<Writer.Cargo>
 
-  // All mutable state below `condition` is used with its lock held; the rest belongs to the
+  // All mutable state below `condition` is used with its lock held. The rest belongs to the
   // flusher's thread.
   private let condition = MonotonicCondition()
   private var job: Job?
@@ -60,7 +60,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
 
   // MARK: The consumer's side
 
-  /// - Precondition: `take` has answered the job before.
+  /// - Precondition: `take` has returned the result of the previous job.
   func submit(_ job: Job) {
     condition.lock()
     precondition(self.job == nil && outcome == nil, "one flush at a time")
@@ -69,7 +69,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     condition.unlock()
   }
 
-  /// The result of the submitted job; nil if it is not there within the time.
+  /// Returns the result of the submitted job; nil if there is none within the time.
   func take(waitMilliseconds: Int) -> (Job, FlushOutcome)? {
     condition.lock()
     defer { condition.unlock() }
@@ -167,7 +167,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
         "a flush failed and is tried again",
         metadata: ["error": "\(error)", "times": "\(times)"])
     }
-    // An error that is not the database's leaves the connection in an unknown state.
+    // After an error that is not the database's, the state of the connection is unknown.
     let isLost = cause?.isConnectionLost ?? true
     if isLost { kept.close() } else { kept.closeIfLost() }
     if isLost { return .connectionLost }

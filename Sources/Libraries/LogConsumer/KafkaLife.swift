@@ -2,11 +2,12 @@ import KafkaTransport
 import Logging
 import ServiceRuntime
 
-/// What the service says of Kafka as a whole: a problem from the first sign of it, and no problem
-/// again only on evidence of life. Silence is none: librdkafka does not repeat its errors.
+/// What the service reports about Kafka as a whole. A problem is reported from its first sign, and
+/// cleared only by evidence of life. Silence is no evidence, because librdkafka does not repeat its
+/// errors.
 ///
-/// Errors of single brokers are only suspected until the inspector has asked: another broker may
-/// serve all that is needed, and partitions that are not served are told by themselves.
+/// Errors of single brokers are only suspicions until the inspector has asked: another broker may
+/// serve everything that is needed, and partitions that are not served report that themselves.
 struct KafkaLife {
   private let health: HealthState
   private let settings: ConsumerSettings
@@ -14,7 +15,7 @@ struct KafkaLife {
   private var repeated = RepeatedCause()
   private var problem: String?
   private var suspicion: String?
-  /// Evidence that is older than the problem clears nothing.
+  /// Evidence that is older than the problem does not clear it.
   private var problemSince = 0
   private var lastProbe = 0
   private var isGroupRefused = false
@@ -27,7 +28,7 @@ struct KafkaLife {
     self.logger = logger
   }
 
-  /// An error of the client, or of no partition that is owned.
+  /// An error of the client, or of a partition that this process does not own.
   mutating func met(_ error: KafkaError, at now: Int) {
     note(error)
     if error.isGroupRefused {
@@ -45,7 +46,7 @@ struct KafkaLife {
   /// No broker answered the inspector.
   mutating func isSilent(_ error: KafkaError?, at now: Int) {
     if let error { note(error) }
-    // A cause that librdkafka told before says more than that nobody answers.
+    // A cause that librdkafka reported earlier says more than a missing answer.
     if let error, error.isAccessRefused {
       report(error.explanation, now)
     } else {
@@ -53,7 +54,7 @@ struct KafkaLife {
     }
   }
 
-  /// A fetch, or an answer to a question that was asked at that time.
+  /// A fetch succeeded, or a question that was asked at that time was answered.
   mutating func isAlive(since askedAt: Int) {
     guard problem != nil || suspicion != nil, askedAt >= problemSince else { return }
     suspicion = nil
@@ -71,7 +72,7 @@ struct KafkaLife {
     health.report(settings.healthName("group"), problem: nil, logs: false)
   }
 
-  /// Whether somebody should ask Kafka whether it is there.
+  /// Whether somebody should ask Kafka whether it is available.
   mutating func wantsProbe(at now: Int) -> Bool {
     guard problem != nil || suspicion != nil, now - lastProbe >= Self.probeMilliseconds else {
       return false

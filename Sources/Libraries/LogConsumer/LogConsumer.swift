@@ -5,25 +5,25 @@ import PostgresStore
 import ServiceLifecycle
 package import ServiceRuntime
 
-/// Consumes one topic as a member of a group: the consumer's thread, its flusher, and housekeeping.
+/// Consumes one topic as a member of a group, with the consumer's thread, its flusher, and upkeep.
 /// A `LogProcessor` decides what the records become.
 ///
 /// Invariants. Breaking each of these has caused a bug:
 /// - Start positions come from PostgreSQL when a partition is assigned, never from Kafka. Claiming
 ///   a partition there makes every other process's flush of it fail, even if its offset would still
 ///   fit.
-/// - Before a rebalance is answered, the open batch is sealed and flushed: no batch ever mixes two
+/// - Before a rebalance is answered, the open batch is sealed and flushed. No batch ever mixes two
 ///   ownerships of a partition.
-/// - A flush writes only partitions that are in its `progress`; what a batch holds of others is
-///   dropped, since somebody else counts it.
+/// - A flush writes only partitions that are in its `progress`. Whatever a batch holds of other
+///   partitions is dropped, because another process counts it.
 /// - A rebalance is answered before anything that can fail. Kafka is asked about partitions on the
-///   inspector's thread, and each partition is judged by itself: one without a leader holds up no
-///   other.
-/// - A client is left and freed on a thread that nobody waits for without a bound.
-/// - The consumer never pauses. While the database is away it stops polling; after the patience it
-///   leaves the group and starts over when the database answers.
+///   inspector's thread, and each partition is judged by itself, so that one without a leader holds
+///   up no other.
+/// - A client is closed and freed on a separate thread, and the wait for it is bounded.
+/// - The consumer never pauses. While the database is unavailable it stops polling. After the
+///   patience it leaves the group, and starts over when the database answers.
 package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Sendable {
-  // Whatever is not Sendable by itself is made and used on the consumer's thread alone.
+  // Everything that is not Sendable by itself is made and used on the consumer's thread only.
   private let settings: ConsumerSettings
   private let health: HealthState
   private let metrics: ConsumerMetrics
@@ -35,9 +35,9 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   private let stop = StopSignal()
 
   /// - Parameters:
-  ///   - makeWriter, makeProcessor: called for each session: they begin with nothing. An old
-  ///     session's flusher may still be waiting for the database when the next session's begins, so
-  ///     that what a writer changes must be its own.
+  ///   - makeWriter, makeProcessor: called for each session, and start with nothing. An old
+  ///     session's flusher may still be waiting for the database when the next session begins, so
+  ///     each writer must have its own mutable state.
   ///   - companions: threads that work beside the consumer until the stop signal is raised.
   package init(
     settings: ConsumerSettings, health: HealthState, metrics: ConsumerMetrics, logger: Logger,
@@ -79,11 +79,11 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     }
   }
 
-  /// One session after the other: a session ends when it cannot go on, and the next begins from
-  /// what the store says.
+  /// Runs one session after the other. A session ends when it cannot go on, and the next begins
+  /// from what the store says.
   ///
   /// - Returns: false if a session could not be ended. Its client may still be a member of the
-  ///   group and hold partitions, so nothing but the end of the process helps.
+  ///   group and hold partitions, so only the end of the process helps.
   private func work() -> Bool {
     let housekeeping = LogUpkeep(
       settings: settings, health: health, logger: logger, stop: stop
@@ -120,8 +120,8 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
     }
     if !hasEnded { stop.raise() }
     health.report(settings.healthName("consumer"), problem: "stopping", logs: false)
-    // Together: whoever stops the process waits 10 s for all of it. What a thread leaves undone,
-    // PostgreSQL takes back.
+    // They are joined together, because whoever stops the process waits 10 s for everything.
+    // PostgreSQL rolls back what a thread leaves unfinished.
     let end = Monotonic.milliseconds + 3_000
     for thread in companions + [housekeeping] {
       _ = thread.join(seconds: Double(max(0, end - Monotonic.milliseconds)) / 1_000)
@@ -130,7 +130,7 @@ package final class LogConsumer<Processor: LogProcessor>: Service, @unchecked Se
   }
 }
 
-/// A reason that the operator should read.
+/// A reason for the operator to read.
 struct SessionProblem: Error, CustomStringConvertible {
   let description: String
 }

@@ -10,7 +10,7 @@ struct LogQuestion: Sendable {
   var ticket: Int
   /// The record to compare, by offset and fingerprint.
   var remembered: (offset: Int64, hash: Int64)?
-  /// An offset at which a batch could not be read: whether it can be now.
+  /// An offset at which a batch could not be read. The question is whether it can be read now.
   var unreadable: Int64?
   /// The position of the consumer when it asked.
   var position: Int64?
@@ -24,21 +24,21 @@ struct LogAnswer: Sendable {
 /// The answers to one round of questions.
 struct LogAnswers: Sendable {
   var answers: [LogAnswer] = []
-  /// The low watermark of every partition of the topic, nil for those that could not be asked for.
-  /// Empty unless it was wanted.
+  /// The low watermark of every partition of the topic; nil for those that could not be asked for.
+  /// Empty unless the round asked for them.
   var lows: [(partition: Int32, low: Int64?)] = []
   /// The time when the questions were asked.
   var askedAt = 0
   /// Whether any broker answered anything.
   var isAlive = false
-  /// The reason why nothing was answered, or why the topic is not shown to us.
+  /// The reason why nothing was answered, or why this process does not see the topic.
   var error: KafkaError?
 }
 
-/// Asks Kafka about partitions on a thread and a client of its own, so that a broker that does not
+/// Asks Kafka about partitions with its own thread and client, so that a broker that does not
 /// answer, or a partition without a leader, never holds up the partitions that can be read.
 final class LogInspector: @unchecked Sendable {
-  // What is below `condition` is used with its lock held; the reader is the thread's alone.
+  // Everything below `condition` is used with its lock held. Only the thread uses the reader.
   private struct Round {
     var questions: [LogQuestion]
     var wantsLows: Bool
@@ -49,7 +49,7 @@ final class LogInspector: @unchecked Sendable {
   private var rounds: [Round] = []
   private var done: [LogAnswers] = []
   private var isClosed = false
-  /// The time when the round under way began; nil if there is none.
+  /// The time when the current round began; nil if there is none.
   private var busySince: Int?
 
   private let kafka: KafkaConfiguration
@@ -64,7 +64,8 @@ final class LogInspector: @unchecked Sendable {
     self.kafka = kafka
     self.topic = topic
     self.clientID = clientID
-    // Ends when it is closed. It is not waited for: it may hang in librdkafka, and harms nobody.
+    // The thread ends when the inspector is closed. Nobody waits for it, because it may hang in
+    // librdkafka, where it does no harm.
     _ = WorkerThread("log-inspector") { [self] in run() }
   }
 
@@ -77,7 +78,7 @@ final class LogInspector: @unchecked Sendable {
 
   // MARK: The consumer's side
 
-  /// - Parameter wantsLows: ask for the low watermarks of all partitions of the topic too.
+  /// - Parameter wantsLows: also ask for the low watermarks of all partitions of the topic.
   func ask(_ questions: [LogQuestion], wantsLows: Bool = false) {
     condition.lock()
     rounds.append(
@@ -86,14 +87,14 @@ final class LogInspector: @unchecked Sendable {
     condition.unlock()
   }
 
-  /// Whether it has nothing to do and nothing to tell.
+  /// Whether it has nothing to do and nothing to report.
   var isIdle: Bool {
     condition.lock()
     defer { condition.unlock() }
     return rounds.isEmpty && busySince == nil && done.isEmpty
   }
 
-  /// Whether a round takes longer than any timeout explains: librdkafka hangs.
+  /// Whether a round takes longer than any timeout explains, because librdkafka hangs.
   func isStuck(at now: Int) -> Bool {
     condition.lock()
     defer { condition.unlock() }
@@ -149,7 +150,7 @@ final class LogInspector: @unchecked Sendable {
       for answer in answers.answers {
         switch answer.result {
         case .success: answers.isAlive = true
-        // A refusal by a broker is a sign of life too; librdkafka's own codes are below 0.
+        // A broker that refuses is alive too. librdkafka's own codes are below 0.
         case .failure(let error): if error.code > 0 { answers.isAlive = true }
         }
       }
@@ -189,7 +190,7 @@ final class LogInspector: @unchecked Sendable {
     let ends = reader.watermarks(
       of: (0..<Int32(count)).map(place), timeoutMilliseconds: Self.timeoutMilliseconds)
     return (0..<Int32(count)).map { partition in
-      // An error: the partition is not open to us now, and gets its low watermark later.
+      // After an error the partition cannot be read now, and gets its low watermark later.
       (partition, (try? ends[place(partition)]?.get())?.low)
     }
   }
@@ -215,8 +216,8 @@ final class LogInspector: @unchecked Sendable {
     }
   }
 
-  /// Whether the remembered records are where they were, read all at the same time; empty where any
-  /// of them cannot be read, so that each is then read for itself.
+  /// Whether the remembered records are where they were. All are read at the same time. The result
+  /// is empty if any of them cannot be read, and each is then read alone.
   private func together(
     _ questions: [LogQuestion], _ ends: [TopicPartition: Result<LogEnds, KafkaError>],
     _ reader: LogReader
@@ -257,7 +258,7 @@ final class LogInspector: @unchecked Sendable {
 
   /// Compares the remembered record, if the log still reaches back to it.
   ///
-  /// - Parameter known: what is known of it already.
+  /// - Parameter known: what is already known about it.
   private func compare(
     _ question: LogQuestion, _ ends: LogEnds, _ known: LogLook.Identity?, _ reader: LogReader
   ) throws(KafkaError) -> LogLook {

@@ -6,12 +6,12 @@ import PostgresStore
 import ServiceRuntime
 import UsageAggregation
 
-/// Does what must happen once in a while, in whichever process: it forwards dead letters, judges
-/// the ledger, makes partitions ahead and removes old rows. Every process tries. Row locks and
-/// advisory locks let one of them do each piece.
+/// Does periodic work in whichever process comes first: it forwards dead letters, judges the
+/// ledger, creates partitions ahead of time and removes old rows. Every process tries. Row locks
+/// and advisory locks make sure that one of them does each piece.
 final class LogUpkeep: Sendable {
-  /// An hour of usage that begins behind a checkpoint is provable for as long as the log reaches
-  /// back to that checkpoint.
+  /// An hour of usage that begins after a checkpoint can be recounted for as long as the log
+  /// reaches back to that checkpoint.
   private static let checkpointMilliseconds = 600_000
 
   private let settings: ConsumerSettings
@@ -28,7 +28,7 @@ final class LogUpkeep: Sendable {
     pulse = health.heartbeat(settings.healthName("housekeeping"))
   }
 
-  /// Asked before each piece of work that may take long.
+  /// Checked before each piece of work that may take long.
   private var isStopping: Bool {
     pulse.beat()
     return stop.isRaised
@@ -51,15 +51,15 @@ final class LogUpkeep: Sendable {
         let connection = try kept.open()
         while try forwarder.forward(connection), !isStopping {}
         if reader == nil {
-          // A report is judged behind all that was in the log when it came: records of an open
-          // transaction too, or they would be told as lost.
+          // A report is judged after everything that was in the log when it arrived. That includes
+          // the records of open transactions, which would otherwise be reported as lost.
           reader = try LogReader(
             settings.kafka, clientID: "\(settings.group)-ledger", ends: .ofAllRecords)
         }
         try judgeLedger(connection, reader!)
         pulse.beat()
         if Monotonic.milliseconds - lastCheckpoints > Self.checkpointMilliseconds {
-          // The first one of a process is taken whatever the age of those before it.
+          // A process takes its first checkpoint whatever the age of earlier ones.
           try takeCheckpoints(connection, isFirst: lastCheckpoints < 0)
           lastCheckpoints = Monotonic.milliseconds
         }
@@ -70,13 +70,13 @@ final class LogUpkeep: Sendable {
         }
         health.degraded(settings.healthName("housekeeping"), problem: nil)
       } catch let error as PostgresError where error.isOfSchema {
-        // The consumer reports it. Until there is a schema that fits, there is nothing to keep.
+        // The consumer reports this problem. Without a schema that fits, there is nothing to do.
       } catch {
         kept.close()
         health.degraded(settings.healthName("housekeeping"), problem: "\(error)", logs: false)
         if let times = repeated.note("\(error)") {
           logger.warning(
-            "housekeeping failed and is tried again",
+            "the upkeep failed and is tried again",
             metadata: ["error": "\(error)", "times": .stringConvertible(times)])
         }
       }
@@ -89,8 +89,8 @@ final class LogUpkeep: Sendable {
   /// had arrived.
   private func judgeLedger(_ connection: PostgresConnection, _ reader: LogReader) throws {
     let store = ProducerReportStore(connection, group: settings.group, topic: settings.topic)
-    // Taken before the log ends are asked for, so that a report which comes meanwhile gets later
-    // ones.
+    // The reports are read before the log ends, so that a report which arrives meanwhile gets later
+    // log ends.
     let reports = try store.newReports(limit: 1_000)
     if !reports.isEmpty {
       let count = try reader.partitionCount(settings.topic) ?? 0
@@ -104,7 +104,7 @@ final class LogUpkeep: Sendable {
 
   // MARK: Audit checkpoints
 
-  /// Only the group that writes dead letters down is ever recounted.
+  /// Only the group that stores dead letters is ever recounted.
   private var checkpoints: Bool { settings.rules.keepsDeadLetters }
 
   private func takeCheckpoints(_ connection: PostgresConnection, isFirst: Bool) throws {
@@ -125,7 +125,7 @@ final class LogUpkeep: Sendable {
     try connection.unlock(.retention, operation: "retention")
   }
 
-  /// Removes reports, and what can be removed once the log no longer has it.
+  /// Removes reports, and rows that are no longer needed once the log has lost their records.
   private func retainRecords(_ connection: PostgresConnection, _ reader: LogReader) throws {
     let retention = RetentionStore(connection)
     try retention.retainReports(group: settings.group, topic: settings.topic) { isStopping }

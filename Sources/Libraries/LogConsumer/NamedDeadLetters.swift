@@ -1,12 +1,12 @@
 import PostgresStore
 import UsageAggregation
 
-/// The dead letters that a run's records name in their headers, and which of the records stand for
-/// them.
+/// The dead letters that the records of a run name in their headers, and which of the records stand
+/// for them.
 ///
-/// A header decides nothing by itself, for anybody who may write to the topic may set one: the
+/// A header decides nothing by itself, because anybody who may write to the topic can set one. A
 /// record is a requeued dead letter only if a row of `dead_letter` has that place and the record's
-/// value. Otherwise it is an event like any other.
+/// value. Otherwise it is an ordinary event.
 struct NamedDeadLetters {
   private var records: [(key: DeadLetterKey, value: [UInt8])] = []
 
@@ -18,9 +18,9 @@ struct NamedDeadLetters {
     return Int32(records.count - 1)
   }
 
-  /// Takes the index back from records that stand for none.
+  /// Takes the index back from records that stand for no dead letter.
   ///
-  /// - Returns: by index, the dead letter that a record stands for; nil: it was counted before.
+  /// - Returns: by index, the dead letter that a record stands for; nil if it was counted before.
   func resolve(
     _ connection: PostgresConnection?, _ views: UnsafeMutableBufferPointer<LogRecordView>
   ) throws -> [DeadLetterKey?] {

@@ -24,6 +24,6 @@ package struct RepeatedCause {
     return known.count + 1
   }
 
-  /// Forgets the causes because they are gone. They are logged when they come again.
+  /// Forgets the causes because they are gone. They are logged again when they return.
   package mutating func clear() { causes.removeAll() }
 }

@@ -2,13 +2,13 @@ import Logging
 import ServiceRuntime
 import UsageAggregation
 
-/// Tells health and log which partitions stand still: each cause once, with its partitions.
+/// Reports to health and log which partitions stand still: each cause once, with its partitions.
 struct StandstillReport {
   private let health: HealthState
   private let settings: ConsumerSettings
   private let logger: Logger
   private var last = StandstillSummary([])
-  /// The problems that health was told, by component.
+  /// The problems that health knows about, by component.
   private var told: [String: String] = [:]
 
   init(health: HealthState, settings: ConsumerSettings, logger: Logger) {
@@ -31,7 +31,7 @@ struct StandstillReport {
       let name = settings.healthName(StandstillSummary.name(concerned.partitions))
       now[name] = summary.sentence(cause)
     }
-    // New problems come first, so that there is no moment without a problem.
+    // New problems are reported first, so that there is no moment without a problem.
     for (name, sentence) in now where told[name] != sentence {
       health.report(name, problem: sentence, logs: false)
     }

@@ -21,7 +21,7 @@ package final class StopSignal: @unchecked Sendable {
     return raised
   }
 
-  /// Sleeps for so long, or until the signal is raised.
+  /// Sleeps for this long, or until the signal is raised.
   ///
   /// - Returns: whether it is raised.
   package func wait(milliseconds: Int) -> Bool {

@@ -2,11 +2,10 @@ import KafkaTransport
 import PostgresStore
 import UsageAggregation
 
-/// Reads what partitions of a grown topic inherit from the partitions that their keys were in
-/// before.
+/// Reads what partitions of a grown topic inherit from the partitions that held their keys before.
 ///
-/// It reads beside the consumer's assignment, because another process may own the parent. That
-/// happens only at an assignment, and only until the partition's own records fill its window.
+/// It does not use the consumer's assignment, because another process may own the parent. It runs
+/// only at an assignment, and only until the partition's own records fill its window.
 struct WindowInheritance {
   private let settings: ConsumerSettings
   private let parents: [Int32: WindowAncestry.Parent]
@@ -25,14 +24,14 @@ struct WindowInheritance {
         })
   }
 
-  /// The segments that must be read before `row` goes on, the oldest first.
+  /// The segments that must be read before `row` goes on, oldest first.
   func segments(for row: OffsetStore.Stored) -> [WindowAncestry.Segment] {
     WindowAncestry.segments(
       of: row.partition, nextOffset: row.nextOffset, window: settings.dedupeWindowOffsets,
       parents: parents)
   }
 
-  /// The ancestors' dead letters, at the offsets at which the child remembers them: they never
+  /// The ancestors' dead letters, at the offsets under which the child remembers them. They never
   /// enter a window.
   func deadLetters(
     _ segments: [WindowAncestry.Segment], of row: OffsetStore.Stored, _ store: OffsetStore
@@ -47,8 +46,8 @@ struct WindowInheritance {
     return found
   }
 
-  /// Hands over the records of one segment, each at the offset at which the child remembers it.
-  /// What retention has removed is not there any more, as in the parent's own window.
+  /// Passes on the records of one segment, each at the offset under which the child remembers it.
+  /// Records that retention has removed are missing, as they are in the parent's own window.
   func read(
     _ segment: WindowAncestry.Segment,
     _ body: (UnsafeBufferPointer<LogRecordView>) throws -> Void
