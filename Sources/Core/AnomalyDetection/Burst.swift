@@ -1,7 +1,7 @@
-/// Traffic far above what a license's own past leads one to expect, told once, when it becomes
+/// Traffic far above what a license's own past suggests. It is reported once, when it becomes
 /// clear.
 package struct Burst: Equatable, Sendable {
-  /// The minute from which on the evidence grew, minutes since 1970: names the burst.
+  /// The minute from which the evidence grew, in minutes since 1970. It names the burst.
   package var startMinute: Int32
   /// The minute whose calls made it clear.
   package var minute: Int32
@@ -14,13 +14,13 @@ package struct Burst: Equatable, Sendable {
   package var windowSeconds: Int32
 }
 
-/// The newest minute of a license: the only thing that most events touch.
+/// The newest minute of a license. Most events touch nothing else.
 struct OpenMinute: BitwiseCopyable, Sendable {
-  /// Larger sums are taken for this.
+  /// Larger sums are cut to this.
   static let mostCalls: Int64 = (1 << 48) - 1
 
   var calls: Int64
   var minute: Int32
-  /// Calls from which on the minute is a burst.
+  /// The number of calls at which the minute becomes a burst.
   var alarm: Float
 }

@@ -1,5 +1,5 @@
-/// Minutes that fill up while events arrive. Two are open, since events of several producers arrive
-/// slightly out of order; the minute before them is learnt when a new one opens.
+/// Handles minutes that fill up while events arrive. Two are open, because events of several
+/// producers arrive slightly out of order. The minute before them is learnt when a new one opens.
 extension BurstDetector {
   /// A detector for a license first seen in that minute.
   init(firstMinute: Int32) {
@@ -34,7 +34,7 @@ extension BurstDetector {
     return tell(open.minute, Float(open.calls), Float(previous), &open)
   }
 
-  /// The sum, at most `OpenMinute.mostCalls`; what is negative counts as 0.
+  /// Adds to a sum, up to `OpenMinute.mostCalls`. Negative calls count as 0.
   @inline(__always)
   static func sum(_ a: Int64, _ b: Int64) -> Int64 {
     let (sum, overflows) = a.addingReportingOverflow(max(b, 0))
@@ -68,7 +68,7 @@ extension BurstDetector {
     open.alarm = alarm(at: minute, previous: Float(previous))
   }
 
-  /// Learns minutes without calls: in steps of hours, fourteen days at most.
+  /// Learns minutes without calls, in steps of hours, for fourteen days at most.
   private mutating func closeSilence(_ first: Int32, _ last: Int32) {
     var minute = max(first, last - Self.longestGap + 1)
     while minute <= last, isBurst {

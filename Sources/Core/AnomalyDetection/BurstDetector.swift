@@ -1,77 +1,78 @@
 import Metering
 import RealModule
 
-/// Judges one license's calls, minute by minute, by its own past: is this far above what was to be
-/// expected?
+/// Judges one license's calls, minute by minute, by its own past: is this far more than expected?
 ///
-/// What is expected of a minute is the higher of two explanations (`RateBaseline`): what is usual at
-/// this time, and what the rate was about an hour and a half ago. Three cumulative sums of evidence
-/// (`CumulativeSums`) ask for four times that rate, and for twice. A burst is told when the largest
-/// reaches h = 14 nats. What traffic adds that the model does not know was measured:
-/// docs/decisions/0008-bursts.md.
+/// The expectation for a minute is the higher of two explanations (`RateBaseline`): what is usual
+/// at this time, and what the rate was about an hour and a half ago. Three cumulative sums of
+/// evidence (`CumulativeSums`) test for four times that rate, and for twice. A burst is reported
+/// when the largest sum reaches h = 14 nats. The effect of traffic that the model does not describe
+/// was measured: docs/decisions/0008-bursts.md.
 ///
-/// About 300 bytes without padding, copied as they are into checkpoints.
+/// A detector takes about 300 bytes without padding, and is copied unchanged into checkpoints.
 package struct BurstDetector: BitwiseCopyable, Sendable {
   /// The score from which on traffic is a burst.
   package static let threshold = 0.5
-  /// Told with every alert; raised whenever other bursts would be found.
+  /// Part of every alert. It is raised whenever other bursts would be found.
   package static let version = 2
 
-  /// What was made of one row.
+  /// The judgement of one row.
   package struct Judgement: Equatable, Sendable {
-    /// In [0, 1]: 1 − 2^(−S / h), S being the largest sum. From 0.5 on the row begins a burst; rows
-    /// that begin none, because they belong to one that was told, to its cool-down or to a
-    /// license's first hour, stay below.
+    /// In [0, 1]: 1 − 2^(−S / h), where S is the largest sum. A row with 0.5 or more begins a
+    /// burst. Other rows stay below, even if they belong to a burst that was reported, to its
+    /// cool-down, or to a license's first hour.
     package var score: Double
-    /// Up to this a row is usual.
+    /// Rows up to this are usual.
     package var expected: Double
-    /// Two standard deviations: 19 of 20 usual rows lie within `expected` + `spread`.
+    /// Two standard deviations: 19 of 20 usual rows are below `expected` + `spread`.
     package var spread: Double
-    /// Whether a burst is going on after the row.
+    /// Whether a burst is in progress after the row.
     package var isBurst: Bool
-    /// Whether this row is the one that tells it.
+    /// Whether this row reports the burst.
     package var startsBurst: Bool
   }
 
   var baseline = RateBaseline()
   private(set) var sums = CumulativeSums()
-  /// How long, and how clearly, the rate has been low in the present burst: sixteenths of the usual
+  /// How long, and how clearly, the rate has been low in the current burst: sixteenths of the usual
   /// rate times minutes.
   private var quiet: UInt8 = 0
   private var burstFlag: UInt8 = 0
   /// The minute up to which everything is learnt.
   var closed: Int32 = -WeekClock.farthest - 3
-  /// First minute of the present burst, or the first after the cool-down of the last.
+  /// The first minute of the current burst, or the first minute after the cool-down of the last
+  /// one.
   private var mark: Int32 = -WeekClock.farthest - 3
 
   var isBurst: Bool { burstFlag != 0 }
 
-  /// h, nats.
+  /// h, in nats.
   static let thresholdEvidence: Float = 14
   private static let mostEvidence: Float = 32
-  /// Minutes of a license's life in which nothing is told: until each minute of an hour, and its
-  /// job, was seen once.
+  /// The minutes at the beginning of a license's life in which nothing is reported, until each
+  /// minute of an hour, with its job, was seen once.
   private static let leastHistory: UInt16 = 60
-  /// Calls beyond the usual, in about a quarter of an hour, without which nothing is told.
+  /// Calls above the usual, in about a quarter of an hour, without which nothing is reported.
   private static let leastExcess: Float = 16
-  /// A burst is over when the rate was below this many times the usual for about 13 minutes on
-  /// average: Σ(quietRatio − n/μ), each minute between −1 and 3/8, has reached 4.
+  /// A burst is over when the rate was below this multiple of the usual for about 13 minutes on
+  /// average: Σ(quietRatio − n/μ), with each minute between −1 and 3/8, has reached 4.
   private static let quietRatio: Float = 1.3
   private static let quietEnough: UInt8 = 64
-  /// Nats from which on a single minute is remembered as what may be a job.
+  /// The evidence, in nats, from which a single minute is remembered as the possible minute of a
+  /// job.
   private static let peakEvidence: Float = 5
   private static let job = Evidence.Hypothesis(factor: 4)
   private static let coolDownMinutes = SchemaContract.coolDownMinutes
-  /// Longer silences are taken for this.
+  /// Longer silences are treated as this long.
   static let longestGap: Int32 = 14 * 1440
 
   package init() {}
 }
 
 extension BurstDetector {
-  /// Judges a row by those before it, then learns it. A row is a minute's calls, or what stands for
-  /// a longer time; nothing is assumed of the time between rows. Negative values count as 0; what
-  /// is not finite is not learnt.
+  /// Judges a row by the rows before it, then learns it. A row holds the calls of a minute or of a
+  /// longer time. Nothing is assumed about the time between rows. Negative values count as 0, and
+  /// values that are not finite are not learnt.
   package mutating func observe(_ value: Double, at minute: Int64) -> Judgement {
     let at = WeekClock.bounded(Int32(clamping: minute))
     let e = baseline.expectation(at: at)
@@ -115,8 +116,8 @@ extension BurstDetector {
     return (now.evidence, now.age == 255 ? 255 : max(now.age, 1) - 1)
   }
 
-  /// Calls from which on the minute is told as a burst, if those of the minute before it are
-  /// `previous`.
+  /// The number of calls at which the minute is reported as a burst, if the minute before it had
+  /// `previous` calls.
   func alarm(at minute: Int32, previous: Float?) -> Float {
     guard !isBurst, minute >= mark, baseline.minutesSeen >= Self.leastHistory else {
       return .infinity
@@ -157,8 +158,8 @@ extension BurstDetector {
     closed = minute
   }
 
-  /// Whether a minute may be one of a job: alone it lies far above the usual, known jobs left
-  /// aside, or it is high and a burst has just begun.
+  /// Whether a minute may belong to a job: it alone is far above the usual (apart from known jobs),
+  /// or it is high and a burst has just begun.
   private func isPeak(_ calls: Float, _ e: RateBaseline.Expectation, _ burstMinutes: Int32) -> Bool
   {
     if burstMinutes >= 0, burstMinutes < 8, calls > 2 * e.usual { return true }
@@ -176,13 +177,13 @@ extension BurstDetector {
     closed = first + count - 1
   }
 
-  /// During the cool-down evidence counts by half, so that what came before does not tell a burst
-  /// the moment it is over.
+  /// During the cool-down evidence counts half. Otherwise the end of the last burst could start a
+  /// new one.
   private func mostEvidence(at minute: Int32) -> Float {
     minute < mark ? Self.thresholdEvidence / 2 : Self.mostEvidence
   }
 
-  /// Whether every number is one that observing can lead to.
+  /// Whether every number is one that observing can produce.
   var isValid: Bool {
     let times = -WeekClock.farthest - 1_000...WeekClock.farthest + 1_000
     return baseline.isValid && burstFlag <= 1 && times.contains(closed) && times.contains(mark)

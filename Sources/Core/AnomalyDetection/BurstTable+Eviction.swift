@@ -1,11 +1,11 @@
-/// Eviction chooses whose place is taken when the table is full. Licenses that were seen once go
-/// first, so that millions of made-up ids displace each other and not those that are in use.
+/// Chooses whose place is taken when the table is full. Licenses that were seen once go first, so
+/// that millions of invented ids displace each other and not the licenses that are in use.
 extension BurstTable {
-  /// The entry of a young license, by the clock algorithm (Corbató 1968): one that was seen again
-  /// since the hand last passed is spared, up to three times.
+  /// Finds the entry of a young license with the clock algorithm (Corbató 1968). One that was seen
+  /// again since the hand last passed is spared, up to three times.
   ///
-  /// - Complexity: amortised O(1): an eighth of the entries are young, and each is spared no more
-  ///   often than it was seen.
+  /// - Complexity: amortised O(1). An eighth of the entries are young, and each is spared at most
+  ///   as often as it was seen.
   mutating func youngest() -> Int {
     while true {
       let index = hand
@@ -16,8 +16,9 @@ extension BurstTable {
     }
   }
 
-  /// A detector's place: a new one, or that of the license, among some, that was silent for longest
-  /// in proportion to how long it has been known. That license becomes young again.
+  /// Finds a place for a detector. It is a new one, or belongs to the license, among several, that
+  /// has been silent for longest in proportion to how long it has been known. That license becomes
+  /// young again.
   mutating func takeBlock(now: Int32) -> Int {
     if blocksUsed < blockLimit {
       blocksUsed += 1

@@ -1,5 +1,5 @@
-/// An open-addressing index with linear probing: slots of 32 bits, the entry's number plus one and
-/// 12 bits of its hash.
+/// An open-addressing index with linear probing. A slot of 32 bits holds the entry's number plus
+/// one and 12 bits of its hash.
 extension BurstTable {
   private static let entryBits: UInt32 = (1 << 20) - 1
 
@@ -20,8 +20,8 @@ extension BurstTable {
     }
   }
 
-  /// Slots are no power of two, so that growing by half wastes less; the high half of the product
-  /// spreads 32 bits evenly.
+  /// The number of slots is not a power of two, so that growing by half wastes less. The high half
+  /// of the product spreads 32 bits evenly.
   @inline(__always)
   private func home(_ hash: UInt64) -> Int {
     Int(((hash & 0xFFFF_FFFF) &* UInt64(slotCount)) >> 32)
@@ -82,7 +82,7 @@ extension BurstTable {
     }
   }
 
-  /// A new entry for a license that is not known, in the place of another if there is no room.
+  /// Makes an entry for an unknown license. If there is no room, it takes the place of another one.
   mutating func insert(_ text: UnsafeRawBufferPointer) -> Int {
     let index: Int
     if count < limit {
@@ -114,7 +114,7 @@ extension BurstTable {
     entries[index].moreKey = keys.store(UnsafeRawBufferPointer(rebasing: text[first...]))
   }
 
-  /// Enters an entry into the first free slot from its home on.
+  /// Enters an entry into the first free slot, beginning at its home.
   func link(_ index: Int, _ hash: UInt64) {
     var slot = home(hash)
     while slots[slot] != 0 { slot = slot + 1 == slotCount ? 0 : slot + 1 }
@@ -126,7 +126,7 @@ extension BurstTable {
     slotCount += slotCount / 2
     slots = .allocate(capacity: slotCount)
     slots.initialize(repeating: 0, count: slotCount)
-    // The newest entry has no key yet: whoever added it links it.
+    // The newest entry has no key yet. The caller links it.
     for index in 0..<count - 1 { link(index, hash(ofEntry: index)) }
   }
 
@@ -138,15 +138,15 @@ extension BurstTable {
     return key(index).withUnsafeBytes { hash.hash($0) }
   }
 
-  /// Takes a young license out of the index and frees the rest of its id; its entry is the
-  /// caller's.
+  /// Removes a young license from the index and frees the rest of its id. The caller owns the
+  /// entry.
   private mutating func remove(_ index: Int) {
     var slot = home(hash(ofEntry: index))
     while slots[slot] & Self.entryBits != UInt32(index + 1) {
       slot = slot + 1 == slotCount ? 0 : slot + 1
     }
-    // Backward shift (Knuth, vol. 3, algorithm 6.4 R): no tombstones, so probes stay short under
-    // eviction.
+    // Backward shift (Knuth, vol. 3, algorithm 6.4 R). There are no tombstones, so probes stay
+    // short under eviction.
     var hole = slot
     var next = slot
     while true {

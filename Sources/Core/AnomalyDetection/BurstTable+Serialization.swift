@@ -1,13 +1,13 @@
-/// The state as bytes, for checkpoints: a header, the entries, the detectors and the ends of long
-/// ids, little-endian, as they lie in memory. The layout is private to one version; another version
-/// starts anew.
+/// Turns the state into bytes for checkpoints: a header, the entries, the detectors and the ends of
+/// long ids, in little-endian and as they are in memory. The layout is private to one version.
+/// Another version starts over.
 extension BurstTable {
   private static let magic: UInt32 = 0x5453_5242
   /// Raised whenever the layout or the meaning of a field changes.
   private static let version: UInt32 = 2
   private static let headerBytes = 40
 
-  /// Appends the state. Nothing depends on the seed of the hash.
+  /// Appends the state. The bytes do not depend on the seed of the hash.
   ///
   /// - Complexity: O(count), at about the speed of copying.
   package func serialize(into bytes: inout [UInt8]) {
@@ -36,10 +36,10 @@ extension BurstTable {
     }
   }
 
-  /// The state that `serialize` wrote.
+  /// Reads the state that `serialize` wrote.
   ///
-  /// - Returns: nil for anything else: other versions, truncated or changed bytes, numbers that
-  ///   adding cannot lead to, or more licenses than the settings allow.
+  /// - Returns: nil for anything else: another version, truncated or changed bytes, numbers that
+  ///   adding cannot produce, or more licenses than the settings allow.
   package init?(settings: Settings = Settings(), seed: UInt64, bytes: UnsafeRawBufferPointer) {
     self.init(settings: settings, seed: seed)
     guard read(bytes) else { return nil }
@@ -74,7 +74,7 @@ extension BurstTable {
     return check(newCount) && readKeys(newCount, bytes[keysStart...])
   }
 
-  /// Whether entries and detectors belong together, each detector to one entry.
+  /// Whether entries and detectors fit together, with exactly one entry for each detector.
   private func check(_ newCount: Int) -> Bool {
     var isTaken = [Bool](repeating: false, count: blocksUsed)
     for index in 0..<newCount {
@@ -89,7 +89,8 @@ extension BurstTable {
     return isTaken.allSatisfy { $0 }
   }
 
-  /// Stores the ends of long ids and enters all ids into the index; false where one comes twice.
+  /// Stores the ends of long ids and enters all ids into the index. It is false if an id occurs
+  /// twice.
   private mutating func readKeys(_ newCount: Int, _ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {
     var rest = UnsafeRawBufferPointer(rebasing: bytes)
     slots.deallocate()
@@ -112,7 +113,8 @@ extension BurstTable {
     return rest.isEmpty
   }
 
-  /// Folded multiplications over everything but the checksum itself: finds damage, not forgery.
+  /// Folded multiplications over everything except the checksum itself. It detects damage, not
+  /// forgery.
   private static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
     var sum: UInt64 = 0x9E37_79B9_7F4A_7C15 ^ UInt64(bytes.count)
     func absorb(_ x: UInt64, _ y: UInt64) {

@@ -1,39 +1,39 @@
 /// The burst detectors of all licenses of one partition, in bounded memory.
 ///
-/// - An add to the newest minute of a known license is a probe, an addition and a comparison;
-///   nothing is allocated.
-/// - A license is young while it was seen in at most two different minutes: 52 bytes, in which
-///   those minutes are kept as they are. From the third on it has a `BurstDetector` (268 bytes),
-///   which is given them in order.
-/// - At `Settings.maximumLicenses` the place of a young license is taken
+/// - An add to the newest minute of a known license costs a probe, an addition and a comparison.
+///   Nothing is allocated.
+/// - A license is young while it was seen in at most two different minutes. It then takes 52 bytes,
+///   which hold those minutes. From the third minute on it has a `BurstDetector` (268 bytes), which
+///   is given them in order.
+/// - At `Settings.maximumLicenses`, the place of a young license is taken
 ///   (`BurstTable+Eviction.swift`).
 package struct BurstTable: ~Copyable {
   package struct Settings: Sendable {
-    /// Licenses that are remembered at most, 16 to 1,000,000.
+    /// The most licenses that are remembered, 16 to 1,000,000.
     package var maximumLicenses = 65_536
 
     package init() {}
     package init(maximumLicenses: Int) { self.maximumLicenses = maximumLicenses }
   }
 
-  /// Bytes of the longest license id that is judged.
+  /// The length in bytes of the longest license id that is judged.
   package static let longestKey = 255
 
   let settings: Settings
   let hash: LicenseHash
   let limit: Int
-  /// An eighth of the places stays with young licenses, so that there is always one to take.
+  /// An eighth of the places is kept for young licenses, so that there is always one to take.
   let blockLimit: Int
   let entries: UnsafeMutablePointer<LicenseEntry>
   let blocks: UnsafeMutablePointer<BurstDetector>
   var keys: KeyPool
   var slots: UnsafeMutablePointer<UInt32>
   var slotCount: Int
-  /// Licenses known.
+  /// The number of known licenses.
   package internal(set) var count = 0
-  /// Detectors in use. They go from license to license and are never free again.
+  /// Detectors in use. They move from license to license and never become free again.
   var blocksUsed = 0
-  /// The search for a young license goes on here, and so does the search for a detector.
+  /// Searches for a young license, and for a detector, continue here.
   var hand = 0
   var blockHand = 0
 
@@ -42,7 +42,7 @@ package struct BurstTable: ~Copyable {
     hash = LicenseHash(seed: seed)
     limit = min(max(settings.maximumLicenses, 16), 1_000_000)
     blockLimit = limit - limit / 8
-    // Reserved, not touched: what is never used costs address space only.
+    // Reserved but not touched. Memory that is never used costs only address space.
     entries = .allocate(capacity: limit)
     blocks = .allocate(capacity: blockLimit)
     keys = KeyPool(keys: limit, longestKey: Self.longestKey)
@@ -57,7 +57,7 @@ package struct BurstTable: ~Copyable {
     slots.deallocate()
   }
 
-  /// Memory in use, bytes.
+  /// Memory in use, in bytes.
   package var bytes: Int {
     slotCount * 4 + count * MemoryLayout<LicenseEntry>.stride
       + blocksUsed * MemoryLayout<BurstDetector>.stride + keys.bytes
@@ -66,13 +66,13 @@ package struct BurstTable: ~Copyable {
   /// Adds calls of a license.
   ///
   /// - Parameters:
-  ///   - license: the id; longer ones than `longestKey` are not judged.
-  ///   - minute: of the event's time, since 1970. The newest minute of a license and the one before
-  ///     it are judged; what comes later than that is learnt at most.
-  ///   - calls: what is negative counts as 0.
-  /// - Returns: the burst that these calls make clear, if any: once until it has ended and the
-  ///   cool-down after it is over.
-  /// - Complexity: amortised O(1); after a silence O(hours), of fourteen days at most.
+  ///   - license: the id. Ids longer than `longestKey` are not judged.
+  ///   - minute: the minute of the event's time, since 1970. The newest minute of a license and the
+  ///     one before it are judged. Earlier minutes are at most learnt.
+  ///   - calls: negative values count as 0.
+  /// - Returns: the burst that these calls make clear, if any. A burst is returned once; the next
+  ///   one can follow after its end and the cool-down.
+  /// - Complexity: amortised O(1). After a silence it is O(hours), for fourteen days at most.
   package mutating func add(license: UnsafeBufferPointer<UInt8>, minute: Int32, calls: Int64)
     -> Burst?
   {
@@ -130,7 +130,7 @@ package struct BurstTable: ~Copyable {
     return grow(index, minute, calls)
   }
 
-  /// Gives a license its detector, and that what was seen so far.
+  /// Gives a license its detector, and gives that what was seen so far.
   private mutating func grow(_ index: Int, _ minute: Int32, _ calls: Int64) -> Burst? {
     let entry = entries + index
     let block = takeBlock(now: minute)

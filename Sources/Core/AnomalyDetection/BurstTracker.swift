@@ -1,5 +1,4 @@
-/// One license's detector with its two open minutes: what `BurstTable` keeps in parts, in one
-/// piece.
+/// One license's detector with its two open minutes. `BurstTable` keeps the same in parts.
 package struct BurstTracker: Sendable {
   package var detector: BurstDetector
   private var open: OpenMinute

@@ -1,11 +1,11 @@
 /// Three cumulative sums (Page 1954) of log likelihood ratios, in nats, and the minutes since each
 /// was 0.
 ///
-/// - fast: four times the rate, by the spread of single minutes, forgetting a fifth a minute. It
-///   sees flash crowds and loops within a minute or two, and no slow wander.
-/// - medium: four times the rate, by the spread of a quarter of an hour. It adds up where calls are
-///   too few for a minute to say much.
-/// - slow: twice the rate, by the same spread. It sees what climbs.
+/// - fast: tests for four times the rate, with the spread of single minutes, and forgets a fifth
+///   per minute. It detects flash crowds and loops within a minute or two, and ignores slow wander.
+/// - medium: tests for four times the rate, with the spread of a quarter of an hour. It adds up
+///   evidence if there are too few calls for a minute to say much.
+/// - slow: tests for twice the rate, with the same spread. It detects a slow climb.
 struct CumulativeSums: BitwiseCopyable, Sendable {
   private(set) var fast: Float = 0
   private(set) var medium: Float = 0
@@ -18,7 +18,7 @@ struct CumulativeSums: BitwiseCopyable, Sendable {
   private static let fourTimes = Evidence.Hypothesis(factor: 4)
   private static let twice = Evidence.Hypothesis(factor: 2)
 
-  /// What a minute's calls say.
+  /// The evidence of one minute's calls.
   struct Ratios {
     let fast: Evidence
     let medium: Evidence
@@ -48,7 +48,7 @@ struct CumulativeSums: BitwiseCopyable, Sendable {
     return sums
   }
 
-  /// Calls from which on a minute brings one of the sums to that much evidence.
+  /// The number of calls at which a minute brings one of the sums to that much evidence.
   func calls(toReach evidence: Float, _ ratios: Ratios) -> Float {
     min(
       (evidence - fast * Self.kept + ratios.fast.fixed) / ratios.fast.perCall,

@@ -1,13 +1,13 @@
 import RealModule
 
-/// Up to three times of day at which a license has been seen to call much more than usual, such as
-/// a nightly job.
+/// Up to three times of day at which a license was seen to call much more than usual, such as a
+/// nightly job.
 ///
-/// A peak that came on two days is expected for the next eight: a job that runs daily or weekly is
-/// no burst.
+/// A peak that occurred on two days is expected for the next eight days. A job that runs daily or
+/// weekly is therefore not a burst.
 struct DailyPeaks: BitwiseCopyable, Sendable {
   /// From the highest bit: log2(factor) in eighths (7), days seen (3), day last seen modulo 32 (5),
-  /// minutes long (6), minute of the day (11). 0 is an empty slot.
+  /// length in minutes (6), minute of the day (11). 0 is an empty slot.
   private var slots = InlineArray<3, UInt32>(repeating: 0)
 
   private static let margin = 2
@@ -43,14 +43,14 @@ struct DailyPeaks: BitwiseCopyable, Sendable {
         | UInt32(factorCode) << 25
     }
 
-    /// How far into the peak a minute of the day lies; nil beyond its margins.
+    /// How far into the peak a minute of the day is; nil outside of its margins.
     func offset(of minute: Int) -> Int? {
       let offset = (minute - start + 1440 + margin) % 1440 - margin
       return offset < length + margin ? offset : nil
     }
   }
 
-  /// By how much calls may exceed the usual in that minute; 1 without a known peak.
+  /// The factor by which calls may exceed the usual in that minute; 1 without a known peak.
   func factor(at minute: Int32) -> Float {
     if slots[0] == 0 && slots[1] == 0 && slots[2] == 0 { return 1 }
     var most = 0

@@ -1,7 +1,7 @@
-/// Rounding up or down at random in proportion to the fraction, so that changes smaller than a step
+/// Rounds up or down at random, in proportion to the fraction, so that changes smaller than a step
 /// are kept on average.
 ///
-/// The randomness is a hash of the minute and the value: the same past gives the same state.
+/// The randomness is a hash of the minute and the value, so the same past gives the same state.
 enum Dither {
   static func round(_ position: Float, _ minute: Int32, _ most: Int) -> Int {
     let inside = min(max(position, 0), Float(most))

@@ -1,10 +1,10 @@
 import Metering
 
 extension DomainWatch {
-  /// Raised whenever the layout below changes: what an older version wrote is not read.
+  /// Raised whenever the layout below changes. A state of an older version is not read.
   private static let layout: UInt16 = 4
 
-  /// All it remembers, for `init(settings:state:)`.
+  /// Everything it remembers, for `init(settings:state:)`.
   package func state() -> [UInt8] {
     var writer = StateWriter()
     writer.put(Self.layout)
@@ -18,7 +18,7 @@ extension DomainWatch {
     return writer.bytes
   }
 
-  /// Nil unless it is a state that this version wrote.
+  /// Nil unless this version wrote the state.
   package init?(settings: Settings, state: [UInt8]) {
     var reader = StateReader(state)
     do throws(StateReader.Malformed) {

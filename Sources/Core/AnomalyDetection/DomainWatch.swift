@@ -1,53 +1,59 @@
 package import Metering
 
-/// Watches one partition's refused validations for stolen keys: applications on foreign domains, a key on many of them, a key that was
-/// canceled and goes on.
+/// Watches one partition's refused validations for stolen keys: applications on foreign domains,
+/// one key on many domains, and canceled keys that are still used.
 ///
-/// - Time is the log's: the largest record timestamp so far. So whoever reads the same records finds the same, under the same keys.
-/// - Memory is bounded whatever is sent: `Settings.licenses` licenses, of each at most `pairs` domains. Beyond them two
-///   sketches say how many domains there were (`DistinctSketch`) and which were the most frequent (`FrequentNames`).
-/// - Domains come as their registrable form and their name, both in ASCII, lower case; who calls knows the rules.
+/// - Its time is the log's: the largest record timestamp so far. Everybody who reads the same
+///   records finds the same, under the same keys.
+/// - Its memory is bounded, whatever is sent: `Settings.licenses` licenses with at most `pairs`
+///   domains each. Beyond them, two sketches know how many domains there were (`DistinctSketch`)
+///   and which were the most frequent (`FrequentNames`).
+/// - Domains are given in their registrable form and by their name, both in ASCII and lower case.
+///   The caller knows the rules.
 package struct DomainWatch: Sendable {
   package struct Settings: Sendable {
-    /// Distinct foreign registrable domains within an hour that are no alert yet.
+    /// How many distinct foreign registrable domains within an hour raise no alert.
     package var allowance = 5
-    /// How many licenses are watched at a time. When there are more, several are looked at, and the
-    /// one with the fewest sightings leaves.
+    /// How many licenses are watched at the same time. If there are more, several are compared, and
+    /// the one with the fewest sightings leaves.
     package var licenses = 2_048
     package init() {}
   }
 
-  /// Told with every alert; raised whenever other things would be found.
+  /// Part of every alert. It is raised whenever other things would be found.
   package static let version = 3
-  /// Alerts of one license in an hour; what comes beyond goes into one digest.
+  /// The most alerts of one license in an hour. Everything beyond goes into one digest.
   static let alertsPerHour = 10
-  /// Domains of one license that are told apart.
+  /// The number of domains of one license that are kept apart.
   static let pairs = 48
-  /// Milliseconds. A pair is told again at most so often; the spread is counted over as long.
+  /// In milliseconds. A pair is reported at most once in this time, and the spread is counted over
+  /// it.
   package static let hour: Int64 = 3_600_000
-  /// A pair, or a license, that was not seen for so long is new again. A canceled license is told of as often.
+  /// A pair or a license that was not seen for this long counts as new. The use of a canceled
+  /// license is reported at most once in this time.
   static let day: Int64 = 86_400_000
-  /// A slow leak is counted over so long, and told as often. It is none where all its domains came on few days: that is what the
-  /// spread of an hour is for, or a move.
+  /// A slow leak is counted over this time, and reported at most once in it. It is no slow leak if
+  /// all its domains appeared on a few days: that is either a spread within an hour or a move.
   package static let slowSpread = 14 * day
   static let slowSpreadDays = 5
-  /// What is allowed over that time, in allowances of an hour.
+  /// The allowance over that time, as a multiple of the hourly allowance.
   package static let slowAllowances = 2
-  /// Digests are looked for at most so often, in the log's time.
+  /// Digests are looked for at most once in this time, by the log's clock.
   private static let lookInterval: Int64 = 1_000
 
   let settings: Settings
   var licenses: [Identifier: LicenseSightings] = [:]
-  /// The same licenses, to choose some of them at random.
+  /// The same licenses as a list, so that some can be chosen at random.
   var names: [Identifier] = []
   private var evictions: UInt64 = 0
-  /// Milliseconds.
+  /// In milliseconds.
   var clock: Int64 = .min
-  /// A state that was read back is looked at immediately.
+  /// A state that was just read is looked at immediately.
   private var nextLook: Int64 = .min
   let seed: UInt64
 
-  /// - Parameter seed: hashes the domains that are only counted; random, so that nobody can choose domains that count as one.
+  /// - Parameter seed: the seed for hashing domains that are only counted. It is random, so that
+  ///   nobody can choose domains that count as one.
   package init(settings: Settings = Settings(), seed: UInt64) {
     self.settings = settings
     self.seed = seed
@@ -59,7 +65,7 @@ package struct DomainWatch: Sendable {
   package struct Sighting: Sendable {
     package var license: Identifier
     package var offset: Int64
-    /// The record's and the event's own time, milliseconds.
+    /// The record's time, followed by the event's own, in milliseconds.
     package var recordedAt: Int64
     package var time: Int64
 
@@ -71,7 +77,9 @@ package struct DomainWatch: Sendable {
     }
   }
 
-  /// An application asked for a domain that the license is not bound to. O(pairs of the license).
+  /// An application asked for a domain that the license is not bound to.
+  ///
+  /// - Complexity: O(pairs of the license).
   package mutating func foreignDomain(
     _ domain: String, registrable: String, _ sighting: Sighting
   ) -> [DomainFinding] {
@@ -86,7 +94,7 @@ package struct DomainWatch: Sendable {
     return findings
   }
 
-  /// A license that is suspended or canceled was asked for.
+  /// A suspended or canceled license was used.
   package mutating func endedLicense(
     isCanceled: Bool, _ sighting: Sighting
   ) -> [DomainFinding] {
@@ -98,7 +106,9 @@ package struct DomainWatch: Sendable {
     return findings
   }
 
-  /// The log has come to this time: digests that are due. O(licenses and their pairs), at most once a second of the log's time.
+  /// Advances the log's time and returns the digests that are due.
+  ///
+  /// - Complexity: O(licenses and their pairs), at most once in a second of the log's time.
   package mutating func advance(to time: Int64) -> [DomainFinding] {
     clock = max(clock, time)
     guard clock >= nextLook else { return [] }
@@ -141,8 +151,8 @@ package struct DomainWatch: Sendable {
     licenses[last]!.place = place
   }
 
-  /// Several are chosen at random, and the one with the fewest sightings leaves. Made-up licenses
-  /// come once, and real ones come again and again.
+  /// Chooses several licenses at random and drops the one with the fewest sightings. Invented
+  /// licenses are seen once, and real ones again and again.
   private mutating func evict() {
     var least: (name: Identifier, sightings: Int64, lastSeen: Int64)?
     for _ in 0..<16 {
@@ -158,16 +168,16 @@ package struct DomainWatch: Sendable {
   }
 }
 
-/// What was found, with the places in the log that show it.
+/// A finding, with the places in the log that show it.
 package struct DomainFinding: Sendable, Equatable {
   package enum Kind: Sendable, Equatable {
-    /// Milliseconds.
+    /// In milliseconds.
     case domainMismatch(domain: String, count: Int64, firstSeen: Int64)
     /// What no longer fitted into single alerts of an hour.
     case mismatchDigest(
       count: Int64, distinctDomains: Int, mostFrequent: [Frequent], firstSeen: Int64)
     case domainSpread(distinctDomains: Int, sample: [String], isExact: Bool)
-    /// The same over `slowSpread` milliseconds, on several days: what leaks slowly.
+    /// The same over `slowSpread` milliseconds and several days: a slow leak.
     case slowSpread(distinctDomains: Int, sample: [String])
     case canceledUse(isCanceled: Bool, count: Int64, firstSeen: Int64)
   }
@@ -185,11 +195,11 @@ package struct DomainFinding: Sendable, Equatable {
 
   package var kind: Kind
   package var license: String
-  /// The timestamp of the record that made it, in milliseconds. A digest has the log's time.
+  /// The timestamp of the record that caused it, in milliseconds. A digest has the log's time.
   package var recordedAt: Int64
   package var occurredAt: Int64
   package var firstOffset: Int64
   package var lastOffset: Int64
-  /// The same whoever finds it.
+  /// The key, which is the same whoever finds it.
   package var dedupeKey: String
 }

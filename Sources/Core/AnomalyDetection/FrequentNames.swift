@@ -1,13 +1,15 @@
-/// The most frequent names of a stream in constant memory: the space-saving sketch (Metwally, Agrawal and El Abbadi 2005).
+/// The most frequent names of a stream in constant memory, by the space-saving sketch (Metwally,
+/// Agrawal and El Abbadi 2005).
 ///
-/// A name that makes up more than 1/`capacity` of the stream always has a counter. When all counters are taken, a new name takes the
-/// place of the one with the lowest count and inherits that count as its error, so a name was seen `count − error` times at least.
-/// Everything is a function of the stream alone: whoever reads the same names has the same counters.
+/// A name that makes up more than 1/`capacity` of the stream always has a counter. When all
+/// counters are taken, a new name takes the place of the one with the lowest count and inherits
+/// that count as its error, so a name was seen at least `count − error` times. The state depends on
+/// the stream alone: everybody who reads the same names has the same counters.
 struct FrequentNames: Sendable, Equatable {
   struct Counter: Sendable, Equatable {
     var name: String
     var count: Int64
-    /// What `count` may be too high by.
+    /// The amount by which `count` may be too high.
     var error: Int64
 
     var atLeast: Int64 { count - error }
@@ -19,7 +21,7 @@ struct FrequentNames: Sendable, Equatable {
 
   init() {}
 
-  /// Nil unless these can be the counters of a sketch.
+  /// Nil if these cannot be the counters of a sketch.
   init?(counters: [Counter]) {
     guard counters.count <= Self.capacity,
       counters.allSatisfy({ $0.error >= 0 && $0.error < $0.count })
@@ -27,7 +29,7 @@ struct FrequentNames: Sendable, Equatable {
     self.counters = counters
   }
 
-  /// O(capacity).
+  /// - Complexity: O(capacity).
   mutating func insert(_ name: String) {
     if let known = counters.firstIndex(where: { $0.name == name }) {
       counters[known].count += 1
@@ -39,7 +41,8 @@ struct FrequentNames: Sendable, Equatable {
     }
   }
 
-  /// Those that were certainly seen most often come first; of equals, the one whose counter is older.
+  /// The names that were certainly seen most often come first. If two are equal, the older counter
+  /// comes first.
   func top(_ most: Int) -> [Counter] {
     counters.enumerated().sorted {
       ($1.element.atLeast, $0.offset) < ($0.element.atLeast, $1.offset)

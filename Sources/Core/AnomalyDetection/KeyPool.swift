@@ -1,4 +1,4 @@
-/// The ends of long license ids, in chained chunks of one size: nothing fragments, whatever lengths
+/// The ends of long license ids, in chained chunks of one size. Nothing fragments, whatever lengths
 /// customers choose.
 struct KeyPool: ~Copyable {
   private static let textBytes = 28
@@ -7,12 +7,12 @@ struct KeyPool: ~Copyable {
 
   private let base: UnsafeMutableRawPointer
   private let limit: Int
-  /// Chunks ever used.
+  /// The number of chunks that were ever used.
   private(set) var used = 0
   private var firstFree = Self.none
 
-  /// Room for so many ids of `longestKey` bytes. Reserved, not touched: what is never used costs
-  /// address space only.
+  /// Reserves room for this many ids of `longestKey` bytes. The memory is not touched, and what is
+  /// never used costs only address space.
   init(keys: Int, longestKey: Int) {
     limit = keys * Self.chunks(longestKey)
     base = .allocate(byteCount: max(limit, 1) * Self.chunkBytes, alignment: 8)
@@ -35,7 +35,7 @@ struct KeyPool: ~Copyable {
     base + Int(chunk) * Self.chunkBytes + 4
   }
 
-  /// Stores the rest of an id; the first chunk's number.
+  /// Stores the rest of an id, and returns the number of its first chunk.
   mutating func store(_ rest: UnsafeRawBufferPointer) -> UInt32 {
     var first = Self.none
     var last = Self.none

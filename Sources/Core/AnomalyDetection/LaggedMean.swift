@@ -1,7 +1,7 @@
-/// What a rate was about an hour and a half ago: three exponential means, one after the other.
+/// The rate of about an hour and a half ago, from three exponential means in a row.
 ///
-/// It forgets smoothly, and it does not see what began a quarter of an hour ago: a climb cannot
-/// explain itself.
+/// It forgets smoothly, and does not see what began a quarter of an hour ago. A climb therefore
+/// cannot explain itself.
 struct LaggedMean: BitwiseCopyable, Sendable {
   private var stages = InlineArray<3, Float>(repeating: 0)
 
@@ -15,8 +15,8 @@ struct LaggedMean: BitwiseCopyable, Sendable {
   }
 
   /// - Parameters:
-  ///   - rate: a minute, for `step` minutes.
-  ///   - seen: minutes that were learnt before; early on each of them counts alike.
+  ///   - rate: calls per minute, for `step` minutes.
+  ///   - seen: the number of minutes that were learnt before. Early minutes all count alike.
   mutating func add(_ rate: Float, step: Float, seen: UInt16) {
     let share = max(1 / (Float(seen) + 1), min(step / Self.minutes, 0.5))
     stages[2] += share * (stages[1] - stages[2])

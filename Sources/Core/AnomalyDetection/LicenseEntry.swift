@@ -1,18 +1,19 @@
-/// One license in a `BurstTable`: its id and, in 24 bytes, either the first two minutes in which it
-/// was seen or its open minutes and the place of its detector.
+/// One license in a `BurstTable`. Beside its id, 24 bytes hold either the first two minutes in
+/// which it was seen, or its open minutes and the place of its detector.
 ///
-/// 52 bytes, aligned to 4: a license seen once costs these and its share of the slots.
+/// An entry takes 52 bytes, aligned to 4. A license that was seen once costs these and its share of
+/// the slots.
 struct LicenseEntry: BitwiseCopyable, Sendable {
-  /// An id of at most 24 bytes; of a longer one the first 20, then the number of its first
-  /// `KeyPool` chunk.
+  /// An id of at most 24 bytes. A longer one has its first 20 bytes here, followed by the number of
+  /// its first `KeyPool` chunk.
   var key = InlineArray<6, UInt32>(repeating: 0)
   /// Young: minute, calls (low, high), twice. Grown: block, newest minute, alarm, calls low,
   /// previous low, both their high 16 bits.
   private var words = InlineArray<6, UInt32>(repeating: 0)
-  /// Bytes of the id.
+  /// The length of the id in bytes.
   var length: UInt8 = 0
   private(set) var isGrownFlag: UInt8 = 0
-  /// Young: minutes recorded, 0 to 2.
+  /// Young: the number of recorded minutes, 0 to 2.
   var records: UInt8 = 0
   /// Young: adds since the hand of the clock last passed, up to `mostReferences`.
   var references: UInt8 = 0
@@ -28,13 +29,13 @@ struct LicenseEntry: BitwiseCopyable, Sendable {
     set { isGrownFlag = newValue ? 1 : 0 }
   }
 
-  /// First `KeyPool` chunk of a long id.
+  /// The first `KeyPool` chunk of a long id.
   var moreKey: UInt32 {
     get { key[5] }
     set { key[5] = newValue }
   }
 
-  /// Whether every number is one that adding can lead to.
+  /// Whether every number is one that adding can produce.
   func isValid(blocks: Int) -> Bool {
     let times = -WeekClock.farthest...WeekClock.farthest
     guard isGrownFlag <= 1, records <= 2, references <= Self.mostReferences else { return false }
@@ -79,7 +80,7 @@ struct LicenseEntry: BitwiseCopyable, Sendable {
     }
   }
 
-  /// Calls of the minute before the newest.
+  /// Calls of the minute before the newest one.
   var previous: Int64 {
     get { Int64(words[4]) | Int64(words[5] >> 16) << 32 }
     set {

@@ -1,9 +1,10 @@
 import Metering
 
-/// A keyed hash of license ids: folded 64×64→128-bit multiplications, as in wyhash and foldhash.
+/// A keyed hash of license ids by folded 64×64→128-bit multiplications, as in wyhash and foldhash.
 ///
-/// Customers choose license ids, so the key is random and stays within the process: nobody outside
-/// can choose ids that meet in one slot. Tables compare ids in full; the hash only finds them.
+/// Customers choose license ids, so the key is random and never leaves the process: nobody outside
+/// can choose ids that collide in one slot. Tables compare whole ids, and use the hash only to find
+/// them.
 struct LicenseHash: Sendable {
   private let k0: UInt64
   private let k1: UInt64
@@ -25,8 +26,8 @@ struct LicenseHash: Sendable {
   @inline(__always)
   func hash(_ text: UnsafeRawBufferPointer) -> UInt64 {
     let n = text.count
-    // The length is mixed in by a secret factor: with a known one, ids of different lengths with
-    // equal words could be chosen.
+    // The length is multiplied by a secret factor. With a known one, somebody could choose ids of
+    // different lengths that have equal words.
     var a = k0 ^ (k2 &* (UInt64(truncatingIfNeeded: n) << 1 | 1))
     var w0: UInt64 = 0
     var w1: UInt64 = 0

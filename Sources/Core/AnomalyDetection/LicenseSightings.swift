@@ -1,13 +1,13 @@
 import Metering
 
-/// What `DomainWatch` remembers of one license. Times are the log's, milliseconds.
+/// What `DomainWatch` remembers about one license. Times are the log's, in milliseconds.
 struct LicenseSightings: Sendable, Equatable {
   struct Pair: Sendable, Equatable {
     var domain: String
     /// The event's own time.
     var firstSeen: Int64
     var toldAt: Int64
-    /// Since it was told.
+    /// Sightings since the last report.
     var count: Int64 = 0
     var firstOffset: Int64
     var lastOffset: Int64
@@ -19,7 +19,7 @@ struct LicenseSightings: Sendable, Equatable {
     var firstOffset: Int64
   }
 
-  /// What the hour's alerts did not tell.
+  /// The sightings that the hour's alerts did not report.
   struct Overflow: Sendable, Equatable {
     var count: Int64 = 0
     var firstSeen: Int64 = 0
@@ -38,10 +38,10 @@ struct LicenseSightings: Sendable, Equatable {
   }
 
   static let sample = 10
-  /// Registrable domains that are told apart; more are estimated.
+  /// The number of registrable domains that are counted exactly. More are estimated.
   static let exact = 16
 
-  /// Among `DomainWatch.names`.
+  /// Its index in `DomainWatch.names`.
   var place = 0
   var sightings: Int64 = 0
   var lastSeen: Int64
@@ -49,18 +49,21 @@ struct LicenseSightings: Sendable, Equatable {
   var hourBegan: Int64
   var toldInHour = 0
   var overflow: Overflow?
-  /// The foreign registrable domains of the last hour, each with its last sighting; once there are too many, the sketch's from then on.
+  /// The foreign registrable domains of the last hour, each with its last sighting. If there are
+  /// too many, the sketch counts them from then on.
   var spreadNames: [SpreadName] = []
   var spreadSketch: DistinctSketch?
   var sketchBegan: Int64 = 0
-  /// How often the spread had grown tenfold when it was told last, and when it was told first in its hour; −1: it was not.
+  /// How many times the spread had grown tenfold when it was last reported, and when it was first
+  /// reported in its hour; −1 if it was not.
   var spreadLevel = -1
   var spreadToldAt: Int64 = 0
-  /// The foreign registrable domains of the last two weeks, each with its first sighting, and when it was told that they are many.
+  /// The foreign registrable domains of the last two weeks, each with its first sighting, and the
+  /// time at which a slow spread was reported.
   var slowNames: [SpreadName] = []
   var slowToldAt: Int64 = 0
   var endedUse: Ended?
-  /// As `planNext` said.
+  /// The result of `planNext`.
   var nextDue: Int64
 
   init(clock: Int64) {
@@ -125,15 +128,17 @@ struct LicenseSightings: Sendable, Equatable {
     overflow = beyond
   }
 
-  /// The pair that was told longest ago leaves.
+  /// Drops the pair whose last report is the oldest.
   private mutating func makeRoom() {
     guard pairs.count >= DomainWatch.pairs else { return }
     let oldest = pairs.indices.min { pairs[$0].toldAt < pairs[$1].toldAt }!
     pairs.remove(at: oldest)
   }
 
-  /// What fell due up to now, each at its own time: so that it does not matter when somebody looks. Hours follow each other from the
-  /// license's first sighting on. O(pairs²) at most.
+  /// Returns everything that was due by now, each with its own time, so that it does not matter
+  /// when the caller looks. Hours follow each other from the license's first sighting.
+  ///
+  /// - Complexity: at most O(pairs²).
   mutating func catchUp(
     _ license: String, to clock: Int64, _ findings: inout [DomainFinding]
   ) {
@@ -154,7 +159,8 @@ struct LicenseSightings: Sendable, Equatable {
     pairs.removeAll { $0.count == 0 && clock >= $0.toldAt + DomainWatch.day }
   }
 
-  /// When the count of a pair is told: an hour after it was told last, and not in an hour that has had its alerts.
+  /// When the count of a pair is reported: an hour after its last report, and not in an hour that
+  /// has used up its alerts.
   private func due(_ pair: Int) -> Int64 {
     let due = pairs[pair].toldAt + DomainWatch.hour
     return toldInHour < DomainWatch.alertsPerHour ? due : max(due, hourBegan + DomainWatch.hour)
@@ -180,7 +186,8 @@ struct LicenseSightings: Sendable, Equatable {
     hourBegan = time
   }
 
-  /// When there is something to do without another sighting: a count to tell, an hour to end, or the license to forget.
+  /// When there will be something to do without another sighting: a count to report, an hour to
+  /// end, or the license to forget.
   func planNext() -> Int64 {
     let counts = pairs.indices.filter { pairs[$0].count > 0 }.map { due($0) }.min() ?? .max
     let hourEnd = overflow == nil ? Int64.max : hourBegan + DomainWatch.hour
@@ -197,7 +204,7 @@ struct LicenseSightings: Sendable, Equatable {
 
   // MARK: How many
 
-  /// A new domain now and then is nothing by the hour.
+  /// Finds domains that appear now and then, which no hour would show.
   mutating func slowSpread(
     _ registrable: String, _ sighting: DomainWatch.Sighting, clock: Int64, allowance: Int,
     _ findings: inout [DomainFinding]
@@ -244,7 +251,8 @@ struct LicenseSightings: Sendable, Equatable {
       level += 1
       bound *= 10
     }
-    // Told again and again as long as they are few, under one key: who knows the bound domains may not have counted some of them.
+    // As long as there are few, the spread is reported repeatedly under one key, because somebody
+    // who knows the bound domains may not have counted some of them.
     guard level > spreadLevel || spreadSketch == nil else { return }
     if spreadLevel < 0 { spreadToldAt = clock }
     spreadLevel = level
@@ -261,7 +269,7 @@ struct LicenseSightings: Sendable, Equatable {
           "domain_spread", sighting.license.string, spreadToldAt / DomainWatch.hour, "\(level)")))
   }
 
-  /// - Returns: false where it is none that was not counted yet.
+  /// - Returns: false if the domain was counted already.
   private mutating func note(
     _ registrable: String, _ sighting: DomainWatch.Sighting, _ clock: Int64, _ seed: UInt64
   ) -> Bool {
@@ -275,7 +283,7 @@ struct LicenseSightings: Sendable, Equatable {
       spreadNames.append(
         SpreadName(name: registrable, seenAt: clock, firstOffset: sighting.offset))
     }
-    // A sketch that did not change estimates what it did before.
+    // A sketch that did not change gives the same estimate as before.
     return spreadSketch?.insert(DistinctSketch.hash(registrable, seed: seed)) ?? true
   }
 

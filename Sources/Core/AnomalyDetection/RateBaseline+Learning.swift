@@ -5,11 +5,11 @@ extension RateBaseline {
   ///
   /// - Parameters:
   ///   - previous: the minute that was learnt before.
-  ///   - e: what was expected of this one.
-  ///   - burstMinutes: how long the present burst lasts, or -1. What exceeds twice the usual in a
-  ///     burst teaches nothing, so a new level is learnt in a day or two; spread is not learnt at
-  ///     all.
-  ///   - isPeak: whether the minute may be one of a job.
+  ///   - e: the expectation for this minute.
+  ///   - burstMinutes: how long the current burst has lasted, or -1. In a burst, calls above twice
+  ///     the usual are not learnt, so that a new level is learnt in a day or two. The spread is not
+  ///     learnt at all.
+  ///   - isPeak: whether the minute may belong to a job.
   ///   - isDoubtful: whether it may be the beginning of a burst.
   mutating func learn(
     _ calls: Float, at minute: Int32, after previous: Int32, step: Float, _ e: Expectation,
@@ -20,8 +20,8 @@ extension RateBaseline {
     let clipped = min(calls, isBurst ? 2 * e.usual : highest(e))
     hourCalls += clipped * step
     hourWeight += Self.minuteFactor(minuteCode(WeekClock.minuteOfWeek(minute) % 60)) * step
-    // A job is a burst the first time; so that it is none later, the beginning of a burst is learnt
-    // as what may come again.
+    // A job looks like a burst the first time. So that it does not later, the beginning of a burst
+    // is learnt as something that may come again.
     if minutesSeen > 0, burstMinutes < 8 {
       learnMinute(calls, minute, e, isPeak)
       if isPeak { peaks.learn(minute, calls / e.usual) }
@@ -36,7 +36,7 @@ extension RateBaseline {
     minutesSeen = UInt16(min(Float(minutesSeen) + step, 65_535))
   }
 
-  /// Calls a minute beyond which more of them teaches no more.
+  /// More calls in a minute than this teach nothing more.
   private func highest(_ e: Expectation) -> Float {
     let deviation = (e.upper + e.fastDispersion * e.upper * e.upper).squareRoot()
     return max(4 * e.upper + 10, e.upper + 6 * deviation)
@@ -62,26 +62,27 @@ extension RateBaseline {
       residual = 0
       withheld = 0
     }
-    // The minutes of jobs are larger and known less well: their spread is not that of the rest.
+    // The minutes of jobs are larger and less well known, so their spread differs from the rest.
     if isBurst || e.isJob { return }
-    // Early on the last third of the past counts, so that jobs that were not known yet are soon
+    // At first, the last third of the past counts, so that jobs which were not known yet are soon
     // forgotten.
     let share = max(3 / (Float(minutesSeen) + 3), min(step / Self.dispersionMinutes, 0.1))
-    // A level that is higher than usual for long is no spread: what exceeds it is, in proportion.
+    // A level that stays higher than usual is not spread. Only what exceeds it counts, in
+    // proportion.
     let high = max(e.usual, e.lately)
     let scale = calls > high ? e.usual / high : 1
     let off = calls > high ? (calls - high) * scale : min(calls - e.usual, 0)
     let mean = e.usual * scale
     let square = e.usual * e.usual
     residual = residual * Self.residualDecay + off
-    // What may be the beginning of a burst waits until it proves to be none.
+    // What may be the beginning of a burst waits until it turns out not to be one.
     withheld += off * off - mean - excessVariance
     if isDoubtful { return }
     excessVariance = max(excessVariance + share * withheld, -e.usual)
     withheld = 0
     let independent = 1 - Self.residualDecay * Self.residualDecay
-    // Only what lies above counts, twice: a level that is still too high after a burst is no
-    // spread. And a climb teaches as much as what lies at the border of the known.
+    // Only values above count, and they count twice, because a level that is still too high after a
+    // burst is no spread. A climb teaches as much as a value at the border of the known.
     let slow =
       residual < 0
       ? 0
@@ -100,10 +101,11 @@ extension RateBaseline {
     let plain = e.usual / factor
     let around = e.origin == .thisHourOfWeek ? plain + residual / 16 : recent
     let usual = max(plain, around)
-    // One burst alone makes no job of a minute: 1 + 0.15 × 9 rounds to less than `leastJobCode`.
+    // One burst alone does not make a minute the minute of a job: 1 + 0.15 × 9 rounds to less than
+    // `leastJobCode`.
     let ratio = min(calls / max(usual, 1e-3), 10)
     let hours = Float(minutesSeen) / 60
-    // A minute in which few calls are usual says little. What may be a job is learnt fast.
+    // A minute that usually has few calls says little. A possible job is learnt fast.
     let share =
       (isPeak ? max(1 / (hours + 2), 0.15) : max(1 / (hours + 4), 1 / 24)) * usual / (usual + 2)
     let known = Float.exp2(Float(code) / 3)
@@ -111,7 +113,7 @@ extension RateBaseline {
     set(minuteCode: Dither.round(3 * Float.log2(target), minute, 15), index)
   }
 
-  /// Learns the hour that `minute` lies in.
+  /// Learns the hour that contains `minute`.
   private mutating func finishHour(_ minute: Int32) {
     defer {
       hourCalls = 0
@@ -122,8 +124,8 @@ extension RateBaseline {
     let hour = WeekClock.minuteOfWeek(minute) / 60
     if level <= 0 { level = max(mean, 1e-3) }
     let here = code(ofHour: hour)
-    // A silent hour that used to be busy says that the license is off, not what it does when it is
-    // on.
+    // A silent hour that used to be busy shows that the license is not in use. It says nothing
+    // about what the license does when it is.
     if hourCalls == 0, here.code >= 0, level * Self.hourFactor(here.code) * hourWeight > 10 {
       return
     }
@@ -139,7 +141,7 @@ extension RateBaseline {
   }
 
   /// Raises the level by that many sixteenths of an octave, in whole octaves, and lowers the
-  /// factors by as many.
+  /// factors accordingly.
   private mutating func rebase(_ codes: Int) -> Int {
     let octaves = codes / 16
     level *= Float.exp2(Float(octaves))
@@ -183,7 +185,7 @@ extension RateBaseline {
     for minute in first..<first + count { forgetMinute(minute, forgotten) }
   }
 
-  /// Lowers a minute's factor after an hour in which nothing came then.
+  /// Lowers a minute's factor after an hour in which that minute had no calls.
   private mutating func forgetMinute(_ minute: Int32, _ share: Float) {
     let index = WeekClock.minuteOfWeek(minute) % 60
     let code = minuteCode(index)
@@ -197,8 +199,8 @@ extension RateBaseline {
     minutes[index >> 1] = minutes[index >> 1] & ~(15 << shift) | UInt8(code) << shift
   }
 
-  /// Adds calls that came too late to be judged to the mean of their hour, where that is still
-  /// being learnt.
+  /// Adds calls that came too late to be judged to the mean of their hour, if that is still being
+  /// learnt.
   mutating func learnLate(_ calls: Float, at minute: Int32, closed: Int32) {
     guard minute / 60 == closed / 60, hourWeight > 0 else { return }
     hourCalls = min(hourCalls + calls, Self.mostCalls)
@@ -208,8 +210,8 @@ extension RateBaseline {
 // MARK: Checking
 
 extension RateBaseline {
-  /// Whether every number is one that learning can lead to: what is read from outside must not
-  /// become NaN or trap later.
+  /// Whether every number is one that learning can produce. Values that are read from outside must
+  /// not become NaN or trap later.
   var isValid: Bool {
     let most = Self.mostCalls
     let rates = [level, recent, hourCalls / 10_000, hourWeight / 10_000].allSatisfy {

@@ -1,89 +1,93 @@
 import RealModule
 
-/// What one license's calls a minute usually are: its level, its hours of the week, its minutes of
-/// the hour, and its spread, learnt online in a fixed 200-odd bytes.
+/// The usual calls per minute of one license: its level, its hours of the week, its minutes of the
+/// hour, and its spread. They are learnt online in a fixed 200-odd bytes.
 ///
 ///     usual(t) = level × hour factor(hour of the week) × minute factor(minute of the hour)
 ///
-/// Until an hour of the week has been seen, the same hour of other days stands for it, and before
-/// that the mean of the last hour does: a new license is compared with what it just did.
+/// Until an hour of the week was seen, the same hour of other days stands for it, and before that
+/// the mean of the last hour. A new license is thus compared with what it has just done.
 struct RateBaseline: BitwiseCopyable, Sendable {
-  /// What is expected of one minute.
+  /// The expectation for one minute.
   struct Expectation: Equatable, Sendable {
-    /// Calls a minute, the mean, by the past of this time.
+    /// The mean calls per minute, from the past of this time.
     var usual: Float
-    /// The same without what is known of minutes of the hour.
+    /// The same without what is known about minutes of the hour.
     var hourly: Float
-    /// Calls a minute if the rate is as it was lately, by the rhythm between then and now.
+    /// The calls per minute if the rate is what it was lately, adjusted by the rhythm between then
+    /// and now.
     var lately: Float
-    /// Calls a minute that still count as usual: the highest by the past of this time, of the
-    /// neighboring hours and minutes, of known jobs, and by what was lately.
+    /// The calls per minute that still count as usual. This is the highest rate that the past of
+    /// this time, the neighboring hours and minutes, known jobs and the recent rate explain.
     var upper: Float
-    /// Variance = mean + dispersion × mean², of single minutes (never less than what single minutes
-    /// owe to slow wander).
+    /// Variance = mean + dispersion × mean², for single minutes. It is never less than what slow
+    /// wander adds to single minutes.
     var fastDispersion: Float
-    /// The same as seen over a quarter of an hour: larger where the deviations of neighboring
-    /// minutes are alike.
+    /// The same, seen over a quarter of an hour. It is larger if neighboring minutes deviate alike.
     var slowDispersion: Float
     /// Whether a job is known to run in that minute or next to it.
     var isJob: Bool
-    /// The expectation comes from this past.
+    /// The past that the expectation comes from.
     var origin: Origin
   }
 
-  /// This is where the factor of an hour comes from.
+  /// The source of an hour's factor.
   enum Origin: UInt8 { case thisHourOfWeek, otherDays, lastHour }
 
-  /// Hours of the week, from Thursday 00:00 UTC on: 16 log2(factor) + 128, 255 for unseen.
+  /// Hours of the week, from Thursday 00:00 UTC: 16 log2(factor) + 128, or 255 for an unseen hour.
   var hours = InlineArray<168, UInt8>(repeating: Self.unseen)
-  /// Minutes of the hour, two a byte: 3 log2(factor).
+  /// Minutes of the hour, two in a byte: 3 log2(factor).
   var minutes = InlineArray<30, UInt8>(repeating: 0)
-  /// Minutes learnt, up to 65,535. Here, so that no byte is lost to alignment.
+  /// The number of minutes learnt, up to 65,535. It stands here so that no byte is lost to
+  /// alignment.
   var minutesSeen: UInt16 = 0
   var peaks = DailyPeaks()
-  /// Calls a minute that hour factors are relative to; 0 until the first hour is over.
+  /// The calls per minute that hour factors are relative to; 0 until the first hour is over.
   var level: Float = 0
-  /// Mean of about the last hour, calls a minute.
+  /// The mean of about the last hour, in calls per minute.
   var recent: Float = 0
-  /// Mean of (n − μ)² − μ: over `squaredMean` the dispersion of single minutes, by moments.
+  /// The mean of (n − μ)² − μ. Divided by `squaredMean`, it is the dispersion of single minutes by
+  /// the method of moments.
   var excessVariance: Float = 0
-  /// Mean of (1 − ρ²) R² − μ, R being `residual` and ρ `residualDecay`: the same seen over a
+  /// The mean of (1 − ρ²) R² − μ, where R is `residual` and ρ is `residualDecay`: the same over a
   /// quarter of an hour.
   var slowExcessVariance: Float = 0
-  /// Mean of μ².
+  /// The mean of μ².
   var squaredMean: Float = 0
-  /// R ← ρR + n − μ: calls beyond what was expected in about the last quarter of an hour.
+  /// R ← ρR + n − μ: the calls above the expectation in about the last quarter of an hour.
   var residual: Float = 0
-  /// What `excessVariance` has yet to learn of minutes that may be the beginning of a burst.
+  /// What `excessVariance` must still learn from minutes that may be the beginning of a burst.
   var withheld: Float = 0
-  /// What calls were lately, and what was usual then.
+  /// The recent calls, and what was usual then.
   var laggedCalls = LaggedMean()
   var laggedUsual = LaggedMean()
-  /// Calls of the hour so far that are learnt, and the sum of its minutes' factors.
+  /// The calls of the current hour that are learnt, and the sum of its minutes' factors.
   var hourCalls: Float = 0
   var hourWeight: Float = 0
 
   static let unseen: UInt8 = 255
-  /// Calls a minute beyond which larger numbers are taken for this: squares of it stay far within a
-  /// Float.
+  /// Larger numbers of calls per minute are cut to this. Their squares stay far within a Float.
   static let mostCalls: Float = 1e13
-  /// Codes of minute factors from which on they are used. Those below (2.5) are noise more often
+  /// The lowest code of a minute factor that is used. Lower ones (up to 2.5) are more often noise
   /// than jobs.
   static let leastJobCode = 4
   static let residualDecay: Float = 1 - 1 / 16
-  /// What is assumed of a new license's dispersion, and how many minutes of its own outweigh that.
+  /// The dispersion that a new license is assumed to have, and how many of its own minutes outweigh
+  /// that.
   static let priorDispersion: Float = 1
   static let priorMinutes: Float = 240
-  /// Expectations are off by some part even where traffic is as even as can be.
+  /// Expectations are off by some part even if traffic is perfectly even.
   static let leastFastDispersion: Float = 0.05
   static let leastSlowDispersion: Float = 0.1
-  /// Minutes after which the level, and the spread, have forgotten all but 1/e of the past.
+  /// The number of minutes after which the level and the spread have forgotten all but 1/e of the
+  /// past.
   static let levelMinutes: Float = 1440
-  /// A rhythm is known no better than this.
+  /// A rhythm is never known better than this.
   static let margin: Float = 1.2
-  /// What neighboring hours count for: a rhythm's edge, and daylight saving, are no burst.
+  /// The share that neighboring hours count for. The edge of a rhythm, and daylight saving, are no
+  /// burst.
   static let neighborShare: Float = 0.9
-  /// By how much a rhythm is trusted to have changed the rate since lately.
+  /// How far a rhythm is trusted to have changed the rate since lately.
   static let rhythm: ClosedRange<Float> = 0.7...1.5
   static let dispersionMinutes: Float = 7200
 
@@ -93,13 +97,13 @@ struct RateBaseline: BitwiseCopyable, Sendable {
 // MARK: Expecting
 
 extension RateBaseline {
-  /// What is expected of a minute, by what was learnt before it.
+  /// The expectation for a minute, from what was learnt before it.
   func expectation(at minute: Int32) -> Expectation {
     let week = WeekClock.minuteOfWeek(minute)
     let hour = week / 60
     let here = code(ofHour: hour)
     var usual = here.code < 0 ? recent : level * Self.hourFactor(here.code)
-    // Other days tell the rhythm, the last hour whether this day is like them.
+    // Other days show the rhythm, and the last hour shows whether this day is like them.
     if here.origin == .otherDays { usual = min(max(usual, recent / 2), recent * 2) }
     let hourly = max(usual, 1e-3)
     let lately = lately(hourly, here.origin)
@@ -132,7 +136,7 @@ extension RateBaseline {
   }
 
   /// Dispersions α = Σ((n − μ)² − μ) / Σμ² with the prior mixed in, and never less than is prudent
-  /// for what the expectation rests on.
+  /// for the origin of the expectation.
   func dispersions(_ origin: Origin, _ isJob: Bool) -> (fast: Float, slow: Float) {
     let prior = Self.priorMinutes / (Float(minutesSeen) + 1)
     let base = max(squaredMean, 1e-9)
@@ -140,7 +144,7 @@ extension RateBaseline {
     let given = Self.priorDispersion * prior / (1 + prior)
     let single = max(excessVariance * known + given, 0)
     let quarter = max(slowExcessVariance * known + given, 0)
-    // A quarter of an hour sees about half of what wander over longer times adds.
+    // A quarter of an hour shows about half of what wander over longer times adds.
     var slow = max(quarter + 0.5 * max(quarter - single, 0), single, Self.leastSlowDispersion)
     var fast = max(single, Self.leastFastDispersion, slow / 10)
     if origin == .lastHour {
@@ -154,7 +158,7 @@ extension RateBaseline {
     return (min(fast, 1e4), min(slow, 1e4))
   }
 
-  /// An hour's factor: its own, else the largest of the same hour of other days, else −1.
+  /// An hour's factor: its own, otherwise the largest of the same hour on other days, otherwise −1.
   func code(ofHour hour: Int) -> (code: Int, origin: Origin) {
     let own = hours[hour]
     if own != Self.unseen { return (Int(own), .thisHourOfWeek) }

@@ -1,35 +1,37 @@
 import RealModule
 
-/// Judges a series of numbers row by row: no look ahead, no settings of a series, constant memory.
+/// Judges a series of numbers row by row, without looking ahead, without settings for a series, and
+/// in constant memory.
 ///
-/// What is expected of a row is the exponential mean of late, or the rhythm of the week above it,
-/// where that has explained the rows much better. A row is an anomaly where it lies further off than
-/// 4.8 times the spread, by two fifths of what is expected, and where chance does not explain it.
-/// What it then teaches is bounded, so that one anomaly does not hide the next.
+/// The expectation for a row is the exponential mean of recent rows, or the rhythm of the week on
+/// top of it if that has explained the rows much better. A row is an anomaly if it is further off
+/// than 4.8 times the spread and by two fifths of the expectation, and if chance does not explain
+/// it. What it then teaches is bounded, so that one anomaly does not hide the next.
 /// docs/decisions/0017-one-detector-for-series.md says how this was found and how far to trust it.
 public struct SeriesDetector: Sendable {
   /// The score from which a row is a detection.
   public static let threshold = 0.5
 
-  /// What was made of one row.
+  /// The judgement of one row.
   public struct Judgement: Equatable, Sendable {
-    /// In [0, 1]: 1 − 2^(−|deviation| / 4.8). An anomaly is told by its first row; the others stay
-    /// below the threshold until two rows in a row have come back.
+    /// In [0, 1]: 1 − 2^(−|deviation| / 4.8). The first row of an anomaly reports it. The following
+    /// rows stay below the threshold until two rows in succession have come back.
     public let score: Double
-    /// What the rows before led one to expect.
+    /// The expectation from the rows before.
     public let expected: Double
-    /// Rows further off than this are told.
+    /// Rows that are further off than this are reported.
     public let spread: Double
-    /// Spreads above what was expected; negative below it, and 0 where chance explains the row.
+    /// The number of spreads above the expectation. It is negative below it, and 0 if chance
+    /// explains the row.
     public let deviation: Double
-    /// Whether an anomaly is going on after the row.
+    /// Whether an anomaly is in progress after the row.
     public let isAnomaly: Bool
 
-    /// Whether this row tells an anomaly.
+    /// Whether this row reports an anomaly.
     public var isDetection: Bool { score >= SeriesDetector.threshold }
   }
 
-  /// What is expected of a row.
+  /// The expectation for a row.
   struct Expectation: Equatable {
     var value: Double
     /// A standard deviation, or what takes its place.
@@ -37,53 +39,53 @@ public struct SeriesDetector: Sendable {
   }
 
   static let deviations = 4.8
-  /// Less than this share of what is expected is no anomaly, however steady the series was.
+  /// A smaller share of the expectation than this is no anomaly, however steady the series was.
   private static let leastChange = 0.4
-  /// A count is an anomaly only where chance alone makes it less likely than e to the minus this.
+  /// A count is an anomaly only if the probability of chance is below e to the minus this.
   private static let countEvidence = 10.0
-  /// Rows before nothing is judged.
+  /// The number of rows before anything is judged.
   static let warmUp = 50
   private static let rate = 0.005
-  /// An outlier counts as so many standard deviations; to the rhythm, as fewer.
+  /// An outlier counts as this many standard deviations at most. For the rhythm it counts less.
   private static let most = 8.0
   private static let mostOfRhythm = 3.0
-  /// The rhythm is used where its errors are this many times smaller, squared.
+  /// The rhythm is used if its errors are this many times smaller (squared).
   private static let advantage = 4.0
-  /// An anomaly is over when two rows lie within this share of the threshold.
+  /// An anomaly is over when two rows are within this share of the threshold.
   private static let back = 0.7
   private static let backRows: UInt8 = 2
-  /// Values beyond this are taken for it: their squares must be finite.
+  /// Larger values are cut to this, because their squares must be finite.
   private static let largest = 1e30
 
   var rows = 0
   var last: Int64 = 0
-  /// Minutes that a row stands for, 1 to 60.
+  /// The minutes that a row stands for, 1 to 60.
   var step = 1.0
-  /// Whether every value was a whole number that is not negative.
+  /// Whether every value was a whole number of 0 or more.
   var areCounts = true
   var mean = 0.0
   var errors = ErrorSize()
   var rhythm = WeekRhythm()
   var rhythmLevel = 0.0
   var rhythmErrors = ErrorSize()
-  /// Rows that the rhythm had an expectation of.
+  /// The number of rows for which the rhythm had an expectation.
   var rhythmRows = 0
-  /// The side on which an anomaly is going on: 1 above what is expected, -1 below; 0 for none.
+  /// The side of the current anomaly: 1 above the expectation, -1 below it; 0 if there is none.
   var side: Int8 = 0
   var quietRows: UInt8 = 0
-  /// Whether the rhythm was expected when the anomaly began: while one goes on, its own rows do not
-  /// change what it is measured by.
+  /// Whether the rhythm was the expectation when the anomaly began. During an anomaly, its own rows
+  /// do not change what it is measured by.
   var usesRhythm = false
 
-  /// A detector that has seen nothing: it judges no row before it has seen fifty.
+  /// A detector that has seen nothing. It judges no row before it has seen fifty.
   public init() {}
 
   var isOpen: Bool { side != 0 }
 
-  /// Judges a row by those before it, then learns it. A value that is not finite is judged as no
-  /// anomaly and not learnt.
+  /// Judges a row by the rows before it, then learns it. A value that is not finite is no anomaly
+  /// and is not learnt.
   ///
-  /// - Parameter minute: since 1970, of the row's start.
+  /// - Parameter minute: the start of the row, since 1970.
   public mutating func observe(_ value: Double, at minute: Int64) -> Judgement {
     guard value.isFinite else {
       let e = expectation(at: minute)
@@ -105,7 +107,7 @@ public struct SeriesDetector: Sendable {
       isAnomaly: isOpen)
   }
 
-  /// Takes what is going on for over.
+  /// Ends the current anomaly.
   mutating func close() {
     side = 0
     quietRows = 0
@@ -136,8 +138,8 @@ public struct SeriesDetector: Sendable {
     return 0
   }
 
-  /// Minus the logarithm of the bound of Chernoff on the chance that a Poisson count with that mean
-  /// lies as far off as this one. No mean is known to be less than one in all rows so far.
+  /// Minus the logarithm of Chernoff's bound on the probability that a Poisson count with that mean
+  /// is as far off as this one. The mean is never assumed to be less than one in all rows so far.
   private func evidence(_ count: Double, against mean: Double) -> Double {
     let mean = max(mean, 1 / Double(rows + 1))
     guard count > 0 else { return mean }
@@ -149,7 +151,7 @@ public struct SeriesDetector: Sendable {
       mean = value
       rhythmLevel = value
     }
-    // The first rows weigh alike.
+    // The first rows have equal weights.
     let share = max(Self.rate, 1 / Double(rows + 1))
     let off = bounded(value - mean, Self.most, errors)
     mean += share * off
@@ -170,7 +172,7 @@ public struct SeriesDetector: Sendable {
     rows += 1
   }
 
-  /// Early on nothing is known of what is far.
+  /// At first nothing is known about what is far.
   private func bounded(_ off: Double, _ deviations: Double, _ errors: ErrorSize) -> Double {
     guard rows > Self.warmUp, errors.variance > 0 else { return off }
     let most = deviations * errors.variance.squareRoot()
@@ -181,7 +183,7 @@ public struct SeriesDetector: Sendable {
     let size = abs(deviation)
     let score = 1 - Double.exp2(-size / Self.deviations)
     if isOpen {
-      // What lies far off on the other side has come back too.
+      // A row far off on the other side has come back too.
       let isBack = Double(side) * deviation < Self.back * Self.deviations
       quietRows = isBack ? quietRows + 1 : 0
       if quietRows >= Self.backRows { side = 0 }

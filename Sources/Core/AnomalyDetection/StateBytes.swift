@@ -1,4 +1,4 @@
-/// Appends values in little-endian bytes: what a checkpoint is made of.
+/// Appends values as little-endian bytes, for checkpoints.
 struct StateWriter {
   private(set) var bytes: [UInt8] = []
 
@@ -6,7 +6,7 @@ struct StateWriter {
     withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
   }
 
-  /// Behind its length.
+  /// Appends a text after its length.
   mutating func put(_ text: String) {
     put(UInt32(text.utf8.count))
     bytes.append(contentsOf: text.utf8)
@@ -28,7 +28,8 @@ struct StateWriter {
   }
 }
 
-/// Reads what `StateWriter` wrote. The bytes may be anything: reading beyond them, or a length that cannot be, throws.
+/// Reads what `StateWriter` wrote. The bytes may be anything: reading past the end, or an
+/// impossible length, throws.
 struct StateReader {
   struct Malformed: Error {}
 

@@ -1,14 +1,15 @@
-/// Which of the anomalies that begin in the same ten minutes are told.
+/// Chooses which of the anomalies that begin in the same ten minutes are reported.
 ///
-/// An outage stops every customer at the same time. The vendor is then told of the meters and of the
-/// largest customers, each with the number of all who are affected, instead of a thousand times.
+/// An outage stops every customer at the same time. Instead of a thousand alerts, the vendor then
+/// gets those of the meters and of the largest customers, each with the number of all affected
+/// customers.
 package enum UsageAnomalyBudget {
-  /// The most customers that are told in one direction for the same ten minutes.
+  /// The most customers that are reported in one direction for the same ten minutes.
   package static let customers = 20
 
-  /// An anomaly that begins.
+  /// The beginning of an anomaly.
   package struct Beginning: Sendable {
-    /// The caller finds the series again by it.
+    /// The caller finds the series by this index.
     package var index: Int
     package var isOfCustomer: Bool
     package var anomaly: UsageAnomaly
@@ -20,8 +21,8 @@ package enum UsageAnomalyBudget {
     }
   }
 
-  /// - Parameter beginnings: of one slot, in a fixed order.
-  /// - Returns: those to tell, in the order given, each with the number of customers' series that
+  /// - Parameter beginnings: those of one slot, in a fixed order.
+  /// - Returns: those to report, in the given order, each with the number of customers' series that
   ///   begin in its direction.
   package static func told(_ beginnings: [Beginning]) -> [(Beginning, affected: Int)] {
     var told: [(Beginning, affected: Int)] = []
@@ -38,6 +39,6 @@ package enum UsageAnomalyBudget {
 }
 
 extension UsageAnomaly {
-  /// Calls a minute that are at stake: what was expected at most, or what came.
+  /// The calls per minute that are at stake: the most that was expected, or what was seen.
   fileprivate var size: Double { max(observed, expectedHigh) }
 }

@@ -1,4 +1,4 @@
-/// The state as bytes, for the database: a version, then the numbers, little-endian.
+/// Turns the state into bytes for the database: a version, then the numbers in little-endian.
 extension UsageWatch {
   package func state() -> [UInt8] {
     var out = StateWriter()
@@ -26,7 +26,7 @@ extension UsageWatch {
     return out.bytes
   }
 
-  /// The state that `state()` wrote, of this version or of the one before it; nil for anything else.
+  /// Reads a state that `state()` wrote, of this version or the one before; nil for anything else.
   package init?(state: [UInt8]) {
     self.init()
     var reader = StateReader(state)
@@ -63,12 +63,12 @@ extension UsageWatch {
     silentRows = Int(try reader.integer(Int64.self))
     backRows = try reader.integer()
     for word in 0..<3 { active[word] = try reader.integer() }
-    // Version 1 kept no side, but a 1 where an anomaly was going on.
+    // Version 1 stored no side, only a 1 if an anomaly was in progress.
     if version == 1, direction == .low, series.isOpen { series.side = -1 }
     return code <= 3
   }
 
-  /// Version 1 kept no mean size: the errors are taken for normal ones.
+  /// Version 1 stored no mean size, so the errors are assumed to be normal.
   private static func errors(
     _ reader: inout StateReader, _ version: UInt8
   ) throws(StateReader.Malformed) -> ErrorSize {
@@ -82,7 +82,7 @@ extension UsageWatch {
     Double(bitPattern: try reader.integer(UInt64.self))
   }
 
-  /// Whether every number is one that observing can lead to.
+  /// Whether every number is one that observing can produce.
   private var isValid: Bool {
     let far: Int64 = 1 << 40
     return series.rows >= 0 && series.rows < far && silentRows >= 0 && silentRows < far

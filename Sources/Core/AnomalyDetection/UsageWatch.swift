@@ -1,6 +1,6 @@
 import RealModule
 
-/// What a `UsageWatch` tells.
+/// An anomaly that a `UsageWatch` reports.
 package struct UsageAnomaly: Equatable, Sendable {
   package enum Direction: UInt8, Sendable, CaseIterable {
     case high = 1
@@ -17,39 +17,40 @@ package struct UsageAnomaly: Equatable, Sendable {
   }
 
   package var direction: Direction
-  /// Whether it ends; otherwise it begins.
+  /// Whether the anomaly ends. Otherwise it begins.
   package var hasEnded: Bool
-  /// The minute from which on it lasted, since 1970.
+  /// The minute at which it began, since 1970.
   package var since: Int64
-  /// The minute behind the row that told it.
+  /// The minute after the row that reported it.
   package var until: Int64
-  /// Calls a minute: of the row, and the least and the most that would be no anomaly.
+  /// Calls per minute: of the row, and the lowest and highest values that would be no anomaly.
   package var observed: Double
   package var expectedLow: Double
   package var expectedHigh: Double
 }
 
-/// Watches the total calls of a meter, or of a customer, ten minutes at a time: far too many, far too
-/// few, or none at all where there should be some. An anomaly is told when it begins and when it
-/// ends, and never two at a time.
+/// Watches the total calls of a meter or of a customer in rows of ten minutes. It finds far too
+/// many calls, far too few, or none at all where some are expected. An anomaly is reported when it
+/// begins and when it ends. There is never more than one at a time.
 ///
-/// - High and low are `SeriesDetector`'s, from the third day on.
-/// - Stopped: no call, though chance would leave none with a probability of e⁻²⁰ by the spread that
-///   the series has; from the eighth day on, and only where the same hour a week ago had calls.
+/// - High and low come from `SeriesDetector`, from the third day on.
+/// - Stopped means that there was no call, though chance would explain that only with a probability
+///   of e⁻²⁰ by the spread of the series. It is found from the eighth day on, and only if the same
+///   hour a week ago had calls.
 package struct UsageWatch: Sendable {
   package static let version: UInt8 = 2
-  /// Minutes of a row.
+  /// The minutes of a row.
   package static let rowMinutes: Int64 = 10
 
   private static let highAndLowAfter: Int64 = 2 * 1440
   private static let stoppedAfter: Int64 = 7 * 1440
-  /// Calls a row that are expected, or seen, before anything but silence is told.
+  /// The calls in a row that must be expected, or seen, before anything but silence is reported.
   private static let leastCalls = 50.0
   private static let leastSilentRows = 2
   private static let silenceEvidence = 20.0
-  /// A spread is known no better than this share, squared.
+  /// A spread is never known better than this share, squared.
   private static let leastDispersion = 0.05
-  /// What stays silent for so long is how it is.
+  /// A series that stays silent for this long is considered normal.
   private static let longestSilence: Int64 = 14 * 1440
   private static let backRows: UInt8 = 2
 
@@ -60,24 +61,24 @@ package struct UsageWatch: Sendable {
   var silence = 0.0
   var silentRows = 0
   var backRows: UInt8 = 0
-  /// Hours of the week that had calls the last time, a bit each.
+  /// The hours of the week that last had calls, one bit each.
   var active = InlineArray<3, UInt64>(repeating: 0)
 
   package init() {}
 
   package var isOpen: Bool { direction != nil }
 
-  /// What is expected of a row, and how far off it may lie.
+  /// The expectation for a row, and how far off it may be.
   package func band(at minute: Int64) -> (expected: Double, spread: Double) {
     let e = series.expectation(at: minute)
     return (e.value, SeriesDetector.deviations * e.spread)
   }
 
-  /// Judges a row by those before it, then learns it.
+  /// Judges a row by the rows before it, then learns it.
   ///
   /// - Parameters:
-  ///   - calls: of the ten minutes; negative ones count as 0.
-  ///   - minute: their first, since 1970; later than that of the row before.
+  ///   - calls: the calls in the ten minutes. Negative numbers count as 0.
+  ///   - minute: the first minute, since 1970. It must be later than that of the row before.
   package mutating func observe(_ calls: Double, at minute: Int64) -> UsageAnomaly? {
     let calls = calls.isFinite ? max(calls, 0) : 0
     if series.rows == 0 { first = minute }
@@ -95,7 +96,8 @@ package struct UsageWatch: Sendable {
         silence >= Self.silenceEvidence
       {
         if let open = direction {
-          // One at a time: what went on ends with this row, and the next one tells the silence.
+          // One anomaly at a time: the current one ends with this row, and the next row reports the
+          // silence.
           direction = nil
           series.close()
           return anomaly(open, true, calls, minute, e)
@@ -128,7 +130,7 @@ package struct UsageWatch: Sendable {
     return anomaly(found, false, calls, minute, e)
   }
 
-  /// While calls have stopped nothing is learnt: their return is no anomaly.
+  /// While calls have stopped nothing is learnt, so their return is no anomaly.
   private mutating func observeStopped(
     _ calls: Double, _ minute: Int64, _ e: SeriesDetector.Expectation
   ) -> UsageAnomaly? {
@@ -159,7 +161,8 @@ package struct UsageWatch: Sendable {
       expectedHigh: max(e.value + band, 0) / a)
   }
 
-  /// −ln of the chance of no call: a negative binomial with the mean and the spread of the series.
+  /// −ln of the probability of no call, for a negative binomial with the mean and the spread of the
+  /// series.
   private static func evidence(ofSilence e: SeriesDetector.Expectation) -> Double {
     let mean = e.value
     guard mean > 0 else { return 0 }
@@ -178,7 +181,7 @@ package struct UsageWatch: Sendable {
     return active[hour / 64] >> UInt64(hour % 64) & 1 == 1
   }
 
-  /// A bit is set by the first call of an hour, and cleared by an hour without any.
+  /// The first call of an hour sets a bit, and an hour without calls clears it.
   private mutating func note(_ calls: Double, at minute: Int64) {
     let hour = Self.hour(minute)
     let bit: UInt64 = 1 << UInt64(hour % 64)

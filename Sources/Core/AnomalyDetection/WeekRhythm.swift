@@ -1,10 +1,10 @@
 import RealModule
 
-/// By how much values lie above their level in each hour of the week: its own mean, and before that
-/// hour was seen, the mean of the same hour of other days. Between the middles of hours it is read
-/// as a line.
+/// By how much values are above their level in each hour of the week. Each hour has its own mean.
+/// Before the hour was seen, the mean of the same hour on other days stands for it. Between the
+/// middles of two hours the value is interpolated linearly.
 struct WeekRhythm: Sendable {
-  /// NaN: not seen.
+  /// NaN if it was not seen.
   var days = InlineArray<24, Float>(repeating: .nan)
   var weeks = InlineArray<168, Float>(repeating: .nan)
 
@@ -12,8 +12,8 @@ struct WeekRhythm: Sendable {
   private static let dayRate = 0.2
   private static let weekRate = 0.5
 
-  /// - Parameter step: minutes that a row stands for.
-  /// - Returns: nil where that hour was not seen on any day.
+  /// - Parameter step: the minutes that a row stands for.
+  /// - Returns: nil if that hour was not seen on any day.
   func value(at minute: Int64, step: Double) -> Double? {
     let (hour, part) = Self.place(minute, step)
     guard let here = value(ofHour: hour) else { return nil }
@@ -44,7 +44,7 @@ struct WeekRhythm: Sendable {
     return own.isNaN ? nil : Double(own)
   }
 
-  /// The hour of the week of a row's middle, and where in that hour it lies.
+  /// The hour of the week that contains the middle of a row, and the position in that hour.
   private static func place(_ minute: Int64, _ step: Double) -> (hour: Int, part: Double) {
     let inWeek = ((minute % 10_080) + 10_080) % 10_080
     let part = min((Double(inWeek % 60) + step / 2) / 60, 1)
