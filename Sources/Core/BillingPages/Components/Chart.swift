@@ -1,13 +1,13 @@
-/// Usage over time, as a drawing with its numbers in a table behind it.
+/// A drawing of usage over time. A table behind it has the numbers.
 package struct Chart: Sendable {
-  /// A window's usage. Times are in milliseconds since 1970.
+  /// The usage of one window. Times are in milliseconds since 1970.
   package struct Point: Sendable {
     package var start: Int64
     package var end: Int64
     package var value: Int64
-    /// The same window one range earlier.
+    /// The usage of the same window one range earlier.
     package var previous: Int64?
-    /// It leads to a finer look at this window.
+    /// A link to a finer view of this window.
     package var href: String?
 
     package init(
@@ -48,22 +48,22 @@ package struct Chart: Sendable {
   }
 
   package enum Style: Sendable {
-    /// A bar a window.
+    /// One bar for each window.
     case bars
-    /// A line that adds the windows up, which a limit can be compared with.
+    /// A line that adds up the windows. It can be compared with a limit.
     case cumulative
   }
 
   package var title: String
   package var style: Style
-  /// Milliseconds since 1970; the range may end behind the last point.
+  /// In milliseconds since 1970. The range may end after the last point.
   package var from: Int64
   package var to: Int64
   package var points: [Point]
   package var limit: Int64?
   package var marks: [Mark] = []
   package var projection: Projection?
-  /// What one is counted: `calls`.
+  /// The singular or plural name of what is counted, such as `calls`.
   package var unit: String
 
   package init(
@@ -79,17 +79,17 @@ package struct Chart: Sendable {
     self.unit = unit
   }
 
-  /// Those that lie in the range.
+  /// The marks within the range.
   var shownMarks: [Mark] { marks.filter { (from..<to).contains($0.time) } }
 
-  /// The sum of all points; what does not fit is cut at the largest number.
+  /// The sum of all points, cut at the largest number.
   var total: Int64 { Self.sum(points.map(\.value)) }
 
   static func sum(_ values: [Int64]) -> Int64 {
     Int64(clamping: values.reduce(Int128(0)) { $0 + Int128($1) })
   }
 
-  /// The component of a page.
+  /// The chart as a component of a page.
   package func figure(in context: PageContext) -> ChartFigure {
     ChartFigure(
       title: title, summary: summary(in: context),
@@ -162,7 +162,7 @@ package struct ChartFigure: Component {
   }
   let title: String
   let summary: String
-  /// SVG whose texts are escaped already; one for wide screens and one for narrow ones.
+  /// SVG whose texts are escaped. There is one drawing for wide screens and one for narrow ones.
   let wide: String
   let narrow: String
   let legend: [Entry]

@@ -1,5 +1,5 @@
-/// Draws a chart as SVG, without scripts and without styles of its own: colors come from the page's
-/// style sheet, so that they follow light, dark and print.
+/// Draws a chart as SVG without scripts or its own styles. The page's style sheet sets the colors,
+/// so that they follow light, dark and print.
 struct ChartDrawing {
   struct Size {
     let name: String
@@ -11,7 +11,7 @@ struct ChartDrawing {
     static let narrow = Size(name: "narrow", width: 360, height: 220, labels: 3)
   }
 
-  /// More bars than this are drawn as one path, without a title and a link each.
+  /// If there are more bars than this, they are drawn as one path without titles and links.
   private static let singleBars = 120
 
   let chart: Chart
@@ -50,7 +50,7 @@ struct ChartDrawing {
 
   // MARK: Scales
 
-  /// The top of the scale: a round number at or above everything that is drawn.
+  /// The top of the scale: a round number that is at least as large as everything drawn.
   private var ceiling: Int64 {
     var highest: Int64 = 1
     switch chart.style {
@@ -58,7 +58,7 @@ struct ChartDrawing {
       for point in chart.points { highest = max(highest, point.value, point.previous ?? 0) }
     case .cumulative:
       highest = max(highest, chart.total, chart.projection?.high ?? 0)
-      // A limit that is far away would press the line to the floor. It is then named only.
+      // A limit that is far away would press the line to the floor. It is then only named.
       if let limit = chart.limit, limit / 4 <= highest { highest = max(highest, limit) }
     }
     return Self.round(highest)
@@ -117,7 +117,7 @@ struct ChartDrawing {
       }
       let inset = point.previous == nil ? gap : max(gap, width / 4)
       shapes += rectangle("value", a.hundredths + inset / 2, width - inset, point.value)
-      // The whole height can be pointed at, also where the bar is low.
+      // Pointing works over the whole height, even if the bar is low.
       shapes +=
         "<rect class=\"target\" x=\"\(a)\" width=\"\(Decimal2(width))\" y=\"\(top)\""
         + " height=\"\(plotHeight)\"/>"
@@ -137,7 +137,7 @@ struct ChartDrawing {
 
   private func rectangle(_ name: String, _ x: Int64, _ width: Int64, _ value: Int64) -> String {
     guard value > 0 else { return "" }
-    // What is not zero is seen, however small it is.
+    // Anything above zero is visible, however small it is.
     let top = min(y(value).hundredths, floor * 100 - 100)
     return "<rect class=\"\(name)\" x=\"\(Decimal2(x))\" y=\"\(Decimal2(top))\""
       + " width=\"\(Decimal2(max(width, 40)))\" height=\"\(Decimal2(floor * 100 - top))\"/>"
@@ -171,7 +171,7 @@ struct ChartDrawing {
     return "<path class=\"area\" d=\"\(area)\"/><path class=\"line\" d=\"\(path)\"/>"
   }
 
-  /// From the end of the line to the end of the range.
+  /// Draws the line from the last point to the end of the range.
   private var projection: String {
     guard let projection = chart.projection else { return "" }
     let x0 = x(chart.points.last?.end ?? chart.from)
@@ -201,7 +201,7 @@ struct ChartDrawing {
     }.joined()
   }
 
-  /// Times below the axis, at whole points where there are any.
+  /// Labels below the axis, at the times of whole points if there are any.
   private var timeLabels: String {
     let starts = chart.points.isEmpty ? [chart.from] : chart.points.map(\.start)
     let step = max(1, (starts.count + size.labels - 1) / size.labels)
@@ -220,7 +220,7 @@ struct ChartDrawing {
   }
 }
 
-/// A number with two decimals, written as short as it goes.
+/// A number with two decimals, written as short as possible.
 private struct Decimal2: CustomStringConvertible {
   let hundredths: Int64
 

@@ -1,13 +1,13 @@
 import Metering
 
-/// A piece of a page. `template` names its template in `components.mustache`; the other stored
-/// properties are the values that the template reads. Texts are escaped by the template.
+/// A part of a page. `template` names its template in `components.mustache`, which reads the values
+/// of the other stored properties. The template escapes all texts.
 package protocol Component: Sendable {
   var template: String { get }
 }
 
-/// How a badge, a sentence or a bar is colored. Words always say the same, for those who see no
-/// colors.
+/// The color of a badge, a sentence or a bar. The words always say the same, for readers who do not
+/// see colors.
 package enum Tone: String, Sendable {
   case good, warning, bad, quiet
 
@@ -21,7 +21,7 @@ package enum Tone: String, Sendable {
   }
 }
 
-/// Text as it is.
+/// Plain text.
 package struct Plain: Component {
   package let template = "plain"
   let text: String
@@ -46,7 +46,7 @@ package struct Link: Component {
   package let template = "link"
   let text: String
   let href: String
-  /// For screen readers, where the text alone does not say where it leads.
+  /// For screen readers, if the text alone does not say where the link leads.
   let label: String?
   package init(_ text: String, to href: String, label: String? = nil) {
     self.text = text
@@ -55,8 +55,8 @@ package struct Link: Component {
   }
 }
 
-/// An identifier. All of it is in the page, one click selects it, and a long one is only cut for
-/// the eye; where scripts run, a button copies it.
+/// An identifier. The page contains all of it, and one click selects it. A long one is shortened
+/// only for the eye. If scripts run, a button copies it.
 package struct LongID: Component {
   package let template = "long-id"
   let full: String
@@ -69,7 +69,7 @@ package struct LongID: Component {
   }
 }
 
-/// A number that stands to the right of its column.
+/// A number, aligned to the right of its column.
 package struct Quantity: Component {
   package let template = "quantity"
   let text: String
@@ -78,11 +78,11 @@ package struct Quantity: Component {
   package init(_ value: Int64?, orElse text: String) {
     self.text = value.map(Wording.number) ?? text
   }
-  /// With its sign, as adjustments are written.
+  /// The number with its sign, for adjustments.
   package init(signed value: Int64) { text = (value > 0 ? "+" : "") + Wording.number(value) }
 }
 
-/// A time: relative to now, with the exact one beside it for machines and on hovering.
+/// A time, shown relative to now. The exact time is there for machines, and appears on hovering.
 package struct Moment: Component {
   package let template = "moment"
   let machine: String
@@ -96,14 +96,14 @@ package struct Moment: Component {
     text = Wording.relative(time, now: context.now)
   }
 
-  /// Written out, for tables of windows and for print.
+  /// The exact time, for tables of windows and for print.
   package init(exact time: Int64, in context: PageContext) {
     machine = Self.machine(time)
     exact = context.zone.exact(time)
     text = context.zone.minute(time)
   }
 
-  /// The day alone.
+  /// Only the day.
   package init(day time: Int64, in context: PageContext) {
     machine = Self.machine(time)
     exact = context.zone.exact(time)
@@ -113,7 +113,7 @@ package struct Moment: Component {
   private static func machine(_ time: Int64) -> String { UTCTime.text(time) }
 }
 
-/// Two days, of which the second is the first that is not in the range.
+/// A range of two days. The second is the first day that is no longer in the range.
 package struct DateRange: Component {
   package let template = "date-range"
   let start: String
@@ -156,21 +156,21 @@ package struct Badge: Component {
   }
 }
 
-/// Code in one line.
+/// Code within a line.
 package struct Code: Component {
   package let template = "code"
   let text: String
   package init(_ text: String) { self.text = text }
 }
 
-/// Several components in a row.
+/// Several components side by side.
 package struct Row: Component {
   package let template = "row"
   let parts: [any Component]
   package init(_ parts: [any Component]) { self.parts = parts }
 }
 
-/// Several components, each on a line.
+/// Several components, each on its own line.
 package struct Lines: Component {
   package let template = "lines"
   let parts: [any Component]
@@ -194,7 +194,7 @@ package struct Bar: Component {
 }
 
 extension Bar {
-  /// A part of a whole, which is never too much.
+  /// A share of a whole. It is never marked as too much.
   package init(share: Int64, of whole: Int64) {
     let percent = Wording.percent(share, of: whole)
     self.init(percent: percent == 0 && share > 0 ? "under 1" : String(percent), width: percent)

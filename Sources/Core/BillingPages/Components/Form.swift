@@ -1,4 +1,4 @@
-/// A form. One that changes something is sent by POST and carries the session's CSRF token.
+/// A form. A form that changes something is sent by POST and carries the session's CSRF token.
 package struct Form: Component {
   package let template = "form"
 
@@ -76,7 +76,7 @@ package struct Form: Component {
     hidden.append(Hidden(name: name, value: value))
   }
 
-  /// One line of text; `type` is that of HTML's `input`.
+  /// A field for one line of text. `type` is that of HTML's `input`.
   package mutating func text(
     _ name: String, _ label: String, value: String = "", type: String = "text",
     isRequired: Bool = false, hint: String? = nil, placeholder: String? = nil,
@@ -88,7 +88,7 @@ package struct Form: Component {
         placeholder: placeholder, suggestions: suggestions))
   }
 
-  /// Several lines of text.
+  /// A field for several lines of text.
   package mutating func lines(
     _ name: String, _ label: String, value: String = "", hint: String? = nil
   ) {

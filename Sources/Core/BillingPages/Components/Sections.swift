@@ -3,7 +3,7 @@ package struct Heading: Component {
   package let template = "heading"
   let text: String
   let anchor: String
-  /// Beside the heading: links to the whole list, for example.
+  /// Components beside the heading, for example a link to the whole list.
   let aside: [any Component]
   package init(_ text: String, anchor: String, aside: [any Component] = []) {
     self.text = text
@@ -12,7 +12,7 @@ package struct Heading: Component {
   }
 }
 
-/// A paragraph. Its parts run on as one text.
+/// A paragraph. Its parts are joined to one text.
 package struct Paragraph: Component {
   package let template = "paragraph"
   let parts: [any Component]
@@ -20,13 +20,13 @@ package struct Paragraph: Component {
   package init(_ text: String) { parts = [Plain(text)] }
 }
 
-/// The sentence that answers the page's question, with the color of its answer.
+/// The sentence that answers the page's question, in the color of the answer.
 package struct Verdict: Component {
   package let template = "verdict"
   let tone: String
   let mark: String
   let parts: [any Component]
-  /// What follows, one line each.
+  /// The details below it, one line each.
   let details: [Paragraph]
   package init(_ tone: Tone, _ parts: [any Component], details: [Paragraph] = []) {
     self.tone = tone.rawValue
@@ -36,7 +36,7 @@ package struct Verdict: Component {
   }
 }
 
-/// What just happened or what to know before acting.
+/// Tells what just happened, or what to know before acting.
 package struct Notice: Component {
   package let template = "notice"
   let tone: String
@@ -48,7 +48,7 @@ package struct Notice: Component {
   package init(_ tone: Tone, _ text: String) { self.init(tone, [Plain(text)]) }
 }
 
-/// A secret or link that is shown this once.
+/// A secret or a link that is shown only once.
 package struct ShownOnce: Component {
   package let template = "shown-once"
   let label: String
@@ -61,7 +61,7 @@ package struct ShownOnce: Component {
   }
 }
 
-/// What is missing, and how it comes.
+/// Says that there is nothing to show, and how to change that.
 package struct Empty: Component {
   package let template = "empty"
   let text: String
@@ -102,7 +102,7 @@ package struct Facts: Component {
   package mutating func add(_ name: String, _ text: String) { add(name, Plain(text)) }
 }
 
-/// Sections beside each other where there is room.
+/// Sections side by side if there is room.
 package struct Columns: Component {
   package let template = "columns"
   struct Column: Sendable { let parts: [any Component] }
@@ -110,7 +110,7 @@ package struct Columns: Component {
   package init(_ columns: [[any Component]]) { self.columns = columns.map { Column(parts: $0) } }
 }
 
-/// Sections that are folded away until somebody asks for them.
+/// Sections that stay folded until the reader opens them.
 package struct Folded: Component {
   package let template = "folded"
   let title: String
@@ -138,15 +138,15 @@ package struct CodeBlock: Component {
   }
 }
 
-/// How to have a page's data elsewhere: as CSV, and with `curl`.
+/// How to get a page's data elsewhere: as CSV, and with `curl`.
 package struct DataLinks: Component {
   package let template = "data-links"
   let csv: String?
   let curl: String
 
-  /// Nil on a customer's own pages: a customer who comes by a link has no token.
+  /// Nil on a customer's own pages, because a customer who follows a link has no token.
   ///
-  /// - Parameter path: of the endpoint, behind the prefix.
+  /// - Parameter path: the endpoint's path after the prefix.
   package init?(
     _ path: String, _ parameters: [PageContext.Parameter] = [], hasCSV: Bool = true,
     in context: PageContext
@@ -154,12 +154,12 @@ package struct DataLinks: Component {
     if context.isPortal { return nil }
     let plain = context.api(path, parameters)
     csv = hasCSV ? context.api(path, parameters + [("format", "csv")]) : nil
-    // The address is percent-encoded, so it holds neither quotation marks nor dollar signs.
+    // The address is percent-encoded, so it contains neither quotation marks nor dollar signs.
     curl = "curl -H \"Authorization: Bearer $TOKEN\" '\(context.origin)\(plain)'"
   }
 }
 
-/// Links of which one is where the reader is.
+/// Links between views. One of them is the current view.
 package struct Choices: Component {
   package let template = "choices"
   struct Choice: Sendable {

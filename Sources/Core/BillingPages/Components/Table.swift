@@ -1,4 +1,4 @@
-/// A table, or what to say where it would be empty.
+/// A table, or a text if it would be empty.
 package struct Table: Component {
   package let template = "table"
 
@@ -12,13 +12,13 @@ package struct Table: Component {
   struct Cell: Sendable {
     let parts: [any Component]
     let isNumber: Bool
-    /// The column's title, which narrow screens show beside the value.
+    /// The column's title. Narrow screens show it beside the value.
     let title: String
     let isHead: Bool
   }
 
   let caption: String
-  /// Whether the caption is for screen readers only, because a heading says the same.
+  /// Whether the caption is only for screen readers, because a heading says the same.
   let hidesCaption: Bool
   let columns: [Column]
   private(set) var lines: [Line] = []
@@ -28,7 +28,7 @@ package struct Table: Component {
   private(set) var next: String?
   private(set) var isEmpty = true
 
-  /// - Parameter columns: their titles; those that begin with `#` hold numbers.
+  /// - Parameter columns: the titles. Columns whose title begins with `#` contain numbers.
   package init(
     _ caption: String, columns: [String], empty: Empty, showsCaption: Bool = false
   ) {
@@ -42,16 +42,16 @@ package struct Table: Component {
     self.empty = empty
   }
 
-  /// Adds a line; its first cell is the line's head.
+  /// Adds a row. Its first cell is the head of the row.
   package mutating func add(_ cells: [any Component]) {
     lines.append(line(cells))
     isEmpty = false
   }
 
-  /// The line of sums below.
+  /// Adds the row of sums at the bottom.
   package mutating func addTotal(_ cells: [any Component]) { total = line(cells) }
 
-  /// A list of which there is more.
+  /// Marks the list as continued on another page.
   package mutating func continues(at cursor: String?, in context: PageContext) {
     next = cursor.map { context.here([("cursor", $0)]) }
   }

@@ -1,4 +1,4 @@
-/// All alerts, and one with its evidence in words.
+/// The list of alerts, and one alert with its evidence in words.
 package enum AlertsPage {
   package static func make(
     _ alerts: [AlertLine], next: String?, in context: PageContext
@@ -31,9 +31,9 @@ package enum AlertsPage {
 
   package struct Detail: Sendable {
     package var alert: AlertLine
-    /// What was observed and expected, in the order to show.
+    /// What was observed and expected, in the order of display.
     package var facts: [(name: String, value: String)]
-    /// It says where in the log the events lie, and is for the vendor only.
+    /// Where in the log the events are. Only the vendor sees this.
     package var evidence: [(name: String, value: String)]
     package var json: String
     package var deliveries: [DeliveryLine]

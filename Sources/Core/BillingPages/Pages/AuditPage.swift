@@ -1,4 +1,4 @@
-/// Who changed what.
+/// Shows who changed what.
 package enum AuditPage {
   package struct Line: Sendable {
     package var time: Int64
@@ -53,7 +53,7 @@ package enum AuditPage {
     return page
   }
 
-  /// What changed, and by which request.
+  /// Shows what changed, and by which request.
   private static func details(_ line: Line) -> any Component {
     var parts: [any Component] = []
     if let before = line.before { parts.append(CodeBlock(before, label: "Before")) }

@@ -1,9 +1,9 @@
 import Metering
 
-/// One customer: usage, licenses, statements and the link to its own pages.
+/// One customer: usage, licenses, statements, and the link to the customer's own pages.
 package enum CustomerPage {
   package struct Statement: Sendable {
-    /// `2026-11`.
+    /// For example `2026-11`.
     package var month: String
     package var status: String
     package var billable: Int64?
@@ -57,7 +57,7 @@ package enum CustomerPage {
     }
   }
 
-  /// - Parameter portalURL: a link that was just made, which is shown this once.
+  /// - Parameter portalURL: a link that was just made. It is shown only once.
   package static func make(
     _ data: Data, notice: Notice? = nil, portalURL: String? = nil, in context: PageContext
   ) -> Page {
@@ -106,7 +106,7 @@ package enum CustomerPage {
 
   static func addTerms(_ customer: Data?, to form: inout Form) {
     for (name, label, value, hint) in [
-      ("name", "Name", customer?.name, "Statements and pages show it. Empty: the id."),
+      ("name", "Name", customer?.name, "Statements and pages show it, or else the id."),
       (
         "stripe_customer_id", "Stripe customer id", customer?.stripeCustomerID,
         "Usage of customers without one is listed and not exported."
@@ -170,7 +170,7 @@ package enum CustomerPage {
         [
           Paragraph(
             "The link works once. It shows this customer's usage, statements, endpoints and "
-              + "deliveries, and nothing of others."), form,
+              + "deliveries, and nothing of other customers."), form,
         ]))
     guard !data.sessions.isEmpty else { return }
     var table = Table(

@@ -1,6 +1,6 @@
 import Metering
 
-/// Records that could not be counted, and why.
+/// Records that could not be counted, with the reasons.
 package enum DeadLettersPage {
   package struct Line: Sendable {
     /// The place as a path: epoch, topic, partition and offset.
@@ -55,7 +55,7 @@ package enum DeadLettersPage {
     page.add(
       Paragraph(
         "A dead letter is a record of the log that could not be counted. It is kept with "
-          + "the reason, and its neighbors are counted. Once its cause is mended, it can be sent "
+          + "the reason, and its neighbors are counted. Once the cause is fixed, it can be sent "
           + "again and counts once."))
     var table = Table(
       "Dead letters", columns: ["Place in the log", "Reason", "Detail", "Status", "When"],

@@ -1,6 +1,6 @@
 import Metering
 
-/// One delivery with every attempt: what was sent and what was answered.
+/// One delivery with all attempts: what was sent and what was answered.
 package enum DeliveryPage {
   package struct Attempt: Sendable {
     package var number: Int64
@@ -9,7 +9,7 @@ package enum DeliveryPage {
     package var error: String?
     package var milliseconds: Int64
     package var answer: String
-    /// The header of that name that was sent.
+    /// The `traceparent` header that was sent.
     package var traceparent: String?
 
     package init(

@@ -1,4 +1,4 @@
-/// What became of one event, and the events behind a number.
+/// Shows what happened to one event, and the events behind a number.
 package enum EventsPage {
   package struct Event: Sendable {
     package var partition: Int64
@@ -58,12 +58,12 @@ package enum EventsPage {
   }
 
   package struct Data: Sendable {
-    /// Nil where the address asks for none.
+    /// Nil if the address asks for no events.
     package var events: [Event]?
     package var next: String?
     /// The time from which the log can prove a number.
     package var provableFrom: Int64?
-    /// Why the events cannot be shown.
+    /// The reason why the events cannot be shown.
     package var problem: String?
     package var producers: [Producer]
 
@@ -110,7 +110,7 @@ package enum EventsPage {
       columns: [
         "Event", "Time", "#Quantity", "Status", "Partition, offset", "Source", "Domain", "Feature",
       ],
-      empty: Empty("The log holds no event of this license and meter in this range."))
+      empty: Empty("The log has no events of this license and meter in this range."))
     for event in events {
       table.add([
         LongID(event.id), Moment(exact: event.time, in: context), Quantity(event.quantity),

@@ -1,4 +1,4 @@
-/// Whether everything is counted, for the first sentence of the overview.
+/// Whether everything is being counted, for the first sentence of the overview.
 package struct Health: Sendable {
   package struct Halt: Sendable {
     package var topic: String
@@ -14,16 +14,16 @@ package struct Health: Sendable {
     }
   }
 
-  /// Records in the log that are not counted yet; nil where the log cannot be asked.
+  /// Records in the log that are not counted yet; nil if the log cannot be asked.
   package var lag: Int64?
-  /// Milliseconds since 1970; nil before anything was counted.
+  /// In milliseconds since 1970; nil before anything was counted.
   package var completeThrough: Int64?
   package var missing: Int64
   package var deadLetters: Int64
   package var halts: [Halt]
-  /// Whether anything was counted, although it is not known how far.
+  /// Whether anything was counted, even if it is not known up to when.
   package var hasUsage: Bool
-  /// Why the log cannot be asked.
+  /// The reason why the log cannot be asked.
   package var logProblem: String?
 
   package init(
@@ -39,10 +39,10 @@ package struct Health: Sendable {
     self.halts = halts
   }
 
-  /// Counting is behind when the numbers are older than this.
+  /// Counting is behind if the numbers are older than this.
   private static let behindMilliseconds: Int64 = 60_000
 
-  /// One sentence in plain words, and a line for everything that is not as it should be.
+  /// One sentence in plain words, and a line for everything that is wrong.
   package func verdict(in context: PageContext) -> Verdict {
     var details: [Paragraph] = []
     for halt in halts.prefix(3) {

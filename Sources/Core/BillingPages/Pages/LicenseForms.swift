@@ -1,6 +1,6 @@
 import Metering
 
-/// What can be changed about a license.
+/// The forms that change a license.
 enum LicenseForms {
   static func add(
     id: String, _ license: LicensePage.License, to page: inout Page, in context: PageContext
@@ -64,8 +64,8 @@ enum LicenseForms {
 
   private static func cancel(_ id: String, _ base: String, in context: PageContext) -> Form {
     var form = Form(
-      "Cancel for ever", to: base + "/cancel", id: "cancel", isDanger: true, in: context)
-    form.checkbox("confirm", "I want to cancel this license for ever")
+      "Cancel permanently", to: base + "/cancel", id: "cancel", isDanger: true, in: context)
+    form.checkbox("confirm", "I want to cancel this license permanently")
     return form
   }
 }

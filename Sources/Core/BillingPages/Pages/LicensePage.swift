@@ -1,6 +1,6 @@
 import Metering
 
-/// One license: its usage down to the minute, what it may use, and what happened to it.
+/// One license: its usage down to the minute, its limits and terms, and what happened to it.
 package enum LicensePage {
   package struct Meter: Sendable {
     package var meter: String
@@ -77,7 +77,7 @@ package enum LicensePage {
     package var from: Int64
     package var to: Int64
     package var points: [Chart.Point]
-    /// Why the range cannot be answered, and what can.
+    /// The reason why the range cannot be shown, and which one can.
     package var problem: String?
 
     package init(
@@ -95,10 +95,10 @@ package enum LicensePage {
 
   package struct Data: Sendable {
     package var id: String
-    /// Nil for a license that nobody registered.
+    /// Nil for an unregistered license.
     package var license: License?
     package var meters: [Meter]
-    /// The days of the current period of the meter that is shown.
+    /// The days of the current period, for the meter that is shown.
     package var period: [Chart.Point]
     package var usage: Usage
     package var domains: [Share]
@@ -201,7 +201,7 @@ package enum LicensePage {
     return facts
   }
 
-  /// More domains than these are named in a section of their own.
+  /// If there are more domains than this, they get their own section.
   private static let shownDomains = 4
 
   private static func domains(_ domains: [String]) -> any Component {

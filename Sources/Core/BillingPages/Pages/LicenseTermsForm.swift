@@ -1,18 +1,19 @@
 import Metering
 
-/// The form of a license's terms: of a new one, and of one that is changed.
+/// The form for the terms of a license, new or existing.
 ///
-/// Beside each field of a license that is there stands its value as it was shown, so that only what
-/// somebody changed is sent, and nobody undoes the change of another.
+/// For an existing license, the form also contains each field's value as it was shown. Only fields
+/// that somebody changed are sent, so nobody undoes another person's change.
 enum LicenseTermsForm {
   static func new(customer: String?, in context: PageContext) -> Form {
     var form = Form("Register", to: context.basePath + "/licenses", id: "new-license", in: context)
     form.text("license_id", "License id", isRequired: true, placeholder: "lic_…")
     form.text(
       "customer_id", "Customer id", value: customer ?? "", isRequired: true,
-      hint: "A customer that is not there yet is made.", placeholder: "cus_…")
+      hint: "A customer that does not exist yet is created.", placeholder: "cus_…")
     add(nil, to: &form, context)
-    form.text("api_calls", "Limit of calls a period", type: "number", hint: "Empty: no limit.")
+    form.text(
+      "api_calls", "Limit of calls a period", type: "number", hint: "Leave it empty for no limit.")
     return form
   }
 
@@ -45,9 +46,10 @@ enum LicenseTermsForm {
     text("plan", "Plan", license?.plan, isRequired: true)
     text(
       "expires_at", "Expires on", license.map { UTCTime.day($0.expiresAt) }, type: "date",
-      isRequired: true, hint: "At midnight of UTC.")
+      isRequired: true, hint: "At midnight UTC.")
     text(
-      "seats", "Seats", license?.seats.map(String.init), type: "number", hint: "Empty: no limit.")
+      "seats", "Seats", license?.seats.map(String.init), type: "number",
+      hint: "Leave it empty for no limit.")
     text(
       "billing_anchor_day", "Periods begin on day",
       license.map { String($0.anchorDay) } ?? "1", type: "number",
@@ -58,8 +60,8 @@ enum LicenseTermsForm {
     if let license { form.hide("was.trial", license.isTrial ? "yes" : "no") }
     lines(
       "domains", "Domains", license?.domains,
-      hint: "One a line. example.com is itself, *.example.com is all that is below it.")
-    lines("features", "Features", license?.features, hint: "One a line.")
+      hint: "One per line. example.com is the name itself, *.example.com is every name below it.")
+    lines("features", "Features", license?.features, hint: "One per line.")
   }
 
 }

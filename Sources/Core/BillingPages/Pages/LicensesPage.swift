@@ -26,7 +26,7 @@ package enum LicensesPage {
     }
   }
 
-  /// Usage of a license that nobody registered.
+  /// The usage of an unregistered license.
   package struct Unregistered: Sendable {
     package var id: String
     package var meter: String
@@ -107,7 +107,7 @@ package enum LicensesPage {
     return table
   }
 
-  /// The first two, and how many more there are.
+  /// The first two domains, and how many more there are.
   static func domains(_ domains: [String]) -> String {
     if domains.isEmpty { return "none" }
     let shown = domains.prefix(2).map { $0.utf8.count > 40 ? "\($0.prefix(38))…" : $0 }
@@ -121,9 +121,9 @@ package enum LicensesPage {
       Paragraph(
         "These ids have usage, but nobody registered them, so nobody is billed for it."))
     var table = Table(
-      "Usage of licenses that nobody registered",
+      "Usage of unregistered licenses",
       columns: ["License id", "Meter", "#Used", "Last used"],
-      empty: Empty("All usage belongs to licenses that are registered."))
+      empty: Empty("All usage belongs to registered licenses."))
     for line in data.unregistered {
       table.add([
         LongID(line.id, to: context.url("/licenses/\(PageContext.segment(line.id))")),

@@ -1,4 +1,4 @@
-/// Rows that several pages show alike. Times are in milliseconds since 1970.
+/// Rows that several pages have in common. Times are in milliseconds since 1970.
 
 /// A license and how much of a limit it has used.
 package struct LicenseUse: Sendable {
@@ -23,7 +23,7 @@ package struct AlertLine: Sendable {
   package var license: String?
   package var customer: String?
   package var time: Int64
-  /// What happened, in a sentence.
+  /// What happened, in one sentence.
   package var summary: String
 
   package init(

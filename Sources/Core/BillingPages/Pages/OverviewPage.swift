@@ -1,4 +1,4 @@
-/// The overview: is everything counted, how much is used, and who needs attention.
+/// The overview: whether everything is counted, how much is used, and who needs attention.
 package enum OverviewPage {
   /// Times are in milliseconds since 1970.
   package struct Data: Sendable {
@@ -26,11 +26,11 @@ package enum OverviewPage {
     }
   }
 
-  /// What was used in a stretch of time that is not over, and in the one before it.
+  /// The usage of a stretch of time that is not over, and of the one before it.
   package struct Stretch: Sendable {
-    /// With the hour that runs.
+    /// Including the current hour.
     package var now: Int64
-    /// Up to the last whole hour, which is what `before` is compared with.
+    /// Up to the last whole hour. `before` covers the same stretch one day or month earlier.
     package var wholeHours: Int64
     package var before: Int64
 
@@ -41,18 +41,18 @@ package enum OverviewPage {
     }
   }
 
-  /// Calls today and this month, each against the same stretch of the time before.
+  /// Calls today and this month, each compared with the same stretch before.
   package struct Usage: Sendable {
     package var meter: String
     package var today: Stretch
     package var month: Stretch
     /// The end of the last whole hour.
     package var until: Int64
-    /// By hour, with the hour a day earlier.
+    /// By hour, with the same hour of the day before.
     package var hours: [Chart.Point]
     package var from: Int64
     package var to: Int64
-    /// Totals of this meter that were unusual.
+    /// Unusual totals of this meter.
     package var marks: [Chart.Mark]
 
     package init(
@@ -93,7 +93,7 @@ package enum OverviewPage {
       page.add(
         Empty(
           "No usage has been counted yet. It comes from the validation service, or from your own "
-            + "events. This command sends some for a try:",
+            + "events. This command sends some test events:",
           command: "meterctl load --events 10000 --licenses 20 --rate 1000"))
       return
     }
@@ -170,7 +170,7 @@ package enum OverviewPage {
       ])
   }
 
-  /// `api_calls` is "api calls" in sentences.
+  /// Turns `api_calls` into "api calls" for sentences.
   package static func unit(_ meter: String) -> String {
     meter == "api_calls" ? "calls" : meter.replacing("_", with: " ")
   }

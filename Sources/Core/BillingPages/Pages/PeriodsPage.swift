@@ -1,6 +1,6 @@
 import Metering
 
-/// A period of a license and a meter.
+/// One period of a license and a meter.
 package struct PeriodLine: Sendable {
   package var id: String
   package var license: String
@@ -73,7 +73,7 @@ package struct PeriodLine: Sendable {
   }
 }
 
-/// What is due, what closing it would do, and corrections.
+/// Which periods are due, what closing them would do, and corrections.
 package enum PeriodsPage {
   package struct Finding: Sendable {
     package var code: String
@@ -144,7 +144,7 @@ package enum PeriodsPage {
     package var periods: [PeriodLine]
     package var next: String?
     package var preview: Preview?
-    /// Nil where they cannot be read.
+    /// Nil if they cannot be read.
     package var adjustments: [Adjustment]?
 
     package init(
@@ -199,7 +199,7 @@ package enum PeriodsPage {
     page.add(verdict(preview, in: context))
     guard preview.periods > 0 else { return }
     var table = Table(
-      "What is closed", columns: ["Meter", "#Used", "#Overage"],
+      "What will be closed", columns: ["Meter", "#Used", "#Overage"],
       empty: Empty("There is no usage."), showsCaption: true)
     for meter in preview.meters {
       table.add([Plain(meter.meter), Quantity(meter.quantity), Quantity(meter.overage)])
@@ -234,7 +234,7 @@ package enum PeriodsPage {
   private static func close(_ preview: Preview, on page: inout Page, in context: PageContext) {
     let count = Wording.count(preview.periods, "period")
     var form = Form(
-      preview.isReady ? "Close \(count)" : "Close \(count) all the same",
+      preview.isReady ? "Close \(count)" : "Close \(count) anyway",
       to: context.basePath + "/periods/close", id: "close", isDanger: !preview.isReady, in: context)
     form.hide("ending_before", UTCTime.brief(preview.endingBefore))
     if let customer = preview.customer { form.hide("customer_id", customer) }
@@ -248,7 +248,7 @@ package enum PeriodsPage {
       hint: "It is kept in the record of the close, with your name.")
     page.add(
       Folded(
-        "Close them all the same", isDanger: true,
+        "Close them anyway", isDanger: true,
         [
           Paragraph(
             "A closed period never changes. What is counted later becomes a late adjustment on the "
@@ -256,7 +256,7 @@ package enum PeriodsPage {
         ]))
   }
 
-  /// `grace_not_over` is "Grace not over".
+  /// Turns `grace_not_over` into "Grace not over".
   private static func words(_ code: String) -> String {
     code.replacing("_", with: " ").capitalizedFirst
   }

@@ -4,7 +4,7 @@ package enum PortalPage {
     package var name: String
     package var licenses: [LicensesPage.Line]
     package var usage: [Chart]
-    /// Nil for sessions that may not see them.
+    /// Nil for sessions that may not see alerts.
     package var alerts: [AlertLine]?
     package var next: String?
 
@@ -47,7 +47,7 @@ package enum PortalPage {
     return page
   }
 
-  /// What a link shows first: it leads on by itself.
+  /// The first page that a link shows. It leads on by itself.
   package static func welcome(to address: String, in context: PageContext) -> Page {
     var page = Page("You are signed in", place: "")
     page.onward = address

@@ -1,4 +1,4 @@
-/// A page for what cannot be shown or done.
+/// A page for something that cannot be shown or done.
 package enum ProblemPage {
   package static func make(
     status: Int, title: String, detail: String, isRetried: Bool = false, in context: PageContext

@@ -1,10 +1,10 @@
-/// What the one search field found.
+/// The results of the search field.
 package enum SearchPage {
   package struct Hit: Sendable {
     /// `License`, `Customer`, `Event` and so on.
     package var kind: String
     package var id: String
-    /// Behind the root of the pages; nil where there is no page for it.
+    /// The path after the root of the pages; nil if there is no page.
     package var path: String?
     package var parameters: [PageContext.Parameter]
     package var detail: String

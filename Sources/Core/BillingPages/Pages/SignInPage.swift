@@ -1,8 +1,8 @@
-/// Where a person signs in with a token.
+/// The page on which a person signs in with a token.
 package enum SignInPage {
   /// - Parameters:
   ///   - next: the path and query to go to afterwards.
-  ///   - problem: why the last attempt failed.
+  ///   - problem: the reason why the last attempt failed.
   package static func make(next: String, problem: String?, in context: PageContext) -> Page {
     var page = Page("Sign in", place: "")
     if let problem { page.add(Notice(.bad, problem)) }

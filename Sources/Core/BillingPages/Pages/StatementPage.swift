@@ -1,4 +1,4 @@
-/// A customer's statement of a month, made for paper as well as for the screen.
+/// A customer's statement for one month, for the screen and for paper.
 package enum StatementPage {
   package struct Adjustment: Sendable {
     package var kind: String
@@ -67,12 +67,12 @@ package enum StatementPage {
     package var name: String
     /// `2026-11`.
     package var month: String
-    /// `closed` once all periods are.
+    /// `closed` once all periods are closed.
     package var status: String
     package var lines: [Line]
     package var totals: [Total]
     package var signature: String?
-    /// When the last of its periods was closed.
+    /// The time when the last of its periods was closed.
     package var closedAt: Int64?
 
     package init(
@@ -209,7 +209,7 @@ package enum StatementPage {
     }
   }
 
-  /// The months that have a statement.
+  /// Lists the months that have a statement.
   package static func list(
     _ statements: [CustomerPage.Statement], base: String, in context: PageContext
   ) -> Table {

@@ -1,6 +1,6 @@
 import Metering
 
-/// API tokens: who may do what.
+/// API tokens and what they allow.
 package enum TokensPage {
   package struct Line: Sendable {
     package var id: String
@@ -25,7 +25,7 @@ package enum TokensPage {
     }
   }
 
-  /// - Parameter token: one that was just made, which is shown this once.
+  /// - Parameter token: a token that was just made. It is shown only once.
   package static func make(
     _ lines: [Line], next: String?, token: String? = nil, notice: Notice? = nil,
     in context: PageContext
@@ -39,7 +39,7 @@ package enum TokensPage {
       "Tokens",
       columns: ["Name", "Token id", "Scopes", "Customer", "Made", "Expires", "Revoke"],
       empty: Empty(
-        "There are no tokens yet. This command makes one:",
+        "There are no tokens yet. This command creates one:",
         command: "meterctl token create --name billing --scope usage:read"))
     for line in lines { table.add(cells(line, in: context)) }
     table.continues(at: next, in: context)
@@ -67,7 +67,7 @@ package enum TokensPage {
 
   private static func form(in context: PageContext) -> Form {
     var form = Form("Make the token", to: context.basePath + "/tokens", id: "token", in: context)
-    form.text("name", "Name", isRequired: true, hint: "For whom or what it is.")
+    form.text("name", "Name", isRequired: true, hint: "Who or what the token is for.")
     form.text("customer_id", "Customer", hint: "Leave it empty for a token of the vendor.")
     form.select(
       "expires", "It ends", value: "90d",

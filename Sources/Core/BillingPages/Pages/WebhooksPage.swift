@@ -1,6 +1,6 @@
 import Metering
 
-/// Endpoints with their health.
+/// Webhook endpoints with their health.
 package enum WebhooksPage {
   package struct Secret: Sendable {
     package var url: String
@@ -12,7 +12,7 @@ package enum WebhooksPage {
     }
   }
 
-  /// - Parameter secret: of an endpoint that was just made, shown this once.
+  /// - Parameter secret: the secret of an endpoint that was just made. It is shown only once.
   package static func make(
     _ endpoints: [EndpointLine], next: String?, deliveries: [DeliveryLine], secret: Secret? = nil,
     notice: Notice? = nil, in context: PageContext
@@ -41,10 +41,10 @@ package enum WebhooksPage {
       "url", "Address", type: "url", isRequired: true, placeholder: "https://example.com/hooks")
     if context.session?.customer == nil, !context.isPortal {
       form.text(
-        "customer_id", "Customer", hint: "Leave it empty to hear of all customers' alerts.")
+        "customer_id", "Customer", hint: "Leave it empty for the alerts of all customers.")
     }
     form.text(
-      "events", "Events", hint: "Types with commas between them. Leave it empty for all.",
+      "events", "Events", hint: "Types, separated by commas. Leave it empty for all of them.",
       placeholder: "license.limit_exceeded")
     page.add(Folded("Add an endpoint", [form]))
   }
@@ -109,16 +109,16 @@ package enum WebhooksPage {
         "Send again what it missed",
         [
           Paragraph(
-            "Every delivery of this time that failed, was discarded or never made is sent again, "
-              + "with the webhook-id that it had."), recover,
+            "Every delivery from this time that failed, was discarded or was never made is sent "
+              + "again with its original webhook-id."), recover,
         ]))
     page.add(
       Folded(
         "Change its secret",
         [
           Paragraph(
-            "The new secret is shown once. The old one signs for a day more, so that you can "
-              + "change without a gap."),
+            "The new secret is shown once. The old one also signs for one more day, so that you can "
+              + "switch without a gap."),
           Form("Make a new secret", to: base + "/rotate-secret", id: "rotate", in: context),
         ]))
     var delete = Form(

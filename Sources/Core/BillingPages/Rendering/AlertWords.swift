@@ -1,6 +1,6 @@
-/// What an alert says, in a sentence.
+/// Says in one sentence what an alert means.
 package enum AlertWords {
-  /// - Parameter member: a member of the alert's data as text; nil where it is absent.
+  /// - Parameter member: returns a member of the alert's data as text; nil if it is absent.
   package static func summary(type: String, _ member: (String) -> String?) -> String {
     func number(_ name: String) -> String {
       member(name).map { text in Int64(text).map(Wording.number) ?? text } ?? "?"

@@ -28,7 +28,7 @@ package struct DisplayZone: Sendable {
     return "\(text.prefix(10)) \(text.dropFirst(11).prefix(8)) \(abbreviation)"
   }
 
-  /// `2026-11-27 10:41`, where a heading names the zone.
+  /// `2026-11-27 10:41`, below a heading that names the zone.
   func minute(_ time: Int64) -> String {
     let text = local(time)
     return "\(text.prefix(10)) \(text.dropFirst(11).prefix(5))"

@@ -2,17 +2,19 @@ import Mustache
 
 /// Escapes text for HTML byte by byte.
 ///
-/// swift-mustache's own escaping compares `Character`s. A quotation mark that is followed by a
-/// combining accent is one `Character` with it, so it would pass unescaped and end an attribute.
-/// Every template therefore begins with this content type.
+/// swift-mustache's own escaping compares `Character`s. A quotation mark followed by a combining
+/// accent is a single `Character`, so it would not be escaped and would end an attribute. Every
+/// template therefore begins with this content type.
 struct HTMLText: MustacheContentType {
   /// The name by which templates ask for this content type.
   static let name = "LICENSE_METERING_HTML"
 
   func escapeText(_ text: String) -> String { Self.escape(text) }
 
-  /// The text with `& < > " '` as references. It is safe in element content and in quoted
-  /// attributes. O(bytes).
+  /// Writes `& < > " '` as references. The result is safe in element content and in quoted
+  /// attributes.
+  ///
+  /// - Complexity: O(bytes).
   static func escape(_ text: String) -> String {
     guard let first = text.utf8.firstIndex(where: { reference($0) != nil }) else { return text }
     var bytes = Array(text.utf8[..<first])

@@ -1,20 +1,20 @@
 import Metering
 import Mustache
 
-/// A whole page: its title, what is in it, and where in the navigation it stands.
+/// A whole page: its title, its content, and its place in the navigation.
 package struct Page: Sendable {
   package var title: String
-  /// What stands beside the title, such as a badge.
+  /// Components beside the title, such as a badge.
   package var aside: [any Component] = []
   /// Links to the pages above this one.
   package var trail: [Link] = []
   package var sections: [any Component] = []
   /// The path of the entry in the navigation.
   package var place: String
-  /// The address that the page leads on to by itself.
+  /// The address to which the page leads on by itself.
   package var onward: String?
-  /// A page that is meant for paper has no navigation of its own when printed; all pages have
-  /// print styles.
+  /// Whether the navigation is shown. A page that is made for paper has none. All pages have print
+  /// styles.
   package var showsNavigation = true
 
   package init(_ title: String, place: String) {
@@ -37,7 +37,7 @@ package struct Page: Sendable {
   }
 }
 
-/// What the template `layout` reads.
+/// The values that the template `layout` reads.
 private struct Frame {
   struct Entry {
     let text: String
@@ -152,7 +152,7 @@ private struct Frame {
     return entries
   }
 
-  /// Suggestions only: any IANA name can be written.
+  /// Only suggestions. Any IANA name can be entered.
   private static let zones = [
     "UTC", "Europe/London", "Europe/Berlin", "Europe/Paris", "Europe/Madrid", "Europe/Warsaw",
     "Europe/Helsinki", "Europe/Istanbul", "America/New_York", "America/Chicago", "America/Denver",

@@ -3,7 +3,7 @@ package struct PageAsset: Sendable {
   package let bytes: [UInt8]
   package let contentType: String
 
-  /// - Parameter name: as in the address, such as `style.css`.
+  /// - Parameter name: the name in the address, such as `style.css`.
   package static func named(_ name: String) -> PageAsset? {
     switch name {
     case "style.css": style

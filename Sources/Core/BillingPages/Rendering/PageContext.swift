@@ -1,33 +1,33 @@
 package import Metering
 
-/// What a page needs to know beside its data: who reads it, at which address, when and where.
+/// What a page must know in addition to its data: its reader, its address, the time and the zone.
 package struct PageContext: Sendable {
-  /// A query's parameter. The order is kept, and a name may come more than once.
+  /// A parameter of the query. The order is kept, and a name may occur more than once.
   package typealias Parameter = (name: String, value: String)
 
-  /// The prefix of every path, such as `/metering`; empty where there is none.
+  /// The prefix of every path, such as `/metering`; empty if there is none.
   package var basePath: String
-  /// The path behind the prefix, percent-encoded as it was asked for.
+  /// The path after the prefix, percent-encoded as it was requested.
   package var path: String
   package var query: [Parameter]
   package var zone: DisplayZone
   /// Milliseconds since 1970.
   package var now: Int64
-  /// The origin for `curl` commands, such as `https://metering.example.com`, without the prefix.
+  /// The origin for `curl` commands without the prefix, such as `https://metering.example.com`.
   package var origin: String
-  /// Nil where nobody is signed in.
+  /// Nil if nobody is signed in.
   package var session: Session?
   /// Milliseconds since 1970.
   package var asOf: Int64?
   package var completeThrough: Int64?
-  /// A random text of this showing of the page. Forms send it along, so that one that is sent twice
+  /// A random text for this showing of the page. Forms send it, so that a form that is sent twice
   /// does its work once.
   package var once = ""
-  /// What the change before this page did; never part of an address that is shared.
+  /// What the change before this page did. It is never part of an address that can be shared.
   package var done: String?
-  /// After how many seconds a page that could not be shown asks again.
+  /// The seconds after which a page that could not be shown tries again.
   package var retrySeconds: Int?
-  /// `light` or `dark`, where a customer's own pages must look so; nil follows the browser.
+  /// `light` or `dark` if a customer's own pages must look so. Nil follows the browser.
   package var theme: String?
 
   package struct Session: Sendable {
@@ -35,7 +35,7 @@ package struct PageContext: Sendable {
     package var name: String
     package var csrf: String
     package var scopes: Set<String>
-    /// A customer's own pages, below `/portal`.
+    /// Whether this is a customer's own page, below `/portal`.
     package var isPortal: Bool
     /// The customer that a token is bound to.
     package var customer: String?
@@ -74,12 +74,12 @@ package struct PageContext: Sendable {
     session.map { scope.isGranted(by: $0.scopes) } ?? false
   }
 
-  /// Seconds between reloads of a page on a wall.
+  /// The seconds between reloads of a page on a wall display.
   package var refresh: Int? { value("refresh").flatMap { Int($0) }.map { min(max($0, 5), 3600) } }
 
   package func value(_ name: String) -> String? { query.first { $0.name == name }?.value }
 
-  /// The address of a page. The zone goes along, so that it holds on every page that follows.
+  /// The address of a page. The zone is part of it, so that it applies to every page that follows.
   package func url(_ path: String, _ parameters: [Parameter] = []) -> String {
     var parameters = parameters
     if !zone.isUTC, !parameters.contains(where: { $0.name == "time_zone" }) {
@@ -88,7 +88,8 @@ package struct PageContext: Sendable {
     return basePath + (isPortal ? "/portal" : "") + path + Self.text(parameters)
   }
 
-  /// This page with other parameters; nil takes one away. A cursor belongs to the old ones.
+  /// This page with other parameters. Nil removes one. A cursor is removed, because it belongs to
+  /// the old parameters.
   package func here(_ changes: [(name: String, value: String?)]) -> String {
     var parameters = query.filter { old in
       old.name != "cursor" && !changes.contains { $0.name == old.name }
@@ -99,39 +100,18 @@ package struct PageContext: Sendable {
     return basePath + path + Self.text(parameters)
   }
 
-  /// The address of an endpoint of the API, which needs no zone of its own.
+  /// The address of an endpoint of the API, which needs no zone.
   package func api(_ path: String, _ parameters: [Parameter] = []) -> String {
     basePath + path + Self.text(parameters)
   }
 
   /// A text as one segment of a path.
-  package static func segment(_ text: String) -> String { PercentText.encode(text) }
+  package static func segment(_ text: String) -> String { PercentEncoding.encode(text) }
 
   static func text(_ parameters: [Parameter]) -> String {
     guard !parameters.isEmpty else { return "" }
     return "?"
-      + parameters.map { "\(PercentText.encode($0.name))=\(PercentText.encode($0.value))" }
+      + parameters.map { "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))" }
       .joined(separator: "&")
-  }
-}
-
-/// Percent-encoding as RFC 3986 has it: all but the unreserved characters.
-package enum PercentText {
-  package static func encode(_ text: String) -> String {
-    var bytes: [UInt8] = []
-    let digits = Array("0123456789ABCDEF".utf8)
-    for byte in text.utf8 {
-      switch byte {
-      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."),
-        UInt8(ascii: "_"), UInt8(ascii: "~"):
-        bytes.append(byte)
-      default: bytes += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-      }
-    }
-    // "." and ".." would be taken for steps of a path.
-    if bytes == [0x2E] { return "%2E" }
-    if bytes == [0x2E, 0x2E] { return "%2E%2E" }
-    return String(decoding: bytes, as: UTF8.self)
   }
 }

@@ -2,9 +2,10 @@ import Mustache
 
 /// The templates of all pages, parsed once.
 ///
-/// `layout.mustache` is the frame of a page. `components.mustache` holds one template a component;
-/// each begins with a line `{{! name }}`. A template of a component reads its own values only, by
-/// names that begin with a dot, because a name without one is also looked up in the surroundings.
+/// `layout.mustache` is the frame of a page. `components.mustache` holds one template for each
+/// component; each begins with a line `{{! name }}`. The template of a component reads only its own
+/// values, by names that begin with a dot, because a name without one is also looked up in the
+/// surroundings.
 enum PageTemplates {
   static let library: MustacheLibrary = {
     MustacheContentTypes.register(HTMLText(), named: HTMLText.name)
@@ -21,7 +22,7 @@ enum PageTemplates {
     return library
   }()
 
-  /// Cuts the file of components at its lines of names.
+  /// Cuts the file of components at the lines with their names.
   static func components(_ file: String) -> [String: String] {
     var sources: [String: String] = [:]
     var name: String?

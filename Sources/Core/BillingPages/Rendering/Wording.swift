@@ -1,6 +1,6 @@
 /// Numbers, durations and counts in words.
 package enum Wording {
-  /// `1,234,567`, with a real minus sign.
+  /// `1,234,567`, with a typographic minus sign.
   package static func number(_ value: Int64) -> String {
     var digits = Array(String(value.magnitude))
     var place = digits.count - 3
@@ -11,17 +11,17 @@ package enum Wording {
     return (value < 0 ? "−" : "") + String(digits)
   }
 
-  /// Its first characters, where a title has no room for all of it.
+  /// The first characters of a text, if a title has no room for all of it.
   static func shortened(_ text: String, to length: Int = 60) -> String {
     text.count <= length ? text : text.prefix(length - 1) + "…"
   }
 
-  /// `1 license`, `2,000 licenses`. Words that do not end in a plain s come with their plural.
+  /// `1 license`, `2,000 licenses`. Words whose plural is not a plain s come with their plural.
   package static func count(_ value: Int64, _ noun: String, plural: String? = nil) -> String {
     "\(number(value)) \(value == 1 ? noun : plural ?? noun + "s")"
   }
 
-  /// `950`, `1.2k`, `34M`: three digits at most, for the axis of a chart.
+  /// `950`, `1.2k`, `34M`: at most three digits, for the axis of a chart.
   static func compact(_ value: Int64) -> String {
     let units: [(Int64, String)] = [
       (1_000_000_000_000_000_000, "E"), (1_000_000_000_000_000, "P"), (1_000_000_000_000, "T"),
@@ -65,13 +65,13 @@ package enum Wording {
     return percent > 0 ? "\(percent) % more than" : "\(-percent) % less than"
   }
 
-  /// A whole percentage, rounded down, so that 100 is written only where it is reached.
+  /// A whole percentage, rounded down, so that 100 appears only when it is reached.
   package static func percent(_ part: Int64, of whole: Int64) -> Int64 {
     guard whole > 0 else { return part > 0 ? 100 : 0 }
     return Int64(clamping: Int128(part) * 100 / Int128(whole))
   }
 
-  /// The words of an alert's type: `license.limit_exceeded` is "Limit exceeded".
+  /// The words for an alert's type: `license.limit_exceeded` becomes "Limit exceeded".
   package static func alert(_ type: String) -> String {
     let words = (type.split(separator: ".").last ?? "").replacing("_", with: " ")
     return words.prefix(1).uppercased() + words.dropFirst()

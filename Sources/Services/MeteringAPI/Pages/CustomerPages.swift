@@ -23,7 +23,7 @@ enum CustomerPages {
             if let value = form[name] { json.member(name, value) }
           }
         }
-        let id = PathText.encode(made["customer_id"].text ?? "")
+        let id = PercentEncoding.encode(made["customer_id"].text ?? "")
         return visit.redirect(to: "/customers/" + id, done: "added")
       },
       pages.post("/customers/{id}/change") { try await change($0) },

@@ -81,7 +81,8 @@ enum EventPages {
     let topic = letter["topic"].text ?? ""
     let (partition, offset) = (letter["partition"].integer ?? 0, letter["log_offset"].integer ?? 0)
     return DeadLettersPage.Line(
-      place: "\(letter["log_epoch"].integer ?? 0)/\(PathText.encode(topic))/\(partition)/\(offset)",
+      place: "\(letter["log_epoch"].integer ?? 0)/\(PercentEncoding.encode(topic))"
+        + "/\(partition)/\(offset)",
       topic: topic, partition: partition, offset: offset, reason: letter["reason"].text ?? "",
       detail: letter["detail"].text ?? "", receivedAt: letter["received_at"].time ?? 0,
       requeuedAt: letter["requeued_at"].time, countedAt: letter["counted_at"].time)

@@ -228,7 +228,8 @@ enum LicensePages {
     if let finer = finer[window] {
       point.href =
         visit.context.url(
-          "/licenses/\(PathText.encode(id))", [("meter", meter)] + range + [("window", finer)])
+          "/licenses/\(PercentEncoding.encode(id))",
+          [("meter", meter)] + range + [("window", finer)])
         + "#usage"
     } else if window == "minute", visit.session.kind == .vendor {
       point.href = visit.context.url(

@@ -24,7 +24,7 @@ enum LicenseTerms {
       if let calls { limits.append(("apiCalls", calls)) }
       terms.write(&json, limits: limits)
     }
-    let id = PathText.encode(made["license_id"].text ?? "")
+    let id = PercentEncoding.encode(made["license_id"].text ?? "")
     return visit.redirect(to: "/licenses/" + id, done: "registered")
   }
 

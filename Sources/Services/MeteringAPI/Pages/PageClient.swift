@@ -91,7 +91,7 @@ struct PageClient: Sendable {
   }
 
   private static func text(_ parameters: [Parameter]) -> String {
-    parameters.map { "\(PathText.encode($0.name))=\(PathText.encode($0.value))" }
+    parameters.map { "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))" }
       .joined(separator: "&")
   }
 }

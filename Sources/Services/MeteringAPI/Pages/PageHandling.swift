@@ -68,7 +68,7 @@ struct PageHandling: Sendable {
     let base = request.context.settings.basePath
     let isGet = request.route.method == .get
     let here = isGet ? context.here([]) : base + "/"
-    return PageAnswer.redirect(to: "\(base)/sign-in?next=\(PathText.encode(here))")
+    return PageAnswer.redirect(to: "\(base)/sign-in?next=\(PercentEncoding.encode(here))")
   }
 
   // MARK: What a page knows
@@ -80,7 +80,7 @@ struct PageHandling: Sendable {
       query.first { $0.name == "time_zone" }.flatMap { Self.zone($0.value) } ?? DisplayZone.utc
     var path = request.route.path
     for (name, value) in request.parameters {
-      path = path.replacing("{\(name)}", with: PathText.encode(value))
+      path = path.replacing("{\(name)}", with: PercentEncoding.encode(value))
     }
     let host = PageVisit.host(request).map { "\(settings.scheme)://\($0)" }
     var context = PageContext(

@@ -21,7 +21,7 @@ struct PageVisit: Sendable {
 
   /// The parameter as one segment of an API path.
   func segment(_ name: String = "id") throws(Problem) -> String {
-    PathText.encode(try parameter(name))
+    PercentEncoding.encode(try parameter(name))
   }
 
   /// The address's parameters of these names that are not empty.
@@ -114,9 +114,4 @@ struct PageForm: Sendable {
 
   /// Names one showing of one form, so that one that is sent twice works once.
   var key: String? { self["once"].map { "page-" + $0.prefix(200) } }
-}
-
-/// A text as one segment of a path or one value of a query.
-enum PathText {
-  static func encode(_ text: String) -> String { PageContext.segment(text) }
 }

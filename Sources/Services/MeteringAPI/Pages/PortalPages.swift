@@ -86,7 +86,7 @@ private struct PortalOverview: Sendable {
     if let own { filters += own.sorted().prefix(100).map { ("license_id", $0.string) } }
     async let usage = CustomerPages.charts(visit, filters)
     async let found = visit.client.getIfAllowed(
-      "/v1/customers/\(PathText.encode(customer))")
+      "/v1/customers/\(PercentEncoding.encode(customer))")
     async let list = visit.client.get(
       "/v1/licenses", visit.list([("customer_id", customer)], limit: own == nil ? 50 : 1_000))
     async let alerts = visit.client.getIfAllowed("/v1/alerts", [("limit", "10")])

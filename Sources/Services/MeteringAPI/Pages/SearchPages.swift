@@ -47,7 +47,7 @@ enum SearchPages {
   }
 
   private static func hit(_ hit: PageReads.Hit) -> SearchPage.Hit {
-    let id = PathText.encode(hit.id)
+    let id = PercentEncoding.encode(hit.id)
     let (kind, path): (String, String) =
       switch hit.kind {
       case .license: ("License", "/licenses/\(id)")
@@ -67,7 +67,7 @@ enum SearchPages {
   ) async throws -> ([SearchPage.Hit], String?) {
     do {
       guard
-        let found = try await visit.client.getIfAllowed("/v1/events/\(PathText.encode(id))")
+        let found = try await visit.client.getIfAllowed("/v1/events/\(PercentEncoding.encode(id))")
       else { return ([], nil) }
       let events = found["data"].isAbsent ? [found] : found["data"].list
       let hits = events.map { event in
@@ -76,7 +76,7 @@ enum SearchPages {
           .joined(separator: ", ")
         return SearchPage.Hit(
           kind: "Event", id: id,
-          path: event["license_id"].text.map { "/licenses/\(PathText.encode($0))" },
+          path: event["license_id"].text.map { "/licenses/\(PercentEncoding.encode($0))" },
           detail: [
             status, place.isEmpty ? "" : "partition and offset \(place)",
             event["traceparent"].text.map { "trace \($0.split(separator: "-")[1])" } ?? "",

@@ -8,7 +8,7 @@ enum StatementPages {
     _ visit: PageVisit, customer: String
   ) async throws -> [CustomerPage.Statement] {
     let data = try await visit.client.getIfAllowed(
-      "/v1/customers/\(PathText.encode(customer))/statements", [("limit", "36")])
+      "/v1/customers/\(PercentEncoding.encode(customer))/statements", [("limit", "36")])
     return (data?["data"].list ?? []).map { statement in
       CustomerPage.Statement(
         month: statement["month"].text ?? "", status: statement["status"].text ?? "open")
@@ -17,11 +17,11 @@ enum StatementPages {
 
   static func show(_ visit: PageVisit, customer: String) async throws -> APIAnswer {
     let month = try visit.segment("month")
-    let path = "/v1/customers/\(PathText.encode(customer))/statements/\(month)"
+    let path = "/v1/customers/\(PercentEncoding.encode(customer))/statements/\(month)"
     if visit.context.value("format") == "csv" {
       return try await visit.client.answer(path, [("format", "csv")])
     }
-    async let name = visit.client.getIfAllowed("/v1/customers/\(PathText.encode(customer))")
+    async let name = visit.client.getIfAllowed("/v1/customers/\(PercentEncoding.encode(customer))")
     let found = try await visit.client.get(path)
     let statement = found["statement"].isAbsent ? found : found["statement"]
     let data = StatementPage.Data(
