@@ -1,4 +1,4 @@
-/// What the admin address answers: a head in, a whole answer out.
+/// Makes the answers of the admin address: the head of a request in, a whole answer out.
 struct AdminAnswers: Sendable {
   let health: HealthState
   let metrics: MetricsRegistry
@@ -10,7 +10,7 @@ struct AdminAnswers: Sendable {
     var allow: String?
   }
 
-  /// - Parameter head: nil where it was too long.
+  /// - Parameter head: nil if it was too long.
   func answer(toHead head: [UInt8]?) -> [UInt8] {
     guard let head else {
       return Self.bytes(
@@ -61,7 +61,7 @@ struct AdminAnswers: Sendable {
       type: "application/json", body: answer.body)
   }
 
-  /// Without the query; of an absolute target, what follows its authority.
+  /// The path without the query. An absolute target has it after its authority.
   private static func path(_ target: Substring) -> Substring {
     var path = target.prefix { $0 != "?" }
     if path.lowercased().hasPrefix("http://") {

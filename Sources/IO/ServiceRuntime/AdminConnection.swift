@@ -2,14 +2,14 @@ import Dispatch
 import NIOCore
 import Synchronization
 
-/// The connections that are open, the oldest first.
+/// The open connections, oldest first.
 final class AdminConnections: Sendable {
   private let maximum: Int
   private let open = Mutex<[any Channel]>([])
 
   init(maximum: Int) { self.maximum = maximum }
 
-  /// Where there are too many, the oldest one ends: it has had its time.
+  /// If there are too many, the oldest one is closed, because it has had its time.
   func admit(_ channel: any Channel) {
     let oldest = open.withLock { open -> (any Channel)? in
       open.append(channel)
@@ -21,24 +21,25 @@ final class AdminConnections: Sendable {
     }
   }
 
-  /// Returns when all have ended, or after a second.
+  /// Returns when all connections have ended, or after a second.
   func drain() async {
     for _ in 0..<100 where open.withLock({ !$0.isEmpty }) {
-      // Cancellation cuts the wait short: what is left is closed with its event loop.
+      // Cancellation cuts the wait short. The remaining connections are closed with their event
+      // loop.
       do { try await Task.sleep(for: .milliseconds(10)) } catch { return }
     }
   }
 }
 
-/// One connection: reads a head, has it answered, and ends.
+/// One connection, which reads a head, has it answered, and ends.
 ///
-/// `@unchecked Sendable`: what changes is touched on the channel's event loop alone; the answer
-/// comes back there.
+/// `@unchecked Sendable`: the mutable state is touched only on the channel's event loop, and the
+/// answer returns there.
 final class AdminConnection: ChannelInboundHandler, @unchecked Sendable {
   typealias InboundIn = ByteBuffer
 
   private static let maximumHeadBytes = 8_192
-  /// For the peer to read the answer and close, behind which a reset would lose it.
+  /// The time for the peer to read the answer and close. A reset before that would lose the answer.
   private static let lingerMilliseconds: Int64 = 1_000
 
   private let channel: any Channel
@@ -67,7 +68,7 @@ final class AdminConnection: ChannelInboundHandler, @unchecked Sendable {
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    // What follows the head is read, so that the peer can send it, and dropped.
+    // Bytes after the head are read and dropped, so that the peer can send them.
     if isAnswered { return }
     head.append(contentsOf: unwrapInboundIn(data).readableBytesView)
     let end = Self.endOfHead(head)
@@ -95,7 +96,7 @@ final class AdminConnection: ChannelInboundHandler, @unchecked Sendable {
     context.close(promise: nil)
   }
 
-  /// Where the empty line begins; lines may end with a bare LF.
+  /// The position of the empty line. Lines may end with a bare LF.
   private static func endOfHead(_ bytes: [UInt8]) -> Int? {
     for (index, byte) in bytes.enumerated() where byte == UInt8(ascii: "\n") {
       let rest = bytes[(index + 1)...]

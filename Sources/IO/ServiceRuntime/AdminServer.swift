@@ -4,21 +4,22 @@ import NIOCore
 import NIOPosix
 import ServiceLifecycle
 
-/// The admin address of a service, without authentication; it belongs on an internal network.
+/// The admin address of a service. It has no authentication and belongs on an internal network.
 ///
 /// - `GET /health/live`: see `HealthState.liveJSON()`.
 /// - `GET /health/ready`: see `HealthState.json()`.
 /// - `GET /metrics`: Prometheus text 0.0.4.
 ///
-/// `HEAD` works likewise. Another path is 404 and another method 405 (with `Allow`), as RFC 9457
-/// `application/problem+json`. Graceful shutdown lets answers under way finish.
+/// `HEAD` works as well. Another path is 404 and another method 405 (with `Allow`), as RFC 9457
+/// `application/problem+json`. Graceful shutdown lets answers in progress finish.
 ///
-/// Strangers cannot keep it from answering, nor make it grow:
-/// - A connection carries one request, ends with its answer, and lasts 10 s at most.
-/// - At most 64 connections are open, fewer where the process may open few descriptors; a further one takes the place of the oldest.
+/// Strangers can neither keep it from answering nor make it grow:
+/// - A connection carries one request, ends with its answer, and lasts at most 10 s.
+/// - At most 64 connections are open, or fewer if the process may open few descriptors. A further
+///   one takes the place of the oldest.
 /// - A head has at most 8 KiB, and nothing of a body is kept.
-/// - Its event loop is its own, and answers are made one at a time on a queue of their own: what
-///   the service does elsewhere does not hold them up, and they take one core at most.
+/// - The server has its own event loop, and makes answers one at a time on its own queue. Other
+///   work of the service does not delay them, and they use at most one core.
 package struct AdminServer: Service {
   static let connectionSeconds: Int64 = 10
   private static let standstillSeconds: Int64 = 5
@@ -29,8 +30,8 @@ package struct AdminServer: Service {
   private let logger: Logger
   private let onBound: @Sendable (Int) -> Void
 
-  /// - Parameter onBound: called once with the port, which is the system's choice where
-  ///   `bind.port` is 0, when connections are accepted.
+  /// - Parameter onBound: called once with the port, when connections are accepted. If `bind.port`
+  ///   is 0, the system has chosen the port.
   package init(
     bind: BindAddress, health: HealthState, metrics: MetricsRegistry, logger: Logger,
     onBound: @escaping @Sendable (_ port: Int) -> Void = { _ in }
@@ -43,7 +44,8 @@ package struct AdminServer: Service {
     Self.register(health, on: metrics)
   }
 
-  /// What `/health/ready` answers, for alerts: a scrape sees the reason for nothing else.
+  /// Registers the answer of `/health/ready` as metrics for alerts, because Prometheus sees no
+  /// reasons.
   private static func register(_ health: HealthState, on metrics: MetricsRegistry) {
     let ready = metrics.gauge(
       "meter_ready", help: "1 while /health/ready answers 200, else 0.")
@@ -67,7 +69,7 @@ package struct AdminServer: Service {
   }
 
   /// Serves until graceful shutdown or cancellation.
-  /// - Throws: `ListenError` where the address cannot be bound.
+  /// - Throws: `ListenError` if the address cannot be bound.
   package func run() async throws {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let connections = AdminConnections(
@@ -84,14 +86,14 @@ package struct AdminServer: Service {
       "admin server listening",
       metadata: ["address": "\(BindAddress(host: bind.host, port: port))"])
     onBound(port)
-    // On the loop of its own, which no other part of the service holds up.
+    // This runs on the server's own loop, which no other part of the service delays.
     let watch = group.next().scheduleRepeatedTask(
       initialDelay: .seconds(Self.standstillSeconds), delay: .seconds(Self.standstillSeconds)
     ) { [health] _ in health.logStandstills() }
     defer { watch.cancel() }
     await withTaskCancellationHandler {
       await withGracefulShutdownHandler {
-        // However the listener has ended, serving is over.
+        // Serving is over, however the listener has ended.
         try? await listener.closeFuture.get()
       } onGracefulShutdown: {
         listener.close(promise: nil)
@@ -120,12 +122,12 @@ package struct AdminServer: Service {
   }
 }
 
-/// A server could not take its address; `description` is one line with the address and the cause.
+/// A server could not bind its address. `description` is one line with the address and the cause.
 package struct ListenError: Error, CustomStringConvertible {
   package let description: String
 
   package init(address: BindAddress, underlying: any Error) {
-    // SwiftNIO puts the name of its own function first and leaves a parenthesis unpaired:
+    // SwiftNIO's text begins with the name of its own function and has an unpaired parenthesis:
     // "bind(descriptor:ptr:bytes:): Address already in use) (errno: 98)".
     var cause = "\(underlying)"
     if let end = cause.firstRange(of: "): ")?.upperBound { cause = String(cause[end...]) }

@@ -1,8 +1,8 @@
 /// A host and port to listen on.
 package struct BindAddress: Sendable, Equatable, CustomStringConvertible {
-  /// A host name or an address literal; IPv6 is kept without its brackets.
+  /// A host name or an address literal. IPv6 is stored without brackets.
   package let host: String
-  /// 0 to 65,535; at 0 the system picks a free port.
+  /// 0 to 65,535. With 0 the system chooses a free port.
   package let port: Int
 
   /// - Precondition: `port` is from 0 to 65,535 and `host` is not empty.
@@ -15,7 +15,7 @@ package struct BindAddress: Sendable, Equatable, CustomStringConvertible {
 
   /// Reads `host:port`, `[::1]:9100` or `:9100` (every IPv4 interface); nil for anything else.
   ///
-  /// IPv6 without brackets is refused, since the last group cannot be told from the port.
+  /// IPv6 without brackets is refused, because the last group cannot be told from the port.
   package init?(parsing text: String) {
     guard text.utf8.count <= 300, let colon = text.lastIndex(of: ":") else { return nil }
     var host = text[..<colon]

@@ -1,14 +1,14 @@
 import Foundation
 
-/// Reads small files whole, with a limit; used for `NAME_FILE` settings and `/proc`.
+/// Reads whole small files, up to a limit. It is used for `NAME_FILE` settings and `/proc`.
 enum BoundedFile {
   enum Failure: Error {
     case tooLarge
     case system(code: Int32)
   }
 
-  /// The file's bytes, which may also come from a pipe, so the size is not asked beforehand.
-  /// Blocks the calling thread for the reads.
+  /// Returns the file's bytes. The file may be a pipe, so its size is not asked for. Blocks the
+  /// calling thread while reading.
   static func read(_ path: String, maximumBytes: Int) -> Result<[UInt8], Failure> {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return .failure(.system(code: errno)) }
@@ -29,6 +29,6 @@ enum BoundedFile {
     return .failure(.tooLarge)
   }
 
-  /// The system's words for an `errno` value.
+  /// The system's text for an `errno` value.
   static func message(_ code: Int32) -> String { String(cString: strerror(code)) }
 }

@@ -1,7 +1,7 @@
-/// A setting that the service cannot start with; the process ends with status 78 (`EX_CONFIG`).
+/// A setting with which the service cannot start. The process ends with status 78 (`EX_CONFIG`).
 ///
-/// `description` is one line that names the variable and what it must hold. It never repeats the
-/// value: nobody can tell from a variable's name whether a key was pasted into it by mistake.
+/// `description` is one line that names the variable and says what it must contain. It never
+/// repeats the value, because somebody may have pasted a key into any variable by mistake.
 package struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
   package let description: String
 

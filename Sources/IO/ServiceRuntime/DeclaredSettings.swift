@@ -22,7 +22,7 @@ package enum DeclaredSettings {
   static let logFormat = Setting.choice(
     "METER_LOG_FORMAT", default: LogFormat.text, "How log lines are written.")
 
-  /// The default leaves room for four statements that each take all of their 60 s and 10 s more.
+  /// The default leaves room for four statements that each take their 60 s, and 10 s more.
   package static let threadPatience = Setting.duration(
     "METER_THREAD_PATIENCE", default: 300_000, in: 1_000...3_600_000,
     "How long a thread may stand still before /health/live and /health/ready fail and name it. "
@@ -212,7 +212,7 @@ package enum DeclaredSettings {
     "METER_STRIPE_METERS", default: "", values: "meter=event_name,…",
     "The event name of Stripe for each meter that is exported.")
 
-  /// A rate and the burst that goes with it.
+  /// A rate with its burst.
   package struct RateSettings: Sendable {
     package let perSecond: Setting<Int>
     package let burst: Setting<Int>

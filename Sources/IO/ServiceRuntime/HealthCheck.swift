@@ -1,24 +1,24 @@
 import Foundation
 
-/// `--healthcheck live|ready` of every service: asks the running service of the same settings for
-/// its health, and ends. A container or a supervisor needs no HTTP client of its own for it.
+/// `--healthcheck live|ready` of every service: asks the running service with the same settings for
+/// its health, and ends. A container or a supervisor then needs no HTTP client.
 package enum HealthCheck: String, CaseIterable, Sendable {
   case live
   case ready
 
-  /// What `--help` says of the option.
+  /// The text of the option in `--help`.
   package static let help: String =
     "Ask the running service of these settings whether it is live or ready, and end."
 
   private static let timeoutSeconds = 4
   private static let maximumAnswerBytes = 65_536
 
-  /// Asks the address of `METER_ADMIN_BIND`, prints what it answered on standard output, and ends
-  /// the process.
+  /// Asks the address of `METER_ADMIN_BIND`, prints the answer on standard output, and ends the
+  /// process.
   ///
-  /// Exit status: 0 where the answer is 200, 1 for any other answer or none within 4 s, 78 where
-  /// `METER_ADMIN_BIND` is wrong.
-  /// - Parameter bind: what `METER_ADMIN_BIND` is where it is not set, as the service has it.
+  /// Exit status: 0 if the answer is 200, 1 for any other answer or none within 4 s, 78 if
+  /// `METER_ADMIN_BIND` is invalid.
+  /// - Parameter bind: the service's default for `METER_ADMIN_BIND`.
   package func run(service: String, bind: String) -> Never {
     signal(SIGPIPE, SIG_IGN)
     do {
@@ -32,8 +32,8 @@ package enum HealthCheck: String, CaseIterable, Sendable {
     }
   }
 
-  /// What the service at `address` says. An address that stands for all interfaces is asked by its
-  /// loopback. Blocks the calling thread for 4 s at most.
+  /// Returns the answer of the service at `address`. An address that stands for all interfaces is
+  /// asked by its loopback. Blocks the calling thread for at most 4 s.
   func ask(_ address: BindAddress) -> (isHealthy: Bool, text: String) {
     let host =
       switch address.host {
@@ -70,7 +70,7 @@ package enum HealthCheck: String, CaseIterable, Sendable {
       let made = socket(
         entry.ai_family, entry.ai_socktype | Int32(SOCK_CLOEXEC.rawValue), entry.ai_protocol)
       guard made >= 0 else { continue }
-      // On Linux the time to send bounds the time to connect as well.
+      // On Linux, the send timeout also limits the time to connect.
       var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
       let size = socklen_t(MemoryLayout<timeval>.size)
       setsockopt(made, SOL_SOCKET, SO_RCVTIMEO, &limit, size)
@@ -94,7 +94,7 @@ package enum HealthCheck: String, CaseIterable, Sendable {
     return true
   }
 
-  /// The whole answer, or nil where it has not ended in time or is too long.
+  /// Returns the whole answer; nil if it did not end in time or is too long.
   private static func read(_ socket: Int32) -> String? {
     let deadline = Monotonic.milliseconds + timeoutSeconds * 1_000
     var bytes: [UInt8] = []

@@ -1,25 +1,25 @@
 package import Logging
 import Synchronization
 
-/// What the service's parts say about themselves, for `GET /health/ready`.
+/// The health of the service's parts, for `GET /health/ready`.
 ///
 /// A component is a fixed word of the program (`kafka`, `postgres`, `startup`). A reason is one
-/// sentence for an operator; it must hold no secret, because the admin address answers anyone.
-/// A service that is not ready from the start reports so before it runs.
+/// sentence for an operator. It must contain no secret, because the admin address answers anyone. A
+/// service that is not ready at the start reports that before it runs.
 ///
-/// Reports say only what a thread has noticed. A thread that stands still notices nothing, so each
-/// thread has a `Heartbeat` beside them.
+/// Reports contain only what a thread has noticed. A thread that stands still notices nothing, so
+/// each thread also has a `Heartbeat`.
 package final class HealthState: Sendable {
   private struct State {
     var problems: [String: String] = [:]
     var degradations: [String: String] = [:]
-    /// What was logged last of each component, and when.
+    /// The reason that was last logged for each component, and when.
     var logged: [String: (reason: String?, at: Int)] = [:]
-    /// By the thread's name.
+    /// Heartbeats by the thread's name.
     var heartbeats: [String: Heartbeat] = [:]
   }
 
-  /// A component whose reason changes all the time is logged this often at most.
+  /// A component whose reason keeps changing is logged at most this often.
   private static let logMilliseconds = 30_000
 
   private let state = Mutex(State())
@@ -28,7 +28,7 @@ package final class HealthState: Sendable {
   private let threadPatienceMilliseconds: Int
 
   /// - Parameters:
-  ///   - logger: is told once when something begins to be wrong, and when it ends.
+  ///   - logger: gets one line when a problem begins and one when it ends.
   ///   - threadPatienceMilliseconds: how long a thread may stand still; `METER_THREAD_PATIENCE`.
   package init(logger: Logger? = nil, threadPatienceMilliseconds: Int = 300_000) {
     self.logger = logger
@@ -37,11 +37,11 @@ package final class HealthState: Sendable {
 
   // MARK: Threads
 
-  /// The heartbeat of a thread that is about to start. It takes the place of an earlier one of that
-  /// name, whose thread has ended or been given up.
+  /// Makes the heartbeat of a thread that is about to start. It replaces an earlier one with the
+  /// same name, whose thread has ended or was given up.
   ///
-  /// - Parameter times: how many times the patience the thread has, for one whose statements may
-  ///   take longer than others.
+  /// - Parameter times: multiplies the patience, for a thread whose statements may take longer than
+  ///   others.
   package func heartbeat(
     _ name: String, _ importance: Heartbeat.Importance = .vital, times: Int = 1
   ) -> Heartbeat {
@@ -52,7 +52,7 @@ package final class HealthState: Sendable {
     return made
   }
 
-  /// How long each thread has given no sign, by name; 0 while it rests.
+  /// How long each thread has given no sign of life, by name; 0 while it rests.
   package var silences: [(thread: String, milliseconds: Int)] {
     let now = Monotonic.milliseconds
     return state.withLock { state in
@@ -60,7 +60,7 @@ package final class HealthState: Sendable {
     }
   }
 
-  /// What is said of each thread that stands still.
+  /// A sentence for each thread that stands still.
   private func standstills(_ importance: Heartbeat.Importance) -> [String: String] {
     let now = Monotonic.milliseconds
     let all = state.withLock { Array($0.heartbeats.values) }
@@ -75,10 +75,10 @@ package final class HealthState: Sendable {
     return found
   }
 
-  /// How many threads stand still.
+  /// The number of threads that stand still.
   package var standstillCount: Int { standstills(.vital).count + standstills(.helpful).count }
 
-  /// Logs threads that stand still, for whoever does not ask. Called every few seconds.
+  /// Logs threads that stand still, in case nobody asks for the health. Called every few seconds.
   func logStandstills() {
     let all = state.withLock { Array($0.heartbeats.values.map(\.name)) }
     let found = standstills(.vital).merging(standstills(.helpful)) { $1 }
@@ -90,10 +90,11 @@ package final class HealthState: Sendable {
 
   // MARK: Reports
 
-  /// The service cannot do its job because of `component`: not ready. Nil: it is fine again.
+  /// Reports that the service cannot do its job because of `component`, so it is not ready. Nil
+  /// clears the problem.
   ///
-  /// - Parameter logs: false where the caller logs it itself, or where nothing is wrong (a start or
-  ///   an end).
+  /// - Parameter logs: false if the caller logs the problem itself, or if nothing is wrong (a start
+  ///   or an end).
   package func report(_ component: String, problem: String?, logs: Bool = true) {
     let news = state.withLock { state in
       state.problems[component] = problem
@@ -102,7 +103,7 @@ package final class HealthState: Sendable {
     log(news, component, problem)
   }
 
-  /// What to log of a component: nil is nothing.
+  /// What to log for a component; nil for nothing.
   private static func news(
     _ component: String, _ reason: String?, _ state: inout State
   ) -> Logger.Message? {
@@ -124,8 +125,9 @@ package final class HealthState: Sendable {
     logger.log(level: reason == nil ? .info : .warning, news, metadata: metadata)
   }
 
-  /// The service does its job with less than it should have: ready and `"degraded"`. Nil: fine
-  /// again. Kept apart from `report`; where both are set, the reason of `report` is shown.
+  /// Reports that the service does its job with less than it should have: it is ready and
+  /// `"degraded"`. Nil clears the problem. This is kept apart from `report`. If both are set, the
+  /// reason of `report` is shown.
   package func degraded(_ component: String, problem: String?, logs: Bool = true) {
     let news = state.withLock { state in
       state.degradations[component] = problem
@@ -136,18 +138,20 @@ package final class HealthState: Sendable {
 
   // MARK: Answers
 
-  /// True while no component has a problem, degraded or not, and no vital thread stands still.
+  /// True if no component has a problem (other than being degraded) and no vital thread stands
+  /// still.
   package var isReady: Bool {
     state.withLock { $0.problems.isEmpty } && standstills(.vital).isEmpty
   }
 
-  /// True while a component works with less than it should have.
+  /// True if a component works with less than it should have.
   package var isDegraded: Bool {
     state.withLock { !$0.degradations.isEmpty } || !standstills(.helpful).isEmpty
   }
 
   /// The answer of `/health/live`: 200 and `{"status":"live"}`, or 503 and
-  /// `{"status":"stalled","problems":{"thread NAME":"reason"}}`, which only a new process mends.
+  /// `{"status":"stalled","problems":{"thread NAME":"reason"}}`. Only a new process helps against
+  /// the latter.
   package func liveJSON() -> (status: Int, body: String) {
     let found = standstills(.vital)
     if found.isEmpty { return (200, #"{"status":"live"}"#) }
@@ -155,8 +159,8 @@ package final class HealthState: Sendable {
   }
 
   /// The answer of `/health/ready`: 200 or 503, and
-  /// `{"status":"ready"|"degraded"|"unavailable","problems":{"component":"reason"}}`, the problems
-  /// by name.
+  /// `{"status":"ready"|"degraded"|"unavailable","problems":{"component":"reason"}}`, with the
+  /// problems sorted by name.
   package func json() -> (status: Int, body: String) {
     let state = state.withLock { $0 }
     let problems = state.problems.merging(standstills(.vital)) { $1 }

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// A count that only grows. Lock-free; safe from any thread, a C callback's included.
+/// A count that only grows. It is lock-free and safe on any thread, including in a C callback.
 package final class Counter: Sendable {
   private let value = Atomic<Int>(0)
 
@@ -16,7 +16,7 @@ package final class Counter: Sendable {
   package var current: Int { value.load(ordering: .relaxed) }
 }
 
-/// A value that goes up and down. Lock-free; the last write wins.
+/// A value that goes up and down. It is lock-free, and the last write wins.
 package final class Gauge: Sendable {
   private let bits = Atomic<UInt64>(0)
 
@@ -26,21 +26,21 @@ package final class Gauge: Sendable {
     bits.store(value.bitPattern, ordering: .relaxed)
   }
 
-  /// Exact to 2^53; Prometheus keeps every sample as a `Double`.
+  /// Exact up to 2^53, because Prometheus keeps every sample as a `Double`.
   package func set(_ value: Int) {
     set(Double(value))
   }
 
-  /// The last value set, at first 0.
+  /// The last value set; 0 at first.
   package var current: Double { Double(bitPattern: bits.load(ordering: .relaxed)) }
 }
 
-/// Counts observations by size. Lock-free.
+/// Counts observations by size. It is lock-free.
 package final class Histogram: Sendable {
-  /// Upper bounds, inclusive, ascending, without the implied `+Inf`.
+  /// Upper bounds, inclusive and ascending, without the implied `+Inf`.
   let bounds: [Double]
-  /// One a bound and one for `+Inf`, each holding only its own observations: an observation is then
-  /// one addition, and the running totals are made at the scrape.
+  /// One cell for each bound and one for `+Inf`. Each holds only its own observations, so that an
+  /// observation is one addition. The running totals are computed at the scrape.
   private let cells: [Counter]
   private let sumBits = Atomic<UInt64>(0)
 
@@ -49,12 +49,15 @@ package final class Histogram: Sendable {
     self.cells = (0...bounds.count).map { _ in Counter() }
   }
 
-  /// Counts one observation in the base unit of the histogram's name (seconds, bytes). NaN is
-  /// ignored: it would make the sum NaN for the life of the process. O(number of buckets).
+  /// Counts one observation, in the base unit of the histogram's name (seconds, bytes). NaN is
+  /// ignored, because the sum would stay NaN for the life of the process.
+  ///
+  /// - Complexity: O(number of buckets).
   package func observe(_ value: Double) {
     guard !value.isNaN else { return }
     cells[bounds.firstIndex { value <= $0 } ?? bounds.count].increment()
-    // Ends: a failed exchange means that another thread's observation got through.
+    // This loop ends, because a failed exchange means that another thread's observation got
+    // through.
     var seen = sumBits.load(ordering: .relaxed)
     while true {
       let sum = Double(bitPattern: seen) + value
@@ -65,8 +68,8 @@ package final class Histogram: Sendable {
     }
   }
 
-  /// Running totals a bound, the last being the count of all; and the sum. An observation under
-  /// way may be in the one and not yet in the other.
+  /// The running total for each bound, with the count of all last, and the sum. An observation in
+  /// progress may be in one and not yet in the other.
   func snapshot() -> (cumulative: [Int], sum: Double) {
     var total = 0
     let cumulative = cells.map { cell in

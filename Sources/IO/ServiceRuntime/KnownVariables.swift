@@ -1,17 +1,17 @@
-/// Every variable that one of our programs reads. Services share files of variables, so each of
-/// them takes all of these; a variable beside them is a mistake in its name, and a service that
-/// ran without what somebody meant to set would be worse than one that does not start.
+/// Every variable that one of our programs reads. Services share files of variables, so each
+/// service accepts all of these. Any other variable is a mistake in its name. A service that
+/// ignored it would be worse than one that does not start.
 package enum KnownVariables {
   private static let prefix = "METER_"
-  /// The tests' own.
+  /// The prefix of the tests' own variables.
   private static let testPrefix = "METER_TEST_"
   private static let fileSuffix = "_FILE"
 
   package static let all = Set(
     ProgramSettings.allCases.flatMap(\.declarations).map(\.name))
 
-  /// Names the first variable, in the order of the alphabet, that begins with `METER_` and that
-  /// nobody reads. One that is empty counts as absent, as everywhere.
+  /// Names the first variable, in alphabetical order, that begins with `METER_` and that no program
+  /// reads. An empty variable counts as absent, as everywhere.
   package static func check(_ environment: [String: String]) throws(ConfigurationError) {
     for (name, value) in environment.sorted(by: { $0.key < $1.key })
     where name.hasPrefix(prefix) && !name.hasPrefix(testPrefix) && !value.isEmpty {
@@ -26,7 +26,8 @@ package enum KnownVariables {
       || (name.hasSuffix(fileSuffix) && all.contains(String(name.dropLast(fileSuffix.count))))
   }
 
-  /// The known name that is fewest changes away, if that is near enough to be what was meant.
+  /// The known name with the smallest number of changes, if it is close enough to be what was
+  /// meant.
   private static func suggestion(for name: String) -> String? {
     let candidates = all.flatMap { $0.hasSuffix(fileSuffix) ? [$0] : [$0, $0 + fileSuffix] }
     let nearest = candidates.map { (distance: distance(name, $0), name: $0) }
@@ -35,7 +36,7 @@ package enum KnownVariables {
     return nearest.name
   }
 
-  /// Levenshtein's distance. A name is at most as long as the environment allows, so it is cut.
+  /// Levenshtein's distance. A name can be as long as the environment allows, so it is cut.
   private static func distance(_ a: String, _ b: String) -> Int {
     let (a, b) = (Array(a.utf8.prefix(100)), Array(b.utf8.prefix(100)))
     var row = Array(0...b.count)

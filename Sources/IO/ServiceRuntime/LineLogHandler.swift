@@ -3,11 +3,11 @@ import Logging
 import Metering
 import Synchronization
 
-/// A swift-log handler that hands over each event as one finished line, its newline included.
+/// A swift-log handler that passes on each event as one finished line, including its newline.
 ///
-/// Values are escaped, so an event is one line whatever a customer put into it, and cut at 8,192
-/// characters each. It blocks the caller for the write: a buffer would lose the lines that explain
-/// a crash, and the hot path does not log.
+/// Values are escaped and cut at 8,192 characters, so an event is one line whatever a customer put
+/// into it. The caller is blocked during the write: a buffer would lose the lines that explain a
+/// crash, and the hot path does not log.
 struct LineLogHandler: LogHandler {
   let service: String
   let label: String
@@ -40,7 +40,7 @@ struct LineLogHandler: LogHandler {
 
   /// The line for `event`; `time` is RFC 3339.
   func line(_ event: LogEvent, at time: String) -> String {
-    // The most specific wins: the call's, then the task's, then the logger's.
+    // The most specific value wins: the call's, then the task's, then the logger's.
     var fields = metadata
     if let provided = metadataProvider?.get() { fields.merge(provided) { $1 } }
     if let own = event.metadata { fields.merge(own) { $1 } }
@@ -88,7 +88,7 @@ struct LineLogHandler: LogHandler {
     LineText.appendJSON(event.message.description, to: &line)
     for (key, value) in fields {
       line.append(",")
-      // A name twice in one object is read differently by each consumer (RFC 8259, section 4).
+      // Consumers disagree about a name that occurs twice in one object (RFC 8259, section 4).
       LineText.appendJSON(Self.ownFields.contains(key) ? "metadata.\(key)" : key, to: &line)
       line.append(":")
       Self.appendJSON(value, to: &line)
@@ -129,12 +129,12 @@ struct LineLogHandler: LogHandler {
   }
 }
 
-/// Standard error, a line at a time: lines of several threads never mix.
+/// Standard error, one line at a time: lines of several threads are never mixed.
 enum StandardError {
   private static let lock = Mutex(())
 
-  /// Writes `line` whole. A line is dropped where the descriptor is closed or would block: logging
-  /// must never stop the service.
+  /// Writes the whole `line`. If the descriptor is closed or would block, the line is dropped,
+  /// because logging must never stop the service.
   @Sendable static func write(_ line: String) {
     var line = line
     lock.withLock { _ in

@@ -1,18 +1,20 @@
 import Metering
 
-/// Escaping for what leaves the process as a single line: log lines, JSON bodies, error lines.
+/// Escapes texts that leave the process as a single line: log lines, JSON bodies, error lines.
 enum LineText {
   /// A longer value is cut and marked with `…`, so that one log call cannot fill a disk.
   static let maximumValueScalars = 8_192
 
-  /// Appends `text` as a JSON string with its quotes (RFC 8259, section 7). O(n).
+  /// Appends `text` as a JSON string with its quotes (RFC 8259, section 7).
+  ///
+  /// - Complexity: O(n).
   static func appendJSON(_ text: String, to output: inout String) {
     output.append("\"")
     appendEscaped(text, quoted: true, to: &output)
     output.append("\"")
   }
 
-  /// Appends `text` as it stands where it is one plain word, else as a JSON string.
+  /// Appends `text` unchanged if it is one plain word, otherwise as a JSON string.
   static func appendWord(_ text: String, to output: inout String) {
     let plain =
       !text.isEmpty
@@ -49,8 +51,9 @@ enum LineText {
     }
   }
 
-  /// Control characters, C1 among them, the two separators that some readers break lines at, and what turns the direction of a line:
-  /// an event id chosen by a customer must not forge a log line or drive a terminal.
+  /// Control characters (including C1), the two separators at which some readers break lines, and
+  /// characters that change the direction of a line. An event id chosen by a customer must not
+  /// forge a log line or control a terminal.
   private static func mustEscape(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.value {
     case 0..<0x20, 0x7F...0x9F, 0x61C, 0x200E...0x200F, 0x2028...0x202E, 0x2066...0x2069: true

@@ -6,10 +6,10 @@ package enum Logs {
   private static let isBootstrapped = Mutex(false)
 
   /// Reads `METER_LOG_LEVEL` (`trace` … `critical`, default `info`) and `METER_LOG_FORMAT` (`text`,
-  /// the default, or `json`) and makes every `Logger` made from now on write accordingly.
+  /// the default, or `json`). Every `Logger` made from now on writes accordingly.
   ///
   /// `ServiceMain` calls it before a service's own code. Only the first call of the process takes
-  /// effect; later ones still check the settings (swift-log itself would trap).
+  /// effect. Later calls still check the settings; swift-log itself would trap.
   package static func bootstrap(
     service: String, settings: Settings
   ) throws(ConfigurationError) {
@@ -29,7 +29,7 @@ package enum Logs {
   }
 }
 
-/// How a log line is spelt.
+/// The format of log lines.
 enum LogFormat: String, CaseIterable, Sendable {
   /// `TIME LEVEL SERVICE message key=value …`
   case text

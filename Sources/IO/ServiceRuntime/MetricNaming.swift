@@ -1,7 +1,7 @@
-/// The naming rules that `promtool check metrics` holds a family to (client_golang's promlint).
+/// The naming rules by which `promtool check metrics` judges a family (client_golang's promlint).
 ///
-/// Checked when a metric is registered, since names are written by programmers and a bad one
-/// should fail the first test that makes it and not somebody's dashboard.
+/// They are checked when a metric is registered. Programmers write the names, and a bad one should
+/// fail the first test that makes it and not somebody's dashboard.
 enum MetricNaming {
   private static let types = ["counter", "gauge", "histogram", "summary"]
   private static let abbreviations: Set<String> = [
@@ -13,7 +13,7 @@ enum MetricNaming {
     "bits",
   ]
 
-  /// What is wrong with the family, or nil.
+  /// What is wrong with the family; nil if nothing is.
   static func problem(name: String, help: String, kind: MetricKind) -> String? {
     guard isSnakeCase(name) else { return "the name is not snake_case" }
     guard !help.isEmpty else { return "there is no help text" }
@@ -24,7 +24,7 @@ enum MetricNaming {
       return "\(suffix) belongs to the samples of a histogram"
     }
     let words = name.split(separator: "_").map(String.init)
-    // The first word is the namespace; promlint looks only behind an underscore.
+    // The first word is the namespace. promlint only looks after an underscore.
     for word in words.dropFirst() {
       if types.contains(word) { return "the name says the metric's type" }
       if abbreviations.contains(word) { return "the unit is abbreviated" }
@@ -35,10 +35,10 @@ enum MetricNaming {
     return nil
   }
 
-  /// What is wrong with a label's name, or nil.
+  /// What is wrong with a label's name; nil if nothing is.
   static func problem(label: String) -> String? {
     guard isSnakeCase(label), !label.hasPrefix("__") else { return "the name is not snake_case" }
-    // The samples of a histogram and of a summary carry these.
+    // The samples of histograms and summaries have these labels.
     return label == "le" || label == "quantile" ? "the name is reserved" : nil
   }
 

@@ -3,15 +3,15 @@ import Synchronization
 /// The process's metrics and their rendering as Prometheus text, version 0.0.4
 /// (https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
 ///
-/// - The same name and labels, in any order, give the same object back; keep it, since a look-up
-///   takes the lock and the object does not.
+/// - The same name and labels, in any order, give the same object. Keep it, because a look-up takes
+///   the lock and the object does not.
 /// - A name that `promtool check metrics` would not accept, or a name used for two types, traps.
 /// - The first help text of a name stays.
-/// - A family holds at most 10,000 series. Further ones work, yet are not rendered, and are counted
-///   in `metrics_series_dropped_total`: a label that customers choose must not fill memory.
+/// - A family holds at most 10,000 series. Further ones work but are not rendered, and are counted
+///   in `metrics_series_dropped_total`, because a label that customers choose must not fill memory.
 package final class MetricsRegistry: Sendable {
-  /// Two series a partition of a large topic, with room; a Prometheus server's own advice is 10 a
-  /// metric, with a handful of metrics far above it.
+  /// Enough for two series for each partition of a large topic. A Prometheus server's own advice is
+  /// 10 for a metric, with a handful of metrics far above that.
   static let maximumSeriesPerFamily = 10_000
   static let maximumScrapeHooks = 256
 
@@ -24,7 +24,7 @@ package final class MetricsRegistry: Sendable {
   private struct Family {
     let kind: MetricKind
     let help: String
-    /// By the labels' text as rendered, without braces.
+    /// Series by the rendered text of their labels, without braces.
     var series: [String: Series] = [:]
   }
 
@@ -38,7 +38,7 @@ package final class MetricsRegistry: Sendable {
 
   package init() {}
 
-  /// A counter; the name ends with `_total`. Label values may be any text.
+  /// Returns a counter. Its name ends with `_total`. Label values may be any text.
   package func counter(
     _ name: String, help: String, labels: [(String, String)] = []
   ) -> Counter {
@@ -47,7 +47,7 @@ package final class MetricsRegistry: Sendable {
     return counter
   }
 
-  /// A gauge, rendered as 0 until it is set.
+  /// Returns a gauge. It is rendered as 0 until it is set.
   package func gauge(
     _ name: String, help: String, labels: [(String, String)] = []
   ) -> Gauge {
@@ -56,9 +56,9 @@ package final class MetricsRegistry: Sendable {
     return gauge
   }
 
-  /// A histogram.
+  /// Returns a histogram.
   /// - Parameter buckets: upper bounds in base units (seconds, bytes), finite and ascending, 1 to
-  ///   100 of them, the same for every series of the name; `+Inf` is added.
+  ///   100 of them, the same for every series of the name. `+Inf` is added.
   package func histogram(
     _ name: String, help: String, buckets: [Double], labels: [(String, String)] = []
   ) -> Histogram {
@@ -72,8 +72,8 @@ package final class MetricsRegistry: Sendable {
     return histogram
   }
 
-  /// A counter whose total is kept elsewhere and copied at the scrape, as for CPU seconds. The
-  /// values set must not fall.
+  /// Returns a counter whose total is kept elsewhere and copied at the scrape, such as CPU seconds.
+  /// The values must not fall.
   package func copiedCounter(
     _ name: String, help: String, labels: [(String, String)] = []
   ) -> Gauge {
@@ -82,8 +82,8 @@ package final class MetricsRegistry: Sendable {
     return total
   }
 
-  /// Has `update` called at the start of every `render()`, on the thread that renders, in the order
-  /// of registration; scrapes may overlap. It must not block and must not call `render()`.
+  /// Calls `update` at the start of every `render()`, on the thread that renders, in the order of
+  /// registration. Scrapes may overlap. It must not block and must not call `render()`.
   package func onScrape(_ update: @escaping @Sendable () -> Void) {
     state.withLock {
       precondition($0.hooks.count < Self.maximumScrapeHooks, "too many scrape hooks")
@@ -91,8 +91,8 @@ package final class MetricsRegistry: Sendable {
     }
   }
 
-  /// Forgets a gauge, such as the lag of a partition that moved to another member: its last value
-  /// would otherwise be reported for ever. Whoever still holds the object writes to nothing.
+  /// Forgets a gauge, such as the lag of a partition that moved to another member. Otherwise its
+  /// last value would be reported for ever. Anybody who still holds the object writes to nothing.
   package func removeGauge(_ name: String, labels: [(String, String)]) {
     let key = Self.labelText(labels)
     state.withLock {
@@ -101,8 +101,10 @@ package final class MetricsRegistry: Sendable {
     }
   }
 
-  /// All families by name, their series by label text. O(n log n) in the number of series; the lock
-  /// is held only to copy the tables.
+  /// All families by name, with their series sorted by label text. The lock is held only to copy
+  /// the tables.
+  ///
+  /// - Complexity: O(n log n) in the number of series.
   package func render() -> String {
     for hook in state.withLock({ $0.hooks }) { hook() }
     var families = state.withLock { $0.families }
@@ -159,7 +161,7 @@ package final class MetricsRegistry: Sendable {
 }
 
 extension MetricsRegistry {
-  /// `a="x",b="y"` sorted by name, which makes it the identity of a series as well.
+  /// `a="x",b="y"` sorted by name. This is also the identity of a series.
   private static func labelText(_ labels: [(String, String)]) -> String {
     let sorted = labels.sorted { $0.0 < $1.0 }
     for (index, label) in sorted.enumerated() {
@@ -189,7 +191,7 @@ extension MetricsRegistry {
     output.append(labels.isEmpty ? "\(name) \(value)\n" : "\(name){\(labels)} \(value)\n")
   }
 
-  /// As Go's `ParseFloat` reads it; whole numbers without a fraction.
+  /// Written as Go's `ParseFloat` reads it, with whole numbers without a fraction.
   private static func number(_ value: Double) -> String {
     if value.isNaN { return "NaN" }
     if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
@@ -197,7 +199,7 @@ extension MetricsRegistry {
     return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
   }
 
-  /// Backslash and newline are escaped everywhere, the quote only in label values.
+  /// Escapes backslashes and newlines everywhere, and quotes only in label values.
   private static func escape(_ text: String, quotes: Bool) -> String {
     var output = ""
     for scalar in text.unicodeScalars {

@@ -1,12 +1,12 @@
 import Foundation
 
-/// The process's own figures, under the names that Prometheus clients agree on
+/// The process's own numbers, under the names that Prometheus clients agree on
 /// (https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
 package struct ProcessMetrics {
   /// Registers `process_resident_memory_bytes`, `process_cpu_seconds_total`,
-  /// `process_start_time_seconds` and `process_open_fds`, read from `/proc` at every scrape; a
-  /// figure that cannot be read keeps its last value. Where there is no `/proc` it registers nothing of these. It also
-  /// registers `meter_build_info`, which every program has.
+  /// `process_start_time_seconds` and `process_open_fds`. They are read from `/proc` at every
+  /// scrape, and a number that cannot be read keeps its last value. Without `/proc` none of these
+  /// is registered. It also registers `meter_build_info`, which every program has.
   package static func register(on registry: MetricsRegistry) {
     BuildInfo.register(on: registry)
     guard let first = ProcessStat.read() else { return }
@@ -29,11 +29,11 @@ package struct ProcessMetrics {
     }
   }
 
-  /// How many file descriptors the process has open; nil where there is no `/proc`.
+  /// The number of file descriptors that the process has open; nil without `/proc`.
   static func openDescriptors() -> Int? { ProcessStat.openFiles() }
 }
 
-/// What `/proc/self/stat` says; field numbers as in proc(5).
+/// The contents of `/proc/self/stat`. The field numbers are those of proc(5).
 private struct ProcessStat {
   let residentBytes: Int
   let cpuSeconds: Double
@@ -41,7 +41,8 @@ private struct ProcessStat {
 
   static func read() -> ProcessStat? {
     guard case .success(let bytes) = BoundedFile.read("/proc/self/stat", maximumBytes: 4_096),
-      // Field 2, the command, may hold spaces and parentheses: count from the last one.
+      // Field 2, the command, may contain spaces and parentheses, so fields are counted from the
+      // last one.
       let end = bytes.lastIndex(of: UInt8(ascii: ")"))
     else { return nil }
     let fields = bytes[(end + 1)...].split(separator: UInt8(ascii: " ")).map {
@@ -74,7 +75,7 @@ private struct ProcessStat {
     defer { closedir(directory) }
     var count = 0
     while readdir(directory) != nil { count += 1 }
-    // Less ".", ".." and the descriptor of this listing.
+    // Without ".", ".." and the descriptor of this listing.
     return max(0, count - 3)
   }
 }

@@ -18,7 +18,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
     }
   }
 
-  /// For `--help`: each variable with its default, what it may hold, and a sentence.
+  /// The text for `--help`: each variable with its default, its values, and a sentence.
   package var help: String {
     let lines = declarations.map { it in
       let value = it.defaultText.map { "=\($0)" } ?? (it.isRequired ? " (required)" : "")
@@ -124,7 +124,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
     ] + counting
 }
 
-/// docs/configuration.md.
+/// Makes docs/configuration.md.
 package enum SettingsPage {
   package static var markdown: String {
     let programs = ProgramSettings.allCases.map { program in

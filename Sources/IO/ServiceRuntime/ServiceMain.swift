@@ -6,14 +6,14 @@ package import ServiceLifecycle
 ///
 /// Exit status: 0 after SIGTERM or SIGINT, 78 for a `ConfigurationError`, 1 for any other failure.
 package enum ServiceMain {
-  /// What a service consists of once its settings are read.
+  /// The parts of a service, once its settings are read.
   package struct Composition: Sendable {
     let services: [any Service]
     let admin: AdminServer?
     let logger: Logger
 
-    /// - Parameter services: in the order of dependence: shut down one after the other, the last
-    ///   first. The admin server outlives them all, so that a slow flush can be watched.
+    /// - Parameter services: in the order of dependence. They are shut down one after the other,
+    ///   the last first. The admin server outlives them all, so that a slow flush can be watched.
     package init(services: [any Service], admin: AdminServer?, logger: Logger) {
       self.services = services
       self.admin = admin
@@ -21,19 +21,19 @@ package enum ServiceMain {
     }
   }
 
-  /// Sets up logging, has `body` compose the service, and runs it until a signal or a failure.
+  /// Sets up logging, lets `body` compose the service, and runs it until a signal or a failure.
   ///
-  /// - An error of `body` is printed as one line, `service: message`, on standard error; an error
-  ///   of a running service is logged as one `critical` line. Neither is followed by more.
+  /// - An error of `body` is printed as one line, `service: message`, on standard error. An error
+  ///   of a running service is logged as one `critical` line. Nothing follows either of them.
   /// - A service whose `run()` returns before it was asked to has failed.
-  /// - On a signal: graceful shutdown; after 8 s, cancellation; after 9.5 s, exit in any case. A
-  ///   service that fails while it stops is logged, and the status is still 0: what was not
-  ///   flushed was not committed either, and is read again.
-  /// - A signal while `body` runs ends the process at once.
+  /// - A signal begins the graceful shutdown. Cancellation follows after 8 s, and after 9.5 s the
+  ///   process exits in any case. A service that fails while it stops is logged, and the status is
+  ///   still 0: what was not flushed was not committed either, and is read again.
+  /// - A signal while `body` runs ends the process immediately.
   package static func run(
     service: String, _ body: @Sendable (Settings) async throws -> Composition
   ) async -> Never {
-    // A peer that hangs up is an error of that write, not the end of the process.
+    // If a peer hangs up, the write fails. The process must not end.
     signal(SIGPIPE, SIG_IGN)
     DescriptorBudget.raiseLimit()
     let supervisor = Supervisor(service: service)
@@ -54,10 +54,10 @@ package enum ServiceMain {
   }
 }
 
-/// Delivers signals on a queue of its own, so that they arrive even where every thread of the
-/// cooperative pool is stuck, which is when the deadline matters most.
+/// Delivers signals on its own queue, so that they arrive even if every thread of the cooperative
+/// pool is stuck. That is when the deadline matters most.
 ///
-/// Not `UnixSignalsSequence`: it hands over through a task.
+/// `UnixSignalsSequence` is of no use here, because it hands over through a task.
 private struct SignalTrap {
   private let sources: [any DispatchSourceSignal]
 
@@ -69,7 +69,7 @@ private struct SignalTrap {
     for number in numbers {
       let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
       source.setEventHandler { handler(number) }
-      // Registration is asynchronous; a signal before it would have its default effect.
+      // Registration is asynchronous. A signal before it would have its default effect.
       await withCheckedContinuation { (registered: CheckedContinuation<Void, Never>) in
         source.setRegistrationHandler { registered.resume() }
         source.resume()

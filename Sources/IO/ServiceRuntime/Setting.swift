@@ -1,6 +1,6 @@
-/// One setting of a program, declared once: its variable, its default, what it may hold, and one
-/// sentence for the person who sets it. The programs read it, `--help` prints it, and
-/// docs/configuration.md is made from it.
+/// One setting of a program, declared once: its variable, its default, its values, and one sentence
+/// for the person who sets it. Programs read it, `--help` prints it, and docs/configuration.md is
+/// generated from it.
 package struct Setting<Value: Sendable>: Sendable {
   package let declaration: SettingDeclaration
   private let reading: @Sendable (Settings) throws(ConfigurationError) -> Value
@@ -20,10 +20,11 @@ package struct Setting<Value: Sendable>: Sendable {
   }
 }
 
-/// What a person reads about a setting.
+/// The description of a setting for people.
 package struct SettingDeclaration: Sendable, Equatable {
   package let name: String
-  /// As it would be written in the environment; nil: required, or absent by default.
+  /// The default as it would be written in the environment; nil if the setting is required, or
+  /// absent by default.
   package let defaultText: String?
   package let isRequired: Bool
   /// `1 to 8192`, `true or false`, `a path`.
@@ -157,7 +158,7 @@ extension Setting where Value: RawRepresentable<String> & CaseIterable {
 }
 
 extension Setting where Value == String {
-  /// One of a few words. A program that has a type of its own for them reads it with `as`.
+  /// One of a few words. A program that has its own type for them reads it with `as`.
   static func oneOf(
     _ name: String, default: String, _ words: [String], _ help: String
   ) -> Setting {
@@ -176,7 +177,7 @@ extension Setting where Value == String {
 }
 
 extension Settings {
-  /// A word of a declared setting, as a type that has a case for each of its words.
+  /// The value of a declared setting as a type that has a case for each of its words.
   package func value<T: RawRepresentable<String>>(
     of setting: Setting<String>, as type: T.Type
   ) throws(ConfigurationError) -> T {

@@ -1,5 +1,5 @@
 /// The settings that decide what counts. Every program that decides it (the consumers, and
-/// `meterctl` where it counts the log again) reads them here, so that a value which one of them
+/// `meterctl` when it counts the log again) reads them here, so that a value which one of them
 /// accepts is never refused by another.
 extension Settings {
   /// `METER_MAX_QUANTITY`: the largest quantity of one event.

@@ -1,8 +1,8 @@
 package import Metering
 
-/// Where people reach the pages. `metering-api` serves them, and others link to them.
+/// The addresses of the pages. `metering-api` serves them, and other programs link to them.
 extension Settings {
-  /// `METER_PUBLIC_URL`, without a slash at its end; nil where it is not set.
+  /// `METER_PUBLIC_URL` without a slash at its end; nil if it is not set.
   package func publicURL() throws(ConfigurationError) -> String? {
     guard var url = try self[DeclaredSettings.publicURL] else { return nil }
     while url.hasSuffix("/") { url.removeLast() }
@@ -15,7 +15,7 @@ extension Settings {
     return url
   }
 
-  /// `METER_BASE_PATH`; empty, or with a slash in front and none at its end.
+  /// `METER_BASE_PATH`, either empty or with a slash at its beginning and none at its end.
   package func basePath() throws(ConfigurationError) -> String {
     var path = try self[DeclaredSettings.basePath]
     while path.hasSuffix("/") { path.removeLast() }
@@ -30,7 +30,7 @@ extension Settings {
     return path
   }
 
-  /// Nil where `METER_PUBLIC_URL` is not set.
+  /// Nil if `METER_PUBLIC_URL` is not set.
   package func pageAddresses() throws(ConfigurationError) -> PageAddresses? {
     let base = try basePath()
     return try publicURL().map { PageAddresses(publicURL: $0, basePath: base) }

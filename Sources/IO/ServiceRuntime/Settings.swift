@@ -3,10 +3,11 @@ import Foundation
 /// The service's configuration: the environment, captured once when the value is made.
 ///
 /// - Any variable `NAME` may be given as `NAME_FILE` instead: the path of a file (at most 1 MiB of
-///   UTF-8) that holds the value; one trailing newline is trimmed. Giving both is an error.
-/// - An empty variable counts as absent, as Compose files pass `${NAME:-}` for an unset one; an
-///   empty file is an error, because it is a secret that was not filled in.
-/// - Every error names the variable and what it must hold, never the value or the path.
+///   UTF-8) that holds the value. One trailing newline is trimmed. Giving both is an error.
+/// - An empty variable counts as absent, because Compose files pass `${NAME:-}` for an unset one.
+///   An empty file is an error, because it is a secret that was not filled in.
+/// - Every error names the variable and says what it must contain. It never shows the value or the
+///   path.
 package struct Settings: Sendable {
   private let environment: [String: String]
 
@@ -14,7 +15,7 @@ package struct Settings: Sendable {
     self.environment = environment
   }
 
-  /// Refuses a variable that looks like one of ours and is none: see `KnownVariables`.
+  /// Refuses a variable that looks like one of ours but is not: see `KnownVariables`.
   package func checkNames() throws(ConfigurationError) { try KnownVariables.check(environment) }
 
   /// The text as given, or `default`.
@@ -24,7 +25,7 @@ package struct Settings: Sendable {
     try optionalString(name) ?? `default`
   }
 
-  /// The text as given, or nil where neither `name` nor its file is set.
+  /// The text as given; nil if neither `name` nor its file is set.
   package func optionalString(_ name: String) throws(ConfigurationError) -> String? {
     let direct = present(name)
     let fileVariable = name + "_FILE"
@@ -42,7 +43,7 @@ package struct Settings: Sendable {
   }
 
   /// The text as given.
-  /// - Throws: also where the variable is absent.
+  /// - Throws: also if the variable is absent.
   package func required(_ name: String) throws(ConfigurationError) -> String {
     guard let value = try optionalString(name) else {
       throw ConfigurationError(
@@ -73,8 +74,8 @@ package struct Settings: Sendable {
     }
   }
 
-  /// A duration such as `250ms`, `10s`, `5m`, `2h` or `35d`; `default` and `range` are in
-  /// milliseconds, as is the result. The unit is required, so that `30` is never misread.
+  /// A duration such as `250ms`, `10s`, `5m`, `2h` or `35d`. `default`, `range` and the result are
+  /// in milliseconds. The unit is required, so that `30` is never misread.
   package func milliseconds(
     _ name: String, default: Int, in range: ClosedRange<Int>
   ) throws(ConfigurationError) -> Int {
@@ -89,7 +90,7 @@ package struct Settings: Sendable {
     return value
   }
 
-  /// `host:port`, `[::1]:9100` or `:9100`; port 0 asks for a free one.
+  /// `host:port`, `[::1]:9100` or `:9100`. Port 0 asks for a free one.
   package func address(
     _ name: String, default: String
   ) throws(ConfigurationError) -> BindAddress {
@@ -100,7 +101,7 @@ package struct Settings: Sendable {
     return address
   }
 
-  /// One of the cases of `T` by raw value.
+  /// One of the cases of `T`, by raw value.
   package func choice<T: RawRepresentable & CaseIterable>(
     _ name: String, default: T
   ) throws(ConfigurationError) -> T where T.RawValue == String {
@@ -114,11 +115,12 @@ package struct Settings: Sendable {
 }
 
 extension Settings {
-  /// Far above any key, token, URI or key set; a path such as `/dev/zero` must not fill memory.
+  /// Far larger than any key, token, URI or key set. A path such as `/dev/zero` must not fill
+  /// memory.
   private static let maximumFileBytes = 1 << 20
 
   private static let durationUnits: [(suffix: String, milliseconds: Int)] = [
-    // "ms" before "s" and "m": the first suffix that fits is taken.
+    // "ms" comes before "s" and "m", because the first suffix that fits is used.
     ("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000),
   ]
 
@@ -127,7 +129,7 @@ extension Settings {
     return value
   }
 
-  /// The C libraries behind most settings would silently cut the value there.
+  /// The C libraries behind most settings would silently cut the value at a NUL.
   private func refuseNUL(_ value: String, _ name: String) throws(ConfigurationError) {
     if value.utf8.contains(0) {
       throw ConfigurationError("\(name) must not contain a NUL byte")
@@ -174,7 +176,7 @@ extension Settings {
     return overflow ? nil : value
   }
 
-  /// The shortest spelling that `duration` reads back.
+  /// The shortest text that `duration` reads back.
   static func durationText(_ milliseconds: Int) -> String {
     guard milliseconds != 0 else { return "0ms" }
     let unit = durationUnits.last { milliseconds % $0.milliseconds == 0 } ?? durationUnits[0]

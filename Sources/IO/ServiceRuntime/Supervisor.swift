@@ -5,8 +5,8 @@ import Synchronization
 
 /// Runs the services of one process and decides its exit status.
 final class Supervisor: Sendable {
-  /// DESIGN section 3 promises an exit within 10 s of SIGTERM; cancellation needs some of that, and
-  /// the last half second is for a loaded machine.
+  /// Services promise to exit within 10 s of SIGTERM. Cancellation needs some of that, and the last
+  /// half second is for a loaded machine.
   static let gracefulSeconds = 8
   static let deadlineMilliseconds = 9_500
 
@@ -19,7 +19,7 @@ final class Supervisor: Sendable {
   private struct State {
     var phase = Phase.starting
     var logger: Logger?
-    /// Set by the first failure that was not caused by stopping.
+    /// Set by the first failure that stopping did not cause.
     var failureCode: Int32?
   }
 
@@ -35,9 +35,9 @@ final class Supervisor: Sendable {
     error is ConfigurationError ? 78 : 1
   }
 
-  /// Runs until all services have ended; gives the exit status.
+  /// Runs until all services have ended. Returns the exit status.
   func run(_ composition: ServiceMain.Composition) async -> Int32 {
-    // A group stops its services in reverse order: the admin server is the last to go.
+    // A group stops its services in reverse order, so the admin server stops last.
     var services: [any Service] = composition.services
     if let admin = composition.admin { services.insert(admin, at: 0) }
     guard !services.isEmpty else {
@@ -61,14 +61,15 @@ final class Supervisor: Sendable {
     do {
       try await group.run()
     } catch {
-      // Every failure of a service has been seen and logged by its `SupervisedService`.
+      // Every failure of a service was already seen and logged by its `SupervisedService`.
     }
     let code = state.withLock { $0.failureCode } ?? 0
     if code == 0 { composition.logger.info("stopped") }
     return code
   }
 
-  /// SIGTERM or SIGINT. A second one changes nothing: the flush under way is worth its seconds.
+  /// SIGTERM or SIGINT. A second signal changes nothing, because the flush in progress is worth its
+  /// seconds.
   func signalled(_ number: Int32) {
     let before = state.withLock { state in
       defer { if case .running = state.phase { state.phase = .stopping } }
@@ -76,7 +77,7 @@ final class Supervisor: Sendable {
     }
     switch before.phase {
     case .starting:
-      // Nothing has been taken on yet; a transaction under way is rolled back by the server.
+      // No work has begun yet. The server rolls back an open transaction.
       _exit(0)
     case .running(let group):
       armDeadline(code: 0)
@@ -88,7 +89,7 @@ final class Supervisor: Sendable {
     }
   }
 
-  /// A service's `run()` threw, or returned unasked.
+  /// A service's `run()` threw, or returned without being asked to.
   fileprivate func ended(_ name: String, _ error: any Error) {
     let (isFirst, logger) = state.withLock { state -> (Bool, Logger?) in
       guard case .running = state.phase else { return (false, state.logger) }
@@ -110,8 +111,8 @@ final class Supervisor: Sendable {
     }
   }
 
-  /// Ends the process whatever its services do. `_exit`, because `exit` runs C destructors, which
-  /// may wait for the very threads that are stuck.
+  /// Ends the process whatever its services do. It uses `_exit`, because `exit` runs C destructors,
+  /// which may wait for the very threads that are stuck.
   private func armDeadline(code: Int32) {
     let logger = state.withLock { $0.logger }
     DispatchQueue(label: "license-metering.deadline").asyncAfter(
@@ -123,7 +124,8 @@ final class Supervisor: Sendable {
   }
 }
 
-/// A service as the group sees it: it tells the supervisor how it ended, and ends in its turn.
+/// A service as the group sees it. It tells the supervisor how it ended, and waits for its turn to
+/// end.
 private struct SupervisedService: Service {
   struct EndedUnasked: Error, CustomStringConvertible {
     let description = "the service ended without having been asked to"
@@ -140,8 +142,8 @@ private struct SupervisedService: Service {
       supervisor.ended("\(type(of: base))", error)
       throw error
     }
-    // A group cancels all others where one returns before its turn to stop, which would cut short
-    // their flush. The error is cancellation: the wait is over just the same.
+    // A group cancels all other services if one returns before its turn to stop, which would cut
+    // short their flush. The error is a cancellation, and the wait is over as well.
     try? await gracefulShutdown()
   }
 }

@@ -1,5 +1,5 @@
-/// Lets a thread sleep until there is something to do, or until it is to stop. Wake-ups that come
-/// while nobody sleeps are kept, as one.
+/// Lets a thread sleep until there is something to do, or until it should stop. Wake-ups that come
+/// while nobody sleeps are remembered as one.
 package final class Wakeup: @unchecked Sendable {
   // Every access to the flags holds the condition's lock.
   private let condition = MonotonicCondition()
@@ -28,7 +28,7 @@ package final class Wakeup: @unchecked Sendable {
     return isStopping
   }
 
-  /// Returns when woken, stopped or after the time; true while it goes on.
+  /// Returns when woken, when stopped, or after the time. The result is true unless it was stopped.
   @discardableResult
   package func sleep(milliseconds: Int) -> Bool {
     let end = Monotonic.milliseconds + milliseconds
@@ -39,7 +39,7 @@ package final class Wakeup: @unchecked Sendable {
     return !isStopping
   }
 
-  /// Sleeps whether woken or not; true while it goes on.
+  /// Sleeps even if woken. The result is true unless it was stopped.
   package func pause(milliseconds: Int) -> Bool {
     let end = Monotonic.milliseconds + milliseconds
     condition.lock()

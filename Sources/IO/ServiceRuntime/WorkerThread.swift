@@ -1,6 +1,7 @@
 import Foundation
 
-/// A thread of its own for work that blocks: librdkafka's polls and libpq's answers never hold a thread of the cooperative pool.
+/// A separate thread for work that blocks. librdkafka's polls and libpq's answers must never hold a
+/// thread of the cooperative pool.
 package final class WorkerThread: Sendable {
   private let finished = DispatchSemaphore(value: 0)
 
