@@ -1,6 +1,6 @@
 package import Metering
 
-/// What the validation service reads: many rows in each statement.
+/// Reads what the validation service needs, many rows in each statement.
 package struct AccessStore {
   package let connection: PostgresConnection
 
@@ -36,7 +36,7 @@ package struct AccessStore {
 
   /// The licenses that exist among `ids`.
   package func licenses(_ ids: [Identifier]) throws(PostgresError) -> [LicenseRow] {
-    // Lists come as rows of their own, because PostgreSQL's array syntax would have to be parsed.
+    // Lists come as separate rows, because PostgreSQL's array syntax would have to be parsed.
     let rows = try connection.query(
       """
       with wanted as (select unnest($1::text[]) as license_id)
@@ -138,7 +138,7 @@ package struct AccessStore {
     try tokens(hashes: hashes, andWhere: "true")
   }
 
-  /// The tokens among `hashes` that hold now, by the server's clock.
+  /// The tokens among `hashes` that are valid now, by the server's clock.
   package func validTokens(hashes: [String]) throws(PostgresError) -> [TokenRow] {
     try tokens(
       hashes: hashes, andWhere: "(expires_at is null or expires_at > clock_timestamp())")
@@ -184,7 +184,7 @@ package struct AccessStore {
       ], operation: "create token")
   }
 
-  /// All tokens, the newest first, for people to look at.
+  /// All tokens, newest first, for display.
   package func listTokens() throws(PostgresError) -> SQLRows {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as \(column)"
@@ -197,7 +197,7 @@ package struct AccessStore {
       """, operation: "list tokens")
   }
 
-  /// - Returns: whether there is such a token; one that was revoked before stays so.
+  /// - Returns: whether there is such a token. A token that was revoked before stays revoked.
   package func revokeToken(id: String) throws(PostgresError) -> Bool {
     try connection.query(
       "update api_token set revoked_at = coalesce(revoked_at, now()) where token_id = $1",

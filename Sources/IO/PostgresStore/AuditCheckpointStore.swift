@@ -1,5 +1,5 @@
-/// What partitions knew of their producers at some offsets, for a recount that cannot read the log
-/// from its beginning (see v0019_audit_checkpoint.sql).
+/// Checkpoints of what partitions knew about their producers at some offsets. A recount uses them
+/// if it cannot read the log from its beginning (see v0019_audit_checkpoint.sql).
 package struct AuditCheckpointStore {
   private let connection: PostgresConnection
   private let group: String
@@ -11,22 +11,22 @@ package struct AuditCheckpointStore {
     self.topic = topic
   }
 
-  /// Where a checkpoint was taken.
+  /// The place of a checkpoint.
   package struct Place: Sendable, Hashable {
     package var partition: Int32
     package var logEpoch: Int32
-    /// The partition had been counted up to here.
+    /// The partition had been counted up to this offset.
     package var nextOffset: Int64
-    /// The count of the epoch began here, with an empty dedupe window or an inherited one.
+    /// Counting of the epoch began here, with an empty or an inherited dedupe window.
     package var beginsEpoch: Bool
   }
 
   /// One producer's row at that time.
   package struct Producer: Sendable {
     package var producer: String
-    /// Its sequences are no longer remembered; its counts are.
+    /// Its sequences are no longer remembered, but its counts are.
     package var isForgotten: Bool
-    /// −1: none.
+    /// −1 for none.
     package var sequence: Int64
     package var deadSequence: Int64
     package var counted: Int64
@@ -35,9 +35,9 @@ package struct AuditCheckpointStore {
     package var deadLettered: Int64
   }
 
-  /// Takes a checkpoint of each partition that has moved, unless its newest one is younger.
+  /// Takes a checkpoint of each partition that has moved, unless its newest checkpoint is younger.
   ///
-  /// - Returns: how many were taken.
+  /// - Returns: the number of checkpoints taken.
   @discardableResult
   package func take(leastAgeSeconds: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
@@ -46,7 +46,7 @@ package struct AuditCheckpointStore {
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Removes what lies before the low watermarks, and most of what is older than a day.
+  /// Removes checkpoints before the low watermarks, and most of those older than a day.
   package func retain(_ lows: [(partition: Int32, low: Int64)]) throws(PostgresError) {
     try connection.query(
       "select audit_checkpoint_retain($1, $2, $3::int[], $4::bigint[])",
@@ -56,7 +56,8 @@ package struct AuditCheckpointStore {
       ], operation: "retain audit checkpoints")
   }
 
-  /// All of the partitions' present epochs, those of a partition in the order of their offsets.
+  /// All places in the partitions' current epochs. Those of a partition are in the order of their
+  /// offsets.
   package func places() throws(PostgresError) -> [Place] {
     let rows = try connection.query(
       """

@@ -1,25 +1,25 @@
 /// Builds rows of PostgreSQL's binary COPY format ("Binary Format" in the documentation of COPY):
-/// big-endian, each field behind its length.
+/// big-endian, with each field after its length.
 ///
-/// Reuses its buffer; the caller sends `bytes` and calls `removeAll` in between.
+/// It reuses its buffer: the caller sends `bytes` and then calls `removeAll`.
 package struct BinaryRows {
   package private(set) var bytes: [UInt8] = []
 
   package init() {}
 
-  /// Signature, flags, header extension: once, before the first row.
+  /// Appends signature, flags and header extension. Call it once, before the first row.
   package mutating func header() {
     bytes.append(contentsOf: [0x50, 0x47, 0x43, 0x4F, 0x50, 0x59, 0x0A, 0xFF, 0x0D, 0x0A, 0x00])
     put(Int32(0))
     put(Int32(0))
   }
 
-  /// Once, behind the last row.
+  /// Call it once, after the last row.
   package mutating func trailer() { put(Int16(-1)) }
 
   package mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
 
-  /// Hands over what has gathered, and forgets it.
+  /// Passes on what has been gathered, and forgets it.
   package mutating func send(
     _ send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void
   ) throws(PostgresError) {
@@ -49,13 +49,13 @@ package struct BinaryRows {
     put(value)
   }
 
-  /// Microseconds since 2000-01-01, from milliseconds since 1970.
+  /// Appends microseconds since 2000-01-01, from milliseconds since 1970.
   @inline(__always)
   package mutating func timestamp(milliseconds: Int64) {
     int8((milliseconds - 946_684_800_000) * 1_000)
   }
 
-  /// Text in UTF-8, or bytea.
+  /// Appends a text in UTF-8, or a bytea.
   @inline(__always)
   package mutating func field(_ value: UnsafeRawBufferPointer) {
     put(Int32(value.count))

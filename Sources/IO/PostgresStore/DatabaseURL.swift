@@ -1,12 +1,13 @@
 internal import CLibPQ
 import Metering
 
-/// What `METER_DATABASE_URL` may hold: a libpq URI or keyword string.
+/// Checks the value of `METER_DATABASE_URL`: a libpq URI or keyword string.
 package enum DatabaseURL {
-  /// Why a URL can never connect, as one sentence that quotes nothing of it; nil: it may.
+  /// Says in one sentence why a URL can never connect; nil if it may. The sentence quotes nothing
+  /// of the URL.
   ///
-  /// libpq's own messages about what it cannot parse quote it, the password included. A host with
-  /// an `@` is the rest of a password whose own `@` was not escaped.
+  /// libpq's own messages about a text that it cannot parse quote it, including the password. A
+  /// host with an `@` is the rest of a password whose own `@` was not escaped.
   package static func problem(_ url: String) -> String? {
     var message: UnsafeMutablePointer<CChar>?
     guard let options = PQconninfoParse(url, &message) else {
@@ -36,7 +37,7 @@ package enum DatabaseURL {
     switch keyword {
     case "host": return value.contains("@") ? malformed : nil
     case "port":
-      // Several hosts may have a port each, and an empty one is the default.
+      // Each of several hosts may have a port. An empty one is the default.
       let ports = value.split(separator: ",", omittingEmptySubsequences: false)
       let areValid = ports.allSatisfy { $0.isEmpty || (UInt16($0) ?? 0) > 0 }
       return areValid ? nil : malformed + ": its port is no number from 1 to 65535"
@@ -49,7 +50,8 @@ package enum DatabaseURL {
   }
 }
 
-/// Why a server that answers lets nobody in, by what it says before a session has a SQLSTATE.
+/// Finds out why a server that answers refuses the connection, from what it says before a session
+/// has a SQLSTATE.
 enum ConnectRefusal {
   case password
   case unknownRole
@@ -83,7 +85,7 @@ enum ConnectRefusal {
 }
 
 extension PostgresError {
-  /// Why the server lets nobody in, as one sentence; nil where it did not say so.
+  /// One sentence that says why the server refuses the connection; nil if it did not refuse.
   package var refusal: String? {
     guard operation == "connect" else { return nil }
     switch sqlState {

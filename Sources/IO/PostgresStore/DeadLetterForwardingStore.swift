@@ -1,12 +1,12 @@
 import Metering
 
-/// Which dead letters still have to be copied to their topic in Kafka.
+/// The dead letters that must still be copied to their topic in Kafka.
 package struct DeadLetterForwardingStore {
   private let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// A row's place in the table. It holds until the transaction ends that read it.
+  /// The place of a row in the table. It is valid until the end of the transaction that read it.
   package struct Row: Sendable {
     fileprivate let ctid: String
   }

@@ -1,6 +1,6 @@
 import Metering
 
-/// The dead letters: to be read, and to be sent again.
+/// Reads dead letters, and has them sent again.
 package struct DeadLetterStore {
   package let connection: PostgresConnection
 
@@ -36,12 +36,12 @@ package struct DeadLetterStore {
     package var forwardedAt: String?
     package var requeuedAt: String?
     package var countedAt: String?
-    /// Only where asked for.
+    /// Only present if it was asked for.
     package var payload: [UInt8]?
     package var key: [UInt8]?
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Selects dead letters. A nil member selects all.
   package struct Filter: Sendable {
     package var reason: String?
     package var topic: String?
@@ -74,7 +74,8 @@ package struct DeadLetterStore {
       """
   }
 
-  /// The newest first. - Parameter withPayload: payloads have up to 64 KiB each.
+  /// Lists dead letters, newest first.
+  /// - Parameter withPayload: each payload has up to 64 KiB.
   package func list(
     _ filter: Filter, limit: Int, withPayload: Bool = false
   ) throws(PostgresError) -> [DeadLetter] {
@@ -86,11 +87,11 @@ package struct DeadLetterStore {
     return Self.deadLetters(rows)
   }
 
-  /// A page, the newest first, without payloads; each row with the key that the next page goes on
-  /// behind.
+  /// A page of dead letters, newest first, without payloads. Each row has the key after which the
+  /// next page goes on.
   ///
   /// - Parameters:
-  ///   - status: `open`, `requeued` or `counted`; nil: all.
+  ///   - status: `open`, `requeued` or `counted`; nil for all.
   ///   - after: a key.
   package func page(
     _ filter: Filter, status: String?, after: [String]?, limit: Int
@@ -120,7 +121,8 @@ package struct DeadLetterStore {
     }
   }
 
-  /// How many there are, by reason; `open` are those that have not counted after all.
+  /// The number of dead letters by reason. `open` is the number of those that have not been counted
+  /// since.
   package func counts() throws(PostgresError) -> [(reason: String, total: Int64, open: Int64)] {
     let rows = try connection.query(
       """
@@ -132,28 +134,28 @@ package struct DeadLetterStore {
     }
   }
 
-  /// What of the chosen ones can be sent again, in the order of the log, and how many cannot, for
-  /// which reason.
+  /// The selected dead letters that can be sent again, in the order of the log, and how many
+  /// cannot, by reason.
   package struct Requeueable: Sendable {
     package var places: [Place] = []
     package var alreadyCounted = 0
     package var alreadyRequeued = 0
-    /// Tombstones, and values longer than what is kept: sent again they would be dead letters
-    /// again.
+    /// Tombstones, and values longer than what is stored. Sent again, they would become dead
+    /// letters again.
     package var neverValid = 0
-    /// The same value is an earlier dead letter, which stands for it.
+    /// An earlier dead letter has the same value and stands for it.
     package var sameValue = 0
-    /// Those that can be sent again beyond the asked for number.
+    /// Those that can be sent again beyond the requested number.
     package var remaining = 0
   }
 
-  /// Where several dead letters of a topic have the same value, only the first is sent again. Each
-  /// counts once for itself, so an event that was sent three times, or a requeued one that died
-  /// again, would count as often.
+  /// If several dead letters of a topic have the same value, only the first one is sent again. Each
+  /// would count, so an event that was sent three times, or a requeued one that failed again, would
+  /// be counted as often.
   ///
   /// - Parameters:
-  ///   - again: those too that were sent again before and have not counted (yet).
-  ///   - limit: bounds the places; nil: all.
+  ///   - again: also those that were sent again before and have not counted (yet).
+  ///   - limit: the most places; nil for all.
   package func requeueable(
     _ filter: Filter, again: Bool, limit: Int? = nil
   ) throws(PostgresError) -> Requeueable {
@@ -204,11 +206,12 @@ package struct DeadLetterStore {
     return found
   }
 
-  /// What the rows say of a record that names a dead letter in its header.
+  /// What the rows say about a record that names a dead letter in its header.
   package enum Standing: Sendable { case unknown, open, counted }
 
-  /// Whether records may stand for the dead letters that they name: only where there is such a row
-  /// and it has the record's value. Anybody may set a header, so it decides nothing by itself.
+  /// Whether records may stand for the dead letters that they name. They may if there is such a row
+  /// and it has the record's value. Anybody can set a header, so a header decides nothing by
+  /// itself.
   package func standing(
     of records: [(place: Place, value: [UInt8])]
   ) throws(PostgresError) -> [Standing] {
@@ -241,8 +244,8 @@ package struct DeadLetterStore {
     return found
   }
 
-  /// The dead letters at some places with their payloads, in the order given. Those that are gone,
-  /// or have counted since, are left out.
+  /// The dead letters at the given places with their payloads, in the given order. Those that are
+  /// gone or were counted meanwhile are left out.
   package func uncounted(_ places: [Place]) throws(PostgresError) -> [DeadLetter] {
     let rows = try connection.query(
       """
@@ -254,7 +257,7 @@ package struct DeadLetterStore {
     return Self.deadLetters(rows)
   }
 
-  /// Marks dead letters as sent again. Call it once the broker has acknowledged them.
+  /// Marks dead letters as sent again. Call it after the broker has acknowledged them.
   package func markRequeued(_ places: [Place]) throws(PostgresError) {
     try connection.query(
       """

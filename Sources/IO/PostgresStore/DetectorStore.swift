@@ -1,5 +1,4 @@
-/// What the anomaly detector keeps in PostgreSQL: a state of each partition as of its offset, and
-/// the alerts that it raises.
+/// Stores what the anomaly detector needs: a state of each partition as of its offset, and alerts.
 package struct DetectorStore {
   package let connection: PostgresConnection
   package let group: String
@@ -14,7 +13,7 @@ package struct DetectorStore {
     self.topic = topic
   }
 
-  /// A partition's state, opaque to the store.
+  /// A partition's state, whose content the store does not know.
   package struct State: Sendable {
     package var partition: Int32
     /// The offset up to which records have led to this state.
@@ -56,7 +55,7 @@ package struct DetectorStore {
     return (Int32(epoch), offset, bytes)
   }
 
-  /// Appends states within the caller's transaction; `settle` must follow in it.
+  /// Appends states within the caller's transaction. `settle` must follow in it.
   package func append(
     _ states: [State], epochs: [Int32: Int32]
   ) throws(PostgresError) {
@@ -91,7 +90,7 @@ package struct DetectorStore {
     }
   }
 
-  /// Removes what older checkpoints left of partitions whose states were appended.
+  /// Removes what older checkpoints left for the partitions whose states were appended.
   package func settle(_ states: [State], epochs: [Int32: Int32]) -> SQLStatement {
     let stored = states.filter { epochs[$0.partition] != nil }
     return SQLStatement(
@@ -108,7 +107,7 @@ package struct DetectorStore {
     SQLStatement("select suspicious_activity_raise($1::jsonb)", [.text(findings)])
   }
 
-  /// What alerts need to know of a registered license.
+  /// The facts about a registered license that alerts need.
   package struct RegisteredLicense: Sendable, Equatable {
     package var customerID: String
     package var domains: [String]
@@ -119,7 +118,7 @@ package struct DetectorStore {
     }
   }
 
-  /// The licenses that are registered, by the bytes of their ids.
+  /// The registered licenses among these, by the bytes of their ids.
   package func registered(
     of licenses: [String]
   ) throws(PostgresError) -> [[UInt8]: RegisteredLicense] {

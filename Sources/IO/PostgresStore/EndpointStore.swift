@@ -1,13 +1,13 @@
 package import Metering
 
-/// Webhook endpoints and their secrets. Checking URLs and sealing secrets is the caller's:
-/// `WebhookDelivery` has both.
+/// Stores webhook endpoints and their secrets. The caller checks URLs and seals secrets, with
+/// `WebhookDelivery`.
 package struct EndpointStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// How long a replaced secret still signs.
+  /// How long a replaced secret is still used for signatures.
   package static let rotationHours = 24
   /// The most secrets of an endpoint. Each signature makes every webhook larger.
   package static let maximumSecrets = 4
@@ -44,7 +44,7 @@ package struct EndpointStore {
     }
   }
 
-  /// Endpoints, in the order in which they were made.
+  /// Endpoints, in the order in which they were created.
   ///
   /// - Parameters:
   ///   - id: nil selects all.
@@ -87,9 +87,10 @@ package struct EndpointStore {
     }
   }
 
-  /// Changes where it is sent to and which types, each where it is not nil; the secret, the
-  /// customer and what is pending stay. A new URL starts with a closed breaker. False where there
-  /// is none of that id.
+  /// Changes the URL and the types of alerts, each if it is not nil. The secret, the customer and
+  /// pending deliveries stay. A new URL starts with a closed breaker.
+  ///
+  /// - Returns: false if there is no endpoint with this id.
   package func update(
     _ id: String, url: String?, events: [String]?
   ) throws(PostgresError) -> Bool {
@@ -114,7 +115,8 @@ package struct EndpointStore {
     package var sealed: [UInt8]
   }
 
-  /// The secrets that still sign, in the order of their ids, after the id `after`.
+  /// The secrets that are still used for signatures, in the order of their ids, after the id
+  /// `after`.
   package func secrets(after: Int64, limit: Int) throws(PostgresError) -> [Secret] {
     let rows = try connection.query(
       """
@@ -128,8 +130,8 @@ package struct EndpointStore {
     }
   }
 
-  /// Puts another seal on a secret, unless it has been replaced meanwhile; one row, so whole or not
-  /// at all.
+  /// Replaces the seal of a secret, unless the secret was replaced meanwhile. This is one row, so
+  /// it happens entirely or not at all.
   package func reseal(_ secret: Secret, with sealed: [UInt8]) throws(PostgresError) -> Bool {
     try connection.query(
       "update webhook_secret set ciphertext = $3 where secret_id = $1::bigint and ciphertext = $2",
@@ -137,9 +139,9 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// Enables an endpoint. What it missed while it was disabled is sent only by `recover`.
+  /// Enables an endpoint. Only `recover` sends what it missed while it was disabled.
   ///
-  /// - Returns: false if there is no endpoint of that id.
+  /// - Returns: false if there is no endpoint with this id.
   package func enable(_ id: String) throws(PostgresError) -> Bool {
     try connection.query(
       """
@@ -150,7 +152,7 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// Disables an endpoint. By default no alert is raised, because somebody does it by hand.
+  /// Disables an endpoint. By default no alert is raised, because a person does it.
   ///
   /// - Returns: true also if it was disabled already.
   package func disable(
@@ -162,10 +164,10 @@ package struct EndpointStore {
     ).rows.count > 0
   }
 
-  /// Deletes an endpoint with its deliveries, some at a time, so that a million of them hold nobody
-  /// up.
+  /// Deletes an endpoint with its deliveries in several steps, so that a million deliveries do not
+  /// hold up others.
   ///
-  /// - Returns: false if there is no endpoint of that id.
+  /// - Returns: false if there is no endpoint with this id.
   package func delete(_ id: String) throws(PostgresError) -> Bool {
     guard try disable(id, reason: "deleted") else { return false }
     while try connection.query(
@@ -178,7 +180,8 @@ package struct EndpointStore {
     ).affected > 0
   }
 
-  /// Adds a secret that signs from now on. The earlier ones sign for `rotationHours` more.
+  /// Adds a secret that is used for signatures from now on. The earlier ones are used for another
+  /// `rotationHours`.
   ///
   /// - Returns: false if there is no such endpoint.
   package func rotate(_ id: String, sealedSecret: [UInt8]) throws -> Bool {
@@ -204,7 +207,7 @@ package struct EndpointStore {
     }
   }
 
-  /// Makes an alert of the type `webhook.test` with one delivery, whatever types the endpoint
+  /// Creates an alert of the type `webhook.test` with one delivery, whatever types the endpoint
   /// receives.
   ///
   /// - Returns: the delivery's id; nil if there is no such active endpoint.
@@ -241,7 +244,7 @@ package struct EndpointStore {
     package var lastError: String?
   }
 
-  /// Deliveries, the newest first.
+  /// Deliveries, newest first.
   package func deliveries(
     id: Int64? = nil, endpoint: String? = nil, status: String? = nil, limit: Int
   ) throws(PostgresError) -> [Delivery] {
@@ -280,7 +283,7 @@ package struct EndpointStore {
     package var response: [UInt8]
   }
 
-  /// A delivery with what it tells and all its attempts.
+  /// A delivery with its content and all its attempts.
   package struct DeliveryDetail: Sendable {
     package var delivery: Delivery
     package var url: String
@@ -325,10 +328,10 @@ package struct EndpointStore {
       }, trace: about.text(0, 5).flatMap { TraceContext($0) })
   }
 
-  /// Sends a delivery again now, whatever happened to it, under the same `webhook-id` and from the
-  /// start of the retry schedule.
+  /// Sends a delivery again now, whatever happened to it, under the same `webhook-id`. The retry
+  /// schedule starts over.
   ///
-  /// - Returns: false if there is none, or its endpoint is disabled.
+  /// - Returns: false if there is no such delivery, or if its endpoint is disabled.
   package func redeliver(_ delivery: Int64) throws -> Bool {
     try connection.transaction {
       let done =
@@ -340,10 +343,10 @@ package struct EndpointStore {
     }
   }
 
-  /// Sends an endpoint's deliveries again that failed or were discarded, if their alerts lie in the
-  /// half-open span. It goes in steps, so that many of them hold nobody up.
+  /// Sends an endpoint's failed and discarded deliveries again, if their alerts are in the
+  /// half-open span. It works in steps, so that many deliveries do not hold up others.
   ///
-  /// - Returns: how many.
+  /// - Returns: the number of deliveries.
   package func recover(
     _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
   ) throws -> Int {

@@ -1,6 +1,6 @@
 import Metering
 
-/// The log epochs of a topic, over all consumer groups: an epoch belongs to the log, so all groups
+/// The log epochs of a topic, for all consumer groups. An epoch belongs to the log, so all groups
 /// that start over share its number.
 package struct EpochStore {
   private let connection: PostgresConnection
@@ -22,7 +22,7 @@ package struct EpochStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// Begins a new epoch for all of `groups` together: the topic was created again. Every partition
+  /// Begins a new epoch for all of `groups`, because the topic was created again. Every partition
   /// starts at its low watermark.
   ///
   /// - Returns: the new epoch.
@@ -30,7 +30,8 @@ package struct EpochStore {
     topic: String, groups: [String], _ lowWatermarks: [(partition: Int32, low: Int64)]
   ) throws -> Int {
     try connection.transaction {
-      // Of two operators at the same time, the second begins one more epoch, not the same one.
+      // If two operators do this at the same time, the second one begins another epoch instead of
+      // the same one.
       try connection.lock(.newEpoch, topic, operation: "new epoch")
       let rows = try connection.query(
         "select coalesce(max(log_epoch), 0) + 1 from consumer_offset where topic = $1",
@@ -50,7 +51,7 @@ package struct EpochStore {
           .text(topic), .texts(groups), .integers(lowWatermarks.map { Int64($0.partition) }),
           .integers(lowWatermarks.map(\.low)), .integer(epoch),
         ], operation: "new epoch")
-      // Offsets of another log do not say which producer was heard last.
+      // Offsets of another log do not show which producer was heard last.
       try connection.query(
         "update producer_sequence set last_offset = -1 where topic = $1 and consumer_group = any ($2::text[])",
         [.text(topic), .texts(groups)], operation: "new epoch")

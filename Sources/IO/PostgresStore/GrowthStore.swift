@@ -1,6 +1,6 @@
 import Metering
 
-/// The rows that a topic's new partitions begin with when their number is doubled.
+/// The first rows of a topic's new partitions when their number is doubled.
 package struct GrowthStore {
   package let connection: PostgresConnection
   package let topic: String
@@ -10,7 +10,7 @@ package struct GrowthStore {
     self.topic = topic
   }
 
-  /// The place where one partition of a group branched off another, in the group's present log
+  /// The place where one partition of a group branched off another, in the group's current log
   /// epoch.
   package struct Branch: Sendable, Equatable {
     package var group: String
@@ -36,7 +36,7 @@ package struct GrowthStore {
     }
   }
 
-  /// Producers whose accepted events are not all accounted for, in any group, at most `limit`.
+  /// At most `limit` producers whose accepted events are not all accounted for, in any group.
   package func undrained(
     limit: Int
   ) throws(PostgresError) -> [(group: String, producer: String, inFlight: Int64)] {
@@ -55,10 +55,10 @@ package struct GrowthStore {
   /// written again.
   ///
   /// - Parameters:
-  ///   - firstOffsets: of the new partitions, in their order: the low watermark, or 0 where they
-  ///     are not made yet.
-  ///   - ends: what the parents must have been counted up to.
-  /// - Throws: `PostgresError` where a parent has moved, or a new partition has been counted
+  ///   - firstOffsets: the new partitions' low watermarks in order, or 0 for those that do not
+  ///     exist yet.
+  ///   - ends: the offsets up to which the parents must have been counted.
+  /// - Throws: `PostgresError` if a parent has moved, or if a new partition has been counted
   ///   already.
   package func grow(
     groups: [String], count n: Int, firstOffsets: [Int64], ends: [Int64]
@@ -97,7 +97,7 @@ package struct GrowthStore {
     }
   }
 
-  /// Removes the rows that `grow` wrote for partitions that could not be made.
+  /// Removes the rows that `grow` wrote for partitions that could not be created.
   package func undo(groups: [String], count n: Int) throws {
     try connection.transaction {
       for table in [
@@ -136,9 +136,9 @@ package struct GrowthStore {
       set first_offset = excluded.first_offset, parent_offset = excluded.parent_offset,
         grown_at = now()
     """,
-    // The counts stay with the parent: the ledger adds up both. A producer's last record keeps its
-    // distance to the place where the child branches off, because who is forgotten first follows
-    // from these offsets.
+    // The counts stay with the parent, and the ledger adds up both. A producer's last record keeps
+    // its distance to the place where the child branches off, because these offsets decide who is
+    // forgotten first.
     """
     insert into producer_sequence (consumer_group, topic, partition, producer, sequence,
       dead_sequence, counted, duplicates, repeated, dead_lettered, last_offset, forgotten)
@@ -168,7 +168,8 @@ package struct GrowthStore {
     delete from detector_state where topic = $1 and consumer_group = any ($2::text[])
       and partition >= $3::int and partition < 2 * $3::int and cardinality($4::bigint[]) >= 0
     """,
-    // A detector knows the licenses of the child from the parent. What it knows of others fades.
+    // The child's detector knows its licenses from the parent. What it knows of other licenses
+    // fades.
     """
     insert into detector_state (consumer_group, topic, partition, log_epoch, next_offset, piece, state)
     select s.consumer_group, s.topic, s.partition + $3::int, s.log_epoch,

@@ -1,7 +1,7 @@
 package import Metering
 
-/// Backfills: each batch stands in `import_batch` before its first event is sent, and until its
-/// last one is acknowledged it is `running`.
+/// Stores backfills. A batch is in `import_batch` before its first event is sent. It is `running`
+/// until its last event is acknowledged.
 package struct ImportStore {
   package let connection: PostgresConnection
 
@@ -12,9 +12,9 @@ package struct ImportStore {
     package var fileHash: String
     package var fileName: String
     package var format: String
-    /// A JSON object of strings: what else decides which event a line becomes.
+    /// A JSON object of strings: the other options that decide which event a line becomes.
     package var options: String
-    /// A time by RFC 3339.
+    /// A time in RFC 3339.
     package var oldestTime: String
     package var producer: String
 
@@ -32,7 +32,7 @@ package struct ImportStore {
     }
   }
 
-  /// A batch that is known already.
+  /// A batch that exists already.
   package struct Known: Sendable, Equatable {
     package var name: String
     package var fileHash: String
@@ -42,12 +42,12 @@ package struct ImportStore {
     package var isFinished: Bool
     package var startedAt: String
     package var finishedAt: String?
-    /// Whether its options are those asked for.
+    /// Whether its options are the requested ones.
     package var hasSameOptions: Bool
   }
 
-  /// The oldest time that events of each batch may have, in milliseconds since 1970. Batches that
-  /// nobody registered are left out.
+  /// The oldest time that events of each batch may have, in milliseconds since 1970. Unregistered
+  /// batches are left out.
   package func oldestTimes(of batches: [Identifier]) throws(PostgresError) -> [Identifier: Int64] {
     let rows = try connection.query(
       """
@@ -60,15 +60,15 @@ package struct ImportStore {
       })
   }
 
-  /// Takes the lock of a file, which the connection holds until it closes. It waits for nobody.
+  /// Takes the lock of a file without waiting. The connection holds it until it closes.
   ///
-  /// - Returns: false if another process imports this file now.
+  /// - Returns: false if another process is importing this file.
   package func tryLock(fileHash: String) throws(PostgresError) -> Bool {
     try connection.tryLockForSession(.fileImport, fileHash, operation: "import")
   }
 
-  /// The next link of a chain of digests: SHA-256 of (`link` followed by `chunk`); the first link
-  /// is empty. So a file of any size is hashed in pieces, by PostgreSQL.
+  /// The next link of a chain of digests: SHA-256 of `link` followed by `chunk`. The first link is
+  /// empty. With this, PostgreSQL hashes a file of any size in pieces.
   package func chain(_ link: [UInt8], _ chunk: [UInt8]) throws(PostgresError) -> [UInt8] {
     let rows = try connection.query(
       "select encode(sha256($1::bytea || $2::bytea), 'hex')", [.bytes(link), .bytes(chunk)],
@@ -76,7 +76,7 @@ package struct ImportStore {
     return Hexadecimal.bytes(rows.text(0, 0) ?? "")
   }
 
-  /// The batch of this file, or else the one of this name.
+  /// The batch of this file, otherwise the one with this name.
   package func find(fileHash: String, name: String, options: String) throws(PostgresError) -> Known?
   {
     func time(_ column: String) -> String {
@@ -95,8 +95,8 @@ package struct ImportStore {
       startedAt: rows.text(0, 6)!, finishedAt: rows.text(0, 7), hasSameOptions: rows.boolean(0, 8))
   }
 
-  /// Registers a batch. It also makes the partitions of the months that the batch reaches, so that
-  /// its rows find their place.
+  /// Registers a batch. It also creates the partitions of the months that the batch reaches, so
+  /// that its rows have a place.
   package func register(_ batch: Batch) throws(PostgresError) {
     try connection.query(
       """
@@ -110,7 +110,7 @@ package struct ImportStore {
     try PartitionStore(connection).makeMissing(monthsAhead: 0)
   }
 
-  /// Writes down how far the import is. `finished` is set once, after the last acknowledgement.
+  /// Stores the progress of the import. `finished` is set once, after the last acknowledgement.
   package func update(
     _ name: String, lines: Int64, events: Int64, rejected: Int64, finished: Bool = false
   ) throws(PostgresError) {

@@ -1,9 +1,9 @@
 import Metering
 
 extension PostgresConnection {
-  /// A connection to a database whose schema this build can work with.
+  /// Opens a connection to a database whose schema this build can work with.
   ///
-  /// - Throws: `PostgresError`; one with `isOfSchema` where the schema does not fit.
+  /// - Throws: `PostgresError`, with `isOfSchema` if the schema does not fit.
   package static func toKnownSchema(
     url: String, application: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws(PostgresError) -> PostgresConnection {
@@ -28,8 +28,8 @@ extension PostgresError {
   }
 }
 
-/// The connection of a thread that works for as long as the process lives: opened when it is first
-/// needed, kept, and opened again after an error. Each thread decides itself how long it pauses.
+/// The connection of a thread that works for as long as the process lives. It is opened when it is
+/// first needed, kept, and opened again after an error. Each thread decides how long it pauses.
 package struct KeptConnection: ~Copyable {
   private let url: String
   private let application: String
@@ -40,7 +40,7 @@ package struct KeptConnection: ~Copyable {
   /// - Parameters:
   ///   - application: shown in `pg_stat_activity`.
   ///   - statementTimeoutMilliseconds: 0 waits for ever.
-  ///   - checksSchema: false where another thread of the process checks it.
+  ///   - checksSchema: false if another thread of the process checks it.
   package init(
     url: String, application: String, statementTimeoutMilliseconds: Int = 60_000,
     checksSchema: Bool = true
@@ -53,7 +53,7 @@ package struct KeptConnection: ~Copyable {
 
   /// The connection, opened if there is none.
   ///
-  /// - Throws: `PostgresError`; one with `isOfSchema` where the schema does not fit.
+  /// - Throws: `PostgresError`, with `isOfSchema` if the schema does not fit.
   package mutating func open() throws(PostgresError) -> PostgresConnection {
     if let connection { return connection }
     let opened =
@@ -70,8 +70,8 @@ package struct KeptConnection: ~Copyable {
 
   package mutating func close() { connection = nil }
 
-  /// Closes it where the server or the network has ended it. An error of a statement leaves it
-  /// open.
+  /// Closes the connection if the server or the network has ended it. An error of a statement
+  /// leaves it open.
   package mutating func closeIfLost() {
     if connection?.isOpen != true { connection = nil }
   }

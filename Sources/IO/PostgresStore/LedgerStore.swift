@@ -1,10 +1,10 @@
-/// The ledger of producers: how many events they accepted, and what happened to those.
+/// The ledger of producers: how many events they accepted, and what happened to them.
 package struct LedgerStore {
   private let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// The sums over all producers of a consumer group. An excess of one producer does not hide what
+  /// The sums over all producers of a consumer group. One producer's surplus does not hide what
   /// another one lacks.
   package func totals(
     of group: String

@@ -20,14 +20,14 @@ package struct LicenseStore {
     try connection.lock(.licenseImport, operation: "license import")
   }
 
-  /// Creates or changes licenses, within the caller's transaction. `json` is an array of objects,
-  /// no license twice, with the columns of `input` below; `billing_anchor_day`, `trial`,
-  /// `overage_policy`, `alert_thresholds` may be null: then an existing license keeps its own and a
-  /// new one gets the default. `limits` is complete: a meter that it does not name has no limit any
-  /// more. `updated_at` moves only where something changed.
+  /// Creates or changes licenses within the caller's transaction. `json` is an array of objects
+  /// with the columns of `input` below, and no license twice. `billing_anchor_day`, `trial`,
+  /// `overage_policy` and `alert_thresholds` may be null: an existing license then keeps its value,
+  /// and a new one gets the default. `limits` is complete: a meter that it does not name has no
+  /// limit afterwards. `updated_at` moves only if something changed.
   ///
-  /// A change of the anchor day begins at the first anchor date of the new day after today, UTC,
-  /// which makes one short period; an earlier change that is not in effect yet is replaced.
+  /// A new anchor day takes effect at its first anchor date after today (UTC), which makes one
+  /// short period. An earlier change that is not in effect yet is replaced.
   package func upsert(json: String) throws(PostgresError) -> Counts {
     let input = """
       with input as materialized (select * from json_to_recordset($1::json) as x(license_id text, customer_id text,
@@ -115,7 +115,7 @@ package struct LicenseStore {
   private func anchors(
     _ run: (String) throws(PostgresError) -> SQLRows
   ) throws(PostgresError) -> Set<Identifier> {
-    // Every license has one: of those without, the column says which.
+    // Every license has an anchor. For one without, the column has the value.
     _ = try run(
       """
        insert into license_billing_anchor (license_id, effective_from, anchor_day)
@@ -149,9 +149,9 @@ package struct LicenseStore {
     return Self.ids(withdrawn.rows + begun.rows)
   }
 
-  /// A license as `upsert` takes one, but with `seats` among the limits as an import's line has it:
-  /// a JSON object, its times to the microsecond, the anchor day null. The row is locked until the
-  /// transaction ends.
+  /// A license in the form that `upsert` takes, but with `seats` among the limits, as in a line of
+  /// an import. It is a JSON object with times to the microsecond and no anchor day. The row is
+  /// locked until the transaction ends.
   ///
   /// - Returns: nil if there is no such license.
   package func lockedLine(id: String) throws(PostgresError) -> String? {
@@ -174,7 +174,7 @@ package struct LicenseStore {
 
   /// Changes the status. A canceled license stays canceled.
   ///
-  /// - Returns: the status that it has now; nil if there is no such license.
+  /// - Returns: the license's status afterwards; nil if there is no such license.
   package func setStatus(_ status: String, id: String) throws(PostgresError) -> String? {
     try connection.query(
       """
@@ -185,8 +185,8 @@ package struct LicenseStore {
     ).rows.first?[0]
   }
 
-  /// Rows to show: all columns of `license`, its limits as a JSON object, and the anchors as a JSON
-  /// array, in text.
+  /// The columns for display: all columns of `license`, its limits as a JSON object, and the
+  /// anchors as a JSON array, as text.
   package static let columns = [
     "license_id", "customer_id", "plan", "features", "domains", "seats", "trial", "status",
     "overage_policy", "alert_thresholds", "issued_at", "expires_at", "billing_anchor_day",
@@ -195,7 +195,7 @@ package struct LicenseStore {
 
   /// Licenses, in the order of their ids.
   ///
-  /// - Parameters: nil selects all; `limit` bounds the rows.
+  /// - Parameters: nil selects all. `limit` is the most rows.
   package func licenses(
     id: String? = nil, customer: String? = nil, status: String? = nil, limit: Int
   ) throws(PostgresError) -> SQLRows {

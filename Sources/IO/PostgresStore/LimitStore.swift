@@ -6,9 +6,9 @@ package struct LimitStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Sums up again the states of limits that were changed.
+  /// Sums up the states of changed limits again.
   ///
-  /// - Returns: how many; `most` where there may be more.
+  /// - Returns: the number of states; `most` if there may be more.
   package func sweep(most: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
       "select limit_sweep($1::int)", [.int(most)], operation: "judge changed limits")
@@ -16,9 +16,9 @@ package struct LimitStore {
   }
 
   /// What each license and meter may still use before its next threshold, in the order of the
-  /// arguments. Nil where there is no threshold any more.
+  /// arguments; nil if there is no further threshold.
   ///
-  /// - Precondition: `licenses` and `meters` are equally many.
+  /// - Precondition: `licenses` and `meters` have the same number of elements.
   package func left(
     licenses: [Identifier], meters: [Identifier]
   ) throws(PostgresError) -> [Int64?] {
@@ -40,11 +40,11 @@ package struct LimitStore {
     package let meter: Identifier
     /// What may still be used before the next threshold.
     package let left: Int64
-    /// States that change get higher versions.
+    /// A state that changes gets a higher version.
     package let version: Int64
   }
 
-  /// The states of running periods that were written after `version`.
+  /// The states of current periods that were written after `version`.
   package func states(newerThan version: Int64) throws(PostgresError) -> [State] {
     let rows = try connection.query(
       """

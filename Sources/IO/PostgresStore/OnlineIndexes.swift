@@ -1,10 +1,11 @@
 /// Indexes on tables that are written while a migration runs. A migration is a transaction, in
-/// which no index can be made concurrently, so these are made between two of them or behind all.
+/// which an index cannot be created concurrently, so these are created between two migrations or
+/// after all of them.
 package enum OnlineIndexes {
   private struct Index {
     var name: String
     var definition: String
-    /// The migration that needs it; nil: none does.
+    /// The migration that needs the index. It is nil if none does.
     var before: Int?
   }
 
@@ -16,17 +17,17 @@ package enum OnlineIndexes {
     Index(
       name: "usage_pending_by_place",
       definition: "usage_pending (partition, log_epoch, first_offset)", before: 29),
-    // The search for a webhook-id, which receivers quote.
+    // Finds a webhook-id, which receivers quote.
     Index(name: "webhook_delivery_by_webhook_id", definition: "webhook_delivery (webhook_id)"),
-    // An endpoint's deliveries, the newest first: what a customer's list is made of.
+    // Lists an endpoint's deliveries, newest first, on a customer's pages.
     Index(
       name: "webhook_delivery_newest", definition: "webhook_delivery (endpoint_id, delivery_id)"),
   ]
 
-  /// Makes what is missing, without keeping anybody waiting; waits itself for transactions that are
-  /// open. What was cut off is made again by the next call.
+  /// Creates missing indexes without holding up others. It waits for open transactions itself. An
+  /// index whose creation was cut off is created again by the next call.
   ///
-  /// - Parameter version: only what this migration needs; nil: all.
+  /// - Parameter version: the migration that needs the indexes. It is nil for all indexes.
   package static func make(
     _ connection: PostgresConnection, before version: Int? = nil
   ) throws(PostgresError) {

@@ -9,11 +9,11 @@ package struct PartitionHaltStore {
     package var group: String
     package var topic: String
     package var partition: Int32
-    /// What was found, in words for the operator.
+    /// What was found, written for the operator.
     package var reason: String
-    /// The command that ends the halt, or nil where no command does.
+    /// The command that ends the halt; nil if no command does.
     package var remedy: String?
-    /// RFC 3339 in UTC. The database sets it, so it is nil in what the engine records.
+    /// RFC 3339 in UTC. The database sets it, so it is nil in halts that a consumer records.
     package var since: String?
 
     package init(
@@ -29,11 +29,10 @@ package struct PartitionHaltStore {
     }
   }
 
-  /// Stores halts. A partition that was halted before keeps its time, because it stood still since
-  /// then.
+  /// Stores halts. A partition that was halted before keeps its time.
   package func record(_ halts: [Halt]) throws(PostgresError) {
     guard !halts.isEmpty else { return }
-    // In the order of the key: two processes that record the same partitions must not deadlock.
+    // The order of the key keeps two processes that record the same partitions from a deadlock.
     for halt in halts.sorted(by: { $0.partition < $1.partition }) {
       try connection.query(
         """

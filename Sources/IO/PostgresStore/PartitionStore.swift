@@ -1,7 +1,7 @@
 import Metering
 
-/// The partitions of months. They are made ahead, and for the months that an import reaches (see
-/// v0012_retention.sql).
+/// The partitions of months. They are created ahead of time, and for the months that an import
+/// reaches (see v0012_retention.sql).
 package struct PartitionStore {
   package let connection: PostgresConnection
 
@@ -9,11 +9,11 @@ package struct PartitionStore {
     self.connection = connection
   }
 
-  /// Makes the partitions that are missing, each in a transaction of its own. An open reader may
-  /// keep one from being attached. After a few tries that one is left for the next time.
+  /// Creates missing partitions, each in a separate transaction. An open reader may prevent one
+  /// from being attached. After a few tries, that one is left for the next call.
   ///
-  /// - Parameter isStopped: asked between two partitions.
-  /// - Returns: the names of those made.
+  /// - Parameter isStopped: called between two partitions.
+  /// - Returns: the names of the new partitions.
   @discardableResult
   package func makeMissing(
     monthsAhead: Int, isStopped: () -> Bool = { false }
@@ -28,7 +28,7 @@ package struct PartitionStore {
         guard let name = rows.text(0, 0) else { break }
         made.append(name)
       } catch {
-        // Whoever waits behind this one has waited for 100 ms at most.
+        // Others that queued behind this statement have waited for at most 100 ms.
         guard error.sqlState == SQLState.lockNotAvailable else { throw error }
         tries += 1
         if tries == 5 { break }
@@ -37,8 +37,8 @@ package struct PartitionStore {
     return made
   }
 
-  /// Gives partitions of an older schema what new ones are made with, without keeping anybody
-  /// waiting. What is cut off is taken up again by the next call.
+  /// Gives partitions of an older schema what new ones are created with, without holding up others.
+  /// The next call goes on where this one was cut off.
   package func repair(isStopped: () -> Bool = { false }) throws(PostgresError) {
     let before = try connection.query(
       "select current_setting('statement_timeout'), current_setting('lock_timeout')",
@@ -49,7 +49,8 @@ package struct PartitionStore {
         "select statement, place from usage_partition_repair order by place, statement",
         operation: "read partitions")
       for i in rows.rows.indices where !isStopped() {
-        // Only adding a constraint locks out readers. The others wait for open transactions to end.
+        // Only adding a constraint locks out readers. The other steps wait for open transactions to
+        // end.
         let isLocking = rows.integer(i, 1) == 3
         try set(statement: "0", lock: isLocking ? "100ms" : "10s")
         do throws(PostgresError) {

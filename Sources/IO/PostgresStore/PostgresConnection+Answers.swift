@@ -1,15 +1,15 @@
 import CLibPQ
 import Glibc
 
-/// Waiting for answers, within a time.
+/// Waits for answers, up to a limit.
 ///
-/// libpq's own calls wait for as long as the connection stands. The server ends a statement by
-/// `statement_timeout` and says so; but a proxy or a middlebox between may swallow that, and go on
-/// to acknowledge what TCP asks. Then nobody would ever wake the thread.
+/// libpq's own calls wait for as long as the connection exists. The server ends a statement by
+/// `statement_timeout` and says so. But a proxy or a middlebox may swallow that, and go on
+/// acknowledging on the level of TCP. Then nobody would ever wake the thread.
 extension PostgresConnection {
-  /// As `PQexec`: the last result, or the first that begins a COPY.
+  /// Works like `PQexec`: returns the last result, or the first one that begins a COPY.
   ///
-  /// - Parameter sent: what libpq said to the sending of the statement.
+  /// - Parameter sent: libpq's result of sending the statement.
   func answer(sent: Int32) -> OpaquePointer? {
     guard sent == 1 else { return nil }
     var last: OpaquePointer?
@@ -22,14 +22,14 @@ extension PostgresConnection {
     return last
   }
 
-  /// The next result of the command under way; nil once there is none.
+  /// The next result of the current command; nil if there is none.
   func nextAnswer() -> OpaquePointer? {
     awaitAnswer()
     return PQgetResult(connection)
   }
 
-  /// Waits until libpq has the next result, so that `PQgetResult` does not wait. Where the time is
-  /// over, the connection is shut down, which libpq then finds to be lost.
+  /// Waits until libpq has the next result, so that `PQgetResult` does not wait. If the time is
+  /// over, it shuts the connection down, and libpq then finds it lost.
   func awaitAnswer() {
     guard let answerMilliseconds else { return }
     let end = Self.now + answerMilliseconds
@@ -42,12 +42,12 @@ extension PostgresConnection {
       guard SocketWait.readable(PQsocket(connection), milliseconds: Int32(clamping: left)) else {
         continue
       }
-      // What it fails with, `PQgetResult` tells.
+      // `PQgetResult` reports the error.
       if PQconsumeInput(connection) == 0 { return }
     }
   }
 
-  /// Monotonic milliseconds.
+  /// Monotonic time in milliseconds.
   private static var now: Int {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)

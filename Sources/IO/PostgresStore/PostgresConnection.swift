@@ -1,27 +1,28 @@
 internal import CLibPQ
 import Metering
 
-/// One connection, which one thread uses at a time. Every call blocks that thread, so hot paths on
-/// the cooperative pool make none.
+/// One connection, which one thread uses at a time. Every call blocks that thread, so code on the
+/// cooperative pool makes none.
 ///
-/// Owns the `PGconn` and frees it in `deinit`. Every connection sets bounds on what it can wait
-/// for: connecting 5 s, TCP without acknowledgement 10 s, a lock 5 s, a statement as given, an open
-/// transaction without a command 10 s; so a stopped process cannot hold others up for longer, and
-/// this one cannot hang on a dead peer. A peer that acknowledges and never answers, as a proxy may,
-/// is given up 10 s after the statement's own limit: see `awaitAnswer`.
+/// It owns the `PGconn` and frees it in `deinit`. Every connection limits its waits: 5 s for
+/// connecting, 10 s for TCP without acknowledgement, 5 s for a lock, the given time for a
+/// statement, and 10 s for an open transaction without a command. A stopped process therefore
+/// cannot hold up others for longer, and this one cannot hang on a dead peer. If a peer
+/// acknowledges and never answers, as a proxy may, the connection is given up 10 s after the
+/// statement's own limit: see `awaitAnswer`.
 package final class PostgresConnection {
   let connection: OpaquePointer
-  /// How long one answer may take; nil: for ever.
+  /// How long one answer may take; nil for any time.
   let answerMilliseconds: Int?
-  /// The names of the statements that were prepared, by their SQL.
+  /// The names of the prepared statements, by their SQL.
   private var preparedNames: [String: String] = [:]
 
   /// - Parameters:
   ///   - url: a libpq URI or keyword string.
   ///   - application: shown in `pg_stat_activity`.
   ///   - statementTimeoutMilliseconds: 0 waits for ever.
-  ///   - graceMilliseconds: how long after that the server may take to say so.
-  /// - Throws: `PostgresError` with the server's or libpq's reason; never the URL.
+  ///   - graceMilliseconds: how much longer the server may take to report a timeout.
+  /// - Throws: `PostgresError` with the server's or libpq's reason, never with the URL.
   package init(
     url: String, application: String, statementTimeoutMilliseconds: Int = 60_000,
     graceMilliseconds: Int = 10_000
@@ -42,14 +43,14 @@ package final class PostgresConnection {
     guard let opened else {
       throw PostgresError(sqlState: SQLState.system, operation: "connect", message: "out of memory")
     }
-    // From here on every throw runs `deinit`, which frees it.
+    // From here on, every throw runs `deinit`, which frees the connection.
     connection = opened
     guard PQstatus(opened) == CONNECTION_OK else {
       let message = Self.withoutAddresses(String(cString: PQerrorMessage(opened)), url)
       let state = ConnectRefusal(message: message)?.sqlState ?? SQLState.cannotConnect
       throw PostgresError(sqlState: state, operation: "connect", message: message)
     }
-    // Nobody reads the notices of migrations and IF NOT EXISTS.
+    // Nobody reads the notices of migrations and of IF NOT EXISTS.
     PQsetNoticeProcessor(opened, { _, _ in }, nil)
     try execute(
       """
@@ -67,12 +68,12 @@ package final class PostgresConnection {
 
   // MARK: Statements
 
-  /// Runs SQL without parameters; several statements may be separated by semicolons.
+  /// Runs SQL without parameters. Several statements may be separated by semicolons.
   package func execute(_ sql: String) throws(PostgresError) {
     _ = try take(answer(sent: PQsendQuery(connection, sql)), "execute")
   }
 
-  /// Asks the server for nothing, and so finds out whether it is still there.
+  /// Sends an empty statement to find out whether the server is still there.
   package func probe() throws(PostgresError) { try execute("select") }
 
   /// Runs one statement with parameters `$1`…, and returns its rows.
@@ -88,8 +89,8 @@ package final class PostgresConnection {
     return try take(result, operation)
   }
 
-  /// Runs one statement as `query` does, and answers what `make` makes of each row. A large answer
-  /// is not kept as texts.
+  /// Runs one statement like `query`, and returns what `make` makes of each row. A large answer is
+  /// not kept as texts.
   package func query<T>(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String, each make: (SQLRow) -> T
   ) throws(PostgresError) -> [T] {
@@ -107,7 +108,8 @@ package final class PostgresConnection {
     return (0..<PQntuples(result)).map { make(SQLRow(result: result, row: $0)) }
   }
 
-  /// Asks the disk for up to 64 blocks of a table at a time, where the server's system can do that.
+  /// Lets the server ask the disk for up to 64 blocks of a table at a time, if its system can do
+  /// that.
   package func askForBlocksTogether() throws(PostgresError) {
     try query(
       """
@@ -116,8 +118,8 @@ package final class PostgresConnection {
       """, operation: "ask for blocks together")
   }
 
-  /// Runs one statement as `query` does, and plans it only the first times: for short statements
-  /// whose SQL is always the same, since each is kept as long as the connection.
+  /// Runs one statement like `query`, and plans it only the first few times. It is meant for short
+  /// statements whose SQL never changes, because each one is kept for as long as the connection.
   package func prepared(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String
   ) throws(PostgresError) -> SQLRows {
@@ -136,8 +138,8 @@ package final class PostgresConnection {
     return try take(result, operation)
   }
 
-  /// The bytes of the first column of the first row, which has the type bytea. They are empty if
-  /// there is no row.
+  /// The bytes of the first column of the first row, which is a bytea. They are empty if there is
+  /// no row.
   package func bytes(
     _ sql: String, _ parameters: [SQLValue], operation: String
   ) throws(PostgresError) -> [UInt8] {
@@ -160,9 +162,9 @@ package final class PostgresConnection {
   /// Whether a transaction is open and has not failed.
   package var isInTransaction: Bool { PQtransactionStatus(connection) == PQTRANS_INTRANS }
 
-  /// Runs `body` between BEGIN and COMMIT; ROLLBACK on any error. Within an open transaction `body`
-  /// is a part of that one, so that a store's write and its caller's are kept together or not at
-  /// all.
+  /// Runs `body` between BEGIN and COMMIT, with ROLLBACK after any error. Within an open
+  /// transaction `body` becomes a part of that one, so that a store's write and its caller's are
+  /// kept together or not at all.
   package func transaction<T>(
     _ begin: String = "begin", _ body: () throws -> T
   ) throws -> T {
@@ -173,16 +175,16 @@ package final class PostgresConnection {
       try execute("commit")
       return value
     } catch {
-      // The first error is thrown. A connection that cannot roll back is closed by its owner.
+      // The first error is thrown. The owner closes a connection that cannot roll back.
       try? execute("rollback")
       throw error
     }
   }
 
-  /// Sends statements and COMMIT behind them as one message, so that the locks which they take live
-  /// for one round trip.
+  /// Sends statements followed by COMMIT as one message, so that their locks live for one round
+  /// trip.
   ///
-  /// - Throws: the first statement's error, or the commit's; the transaction is over then. With
+  /// - Throws: the first statement's error, or the commit's. The transaction is over then. With
   ///   `isConnectionLost` its fate is unknown.
   package func commit(
     with statements: [SQLStatement], operation: String
@@ -193,8 +195,7 @@ package final class PostgresConnection {
         encoded.append((one.sql, try SQLParameters(one.parameters, operation)))
       }
     } catch {
-      // The first error is the one to tell; a connection that cannot roll back is closed by its
-      // owner.
+      // The first error is thrown. The owner closes a connection that cannot roll back.
       try? execute("rollback")
       throw error
     }
@@ -216,7 +217,7 @@ package final class PostgresConnection {
     while !synced {
       awaitAnswer()
       guard let result = PQgetResult(connection) else {
-        // Null separates the answers of the pipeline; on a lost connection nothing follows.
+        // Null separates the answers of the pipeline. On a lost connection nothing follows.
         if PQstatus(connection) != CONNECTION_OK {
           if first == nil { first = failure(operation) }
           break
@@ -240,7 +241,7 @@ package final class PostgresConnection {
   // MARK: COPY
 
   /// Streams rows into `table (columns)` in the binary format. `body` calls `send` with whole or
-  /// partial rows, as often as it likes.
+  /// partial rows, any number of times.
   package func copy(
     into target: String, operation: String,
     _ body: ((UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) -> Void
@@ -289,8 +290,8 @@ package final class PostgresConnection {
     package let payload: String
   }
 
-  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to; answers those
-  /// heard, in their order.
+  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to. Returns those
+  /// received, in order.
   package func notifications(
     waitMilliseconds: Int32
   ) throws(PostgresError) -> [Notification] {
@@ -363,8 +364,8 @@ package final class PostgresConnection {
     String(text.split(separator: "\n").first ?? "the connection is gone")
   }
 
-  /// libpq's message about a failed connection, on one line; it names host and port, which a health
-  /// page may show, but must not quote a URI that could not be parsed, since that holds the
+  /// libpq's message about a failed connection, on one line. It names host and port, which a health
+  /// page may show. It must not quote a URI that could not be parsed, because that contains the
   /// password.
   private static func withoutAddresses(_ message: String, _ url: String) -> String {
     if message.contains(url) || message.contains("URI") || message.contains("connection option") {

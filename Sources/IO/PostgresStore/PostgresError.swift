@@ -1,12 +1,12 @@
 import Metering
 
-/// What went wrong with PostgreSQL, with its own code.
+/// An error of PostgreSQL, with its own code.
 ///
 /// The description holds the primary message and the operation, never parameters, rows or the
-/// connection's address: those may hold secrets or customers' data. PostgreSQL's own DETAIL often
-/// quotes values, so it is kept apart, for code that expects its own exceptions there.
+/// connection's address, because those may contain secrets or customers' data. PostgreSQL's DETAIL
+/// often quotes values, so it is kept apart, for code that expects its own exceptions there.
 package struct PostgresError: Error, Sendable, CustomStringConvertible {
-  /// The SQLSTATE: of class 08 where the connection itself failed, `SQLState.system` where the
+  /// The SQLSTATE. It has class 08 if the connection itself failed, and is `SQLState.system` if the
   /// client did.
   package let sqlState: String
   package let operation: String
@@ -22,12 +22,12 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
 
   package var description: String { "PostgreSQL, \(operation): \(message) (\(sqlState))" }
 
-  /// The connection is gone: whether a running transaction was committed is unknown.
+  /// The connection is gone. Whether an open transaction was committed is unknown.
   package var isConnectionLost: Bool {
     sqlState.hasPrefix("08") || sqlState.hasPrefix("57P") || sqlState == SQLState.idleInTransaction
   }
 
-  /// The same again may well work: serialization failures and deadlocks, lock timeouts, resources,
+  /// Trying again may succeed: serialization failures and deadlocks, lock timeouts, resources,
   /// shutdowns, lost connections.
   package var isRetriable: Bool {
     isConnectionLost || sqlState.hasPrefix("40") || sqlState.hasPrefix("53")

@@ -1,7 +1,8 @@
 /// Producers' reports of what they sent, and when each of them is judged.
 ///
 /// A report is judged when every partition has been counted up to the log end that was found after
-/// the report had come. Until then what is not counted is in flight; afterwards it is missing.
+/// the report arrived. Until then, events that are not counted are in flight. Afterwards they are
+/// missing.
 package struct ProducerReportStore {
   package let connection: PostgresConnection
   private let group: String
@@ -13,7 +14,7 @@ package struct ProducerReportStore {
     self.topic = topic
   }
 
-  /// One report of one producer, as it stood when it was read.
+  /// One report of one producer, as it was when it was read.
   package struct Report: Sendable, Equatable {
     package var producer: String
     /// The time as PostgreSQL writes it.
@@ -35,11 +36,11 @@ package struct ProducerReportStore {
     }
   }
 
-  /// A report that was replaced meanwhile is left as it is.
+  /// Stores the log ends of a report, unless a newer report has replaced it.
   ///
-  /// - Parameter ends: of each partition the end behind all records that the brokers accepted,
-  ///   those of open transactions included. The end of the readable ones would claim as lost what
-  ///   nobody may read yet.
+  /// - Parameter ends: for each partition the end after all records that the brokers accepted,
+  ///   including those of open transactions. The end of the readable records would report as lost
+  ///   what nobody may read yet.
   package func setLogEnds(_ ends: [Int64], of report: Report) throws(PostgresError) {
     try connection.query(
       """
@@ -53,7 +54,7 @@ package struct ProducerReportStore {
       ], operation: "write the ledger")
   }
 
-  /// Judges the reports whose log ends are counted.
+  /// Judges the reports whose log ends have been counted.
   package func judge() throws(PostgresError) {
     try connection.query(
       """

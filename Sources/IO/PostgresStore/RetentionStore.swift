@@ -1,7 +1,7 @@
-/// Removes what is kept for 400 days, a bounded number of rows a statement (see
+/// Removes rows whose retention period is over, a bounded number in each statement (see
 /// v0021_records_retention.sql).
 package struct RetentionStore {
-  /// Rows of a statement: few enough that none holds its locks for long.
+  /// The rows of a statement. There are so few that none holds its locks for long.
   private static let rows = 1_000
   private static let usageRows = 5_000
 
@@ -9,9 +9,9 @@ package struct RetentionStore {
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Rows of minutes and hours that are older than they are kept.
+  /// Removes rows of minutes and hours whose retention period is over.
   ///
-  /// - Parameter isStopped: asked between two statements, each of which holds its locks shortly.
+  /// - Parameter isStopped: called between two statements, each of which holds its locks briefly.
   package func retainUsage(isStopped: () -> Bool = { false }) throws(PostgresError) {
     while !isStopped() {
       let rows = try connection.query(
@@ -20,14 +20,14 @@ package struct RetentionStore {
     }
   }
 
-  /// States of limits whose period is over.
+  /// Removes states of limits whose period is over.
   package func retainLimitStates() throws(PostgresError) {
     try connection.query("select limit_states_retain()", operation: "retention")
   }
 
-  /// Alerts, with their deliveries and attempts.
+  /// Removes old alerts, with their deliveries and attempts.
   ///
-  /// - Parameter isStopped: asked between two statements.
+  /// - Parameter isStopped: called between two statements.
   package func retainAlerts(isStopped: () -> Bool = { false }) throws(PostgresError) {
     while !isStopped() {
       let rows = try connection.query(
@@ -36,7 +36,7 @@ package struct RetentionStore {
     }
   }
 
-  /// Dead letters that the log has no more.
+  /// Removes dead letters that the log no longer has.
   package func retainDeadLetters(
     group: String, topic: String, lows: [(partition: Int32, low: Int64)],
     isStopped: () -> Bool = { false }
@@ -52,7 +52,7 @@ package struct RetentionStore {
     }
   }
 
-  /// Reports of producers that no partition remembers.
+  /// Removes reports of producers that no partition remembers.
   package func retainReports(
     group: String, topic: String, isStopped: () -> Bool = { false }
   ) throws(PostgresError) {

@@ -1,12 +1,12 @@
 import Metering
 
-/// Parameters as libpq wants them, alive for the length of a call.
+/// Parameters in the form that libpq needs, alive for the length of a call.
 struct SQLParameters {
   private var bytes: [[UInt8]?] = []
   private var formats: [Int32] = []
 
-  /// - Throws: 22021, as the server does, where a text holds U+0000. libpq would take it for the
-  ///   text's end, and the statement would silently be about something else.
+  /// - Throws: 22021, like the server, if a text contains U+0000. libpq would take it for the end
+  ///   of the text, and the statement would silently use another value.
   init(_ values: [SQLValue], _ operation: String) throws(PostgresError) {
     for value in values {
       switch value {

@@ -6,12 +6,12 @@ package struct SQLRow {
   let result: OpaquePointer
   let row: Int32
 
-  /// Nil where the column is null.
+  /// Nil if the column is null.
   package func text(_ column: Int) -> String? {
     bytes(column).map { String(decoding: $0, as: UTF8.self) }
   }
 
-  /// Nil where the column is null, or no integer of 64 bits.
+  /// Nil if the column is null or is not an integer of 64 bits.
   package func integer(_ column: Int) -> Int64? {
     guard let bytes = bytes(column) else { return nil }
     let digits = bytes.first == UInt8(ascii: "-") ? bytes.dropFirst() : bytes[...]

@@ -1,6 +1,6 @@
 package import Metering
 
-/// A parameter of a statement; always sent apart from the SQL.
+/// A parameter of a statement. It is always sent apart from the SQL.
 package enum SQLValue: Sendable {
   case null
   case text(String)

@@ -1,5 +1,4 @@
-/// Usage of licenses that nobody has registered: it is counted like any other, and nobody is billed
-/// for it.
+/// Usage of unregistered licenses. It is counted like any other usage, but nobody is billed for it.
 package struct UnregisteredStore {
   private let connection: PostgresConnection
 
@@ -19,15 +18,15 @@ package struct UnregisteredStore {
   package struct Page: Sendable {
     /// The rows, in the order of licenses and meters.
     package var rows: [Row]
-    /// Unregistered licenses in all, and behind this page.
+    /// The number of unregistered licenses in total, and after this page.
     package var licenses: Int64
     package var remaining: Int64
     package var eventCount: Int64
   }
 
-  /// Licenses that have ever been used and that nobody has registered. The running totals have a
-  /// row of each license's periods, which are few beside its days; until they are made, the days
-  /// tell.
+  /// Licenses that were ever used and that nobody has registered. The running totals have a row for
+  /// each of a license's periods, which are few compared with its days. Until the totals are
+  /// computed, the days are read.
   private static let strangers = """
     select i.license_id from (
       select license_id from usage_license_period group by 1
@@ -39,8 +38,8 @@ package struct UnregisteredStore {
   /// The usage of up to `limit` licenses whose ids come after `after`.
   ///
   /// - Parameters:
-  ///   - from: the first day, as `2026-11-23`; nil: the beginning.
-  ///   - to: the day behind the last; nil: the end.
+  ///   - from: the first day, as `2026-11-23`; nil for the beginning.
+  ///   - to: the day after the last one; nil for the end.
   package func page(
     after: String?, limit: Int, from: String? = nil, to: String? = nil
   ) throws(PostgresError) -> Page {

@@ -1,31 +1,31 @@
 import Metering
 
-/// What watching totals keeps in PostgreSQL. Everything of one slot happens in one transaction that
-/// holds the lock: what was learnt, what is told, and that the slot is judged.
+/// Stores what watching totals needs. Everything about one slot happens in one transaction that
+/// holds the lock: what was learnt, the alerts, and the note that the slot is judged.
 package struct UsageWatchStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// How far it is. Minutes since 1970.
+  /// The progress. Times are in minutes since 1970.
   package struct Progress: Sendable, Equatable {
     /// The time by the database's clock.
     package var now: Int64
     package var nextSlot: Int64
-    /// Everything before it is in the database once the log's ends are reached.
+    /// Everything before this is in the database once the log's ends are reached.
     package var coveredUntil: Int64?
     package var isReached: Bool
     package var isChosenToday: Bool
   }
 
-  /// A total that is watched, with what its detector knew, and its calls in a slot.
+  /// A total that is watched, with its detector's state and its calls in a slot.
   package struct Series: Sendable {
-    /// Empty: all customers.
+    /// Empty for the total of all customers.
     package var customer: String
     package var meter: String
     package var state: [UInt8]
     package var calls: Double
-    /// Whether an anomaly is going on that the vendor was told of.
+    /// Whether the vendor was told of an anomaly that is still in progress.
     package var isTold: Bool
 
     package init(
@@ -44,7 +44,7 @@ package struct UsageWatchStore {
     try connection.tryLock(.usageWatch, operation: "watch totals")
   }
 
-  /// Begins with the present slot where nothing was judged yet.
+  /// The progress. If nothing was judged yet, it begins with the current slot.
   package func progress(group: String, topic: String) throws(PostgresError) -> Progress {
     try connection.query(
       """
@@ -91,7 +91,7 @@ package struct UsageWatchStore {
       operation: "choose totals")
   }
 
-  /// All that are watched, with their calls of the ten minutes from `minute` on.
+  /// All watched totals, with their calls in the ten minutes from `minute` on.
   package func series(at minute: Int64) throws(PostgresError) -> [Series] {
     let rows = try connection.query(
       """

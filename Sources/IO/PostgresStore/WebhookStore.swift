@@ -1,6 +1,6 @@
 package import Metering
 
-/// The deliveries of alerts: they are claimed and tried, and their results are written.
+/// Claims deliveries of alerts, and stores the results of attempts.
 package struct WebhookStore {
   package let connection: PostgresConnection
 
@@ -9,41 +9,41 @@ package struct WebhookStore {
   /// The channel that `alert_raise` notifies.
   package static let channel = "webhook_delivery"
 
-  /// One delivery, taken for the length of a lease, with all that an attempt needs.
+  /// One delivery, claimed for the length of a lease, with everything that an attempt needs.
   package struct Claim: Sendable {
     package var deliveryID: Int64
     package var lease: Int64
     package var endpoint: String
     package var webhookID: String
-    /// Failed attempts since it was made or asked for again.
+    /// The number of failed attempts since it was created or sent again.
     package var retryStep: Int
     package var url: String
-    /// The endpoint's secrets, the newest first, each as `SecretBox` sealed it.
+    /// The endpoint's secrets, newest first, each as `SecretBox` sealed it.
     package var sealedSecrets: [[UInt8]]
     package var type: String
-    /// The alert's time by RFC 3339, in UTC, with milliseconds.
+    /// The alert's time in RFC 3339, in UTC, with milliseconds.
     package var occurredAt: String
     /// A JSON object.
     package var data: String
     /// How long the delivery has been due.
     package var dueSecondsAgo: Double
     package var alertID: Int64
-    /// Whether the endpoint is a customer's, and not the vendor's.
+    /// Whether the endpoint is a customer's and not the vendor's.
     package var isForCustomer: Bool
-    /// Attempts so far.
+    /// The number of attempts so far.
     package var attempts: Int64
     /// The trace that led to the alert.
     package var trace: TraceContext?
   }
 
-  /// Takes what is due; see `webhook_claim` in v0008_deliveries.sql. A delivery whose last lease
-  /// ended without a word has one failed attempt more by then.
+  /// Claims deliveries that are due; see `webhook_claim` in v0008_deliveries.sql. If the last lease
+  /// of a delivery ended without a result, the delivery has one more failed attempt.
   ///
   /// - Parameters:
-  ///   - most: of all endpoints together.
-  ///   - perEndpoint: of those that `rooms` does not name.
-  /// - Complexity: an index probe for each endpoint that has something pending, then what is taken;
-  ///   not what is pending.
+  ///   - most: for all endpoints together.
+  ///   - perEndpoint: for endpoints that `rooms` does not name.
+  /// - Complexity: an index probe for each endpoint with pending deliveries, and the claimed
+  ///   deliveries. It does not depend on how many are pending.
   package func claim(
     most: Int, perEndpoint: Int, rooms: [(endpoint: String, room: Int)], leaseSeconds: Int
   ) throws(PostgresError) -> [Claim] {
@@ -104,7 +104,7 @@ package struct WebhookStore {
     }
   }
 
-  /// Writes attempts and what follows from them for their deliveries, in the caller's transaction.
+  /// Stores attempts and their consequences for the deliveries, in the caller's transaction.
   package func record(_ results: [Result]) throws(PostgresError) {
     guard !results.isEmpty else { return }
     try connection.query(
@@ -125,7 +125,7 @@ package struct WebhookStore {
       ], operation: "record attempts")
   }
 
-  /// A claim that was never tried, and after how long it is due again.
+  /// A claim that was never tried, and the time after which it is due again.
   package struct Release: Sendable {
     package var deliveryID: Int64
     package var lease: Int64
@@ -138,7 +138,7 @@ package struct WebhookStore {
     }
   }
 
-  /// Gives claims back that were never tried.
+  /// Gives back claims that were never tried.
   package func release(_ claims: [Release]) throws(PostgresError) {
     guard !claims.isEmpty else { return }
     try connection.query(
@@ -168,8 +168,8 @@ package struct WebhookStore {
     }
   }
 
-  /// The server's clock, and the state of active endpoints, locked until the transaction ends, in
-  /// the order of their ids.
+  /// The server's clock and the state of active endpoints in the order of their ids. The rows are
+  /// locked until the transaction ends.
   package func lockHealth(
     of endpoints: [String]
   ) throws(PostgresError) -> (nowMilliseconds: Int64, health: [Health]) {
@@ -202,8 +202,7 @@ package struct WebhookStore {
       ], operation: "update endpoint")
   }
 
-  /// Closes the breakers of endpoints that answered; those that have nothing to forget are not
-  /// written.
+  /// Closes the breakers of endpoints that answered. Those without failures are not written.
   package func markHealthy(_ endpoints: [String]) throws(PostgresError) {
     guard !endpoints.isEmpty else { return }
     try connection.query(
@@ -217,27 +216,26 @@ package struct WebhookStore {
 
   // MARK: Housekeeping
 
-  /// Ends deliveries to disabled endpoints, at most `most`.
+  /// Ends at most `most` deliveries to disabled endpoints.
   ///
-  /// - Returns: how many.
+  /// - Returns: the number of deliveries.
   package func discard(most: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
       "select webhook_discard($1::int)", [.int(most)], operation: "discard deliveries")
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Raises the expiry notices that are due. While another dispatcher does it, this one raises
-  /// none.
+  /// Raises the expiry notices that are due. While another dispatcher does this, the result is 0.
   ///
-  /// - Returns: how many.
+  /// - Returns: the number of notices.
   package func raiseExpiryNotices(most: Int) throws(PostgresError) -> Int {
     let rows = try connection.query(
       "select expiry_notices_raise($1::int)", [.int(most)], operation: "raise expiry notices")
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Deletes deliveries that ended longer ago than `days`, with their attempts, and secrets that
-  /// expired; alerts stay. The ids grow with time, so the oldest are found where the key begins.
+  /// Deletes deliveries that ended more than `days` ago, with their attempts, and expired secrets.
+  /// Alerts stay. Ids grow with time, so the oldest deliveries are at the beginning of the key.
   package func retain(days: Int, most: Int) throws(PostgresError) -> Int {
     try connection.execute("delete from webhook_secret where expires_at < now() - interval '1 day'")
     return try connection.query(
@@ -253,7 +251,7 @@ package struct WebhookStore {
   package struct Backlog: Sendable {
     /// The deliveries that are pending, counted up to a million.
     package var pending: Int64
-    /// How long the oldest delivery has been due. Endpoints whose breaker is open are left out.
+    /// How long the oldest delivery has been due. Endpoints with an open breaker are left out.
     package var oldestDueSeconds: Double
     package var closed: Int64
     package var failing: Int64
