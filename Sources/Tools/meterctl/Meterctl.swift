@@ -1,16 +1,17 @@
 import ArgumentParser
 import ServiceRuntime
 
-/// The operator's tool. Exit codes: 0 done, 1 found a difference, 2 wrong usage, 3 failed.
+/// The operator's tool. Exit codes: 0 done, 1 found a difference, 2 wrong usage, 3 failed, 4 proved
+/// nothing.
 @main
 struct Meterctl: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "meterctl",
-    abstract: "License metering's operator tool: schema, topics, licenses, traffic, proofs.",
+    abstract: "The operator's tool for License Metering.",
     discussion: """
       \(ProgramSettings.meterctl.help)
 
-      Exit status: 0 done, 1 found a difference, 2 wrong usage, 3 failed.
+      Exit status: 0 done, 1 found a difference, 2 wrong usage, 3 failed, 4 proved nothing.
 
       Example: meterctl migrate && meterctl topics apply
       """,

@@ -1,12 +1,12 @@
 import ArgumentParser
 import PostgresStore
 
-/// `meterctl audit`: who changed what.
+/// `meterctl audit`: shows who changed what.
 struct AuditLog: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "audit", abstract: "List who changed what, the newest first.",
+    commandName: "audit", abstract: "List who changed what, newest first.",
     discussion: """
-      Every change leaves a row: those by the API, by pages and by meterctl. Rows are never changed.
+      Every change through the API, the pages or meterctl adds a row. Rows are never changed.
 
       Example: meterctl audit --resource license/lic_abc123 --from 2026-11-01
       """)
@@ -20,7 +20,7 @@ struct AuditLog: ParsableCommand {
   @Option(help: "Only changes of this thing: KIND or KIND/ID, such as license/lic_abc123.")
   var resource: String?
 
-  @Option(help: "List only those of this customer.")
+  @Option(help: "List only this customer's.")
   var customer: String?
 
   @Option(help: "Only changes at this time or later.")

@@ -3,10 +3,10 @@ import Metering
 import PostgresStore
 import Recount
 
-/// A day over all partitions, as the sum of its hours.
+/// Compares days over all partitions, as the sums of their hours.
 extension Comparison {
-  /// A day is the sum of its hours: of those that the log has by the log, of the others as they are
-  /// stored.
+  /// A day is the sum of its hours. Hours that the log has are counted from the log, the others as
+  /// they are stored.
   mutating func compareDays() {
     var expected: [UsageKey: Tally] = [:]
     var borrowed: [UsageKey: Tally] = [:]

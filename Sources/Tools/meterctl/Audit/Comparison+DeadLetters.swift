@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// Dead letters, one by one.
+/// Compares dead letters, one by one.
 extension Comparison {
   mutating func compareDeadLetters() {
     var found: [LogPosition: UsageReads.DeadLetterPlace] = [:]
@@ -11,7 +11,7 @@ extension Comparison {
       guard let partition = partitions[row.partition], partition.unreadable == nil,
         row.logEpoch == partition.logEpoch, row.offset >= partition.low
       else {
-        // Dead letters have no time of an event: a range of times asks for none of them.
+        // Dead letters have no event time, so a range of times selects none.
         if stored.range != UsageReads.Minutes() { continue }
         report.notProvable(
           .deadLetter, "dead letters of a log that cannot be read any more",

@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// Domains and features of a day.
+/// Compares domains and features of a day.
 extension Comparison {
   fileprivate struct DimensionGroup: Hashable {
     var day: UsageKey
@@ -54,8 +54,8 @@ extension Comparison {
     }
     let isCapped = kept["(other)"] != nil && kept["(other)"] != log["(other)"]
     if isCapped {
-      // What was put together was counted under its own name first or never: a named row may be
-      // less than the log says, and the whole must be all of it.
+      // Values that were put together were first counted under their own names, or never. A named
+      // row may therefore be less than the log's number, and only the whole must be complete.
       let whole = log.values.reduce(into: Tally()) { $0.add($1) }
       let sum = kept.values.reduce(into: Tally()) { $0.add($1) }
       if whole != sum { mismatch(nil, whole, sum, "sum of all values") }

@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// An hour of a partition: what the log counts in it, against the row.
+/// Compares an hour of a partition: the log's count with the stored row.
 extension Comparison {
   mutating func compareHours() {
     var doubtfulHours: [StoredKey: Tally] = [:]
@@ -64,7 +64,7 @@ extension Comparison {
 
   private static let olderReason = "their events began before the log does"
 
-  /// Whether the log's beginning lies within the row's events.
+  /// Whether the log begins within the row's events.
   private func isOlder(_ key: StoredKey, _ row: StoredUsage.Hour?) -> Bool {
     guard let row, let partition = partitions[key.partition], partition.unreadable == nil,
       key.logEpoch == partition.logEpoch
@@ -83,7 +83,7 @@ extension Comparison {
     }
     if let reason = partition.unreadable { return (reason, nil) }
     let hour = key.usage.hour
-    // A late event makes the row again, with itself alone.
+    // A late event creates the row again, with itself alone.
     if row?.tally.eventCount ?? 0 < logHours[key]?.eventCount ?? 0,
       let earliest = partition.earliest[hour],
       earliest < stored.takenAt - Self.hourRetentionMilliseconds
@@ -107,7 +107,7 @@ extension Comparison {
     return nil
   }
 
-  /// The range that PostgreSQL remembers must hold every event that counted.
+  /// The stored range of offsets must contain every event that counted.
   private mutating func compareProvenance(_ key: StoredKey, _ row: StoredUsage.Hour?) {
     guard let row, let log = partitions[key.partition]?.provenance[key.usage.hour] else { return }
     if row.firstOffset <= log.firstOffset, log.lastOffset <= row.lastOffset {

@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// A minute of a partition, where its hour is provable.
+/// Compares minutes of a partition, if their hour can be proved.
 extension Comparison {
   mutating func compareMinutes() {
     var kept: [StoredKey: Tally] = [:]
@@ -18,7 +18,7 @@ extension Comparison {
       var hour = key
       hour.usage = key.usage.start(of: .hour)
       let found = stored.minutes[key] ?? Tally()
-      // Of other hours it was said why.
+      // For other hours the reason was given already.
       let verdict = hourVerdicts[hour] ?? .notProvable
       guard verdict != .notProvable else {
         report.notProvable(

@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// What partitions know of their producers, and the view that adds it up.
+/// Compares what partitions know about their producers, and the view that adds it up.
 extension Comparison {
   mutating func compareProducers() {
     var log: [StoredUsage.ProducerKey: LedgerEntry] = [:]
@@ -20,7 +20,7 @@ extension Comparison {
     }
     for key in keys {
       var expected = log[key] ?? LedgerEntry()
-      // The aggregator keeps no number of them.
+      // The aggregator stores no number of requeued records.
       expected.requeued = 0
       let actual = stored.producers[key] ?? LedgerEntry()
       if expected == actual {
@@ -61,13 +61,13 @@ extension Comparison {
     guard let checkpoint = partition.checkpoint else {
       return partition.hasUnreadablePast && known >= logged
     }
-    // What repeats ids from before the log is told apart by nothing, but it is there.
+    // Records that repeat ids from before the log cannot be told apart, but they are in the log.
     return known == logged && actual.counted <= expected.counted
       && !partition.knowsWindow(
         at: checkpoint.offset, stored.windows[partition.partition] ?? [])
   }
 
-  /// The view adds up the partitions' rows, whatever the log says.
+  /// The view must be the sum of the partitions' rows, whatever the log says.
   private mutating func compareLedgerView() {
     var sums: [ExactText: LedgerEntry] = [:]
     for (key, entry) in stored.producers { sums[key.producer, default: LedgerEntry()].add(entry) }

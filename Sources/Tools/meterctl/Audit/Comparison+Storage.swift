@@ -3,10 +3,10 @@ import Metering
 import PostgresStore
 import Recount
 
-/// What is known without the log: partitions that cannot be read, views, and quarantine.
+/// Reports what is known without the log: partitions that cannot be read, views, and quarantine.
 extension Comparison {
   mutating func noteStorage() {
-    // Said even where nothing is stored of it: what its log holds is unknown.
+    // This is reported even if nothing is stored, because nobody knows what such a log contains.
     for partition in partitions.values {
       guard let reason = partition.unreadable else { continue }
       report.notProvable(

@@ -3,15 +3,15 @@ import Metering
 import PostgresStore
 import Recount
 
-/// Compares the log's recount with PostgreSQL's rows: values in, a report out.
+/// Compares the recount of the log with PostgreSQL's rows: values in, a report out.
 struct Comparison {
-  /// What an hour's comparison came to, for the rows that are made of it.
+  /// The result for an hour, which the rows below it use.
   enum HourVerdict {
-    /// The log has all of it, whether equal or not.
+    /// The log has all of the hour, whether it is equal or not.
     case readable
-    /// The log has all of it, but some of its events may repeat what the log has no more.
+    /// The log has all of the hour, but some events may repeat events that it no longer has.
     case doubtful
-    /// It began before the log does: the log has a part of it.
+    /// The hour began before the log, which has only a part of it.
     case older
     case notProvable
   }
@@ -22,11 +22,11 @@ struct Comparison {
   var hourVerdicts: [StoredKey: HourVerdict] = [:]
   var logHours: [StoredKey: Tally] = [:]
   var logMinutes: [StoredKey: Tally] = [:]
-  /// Of events that might be duplicates of what cannot be read.
+  /// Events that might be duplicates of events that cannot be read.
   var doubtfulMinutes: [StoredKey: Tally] = [:]
-  /// Minutes and hours with such events that lie in the first window, in a gap, or were requeued:
-  /// even where they are equal, nothing proves it. (Of producers that are older than the log their
-  /// own row says so.)
+  /// Minutes and hours with such events that are in the first window or in a gap, or that were
+  /// requeued. Even if they are equal, nothing proves it. (For producers that are older than the
+  /// log, their own row says so.)
   var unprovenRows: Set<StoredKey> = []
   var olderProducers: Set<StoredUsage.ProducerKey> = []
 
@@ -82,8 +82,8 @@ struct Comparison {
     }
   }
 
-  /// The producers of which more was counted than the readable log holds: their sequences were
-  /// above 0 when it began.
+  /// Producers of which more was counted than the readable log contains. Their sequences were above
+  /// 0 when it began.
   private func producersWithPast(_ partition: CountedPartition) -> Set<ExactText> {
     let isForgetful = stored.forgetful.contains(partition.partition)
     let isUpToCheckpoint = partition.checkpoint != nil
@@ -105,20 +105,20 @@ struct Comparison {
     sums[key] ?? Tally()
   }
 
-  /// Whether `actual` is what the log says, once some of what is in doubt is left out.
+  /// Whether `actual` can be what the log says, if some of the doubtful events are left out.
   func mayBe(_ actual: Tally, _ expected: Tally, doubtful: Tally) -> Bool {
     !doubtful.isNothing && actual.quantity <= expected.quantity
       && actual.eventCount <= expected.eventCount
       && holds(actual, atLeast: expected, doubtful: doubtful)
   }
 
-  /// Whether all is there that the log has and nothing puts in doubt.
+  /// Whether everything is there that the log contains and that is not in doubt.
   private func holds(_ actual: Tally, atLeast expected: Tally, doubtful: Tally) -> Bool {
     actual.quantity >= expected.quantity - doubtful.quantity
       && actual.eventCount >= expected.eventCount - doubtful.eventCount
   }
 
-  /// Notes a row that may be more than the log has of it, but not less.
+  /// Notes a row that may be more than the log still has of it, but not less.
   mutating func compareAtLeast(
     _ kind: ReconcileReport.Kind, _ key: StoredKey, _ found: Tally, expected: Tally,
     doubtful: Tally, reason: String

@@ -18,7 +18,7 @@ struct DeadLetters: ParsableCommand {
 
 struct DeadLettersList: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List dead letters, the newest first.",
+    commandName: "list", abstract: "List dead letters, newest first.",
     discussion: "Example: meterctl dead-letters list --reason too_old --limit 200 --json")
 
   @Option(help: "Only this reason (docs/event-validation.md names them).")
@@ -57,9 +57,9 @@ struct DeadLettersList: ParsableCommand {
   }
 }
 
-/// Which dead letter is meant.
+/// Selects one dead letter.
 struct DeadLetterPlaceOptions: ParsableArguments {
-  @Option(help: "The topic it was in.")
+  @Option(help: "The topic of the dead letter.")
   var topic: String?
 
   @Option(help: "Its partition.")
@@ -68,7 +68,7 @@ struct DeadLetterPlaceOptions: ParsableArguments {
   @Option(help: "Its offset.")
   var offset: Int64?
 
-  @Option(help: "The epoch of the log, where more than one had that offset.")
+  @Option(help: "The epoch of the log, if several have that offset.")
   var epoch: Int32?
 
   var isGiven: Bool { topic != nil || partition != nil || offset != nil || epoch != nil }
@@ -81,10 +81,10 @@ struct DeadLetterPlaceOptions: ParsableArguments {
 
 struct DeadLettersShow: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "show", abstract: "Show the whole of a dead letter: value, key and headers.",
+    commandName: "show", abstract: "Show a dead letter with its value, key and headers.",
     discussion: """
-      The value and key come from PostgreSQL; the headers from the log, as long as that still has \
-      the record (and METER_KAFKA_BROKERS is set).
+      The value and the key come from PostgreSQL. The headers come from the log, if it still has \
+      the record and METER_KAFKA_BROKERS is set.
 
       Example: meterctl dead-letters show --topic license.usage.v1 --partition 3 --offset 4711
       """)
@@ -103,7 +103,7 @@ struct DeadLettersShow: ParsableCommand {
     let found = try DeadLetterStore(connection).list(place.filter, limit: 20, withPayload: true)
     guard let newest = found.first else {
       throw Failure(
-        "there is no dead letter at that place; meterctl dead-letters list shows those there are")
+        "there is no dead letter at that place; see: meterctl dead-letters list")
     }
     let epochs = Set(found.map(\.place.logEpoch)).sorted()
     if epochs.count > 1 {
@@ -115,14 +115,14 @@ struct DeadLettersShow: ParsableCommand {
     output.print(newest.json(withPayload: true, headers: headers), text: text(newest, headers))
   }
 
-  /// What the log still knows of the record; nil where it does not.
+  /// What the log still knows about the record; nil if it no longer does.
   private func headers(
     of deadLetter: DeadLetterStore.DeadLetter, _ connection: PostgresConnection
   ) -> [(name: String, value: [UInt8])]? {
     let place = deadLetter.place
     var found: [(name: String, value: [UInt8])]?
-    // They are an extra: without a broker, or without the record, the row is shown all the same,
-    // and that they are unknown is said.
+    // The headers are optional. Without a broker, or without the record, the row is still shown,
+    // and the output says that the headers are unknown.
     try? {
       let stored = try OffsetStore(connection, group: deadLetter.group, topic: place.topic)
         .stored([place.partition])
@@ -168,7 +168,7 @@ struct DeadLettersShow: ParsableCommand {
     }
     let value = Readable(payload)
     lines.append("value      \(payload.count) bytes\(value.isText ? "" : ", in hexadecimal"):")
-    // Indented, so that none of its lines looks like one of ours.
+    // The lines are indented, so that none of them looks like one of ours.
     lines += value.text.split(separator: "\n", omittingEmptySubsequences: false).map { "  " + $0 }
     return lines.joined(separator: "\n")
   }
@@ -178,11 +178,11 @@ struct DeadLettersRequeue: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "requeue", abstract: "Send dead letters to their topic again.",
     discussion: """
-      Once what was wrong is put right (a setting, an import that was not registered, a key), the \
-      original value is sent to its topic again, keyed by its subject, with a header that names \
-      the dead letter: it counts once, however often it is sent. What has counted is left alone; \
-      so is what was sent again before, without --again. Of several dead letters with the same \
-      value the first stands for all.
+      Correct the cause first (a setting, an import that was not registered, a key). The original \
+      value is then sent to its topic again, keyed by its subject, with a header that names the \
+      dead letter. It counts once, however often it is sent. Dead letters that were counted are \
+      left alone, and so are those that were sent again before, unless --again is given. If \
+      several dead letters have the same value, only the first one is sent.
 
       Example: meterctl dead-letters requeue --reason key_mismatch --yes
       """)
@@ -195,7 +195,7 @@ struct DeadLettersRequeue: ParsableCommand {
 
   @OptionGroup var place: DeadLetterPlaceOptions
 
-  @Flag(help: "Also send those that were resent before and have not counted yet.")
+  @Flag(help: "Also send those that were sent again before and have not been counted yet.")
   var again = false
 
   @OptionGroup var confirmation: ConfirmationOptions
@@ -216,7 +216,7 @@ struct DeadLettersRequeue: ParsableCommand {
     let store = DeadLetterStore(administrator.connection)
     var filter = place.filter
     filter.reason = reason
-    // One that is named is meant.
+    // A dead letter that is named explicitly is sent even if it was sent before.
     let chosen = try store.requeueable(filter, again: again || place.isGiven)
     var sent = 0
     if !chosen.places.isEmpty {
@@ -250,11 +250,11 @@ struct DeadLettersRequeue: ParsableCommand {
   }
 }
 
-/// Sends dead letters again and notes which were taken.
+/// Sends dead letters again and notes which were accepted.
 struct Requeue {
   private let administrator: Administrator
   private let sender: DeadLetterSender
-  /// What was chosen, for the audit log.
+  /// The selection, for the audit log.
   private let resource: String
 
   init(_ administrator: Administrator, resource: String) throws {
@@ -264,8 +264,8 @@ struct Requeue {
       Connections().kafka(), clientID: Connections.clientID("dead-letters"))
   }
 
-  /// - Returns: how many were sent and acknowledged.
-  /// - Throws: what the broker refused, once those that it took are marked.
+  /// - Returns: the number of letters that were sent and acknowledged.
+  /// - Throws: the broker's refusal, after the accepted letters were marked.
   func run(_ places: [DeadLetterStore.Place]) throws -> Int {
     let store = DeadLetterStore(administrator.connection)
     let progress = Progress("Sending", unit: "dead letters", total: Int64(places.count))
@@ -288,17 +288,17 @@ struct Requeue {
   }
 }
 
-/// Bytes as people read them: text where it is UTF-8, else hexadecimal.
+/// Bytes in readable form: text if they are UTF-8, otherwise hexadecimal.
 struct Readable {
   let isText: Bool
   let text: String
-  /// The same on one line: line ends between others' lines would forge some.
+  /// The same on one line. Line ends of a value between other lines could forge some.
   var line: String { Terminal.printable(text) }
 
   init(_ bytes: [UInt8]) {
     if let decoded = String(validating: bytes, as: UTF8.self) {
       isText = true
-      // Line ends of a value that was written over several lines are no harm.
+      // A value on several lines of its own may contain line ends.
       text = decoded.split(separator: "\n", omittingEmptySubsequences: false)
         .map { Terminal.printable(String($0)) }.joined(separator: "\n")
     } else {

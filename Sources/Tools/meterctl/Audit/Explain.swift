@@ -8,12 +8,13 @@ struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show the events behind a number, read back from the log.",
     discussion: """
-      Finds in usage_provenance where in the log a license's events of the asked time lie, reads \
-      that stretch back (with the dedupe window before and behind it, so that duplicates are \
-      judged and shown), and prints each event with its verdict. The sum is compared with what \
-      the views say. Times are the events' own, from (inclusive) to (exclusive).
+      Looks up in usage_provenance where the events of a license and a time range are in the log. \
+      It reads that part again, with the dedupe window around it so that duplicates are recognized \
+      and shown, and prints each event with its verdict. The sum is compared with the views. Times \
+      are the events' own, from (inclusive) to (exclusive).
 
-      Exit status: 0 equal, or the log no longer reaches; 1 another sum; 2 wrong usage; 3 failed.
+      Exit status: 0 equal, or the log no longer reaches back far enough; 1 another sum; 2 wrong \
+      usage; 3 failed.
 
       Example: meterctl explain --license lic_abc123 --from 2026-11-23T18:00:00Z --to \
       2026-11-23T19:00:00Z --meter api_calls
@@ -25,7 +26,7 @@ struct Explain: ParsableCommand {
   @Option(help: "The earliest time of the events, such as 2026-11-23T18:00:00Z.")
   var from: Moment
 
-  @Option(help: "The end of the time, which is not included.")
+  @Option(help: "The end of the time range, which is not included.")
   var to: Moment
 
   @Option(help: "Only this meter.")
@@ -64,8 +65,8 @@ struct Explain: ParsableCommand {
 
     try AuditRange.reading { progress in
       try explained.read(recount, knowsSequences: false, progress: progress)
-      // A producer's sequence is remembered for good: what repeats from before the window is told
-      // apart from a checkpoint on, or only by all that can be read.
+      // A producer's sequence is remembered for ever. Events that repeat some from before the
+      // window are recognized only from a checkpoint on, or by reading everything.
       if explained.status == .different, explained.couldReadMore {
         try explained.read(recount, knowsSequences: true, progress: progress)
       }

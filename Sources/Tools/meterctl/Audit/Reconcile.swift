@@ -6,7 +6,7 @@ import PostgresStore
 import Recount
 import ServiceRuntime
 
-/// `meterctl reconcile`: PostgreSQL against the log, or Stripe against what was sent there.
+/// `meterctl reconcile`: compares PostgreSQL with the log, or Stripe with what was sent there.
 struct Reconcile: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compare PostgreSQL with the log, or Stripe with what was exported.",
@@ -19,24 +19,25 @@ struct Reconcile: ParsableCommand {
     subcommands: [LogReconcile.self, StripeReconcile.self], defaultSubcommand: LogReconcile.self)
 }
 
-/// `meterctl reconcile log`: an independent count of the log, compared with PostgreSQL.
+/// `meterctl reconcile log`: counts the log independently and compares the result with PostgreSQL.
 struct LogReconcile: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "log",
     abstract: "Count the log again and compare it with PostgreSQL, row by row.",
     discussion: """
       Reads PostgreSQL at one snapshot and the log of every partition up to the offsets of that \
-      snapshot, counts with code of its own, and compares hours, minutes, days, dimensions, dead \
-      letters and producers. It needs no pause of the aggregator, and changes nothing.
+      snapshot. Counts with separate code, and compares hours, minutes, days, dimensions, dead \
+      letters and producers. The aggregator can go on meanwhile, and nothing is changed.
 
-      Where the log no longer reaches (retention, a new log epoch, a gap that was accepted), rows \
-      are `not provable`: never equal. What the log still has of them must be there all the same. \
-      The aggregator leaves an audit checkpoint of each partition every ten minutes; from the \
-      first one that the log still reaches, every number of a producer is provable. \
-      METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be what the aggregator runs with.
+      Rows that the log no longer covers (because of retention, a new log epoch, or an accepted \
+      gap) are `not provable`, which is never the same as equal. They must still contain \
+      everything that the log has of them. The aggregator takes an audit checkpoint of each \
+      partition every ten minutes. From the first checkpoint that the log still covers, every \
+      number of a producer can be proved. METER_MAX_QUANTITY and METER_MAX_EVENT_AGE must be the \
+      aggregator's.
 
-      Exit status: 0 equal, or equal as far as provable; 1 differences; 2 wrong usage; 3 failed; \
-      4 there is usage, and nothing of it could be proved.
+      Exit status: 0 equal, or equal as far as it can be proved; 1 differences; 2 wrong usage; 3 \
+      failed; 4 there is usage, but none of it could be proved.
 
       Example: meterctl reconcile --from 2026-11-01 --to 2026-12-01 --json
       """)
@@ -72,8 +73,8 @@ struct LogReconcile: ParsableCommand {
       .filter { $0.group == group && $0.topic == topic }
     guard !stored.positions.isEmpty else {
       throw Failure(
-        "nothing of \(topic) was counted by the group \(group) yet: start usage-aggregator, or "
-          + "name another with --group and --topic")
+        "the group \(group) has not counted anything of \(topic) yet: start usage-aggregator, or "
+          + "name another group with --group and --topic")
     }
     settings.importBatches = stored.importBatches
     settings.refusedForAge = stored.refusedForAge
@@ -90,7 +91,7 @@ struct LogReconcile: ParsableCommand {
     let report = Comparison.run(stored, partitions, maxDifferences: maxDifferences)
     output.print(
       report.json(partitions), text: report.text(partitions, topic: topic, group: group))
-    // On stderr, because what was read is judged apart from what was not.
+    // Halted partitions go to stderr, because the result judges only what was read.
     for halt in halts {
       Terminal.error(
         Terminal.printable(
@@ -105,7 +106,7 @@ struct LogReconcile: ParsableCommand {
   }
 }
 
-/// What reconcile and explain share of their arguments and surroundings.
+/// The arguments and the environment that reconcile and explain share.
 enum AuditRange {
   static func validate(from: Moment?, to: Moment?) throws {
     for (name, moment) in [("--from", from), ("--to", to)] {
@@ -129,7 +130,7 @@ enum AuditRange {
       maxEventAgeMilliseconds: try settings.maxEventAgeMilliseconds())
   }
 
-  /// Runs `body` under a progress bar over offsets.
+  /// Runs `body` with a progress bar over offsets.
   static func reading<T>(_ body: ((Int64, Int64) -> Void) throws -> T) throws -> T {
     var bar: Progress?
     var last: Int64 = 0
@@ -142,7 +143,7 @@ enum AuditRange {
       }
     } catch let error as KafkaError where error.isOffsetOutOfRange {
       throw Failure(
-        "the log's beginning moved on while it was read (retention): run it again")
+        "retention removed records while the log was read; run the command again")
     }
   }
 }

@@ -2,13 +2,13 @@ import LogAudit
 import Metering
 import Recount
 
-/// What reconcile found.
+/// The result of reconcile.
 struct ReconcileReport {
   enum Status: String {
     case equal, different
-    /// Equal as far as the log reaches, which is not all that was asked.
+    /// Equal as far as the log reaches, which is not the whole requested range.
     case notProvable = "not_provable"
-    /// There is usage, and not one row of it could be compared with the log.
+    /// There is usage, but not a single row could be compared with the log.
     case nothingProved = "nothing_proved"
   }
 
@@ -22,12 +22,12 @@ struct ReconcileReport {
     var equal = 0
     var different = 0
     var notProvable = 0
-    /// Of those that are not provable: they hold at least what the log still has of them.
+    /// Rows among those not provable that contain at least what the log still has of them.
     var atLeast = 0
     var compared: Int { equal + different }
   }
 
-  /// A row that is not what the log says.
+  /// A row that differs from the log.
   struct Mismatch {
     var kind: Kind
     var license: ExactText?
@@ -39,9 +39,9 @@ struct ReconcileReport {
     var dimension: String?
     var value: String?
     var producer: ExactText?
-    /// By the log.
+    /// The value from the log.
     var expected: Side
-    /// In PostgreSQL.
+    /// The value in PostgreSQL.
     var actual: Side
     var note: String?
   }
@@ -51,13 +51,13 @@ struct ReconcileReport {
     case text(String)
   }
 
-  /// Rows that the log cannot speak about, put together by the reason.
+  /// Rows that the log cannot prove, grouped by the reason.
   struct Unproven {
     var reason: String
     var kind: Kind
     var partition: Int32?
     var logEpoch: Int32?
-    /// Milliseconds since 1970.
+    /// In milliseconds since 1970.
     var logBegins: Int64?
     var rows = 0
     var tally = Tally()
@@ -107,7 +107,7 @@ struct ReconcileReport {
     if differences.count < maxDifferences { differences.append(mismatch) }
   }
 
-  /// - Parameter holdsWhatIsLeft: the rows hold at least what the log still has of them.
+  /// - Parameter holdsWhatIsLeft: the rows contain at least what the log still has of them.
   mutating func notProvable(
     _ kind: Kind, _ reason: String, partition: Int32? = nil, logEpoch: Int32? = nil,
     logBegins: Int64? = nil, rows count: Int = 1, tally: Tally = Tally(),
@@ -129,7 +129,7 @@ struct ReconcileReport {
 // MARK: As JSON
 
 extension JSON {
-  /// A number, or a text of its digits where it does not fit 64 bits.
+  /// A number, or a text of its digits if it does not fit 64 bits.
   static func wide(_ value: Int128) -> JSON {
     Int64(exactly: value).map { .integer($0) } ?? .text(String(value))
   }
@@ -191,7 +191,7 @@ extension ReconcileReport.Mismatch {
     return .object(members)
   }
 
-  /// What it is about, in a line.
+  /// The subject of the mismatch, on one line.
   var subject: String {
     var words: [String] = []
     if let license { words.append(license.string) }
@@ -330,7 +330,7 @@ extension ReconcileReport {
     }
   }
 
-  /// `0-3, 7`
+  /// For example `0-3, 7`.
   static func ranges(_ numbers: Set<Int32>) -> String {
     var ranges: [ClosedRange<Int32>] = []
     for number in numbers.sorted() {

@@ -5,15 +5,15 @@ import PostgresStore
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show what is wrong, and how far everything is: lag, rate, ledger, deliveries.",
+    abstract: "Show problems, and the state of everything: lag, rate, ledger, deliveries.",
     discussion: """
-      What is wrong is said first, in words, and then the exit status is 1: halted partitions, \
-      missing events, growing lag, failing endpoints, or a Kafka that does not answer. In that \
-      case what PostgreSQL knows is shown all the same.
+      Problems come first, in words, and make the exit status 1: halted partitions, missing \
+      events, growing lag, failing endpoints, or a Kafka that does not answer. What PostgreSQL \
+      knows is shown in any case.
 
-      One look takes a second, in which the rate is measured. With --watch the screen refreshes \
-      until Ctrl-C; where stdout is no terminal, a snapshot is printed at each interval (with \
-      --json one object a line). NO_COLOR turns colors off.
+      The command takes a second, in which it measures the rate. With --watch the screen refreshes \
+      until Ctrl-C. If stdout is not a terminal, a snapshot is printed at each interval (with \
+      --json, one object per line). NO_COLOR turns colors off.
 
       Example: meterctl status --watch --interval 5s
       """)
@@ -26,7 +26,7 @@ struct Status: ParsableCommand {
 
   @OptionGroup var output: OutputOptions
 
-  /// `250ms`, `2s`, `1m`.
+  /// For example `250ms`, `2s` or `1m`.
   struct Interval: ExpressibleByArgument {
     var milliseconds: Int
 
@@ -60,7 +60,7 @@ struct Status: ParsableCommand {
     }
     var snapshot = try look(after: nil)
     if !watch, snapshot.kafkaProblem == nil {
-      // The first look gives the rate and the lag something to be compared with.
+      // Rate and lag need an earlier snapshot to be compared with.
       Thread.sleep(forTimeInterval: 1)
       snapshot = try look(after: snapshot)
     }
@@ -80,7 +80,7 @@ struct Status: ParsableCommand {
     } else if watch, screen.canRefresh {
       print(screen.refresh(snapshot.lines(screen)), terminator: "")
     } else {
-      // What is printed once may scroll, and a line may wrap: nothing is lost.
+      // Output that is printed once may scroll, and a line may wrap without losing anything.
       let columns = screen.columns
       screen.columns = .max
       screen.rows = .max
@@ -88,24 +88,25 @@ struct Status: ParsableCommand {
       print(lines.map(screen.render).joined(separator: "\n"))
       if watch { print() }
     }
-    // Into a pipe nothing is flushed by itself.
+    // Output into a pipe is not flushed by itself.
     fflush(nil)
   }
 }
 
-/// The cluster as `status` asks it: never for longer than the budget, and again at each look.
+/// Asks the cluster for `status`. It never takes longer than the budget, and asks again for each
+/// snapshot.
 final class StatusLog {
   private let connections: Connections
   private var reader: LogReader?
 
   init(_ connections: Connections) { self.connections = connections }
 
-  /// How long all partitions together may take to tell their ends.
+  /// How long all partitions together may take to report their ends.
   private static let budgetMilliseconds = 10_000
 
   /// The ends of a topic's partitions; nil for one that did not answer.
   ///
-  /// - Throws: where no broker answers, or the topic is missing.
+  /// - Throws: an error if no broker answers, or if the topic is missing.
   func ends(_ topic: String) throws -> [(low: Int64, high: Int64)?] {
     let reader = try self.reader ?? connections.logReader("status", ends: .ofAllRecords)
     self.reader = reader
@@ -122,7 +123,7 @@ final class StatusLog {
             TopicPartition(topic: topic, partition: partition),
             timeoutMilliseconds: Int32(min(left, 2_000)))
         } catch {
-          // One partition without a leader hides only itself.
+          // A partition without a leader is the only one that is left out.
           if error.isRetriable || error.isTimeout { return nil }
           throw error
         }

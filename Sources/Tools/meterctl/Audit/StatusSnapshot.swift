@@ -3,7 +3,7 @@ import Foundation
 import KafkaTransport
 import PostgresStore
 
-/// What one look saw.
+/// One snapshot of the installation's state.
 struct StatusSnapshot {
   struct Topic {
     var name: String
@@ -11,14 +11,14 @@ struct StatusSnapshot {
     /// Negative while a partition's beginning is not known.
     var next: [Int32: Int64]
     var commitAge: Double
-    /// Of the cluster; nil where it was not asked or did not answer.
+    /// The number of partitions in the cluster; nil if it was not asked or did not answer.
     var partitions: Int?
     var lag: Int64 = 0
-    /// Partitions whose log ends before what was counted: another log than the one remembered.
+    /// Partitions whose log ends before what was counted. It is not the log that is remembered.
     var strange = 0
-    /// Partitions that did not tell their ends.
+    /// Partitions that did not report their ends.
     var silent = 0
-    /// Partitions that nobody has ever counted, though their siblings are counted.
+    /// Partitions that were never counted, although others of the topic are.
     var uncounted = 0
 
     var nextOffsets: Int64 { next.values.reduce(0) { $0 + max($1, 0) } }
@@ -37,14 +37,14 @@ struct StatusSnapshot {
   private(set) var deliveries: WebhookStore.Backlog?
   private(set) var halts: [PartitionHaltStore.Halt] = []
   private(set) var quarantined = 0
-  /// What Kafka could not be asked, and why.
+  /// The part of Kafka that could not be asked, with the reason.
   private(set) var kafkaProblem: String?
   /// Groups and topics that fall behind.
   private var growing: [String] = []
 
   static let ledgerRows = 100
 
-  /// What PostgreSQL knows.
+  /// Takes a snapshot of what PostgreSQL knows.
   static func take(_ connection: PostgresConnection) throws -> StatusSnapshot {
     var snapshot = StatusSnapshot()
     let reads = UsageReads(connection)
@@ -73,13 +73,15 @@ struct StatusSnapshot {
     return snapshot
   }
 
-  /// Adds what Kafka knows. What it does not tell is a problem of its own, and hides nothing else.
+  /// Adds what Kafka knows. Anything that it does not answer becomes a separate problem and hides
+  /// nothing else.
   mutating func lookAtLog(_ log: StatusLog) {
     var ends: [String: [(low: Int64, high: Int64)?]] = [:]
     for name in Set(topics.map(\.name)).sorted() {
       do { ends[name] = try log.ends(name) } catch {
         kafkaProblem = Ending.message(error)
-        // A topic that is missing says nothing about the others; a cluster that is away does.
+        // A missing topic says nothing about the other topics. If the cluster is unavailable, no
+        // topic can be asked.
         if error is KafkaError { break }
       }
     }
@@ -88,17 +90,17 @@ struct StatusSnapshot {
     }
   }
 
-  /// The rate since an earlier look, and who falls behind.
+  /// Computes the rate since an earlier snapshot, and which groups fall behind.
   mutating func compare(with earlier: StatusSnapshot?) {
     guard let earlier else { return }
     let seconds = earlier.takenAtInstant.duration(to: takenAtInstant) / .seconds(1)
     guard seconds > 0 else { return }
     func sum(_ snapshot: StatusSnapshot) -> Int64 {
-      // Every group reads the same records: counted is what the aggregator's has.
+      // All groups read the same records, so the rate is the aggregator's.
       snapshot.topics.filter { $0.group == Connections.aggregatorGroup }
         .reduce(0) { $0 + $1.nextOffsets }
     }
-    // Less than before: a new epoch began in between.
+    // If there are fewer than before, a new epoch has begun in between.
     rate = Double(max(0, sum(self) - sum(earlier))) / seconds
     for topic in topics where topic.partitions != nil && topic.lag > 0 {
       guard
@@ -110,15 +112,17 @@ struct StatusSnapshot {
       let lag = Terminal.grouped(topic.lag)
       if topic.next.isEmpty || topic.commitAge > 15 {
         growing.append(
-          "\(topic.group) stores nothing of \(topic.name), and \(lag) records wait: is it running?")
+          "\(topic.group) stores nothing from \(topic.name), and \(lag) records wait: is it running?"
+        )
       } else if topic.lag > before.lag, before.lag > 0, Double(topic.lag) > 10 * (done + 1) {
         growing.append(
-          "\(topic.group) falls behind in \(topic.name): \(lag) records wait, and more come")
+          "\(topic.group) falls behind in \(topic.name): \(lag) records wait, and their number grows"
+        )
       }
     }
   }
 
-  /// In words, the worst first.
+  /// The problems as sentences, the worst first.
   var problems: [String] {
     var found = haltProblems
     for topic in topics where topic.strange > 0 {
@@ -139,7 +143,8 @@ struct StatusSnapshot {
     if let kafkaProblem { found.append(kafkaProblem + "; what follows is what PostgreSQL knows") }
     for topic in topics where topic.silent > 0 {
       found.append(
-        "\(topic.name): \(topic.silent) partitions do not tell their ends: have they a leader?")
+        "\(topic.name): \(topic.silent) partitions do not report their ends: do they have a leader?"
+      )
     }
     found += growing
     if quarantined > 0 {
@@ -152,7 +157,7 @@ struct StatusSnapshot {
     }
     if let deliveries, deliveries.oldestDueSeconds >= 60 {
       found.append(
-        "deliveries are due for \(Int(deliveries.oldestDueSeconds)) s: is webhook-dispatcher running?"
+        "deliveries have been due for \(Int(deliveries.oldestDueSeconds)) s: is webhook-dispatcher running?"
       )
     }
     return found
@@ -190,7 +195,7 @@ extension StatusSnapshot.Topic {
         continue
       }
       if next[Int32(i)] == nil, !next.isEmpty { uncounted += 1 }
-      // Without a row, and where the beginning is not known, counting begins at the low watermark.
+      // Counting begins at the low watermark if there is no row, or if the beginning is not known.
       let position = next[Int32(i)].flatMap { $0 < 0 ? nil : $0 } ?? end.low
       if end.high < position { strange += 1 }
       lag += max(0, end.high - position)

@@ -36,15 +36,15 @@ extension StatusSnapshot {
     ]
   }
 
-  /// What is wrong, then what is.
+  /// The problems, followed by the state.
   ///
-  /// - Parameter tableColumns: how wide tables may be; nil for the screen's width.
+  /// - Parameter tableColumns: the width of tables; nil for the screen's width.
   func lines(_ screen: Screen, tableColumns: Int? = nil) -> [Screen.Line] {
     var tables = screen
     tables.columns = tableColumns ?? screen.columns
     let problems = problems
     var lines = [Screen.Line("License Metering  \(takenAt)", .bold)]
-    // A remedy stands at the end of its problem, and must not be cut off.
+    // The remedy is at the end of a problem and must not be cut off.
     lines += problems.flatMap { screen.wrap("WRONG  " + $0, indent: 7, .red) }
     if problems.isEmpty { lines.append(Screen.Line("nothing is wrong", .green)) }
     lines.append(Screen.Line(""))
@@ -80,7 +80,7 @@ extension StatusSnapshot {
     return lines
   }
 
-  /// Accepted is the sum of what stands right of it, up to `missing`.
+  /// The number of accepted events is the sum of the columns to its right, up to `missing`.
   private func ledgerLines(_ screen: Screen) -> [Screen.Line] {
     guard !ledger.rows.isEmpty else { return [] }
     func number(_ value: Int64?) -> String { value.map { Terminal.grouped($0) } ?? "-" }

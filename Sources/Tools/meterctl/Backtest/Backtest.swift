@@ -3,29 +3,33 @@ import ArgumentParser
 import Glibc
 import Recount
 
-/// `meterctl backtest`: the detector over a recorded series, row by row.
+/// `meterctl backtest`: runs the detector over a recorded series, row by row.
 struct Backtest: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract:
-      "Judge a series of timestamp,value rows: what would have been an anomaly, and what a burst?",
+      "Find the anomalies and bursts in a series of timestamp,value rows.",
     discussion: """
-      Reads CSV from standard input: a first line that names the columns `timestamp` and `value`, then a row a line, timestamps as \
-      `YYYY-MM-DD HH:MM:SS` or RFC 3339. Writes each row with its anomaly_score in [0, 1] at once, by that row and those before it \
-      alone; a score of \(SeriesDetector.threshold) or more is a detection.
+      Reads CSV from standard input. The first line names the columns `timestamp` and `value`. \
+      Each further line is a row, with timestamps as `YYYY-MM-DD HH:MM:SS` or RFC 3339. Each row \
+      is written immediately with its anomaly_score in [0, 1], which depends only on that row and \
+      those before it. A score of \(SeriesDetector.threshold) or more is a detection.
 
-      Every series is judged by the detector by which anomaly-detector watches totals; rows that are whole numbers at steps of a \
-      minute also by the one by which it tells bursts of a license's calls. The larger score is written.
+      Every series is judged by the detector with which anomaly-detector watches totals. Rows of \
+      whole numbers at steps of a minute are also judged by the detector for bursts of a license's \
+      calls. The larger score is written.
 
-      --bursts and --usage write what would have been told, and nothing else: of a license with these calls a minute its bursts, \
-      with their cool-down; of a meter or a customer with these calls a minute that they were too high, too low or had stopped, ten \
-      minutes at a time, from the third day on, once when it begins.
+      --bursts and --usage write only what would raise alerts. --bursts treats the rows as the \
+      calls per minute of a license, and writes its bursts, with their cool-down. --usage treats \
+      them as the calls per minute of a meter or a customer, and writes when they begin to be too \
+      high, too low or zero, in steps of ten minutes, from the third day on.
 
-      A row that cannot be read ends it with status 3 and the line's number; rows before it are written.
+      If a row cannot be read, the command ends with status 3 and names the line. Rows before it \
+      are written.
 
       Example: meterctl backtest --plot out.svg < series.csv > scores.csv
       """)
 
-  @Flag(help: "Print the threshold and end.") var threshold = false
+  @Flag(help: "Print the threshold and exit.") var threshold = false
   @Flag(help: "Show only what would raise an alert about a license: bursts of calls.") var bursts =
     false
   @Flag(help: "Show only what would raise an alert about a total: too high, too low, stopped.")
@@ -75,7 +79,7 @@ struct Backtest: ParsableCommand {
     if let plot, let drawing { try drawing.write(to: plot) }
   }
 
-  /// Without its line end; nil at the end of the input.
+  /// A line without its end; nil at the end of the input.
   private func row(_ lines: LineReader) throws -> ArraySlice<UInt8>? {
     switch try lines.next() {
     case nil: return nil
@@ -86,7 +90,7 @@ struct Backtest: ParsableCommand {
     }
   }
 
-  /// Each line at once, not a block at a time: others read along.
+  /// Each line is written immediately instead of in blocks, because other programs may be reading.
   private func write(_ line: String) throws {
     var line = line
     try line.withUTF8 { bytes in
@@ -103,11 +107,11 @@ struct Backtest: ParsableCommand {
   }
 }
 
-/// What the detectors made of a row.
+/// The detectors' judgement of a row.
 struct Judgement {
   let score: Double
   let expected: Double
-  /// How far off most rows lie.
+  /// How far most rows are from the expectation.
   let spread: Double
   var isDetection: Bool { score >= SeriesDetector.threshold }
 
@@ -130,8 +134,8 @@ struct Judgement {
   }
 }
 
-/// Calls a minute, summed and judged as the totals of a meter or a customer are. The row that ends ten
-/// minutes has what is told of them.
+/// Calls per minute, summed and judged like the totals of a meter or a customer. The last row of
+/// ten minutes has the result.
 struct TenMinutes {
   private var watch = UsageWatch()
   private var slot: Int64?
@@ -140,7 +144,7 @@ struct TenMinutes {
   mutating func observe(_ value: Double, at minute: Int64) -> Judgement {
     let length = UsageWatch.rowMinutes
     let now = minute - ((minute % length) + length) % length
-    // What is missing had no calls, as in the service; no more of it than two weeks.
+    // As in the service, a missing row counts as no calls, for at most two weeks.
     var told = false
     if let slot, now > slot {
       told = judge(slot)
@@ -168,12 +172,14 @@ struct TenMinutes {
   }
 }
 
-/// The burst detector over rows, and whether they look like what it is made for. Of other rows it only costs false alarms.
+/// The burst detector over rows, which also notes whether the rows are like those that it is made
+/// for. On other rows it would only raise false alarms.
 struct CallsAMinute {
   private var detector = BurstDetector()
   private var last: Int64?
   private var rows = 0
-  /// Whole numbers, the first of them a minute apart, none of them back in time.
+  /// Whether all values are whole numbers, the first rows are a minute apart, and no row goes back
+  /// in time.
   private(set) var areCalls = true
 
   mutating func observe(_ value: Double, at minute: Int64) -> BurstDetector.Judgement {
@@ -187,7 +193,7 @@ struct CallsAMinute {
   }
 }
 
-/// Where timestamp and value stand in a row.
+/// The positions of timestamp and value in a row.
 struct SeriesColumns {
   struct Invalid: Error, CustomStringConvertible { let description: String }
 
@@ -196,7 +202,7 @@ struct SeriesColumns {
 
   init?(_ header: ArraySlice<UInt8>) {
     var bytes = header
-    // A byte order mark, as spreadsheets write it.
+    // Spreadsheets write a byte order mark.
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { bytes = bytes.dropFirst(3) }
     let names = Self.fields(bytes)
     guard let timestamp = names.firstIndex(of: "timestamp"),
@@ -206,8 +212,8 @@ struct SeriesColumns {
     self.value = value
   }
 
-  /// - Throws: `Invalid`, in words.
   /// - Returns: the timestamp, its minute since 1970, the value as it was written, and the value.
+  /// - Throws: `Invalid`, which says what is wrong.
   func parse(_ line: ArraySlice<UInt8>) throws -> (String, Int64, String, Double) {
     let fields = Self.fields(line)
     guard fields.count > max(timestamp, value) else {
@@ -236,7 +242,7 @@ struct SeriesColumns {
   }
 
   private static func minute(_ text: String) -> Int64? {
-    // `YYYY-MM-DD HH:MM:SS` is RFC 3339 but for the blank and the zone.
+    // `YYYY-MM-DD HH:MM:SS` is RFC 3339 except for the space and the zone.
     var rfc3339 = text
     if text.utf8.count == 19 { rfc3339 += "Z" }
     if text.utf8.count > 10, text.utf8.dropFirst(10).first == UInt8(ascii: " ") {

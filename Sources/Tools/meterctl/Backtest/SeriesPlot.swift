@@ -1,14 +1,16 @@
 import AnomalyDetection
 import Glibc
 
-/// A series, the band in which most rows were expected, and the detections, as one SVG picture. Holds all rows: a picture needs its extremes.
+/// Draws a series, the band in which most rows were expected, and the detections as one SVG
+/// picture. It holds all rows, because a picture needs their extremes.
 struct SeriesPlot {
   private static let width = 1_200.0
   private static let height = 420.0
   private static let left = 70.0
   private static let top = 46.0
   private static let bottom = 40.0
-  /// Columns of the picture: more rows than this are drawn as their least and largest.
+  /// The columns of the picture. If there are more rows, each column shows its smallest and largest
+  /// value.
   private static let columns = 1_100
 
   private var stamps: [String] = []
@@ -24,7 +26,7 @@ struct SeriesPlot {
       (judgement.expected - judgement.spread, judgement.expected + judgement.spread))
   }
 
-  /// - Throws: `Failure` where the file cannot be written.
+  /// - Throws: `Failure` if the file cannot be written.
   func write(to path: String) throws {
     guard let file = fopen(path, "w") else {
       throw Failure("\(path) cannot be written: \(String(cString: strerror(errno)))")

@@ -2,14 +2,15 @@ import ArgumentParser
 import Metering
 import PostgresStore
 
-/// `meterctl adjust`: a manual correction of what a license used in a period.
+/// `meterctl adjust`: corrects the usage of a license in a period by hand.
 struct Adjust: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Correct what a license used in a billing period.",
+    abstract: "Correct a license's usage in a billing period.",
     discussion: """
-      The usage itself never changes: the adjustment stands beside it, counts toward the license's \
-      limit, and goes on the invoice of its period, or of the next open one where that is closed. \
-      An adjustment is never changed or deleted; --reverse records its counter-entry.
+      The usage itself never changes. The adjustment is kept beside it, counts toward the \
+      license's limit, and goes on the invoice of its period, or of the next open one if that \
+      period is closed. An adjustment is never changed or deleted. --reverse records its \
+      counter-entry.
 
       Example: meterctl adjust --license lic_abc123 --period 2026-11-01 --quantity -500 \
       --reason 'test traffic, agreed with the customer'
@@ -122,7 +123,7 @@ struct Adjust: ParsableCommand {
     case .alreadyReversed: throw Failure("the adjustment has its counter-entry already")
     case .stillOpen:
       throw Failure(
-        "a late adjustment is final when the period is closed that it is invoiced with; reverse it then"
+        "a late adjustment becomes final when the period on whose invoice it is gets closed; reverse it after that"
       )
     }
   }

@@ -3,7 +3,7 @@ import Billing
 import Metering
 import PostgresStore
 
-/// `meterctl export`: usage as CSV, or to Stripe.
+/// `meterctl export`: exports usage as CSV, or to Stripe.
 struct Export: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Write usage as CSV on stdout, or send it to Stripe.",
@@ -15,13 +15,13 @@ struct Export: ParsableCommand {
     subcommands: [UsageExport.self, StripeExportCommand.self], defaultSubcommand: UsageExport.self)
 }
 
-/// `meterctl export usage`: usage as CSV, at one snapshot and in constant memory.
+/// `meterctl export usage`: writes usage as CSV, from one snapshot and in constant memory.
 struct UsageExport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "usage", abstract: "Write usage as CSV on stdout; what export does by itself.",
+    commandName: "usage", abstract: "Write usage as CSV on stdout. This is the default of export.",
     discussion: """
-      One line for each license, meter and day (or the whole range), from one snapshot. Days are by \
-      UTC, and --to is the day behind the last.
+      Writes one line for each license, meter and day (or for the whole range), from one snapshot. \
+      Days are in UTC, and --to is the day after the last one.
 
       Example: meterctl export --from 2026-11-01 --to 2026-12-01 --customer cus_42 > november.csv
       """)

@@ -4,13 +4,13 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// `meterctl periods …`: billing periods and the closing of them.
+/// `meterctl periods …`: lists billing periods and closes them.
 struct Periods: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "List, preview and close billing periods.",
     subcommands: [List.self, Preview.self, Close.self])
 
-  /// `METER_CLOSE_GRACE`, as metering-api reads it.
+  /// The value of `METER_CLOSE_GRACE`, read like metering-api does.
   static func graceSeconds() throws -> Int64 {
     Int64(
       try Settings().milliseconds(
@@ -19,10 +19,10 @@ struct Periods: ParsableCommand {
 
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List periods, in the order of licenses, meters and beginnings.",
+      abstract: "List periods, ordered by license, meter and beginning.",
       discussion: "Example: meterctl periods list --status due --customer cus_42")
 
-    @Option(help: "List only periods that are open, due (ended and past their grace) or closed.")
+    @Option(help: "List only periods that are open, due (ended, with their grace over) or closed.")
     var status: String?
 
     @Option(help: "Only periods of this customer.")
@@ -106,7 +106,7 @@ struct Periods: ParsableCommand {
 
   static func day(_ moment: Moment) -> String { String(moment.description.prefix(10)) }
 
-  /// What preview and close ask about.
+  /// The periods that preview and close work on.
   struct Scope: ParsableArguments {
     @Option(help: "Only periods that end on or before this day in UTC, such as 2026-12-01.")
     var endingBefore: Moment
@@ -116,14 +116,14 @@ struct Periods: ParsableCommand {
 
     private static let looks = 50
 
-    /// - Returns: what stands against a close, at one snapshot.
+    /// - Returns: the obstacles to a close, from one snapshot.
     func preview(_ connection: PostgresConnection) throws -> ClosePreview {
       let store = ClosePreviewStore(connection)
       var question = ClosePreviewStore.Question(
         endingBefore: Periods.day(endingBefore), customer: customer.map(Identifier.init(_:)),
         graceSeconds: try Periods.graceSeconds(), completeThrough: nil)
-      // Each producer has to be seen once without events under way: while events flow all the time,
-      // those of one or another always are.
+      // Each producer must be seen once without events on the way. While events flow, some
+      // producers always have some.
       for _ in 0..<Self.looks {
         let preview = try connection.transaction(
           "begin transaction isolation level repeatable read read only"
@@ -148,7 +148,7 @@ struct Periods: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Show what a close would close, and what prevents it.",
       discussion: """
-        Exit status 1 where something stands against it.
+        The exit status is 1 if something prevents the close.
 
         Example: meterctl periods preview --ending-before 2026-12-01
         """)

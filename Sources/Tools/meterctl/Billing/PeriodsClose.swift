@@ -5,11 +5,11 @@ import PostgresStore
 extension Periods {
   struct Close: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Close periods that have ended, so that their numbers never change again.",
+      abstract: "Close periods that have ended. Their numbers never change afterwards.",
       discussion: """
-        What arrives later goes on the next invoice as a late adjustment. Running it twice, or two at \
-        once, closes once; what was cut off is continued by running it again. Exit status 1 where \
-        something stands against it: then nothing is closed.
+        Usage that arrives later goes on the next invoice as a late adjustment. Running this \
+        command twice, or twice at the same time, closes the periods once. If it was cut off, run \
+        it again. If something prevents the close, nothing is closed and the exit status is 1.
 
         Example: meterctl periods close --ending-before 2026-12-01
         """)
@@ -19,7 +19,7 @@ extension Periods {
     @Option(help: ArgumentHelp("Close only this period.", valueName: "period"))
     var period: String?
 
-    @Flag(help: "Close even if something prevents it. Needs --reason.")
+    @Flag(help: "Close even if something prevents it. This needs --reason.")
     var force = false
 
     @Option(help: "Why it is closed. This is kept in the record of the close.")

@@ -4,14 +4,14 @@ import Licensing
 import Metering
 import PostgresStore
 
-/// `meterctl statement`: what a customer used in the periods that end in a month.
+/// `meterctl statement`: shows a customer's usage in the periods that end in a month.
 struct StatementCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "statement",
-    abstract: "Show a customer's statement of a month.",
+    abstract: "Show a customer's statement for a month.",
     discussion: """
-      The periods whose last day lies in the month. With METER_SIGNING_KEY the JSON of a closed \
-      statement is signed. --csv prints its lines.
+      The statement has the periods whose last day is in the month. With METER_SIGNING_KEY, the \
+      JSON of a closed statement is signed. --csv prints its lines.
 
       Example: meterctl statement --customer cus_42 --month 2026-11 --json
       """)

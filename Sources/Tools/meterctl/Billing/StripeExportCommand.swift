@@ -5,18 +5,18 @@ import PostgresStore
 import ServiceRuntime
 import StripeExport
 
-/// `meterctl export stripe`: usage by customer, meter and hour, as meter events.
+/// `meterctl export stripe`: sends usage by customer, meter and hour as meter events.
 struct StripeExportCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "stripe", abstract: "Send usage to Stripe, by customer, meter and hour.",
     discussion: """
-      Only complete hours are sent, and only of customers with a stripe_customer_id; the others \
-      are listed. An event whose answer was lost is sent again under its identifier, or, after a \
-      day, settled by Stripe's own sums, so that it counts once. What was cut off is continued by \
-      running it again. METER_STRIPE_API_KEY and METER_STRIPE_METERS say where usage goes.
+      Only complete hours are sent, and only for customers with a stripe_customer_id. The others \
+      are listed. If the answer to an event was lost, it is sent again under its identifier or, \
+      after a day, compared with Stripe's own sums, so that it counts once. If the export was cut \
+      off, run it again. METER_STRIPE_API_KEY and METER_STRIPE_METERS say where usage goes.
 
-      Exit status: 0 all that could be sent was sent; 1 something has to be looked at, such as \
-      a credit or a refused event; 2 wrong usage; 3 failed.
+      Exit status: 0 everything that could be sent was sent; 1 somebody must look at something, \
+      such as a credit or a refused event; 2 wrong usage; 3 failed.
 
       Example: METER_STRIPE_METERS=api_calls=api_calls meterctl export stripe --dry-run
       """)
@@ -24,7 +24,7 @@ struct StripeExportCommand: AsyncParsableCommand {
   @Option(
     help:
       ArgumentHelp(
-        "How growth is sent.",
+        "How the growth of an hour is sent.",
         discussion: """
           sum: as a further event. replace: the whole hour again, for meters with an event time \
           window of an hour.
@@ -32,10 +32,10 @@ struct StripeExportCommand: AsyncParsableCommand {
   )
   var mode = StripeMode.sum
 
-  @Option(help: "Only hours that end by this time; every complete one where it is left out.")
+  @Option(help: "Only hours that end by this time (default: every complete hour).")
   var through: Moment?
 
-  @Flag(help: "Say what would be sent; nothing is stored or sent.")
+  @Flag(help: "Only show what would be sent. Nothing is stored or sent.")
   var dryRun = false
 
   @OptionGroup var output: OutputOptions
@@ -68,7 +68,7 @@ struct StripeExportCommand: AsyncParsableCommand {
     }
   }
 
-  /// One bar for each thing that is done.
+  /// One progress bar for each step.
   private final class Bar: @unchecked Sendable {
     // The exporter calls it from one task at a time.
     private var title = ""
@@ -149,28 +149,28 @@ struct StripeExportCommand: AsyncParsableCommand {
 extension StripeMode: ExpressibleByArgument {}
 
 extension StripeStatus {
-  /// For people: what it means, and what to do.
+  /// What the outcome means, and what to do.
   fileprivate var meaning: String {
     switch self {
     case .pending: "they wait for the next export"
     case .sent: "Stripe has them"
     case .credit:
-      "fewer were counted than Stripe has; give a credit (GET /v1/exports?status=credit)"
+      "Stripe has more than was counted; give a credit (GET /v1/exports?status=credit)"
     case .unlinked:
       "their customers have no stripe_customer_id; see: meterctl customer update --stripe-customer"
     case .tooOld:
-      "they are older than 35 days, and Stripe takes them no more; invoice them otherwise"
+      "they are older than 35 days, and Stripe no longer accepts them; invoice them in another way"
     case .tooLarge: "they have more than 15 digits; invoice them otherwise"
     case .shared: "several customers have one stripe_customer_id; export them with --mode sum"
     case .refused: "Stripe refused them (GET /v1/exports?status=refused says why)"
     case .unsettled:
-      "no answer came, and Stripe's sum fits neither way; see: meterctl reconcile stripe"
+      "no answer came, and Stripe's sum fits neither case; see: meterctl reconcile stripe"
     }
   }
 }
 
 extension Connections {
-  /// - Throws: `Failure` where no key is set.
+  /// - Throws: `Failure` if no key is set.
   func stripe() throws -> StripeSettings {
     guard let stripe = try StripeSettings(settings) else {
       throw Failure("set METER_STRIPE_API_KEY, or METER_STRIPE_API_KEY_FILE, to a secret key")

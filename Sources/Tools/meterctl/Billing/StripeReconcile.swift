@@ -3,18 +3,18 @@ import Billing
 import Metering
 import StripeExport
 
-/// `meterctl reconcile stripe`: Stripe's own sums against what was exported.
+/// `meterctl reconcile stripe`: compares Stripe's own sums with what was exported.
 struct StripeReconcile: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "stripe", abstract: "Compare every exported hour with Stripe's own sums.",
     discussion: """
-      Stripe checks events after it has taken them, and adds up within minutes: what it threw \
-      away later, such as an event of a deleted customer, shows here. Differences of the last \
-      hour may pass by themselves.
+      Stripe checks events after it has accepted them, and sums them up within minutes. Events \
+      that it dropped later, such as those of a deleted customer, show here. Differences in the \
+      last hour may disappear by themselves.
 
-      With --repair, Stripe's number is taken for what was sent, of hours that were settled more \
-      than an hour ago and that one customer has alone. The next export then sends what is \
-      lacking there, and lists what is too much as a credit.
+      --repair accepts Stripe's numbers as what was sent, for hours that were settled more than an \
+      hour ago and that belong to one customer only. The next export then sends what Stripe lacks, \
+      and lists a surplus as a credit.
 
       Exit status: 0 equal; 1 differences; 2 wrong usage; 3 failed.
 
@@ -27,10 +27,10 @@ struct StripeReconcile: AsyncParsableCommand {
   @Option(help: "Compare hours that end by this time.")
   var to: Moment?
 
-  @Option(help: "How many differences are listed; all are counted.")
+  @Option(help: "How many differences to list. All of them are counted.")
   var maxDifferences = 50
 
-  @Flag(help: "Take Stripe's numbers, so that the next export sends what is lacking there.")
+  @Flag(help: "Accept Stripe's numbers, so that the next export sends what Stripe lacks.")
   var repair = false
 
   @OptionGroup var output: OutputOptions

@@ -30,7 +30,7 @@ struct Customer: ParsableCommand {
     ].joined(separator: "\n")
   }
 
-  /// Runs a change; of a customer that is not there it says where to look.
+  /// Runs a change. If the customer does not exist, the error says where to look.
   static func changing(
     _ body: (Administrator) throws -> CustomerStore.Customer
   ) throws -> CustomerStore.Customer {
@@ -55,7 +55,7 @@ struct CustomerList: ParsableCommand {
     commandName: "list", abstract: "List customers in the order of their ids.",
     discussion: "Example: meterctl customer list --search example")
 
-  @Option(help: "The beginning of an id, or a part of a name.")
+  @Option(help: "The beginning of an id or a part of a name.")
   var search: String?
 
   @Option(help: "List only ids after this one, for the next page.")
@@ -76,7 +76,7 @@ struct CustomerList: ParsableCommand {
   }
 
   func run() throws {
-    // One more than asked for tells whether there are more.
+    // One row more than requested shows whether there are more.
     let found = try CustomerStore(Connections().database("customer")).list(
       search: search, after: after, limit: limit + 1)
     let shown = found.prefix(limit)
@@ -118,7 +118,7 @@ struct CustomerAdd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "add", abstract: "Add a customer.",
     discussion: """
-      Customers are also made by license import, where a line names one that is missing.
+      license import also creates the customers that its lines name.
 
       Example: meterctl customer add cus_42 --name 'Example Ltd' --stripe-customer cus_NffrFeUfNV2Hib
       """)

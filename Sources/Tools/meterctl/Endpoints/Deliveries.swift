@@ -6,7 +6,7 @@ import PostgresStore
 
 struct Deliveries: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "deliveries", abstract: "Deliveries of alerts to webhook endpoints.",
+    commandName: "deliveries", abstract: "List, show and repeat deliveries to webhook endpoints.",
     discussion: "Example: meterctl deliveries list --status failed",
     subcommands: [
       DeliveriesList.self, DeliveriesShow.self, DeliveriesRedeliver.self, DeliveriesRecover.self,
@@ -28,13 +28,13 @@ struct Deliveries: ParsableCommand {
 
 struct DeliveriesList: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List deliveries, the newest first.",
+    commandName: "list", abstract: "List deliveries, newest first.",
     discussion: "Example: meterctl deliveries list --endpoint ep_0123 --status failed --json")
 
-  @Option(help: "Only of this endpoint.")
+  @Option(help: "Only deliveries to this endpoint.")
   var endpoint: String?
 
-  @Option(help: "Only pending, delivered, failed or discarded ones.")
+  @Option(help: "Only deliveries that are pending, delivered, failed or discarded.")
   var status: Status?
 
   @Option(help: "The largest number of rows to list.")
@@ -77,7 +77,7 @@ struct DeliveriesList: ParsableCommand {
 struct DeliveriesShow: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "show",
-    abstract: "Show a delivery: what it tells, and what became of each attempt.",
+    abstract: "Show a delivery with its content and the result of each attempt.",
     discussion: "Example: meterctl deliveries show 4711")
 
   @Argument(help: "The delivery.") var id: Int64
@@ -97,7 +97,7 @@ struct DeliveriesShow: ParsableCommand {
     output.print(.object(members), text: Self.text(found))
   }
 
-  /// The alert's data as it is.
+  /// The alert's data, unchanged.
   private static func json(_ text: String) -> JSON {
     do {
       return json(try JSONReader.parse(Array(text.utf8)))
@@ -173,14 +173,14 @@ struct DeliveriesRedeliver: ParsableCommand {
 struct DeliveriesRecover: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "recover",
-    abstract: "Send everything again that an endpoint missed in a span: failed and discarded.",
+    abstract: "Send the failed and discarded deliveries of a time range again.",
     discussion: """
       Example: meterctl deliveries recover ep_0123 --since 2026-11-01 --until 2026-11-08
       """)
 
   @Argument(help: "The endpoint.") var endpoint: String
-  @Option(help: "Only changes at this time or later.") var since: Moment
-  @Option(help: "Only changes before this time.") var until: Moment = .now
+  @Option(help: "Only alerts at this time or later.") var since: Moment
+  @Option(help: "Only alerts before this time.") var until: Moment = .now
   @OptionGroup var output: OutputOptions
 
   func validate() throws {

@@ -22,7 +22,7 @@ struct Endpoint: ParsableCommand {
     Failure("there is no endpoint \(id); meterctl endpoint list shows those there are")
   }
 
-  /// By the settings that the dispatcher must have as well.
+  /// The rules for URLs, from the same settings as the dispatcher's.
   static func rules(_ settings: Settings = Settings()) throws -> EndpointRules {
     do {
       return EndpointRules(
@@ -37,7 +37,7 @@ struct Endpoint: ParsableCommand {
     }
   }
 
-  /// Runs a change; of an endpoint that is not there it says where to look.
+  /// Runs a change. If the endpoint does not exist, the error says where to look.
   static func changing<T>(_ body: (Administrator) throws -> T) throws -> T {
     let administrator = try Connections().administrator("endpoint")
     do {
@@ -66,22 +66,23 @@ struct EndpointAdd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "add", abstract: "Add an endpoint. Its secret is shown only once.",
     discussion: """
-      The secret is encrypted with METER_ENCRYPTION_KEY. Names are resolved and checked when webhooks \
-      are sent; METER_WEBHOOK_ALLOW_CIDRS and METER_WEBHOOK_ALLOW_HTTP must be as the dispatcher's.
+      The secret is encrypted with METER_ENCRYPTION_KEY. Names are resolved and checked when \
+      webhooks are sent. METER_WEBHOOK_ALLOW_CIDRS and METER_WEBHOOK_ALLOW_HTTP must have the \
+      dispatcher's values.
 
       Example: meterctl endpoint add --customer cus_42 --url https://example.com/hooks
       """)
 
-  @Option(help: "Whose alerts.")
+  @Option(help: "The customer whose alerts it receives.")
   var customer: String?
 
-  @Flag(help: "Alerts of all customers: for the vendor.")
+  @Flag(help: "Receive the alerts of all customers. This is for the vendor.")
   var allCustomers = false
 
-  @Option(help: "Where to send them.")
+  @Option(help: "The URL to send alerts to.")
   var url: String
 
-  @Option(help: "Types of alerts, separated by commas; none: all.")
+  @Option(help: "Types of alerts, separated by commas (default: all).")
   var events = ""
 
   @Option(help: "v1 (a shared secret) or v1a (a public key).")
@@ -121,10 +122,10 @@ struct EndpointAdd: ParsableCommand {
 
 struct EndpointList: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List endpoints in the order of their making.",
+    commandName: "list", abstract: "List endpoints in the order of their creation.",
     discussion: "Example: meterctl endpoint list --customer cus_42")
 
-  @Option(help: "List only those of this customer.")
+  @Option(help: "List only this customer's.")
   var customer: String?
 
   @Option(help: "The largest number of rows to list.")
@@ -171,19 +172,19 @@ struct EndpointList: ParsableCommand {
 
 struct EndpointUpdate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "update", abstract: "Change an endpoint's URL or the types of alerts it is sent.",
+    commandName: "update", abstract: "Change an endpoint's URL, or which alerts it receives.",
     discussion: """
-      Its secret, its customer and what is pending for it stay. What is not given stays as it is.
+      The secret, the customer and pending deliveries stay. So does everything that is not given.
 
       Example: meterctl endpoint update ep_0123 --url https://example.com/new-hooks
       """)
 
   @Argument(help: "The endpoint.") var id: String
 
-  @Option(help: "Where to send them.")
+  @Option(help: "The URL to send alerts to.")
   var url: String?
 
-  @Option(help: "Types of alerts, separated by commas; * stands for all.")
+  @Option(help: "Types of alerts, separated by commas. * stands for all.")
   var events: String?
 
   @OptionGroup var output: OutputOptions
@@ -221,9 +222,9 @@ struct EndpointUpdate: ParsableCommand {
 
 struct EndpointEnable: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "enable", abstract: "Send to an endpoint again.",
+    commandName: "enable", abstract: "Start sending to an endpoint again.",
     discussion: """
-      What it missed meanwhile: meterctl deliveries recover.
+      To send what it missed meanwhile, run: meterctl deliveries recover.
 
       Example: meterctl endpoint enable ep_0123
       """)
@@ -239,7 +240,7 @@ struct EndpointEnable: ParsableCommand {
 struct EndpointDisable: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "disable",
-    abstract: "Send nothing more to an endpoint; what is pending is discarded.",
+    abstract: "Stop sending to an endpoint, and discard pending deliveries.",
     discussion: "Example: meterctl endpoint disable ep_0123")
 
   @Argument(help: "The endpoint.") var id: String
@@ -269,7 +270,7 @@ struct EndpointTest: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "test", abstract: "Send an alert of the type webhook.test to an endpoint.",
     discussion: """
-      A dispatcher must be running; the answer is seen with: meterctl deliveries list --endpoint ID
+      A dispatcher must be running. To see the answer, run: meterctl deliveries list --endpoint ID
 
       Example: meterctl endpoint test ep_0123
       """)
@@ -286,7 +287,7 @@ struct EndpointTest: ParsableCommand {
 struct EndpointRotateSecret: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "rotate-secret",
-    abstract: "Make a new secret; the old one signs beside it for 24 hours.",
+    abstract: "Create a new secret. The old one also signs for another 24 hours.",
     discussion: "Example: meterctl endpoint rotate-secret ep_0123")
 
   @Argument(help: "The endpoint.") var id: String

@@ -3,14 +3,15 @@ import Foundation
 import Glibc
 import Licensing
 
-/// `meterctl key …`: the signing keys, in a file that METER_SIGNING_KEY_FILE names, and the change
-/// of the encryption key.
+/// `meterctl key …`: manages the signing keys in the file that METER_SIGNING_KEY_FILE names, and
+/// changes the encryption key.
 struct Key: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make, show and rotate signing keys; change the encryption key.",
+    abstract: "Create, show and rotate signing keys; change the encryption key.",
     discussion: """
-      A key set holds keys for licenses and keys for verdicts; of each purpose the first private one signs, and all verify. The file is a
-      secret: mode 0600, and its public half is what GET /.well-known/jwks.json answers.
+      A key set has keys for licenses and keys for verdicts. The first private key of each purpose \
+      signs, and all keys verify. The file is a secret and has mode 0600. GET \
+      /.well-known/jwks.json publishes its public half.
       """,
     subcommands: [Generate.self, List.self, Rotate.self, Export.self, KeyReseal.self])
 
@@ -23,10 +24,10 @@ struct Key: ParsableCommand {
 
   struct Generate: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Make a new set: one key for licenses, one for verdicts.",
+      abstract: "Create a new set with one key for licenses and one for verdicts.",
       discussion: "Example: meterctl key generate --out keys.json")
 
-    @Option(help: "The file to make; one that is there is never overwritten.")
+    @Option(help: "The file to create. An existing file is never overwritten.")
     var out: String
 
     @Option(help: "EdDSA (Ed25519) or ES256 (P-256).")
@@ -79,9 +80,9 @@ struct Key: ParsableCommand {
 
   struct Rotate: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Add a new key that signs from now on; the old ones go on verifying.",
+      abstract: "Add a new key that signs from now on. The old ones still verify.",
       discussion: """
-        Services read the file when they start: restart them afterwards.
+        Services read the file when they start, so restart them afterwards.
 
         Example: meterctl key rotate keys.json --purpose verdict
         """)
@@ -89,7 +90,7 @@ struct Key: ParsableCommand {
     @Argument(help: "A key set's file.")
     var file: String
 
-    @Option(help: "license or verdict; both unless given.")
+    @Option(help: "license or verdict (default: both).")
     var purpose: Purpose?
 
     @Option(help: "EdDSA (Ed25519) or ES256 (P-256).")
@@ -104,7 +105,7 @@ struct Key: ParsableCommand {
       var keys = try KeyFile.read(file)
       if let skipped = keys.skipped.first {
         throw Failure(
-          "\(file) is left as it is, since it would lose what this program does not know: \(skipped)"
+          "\(file) was not changed, because it would lose keys that this program does not know: \(skipped)"
         )
       }
       for one in JSONWebKey.Purpose.allCases
@@ -121,9 +122,9 @@ struct Key: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Write the part of a set that a service needs.",
       discussion: """
-        validation-service signs verdicts and only verifies licenses. The file that is made for it
-        holds the private keys for verdicts and the public halves of the keys for licenses, so
-        that nobody who breaks into the service can make licenses.
+        validation-service signs verdicts and only verifies licenses. Its file has the private \
+        keys for verdicts and the public halves of the keys for licenses, so that somebody who \
+        breaks into the service cannot make licenses.
 
         Example: meterctl key export keys.json --for validation-service --out online.json
         """)
@@ -131,10 +132,10 @@ struct Key: ParsableCommand {
     @Argument(help: "A key set's file.")
     var file: String
 
-    @Option(name: .customLong("for"), help: "Who reads it: validation-service.")
+    @Option(name: .customLong("for"), help: "The service that reads it: validation-service.")
     var reader: Reader
 
-    @Option(help: "The file to make; one that is there is never overwritten.")
+    @Option(help: "The file to create. An existing file is never overwritten.")
     var out: String
 
     enum Reader: String, ExpressibleByArgument, CaseIterable {
@@ -151,7 +152,7 @@ struct Key: ParsableCommand {
     }
   }
 
-  /// What `validation-service` needs of a set.
+  /// The part of a key set that `validation-service` needs.
   static func export(_ keys: JSONWebKeySet) throws -> JSONWebKeySet {
     var exported = JSONWebKeySet()
     for key in keys.keys {
@@ -168,7 +169,7 @@ struct Key: ParsableCommand {
   }
 }
 
-/// A key set on the disk.
+/// A key set on disk.
 enum KeyFile {
   static func read(_ path: String) throws -> JSONWebKeySet {
     guard let bytes = FileManager.default.contents(atPath: path) else {
@@ -181,7 +182,7 @@ enum KeyFile {
     }
   }
 
-  /// Whole or not at all, readable by its owner alone.
+  /// Writes the file entirely or not at all. Only its owner can read it.
   static func write(_ keys: JSONWebKeySet, to path: String, isNew: Bool) throws {
     let target = isNew ? path : path + ".new"
     let file = open(target, O_WRONLY | O_CREAT | (isNew ? O_EXCL : O_TRUNC), 0o600)

@@ -16,14 +16,14 @@ struct KeyReseal: ParsableCommand {
       each one opens. To change the key:
         1. Give every dispatcher, API and operator NEW,OLD and restart the dispatchers.
         2. Run meterctl key reseal with NEW,OLD.
-        3. When it says that all are sealed with the new key, take OLD away everywhere.
-      Each secret is resealed by itself and whole. The command can be cut off and run again.
-      Exit status: 1 where a secret is left that no key opens.
+        3. When it says that all are sealed with the new key, remove OLD everywhere.
+      Each secret is resealed separately. The command can be cut off and run again.
+      The exit status is 1 if no key opens one of the secrets.
 
       Example: METER_ENCRYPTION_KEY=NEW,OLD meterctl key reseal
       """)
 
-  @Flag(help: "Only count; write nothing.")
+  @Flag(help: "Only count, and change nothing.")
   var check = false
 
   @OptionGroup var output: OutputOptions
@@ -82,7 +82,7 @@ struct KeyReseal: ParsableCommand {
     if check { return }
     let sealed = try box.seal(
       opened.secret, endpoint: secret.endpoint, nonce: SystemRandom.bytes(SecretBox.nonceBytes))
-    // One that was replaced or deleted meanwhile needs no other seal.
+    // A secret that was replaced or deleted meanwhile needs no other seal.
     _ = try store.reseal(secret, with: sealed)
   }
 

@@ -19,14 +19,14 @@ struct License: ParsableCommand {
 extension License {
   struct Import: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Create and change licenses from a file, one JSON object a line.",
+      abstract: "Create and change licenses from a file with one JSON object per line.",
       discussion: """
-        All or nothing: where any line is bad, nothing is imported, and the bad lines are listed. \
-        Customers that are missing are made. A line says all of a license: limits that it does \
-        not name end; only billing_anchor_day, trial, overage_policy and alert_thresholds stay as \
-        they are where they are absent. Another billing_anchor_day begins at its first date after \
-        today, which makes one short period. The same file again changes nothing. A line has at \
-        most 64 KiB; empty lines are skipped.
+        The import is all or nothing: if any line is bad, nothing is imported, and the bad lines \
+        are listed. Missing customers are created. A line describes the whole license: limits that \
+        it does not name end. Only billing_anchor_day, trial, overage_policy and alert_thresholds \
+        stay as they are if they are absent. A new billing_anchor_day takes effect at its first \
+        date after today, which makes one short period. Importing the same file again changes \
+        nothing. A line may have up to 64 KiB, and empty lines are skipped.
 
           {"license_id":"lic_abc123","customer_id":"cus_42","plan":"professional",
            "features":["analytics"],"domains":["example.com","*.example.com"],
@@ -61,7 +61,7 @@ extension License {
           var batch: [LicenseLine] = []
           while let line = try lines.next() {
             if let license = state.check(line, lines.number) { batch.append(license) }
-            // Bad lines are looked for up to the end, though nothing will be kept.
+            // The rest of the file is still checked for bad lines, although nothing will be kept.
             if batch.count == Self.batchLines {
               if state.bad.isEmpty { state.add(try store.upsert(batch)) }
               batch.removeAll(keepingCapacity: true)
@@ -98,10 +98,10 @@ extension License {
 private struct ImportState {
   let rules: PublicSuffixList
   var counts = LicenseStore.Counts()
-  /// The first ones in full; the others are only counted.
+  /// The first bad lines in full. The others are only counted.
   var bad: [(line: Int64, reason: String)] = []
   var badCount = 0
-  /// Names, with the line that had each first.
+  /// Unknown members, with the line where each was first seen.
   var unknown: [Identifier: Int64] = [:]
   private var lineOfLicense: [Identifier: Int64] = [:]
 
@@ -134,7 +134,7 @@ private struct ImportState {
     counts.unchanged += other.unchanged
   }
 
-  /// One row for the whole file; which licenses it changed is in the file.
+  /// Writes one row for the whole file. The file itself shows which licenses it changed.
   func record(_ file: String, _ connection: PostgresConnection) throws {
     let counts: JSON = [
       "created": .int(counts.created), "changed": .int(counts.changed),

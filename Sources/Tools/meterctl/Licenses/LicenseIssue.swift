@@ -4,9 +4,10 @@ import ArgumentParser
 extension License {
   struct Issue: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Sign a registered license's JWT, and print it.",
+      abstract: "Sign the JWT of a registered license and print it.",
       discussion: """
-        Signs with the license key of METER_SIGNING_KEY (a JWK set; METER_SIGNING_KEY_FILE names its file).
+        Signs with the license key in METER_SIGNING_KEY (a JWK set; METER_SIGNING_KEY_FILE names \
+        its file).
 
         Example: METER_SIGNING_KEY_FILE=keys.json meterctl license issue lic_abc123
         """)
@@ -28,7 +29,7 @@ extension License {
 
   struct Suspend: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Suspend a license. Within a second, validations answer that it is suspended.",
+      abstract: "Suspend a license. Validations say so within a second.",
       discussion: "Example: meterctl license suspend lic_abc123")
 
     @Argument(help: "The license's id.")
@@ -65,7 +66,7 @@ extension License {
     }
   }
 
-  /// Runs a change; of a license that is not there it says where to look.
+  /// Runs a change. If the license does not exist, the error says where to look.
   static func changing<T>(_ body: () throws -> T) throws -> T {
     do {
       return try body()

@@ -4,17 +4,18 @@ import Metering
 import PostgresStore
 
 extension License {
-  /// `meterctl license projected`: who will exceed.
+  /// `meterctl license projected`: shows which licenses will exceed a limit.
   struct Projected: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "List licenses that will likely exceed a limit before its period ends.",
       discussion: """
-        An estimate from the license's own weeks, the furthest beyond its limit first. It is no number to invoice.
+        The estimate is made from the license's own weeks. The license that is furthest beyond its \
+        limit comes first. Do not invoice these numbers.
 
         Example: meterctl license projected --customer cus_42
         """)
 
-    @Option(help: "List only those of this customer.")
+    @Option(help: "List only this customer's.")
     var customer: String?
 
     @Option(help: "The largest number to list, up to 1,000.")

@@ -6,7 +6,7 @@ import Recount
 extension License {
   struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Show a license: all fields, limits, and since when which billing anchor holds.",
+      abstract: "Show a license: all fields, limits, and billing anchors with their first days.",
       discussion: "Example: meterctl license show lic_abc123 --json")
 
     @Argument(help: "The license's id.")
@@ -33,7 +33,7 @@ extension License {
       abstract: "List licenses in the order of their ids.",
       discussion: "Example: meterctl license list --customer cus_42 --status suspended")
 
-    @Option(help: "List only those of this customer.")
+    @Option(help: "List only this customer's.")
     var customer: String?
 
     @Option(help: "List only those that are active, suspended or canceled.")
@@ -57,7 +57,7 @@ extension License {
     }
 
     func run() throws {
-      // One more than asked for tells whether there are more.
+      // One row more than requested shows whether there are more.
       let rows = try LicenseStore(Connections().database("license-list")).licenses(
         customer: customer, status: status?.rawValue, limit: limit + 1)
       let all = rows.rows.indices.prefix(limit).map { License.members(rows, $0) }
@@ -81,7 +81,7 @@ extension License {
     }
   }
 
-  /// A row of `LicenseStore.licenses`, typed.
+  /// A row of `LicenseStore.licenses` with types.
   static func members(_ rows: SQLRows, _ row: Int) -> [(String, JSON)] {
     rows.columns.enumerated().map { column, name in
       guard let text = rows.text(row, column) else { return (name, .null) }
@@ -95,7 +95,7 @@ extension License {
     }
   }
 
-  /// What PostgreSQL wrote as JSON.
+  /// A value that PostgreSQL wrote as JSON.
   static func json(_ text: String) -> JSON {
     func convert(_ value: JSONValue) -> JSON {
       switch value {

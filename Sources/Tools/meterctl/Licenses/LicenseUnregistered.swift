@@ -4,11 +4,11 @@ import PostgresStore
 extension License {
   struct Unregistered: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List the usage of licenses that nobody registered.",
+      abstract: "List the usage of unregistered licenses.",
       discussion: """
-        Usage of such a license is counted, and nobody is billed for it: it may be a typing error, a \
-        license that was not imported yet, or somebody who guesses. In the order of the ids; \
-        --after goes on behind the last one shown.
+        The usage of such a license is counted, but nobody is billed for it. It may be a typing \
+        error, a license that was not imported yet, or somebody who guesses. Licenses are listed \
+        in the order of their ids; --after continues after the last one shown.
 
         Example: meterctl license unregistered --from 2026-11-01 --limit 50
         """)
@@ -62,7 +62,7 @@ extension License {
 
     private static func day(_ moment: Moment) -> String { String(moment.description.prefix(10)) }
 
-    /// One object a license; the rows stand together.
+    /// Makes one object for each license. Its rows are adjacent.
     private static func grouped(_ rows: [UnregisteredStore.Row]) -> [JSON] {
       var found: [(license: String, meters: [JSON])] = []
       for row in rows {

@@ -8,12 +8,14 @@ import PostgresStore
 extension License {
   struct Update: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Change a license; what is not named stays as it is.",
+      abstract: "Change a license. Everything that is not named stays as it is.",
       discussion: """
-        Checked as an import's line is, and all or nothing. --feature, --domain and --threshold, each as often as needed, say the whole list; \
-        --limit changes the limit of one meter and leaves the others. Validations are answered by the new terms within a second; a limit is \
-        judged anew by what was used so far. Another --anchor-day begins at its first date after today, which makes one short period. A token \
-        that was issued says the old terms until it is issued anew, but a registered license beats its token.
+        The change is checked like a line of an import, and is all or nothing. --feature, --domain \
+        and --threshold can be repeated, and together replace the whole list. --limit changes the \
+        limit of one meter and leaves the others. Validations use the new terms within a second, \
+        and a limit is compared with the usage so far. A new --anchor-day takes effect at its \
+        first date after today, which makes one short period. A token that was issued before keeps \
+        the old terms until it is issued again, but the registered license overrides its token.
 
         Examples: meterctl license update lic_abc123 --plan enterprise --limit apiCalls=1000000 --seats 50
                   meterctl license update lic_abc123 --domain example.com --domain '*.example.org'
@@ -31,7 +33,7 @@ extension License {
       help: "A feature it unlocks. Repeat for each; the list replaces the old one.")
     var features: [String] = []
 
-    @Flag(help: "Unlock no features any more.")
+    @Flag(help: "Remove all features.")
     var noFeatures = false
 
     @Option(
@@ -76,7 +78,7 @@ extension License {
       case allow
     }
 
-    /// `apiCalls=50000`, `exports=none`.
+    /// For example `apiCalls=50000` or `exports=none`.
     struct LimitChange: ExpressibleByArgument {
       var name: String
       var bound: Bound
@@ -152,7 +154,7 @@ extension License {
         text: isChanged ? "the license was changed" : "the license is so already")
     }
 
-    /// A JSON Merge Patch of what was named.
+    /// A JSON Merge Patch of the given options.
     private var changes: [(String, JSON)] {
       var changes: [(String, JSON)] = []
       func set(_ name: String, _ value: JSON?) {

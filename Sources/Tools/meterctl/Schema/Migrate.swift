@@ -3,11 +3,11 @@ import PostgresStore
 
 struct Migrate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Bring the database's schema to what this build needs.",
+    abstract: "Bring the database's schema to this build's version.",
     discussion: """
-      Applies what is missing, each migration in a transaction of its own, under a lock: two that \
-      start at once do it once. With --check changes nothing, and exits 1 with one line when the \
-      schema is not current.
+      Applies missing migrations, each in a separate transaction. A lock makes sure that each is \
+      applied once, even if two of these commands start at the same time. --check changes nothing, \
+      and exits with status 1 and one line if the schema is not current.
 
       Example: METER_DATABASE_URL=postgresql://metering@localhost/metering meterctl migrate
       """)

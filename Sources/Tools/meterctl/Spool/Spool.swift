@@ -3,15 +3,15 @@ import EventPublisher
 import Foundation
 import Logging
 
-/// `meterctl spool …`: what a publisher that will not come back has left.
+/// `meterctl spool …`: handles the spool of a publisher that will not return.
 struct Spool: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Look at a publisher's spool, and send what an orphaned one holds.",
+    abstract: "Show a publisher's spool, or send the events of an abandoned one.",
     subcommands: [Show.self, Drain.self])
 
   struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Show what a spool holds; it may be in use.",
+      abstract: "Show what a spool contains. It may be in use.",
       discussion: "Example: meterctl spool show /var/lib/validation/spool --json")
 
     @Argument(help: "The spool's directory.", completion: .directory)
@@ -47,9 +47,10 @@ struct Spool: ParsableCommand {
   struct Drain: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract:
-        "Send what a spool holds, under its own name and sequences; refused while it is in use.",
+        "Send a spool's events under its own name and sequences. It must not be in use.",
       discussion: """
-        For the spool of a process that will not start again. Nothing counts twice, whatever of it was sent before.
+        Use this for the spool of a process that will not start again. Nothing counts twice, even \
+        if some of it was sent before.
 
         Example: METER_KAFKA_BROKERS=kafka-1:9092 meterctl spool drain /var/lib/validation/spool
         """)
@@ -57,11 +58,11 @@ struct Spool: ParsableCommand {
     @Argument(help: "The spool's directory.", completion: .directory)
     var directory: String
 
-    @Option(help: "Give up after this many seconds. What is left stays in the spool.")
+    @Option(help: "Give up after this many seconds. Unsent events stay in the spool.")
     var timeout = 300
 
     func run() throws {
-      // Opening would make a new one where there is none.
+      // Opening would create a spool if there is none.
       let before = try SpoolInspection(directory: directory)
       let connections = Connections()
       var configuration = EventPublisher.Configuration(

@@ -4,7 +4,7 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// What every command connects to, from the environment: `METER_KAFKA_BROKERS`,
+/// The connections of every command, from the environment: `METER_KAFKA_BROKERS`,
 /// `METER_KAFKA_CONFIG_FILE`, `METER_DATABASE_URL`, each also as `NAME_FILE`.
 struct Connections {
   /// The consumer group of `usage-aggregator`.
@@ -21,19 +21,20 @@ struct Connections {
     try settings[DeclaredSettings.kafkaConfigFile]
   }
 
-  /// The librdkafka settings of any client of the cluster; `clientID` for its constructor.
+  /// The librdkafka settings for any client of the cluster. The constructor takes the `clientID`.
   func kafka() throws -> KafkaConfiguration {
     try KafkaConfiguration(
       brokers: brokers(), propertiesFile: kafkaConfigFile())
   }
 
-  /// How long a command waits for a first answer of any broker.
+  /// How long a command waits for the first answer of any broker.
   static let brokerTimeoutMilliseconds: Int32 = 10_000
 
-  /// A reader of a cluster that has answered.
+  /// A reader for a cluster that has answered.
   ///
-  /// - Parameter ends: what the end of a log is.
-  /// - Throws: within 10 s, with what refused the connection where librdkafka knows it.
+  /// - Parameter ends: what counts as the end of a log.
+  /// - Throws: an error within 10 s, with the reason for a refused connection if librdkafka knows
+  ///   it.
   func logReader(
     _ command: String, ends: LogReader.Ends = .ofReadableRecords
   ) throws -> LogReader {
@@ -55,7 +56,7 @@ struct Connections {
 
   private func kafkaName() throws -> String { "Kafka at \(try brokers().prefix(200))" }
 
-  /// A missing topic looks like one that this client may not see.
+  /// A missing topic looks the same as one that this client may not see.
   static func missing(_ topic: String) -> Failure {
     Failure(
       "the topic \(topic) is missing, or this client has no right to see it (ACL Describe); "
@@ -72,7 +73,7 @@ struct Connections {
     }
   }
 
-  /// Nil where `METER_SIGNING_KEY` is not set.
+  /// Nil if `METER_SIGNING_KEY` is not set.
   func signingKeysIfGiven() throws -> JSONWebKeySet? {
     try settings.optionalString("METER_SIGNING_KEY").map { _ in try signingKeys() }
   }
@@ -85,7 +86,7 @@ struct Connections {
   /// - Parameters:
   ///   - command: shown in `pg_stat_activity` as `meterctl-<command>`.
   ///   - statementTimeoutMilliseconds: 0 waits for ever.
-  /// - Throws: `Failure` with `Schema.State.problem` where the schema does not fit.
+  /// - Throws: `Failure` with `Schema.State.problem` if the schema does not fit.
   func database(
     _ command: String, statementTimeoutMilliseconds: Int = 60_000
   ) throws -> PostgresConnection {
@@ -101,7 +102,7 @@ struct Connections {
     }
   }
 
-  /// For `migrate` alone: every other command checks the schema first.
+  /// Only `migrate` uses this. Every other command checks the schema first.
   func databaseOfAnySchema(
     _ command: String, statementTimeoutMilliseconds: Int
   ) throws -> PostgresConnection {

@@ -1,4 +1,4 @@
-/// How many columns of a terminal a text takes.
+/// How many columns a text takes on a terminal.
 ///
 /// Characters of East Asian scripts and most emoji take two (Unicode Standard Annex 11, "W" and
 /// "F"). Marks that combine with the character before them take none.

@@ -4,18 +4,18 @@ import KafkaTransport
 import PostgresStore
 import ServiceRuntime
 
-/// The exit codes of DESIGN section 8.
+/// The exit codes of every command.
 enum Ending {
-  /// A difference was found: `throw Ending.difference` behind what was printed.
+  /// A difference was found. Throw this after printing it.
   static let difference = ExitCode(1)
   static let wrongUsage: Int32 = 2
   static let failed: Int32 = 3
-  /// The log could speak of none of the rows: `reconcile` found no difference because it could look
-  /// for none.
+  /// The log could prove none of the rows. `reconcile` found no difference because it could not
+  /// look for any.
   static let nothingProved = ExitCode(4)
 
-  /// Runs the command line and ends the process: 0 done, 1 found a difference, 2 wrong usage,
-  /// 3 failed, 4 nothing was proved. One line says what failed, on stderr.
+  /// Runs the command line and ends the process: 0 done, 1 found a difference, 2 wrong usage, 3
+  /// failed, 4 proved nothing. One line on stderr says what failed.
   static func run<Root: ParsableCommand>(_ root: Root.Type) async -> Never {
     do {
       var command = try root.parseAsRoot()
@@ -31,7 +31,7 @@ enum Ending {
     }
   }
 
-  /// A variable that nobody reads is wrong usage, as an option that nobody knows is.
+  /// A variable that no program reads is wrong usage, like an unknown option.
   private static func checkNames() {
     do {
       try Settings().checkNames()
@@ -54,16 +54,17 @@ enum Ending {
     }
   }
 
-  /// One line, with what to do about it where that is known; never a value of a setting.
+  /// One line with what failed and, if it is known, what to do. It never contains the value of a
+  /// setting.
   static func message(_ error: any Error) -> String {
     switch error {
     case let error as PostgresError where error.refusal != nil:
       "\(error.refusal ?? "") (\(error))"
     case let error as PostgresError where error.operation == "connect":
-      "\(error); METER_DATABASE_URL must name a PostgreSQL that runs and lets you in"
+      "\(error); METER_DATABASE_URL must name a running PostgreSQL that accepts the connection"
     case let error as KafkaError where error.isAccessRefused: "Kafka, \(error.explanation)"
     case let error as KafkaError where error.isTimeout || error.isRetriable:
-      "Kafka, \(error); METER_KAFKA_BROKERS must name brokers that run and can be reached"
+      "Kafka, \(error); METER_KAFKA_BROKERS must name running brokers that can be reached"
     case let error as KafkaError: "Kafka, \(error)"
     case let error as any LocalizedError:
       error.errorDescription ?? String(describing: error)
@@ -72,7 +73,7 @@ enum Ending {
   }
 }
 
-/// What went wrong and what to do, in one sentence; the process ends with status 3.
+/// What went wrong and what to do, in one sentence. The process ends with status 3.
 struct Failure: Error, CustomStringConvertible {
   let description: String
 

@@ -1,14 +1,14 @@
 import Glibc
 import Synchronization
 
-/// SIGINT and SIGTERM ask a long command to end in good order; the second one ends it immediately.
+/// SIGINT and SIGTERM ask a long command to end in good order. A second signal ends it immediately.
 enum Interrupt {
   private static let flag = Atomic<Bool>(false)
 
   static var isRequested: Bool { flag.load(ordering: .relaxed) }
 
   static func install() {
-    // Made before a handler could be the first to touch it: that would take a lock.
+    // It is made now, because a handler that touched it first would take a lock.
     _ = isRequested
     for number in [SIGINT, SIGTERM] {
       signal(number) { number in

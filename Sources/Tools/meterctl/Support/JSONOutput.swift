@@ -1,6 +1,6 @@
 import Metering
 
-/// A JSON document to print: members stay in the order in which they were given.
+/// A JSON document to print. Members stay in the order in which they were given.
 ///
 /// Literals work: `["batch": .text(name), "lines": .integer(n)]`, `["a", "b"]`, `nil`.
 indirect enum JSON: Equatable, Sendable {
@@ -18,14 +18,14 @@ indirect enum JSON: Equatable, Sendable {
 
   static func == (a: JSON, b: JSON) -> Bool { a.compact == b.compact }
 
-  /// Without blanks, on one line.
+  /// On one line without spaces.
   var compact: String {
     var result = ""
     write(to: &result, indent: nil)
     return result
   }
 
-  /// Two blanks a level.
+  /// Indented by two spaces for each level.
   var pretty: String {
     var result = ""
     write(to: &result, indent: 0)
@@ -37,7 +37,7 @@ indirect enum JSON: Equatable, Sendable {
     case .null: out += "null"
     case .boolean(let value): out += value ? "true" : "false"
     case .integer(let value): out += String(value)
-    // NaN and infinity have no JSON.
+    // JSON has no NaN and no infinity.
     case .number(let value): out += value.isFinite ? "\(value)" : "null"
     case .text(let value): Self.quote(value, to: &out)
     case .array(let items):

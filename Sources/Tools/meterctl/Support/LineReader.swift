@@ -1,20 +1,20 @@
 import Glibc
 
-/// The lines of a file, in order, each at most `maximumBytes` long; memory stays bounded whatever
-/// the file holds. A last line without its end is a line too; LF ends lines, a CR before it is
-/// kept.
+/// The lines of a file in order, each at most `maximumBytes` long. Its memory is bounded whatever
+/// the file contains. A last line without an end is a line too. LF ends lines, and a CR before it
+/// is kept.
 final class LineReader {
   enum Line {
     case bytes(ArraySlice<UInt8>)
-    /// Longer than allowed: skipped up to its end.
+    /// The line was longer than allowed and was skipped.
     case tooLong
   }
 
   let path: String
-  /// Of the file when it was opened; 0 for a pipe.
+  /// The size of the file when it was opened; 0 for a pipe.
   let fileBytes: Int64
   private(set) var bytesRead: Int64 = 0
-  /// Of the line that `next` gave last, from 1.
+  /// The number of the line that `next` returned last, from 1.
   private(set) var number: Int64 = 0
 
   private let descriptor: Int32
@@ -25,8 +25,8 @@ final class LineReader {
   private var end = 0
   private var isAtEnd = false
 
-  /// - Parameter skipsLeadingNULs: NULs before a line are no part of it and need no memory. A log
-  ///   that was rotated by copying and truncating it begins with as many as were truncated.
+  /// - Parameter skipsLeadingNULs: NULs before a line are not part of it and need no memory. A log
+  ///   that was rotated by copying and truncating begins with as many NULs as bytes were truncated.
   init(
     path: String, maximumBytes: Int = 65_536, skipsLeadingNULs: Bool = false
   ) throws {
@@ -78,7 +78,8 @@ final class LineReader {
     }
   }
 
-  /// Reads on. - Returns: where the new bytes begin.
+  /// Reads more bytes.
+  /// - Returns: where the new bytes begin.
   private func fill() throws -> Int {
     let kept = end - start
     if start > 0 {

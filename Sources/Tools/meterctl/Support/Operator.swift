@@ -4,8 +4,8 @@ import PostgresStore
 import ServiceRuntime
 
 extension Connections {
-  /// Who makes changes by `meterctl`: the account of the operating system. The audit log keeps its
-  /// name.
+  /// The person who makes changes with `meterctl`: the account of the operating system. The audit
+  /// log keeps its name.
   func administrator(_ command: String) throws -> Administrator {
     Administrator(try database(command), by: Self.operatorContext)
   }

@@ -3,26 +3,27 @@ import Glibc
 import Metering
 import Recount
 
-/// `--json`, of all commands that read.
+/// `--json`, which all commands that read have.
 struct OutputOptions: ParsableArguments {
   @Flag(help: "Print JSON on stdout, for programs.")
   var json = false
 
-  /// The document where `--json` was given, else the text, of which nothing drives the terminal.
+  /// Prints the document if `--json` was given, otherwise the text. Nothing in the text can control
+  /// the terminal.
   func print(_ document: JSON, text: @autoclosure () -> String) {
     Swift.print(json ? document.pretty : Terminal.printable(text(), keepingLines: true))
   }
 }
 
-/// `--yes`, of all commands that cannot be undone.
+/// `--yes`, which all commands that cannot be undone have.
 struct ConfirmationOptions: ParsableArguments {
   @Flag(help: "Do it without asking.")
   var yes = false
 
-  /// Returns where the answer is yes.
+  /// Returns if the answer is yes.
   ///
-  /// - Parameter action: what will happen, as a statement: `Every partition starts anew.`
-  /// - Throws: `Failure` where it is no, or where nobody can be asked.
+  /// - Parameter action: what will happen, as a statement: `Every partition starts over.`
+  /// - Throws: `Failure` if the answer is no, or if nobody can be asked.
   func confirm(_ action: String) throws {
     if yes { return }
     guard Terminal.inputIsTerminal else {
@@ -35,7 +36,7 @@ struct ConfirmationOptions: ParsableArguments {
   }
 }
 
-/// A moment, by RFC 3339: `2026-11-23T18:40:00Z`; a date alone is its first moment, UTC.
+/// A moment in RFC 3339, such as `2026-11-23T18:40:00Z`. A date alone is its first moment in UTC.
 struct Moment: ExpressibleByArgument, Hashable, Comparable, Sendable, CustomStringConvertible {
   var milliseconds: Int64
 
@@ -57,6 +58,6 @@ struct Moment: ExpressibleByArgument, Hashable, Comparable, Sendable, CustomStri
 
   var defaultValueDescription: String { description }
 
-  /// RFC 3339 in UTC; the fraction only where it is not 0.
+  /// RFC 3339 in UTC, without a fraction of 0.
   var description: String { UTCTime.brief(milliseconds) }
 }

@@ -1,9 +1,9 @@
 import Dispatch
 import Synchronization
 
-/// Says what a command waits for, once that takes longer than a second.
+/// Says what a command is waiting for, if that takes longer than a second.
 enum Patience {
-  /// - Parameter what: stands behind "waiting for".
+  /// - Parameter what: follows the words "waiting for".
   static func during<T>(_ what: String, _ body: () throws -> T) rethrows -> T {
     let isOver = Mutex(false)
     let start = ContinuousClock.now

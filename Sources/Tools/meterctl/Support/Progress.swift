@@ -1,8 +1,8 @@
 import Foundation
 
-/// How far a long command is: a bar on stderr where that is a terminal, else a plain line every
-/// five seconds. `update` may be called as often as one likes; it looks at the clock each time, so
-/// call it once a batch.
+/// The progress of a long command: a bar on stderr if that is a terminal, otherwise a plain line
+/// every five seconds. `update` may be called any number of times. It reads the clock each time, so
+/// call it once for each batch.
 final class Progress {
   private let title: String
   private let unit: String
@@ -16,8 +16,8 @@ final class Progress {
   private var lineIsOpen = false
 
   /// - Parameters:
-  ///   - title: what is being done: `Reading the log`.
-  ///   - unit: what is counted: `records`.
+  ///   - title: the activity, such as `Reading the log`.
+  ///   - unit: what is counted, such as `records`.
   ///   - total: nil if unknown.
   ///   - enabled: false shows nothing.
   init(_ title: String, unit: String, total: Int64?, enabled: Bool = true) {
@@ -28,7 +28,7 @@ final class Progress {
     start = clock.now
   }
 
-  /// - Parameter note: stands at the line's end, such as `waiting for Kafka`.
+  /// - Parameter note: shown at the end of the line, such as `waiting for Kafka`.
   func update(_ done: Int64, note: String = "") {
     guard enabled else { return }
     let now = clock.now
@@ -37,15 +37,15 @@ final class Progress {
     show(done, note, now)
   }
 
-  /// The last state, and the end of the line. To be called before anything else is printed.
+  /// Shows the last state and ends the line. Call it before anything else is printed.
   func finish(_ done: Int64) {
     guard enabled else { return }
-    // What was over before the first line was due needs none.
+    // If it was over before the first line was due, nothing is shown.
     if shown != nil { show(done, "", clock.now) }
     endLine()
   }
 
-  /// A line of its own, between two states of the bar.
+  /// A separate line between two states of the bar.
   func say(_ line: String) {
     endLine()
     Terminal.error(line)

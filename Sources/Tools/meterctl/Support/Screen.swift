@@ -1,6 +1,6 @@
 import Foundation
 
-/// What stdout can show.
+/// What stdout can display.
 struct Screen {
   var columns: Int
   var rows: Int
@@ -8,7 +8,8 @@ struct Screen {
   /// Whether a refresh may move the cursor back to the beginning.
   var canRefresh = false
 
-  /// Of stdout now; it may change between two calls. A pipe has no size and no colors.
+  /// The properties of stdout now. They may change between two calls. A pipe has no size and no
+  /// colors.
   static func current(
     environment: [String: String] = ProcessInfo.processInfo.environment
   ) -> Screen {
@@ -25,7 +26,7 @@ struct Screen {
   /// A terminal of that size, as `TERM` and `NO_COLOR` describe it.
   static func terminal(columns: Int, rows: Int, _ environment: [String: String]) -> Screen {
     let isDumb = environment["TERM"] == "dumb"
-    // https://no-color.org: any value but the empty one asks for none.
+    // https://no-color.org: any value that is not empty turns colors off.
     let isRefused = !(environment["NO_COLOR"] ?? "").isEmpty
     return Screen(
       columns: columns, rows: rows, hasColors: !isDumb && !isRefused, canRefresh: !isDumb)
@@ -39,7 +40,7 @@ struct Screen {
     case yellow = "33"
   }
 
-  /// A line of a screen: its style applies to all of it.
+  /// A line of a screen. Its style applies to the whole line.
   struct Line: Equatable {
     var text: String
     var style: Style?
@@ -60,7 +61,8 @@ struct Screen {
     return "\u{1B}[\(style.rawValue)m\(text)\u{1B}[0m"
   }
 
-  /// The text in as many lines as it needs, broken between words; all but the first are indented.
+  /// The text in as many lines as it needs, broken between words. All lines but the first are
+  /// indented.
   func wrap(_ text: String, indent: Int, _ style: Style? = nil) -> [Line] {
     guard columns < .max else { return [Line(text, style)] }
     let fill = String(repeating: " ", count: min(indent, columns / 4))
@@ -79,13 +81,13 @@ struct Screen {
     return lines + [Line(line, style)]
   }
 
-  /// What refreshes a terminal: each line is cleared before it is written, because clearing behind
-  /// a line that fills the width would take its last character.
+  /// The output that refreshes a terminal. Each line is cleared before it is written, because
+  /// clearing after a line that fills the width would remove its last character.
   func refresh(_ lines: [Line]) -> String {
     "\u{1B}[H" + fit(lines).map { "\u{1B}[K" + $0 + "\n" }.joined() + "\u{1B}[J"
   }
 
-  /// The lines that fit, each cut to the width; a last line says how many are left out.
+  /// The lines that fit, each cut to the width. A last line says how many are left out.
   func fit(_ lines: [Line]) -> [String] {
     // The row below the last line stays free, so that nothing scrolls.
     let room = max(1, rows == .max ? .max : rows - 1)
@@ -95,8 +97,8 @@ struct Screen {
       + [render(Line("… \(hidden) more lines: a taller window shows them", .dim))]
   }
 
-  /// A table whose columns fit: those of `optional` are left out, in this order, until the rest
-  /// does.
+  /// A table whose columns fit. Columns in `optional` are left out, in this order, until the rest
+  /// fits.
   func table(
     _ headline: [String], _ rows: [[String]], right: Set<Int> = [], optional: [Int] = []
   ) -> [Line] {

@@ -1,26 +1,26 @@
 import Foundation
 
-/// The two streams: results on stdout, everything else on stderr.
+/// The two streams: results go to stdout, everything else to stderr.
 enum Terminal {
   static let errorIsTerminal = isatty(STDERR_FILENO) == 1
   static let inputIsTerminal = isatty(STDIN_FILENO) == 1
   static let outputIsTerminal = isatty(STDOUT_FILENO) == 1
 
-  /// A line on stderr, of which nothing drives the terminal.
+  /// Writes a line to stderr. Nothing in it can control the terminal.
   static func error(_ line: String) { write(printable(line, keepingLines: true) + "\n") }
 
-  /// On stderr as it is.
+  /// Writes the text to stderr unchanged.
   static func write(_ text: String) {
-    // A stderr that was closed leaves nobody to tell.
+    // If stderr is closed, there is nobody to tell.
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
-  /// `text` with control and format characters as `\u{1b}`: customers choose ids, domains and error
-  /// texts, and what they choose must neither move a cursor nor turn the direction of a line.
-  /// Everything that is printed for people goes through here.
+  /// `text` with control and format characters as `\u{1b}`. Customers choose ids, domains and error
+  /// texts, which must neither move a cursor nor change the direction of a line. All output for
+  /// people goes through here.
   ///
-  /// - Parameter keepingLines: for text that is several lines already; of one value, also line
-  ///   feeds are escaped.
+  /// - Parameter keepingLines: for text that has several lines already. In a single value, line
+  ///   feeds are escaped too.
   static func printable(_ text: String, keepingLines: Bool = false) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
@@ -40,7 +40,7 @@ enum Terminal {
     }
   }
 
-  /// `n` with thousands separated: 1,234,567.
+  /// `n` with separated thousands: 1,234,567.
   static func grouped(_ n: some BinaryInteger) -> String {
     let digits = Array(String(n.magnitude))
     var result = n < 0 ? "-" : ""
@@ -51,15 +51,15 @@ enum Terminal {
     return result
   }
 
-  /// `text` in `width` columns, cut or filled up with blanks.
+  /// `text` in `width` columns, cut or filled with spaces.
   static func padded(_ text: String, _ width: Int, right: Bool = false) -> String {
     let fill = String(repeating: " ", count: max(0, width - DisplayWidth.of(text)))
     return right ? fill + text : text + fill
   }
 
-  /// Rows under a headline, columns as wide as their widest cell.
+  /// Rows below a headline, with columns as wide as their widest cell.
   ///
-  /// - Parameter right: indices of columns of numbers.
+  /// - Parameter right: the indices of columns with numbers.
   static func table(_ headline: [String], _ rows: [[String]], right: Set<Int> = []) -> String {
     let rows = rows.map { $0.map { printable($0) } }
     var widths = headline.map { DisplayWidth.of($0) }

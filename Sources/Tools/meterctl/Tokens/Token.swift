@@ -3,15 +3,15 @@ import ArgumentParser
 import Metering
 import PostgresStore
 
-/// `meterctl token …`: bearer tokens of the APIs.
+/// `meterctl token …`: manages bearer tokens for the APIs.
 struct Token: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make, show and revoke API tokens.",
+    abstract: "Create, list and revoke API tokens.",
     subcommands: [Create.self, List.self, Revoke.self])
 
   struct Create: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Make a token. It is shown once; only its hash is kept.",
+      abstract: "Create a token. It is shown once; only its hash is stored.",
       discussion:
         "Example: meterctl token create --name 'shop backend' --scope usage:write --customer cus_42 --expires 90d"
     )
@@ -67,7 +67,7 @@ struct Token: ParsableCommand {
 
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List tokens, the newest first.", discussion: "Example: meterctl token list --json")
+      abstract: "List tokens, newest first.", discussion: "Example: meterctl token list --json")
 
     @OptionGroup var output: OutputOptions
 

@@ -7,11 +7,12 @@ extension Topics {
   struct AcceptGap: ParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "accept-gap",
-      abstract: "Give up offsets that the log lost, and write down who did so and why.",
+      abstract: "Give up offsets that the log has lost, and record who did so and why.",
       discussion: """
-        For a partition that stopped because the log no longer holds its next offset: retention \
-        removed it (goes on at the low watermark), or the log was cut (goes on at its end). The \
-        gap is a row in log_gap. A running aggregator goes on by itself.
+        Use this for a partition that stopped because the log no longer has its next offset. If \
+        retention removed it, counting goes on at the low watermark. If the log was cut, it goes \
+        on at the log's end. The gap is recorded in log_gap. A running aggregator continues by \
+        itself.
 
         Example: meterctl topics accept-gap --topic license.usage.v1 --partition 7 \
         --group usage-aggregator --reason "disk of broker 2 lost" --yes
@@ -28,11 +29,11 @@ extension Topics {
 
     @Option(
       help: ArgumentHelp(
-        "Where to go on (default: the low watermark; the log's end where the log was cut).",
+        "The offset to go on at (default: the low watermark, or the log's end if it was cut).",
         valueName: "offset"))
     var to: Int64?
 
-    @Option(help: "Why: kept for whoever asks where the numbers went.")
+    @Option(help: "The reason. It is stored with the gap.")
     var reason: String
 
     @OptionGroup var confirmation: ConfirmationOptions
@@ -80,7 +81,8 @@ extension Topics {
         text: "\(topic)[\(partition)]: gave up \(first) to \(last); \(group) goes on at \(next)")
     }
 
-    /// Where to go on. Never back over records that were counted already: they would count twice.
+    /// Where to go on. It never goes back over records that were counted already, because they
+    /// would count twice.
     static func target(
       stored: Int64, low: Int64, high: Int64, asked: Int64?
     ) -> Result<Int64, Failure> {
@@ -88,7 +90,7 @@ extension Topics {
       guard stored >= 0 else {
         return .failure(
           Failure(
-            "this partition was never counted: it begins at its low watermark by itself, and there "
+            "this partition was never counted. It begins at its low watermark by itself, so there "
               + "is nothing to give up"))
       }
       if let asked {

@@ -2,12 +2,12 @@ import KafkaTransport
 import PostgresStore
 import UsageAggregation
 
-/// What a topic's log is to each group that has counted it.
+/// What each group that has counted a topic knows about its log.
 struct CountedLog {
   private(set) var lows: [Int32: Int64] = [:]
   private(set) var partitions: [CountedPartitionLog] = []
 
-  /// Reads the last counted record of every partition whose log still reaches to its offset.
+  /// Reads the last counted record of every partition whose log still reaches back to it.
   init(
     topic: String, groups: [String], partitions: [Int32], _ database: PostgresConnection,
     _ reader: LogReader

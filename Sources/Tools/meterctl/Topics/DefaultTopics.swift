@@ -1,10 +1,10 @@
 import ArgumentParser
 import Foundation
 
-/// The files of `topics/`, as they were when this program was built.
+/// The files of `topics/` at the time when this program was built.
 enum DefaultTopics {
   struct File: Sendable {
-    /// Below the folder of topics.
+    /// The path below the folder of topics.
     let path: String
     let text: String
 
@@ -36,12 +36,12 @@ extension Topics {
     static let configuration = CommandConfiguration(
       abstract: "Write the built-in topic files and schemas to a folder, to change them there.",
       discussion: """
-        Existing files are left as they are, and then the exit status is 3.
+        Existing files are not overwritten; the exit status is 3 then.
 
         Example: meterctl topics export ./topics && meterctl topics apply --folder ./topics
         """)
 
-    @Argument(help: "The folder. It is made if it is missing.")
+    @Argument(help: "The folder. It is created if it does not exist.")
     var folder: String
 
     func run() throws {

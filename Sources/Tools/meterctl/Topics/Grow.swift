@@ -7,16 +7,16 @@ import PostgresStore
 extension Topics {
   struct Grow: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Double a topic's partitions, so that nothing counts twice.",
+      abstract: "Double a topic's partitions without counting anything twice.",
       discussion: """
-        Stop all producers of the topic first (validation-service spools meanwhile), and leave the \
+        First stop all producers of the topic (validation-service spools meanwhile), and leave the \
         consumers running. This command then checks that nothing is left to count: no lag, no \
-        event in flight by the ledger, and no new record for a while. Every new partition starts \
-        with the window, the producers' sequences and the detector's state of its parent, in every \
-        consumer group. If it is interrupted, run it again with the same --to.
+        event in flight in the ledger, and no new record for a while. Every new partition starts \
+        with its parent's dedupe window, producers' sequences and detector state, in every \
+        consumer group. If the command is interrupted, run it again with the same --to.
 
-        Partitions that were added by other means (kafka-topics.sh --alter) are halted by the \
-        consumers. The same command gives them what they need.
+        Consumers halt partitions that were added by other means (kafka-topics.sh --alter). The \
+        same command gives them what they need.
 
         Example: meterctl topics grow license.usage.v1 --to 128 --yes
         """)
@@ -26,11 +26,11 @@ extension Topics {
 
     @Option(
       help: ArgumentHelp(
-        "The number of partitions afterwards: twice that of before (default: it finishes a growth "
-          + "that was begun, else it doubles).", valueName: "partitions"))
+        "The number of partitions afterwards, which is twice the present number (default: finish "
+          + "a growth that was begun, otherwise double).", valueName: "partitions"))
     var to: Int?
 
-    @Option(help: "How long no record may arrive, such as 500ms or 12s.")
+    @Option(help: "The time without a new record before it begins, such as 500ms or 12s.")
     var quiet = Status.Interval(milliseconds: 12_000)
 
     @OptionGroup var confirmation: ConfirmationOptions
@@ -62,13 +62,13 @@ extension Topics {
   }
 }
 
-/// One growth of one topic, as far as it has come.
+/// The growth of one topic, at its current step.
 private struct Growth {
   let topic: String
   let groups: [String]
   let parents: Int
   let total: Int
-  /// Partitions that the cluster has now.
+  /// The partitions that the cluster has now.
   let existing: Int
   let isDone: Bool
 
@@ -86,7 +86,7 @@ private struct Growth {
     groups = try EpochStore(database).groups(topic: topic)
     guard !groups.isEmpty else {
       throw Failure(
-        "no consumer group has counted \(topic) yet: delete it and make it with more partitions")
+        "no consumer group has counted \(topic) yet: delete it and create it with more partitions")
     }
     var stored: [String: Set<Int32>] = [:]
     for group in groups {
@@ -98,7 +98,8 @@ private struct Growth {
     total = asked ?? (isWhole ? existing * 2 : existing)
     guard total == existing * 2 || total == existing, total % 2 == 0 else {
       throw Failure(
-        "\(topic) has \(existing) partitions, and a topic is doubled: --to \(existing * 2)")
+        "\(topic) has \(existing) partitions, and a topic can only be doubled: --to \(existing * 2)"
+      )
     }
     parents = total / 2
     isDone = total == existing && isWhole
@@ -160,7 +161,8 @@ private struct Growth {
     }
   }
 
-  /// The rows come first: a consumer that sees a new partition finds what it starts with.
+  /// The rows are written first, so that a consumer that sees a new partition finds where it
+  /// starts.
   func carryOut(ends before: [Int64], _ connections: Connections) throws {
     let first = try (parents..<total).map { child in
       child < existing

@@ -7,14 +7,14 @@ extension Topics {
   struct NewEpoch: ParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "new-epoch",
-      abstract: "Begin a new log epoch: the topic was made anew, its offsets start over.",
+      abstract: "Begin a new log epoch after a topic was deleted and created again.",
       discussion: """
         Every partition starts at its low watermark. What was counted stays counted, and \
-        producers' sequences are remembered, so that what they send again counts once. Only for a \
-        topic that was deleted and made anew (or a broker that lost its disk). On a log that is \
-        still the same everything in it would be read again, so it is refused where the last \
-        counted record is still there, unless --force is given. A running aggregator notices by \
-        itself. Harmless on a fresh database.
+        producers' sequences are remembered, so that events which they send again count once. Use \
+        this only for a topic that was deleted and created again (or a broker that lost its disk). \
+        On a log that is still the same, everything would be read again. The command is therefore \
+        refused if the last counted record is still there, unless --force is given. A running \
+        aggregator notices the new epoch by itself. On a fresh database the command does no harm.
 
         Example: meterctl topics new-epoch --all --yes
         """)
@@ -22,7 +22,7 @@ extension Topics {
     @Option(help: "The topic.")
     var topic: String?
 
-    @Flag(help: "license.usage.v1 and every topic that a consumer group has offsets in.")
+    @Flag(help: "All topics in which a consumer group has offsets, and license.usage.v1.")
     var all = false
 
     @Option(
@@ -33,10 +33,10 @@ extension Topics {
 
     @Option(
       name: .customLong("partition"), parsing: .upToNextOption,
-      help: "Only these partitions (default: all): where a broker lost the disk of some.")
+      help: "Only these partitions, if a broker lost the disk of some (default: all).")
     var partitions: [Int32] = []
 
-    @Flag(help: "Do it even where the log is the one that was counted: its records count again.")
+    @Flag(help: "Do it even if the log is the one that was counted. Its records count again.")
     var force = false
 
     @OptionGroup var confirmation: ConfirmationOptions
@@ -62,7 +62,7 @@ extension Topics {
       if !refusals.isEmpty, !force {
         throw Failure(
           refusals.joined(separator: "\n")
-            + "\nNothing was done; --force begins a new epoch all the same.")
+            + "\nNothing was done. --force begins a new epoch anyway.")
       }
       try confirmation.confirm(
         """
@@ -94,8 +94,7 @@ extension Topics {
       var refusal: String?
     }
 
-    /// What would be done to one topic; nil where it is not on this cluster and may be left as it
-    /// is.
+    /// The plan for one topic; nil if the cluster does not have it and it may be left as it is.
     private func plan(
       _ topic: String, _ store: EpochStore, _ database: PostgresConnection, _ reader: LogReader
     ) throws -> Plan? {

@@ -1,22 +1,22 @@
 import KafkaTransport
 
-/// One thing in which a topic of the cluster is not as its file wants it.
+/// One property in which a topic of the cluster differs from its file.
 struct TopicDifference: Equatable, Sendable {
   enum Remedy: String, Sendable {
     case create
     case alter
-    /// Not done by `meterctl topics apply`.
+    /// `meterctl topics apply` does not change this.
     case byHand = "by_hand"
   }
 
   var topic: String
-  /// `topic`, `partitions`, `replication` or the setting's name.
+  /// `topic`, `partitions`, `replication` or the name of a setting.
   var property: String
   var wanted: String
   var found: String?
   var remedy: Remedy
 
-  /// What differs. Where the broker does not tell its settings (nil), only the partitions are
+  /// All differences. If the broker does not show its settings (nil), only the partitions are
   /// compared.
   static func all(_ spec: TopicSpec, _ found: KafkaAdmin.TopicDescription?) -> [TopicDifference] {
     guard let found else {

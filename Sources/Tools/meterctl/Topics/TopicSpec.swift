@@ -1,12 +1,12 @@
 import Foundation
 import Yams
 
-/// A topic as its YAML file wants it.
+/// A topic as its YAML file describes it.
 struct TopicSpec: Equatable, Sendable {
   var name: String
   var partitions: Int
   var replication: Int
-  /// In the order of the names.
+  /// In the order of their names.
   var config: [Setting]
 
   struct Setting: Equatable, Sendable {
@@ -14,7 +14,7 @@ struct TopicSpec: Equatable, Sendable {
     var value: String
   }
 
-  /// - Parameter path: only named in errors.
+  /// - Parameter path: only used in errors.
   init(yaml: String, path: String) throws {
     let root: Node?
     do { root = try Yams.compose(yaml: yaml) } catch { throw Failure("\(path): \(error)") }
@@ -48,7 +48,7 @@ struct TopicSpec: Equatable, Sendable {
   }
 
   /// For clusters with fewer brokers than the files expect. `min.insync.replicas` never exceeds the
-  /// copies there are: no write would be acknowledged.
+  /// number of copies, because no write would be acknowledged then.
   mutating func useReplication(_ copies: Int) {
     replication = copies
     for i in config.indices where config[i].name == "min.insync.replicas" {
@@ -64,10 +64,11 @@ struct TopicSpec: Equatable, Sendable {
       }
   }
 
-  /// Of `--folder`, else of `./topics` if it has topic files, else those that are built in.
+  /// The topics of `--folder`, otherwise of `./topics` if it has topic files, otherwise the
+  /// built-in ones.
   static func all(folder: String?) throws -> [TopicSpec] {
     if let folder { return try all(in: folder) }
-    // A folder that cannot be read is none to go by; the files that are built in are always there.
+    // A folder that cannot be read is not used. The built-in files are always there.
     if let names = try? FileManager.default.contentsOfDirectory(atPath: "topics"),
       names.contains(where: isTopicFile)
     {
@@ -85,7 +86,7 @@ struct TopicSpec: Equatable, Sendable {
     let names: [String]
     do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
       throw Failure(
-        "the folder \(folder) cannot be read; --folder names the one of the topics' files")
+        "the folder \(folder) cannot be read; use --folder to name the folder of topic files")
     }
     let files = names.filter(isTopicFile).sorted()
     guard !files.isEmpty else { throw Failure("there is no .yaml file in \(folder)") }

@@ -3,26 +3,26 @@ import KafkaTransport
 
 struct Topics: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Bring the cluster's topics in line, and heal what the log lost.",
+    abstract: "Manage the cluster's topics, and deal with changes of the log.",
     discussion: "Example: meterctl topics diff || meterctl topics apply",
     subcommands: [
       Apply.self, Diff.self, Export.self, Grow.self, NewEpoch.self, AcceptGap.self,
     ])
 }
 
-/// What `apply` and `diff` share.
+/// The options that `apply` and `diff` share.
 struct TopicFiles: ParsableArguments {
   @Option(
     name: [.customLong("folder"), .customLong("dir")],
     help: ArgumentHelp(
-      "Folder of the topics' YAML files (default: ./topics if it is there, else the files that "
-        + "are built into the program).", valueName: "folder"))
+      "The folder of the topics' YAML files (default: ./topics if it exists, otherwise the files "
+        + "that are built into the program).", valueName: "folder"))
   var folder: String?
 
   @Option(
     help: ArgumentHelp(
-      "Copies of every partition, instead of the files' number: for clusters with fewer brokers. "
-        + "min.insync.replicas is lowered to it.", valueName: "n"))
+      "The copies of every partition, instead of the files' number, for clusters with fewer "
+        + "brokers. min.insync.replicas is lowered to it.", valueName: "n"))
   var replication: Int?
 
   func validate() throws {
@@ -43,10 +43,10 @@ struct TopicFiles: ParsableArguments {
     """
 }
 
-/// The topics of the cluster beside those of the files.
+/// The topics of the cluster, compared with those of the files.
 private struct Survey {
   var differences: [TopicDifference] = []
-  /// Topics whose settings the broker does not tell.
+  /// Topics whose settings the broker does not show.
   var untold: [String] = []
 
   init(_ specs: [TopicSpec], _ admin: KafkaAdmin) throws {
@@ -61,8 +61,8 @@ private struct Survey {
 extension Topics {
   struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Say in what the cluster's topics differ from topics/*.yaml; exit 1 if they do.",
-      discussion: "Changes nothing.\n\nExample: meterctl topics diff --json")
+      abstract: "Show how the cluster's topics differ from topics/*.yaml. Exit with 1 if they do.",
+      discussion: "This changes nothing.\n\nExample: meterctl topics diff --json")
 
     @OptionGroup var files: TopicFiles
     @OptionGroup var output: OutputOptions
@@ -88,11 +88,12 @@ extension Topics {
     static let configuration = CommandConfiguration(
       abstract: "Create missing topics and change settings that differ from topics/*.yaml.",
       discussion: """
-        Settings that the files do not name are left alone. Never changes a number of partitions, \
-        nor of copies: it says what to do, and exits 3. dev-broker makes its topics itself and \
-        takes no settings: topics that are there with the right number of partitions are fine.
+        Settings that the files do not name are left alone. The command never changes a number of \
+        partitions or of copies. It says what to do, and exits with status 3. dev-broker creates \
+        its topics itself and accepts no settings, so existing topics with the right number of \
+        partitions are fine.
 
-        On a cluster with fewer brokers than the files ask copies for, say --replication.
+        On a cluster with fewer brokers than the files' number of copies, use --replication.
 
         Example: meterctl topics apply --replication 1
         """)
@@ -138,9 +139,9 @@ extension Topics {
           spec.name, partitions: spec.partitions, replication: spec.replication,
           config: spec.config.map { ($0.name, $0.value) })
       } catch {
-        // Another operator was quicker; diff tells whether it is as wanted.
+        // Another operator was faster. `diff` shows whether the topic is as wanted.
         if error.isTopicAlreadyThere { return }
-        // Not `catch where`: Swift 6.3.1 crashes on it behind a typed `do`.
+        // This is not `catch where`, because Swift 6.3.1 crashes on it after a typed `do`.
         if error.isReplicationRefused {
           throw Failure(
             """

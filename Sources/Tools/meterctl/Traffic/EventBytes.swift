@@ -1,9 +1,10 @@
 import Glibc
 import Metering
 
-/// A record's value under construction: bytes in a buffer of fixed size, written over and over.
+/// A record's value under construction: bytes in a buffer of fixed size, which is reused.
 ///
-/// A class for its `deinit`; one owner, one thread. Writing past the end traps.
+/// It is a class for its `deinit`. It has one owner and is used by one thread. Writing past the end
+/// traps.
 final class EventBytes {
   private let base: UnsafeMutablePointer<UInt8>
   private let capacity: Int
@@ -45,7 +46,7 @@ final class EventBytes {
     count += 1
   }
 
-  /// Decimal, filled up with zeros to `width`.
+  /// Appends a decimal number, filled up with zeros to `width`.
   @inline(__always)
   func append(_ number: UInt64, width: Int = 1) {
     var digits = 1
@@ -66,14 +67,14 @@ final class EventBytes {
     count += digits
   }
 
-  /// `2026-11-23T18:40:00.123Z`
+  /// Appends a time such as `2026-11-23T18:40:00.123Z`.
   func append(time milliseconds: Int64) {
     precondition(UTCTime.length <= capacity - count)
     UTCTime.write(milliseconds, to: base + count)
     count += UTCTime.length
   }
 
-  /// `count` digits of Crockford's base 32, the lowest bits of `value`.
+  /// Appends `count` digits of Crockford's base 32, from the lowest bits of `value`.
   @inline(__always)
   func append(base32 value: UInt64, digits: Int) {
     precondition(digits <= capacity - count)
@@ -84,7 +85,7 @@ final class EventBytes {
     count += digits
   }
 
-  /// The text as a JSON string, with its quotes.
+  /// Appends the text as a JSON string, with its quotes.
   func append(quoted text: String) {
     append(byte: UInt8(ascii: "\""))
     for byte in text.utf8 {

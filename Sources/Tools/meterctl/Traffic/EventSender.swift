@@ -2,11 +2,11 @@ import Glibc
 import KafkaTransport
 import Synchronization
 
-/// Sends records to one topic, waits where Kafka is slow or away, and knows what was acknowledged.
-/// Used by one thread.
+/// Sends records to one topic, waits while Kafka is slow or unavailable, and knows what was
+/// acknowledged. One thread uses it.
 final class EventSender {
   enum Kind: UInt {
-    /// What reports account for.
+    /// Events, which reports account for.
     case event = 1
     case other
   }
@@ -24,7 +24,8 @@ final class EventSender {
   private let ledger = Ledger()
   private let progress: Progress
   private let clock = ContinuousClock()
-  /// When and how far answers came last: without any for `patience` while records wait, it is said.
+  /// The time and the number of the last answers. If records wait and no answer comes for
+  /// `patience`, the sender says so.
   private var lastAnswer: ContinuousClock.Instant
   private var lastAnswered: Int64 = 0
   private var isWaiting = false
@@ -33,14 +34,16 @@ final class EventSender {
 
   private static let patience: Duration = .seconds(3)
 
-  /// - Throws: `Failure` if the topic is missing (a broker might make it by itself, with other
-  ///   partitions). Waits for a cluster that is away until it is there; nil if interrupted
-  ///   meanwhile.
+  /// Waits until the cluster is available.
+  /// - Returns: nil if it was interrupted meanwhile.
+  /// - Throws: `Failure` if the topic is missing, because a broker might create it with another
+  ///   number of partitions.
   init?(_ configuration: KafkaConfiguration, topic: String, command: String, progress: Progress)
     throws
   {
     var configuration = configuration
-    // Enough to keep every broker busy, and a bound on memory and on what a flush at the end takes.
+    // Enough to keep every broker busy. It also limits the memory and the duration of the final
+    // flush.
     configuration.set("queue.buffering.max.messages", "300000")
     configuration.set("queue.buffering.max.kbytes", "262144")
     let ledger = ledger
@@ -64,15 +67,15 @@ final class EventSender {
   }
 
   var acknowledgedEvents: Int64 { ledger.acknowledgedEvents.load(ordering: .relaxed) }
-  /// Events that the brokers refused finally.
+  /// Events that the brokers refused for good.
   var failedEvents: Int64 { ledger.failedEvents.load(ordering: .relaxed) }
   var firstError: KafkaError? { ledger.firstError.withLock { $0 } }
-  /// For the progress's line.
+  /// The note for the progress line.
   var note: String { isWaiting ? "waiting for Kafka" : "" }
 
-  /// Queues one record; waits while the queue is full.
+  /// Queues one record. Waits while the queue is full.
   ///
-  /// - Returns: false if interrupted before it was queued.
+  /// - Returns: false if it was interrupted before the record was queued.
   func send(
     _ kind: Kind, key: UnsafeRawBufferPointer?, value: UnsafeRawBufferPointer?
   ) throws -> Bool {
@@ -86,13 +89,14 @@ final class EventSender {
     return true
   }
 
-  /// Serves acknowledgements; waits up to `milliseconds` for the first.
+  /// Serves acknowledgements. Waits up to `milliseconds` for the first one.
   func poll(milliseconds: Int32 = 0) throws {
     producer.poll(timeoutMilliseconds: milliseconds)
     try watch()
   }
 
-  /// Until all is acknowledged, however long Kafka is away. A second signal ends the process.
+  /// Waits until everything is acknowledged, however long Kafka is unavailable. A second signal
+  /// ends the process.
   func flush(_ whileWaiting: () -> Void = {}) throws {
     while true {
       do throws(KafkaError) {
@@ -142,7 +146,7 @@ final class EventSender {
       } catch let error as KafkaError where error.isTimeout || error.isRetriable {
         producer.poll(timeoutMilliseconds: 0)
         let said = producer.takeErrors()
-        // A wrong password stays wrong: waiting would not help.
+        // A wrong password stays wrong, so waiting would not help.
         if let refusal = said.last(where: \.isAccessRefused) { throw refusal }
         if !isWaiting { sayWaiting(said.last ?? error) }
         isWaiting = true

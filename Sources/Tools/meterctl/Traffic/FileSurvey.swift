@@ -3,12 +3,12 @@ import Metering
 import PostgresStore
 import Recount
 
-/// The first pass: the file's digest, how many lines it has and of what times.
+/// The first pass: the file's digest, its number of lines, and their times.
 struct FileSurvey {
   private(set) var hash = ""
   private(set) var lines: Int64 = 0
   private(set) var oldest = Moment(milliseconds: 0)
-  /// Lines later than this are no past: an hour is what the aggregator allows a clock to be wrong.
+  /// Later lines are not accepted. The aggregator allows a clock to be an hour ahead.
   let latest = Moment(milliseconds: Moment.now.milliseconds + 3_600_000)
 
   init(_ command: ImportLog, _ store: ImportStore) throws {

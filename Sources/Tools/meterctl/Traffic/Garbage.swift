@@ -1,5 +1,5 @@
-/// Records that docs/event-validation.md refuses, one of every kind in turn. None has a producer
-/// and a sequence that can be read, so no ledger counts them.
+/// Records that docs/event-validation.md refuses, every kind in turn. None of them has a readable
+/// producer and sequence, so no ledger counts them.
 struct Garbage {
   enum Value {
     case tombstone
@@ -14,8 +14,8 @@ struct Garbage {
   static let kinds = 36
 
   /// - Parameters:
-  ///   - random: makes key and text.
-  ///   - now: of times that are right, in milliseconds.
+  ///   - random: makes the key and the text.
+  ///   - now: the time for valid times, in milliseconds.
   static func record(kind: Int, random: UInt64, now: Int64) -> Record {
     let subject = "garbage_" + String(random, radix: 16)
     let time = Moment(milliseconds: now).description

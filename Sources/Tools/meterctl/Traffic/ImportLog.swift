@@ -10,24 +10,22 @@ extension LicenseSource: ExpressibleByArgument {}
 
 struct ImportLog: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make usage events of a web server's access log: a backfill.",
+    abstract: "Backfill usage events from a web server's access log.",
     discussion: """
-      Every line becomes one event of quantity 1 at the line's own time, however old. The file is \
-      read twice: first for its digest and its oldest time, with which the batch is registered in \
-      import_batch, then to send it. The same file again is refused; one that was cut off is sent \
-      from its first line again, with the same sequences, and the aggregator drops what it has: it \
-      counts once. A file that has grown is another file: import logs that are complete (rotated). \
-      Lines that are none of the format are told with their number, and at the end counted by \
-      reason; they lose nothing else. Ctrl-C ends it where it is; the same command goes on.
+      Every line becomes one event of quantity 1 at the line's own time, however old it is. The \
+      file is read twice: first to compute its digest and its oldest time, with which the batch is \
+      registered in import_batch, and then to send it. The same file is refused a second time. An \
+      import that was cut off is sent from its first line again with the same sequences, and the \
+      aggregator drops what it has already, so that everything counts once. A file that has grown \
+      is another file, so import only complete (rotated) logs. Lines that do not have the format \
+      are reported with their number and counted by reason at the end. They do not affect other \
+      lines. Ctrl-C stops the import, and the same command continues it.
 
-      --license-from path reads a path as a web server does: //x, /./x, /a/../x, /%78, \
-      /x;jsessionid=1 and http://host/x all name the license x. An escape is decoded once; %2F, and \
-      an escape that is none, reject the line. --license-from host and vhost drop the port and a \
-      trailing dot, and use lower case. A byte order mark, and NULs before a line (a log that was \
+      --license-from path reads a path like a web server: //x, /./x, /a/../x, /%78, \
+      /x;jsessionid=1 and http://host/x all name the license x. An escape is decoded once. %2F and \
+      invalid escapes reject the line. --license-from host and vhost drop the port and a trailing \
+      dot, and use lower case. A byte order mark, and NULs before a line (in a log that was \
       rotated with copytruncate), are skipped.
-
-      The digest is a chain: SHA-256 of the digest so far and the next MiB of the file, computed by \
-      PostgreSQL.
 
       Example: meterctl import-log access.log --format combined --license-from host
       """)
@@ -109,7 +107,8 @@ struct ImportLog: ParsableCommand {
     )
   }
 
-  /// What else decides which event a line becomes: an import that goes on must have the same.
+  /// The other options that decide which event a line becomes. An import that goes on must have the
+  /// same ones.
   private var options: JSON {
     [
       "license_from": .text(licenseFrom.rawValue), "meter": .text(meter),
@@ -117,7 +116,8 @@ struct ImportLog: ParsableCommand {
     ]
   }
 
-  /// The batch is in the database before its first event is in the log. - Returns: its name.
+  /// Registers the batch before its first event is in the log.
+  /// - Returns: its name.
   private func register(_ survey: FileSurvey, _ store: ImportStore) throws -> String {
     let fileName = (file as NSString).lastPathComponent
     let name = batch ?? "\(Self.plain(fileName))-\(survey.hash.prefix(12))"

@@ -91,7 +91,7 @@ struct ImportRun {
     try store.update(batch, lines: lines, events: events, rejected: rejectedCount, finished: true)
   }
 
-  /// Until all is acknowledged.
+  /// Waits until everything is acknowledged.
   private func deliver(
     _ command: ImportLog, _ sender: EventSender, _ progress: Progress
   ) throws {
@@ -99,7 +99,7 @@ struct ImportRun {
     try sender.flush { progress.update(done, note: sender.note) }
     if let error = sender.firstError {
       throw Failure(
-        "the brokers refused events for good (\(error)); batch \(batch) stays unfinished: the same command goes on"
+        "the brokers refused events for good (\(error)); batch \(batch) is unfinished; run the same command to go on"
       )
     }
   }

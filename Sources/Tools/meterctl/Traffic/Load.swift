@@ -5,56 +5,58 @@ import SystemRandom
 
 struct Load: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Send made-up usage events: to try things out, to measure, to test.",
+    abstract: "Send generated usage events, for trials, measurements and tests.",
     discussion: """
-      Events are for licenses lic_00000000 and on, the first ones most often. The run is one \
-      producer: it numbers its events from 1 and reports every 10 s and at the end what it \
-      accepted, so that producer_ledger tells whether any was lost. Duplicates are the very same \
-      records again, up to 4,000 events later; invalid ones are garbage of all kinds that \
-      docs/event-validation.md refuses; both come on top of --events. Where Kafka is away it \
-      waits. Ctrl-C or SIGTERM: stops, delivers what is queued, sends the last report, exit 0; \
-      a second one ends it at once. Needs METER_KAFKA_BROKERS only.
+      Events are for the licenses lic_00000000 and following, with the first ones most often. The \
+      run is one producer: it numbers its events from 1, and reports every 10 s and at the end how \
+      many it accepted, so that producer_ledger shows whether any were lost. Duplicates are the \
+      same records sent again, up to 4,000 events later. Invalid events are garbage of every kind \
+      that docs/event-validation.md refuses. Both are sent in addition to --events. While Kafka is \
+      unavailable, the command waits. Ctrl-C or SIGTERM stops it: it delivers what is queued, \
+      sends the last report and exits with status 0. A second signal ends it immediately. It needs \
+      only METER_KAFKA_BROKERS.
 
-      The summary: accepted (valid events), sent (all records but reports), duplicates, invalid, \
-      seconds, rate (records a second).
+      The summary has: accepted (valid events), sent (all records except reports), duplicates, \
+      invalid, seconds, rate (records per second).
 
       Example: meterctl load --events 100000 --licenses 1000 --rate 5000 --duplicates 2 --invalid 1
       """)
 
-  @Option(help: "How many valid events.")
+  @Option(help: "The number of valid events.")
   var events: Int64
 
-  @Option(help: "Of how many licenses, up to 10,000,000.")
+  @Option(help: "The number of licenses, up to 10,000,000.")
   var licenses = 1_000
 
-  @Option(help: "Valid events a second; 0: as fast as possible.")
+  @Option(help: "Valid events per second. 0 means as fast as possible.")
   var rate = 0.0
 
-  @Option(help: ArgumentHelp("Share sent twice, in percent of the valid ones.", valueName: "pct"))
+  @Option(help: ArgumentHelp("Events to send twice, in percent.", valueName: "pct"))
   var duplicates = 0.0
 
-  @Option(help: ArgumentHelp("Garbage on top, in percent of the valid ones.", valueName: "pct"))
+  @Option(
+    help: ArgumentHelp("Invalid events to add, in percent of the valid ones.", valueName: "pct"))
   var invalid = 0.0
 
-  @Option(help: "The same seed makes the same events but for their times (default: random).")
+  @Option(help: "The same seed makes the same events, except their times (default: random).")
   var seed: UInt64?
 
   @Option(
     help: ArgumentHelp(
-      "The producer's name (default: a new one). A name that was used before continues no "
-        + "sequence: its events count as sent twice.", valueName: "name"))
+      "The producer's name (default: a new one). A name that was used before does not "
+        + "continue its sequence, so its events count as duplicates.", valueName: "name"))
   var producer: String?
 
-  @Option(help: "Spread the events' times over the minutes up to now, the oldest first.")
+  @Option(help: "Spread the events' times over this many minutes up to now, oldest first.")
   var minutes = 1
 
   @Option(
-    help: "How uneven the licenses are: 0 evenly, 1 as word frequencies are (Zipf), at most 2.")
+    help: "How unevenly licenses are used: 0 evenly, 1 like word frequencies (Zipf), at most 2.")
   var skew = 0.8
 
   @Flag(
     name: .customLong("report"), inversion: .prefixedNo,
-    help: "Report what was accepted; without reports the ledger cannot tell what is missing.")
+    help: "Report what was accepted. Without reports the ledger cannot show missing events.")
   var report = true
 
   @Flag(inversion: .prefixedNo, help: "Send a final report at the end.")
@@ -107,7 +109,7 @@ struct Load: ParsableCommand {
   }
 }
 
-/// One run: its pace, what is sent again, what is reported.
+/// One run: its pace, what is sent again, and what is reported.
 private struct LoadRun {
   private(set) var accepted: Int64 = 0
   private var duplicates: Int64 = 0
@@ -163,12 +165,12 @@ private struct LoadRun {
     let startTime = Moment.now.milliseconds
     let spread = Int64(command.minutes - 1) * 60_000
     while accepted < command.events, !Interrupt.isRequested {
-      // The clock and the acknowledgements are looked at once a stretch, not once an event.
+      // The clock and the acknowledgements are checked once for each stretch, not for each event.
       let stretch = min(256, command.events - accepted, pace.due(accepted))
       let wall = Moment.now.milliseconds
       if stretch == 0 { try sender.poll(milliseconds: pace.waitMilliseconds(accepted)) }
       for _ in 0..<stretch {
-        // From `spread` ago to now, as far as the run is.
+        // The time moves from `spread` ago to now, with the progress of the run.
         let back =
           spread == 0
           ? 0 : spread - Int64(Double(spread) * Double(accepted) / Double(command.events))
@@ -196,7 +198,8 @@ private struct LoadRun {
     }
   }
 
-  /// One valid event, and what comes with it. - Returns: false if interrupted.
+  /// Sends one valid event, and what goes with it.
+  /// - Returns: false if it was interrupted.
   private mutating func one(_ sender: EventSender, time: Int64, wall: Int64) throws -> Bool {
     let sequence = UInt64(accepted) + 1
     generator.make(sequence: sequence, time: time)
@@ -240,7 +243,8 @@ private struct LoadRun {
   private mutating func report(_ sender: EventSender, isFinal: Bool) throws {
     guard command.report else { return }
     reports += 1
-    // Events handed to Kafka since are in both numbers or in neither: this thread does both.
+    // Events that were passed to Kafka since then are in both numbers or in neither, because this
+    // thread does both.
     let report = ProducerReport(
       producer: producer, source: "/load/\(producer)", id: "report-\(reports)", accepted: accepted,
       pending: accepted - sender.acknowledgedEvents - sender.failedEvents,
@@ -258,8 +262,8 @@ private struct LoadRun {
   }
 }
 
-/// How many events are due by now at a rate; what a stall of more than a second held up is not made
-/// good.
+/// The number of events that are due by now at a given rate. After a stall of more than a second,
+/// the missed events are not made up for.
 private struct Pace {
   let rate: Double
   var now: UInt64
@@ -283,7 +287,8 @@ private struct Pace {
     return max(0, due)
   }
 
-  /// Until the next event is due: at least 1 ms, so that a loop turn is worth it, at most 100.
+  /// The time until the next event is due. It is at least 1 ms, so that a turn of the loop is worth
+  /// it, and at most 100.
   func waitMilliseconds(_ done: Int64) -> Int32 {
     let at = Double(done + 1 - base) / rate
     let left = at - Double(now - origin) / 1e9
@@ -291,26 +296,27 @@ private struct Pace {
   }
 }
 
-/// Records that will be sent again, each in the slot of the event behind which it is due.
+/// Records that will be sent again, each in the slot of the event after which it is due.
 private struct Echoes {
   struct Echo {
     let key = EventBytes(capacity: 64)
     let value = EventBytes(capacity: 2_048)
   }
 
-  /// More than the longest delay; above it a slot would be a later event's.
+  /// More than the longest delay. A slot beyond that would belong to a later event.
   private static let slots = 4_096
   private var echoes: [Echo?] = Array(repeating: nil, count: slots)
   private var isSet = [Bool](repeating: false, count: slots)
   private var count = 0
 
-  /// The nearest free slot from the delay on; with none left within the window the echo is dropped.
+  /// Takes the nearest free slot, beginning at the delay. If there is none in the window, the echo
+  /// is dropped.
   mutating func add(
     _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, at sequence: UInt64,
     after delay: Int
   ) {
     for shift in 0..<Self.slots {
-      // 1 … slots − 1 behind `sequence`; the slot of `sequence` itself is emptied right after.
+      // 1 … slots − 1 after `sequence`. The slot of `sequence` itself is emptied right afterwards.
       let distance = 1 + (delay - 1 + shift) % (Self.slots - 1)
       let slot = Int((sequence + UInt64(distance)) % UInt64(Self.slots))
       if isSet[slot] { continue }
@@ -335,7 +341,7 @@ private struct Echoes {
     return echoes[slot]
   }
 
-  /// At the end: what is left, in any order.
+  /// Takes the remaining echoes at the end, in any order.
   mutating func takeAny() -> Echo? {
     guard count > 0, let slot = isSet.firstIndex(of: true) else { return nil }
     isSet[slot] = false

@@ -1,7 +1,7 @@
 import Glibc
 import Metering
 
-/// Numbers of made-up traffic, the same from the same seed everywhere.
+/// Random numbers for generated traffic. The same seed gives the same numbers everywhere.
 struct SeededNumbers {
   private var random: SplitMix64
 
@@ -10,7 +10,7 @@ struct SeededNumbers {
   @inline(__always)
   mutating func next() -> UInt64 { random.next() }
 
-  /// 0 to `bound` − 1, by Lemire's multiplication; its bias is below 2⁻⁴⁰ for the bounds used here.
+  /// 0 to `bound` − 1, by Lemire's multiplication. Its bias is below 2⁻⁴⁰ for the bounds used here.
   @inline(__always)
   mutating func below(_ bound: Int) -> Int {
     Int(truncatingIfNeeded: next().multipliedFullWidth(by: UInt64(bound)).high)
@@ -21,8 +21,8 @@ struct SeededNumbers {
   mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
 }
 
-/// Ranks from 0, the lower the more often: rank k about as 1/(k+1)^skew, by the inverse of the
-/// continuous distribution, which needs no table.
+/// Chooses ranks from 0, lower ones more often: rank k with a probability of about 1/(k+1)^skew. It
+/// uses the inverse of the continuous distribution, which needs no table.
 struct SkewedChoice {
   private let count: Int
   private let exponent: Double
@@ -43,7 +43,7 @@ struct SkewedChoice {
   }
 }
 
-/// Writes the values of made-up usage events; everything but times is a function of the seed.
+/// Writes the values of generated usage events. Everything except times depends only on the seed.
 final class LoadGenerator {
   let event = EventBytes(capacity: 2_048)
   let key = EventBytes(capacity: 64)
@@ -61,7 +61,7 @@ final class LoadGenerator {
     "analytics", "webhooks", "custom-domains", "exports", "sso", "audit-log",
   ]
 
-  /// - Parameter producerName: letters, digits and `-._`, as the command checks.
+  /// - Parameter producerName: letters, digits and `-._`, which the command checks.
   init(seed: UInt64, licenses: Int, skew: Double, producerName: String) {
     numbers = SeededNumbers(seed: seed)
     self.licenses = SkewedChoice(count: licenses, skew: skew)
@@ -75,7 +75,7 @@ final class LoadGenerator {
       """.utf8)
   }
 
-  /// Makes `key` and `event` the event of this sequence.
+  /// Makes `key` and `event` the event with this sequence.
   func make(sequence: UInt64, time: Int64) {
     let license = UInt64(licenses.rank(numbers.unit()))
     let random = numbers.next()
@@ -88,7 +88,7 @@ final class LoadGenerator {
     }
     event.removeAll()
     event.append("{\"specversion\":\"1.0\",\"id\":\"")
-    // A ULID's shape: ten digits that grow, sixteen at random.
+    // The form of a ULID: ten digits that grow, and sixteen random ones.
     event.append(base32: 0x18D_0000_0000 &+ sequence, digits: 10)
     event.append(base32: random, digits: 8)
     event.append(base32: numbers.next(), digits: 8)
@@ -99,7 +99,7 @@ final class LoadGenerator {
     event.append(producer)
     event.append(sequence)
     event.append(",\"data\":{\"meter\":\"api_calls\",\"quantity\":")
-    // One call in sixteen stands for several.
+    // One call in sixteen stands for several calls.
     event.append(random >> 60 == 0 ? 2 + (random >> 40) % 9 : 1)
     event.append(",\"domain\":\"app.customer")
     event.append(license)
@@ -108,7 +108,7 @@ final class LoadGenerator {
     event.append("\"}}")
   }
 
-  /// Whether something of `percent` happens now.
+  /// Whether something with a probability of `percent` happens now.
   func happens(_ percent: Double) -> Bool {
     percent > 0 && numbers.unit() * 100 < percent
   }

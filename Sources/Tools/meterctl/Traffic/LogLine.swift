@@ -1,8 +1,8 @@
 import Recount
 
-/// Which part of an access log's line names the license.
+/// The part of an access log's line that names the license.
 enum LicenseSource: String, CaseIterable, Sendable {
-  /// The client: address or name.
+  /// The client, by address or name.
   case host
   /// The first segment of the request's path, by the rules of `RequestPath`.
   case path
@@ -10,13 +10,13 @@ enum LicenseSource: String, CaseIterable, Sendable {
   case vhost
 }
 
-/// What a line of an access log becomes.
+/// The event that a line of an access log becomes.
 struct LogEvent: Equatable, Sendable {
   var license: String
   var timeMilliseconds: Int64
   var domain: String?
 
-  /// Why a line becomes nothing; never quotes the line.
+  /// The reason why a line becomes no event. It never quotes the line.
   struct Refusal: Error, Equatable, CustomStringConvertible {
     let description: String
     init(_ description: String) { self.description = description }
@@ -48,8 +48,9 @@ struct LogEvent: Equatable, Sendable {
     guard (1...512).contains(license.utf8.count) else {
       throw Refusal("the license id is longer than 512 bytes")
     }
-    // What was not UTF-8 became U+FFFD: two different ids could become one. Control characters and
-    // byte order marks cannot be seen: two ids that look the same would count apart.
+    // Bytes that were not UTF-8 became U+FFFD, so two different ids could become one. Control
+    // characters and byte order marks are invisible, so two ids that look the same would count
+    // separately.
     guard
       license.unicodeScalars.allSatisfy({
         $0 != "\u{FFFD}" && $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value)
@@ -64,21 +65,21 @@ struct LogEvent: Equatable, Sendable {
   }
 
   /// The client's address or name in one spelling: without port and brackets, then as `normalized`.
-  /// Nil where the log names nobody (`-`, and `unix:` of nginx behind a socket).
+  /// It is nil if the log names nobody (`-`, and `unix:` of nginx behind a socket).
   private static func client(_ host: String) -> String? {
     guard host != "unix:" else { return nil }
     var bytes = Array(host.utf8)
     if bytes.first == UInt8(ascii: "["), let end = bytes.firstIndex(of: UInt8(ascii: "]")) {
       bytes = Array(bytes[1..<end])
     } else if bytes.count(where: { $0 == UInt8(ascii: ":") }) == 1 {
-      // Two colons and more are an IPv6 address.
+      // A text with two or more colons is an IPv6 address.
       bytes = Array(bytes.prefix { $0 != UInt8(ascii: ":") })
     }
     return normalized(String(decoding: bytes, as: UTF8.self))
   }
 
-  /// In lower case and without the trailing dot; nil if nothing is left, or a hyphen that says that
-  /// there is nothing.
+  /// In lower case and without the trailing dot. It is nil if nothing is left, or only a hyphen,
+  /// which means that there is nothing.
   private static func normalized(_ host: String) -> String? {
     var bytes = host.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
     if bytes.last == UInt8(ascii: ".") { bytes.removeLast() }

@@ -1,15 +1,16 @@
 import Foundation
 import Recount
 
-/// Lines that became no event: the first on stderr, all in a file if one is named.
+/// Lines that became no event. The first ones go to stderr, and all of them into a file if one is
+/// named.
 final class RejectedLines {
   private static let shown = 20
   private let handle: FileHandle?
   private(set) var count: Int64 = 0
-  /// Few, because a reason never quotes the line.
+  /// There are few of them, because a reason never quotes the line.
   private var reasons: [String: Int64] = [:]
 
-  /// The most frequent reason first.
+  /// The reasons, most frequent first.
   var byReason: [(reason: String, count: Int64)] {
     reasons.map { ($0.key, $0.value) }.sorted { ($1.count, $0.reason) < ($0.count, $1.reason) }
   }
