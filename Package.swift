@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// Every target of the project is compiled alike; see CONTRIBUTING.md for why each setting is on.
+/// The settings of every target. CONTRIBUTING.md says why each one is on.
 let settings: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableUpcomingFeature("ExistentialAny"),
@@ -11,8 +11,8 @@ let settings: [SwiftSetting] = [
 ]
 
 /// The modules that an event passes through. Their small functions are inlined across modules in release builds, which saves a
-/// quarter of the time of decoding and counting. Checks of overflow and of bounds stay on. SwiftPM lets a package with unsafe flags
-/// be depended on by its version only where the tools version above is 6.2 or newer; sdks/swift/test holds that.
+/// quarter of the time of decoding and counting. Checks of overflow and of bounds stay on. SwiftPM accepts a package with unsafe flags
+/// as a versioned dependency only if the tools version above is 6.2 or newer. sdks/swift/test checks that.
 let hotPath: Set = [
   "JSONText", "EventCodec", "UsageAggregation", "Licensing", "KafkaTransport", "EventPublisher",
   "HTTPListening", "ValidationService",
@@ -53,7 +53,7 @@ func library(_ name: String, pkgConfig: String) -> Target {
     providers: [.apt(["lib\(pkgConfig.replacing("lib", with: ""))-dev"])])
 }
 
-// Values in, values out.
+// Pure code: values in, values out.
 let core: [Target] = [
   module("Core", "Metering"),
   module("Core", "JSONText", ["Metering"]),
@@ -71,7 +71,7 @@ let core: [Target] = [
     resources: [.embedInCode("Templates"), .embedInCode("Assets")]),
 ]
 
-// The only effects.
+// The only code with side effects.
 let io: [Target] = [
   module("IO", "CChecksum"),
   library("CRdKafka", pkgConfig: "rdkafka"),
@@ -87,7 +87,7 @@ let io: [Target] = [
   module("IO", "ServiceRuntime", ["Metering", logging, lifecycle, nioCore, nioPosix]),
 ]
 
-// IO wired to Core, without a main.
+// IO combined with Core, without a main function.
 let libraries: [Target] = [
   module(
     "Libraries", "EventPublisher",
@@ -137,7 +137,7 @@ let libraries: [Target] = [
     ]),
 ]
 
-// What runs for ever.
+// The services, which run until they are stopped.
 let services: [Target] = [
   module(
     "Services", "UsageAggregator",
@@ -183,7 +183,7 @@ let services: [Target] = [
     ], main: true, resources: [.embedInCode("openapi.yaml")]),
 ]
 
-// What people run. Nothing but a test imports it.
+// Tools that people run. Only tests import them.
 let tools: [Target] = [
   module(
     "Tools", "DevBroker", ["Metering", "KafkaTransport", "ServiceRuntime", arguments], main: true),

@@ -1,5 +1,5 @@
--- Makes the role billing_reader, for people who use SQL: it may read the views billing_*, and nothing
--- else. Run it by the owner of the schema, behind `meterctl migrate`; it may be run again.
+-- Creates the role billing_reader for people who use SQL. It may read the views billing_* and nothing else.
+-- Run this as the owner of the schema, after `meterctl migrate`. It can be run again.
 --
 --   psql "$METER_DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/billing-reader.sql
 --   psql "$METER_DATABASE_URL" -c "create role alice login password '…' in role billing_reader"

