@@ -1,4 +1,5 @@
--- The same for a license: its customer is who is told. Of a license that nobody registered, only the vendor hears.
+-- Raises an alert about a license. Its customer is told. If the license is not registered, only the
+-- vendor is told.
 create function alert_raise(
   type text, license_id text, occurred_at timestamptz, data jsonb, dedupe_key text, evidence jsonb default null
 ) returns bigint language sql as $$

@@ -1,5 +1,6 @@
--- The alert, and a delivery for each active endpoint of the customer's and the vendor's that wants its type, in the caller's
--- transaction. Null where the key exists: whoever raised it first has told everybody.
+-- Creates an alert, and a delivery for each active endpoint of the customer and of the vendor that
+-- receives its type, in the caller's transaction. The result is null if the key exists, because the
+-- first one has told everybody.
 create function alert_raise_for(
   type text, license_id text, customer_id text, occurred_at timestamptz, data jsonb, dedupe_key text,
   evidence jsonb default null

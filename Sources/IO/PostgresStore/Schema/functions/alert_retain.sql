@@ -1,4 +1,5 @@
--- Removes alerts of 400 days ago with their deliveries and attempts, unless a delivery is still to be made. Answers how many.
+-- Removes alerts that are older than 400 days, with their deliveries and attempts, unless a
+-- delivery is still pending. Returns how many.
 create function alert_retain(most int) returns bigint
 language plpgsql set plan_cache_mode = force_custom_plan as $$
 declare

@@ -1,5 +1,6 @@
--- Runs at the end of the transaction that gave a partition its first offset in an epoch, or set its offset back: the
--- producers may be written behind the offset. What was known of offsets that will be counted again holds no more.
+-- Runs at the end of a transaction that gave a partition its first offset in an epoch, or set its
+-- offset back, because the producers may be written after the offset. Checkpoints at offsets that
+-- will be counted again are no longer valid.
 create function audit_checkpoint_begin() returns trigger language plpgsql as $$
 begin
   delete from audit_checkpoint c

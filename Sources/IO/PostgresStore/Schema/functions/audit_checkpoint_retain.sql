@@ -1,6 +1,6 @@
--- Removes checkpoints that no recount can start from, since the log does not reach back to them, and thins the rest:
--- the first of each ten minutes stays for a day, after that the first of each day. The newest one of a partition always
--- stays. Answers how many were removed.
+-- Removes checkpoints from which no recount can start, because the log does not reach back to them.
+-- It thins the others: the first of each ten minutes stays for a day, and after that the first of
+-- each day. The newest one of a partition always stays. Returns how many were removed.
 --
 -- lows: the low watermark of each partition.
 create function audit_checkpoint_retain(of_group text, of_topic text, partitions int[], lows bigint[])

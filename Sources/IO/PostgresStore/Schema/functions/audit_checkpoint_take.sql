@@ -1,6 +1,7 @@
--- Takes a checkpoint of each partition that has moved since its newest one, if that is at least as old as `every`. One
--- statement reads both the offsets and the producers, which flushes change together, so they belong together. Answers
--- how many were taken; 0 where another process takes them.
+-- Takes a checkpoint of each partition that has moved since its newest one, if that is at least as
+-- old as `every`. One statement reads both the offsets and the producers, which flushes change
+-- together, so they fit together. Returns how many were taken, or 0 if another process is taking
+-- them.
 create function audit_checkpoint_take(of_group text, of_topic text, every interval) returns bigint
 language plpgsql as $$
 declare

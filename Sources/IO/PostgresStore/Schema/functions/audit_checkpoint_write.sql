@@ -1,4 +1,4 @@
--- Writes what a partition knows of its producers now, as of `at_offset`.
+-- Stores what a partition knows about its producers now, as of `at_offset`.
 create function audit_checkpoint_write(
   of_group text, of_topic text, of_partition int, of_epoch int, at_offset bigint, begins boolean
 ) returns void language sql as $$

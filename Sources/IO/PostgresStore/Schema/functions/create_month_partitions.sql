@@ -1,4 +1,4 @@
--- Called by aggregators of before this migration, once an hour.
+-- Aggregators older than schema 12 call this once an hour.
 create or replace function create_month_partitions(months_ahead int) returns void
 language plpgsql as $$
 begin

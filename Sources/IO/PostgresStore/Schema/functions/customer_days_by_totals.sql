@@ -1,4 +1,4 @@
--- What a customer's licenses used on each day of [from_day, to_day), by meter.
+-- The usage of a customer's licenses on each day in [from_day, to_day), by meter.
 create function customer_days_by_totals(customer text, from_day date, to_day date)
 returns table (meter text, day date, quantity numeric, event_count bigint)
 language sql stable parallel safe as $$

@@ -1,5 +1,5 @@
--- Removes dead letters of 400 days ago that were forwarded, once the log has their records no more: as long as it does,
--- a recount finds them there. Answers how many.
+-- Removes dead letters that are older than 400 days and were forwarded, once the log no longer has
+-- their records. Until then, a recount finds them in the log. Returns how many.
 --
 -- lows: the low watermark of each partition.
 create function dead_letter_retain(

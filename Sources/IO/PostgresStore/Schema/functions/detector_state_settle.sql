@@ -1,4 +1,4 @@
--- Removes what older checkpoints left of these partitions.
+-- Removes the states that older checkpoints left for these partitions.
 create function detector_state_settle(
   settled_group text, settled_topic text, partitions int[], epochs int[], offsets bigint[]
 ) returns void language sql as $$

@@ -1,7 +1,8 @@
--- Raises at most `most` notices that are due, and answers how many. Of each license only the one of the stage it is in now: after days of
--- standing still nobody hears of stages that are over. None for a stage that had begun when the license was registered (an import of
--- licenses that expired long ago, a trial of a week), nor for one that began over 30 days ago. A renewed license has another
--- `expires_at`, so its notices come anew.
+-- Raises at most `most` due notices and returns how many. A license gets only the notice of its
+-- current stage: after an outage of days, nobody is told about stages that are over. There is no
+-- notice for a stage that had begun when the license was registered (an import of licenses that
+-- expired long ago, a trial of a week), or that began more than 30 days ago. A renewed license has
+-- another `expires_at` and gets new notices.
 create function expiry_notices_raise(most int, at timestamptz default now()) returns int language plpgsql as $$
 declare
   notice record;

@@ -1,5 +1,6 @@
--- Part of a flush, behind the compare-and-set. The counts are what came since the last flush. Forgotten producers come before the others,
--- since one may be forgotten and heard again within one flush.
+-- Part of a flush, after the compare-and-set. The counts are those since the last flush. Forgotten
+-- producers come before the others, because a producer may be forgotten and heard again within one
+-- flush.
 create function flush_producers(
   flush_group text, flush_topic text, partitions int[], names text[], offsets bigint[], forgotten_ones boolean[],
   sequences bigint[], dead_sequences bigint[], counted bigint[], duplicates bigint[], repeated bigint[],

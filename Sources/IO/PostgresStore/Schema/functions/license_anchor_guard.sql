@@ -1,6 +1,6 @@
--- Closed periods keep their bounds. A license that is registered after periods of it were closed
--- followed the calendar month then, so its first anchor is the first of the month; the anchor that it
--- was registered with begins like any change.
+-- Closed periods keep their bounds. If periods of a license were closed before the license was
+-- registered, they followed the calendar month. Its first anchor is therefore the first of the
+-- month, and the anchor with which it was registered begins like any change.
 create function license_anchor_guard() returns trigger language plpgsql as $$
 declare
   license text collate "C" := case when tg_op = 'DELETE' then old.license_id else new.license_id end;

@@ -1,5 +1,5 @@
--- Each changed license is named, so that caches read that one again; of many at once only that there are many is told (an empty payload):
--- the queue is shared by the whole server.
+-- Names each changed license, so that caches read that one again. If many change in one statement,
+-- the payload is empty, because the whole server shares the queue.
 create function license_notify() returns trigger language plpgsql as $$
 declare
   ids text[];

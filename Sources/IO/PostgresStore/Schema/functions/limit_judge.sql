@@ -1,4 +1,5 @@
--- Raises what a state has reached. The key has the limit, so that a raised one alerts anew; the same one never does.
+-- Raises alerts for what a state has reached. The limit is part of the key, so that a raised limit
+-- alerts again, and the same limit never does.
 create function limit_judge(license text, of_meter text, start date, evidence jsonb) returns void language plpgsql as $$
 declare
   s limit_state;

@@ -1,2 +1,3 @@
--- Held shared by merges and alone by sweeps: a sweep's sums leave out no merge that did not know of the change.
+-- Merges hold it shared and sweeps hold it exclusively, so that a sweep's sums never miss a merge
+-- that did not know about the change.
 create function limit_lock_key() returns bigint language sql immutable as $$ select 84960541029 $$;

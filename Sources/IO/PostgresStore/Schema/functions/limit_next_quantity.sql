@@ -1,5 +1,6 @@
--- The smallest quantity above `used` that reaches a threshold. Whoever lists one of 100 or more also hears of each further 100. Of a limit of 0
--- there is nothing to approach: one call exceeds it.
+-- The smallest quantity above `used` that reaches a threshold. If the list contains a threshold of
+-- 100 or more, every further 100 is reported as well. A limit of 0 has no thresholds below it: the
+-- first call exceeds it.
 create function limit_next_quantity(limit_quantity bigint, thresholds int[], used bigint) returns bigint
 language sql immutable parallel safe as $$
   select min(q)::bigint from (

@@ -1,5 +1,5 @@
--- Makes the states that are missing for these days, from what is merged and the manual adjustments as
--- they are now; answers those it made.
+-- Creates the states that are missing for these days, from what is merged and from the manual
+-- adjustments as they are now. Returns the new states.
 create or replace function limit_states_make(licenses text[], meters text[], days date[], new_version bigint)
 returns table (license_id text, meter text, period_start date, period_end date) language sql as $$
   insert into limit_state as s (license_id, meter, period_start, period_end, limit_quantity, thresholds, used,

@@ -1,4 +1,5 @@
--- Makes the states anew whose license, limit or usage was changed by hand, and judges them; answers how many.
+-- Computes again the states whose license, limit or usage was changed by hand, and judges them.
+-- Returns how many.
 create function limit_sweep(most int) returns int language plpgsql set plan_cache_mode = force_custom_plan as $$
 declare
   licenses text[];

@@ -1,4 +1,5 @@
--- Truncating the timestamp and not the date keeps the three immutable, so the planner inlines them.
+-- The timestamp is truncated and not the date, because that keeps the three functions immutable,
+-- and the planner inlines them.
 create or replace function next_anchor(day date, anchor_day int) returns date
 language sql immutable parallel safe as $$
   select case when anchor_date(date_trunc('month', day::timestamp)::date, anchor_day) > day

@@ -1,5 +1,5 @@
--- The first day of the period that what is late goes on the invoice of: the first period behind the
--- one that it belongs to that is not closed.
+-- The first day of the period on whose invoice late usage goes: the first period after its own that
+-- is not closed.
 create function next_open_period(license text, of_meter text, behind date) returns date
 language plpgsql stable parallel safe as $$
 declare

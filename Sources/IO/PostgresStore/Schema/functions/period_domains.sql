@@ -1,5 +1,5 @@
--- What a license used of a meter in a period by domain; of a closed period without what is late.
--- Where a late event's domain was folded into `(other)`, it is taken off there.
+-- A license's usage of a meter in a period, by domain. For a closed period it leaves out late
+-- usage. If a late event's domain was folded into `(other)`, it is subtracted there.
 create or replace function period_domains(license text, of_meter text, start date, ending date)
 returns table (domain text, quantity bigint, event_count bigint)
 language sql stable as $$

@@ -1,4 +1,4 @@
--- The period that a day belongs to; the same rule as usage_by_period's.
+-- The period that contains a day, by the same rule as usage_by_period.
 create function period_of(license text, day date) returns table (first_day date, end_day date) language sql stable as $$
   select greatest(last_anchor(day, coalesce(a.anchor_day, 1)), a.effective_from),
     least(next_anchor(day, coalesce(a.anchor_day, 1)), n.effective_from)

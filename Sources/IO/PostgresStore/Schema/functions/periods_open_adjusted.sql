@@ -1,5 +1,5 @@
--- The open periods that end up to a day: with usage, or with an adjustment that goes on their
--- invoice. Like the reads of v0011 in two forms with one answer.
+-- The open periods that end up to a day and have usage, or an adjustment that goes on their
+-- invoice. Like the reads of v0011 it has two forms with the same result.
 create function periods_open_adjusted(through date, of_customer text)
 returns table (license_id text, meter text, period_start date, period_end date)
 language sql stable as $$

@@ -1,6 +1,7 @@
--- Looks at the next reports behind the producer `after`, and removes those of 400 days ago, with what was counted, of
--- producers that no partition remembers: they are numbers of a ledger that nobody continues. Sequences that are
--- remembered stay for good. Answers the last producer that was looked at; null: there are no more.
+-- Checks the next reports after the producer `after`. It removes those that are older than 400
+-- days, with their counts, if no partition remembers the producer, because nobody continues such a
+-- ledger. Remembered sequences stay for ever. Returns the last producer that was checked, or null
+-- if there are no more.
 create function producer_report_retain(of_group text, of_topic text, after text, most int)
 returns text language sql as $$
   with page as (

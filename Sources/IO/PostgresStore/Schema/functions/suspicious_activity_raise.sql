@@ -1,8 +1,11 @@
--- Raises alerts, an object each: license_id, occurred_at (milliseconds), dedupe_key, data, evidence. Whoever reads the same part of the log
--- again raises the same keys, which changes nothing. In the order of the keys: two that raise the same ones must not deadlock.
+-- Raises alerts. Each is an object with license_id, occurred_at (milliseconds), dedupe_key, data
+-- and evidence. Everybody who reads the same part of the log again raises the same keys, which
+-- changes nothing. They are processed in the order of their keys, so that two calls with the same
+-- keys cannot deadlock.
 --
--- A burst is also known by its time: events that came out of order may make it clear a minute sooner to whoever reads them together. A real one
--- cannot follow another within the hour of its cool-down.
+-- A burst is also recognized by its time. Events that came out of order may make it clear a minute
+-- sooner for a reader that gets them together. A different burst cannot follow within the hour of
+-- its cool-down.
 create function suspicious_activity_raise(findings jsonb) returns bigint language plpgsql as $$
 declare
   f jsonb;

@@ -1,4 +1,5 @@
--- A manual adjustment is used like usage of its period: the sweep makes the license's state again.
+-- A manual adjustment counts like usage of its period: the sweep computes the license's state
+-- again.
 create function usage_adjustment_counts() returns trigger language plpgsql as $$
 begin
   perform limit_mark(m.license_id, m.meter) from (

@@ -1,5 +1,6 @@
--- The counter-entry of an adjustment, on the invoice of the next open period. Answers as usage_adjust
--- does; also `unknown_adjustment`, `already_reversed`, and `still_open` for a late one that grows.
+-- Records the counter-entry of an adjustment, on the invoice of the next open period. The results
+-- are those of usage_adjust and `unknown_adjustment`, `already_reversed`, and `still_open` for a
+-- late adjustment that still grows.
 create function usage_adjustment_reverse(which text, because text, by_whom text, key text)
 returns table (outcome text, detail text)
 language plpgsql set plan_cache_mode = force_custom_plan as $$

@@ -1,5 +1,5 @@
--- Raises alerts about totals, an object each: occurred_at (milliseconds), dedupe_key, data. They are the vendor's alone: whom they are
--- about stands in their data.
+-- Raises alerts about totals. Each is an object with occurred_at (milliseconds), dedupe_key and
+-- data. Only the vendor gets them. The data says which customer they are about.
 create function usage_anomaly_raise(findings jsonb) returns void language plpgsql as $$
 declare
   f jsonb;

@@ -1,4 +1,4 @@
--- Closes what `closing` holds. Answers how many periods. Call it once in a transaction.
+-- Closes the periods in `closing` and returns how many. Call it once in a transaction.
 create or replace function usage_close_chosen(of_close bigint) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

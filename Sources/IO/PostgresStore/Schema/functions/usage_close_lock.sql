@@ -1,4 +1,4 @@
--- Takes the locks of a close, and makes the table of what is to be closed: whole licenses from
+-- Takes the locks of a close, and creates the table of what will be closed: whole licenses from
 -- closed_from to boundary, or one meter of one license.
 create or replace function usage_close_lock() returns void language plpgsql as $$
 begin

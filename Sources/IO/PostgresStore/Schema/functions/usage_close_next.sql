@@ -1,6 +1,7 @@
--- Closes the periods that end up to a day of the next licenses, in the order of bytes. Answers the
--- last of them, null behind the last, and how many periods were closed. One transaction a call, so
--- that merges run between two: a call that is cut off closes nothing of its licenses.
+-- Closes the periods that end up to a day, for the next licenses in the order of bytes. Returns the
+-- last of these licenses (null after the last one) and how many periods were closed. Each call is a
+-- transaction, so that merges run between two calls. A call that is cut off closes nothing for its
+-- licenses.
 create function usage_close_next(
   of_close bigint, after_license text, through date, of_customer text, most int
 ) returns table (last_license text, closed bigint)

@@ -1,5 +1,5 @@
--- Closes one meter of one license in the period that begins on a day. Answers `closed`,
--- `already_closed`, `not_ended`, or `no_period` where there is nothing to close.
+-- Closes one meter of one license in the period that begins on a day. Returns `closed`,
+-- `already_closed`, `not_ended`, or `no_period` if there is nothing to close.
 create function usage_close_one(of_close bigint, license text, of_meter text, start date)
 returns text language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 declare

@@ -1,4 +1,4 @@
--- Moves what licenses used from the days of one customer to those of another.
+-- Moves the usage of licenses from the days of one customer to those of another.
 create function usage_customers_move(licenses text[], sources text[], targets text[]) returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 begin

@@ -1,4 +1,5 @@
--- The values of a license's day, at most 200 a dimension: the first ones stay, bound domains always, the rest is `(other)`.
+-- The values of a license's day, at most 200 for each dimension. The first ones and bound domains
+-- stay; the rest becomes `(other)`.
 create function usage_dimensions_capped(parts text, bound text[])
 returns table (dimension text, value text, quantity bigint, event_count bigint)
 language sql immutable parallel safe as $$

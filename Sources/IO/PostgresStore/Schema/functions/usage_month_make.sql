@@ -1,7 +1,7 @@
--- Makes one month's partition and attaches it. It is made outside of the tree, so that only the
--- attaching needs a lock, which is given up after 100 ms: then this raises lock_not_available, and
--- whoever called it tries again later. Few rows of the month move over from the default partition;
--- where there are many the answer is false, and they stay.
+-- Creates one month's partition and attaches it. It is created outside of the tree, so that only
+-- attaching it needs a lock. That lock is given up after 100 ms: then this raises
+-- lock_not_available, and the caller tries again later. A few rows of the month are moved from the
+-- default partition. If there are many, the result is false and they stay.
 create function usage_month_make(parent text, month date) returns boolean
 language plpgsql set lock_timeout = '100ms' as $$
 declare

@@ -1,5 +1,5 @@
--- Makes the next partition that is missing; answers its name, null when none is. One a transaction,
--- so that no lock outlives its use.
+-- Creates the next missing partition and returns its name; null if none is missing. Each call is a
+-- transaction, so that no lock is held longer than needed.
 create function usage_month_make_next(months_ahead int) returns text language plpgsql as $$
 declare
   missing record;

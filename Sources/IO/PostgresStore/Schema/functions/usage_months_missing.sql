@@ -1,6 +1,6 @@
--- The months that a table lacks a partition of: those of the months ahead, those that were missed
--- while nobody made any, those that a running import reaches, and those whose rows the default
--- partition holds.
+-- The months for which a table has no partition: those of the months ahead, those that were missed
+-- while nobody created any, those that a running import reaches, and those whose rows are in the
+-- default partition.
 create function usage_months_missing(parent text, months_ahead int) returns setof date
 language plpgsql stable as $$
 declare

@@ -1,5 +1,6 @@
--- What is watched from now on: the meters (100 at most) and the customers with the most events of the last two weeks, each of their
--- meters by itself. What has an anomaly going on stays until that has ended.
+-- Chooses what is watched from now on: the meters (at most 100) and the customers with the most
+-- events in the last two weeks, with each of their meters separately. A series with an anomaly in
+-- progress stays until it has ended.
 create function usage_watch_choose(most int) returns void language sql as $$
   with busy as (
     select customer_id collate "C" as customer_id, meter, sum(event_count) as events

@@ -1,15 +1,18 @@
--- Takes what is due, for `lease_seconds`. At most `most` deliveries, and of each endpoint `per_endpoint`, or of an endpoint that
--- `loaded` names, what `rooms` says; of one whose breaker is open, one when its time has come: the probe. Endpoints whose work has
--- waited longest come first. Claims of several dispatchers skip each other's rows.
+-- Claims due deliveries for `lease_seconds`: at most `most` deliveries, and for each endpoint
+-- `per_endpoint`, or what `rooms` says if `loaded` names the endpoint. An endpoint whose breaker is
+-- open gets a single one when its time has come, as a probe. Endpoints whose deliveries have waited
+-- longest come first. Claims of several dispatchers skip each other's rows.
 --
--- A row that is due and still has a lease was claimed by a dispatcher that ended without a word. That was an attempt, and it failed:
--- it is written down, and the delivery is taken now (the first time) or waits (later).
+-- A due row that still has a lease was claimed by a dispatcher that ended without reporting. That
+-- counts as a failed attempt: it is recorded, and the delivery is claimed now (the first time) or
+-- waits (later).
 create or replace function webhook_claim(most int, per_endpoint int, loaded text[], rooms int[], lease_seconds int)
 returns table (delivery_id bigint, endpoint_id text, webhook_id text, retry_step int, lease bigint, url text,
   signing text, secrets text, type text, license_id text, occurred_at text, data jsonb, attempts int,
   due_seconds_ago float8, is_probe boolean)
 language plpgsql
--- One plan for good, by the index, whatever the statistics of a queue that is empty most of the time say.
+-- One plan that always uses the index, whatever the statistics of a queue say that is empty most of
+-- the time.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

@@ -1,4 +1,5 @@
--- Deliveries of disabled endpoints: a delivery may also have been made while its endpoint was being disabled.
+-- Discards deliveries of disabled endpoints. A delivery may also have been created while its
+-- endpoint was being disabled.
 create function webhook_discard(most int) returns bigint language sql as $$
   with chosen as (
     select c.delivery_id from webhook_endpoint e, lateral (

@@ -1,4 +1,5 @@
--- True where it was active. What it still had to deliver is discarded behind this, some at a time.
+-- Returns true if the endpoint was active. Its pending deliveries are discarded afterwards, in
+-- steps.
 create function webhook_endpoint_disable(endpoint text, reason text, with_alert boolean) returns boolean
 language plpgsql as $$
 declare

@@ -1,4 +1,4 @@
--- Gives claims back that were never tried; each is due again after its time.
+-- Gives back claims that were never tried. Each is due again after its time.
 create function webhook_postpone(ids bigint[], leases bigint[], waits_ms bigint[]) returns void language sql as $$
   update webhook_delivery d
   set next_attempt_at = clock_timestamp() + make_interval(secs => r.wait_ms / 1000.0), lease = null

@@ -1,5 +1,6 @@
--- Writes what became of attempts, one element of every array an attempt; `retry_ms` null: none follows. A delivery that was
--- delivered stays so; a failure of a lease that was lost meanwhile is written down and schedules nothing.
+-- Stores the results of attempts. Each array has one element for each attempt. A null `retry_ms`
+-- means that no attempt follows. A delivered delivery stays delivered. A failure under a lease that
+-- was lost meanwhile is recorded but schedules nothing.
 create function webhook_record(
   ids bigint[], leases bigint[], succeeded boolean[], retry_ms bigint[], ats timestamptz[], status_codes int[],
   errors text[], durations_ms int[], responses text[]

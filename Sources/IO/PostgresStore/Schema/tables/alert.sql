@@ -1,14 +1,15 @@
 create table alert (
   alert_id bigint generated always as identity primary key,
   type text not null check (type ~ '^[a-z][a-z0-9_]*([.][a-z0-9_]+)+$'),
-  -- No foreign keys: events of licenses that nobody registered are judged too, and an alert outlives what it tells of.
+  -- There are no foreign keys, because events of unregistered licenses are judged too, and an alert
+  -- outlives its subject.
   license_id text collate "C",
   customer_id text,
   occurred_at timestamptz not null,
   data jsonb not null check (jsonb_typeof(data) = 'object'),
-  -- At most one alert a cause, however often its events are read.
+  -- There is at most one alert for each cause, however often its events are read.
   dedupe_key text collate "C" not null unique check (octet_length(dedupe_key) between 1 and 500),
-  -- Where in the log the cause lies (epoch, partition, offsets); never part of a webhook.
+  -- Where in the log the cause is (epoch, partition, offsets). It is never part of a webhook.
   evidence jsonb,
   created_at timestamptz not null default now()
 );

@@ -1,8 +1,9 @@
--- POST requests of metering-api that were carried out and had an Idempotency-Key. Neither the key nor the answer can be
--- read from here: the answer is sealed with a key that is derived from the client's own.
+-- POST requests to metering-api with an Idempotency-Key that were carried out. Neither the key nor
+-- the answer can be read from this table: the answer is sealed with a key that is derived from the
+-- client's own.
 create table api_idempotency (
   key_hash bytea primary key check (octet_length(key_hash) = 32),
-  -- Of the path and the body.
+  -- The fingerprint of the path and the body.
   fingerprint bytea not null check (octet_length(fingerprint) = 32),
   answer bytea,
   created_at timestamptz not null default now()

@@ -1,10 +1,11 @@
--- Bearer tokens; only their SHA-256 is kept, so that who reads the database cannot call.
+-- Bearer tokens. Only their SHA-256 is stored, so that somebody who reads the database cannot use
+-- them.
 create table api_token (
   token_id text collate "C" primary key,
   name text not null,
   token_hash bytea not null unique check (octet_length(token_hash) = 32),
   scopes text[] not null,
-  -- Null: the vendor's own.
+  -- Null for the vendor's own tokens.
   customer_id text references customer,
   created_at timestamptz not null default now(),
   expires_at timestamptz,

@@ -1,14 +1,14 @@
--- What a partition knew of its producers when it had been counted up to `next_offset`: a recount that cannot read the
--- log from its beginning starts from one of these. The arrays have an element for each producer, those heard least
--- recently first.
+-- What a partition knew about its producers when it had been counted up to `next_offset`. A recount
+-- that cannot read the log from its beginning starts from one of these. The arrays have one element
+-- for each producer, those heard least recently first.
 create table audit_checkpoint (
   consumer_group text collate "C" not null,
   topic text collate "C" not null,
   partition int not null,
   log_epoch int not null,
   next_offset bigint not null,
-  -- The count of this epoch began here, so that no earlier record is in the dedupe window (except for those that a
-  -- partition of a grown topic inherits).
+  -- Counting of this epoch began here, so the dedupe window contains no earlier record (except
+  -- those that a partition of a grown topic inherits).
   begins_epoch boolean not null,
   taken_at timestamptz not null default now(),
   producers text[] not null,

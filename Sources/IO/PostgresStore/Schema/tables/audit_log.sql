@@ -1,17 +1,18 @@
--- Who changed what. A row is written in the transaction of its change and never changes.
+-- Who changed what. A row is written in the transaction of its change, and is never changed.
 create table audit_log (
   audit_id bigint generated always as identity primary key,
   at timestamptz not null default clock_timestamp(),
-  -- operator: a person at meterctl, by the name of the account there.
+  -- operator: a person who uses meterctl, by the name of the account there.
   actor_kind text not null check (actor_kind in ('token', 'page_session', 'portal_session', 'operator', 'service')),
   actor_id text collate "C" not null check (octet_length(actor_id) between 1 and 256),
-  -- What was done, such as license.suspend.
+  -- The action, such as license.suspend.
   action text not null check (action ~ '^[a-z_]+([.][a-z_]+)+$' and octet_length(action) <= 64),
   resource_kind text not null check (octet_length(resource_kind) between 1 and 64),
   resource_id text collate "C" not null check (octet_length(resource_id) <= 1024),
-  -- Whose the resource is. No foreign key: the log outlives what it tells of.
+  -- The customer that the resource belongs to. There is no foreign key, because the log outlives
+  -- its subjects.
   customer_id text collate "C",
-  -- Of a change, only the members that differ. Never a secret.
+  -- For a change, only the members that differ. There is never a secret.
   before jsonb check (octet_length(before::text) <= 65536),
   after jsonb check (octet_length(after::text) <= 65536),
   request_id text check (octet_length(request_id) <= 128),

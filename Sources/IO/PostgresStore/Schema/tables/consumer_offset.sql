@@ -7,7 +7,8 @@ create table consumer_offset (
   last_record_offset bigint,
   last_record_hash bigint,
   updated_at timestamptz not null default now(),
-  -- The process that owns the partition: a flush of any other is refused, even if the offset still fits.
+  -- The process that owns the partition. A flush of any other process is refused, even if the
+  -- offset still fits.
   claimed_by text,
   primary key (consumer_group, topic, partition)
 ) with (fillfactor = 50);

@@ -13,12 +13,13 @@ create table dead_letter (
   requeued_at timestamptz,
   counted_at timestamptz,
   forward_attempts int not null default 0,
-  -- Not before; null: at once.
+  -- The earliest time; null means immediately.
   forward_after timestamptz
 );
 
--- Not unique on purpose: a unique key would make a flush wait for the open one of a stopped process. The
--- compare-and-set of the offset in the same transaction makes each row the only one.
+-- The index is deliberately not unique: a unique key would make a flush wait for the open
+-- transaction of a stopped process. The compare-and-set of the offset in the same transaction makes
+-- each row the only one.
 create index dead_letter_by_place on dead_letter (topic, partition, log_offset, log_epoch);
 
 create index dead_letter_by_time on dead_letter (received_at);

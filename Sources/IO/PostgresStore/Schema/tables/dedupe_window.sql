@@ -1,4 +1,5 @@
--- The size of the dedupe window and the offset from which it holds: duplicates stay a function of the log.
+-- The size of the dedupe window, with the offset from which it applies. Duplicates thus remain a
+-- function of the log.
 create table dedupe_window (
   consumer_group text not null,
   topic text not null,

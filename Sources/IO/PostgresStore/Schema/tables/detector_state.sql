@@ -1,6 +1,7 @@
--- A partition's state as of `next_offset`, in pieces of at most 1 MiB, opaque to SQL. A checkpoint appends the new pieces and removes the old
--- in the transaction that moves the offset, so that there is never a state of one offset beside another. Not unique on purpose: see
--- dead_letter_by_place.
+-- A partition's state as of `next_offset`, in pieces of at most 1 MiB whose content SQL does not
+-- know. A checkpoint appends the new pieces and removes the old ones in the transaction that moves
+-- the offset, so that there is never a state that belongs to another offset. The index is
+-- deliberately not unique: see dead_letter_by_place.
 create table detector_state (
   consumer_group text not null,
   topic text not null,

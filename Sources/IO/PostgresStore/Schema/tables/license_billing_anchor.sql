@@ -1,5 +1,5 @@
--- Which anchor day a license's periods have followed since when. A change begins at the first anchor date of the new
--- day, so that it makes one short period and never moves a period that has ended.
+-- The anchor days of a license's periods, with their first days. A change begins at the first
+-- anchor date of the new day, which makes one short period and never moves a period that has ended.
 create table license_billing_anchor (
   license_id text collate "C" not null references license on delete cascade,
   effective_from date not null,

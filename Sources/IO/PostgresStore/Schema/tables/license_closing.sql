@@ -1,6 +1,6 @@
--- How far the periods of each license are closed. Days before closed_through are closed whatever the
--- meter, also where no row of usage_period_closed stands for them. Periods that were closed alone,
--- for one meter, may lie behind it. No change of an anchor moves anything before frozen_through.
+-- How far the periods of each license are closed. Days before closed_through are closed for every
+-- meter, even if usage_period_closed has no row for them. Periods that were closed alone, for one
+-- meter, may be after it. No change of an anchor moves anything before frozen_through.
 create table license_closing (
   license_id text collate "C" primary key,
   closed_through date not null default '-infinity',

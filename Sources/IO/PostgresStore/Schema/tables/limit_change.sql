@@ -1,5 +1,6 @@
--- Licenses whose state must be made anew. Counting up instead of doing nothing takes the row's lock: a sweep that runs meanwhile skips it
--- and finds it after the change has committed.
+-- Licenses whose state must be computed again. The counter is raised instead of doing nothing,
+-- because that takes the row's lock: a sweep that runs meanwhile skips the row, and finds it after
+-- the change has committed.
 create table limit_change (
   license_id text collate "C" not null,
   meter text collate "C" not null,

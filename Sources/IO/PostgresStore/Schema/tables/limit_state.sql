@@ -1,4 +1,4 @@
--- How much of a limit is used: a running sum of usage_day over one period, always equal to it.
+-- How much of a limit is used: a running sum of usage_day over one period, which it always equals.
 create table limit_state (
   license_id text collate "C" not null,
   meter text collate "C" not null,
@@ -7,10 +7,11 @@ create table limit_state (
   limit_quantity bigint not null,
   thresholds int[] not null,
   used bigint not null,
-  -- The next threshold in units of the meter; null: none is left.
+  -- The next threshold in units of the meter; null if none is left.
   next_quantity bigint,
   is_over boolean generated always as (used >= limit_quantity) stored,
-  -- Of the making: readers ask for what is newer than they know. Merges may commit out of this order, so now and then they read all.
+  -- The version in the order of computation. Readers ask for states that are newer than those they
+  -- know. Merges may commit in another order, so readers read all states once in a while.
   version bigint not null,
   primary key (license_id, meter, period_start)
 ) with (fillfactor = 70);

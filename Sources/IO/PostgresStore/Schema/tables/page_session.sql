@@ -1,4 +1,5 @@
--- A browser that signed in with a token. It may do what the token may, for as long as the token holds.
+-- A browser that signed in with a token. It may do what the token may, for as long as the token is
+-- valid.
 create table page_session (
   session_id text collate "C" primary key,
   token_id text collate "C" not null references api_token on delete cascade,

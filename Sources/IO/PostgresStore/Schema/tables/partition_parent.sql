@@ -1,7 +1,8 @@
--- A grown topic has twice the partitions, and partition p + n holds keys that were in partition p before. The child's
--- window continues the parent's: the child's record at first_offset + i has the same distance to the parent's record at
--- parent_offset - k as if it stood at parent_offset + i. Readers need the row until the child has filled a window by
--- itself; it is kept, because a recount from the log needs it for as long as the log reaches.
+-- A grown topic has twice the partitions, and partition p + n has keys that were in partition p
+-- before. The child's window continues the parent's: the child's record at first_offset + i has the
+-- same distance to the parent's record at parent_offset - k as if it were at parent_offset + i.
+-- Readers need the row until the child has filled a window by itself. It is kept, because a recount
+-- needs it for as long as the log reaches back.
 create table partition_parent (
   consumer_group text collate "C" not null,
   topic text collate "C" not null,
@@ -10,7 +11,7 @@ create table partition_parent (
   -- The first offset of the child that counts.
   first_offset bigint not null,
   parent_partition int not null,
-  -- The parent's records before this offset are what the child inherits.
+  -- The child inherits the parent's records before this offset.
   parent_offset bigint not null,
   grown_at timestamptz not null default now(),
   primary key (consumer_group, topic, partition, log_epoch)

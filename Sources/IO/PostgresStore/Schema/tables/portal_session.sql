@@ -1,9 +1,9 @@
--- Links that sign a customer in once, and the sessions that they begin. Only hashes of what the
--- link and the cookie hold are kept, so that who reads the database cannot sign in.
+-- Links that sign a customer in once, and the sessions that they begin. Only hashes of the link's
+-- and the cookie's contents are stored, so that somebody who reads the database cannot sign in.
 create table portal_session (
   session_id text collate "C" primary key,
   customer_id text not null references customer,
-  -- Null: all licenses of the customer, those too that come later.
+  -- Null for all licenses of the customer, including later ones.
   license_ids text[] check (cardinality(license_ids) between 1 and 1000),
   read_only boolean not null,
   theme text not null check (theme in ('auto', 'light', 'dark')),
@@ -13,7 +13,7 @@ create table portal_session (
   expires_at timestamptz not null,
   revoked_at timestamptz,
   sign_in_hash bytea not null unique check (octet_length(sign_in_hash) = 32),
-  -- Set once: a link that was used signs nobody in.
+  -- Set once. A used link signs nobody in.
   signed_in_at timestamptz,
   cookie_hash bytea unique check (octet_length(cookie_hash) = 32),
   csrf_secret bytea check (octet_length(csrf_secret) = 32),

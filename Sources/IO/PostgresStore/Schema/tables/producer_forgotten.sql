@@ -1,5 +1,5 @@
--- Producers that were given up, counts and all, because no report of theirs was known. The ledger of a producer that was
--- heard at that time may be incomplete, so it claims no loss.
+-- The number of producers that were dropped with their counts, because no report by them was known.
+-- The ledger of a producer that was heard at that time may be incomplete, so it reports no loss.
 create table producer_forgotten (
   consumer_group text collate "C" not null,
   topic text collate "C" not null,

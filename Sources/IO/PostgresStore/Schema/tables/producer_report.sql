@@ -7,7 +7,7 @@ create table producer_report (
   dropped bigint not null,
   final boolean not null,
   reported_at timestamptz not null,
-  -- Log end of every partition after the report had arrived; null until it has been looked up.
+  -- The log end of every partition after the report had arrived; null until it was looked up.
   log_ends bigint[],
   log_epoch int not null,
   judged_at timestamptz,

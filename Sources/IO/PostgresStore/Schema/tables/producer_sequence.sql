@@ -11,7 +11,7 @@ create table producer_sequence (
   dead_lettered bigint not null,
   -- A fixed default, so that the table is not rewritten.
   last_offset bigint not null default -1,
-  -- The sequences are given up; the counts stay for the ledger.
+  -- The sequences are no longer remembered. The counts stay for the ledger.
   forgotten boolean not null default false,
   primary key (consumer_group, topic, partition, producer)
 ) with (fillfactor = 50);

@@ -13,14 +13,14 @@ create table stripe_export (
   status text not null constraint stripe_export_has_known_status check (status in
     ('pending', 'sent', 'credit', 'unlinked', 'too_old', 'too_large', 'shared', 'refused', 'unsettled')),
   mode text constraint stripe_export_has_known_mode check (mode in ('sum', 'replace')),
-  -- Of the last event.
+  -- The customer of the last event.
   stripe_customer_id text,
   event_name text,
-  -- What was counted when it was last looked at.
+  -- The quantity that was counted when it was last checked.
   quantity bigint not null,
-  -- What Stripe has.
+  -- The quantity that Stripe has.
   accepted bigint not null default 0,
-  -- The number of the last event; 0: there was none.
+  -- The number of the last event; 0 if there was none.
   revision bigint not null default 0,
   -- Why Stripe refused, or what its sum is.
   detail text,
@@ -32,7 +32,7 @@ create table stripe_export (
 
 create index stripe_export_by_hour on stripe_export (hour, customer_id, meter);
 
--- What somebody has to look at.
+-- For finding what somebody must look at.
 create index stripe_export_by_status on stripe_export (status, hour, customer_id, meter) where status <> 'sent';
 
 create index stripe_export_by_place on stripe_export (event_name, stripe_customer_id, hour);

@@ -1,5 +1,5 @@
--- The meter events of exported hours. An event is here before it is sent, and in_doubt_since is set before each try: whatever ends the
--- sender, what may have arrived is known.
+-- The meter events of exported hours. An event is stored before it is sent, and in_doubt_since is
+-- set before each try. Whatever ends the sender, it is known what may have arrived.
 create table stripe_export_event (
   identifier text collate "C" primary key,
   customer_id text collate "C" not null,
@@ -10,7 +10,8 @@ create table stripe_export_event (
   state text not null default 'open' constraint stripe_export_event_has_known_state check (state in
     ('open', 'accepted', 'refused', 'lost', 'unsettled')),
   attempts bigint not null default 0,
-  -- Since when Stripe may have it without our knowing. Stripe keeps identifiers for 24 hours: until then it may be sent again.
+  -- The time since which Stripe may have it without our knowing. Stripe keeps identifiers for 24
+  -- hours, and until then it may be sent again.
   in_doubt_since timestamptz,
   error text,
   created_at timestamptz not null default now(),
@@ -21,5 +22,5 @@ create table stripe_export_event (
 
 create index stripe_export_event_by_hour on stripe_export_event (customer_id, meter, hour, revision desc);
 
--- An hour has one open event at most.
+-- An hour has at most one open event.
 create unique index stripe_export_event_open on stripe_export_event (hour, customer_id, meter) where state = 'open';

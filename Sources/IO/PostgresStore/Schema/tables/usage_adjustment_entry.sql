@@ -1,4 +1,4 @@
--- Adjustments that are final. Rows are added and never changed: a mistake gets a counter-entry.
+-- Final adjustments. Rows are added and never changed: a mistake gets a counter-entry.
 create table usage_adjustment_entry (
   entry bigint generated always as identity primary key,
   adjustment_id text collate "C" not null unique,
@@ -14,7 +14,7 @@ create table usage_adjustment_entry (
   recorded_by text not null,
   idempotency_key text,
   recorded_at timestamptz not null default now(),
-  -- The adjustment that this one takes back.
+  -- The adjustment that this one reverses.
   reverses text collate "C" unique references usage_adjustment_entry (adjustment_id),
   constraint usage_adjustment_by_hand_is_bounded check (
     kind = 'late' or reverses is not null or quantity between -100000000000000000 and 100000000000000000

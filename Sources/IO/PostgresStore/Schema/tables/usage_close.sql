@@ -1,19 +1,20 @@
--- One row for each time that somebody closed periods.
+-- One row for each close of periods.
 create table usage_close (
   close_id bigint generated always as identity primary key,
   began_at timestamptz not null default now(),
-  -- Null: it runs, or it was cut off. What it closed stays closed; the next close closes the rest.
+  -- Null while it runs, or if it was cut off. What it closed stays closed, and the next close
+  -- closes the rest.
   finished_at timestamptz,
   closed_by text not null,
-  -- Periods that end on this day or before it, UTC.
+  -- Periods that end on or before this day (UTC).
   ending_before date not null,
-  -- Null: of all customers.
+  -- Null for all customers.
   customer_id text,
-  -- The one period that was asked for; null: all of them.
+  -- The one requested period; null for all of them.
   period_id text,
   forced boolean not null default false,
   reason text,
-  -- What stood against the close when it began.
+  -- The obstacles to the close when it began.
   blockers jsonb not null default '[]',
   closed bigint not null default 0,
   already_closed bigint not null default 0,

@@ -1,9 +1,9 @@
 create table usage_customer_day (
-  -- Empty: licenses that nobody registered.
+  -- Empty for unregistered licenses.
   customer_id text not null,
   meter text collate "C" not null,
   day date not null,
-  -- Numeric, because many licenses whose days each fit 64 bits need not fit together.
+  -- Numeric, because the sum of many licenses may not fit 64 bits even if each day does.
   quantity numeric not null,
   event_count bigint not null,
   primary key (customer_id, meter, day)

@@ -1,4 +1,4 @@
--- What was frozen. Rows are added and never changed.
+-- The closed periods. Rows are added and never changed.
 create table usage_period_closed (
   license_id text collate "C" not null,
   meter text collate "C" not null,
@@ -7,14 +7,15 @@ create table usage_period_closed (
   -- Without adjustments: the sum of the period's days when it was closed.
   quantity bigint not null,
   event_count bigint not null,
-  -- The license's limit of the meter at the close; null: unlimited.
+  -- The license's limit of the meter at the close; null if it was unlimited.
   included bigint,
-  -- What goes beyond it, with the manual adjustments of this period that were recorded before.
+  -- The excess over the limit, including the manual adjustments of this period that were recorded
+  -- before.
   overage bigint not null,
-  -- Whose license it was; null: nobody's.
+  -- The customer that the license belonged to; null if it had none.
   customer_id text,
   closed_at timestamptz not null,
-  -- No reference: a check of each row would double what a close costs.
+  -- There is no reference, because checking each row would double the cost of a close.
   close_id bigint not null,
   constraint usage_period_closed_ends_later check (period_start < period_end),
   primary key (license_id, meter, period_start)

@@ -1,10 +1,10 @@
--- The totals that are watched, each with what its detector knows, opaque to SQL; empty: nothing yet. An empty customer stands for the
--- meter's calls of all customers.
+-- The watched totals, each with its detector's state, whose content SQL does not know; empty at
+-- first. An empty customer stands for the meter's calls by all customers.
 create table usage_watch_series (
   customer_id text collate "C" not null,
   meter text collate "C" not null,
   state bytea not null default '',
-  -- Whether an anomaly is going on.
+  -- Whether an anomaly is in progress.
   is_open boolean not null default false,
   primary key (customer_id, meter)
 ) with (fillfactor = 70);

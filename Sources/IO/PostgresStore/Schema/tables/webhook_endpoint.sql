@@ -1,16 +1,16 @@
 create table webhook_endpoint (
   endpoint_id text collate "C" primary key,
-  -- Null: alerts of all customers, for the vendor.
+  -- Null for the vendor's endpoints, which get the alerts of all customers.
   customer_id text references customer,
   url text not null check (length(url) between 1 and 2048),
-  -- Types of alerts; empty or '*': all.
+  -- Types of alerts; empty or '*' for all.
   events text[] not null default '{}',
   status text not null default 'active' check (status in ('active', 'disabled')),
   disabled_reason text,
   disabled_at timestamptz,
   signing text not null default 'v1' check (signing in ('v1', 'v1a')),
-  -- The circuit breaker, shared by all dispatchers: failures since the last success, the first of them, and until when
-  -- nothing is sent but one probe at that moment.
+  -- The circuit breaker, which all dispatchers share: the failures since the last success, the
+  -- first of them, and the time until which nothing is sent except one probe at that moment.
   consecutive_failures int not null default 0 check (consecutive_failures >= 0),
   failing_since timestamptz,
   open_until timestamptz,

@@ -1,10 +1,11 @@
--- Secrets, encrypted with METER_ENCRYPTION_KEY. Two or more while one is being replaced: all sign until they expire.
+-- Secrets, encrypted with METER_ENCRYPTION_KEY. While one is being replaced there are two or more,
+-- and all of them sign until they expire.
 create table webhook_secret (
   secret_id bigint generated always as identity primary key,
   endpoint_id text collate "C" not null references webhook_endpoint on delete cascade,
   ciphertext bytea not null,
   created_at timestamptz not null default now(),
-  -- Null: the newest.
+  -- Null for the newest.
   expires_at timestamptz
 );
 

@@ -1,4 +1,4 @@
--- What each partition knows of its producers now, as a checkpoint holds it.
+-- What each partition knows about its producers now, in the form of a checkpoint.
 create view audit_producers as
 select consumer_group, topic, partition,
   array_agg(producer order by forgotten desc, last_offset, producer) as producers,

@@ -1,5 +1,5 @@
--- From which day (inclusive) to which (exclusive; null: for good) an anchor day holds. Days before
--- a license's first anchor, and licenses without one, follow the calendar month.
+-- The first day and the last day (exclusive; null for ever) for which an anchor day applies. Days
+-- before a license's first anchor, and licenses without one, follow the calendar month.
 create view billing_interval as
 select license_id, effective_from, anchor_day,
   lead(effective_from) over (partition by license_id order by effective_from) as until

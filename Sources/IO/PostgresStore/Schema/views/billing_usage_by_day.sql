@@ -1,5 +1,5 @@
--- The sums of what is merged are made for each license by itself, so that a condition on the customer
--- reads its licenses' rows and no others. What no merge has taken is walked over once for all.
+-- The sums of merged rows are computed for each license separately, so that a condition on the customer
+-- reads only its licenses' rows. Rows that no merge has taken are walked over once for all licenses.
 create view billing_usage_by_day as
 select u.customer_id, u.license_id, u.meter, u.day::timestamp at time zone 'UTC' as bucket_start,
   sum(u.quantity)::bigint as quantity, sum(u.event_count)::bigint as event_count

@@ -1,4 +1,4 @@
--- The sums are made as in billing_usage_by_day.
+-- The sums are computed as in billing_usage_by_day.
 create view billing_usage_by_hour as
 select u.customer_id, u.license_id, u.meter, u.hour as bucket_start,
   sum(u.quantity)::bigint as quantity, sum(u.event_count)::bigint as event_count

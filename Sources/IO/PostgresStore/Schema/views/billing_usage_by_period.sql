@@ -1,4 +1,4 @@
--- status: current (now is in it), past (it ended and is not closed), closed, future.
+-- status: current (it contains now), past (it has ended and is not closed), closed, future.
 create view billing_usage_by_period as
 select l.customer_id, l.license_id, p.meter, p.period_start, p.period_end,
   case when p.closed_at is not null then 'closed' when p.period_start > now() then 'future'
@@ -8,5 +8,5 @@ select l.customer_id, l.license_id, p.meter, p.period_start, p.period_end,
     as limit_quantity,
   p.closed_at, p.period_id
 from license l, lateral (
-  -- OFFSET 0 keeps it apart: the sums are made for each license by itself.
+  -- OFFSET 0 keeps this apart, so that the sums are computed for each license separately.
   select * from usage_by_period b where b.license_id = l.license_id offset 0) p;

@@ -1,4 +1,5 @@
--- Loss is claimed only where all counts are known: not of a producer that was new while others were given up.
+-- A loss is only reported if all counts are known, which is not so for a producer that was new
+-- while others were dropped.
 create or replace view producer_ledger as
 select consumer_group, topic, producer, accepted, pending, dropped, counted, duplicates, dead_lettered,
   (in_flight + case when is_doubtful then greatest(missing, 0) else 0 end)::bigint as in_flight,

@@ -1,4 +1,5 @@
--- A late adjustment grows until the period on whose invoice it goes is closed; then it is an entry.
+-- A late adjustment grows until the period on whose invoice it goes is closed. Then it becomes an
+-- entry.
 create view usage_adjustment as
 select adjustment_id, license_id, meter,
   applies_to_period_start::timestamp at time zone 'UTC' as applies_to_period_start,
