@@ -238,87 +238,9 @@ package final class PostgresConnection {
     }
   }
 
-  // MARK: COPY
-
-  /// Streams rows into `table (columns)` in the binary format. `body` calls `send` with whole or
-  /// partial rows, any number of times.
-  package func copy(
-    into target: String, operation: String,
-    _ body: ((UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) -> Void
-  ) throws(PostgresError) {
-    let started = answer(
-      sent: PQsendQuery(connection, "copy \(target) from stdin with (format binary)"))
-    let status = PQresultStatus(started)
-    if status != PGRES_COPY_IN {
-      _ = try take(started, operation)
-      throw PostgresError(
-        sqlState: SQLState.system, operation: operation, message: "COPY did not start")
-    }
-    PQclear(started)
-    do throws(PostgresError) {
-      try body { (bytes: UnsafeRawBufferPointer) throws(PostgresError) in
-        guard bytes.count > 0 else { return }
-        let sent = PQputCopyData(
-          connection, bytes.baseAddress!.assumingMemoryBound(to: CChar.self), Int32(bytes.count))
-        guard sent == 1 else { throw failure(operation) }
-      }
-    } catch {
-      PQputCopyEnd(connection, "given up")
-      drain()
-      throw error
-    }
-    guard PQputCopyEnd(connection, nil) == 1 else { throw failure(operation) }
-    var first: PostgresError?
-    while let result = nextAnswer() {
-      if PQresultStatus(result) != PGRES_COMMAND_OK, first == nil {
-        first = Self.error(result, operation, connection)
-      }
-      PQclear(result)
-    }
-    if let first { throw first }
-  }
-
-  private func drain() {
-    while let result = nextAnswer() { PQclear(result) }
-  }
-
-  // MARK: Notifications
-
-  /// A NOTIFY that was received.
-  package struct Notification: Sendable, Equatable {
-    package let channel: String
-    package let payload: String
-  }
-
-  /// Waits up to `milliseconds` for a NOTIFY on a channel that was LISTENed to. Returns those
-  /// received, in order.
-  package func notifications(
-    waitMilliseconds: Int32
-  ) throws(PostgresError) -> [Notification] {
-    var heard: [Notification] = []
-    func collect() {
-      while let notify = PQnotifies(connection) {
-        heard.append(
-          Notification(
-            channel: String(cString: notify.pointee.relname),
-            payload: String(cString: notify.pointee.extra)))
-        PQfreemem(notify)
-      }
-    }
-    guard PQconsumeInput(connection) == 1 else { throw failure("listen") }
-    collect()
-    if heard.isEmpty {
-      _ = SocketWait.readable(PQsocket(connection), milliseconds: waitMilliseconds)
-      guard PQconsumeInput(connection) == 1 else { throw failure("listen") }
-      collect()
-    }
-    return heard
-  }
-
   // MARK: Results
 
-  private func take(_ result: OpaquePointer?, _ operation: String) throws(PostgresError) -> SQLRows
-  {
+  func take(_ result: OpaquePointer?, _ operation: String) throws(PostgresError) -> SQLRows {
     guard let result else { throw failure(operation) }
     defer { PQclear(result) }
     switch PQresultStatus(result) {
@@ -338,7 +260,7 @@ package final class PostgresConnection {
     return SQLRows(columns: columns, rows: rows, affected: affected)
   }
 
-  private func failure(_ operation: String) -> PostgresError {
+  func failure(_ operation: String) -> PostgresError {
     let lost = PQstatus(connection) != CONNECTION_OK
     let message = Self.firstLine(String(cString: PQerrorMessage(connection)))
     return PostgresError(
@@ -346,7 +268,7 @@ package final class PostgresConnection {
       message: message)
   }
 
-  private static func error(
+  static func error(
     _ result: OpaquePointer, _ operation: String, _ connection: OpaquePointer
   ) -> PostgresError {
     func field(_ code: Character) -> String? {
