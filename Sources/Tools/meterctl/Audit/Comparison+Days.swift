@@ -38,7 +38,7 @@ extension Comparison {
           .init(
             kind: .day, license: key.license, meter: key.meter, minute: key.minuteStart,
             expected: .tally(sum), actual: .tally(found),
-            note: borrowed[key] == nil ? nil : "some hours taken as they are stored"))
+            note: borrowed[key] == nil ? nil : "some hours are taken as they are stored"))
       }
     }
   }

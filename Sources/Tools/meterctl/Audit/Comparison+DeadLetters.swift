@@ -14,14 +14,14 @@ extension Comparison {
         // Dead letters have no event time, so a range of times selects none.
         if stored.range != UsageReads.Minutes() { continue }
         report.notProvable(
-          .deadLetter, "dead letters of a log that cannot be read any more",
+          .deadLetter, "dead letters of a log that can no longer be read",
           partition: row.partition, logEpoch: row.logEpoch,
           logBegins: partitions[row.partition]?.logBegins)
         continue
       }
       let place = LogPosition(partition: row.partition, offset: row.offset)
       if found[place] != nil {
-        differentDeadLetter(place, "one dead letter", "a row more")
+        differentDeadLetter(place, "one dead letter", "one row more")
       }
       found[place] = row
     }

@@ -58,7 +58,7 @@ extension Comparison {
       // row may therefore be less than the log's number, and only the whole must be complete.
       let whole = log.values.reduce(into: Tally()) { $0.add($1) }
       let sum = kept.values.reduce(into: Tally()) { $0.add($1) }
-      if whole != sum { mismatch(nil, whole, sum, "sum of all values") }
+      if whole != sum { mismatch(nil, whole, sum, "the sum of all values") }
     }
     let values = isCapped ? Set(kept.keys).subtracting(["(other)"]) : Set(kept.keys).union(log.keys)
     for value in values.sorted() {

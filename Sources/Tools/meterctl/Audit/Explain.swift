@@ -147,14 +147,14 @@ extension Explained {
     }
     if meters.isEmpty {
       text.append(
-        "No events of \(Terminal.printable(license)) in this time, in PostgreSQL or its part of the log."
+        "No events of \(Terminal.printable(license)) in this time, neither in PostgreSQL nor in its part of the log."
       )
     }
     text += notProvable.map { "not provable: \($0)" }
     switch status {
     case .equal: break
     case .notProvable:
-      text.append("Not all of it is in the log any more.")
+      text.append("The log no longer has all of it.")
     case .different: text.append("DIFFERENT: run meterctl reconcile.")
     }
     return text.joined(separator: "\n")

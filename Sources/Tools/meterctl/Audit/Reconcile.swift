@@ -95,8 +95,8 @@ struct LogReconcile: ParsableCommand {
     for halt in halts {
       Terminal.error(
         Terminal.printable(
-          "note: partition \(halt.partition) stands still since \(halt.since ?? "-"), and what its log "
-            + "holds behind the stored offset is not counted: \(halt.reason)"))
+          "note: partition \(halt.partition) has stood still since \(halt.since ?? "-"), and what its log "
+            + "has after the stored offset is not counted: \(halt.reason)"))
     }
     switch report.status {
     case .different: throw Ending.difference

@@ -140,7 +140,7 @@ struct StatusSnapshot {
         "\(Terminal.grouped(ledger.missing)) events are missing: producers accepted them, and they are not in the log"
       )
     }
-    if let kafkaProblem { found.append(kafkaProblem + "; what follows is what PostgreSQL knows") }
+    if let kafkaProblem { found.append(kafkaProblem + "; the rest is what PostgreSQL knows") }
     for topic in topics where topic.silent > 0 {
       found.append(
         "\(topic.name): \(topic.silent) partitions do not report their ends: do they have a leader?"

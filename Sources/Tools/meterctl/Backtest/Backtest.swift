@@ -221,10 +221,11 @@ struct SeriesColumns {
     }
     let stamp = fields[timestamp]
     guard let minute = Self.minute(stamp) else {
-      throw Invalid(description: "\"\(stamp)\" is no timestamp (YYYY-MM-DD HH:MM:SS or RFC 3339)")
+      throw Invalid(
+        description: "\"\(stamp)\" is not a timestamp (YYYY-MM-DD HH:MM:SS or RFC 3339)")
     }
     guard let number = Double(fields[value]), number.isFinite else {
-      throw Invalid(description: "\"\(fields[value])\" is no number")
+      throw Invalid(description: "\"\(fields[value])\" is not a number")
     }
     return (stamp, minute, fields[value], number)
   }

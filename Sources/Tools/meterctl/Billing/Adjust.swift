@@ -115,7 +115,8 @@ struct Adjust: ParsableCommand {
     case .recorded(let id), .repeated(let id): return id
     case .idempotencyMismatch: throw Failure("the key belongs to another adjustment")
     case .notAPeriodStart(let day):
-      throw Failure("no period of this license begins then; the one of that day begins on \(day)")
+      throw Failure(
+        "no period of this license begins on that day; the one that contains it begins on \(day)")
     case .notBegun: throw Failure("the period has not begun")
     case .unknownLicense:
       throw Failure("there is no such license: nobody registered it, and it has no usage")

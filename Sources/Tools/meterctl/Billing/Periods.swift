@@ -186,7 +186,7 @@ struct Periods: ParsableCommand {
       }
       lines += preview.blockers.map { "blocker \($0.code): \($0.detail)" }
       lines += preview.warnings.map { "warning \($0.code): \($0.detail)" }
-      if preview.isReady { lines.append("nothing stands against it") }
+      if preview.isReady { lines.append("nothing prevents the close") }
       return lines.joined(separator: "\n")
     }
   }

@@ -67,7 +67,7 @@ extension Periods {
       output.print(
         document,
         text: "\(Terminal.grouped(result.closed)) periods were closed, "
-          + "\(Terminal.grouped(result.alreadyClosed)) had been before")
+          + "\(Terminal.grouped(result.alreadyClosed)) were closed before")
     }
 
     private func one(

@@ -160,7 +160,7 @@ extension StripeStatus {
       "their customers have no stripe_customer_id; see: meterctl customer update --stripe-customer"
     case .tooOld:
       "they are older than 35 days, and Stripe no longer accepts them; invoice them in another way"
-    case .tooLarge: "they have more than 15 digits; invoice them otherwise"
+    case .tooLarge: "they have more than 15 digits; invoice them in another way"
     case .shared: "several customers have one stripe_customer_id; export them with --mode sum"
     case .refused: "Stripe refused them (GET /v1/exports?status=refused says why)"
     case .unsettled:

@@ -38,7 +38,7 @@ struct StripeReconcile: AsyncParsableCommand {
   func validate() throws {
     for (name, moment) in [("--from", from), ("--to", to)] {
       if let moment, moment.milliseconds % 3_600_000 != 0 {
-        throw ValidationError("\(name): a whole hour, since usage is exported by the hour")
+        throw ValidationError("\(name) must be a whole hour, because usage is exported by the hour")
       }
     }
     if let from, let to, from >= to { throw ValidationError("--from must be before --to") }
@@ -94,7 +94,7 @@ struct StripeReconcile: AsyncParsableCommand {
       line += "Stripe has \(one.stripe.map { Terminal.grouped($0) } ?? "no whole number")"
       if one.doubtful > 0 { line += ", without an answer \(Terminal.grouped(one.doubtful))" }
       if one.isRecent { line += " (sent within the last hour: Stripe may still be adding)" }
-      if one.isRepaired { line += " (taken; the next export sends the rest)" }
+      if one.isRepaired { line += " (accepted; the next export sends the rest)" }
       lines.append(line)
     }
     if report.different > Int64(report.differences.count) {

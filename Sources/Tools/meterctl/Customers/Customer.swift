@@ -37,7 +37,7 @@ struct Customer: ParsableCommand {
     do {
       return try body(Connections().administrator("customer"))
     } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
-      throw Failure("\(refusal); meterctl customer list shows those there are")
+      throw Failure("\(refusal); see: meterctl customer list")
     }
   }
 
@@ -108,7 +108,7 @@ struct CustomerShow: ParsableCommand {
 
   func run() throws {
     guard let found = try CustomerStore(Connections().database("customer")).customer(id) else {
-      throw Failure("there is no such customer; meterctl customer list shows those there are")
+      throw Failure("there is no such customer; see: meterctl customer list")
     }
     output.print(Customer.json(found), text: Customer.text(found))
   }

@@ -85,7 +85,7 @@ struct DeliveriesShow: ParsableCommand {
 
   func run() throws {
     guard let found = try EndpointStore(Connections().database("deliveries")).delivery(id) else {
-      throw Failure("there is no delivery \(id); meterctl deliveries list shows those there are")
+      throw Failure("there is no delivery \(id); see: meterctl deliveries list")
     }
     let members: [(String, JSON)] =
       Deliveries.members(found.delivery) + [
@@ -164,7 +164,7 @@ struct DeliveriesRedeliver: ParsableCommand {
     do {
       try Connections().administrator("deliveries").redeliver(id)
     } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
-      throw Failure("there is no delivery \(id); meterctl deliveries list shows those there are")
+      throw Failure("there is no delivery \(id); see: meterctl deliveries list")
     }
     print("pending")
   }
@@ -179,8 +179,8 @@ struct DeliveriesRecover: ParsableCommand {
       """)
 
   @Argument(help: "The endpoint.") var endpoint: String
-  @Option(help: "Only alerts at this time or later.") var since: Moment
-  @Option(help: "Only alerts before this time.") var until: Moment = .now
+  @Option(help: "Only deliveries created at this time or later.") var since: Moment
+  @Option(help: "Only deliveries created before this time.") var until: Moment = .now
   @OptionGroup var output: OutputOptions
 
   func validate() throws {

@@ -145,7 +145,7 @@ struct Key: ParsableCommand {
     func run() throws {
       let exported = try Key.export(KeyFile.read(file))
       guard exported.signingKey(for: .verdict) != nil else {
-        throw Failure("\(file) has no private key for verdicts; meterctl key rotate makes one")
+        throw Failure("\(file) has no private key for verdicts; run: meterctl key rotate")
       }
       try KeyFile.write(exported, to: out, isNew: true)
       Terminal.error("\(out): verdicts are signed with it, licenses only verified; keep it secret")
@@ -173,7 +173,7 @@ struct Key: ParsableCommand {
 enum KeyFile {
   static func read(_ path: String) throws -> JSONWebKeySet {
     guard let bytes = FileManager.default.contents(atPath: path) else {
-      throw Failure("\(path) cannot be read; meterctl key generate --out \(path) makes one")
+      throw Failure("\(path) cannot be read; to create it: meterctl key generate --out \(path)")
     }
     do {
       return try JSONWebKeySet(json: bytes)

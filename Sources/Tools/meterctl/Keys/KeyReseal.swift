@@ -10,7 +10,7 @@ struct KeyReseal: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "reseal",
     abstract:
-      "Seal the stored secrets of webhook endpoints with the first of METER_ENCRYPTION_KEY.",
+      "Seal the secrets of webhook endpoints with the first key of METER_ENCRYPTION_KEY.",
     discussion: """
       METER_ENCRYPTION_KEY may hold several keys, separated by commas: the first one seals, and \
       each one opens. To change the key:
@@ -89,13 +89,13 @@ struct KeyReseal: ParsableCommand {
   private func report(_ tally: Tally) {
     let endpoints = tally.unopened.map(\.endpoint)
     var text =
-      "\(Terminal.grouped(tally.resealed)) secrets \(check ? "have to be" : "were") resealed, "
+      "\(Terminal.grouped(tally.resealed)) secrets \(check ? "must be" : "were") resealed, "
       + "\(Terminal.grouped(tally.current)) were sealed with the first key already"
     if !endpoints.isEmpty {
       text +=
         "\nno key opens the secrets of \(endpoints.count): "
         + endpoints.prefix(20).map { Terminal.printable($0) }.joined(separator: ", ")
-        + "\n(give the key that sealed them, or: meterctl endpoint rotate-secret)"
+        + "\n(give the key that sealed them, or run: meterctl endpoint rotate-secret)"
     }
     output.print(
       [

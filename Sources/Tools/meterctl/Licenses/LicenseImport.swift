@@ -80,7 +80,7 @@ extension License {
       if !state.unknown.isEmpty {
         let names = state.unknown.sorted { $0.key < $1.key }.prefix(20)
           .map { "\($0.key) (line \($0.value))" }
-        Terminal.error("note: fields that nobody reads: \(names.joined(separator: ", "))")
+        Terminal.error("note: unknown fields were ignored: \(names.joined(separator: ", "))")
       }
       let counts = state.counts
       output.print(
@@ -115,7 +115,7 @@ private struct ImportState {
       if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return nil }
       let license = try LicenseLine(Array(bytes), rules: rules)
       if let earlier = lineOfLicense.updateValue(number, forKey: license.licenseID) {
-        throw LicenseLine.Invalid("license_id", "stands on line \(earlier) already")
+        throw LicenseLine.Invalid("license_id", "is on line \(earlier) already")
       }
       for name in license.unknown where unknown.count < 100 && unknown[name] == nil {
         unknown[name] = number

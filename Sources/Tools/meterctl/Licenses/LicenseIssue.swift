@@ -71,7 +71,7 @@ extension License {
     do {
       return try body()
     } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
-      throw Failure("\(refusal); meterctl license list shows those there are")
+      throw Failure("\(refusal); see: meterctl license list")
     }
   }
 }

@@ -17,7 +17,7 @@ extension License {
     func run() throws {
       let rows = try LicenseStore(Connections().database("license-show")).licenses(id: id, limit: 1)
       guard !rows.isEmpty else {
-        throw Failure("there is no such license; meterctl license list shows those there are")
+        throw Failure("there is no such license; see: meterctl license list")
       }
       let members = License.members(rows, 0)
       output.print(

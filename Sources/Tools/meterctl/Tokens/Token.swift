@@ -55,7 +55,7 @@ struct Token: ParsableCommand {
             name: name, scopes: scope, customerID: customer,
             lifetimeSeconds: expires.flatMap { Lifetime.seconds($0) }))
       } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
-        throw Failure("\(refusal); meterctl customer add makes one")
+        throw Failure("\(refusal); meterctl customer add creates one")
       }
       output.print(
         [
@@ -100,7 +100,7 @@ struct Token: ParsableCommand {
       do {
         try Connections().administrator("token-revoke").revokeToken(id)
       } catch let refusal as AdministrationRefusal where refusal.kind == .notFound {
-        throw Failure("\(refusal); meterctl token list shows those there are")
+        throw Failure("\(refusal); see: meterctl token list")
       }
     }
   }

@@ -108,8 +108,8 @@ extension Topics {
       return .failure(
         Failure(
           """
-          nothing is missing: \(place). If the topic was made anew: meterctl topics new-epoch; to \
-          skip records all the same: --to OFFSET
+          nothing is missing: \(place). If the topic was created again, run meterctl topics new-epoch; to \
+          skip records anyway, use --to OFFSET
           """))
     }
 

@@ -66,8 +66,8 @@ extension Topics {
       }
       try confirmation.confirm(
         """
-        A new log epoch begins for \(plans.map(\.topic).joined(separator: ", ")): all that its log \
-        holds is read.\(refusals.isEmpty ? "" : " " + refusals.joined(separator: " "))
+        A new log epoch begins for \(plans.map(\.topic).joined(separator: ", ")): everything in its log \
+        is read.\(refusals.isEmpty ? "" : " " + refusals.joined(separator: " "))
         """)
       var begun: [JSON] = []
       var lines: [String] = []
@@ -100,7 +100,7 @@ extension Topics {
     ) throws -> Plan? {
       guard let count = try reader.partitionCount(topic) else {
         if all, topic != Connections.usageTopic {
-          Terminal.error("note: \(topic) is not on this cluster: left as it is")
+          Terminal.error("note: \(topic) is not on this cluster and is left alone")
           return nil
         }
         throw Connections.missing(topic)
@@ -115,7 +115,7 @@ extension Topics {
         groups.append(Connections.aggregatorGroup)
       }
       guard !groups.isEmpty else {
-        throw Failure("no consumer group has offsets in \(topic); --group names one")
+        throw Failure("no consumer group has offsets in \(topic); use --group to name one")
       }
       let chosen = partitions.isEmpty ? Array(0..<Int32(count)) : Set(partitions).sorted()
       let log = try CountedLog(

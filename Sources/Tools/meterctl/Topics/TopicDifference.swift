@@ -48,7 +48,7 @@ struct TopicDifference: Equatable, Sendable {
     case "topic": "\(topic): missing, wanted with \(wanted)"
     case "partitions":
       """
-      \(topic): \(found ?? "?") partitions, wanted \(wanted). Never changed by meterctl, since events of a license \
+      \(topic): \(found ?? "?") partitions, wanted \(wanted). meterctl never changes this, because events of a license \
       would change partitions and count twice. To double the partitions: stop the producers (they spool), wait for \
       lag 0, then run: meterctl topics grow \(topic)
       """

@@ -38,7 +38,7 @@ struct TopicFiles: ParsableArguments {
   }
 
   static let noSettings = """
-    this broker does not tell its topics' settings (dev-broker does not): only partitions were \
+    this broker does not show its topics' settings (dev-broker does not): only partitions were \
     compared
     """
 }
@@ -78,7 +78,7 @@ extension Topics {
           "settings_unknown": .array(survey.untold.map { .text($0) }),
         ],
         text: survey.differences.isEmpty
-          ? "\(specs.count) topics are as their files want them"
+          ? "\(specs.count) topics match their files"
           : survey.differences.map(\.text).joined(separator: "\n"))
       if !survey.differences.isEmpty { throw Ending.difference }
     }

@@ -129,8 +129,8 @@ final class EventSender {
   private func sayWaiting(_ error: KafkaError?) {
     progress.say(
       """
-      Kafka does not answer\(error.map { " (\($0))" } ?? ""): waiting, nothing is lost; \
-      METER_KAFKA_BROKERS must name brokers that run
+      Kafka does not answer\(error.map { " (\($0))" } ?? ""): waiting, and nothing is lost; \
+      METER_KAFKA_BROKERS must name running brokers
       """)
   }
 

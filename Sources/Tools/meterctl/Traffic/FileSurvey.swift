@@ -25,8 +25,8 @@ struct FileSurvey {
         progress.update(reader.bytesRead)
       }
       guard case .bytes(let bytes) = line else { continue }
-      do throws(LogEvent.Refusal) {
-        let event = try LogEvent.parse(
+      do throws(AccessLogEvent.Refusal) {
+        let event = try AccessLogEvent.parse(
           bytes, format: command.format, licenseFrom: command.licenseFrom)
         found = min(found ?? .max, event.timeMilliseconds)
       } catch {

@@ -148,11 +148,11 @@ struct ImportLog: ParsableCommand {
     else {
       throw Failure(
         """
-        \(file) was begun at \(known.startedAt) as batch \(known.name) with other options; go on \
-        with the same --format, --license-from, --meter, --oldest and --batch as then
+        \(file) was begun at \(known.startedAt) as batch \(known.name) with other options; continue \
+        with the same --format, --license-from, --meter, --oldest and --batch
         """)
     }
-    Terminal.error("Going on with batch \(known.name), begun at \(known.startedAt)")
+    Terminal.error("Continuing batch \(known.name), begun at \(known.startedAt)")
     return known.name
   }
 

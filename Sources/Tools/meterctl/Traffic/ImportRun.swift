@@ -113,13 +113,13 @@ struct ImportRun {
       return try rejected.add(lines, "longer than 1 MiB", [], progress)
     }
     do {
-      let event = try LogEvent.parse(
+      let event = try AccessLogEvent.parse(
         bytes, format: command.format, licenseFrom: command.licenseFrom)
       guard event.timeMilliseconds >= survey.oldest.milliseconds else {
-        throw LogEvent.Refusal("older than --oldest")
+        throw AccessLogEvent.Refusal("older than --oldest")
       }
       guard event.timeMilliseconds <= survey.latest.milliseconds else {
-        throw LogEvent.Refusal("its time is in the future")
+        throw AccessLogEvent.Refusal("its time is in the future")
       }
       build(event)
       let sent = try Array(event.license.utf8).withUnsafeBytes {
@@ -129,13 +129,13 @@ struct ImportRun {
       events += 1
       from = min(from ?? .max, event.timeMilliseconds)
       to = max(to ?? .min, event.timeMilliseconds)
-    } catch let refusal as LogEvent.Refusal {
+    } catch let refusal as AccessLogEvent.Refusal {
       rejectedCount += 1
       try rejected.add(lines, refusal.description, bytes, progress)
     }
   }
 
-  private func build(_ event: LogEvent) {
+  private func build(_ event: AccessLogEvent) {
     value.removeAll()
     value.append("{\"specversion\":\"1.0\",\"id\":\"")
     value.append(UInt64(lines))

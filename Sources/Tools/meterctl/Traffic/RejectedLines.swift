@@ -22,7 +22,7 @@ final class RejectedLines {
     }
     guard FileManager.default.createFile(atPath: file, contents: nil),
       let handle = FileHandle(forWritingAtPath: file)
-    else { throw Failure("\(file) cannot be written; --bad-lines names a file to make") }
+    else { throw Failure("\(file) cannot be written; --bad-lines must name a file to create") }
     self.handle = handle
   }
 

@@ -11,7 +11,7 @@ enum LicenseSource: String, CaseIterable, Sendable {
 }
 
 /// The event that a line of an access log becomes.
-struct LogEvent: Equatable, Sendable {
+struct AccessLogEvent: Equatable, Sendable {
   var license: String
   var timeMilliseconds: Int64
   var domain: String?
@@ -24,7 +24,7 @@ struct LogEvent: Equatable, Sendable {
 
   static func parse(
     _ line: ArraySlice<UInt8>, format: AccessLogFormat, licenseFrom source: LicenseSource
-  ) throws(Refusal) -> LogEvent {
+  ) throws(Refusal) -> AccessLogEvent {
     let parsed: AccessLogLine
     do { parsed = try AccessLogLine.parse(line, format: format) } catch {
       throw Refusal(error.reason)
@@ -35,7 +35,7 @@ struct LogEvent: Equatable, Sendable {
       guard let host = client(parsed.host) else { throw Refusal("the line names no client") }
       license = host
     case .path:
-      guard !parsed.method.isEmpty else { throw Refusal("the request is none by HTTP") }
+      guard !parsed.method.isEmpty else { throw Refusal("the request is not HTTP") }
       do { license = try RequestPath.firstSegment(of: parsed.target[...]) } catch {
         throw Refusal(error.reason)
       }
@@ -57,9 +57,9 @@ struct LogEvent: Equatable, Sendable {
           && $0 != "\u{FEFF}"
       })
     else {
-      throw Refusal("the license id has characters that cannot be seen, or is no text in UTF-8")
+      throw Refusal("the license id has invisible characters, or is not text in UTF-8")
     }
-    return LogEvent(
+    return AccessLogEvent(
       license: license, timeMilliseconds: parsed.timeMilliseconds,
       domain: parsed.virtualHost.flatMap(normalized))
   }
