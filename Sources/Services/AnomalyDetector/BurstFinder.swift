@@ -9,7 +9,7 @@ import UsageAggregation
 /// The batch's table already holds sums by license and minute. A license that is called a thousand
 /// times between two looks costs one addition here.
 struct BurstFinder: TopicFinder {
-  final class State: PartitionState {
+  final class State: FinderState {
     fileprivate var table: BurstTable
 
     fileprivate init(_ settings: BurstTable.Settings, _ seed: UInt64) {

@@ -6,7 +6,7 @@ import UsageAggregation
 
 /// Finds suspicious activity in one topic. It keeps a state for each partition.
 protocol TopicFinder: SendableMetatype {
-  associatedtype State: PartitionState
+  associatedtype State: FinderState
 
   /// The state of a partition that has no checkpoint yet.
   func makeState() -> State
@@ -21,7 +21,7 @@ protocol TopicFinder: SendableMetatype {
 
 /// The state of one partition. It is a class, because it is changed in place and some states cannot
 /// be copied.
-protocol PartitionState: AnyObject {
+protocol FinderState: AnyObject {
   /// The bytes that `restore` reads.
   func stored() -> [UInt8]
   var bytes: Int { get }

@@ -8,7 +8,7 @@ import UsageAggregation
 /// Finds keys on foreign domains, and licenses that are used after they were canceled or suspended,
 /// in refused validations.
 struct DomainFinder: TopicFinder {
-  final class State: PartitionState {
+  final class State: FinderState {
     fileprivate var watch: DomainWatch
     fileprivate init(_ watch: DomainWatch) { self.watch = watch }
 
