@@ -200,6 +200,9 @@ class Runner:
     def _postgres_failover(self, fault):
         del fault
         postgres = self.pipeline.postgres
+        # To a standby that lags, nobody may fail over: what it lacks was promised.
+        if not postgres.is_synchronous():
+            return False
         port = postgres.fail_over()
         for proxy in self.pipeline.database.values():
             proxy.retarget(port)

@@ -124,3 +124,11 @@ def create_partitions_answer(names):
     for name in names:
         out += struct.pack(">h", len(name)) + name.encode() + struct.pack(">hh", 0, -1)
     return out
+
+
+def group_error(key, version, frame):
+    """The error code of an answer to a join, heartbeat, leave or sync."""
+    reader = Reader(frame, HEADER)
+    if version >= (2 if key == 11 else 1):
+        reader.int32()  # The time of throttling.
+    return reader.int16()

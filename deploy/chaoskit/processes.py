@@ -165,13 +165,15 @@ class PostgreSQL:
         self.folder, self.binaries, self.prefix = folder, binaries, prefix
         self.port = free_port()
         self.generation = 1
+        self.standbys_remade = 0
         self.run("mkdir", "-p", folder)
         self._pg("initdb", "-D", self.data(1), "-U", "metering", "-A", "trust", "--no-locale", "-E", "UTF8",
                  "--no-instructions", "--no-sync")
         self._append(self.data(1), [
             "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 200",
-            "shared_buffers = 64MB", "timezone = 'UTC'", "log_min_messages = fatal", "wal_keep_size = 256MB",
-            "max_wal_senders = 5", "tcp_user_timeout = 10s", "cluster_name = 'standby'", *settings])
+            "shared_buffers = 64MB", "timezone = 'UTC'", "log_min_messages = log", "log_min_error_statement = fatal",
+            "log_line_prefix = '%m [%p] '", "wal_keep_size = 256MB", "max_wal_senders = 5", "tcp_user_timeout = 10s",
+            "cluster_name = 'standby'", *settings])
         self.start_server(1, self.port)
         if has_standby:
             self.make_standby()
@@ -200,22 +202,62 @@ class PostgreSQL:
         """The primary ends without a checkpoint, and comes back by its WAL."""
         self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
         self.start_server(self.generation, self.port)
-        self._await_standby()
+        self.await_standby()
 
-    def _await_standby(self):
+    def await_standby(self):
         """Every commit waits for the standby, without any time limit. One that does not come back is made again, as
         whoever looks after a cluster would do."""
         try:
-            eventually("the standby is synchronous again", 30, self._is_synchronous)
+            eventually("the standby is synchronous again", 30, self.is_synchronous)
         except NeverHappened:
-            print("           the standby did not come back and is made again", flush=True)
-            self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation + 1))
-            self.run("rm", "-rf", self.data(self.generation + 1))
-            self.make_standby()
+            self.remake_standby()
 
-    def _is_synchronous(self):
-        return self.query("select count(*) from pg_stat_replication where sync_state = 'sync'",
-                          database="postgres") == "1"
+    def remake_standby(self):
+        """A standby that does not come back is replaced. Until then the primary commits alone."""
+        self.standbys_remade += 1
+        print(f"           the standby is away and is made again; {self.replication()}", flush=True)
+        self.commit_alone()
+        try:
+            self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation + 1))
+        except subprocess.SubprocessError:
+            pass  # It was not running.
+        self.run("rm", "-rf", self.data(self.generation + 1))
+        self.make_standby()
+
+    def is_synchronous(self):
+        """Whether commits are answered, because the standby that they wait for is there."""
+        try:
+            return self.query("select count(*) from pg_stat_replication where sync_state = 'sync'",
+                              database="postgres") == "1"
+        except RuntimeError:
+            return False  # It is starting.
+
+    def replication(self):
+        """What the primary knows of its standby, and which sessions have waited for long, for whoever looks for a cause."""
+        def said(sql):
+            try:
+                return self.query(sql, database="postgres").replace("\n", "; ") or "none"
+            except RuntimeError as error:
+                return str(error)
+
+        return "standbys: " + said(
+            "select application_name, state, sync_state, sent_lsn, flush_lsn, reply_time from pg_stat_replication"
+        ) + ". Waiting sessions: " + said("""
+            select backend_type, state, wait_event_type, wait_event, now() - state_change, left(query, 60)
+            from pg_stat_activity where wait_event_type in ('IPC', 'Lock') or state = 'active'
+              and now() - state_change > interval '2 s'""")
+
+    def commit_alone(self):
+        """Commits wait for nobody, and those that wait for a standby are answered."""
+        def is_alone():
+            try:
+                self.query("alter system reset synchronous_standby_names", database="postgres")
+                self.query("select pg_reload_conf()", database="postgres")
+                return True
+            except RuntimeError:
+                return False
+
+        eventually("the primary takes settings", 60, is_alone)
 
     def make_standby(self):
         """A new standby of the primary; commits wait for it from then on."""
@@ -226,7 +268,13 @@ class PostgreSQL:
         self.start_server(self.generation + 1, self.standby_port)
         self.query("alter system set synchronous_standby_names = '*'", database="postgres")
         self.query("select pg_reload_conf()", database="postgres")
-        eventually("the standby is synchronous", 30, self._is_synchronous)
+        try:
+            eventually("the standby is synchronous", 60, self.is_synchronous)
+        except NeverHappened as error:
+            # Else every commit would wait for it, for ever.
+            told = self.replication()
+            self.commit_alone()
+            raise NeverHappened(f"{error}; {told}") from None
 
     def fail_over(self):
         """The primary is lost and its standby takes over. Returns the new primary's port."""
@@ -238,16 +286,18 @@ class PostgreSQL:
 
     def tidy_after_fail_over(self):
         """The new primary commits alone until it has a standby. The lost server's data goes."""
-        def is_alone():
-            try:
-                self.query("alter system reset synchronous_standby_names", database="postgres")
-                self.query("select pg_reload_conf()", database="postgres")
-                return True
-            except RuntimeError:
-                return False
-
-        eventually("the new primary takes settings", 60, is_alone)
+        self.commit_alone()
         self.run("rm", "-rf", self.data(self.generation - 1))
+
+    def keep_logs(self, folder):
+        """Copies the servers' logs to where those of the services are."""
+        for generation in range(1, self.generation + 2):
+            try:
+                log = self.run("cat", f"{self.folder}/log{generation}").stdout
+            except subprocess.SubprocessError:
+                continue
+            with open(f"{folder}/postgres-{generation}.log", "w", encoding="utf-8") as file:
+                file.write(log)
 
     def stop(self):
         for generation in (self.generation + 1, self.generation):

@@ -4,15 +4,21 @@ All proxies run on one event loop in a thread of its own. A fault is set from an
 """
 
 import asyncio
+import os
 import random
 import struct
+import sys
 import threading
+import time
 
 from . import kafka_wire
 
 LOOPBACK = "127.0.0.1"
 # The Kafka requests whose answers the broker holds back until the group has gathered.
 JOIN_GROUP, SYNC_GROUP = 11, 14
+HEARTBEAT = 12
+GROUP_REQUESTS = {JOIN_GROUP: "join", HEARTBEAT: "heartbeat", 13: "leave", SYNC_GROUP: "sync"}
+TRACES = os.environ.get("CHAOS_TRACE") == "1"
 
 
 class Loop:
@@ -186,8 +192,8 @@ class KafkaProxy(Proxy):
     # The broker sees the end of an old connection before the requests of the next one.
     pause = 0.05
 
-    def __init__(self, loop, target, seed, cluster):
-        self.cluster = cluster
+    def __init__(self, loop, target, seed, cluster, name=""):
+        self.cluster, self.name = cluster, name
         self.siblings = {}  # broker's port -> its proxy's port
         self.draining = set()  # Of all proxies of the process.
         super().__init__(loop, target, seed)
@@ -206,12 +212,22 @@ class KafkaProxy(Proxy):
     async def drain(self, link, down):
         """The client has gone, and an answer to it is held back: the broker must not hear of another join before."""
         self.draining.add(link)
+        self.trace(link, "drains", JOIN_GROUP, 0)
         try:
             end = asyncio.get_running_loop().time() + 30
             while link.is_joining() and not down.done() and asyncio.get_running_loop().time() < end:
                 await asyncio.sleep(0.05)
         finally:
             self.draining.discard(link)
+
+    def trace(self, link, verb, key, correlation, error=None):
+        """What a group is asked and answered, with CHAOS_TRACE=1; heartbeats where they are refused."""
+        if not TRACES or key not in GROUP_REQUESTS or (key == HEARTBEAT and not error):
+            return
+        text = f"{GROUP_REQUESTS[key]} {correlation}" + ("" if error is None else f" error {error}")
+        print(f"{time.strftime('%H:%M:%S')}.{int(time.time() * 1000) % 1000:03} {self.name}/{self.target} "
+              f"link {id(link) % 100_000} {verb} {text} outstanding {sorted(key for key, _ in link.outstanding.values())} "
+              f"draining {len(self.draining)}", file=sys.stderr, flush=True)
 
     async def _send_requests(self, link, requests, writer):
         while True:
@@ -224,10 +240,13 @@ class KafkaProxy(Proxy):
             while self.mode == "blackhole":
                 await self.healed.wait()
             # It joins again because the group has moved on: the broker answers what it holds back first.
+            if key == JOIN_GROUP and (link.is_joining() or self.draining):
+                self.trace(link, "waits", key, correlation)
             while key == JOIN_GROUP and (link.is_joining() or self.draining):
                 await asyncio.sleep(0.05)
             # Produce with acks=0 alone is unanswered, and nobody here uses it.
             link.outstanding[correlation] = (key, version)
+            self.trace(link, "asks", key, correlation)
             await link.send(writer, data, key in (JOIN_GROUP, SYNC_GROUP))
 
     async def pump_down(self, link, reader, writer):
@@ -236,6 +255,8 @@ class KafkaProxy(Proxy):
             frame = await reader.readexactly(size)
             correlation = struct.unpack(">i", frame[:4])[0]
             key, version = link.outstanding.pop(correlation, (-1, 0))
+            if key in GROUP_REQUESTS:
+                self.trace(link, "hears", key, correlation, kafka_wire.group_error(key, version, frame))
             frame = self.cluster.rewrite(key, version, frame, self.siblings)
             if link not in self.draining:
                 data = struct.pack(">i", len(frame)) + frame
@@ -245,8 +266,8 @@ class KafkaProxy(Proxy):
 class KafkaSide:
     """One process's proxies before all brokers, so that it alone can be cut off."""
 
-    def __init__(self, loop, broker_ports, seed, cluster):
-        self.proxies = [KafkaProxy(loop, port, seed + n, cluster) for n, port in enumerate(broker_ports)]
+    def __init__(self, loop, broker_ports, seed, cluster, name=""):
+        self.proxies = [KafkaProxy(loop, port, seed + n, cluster, name) for n, port in enumerate(broker_ports)]
         siblings = {proxy.target: proxy.port for proxy in self.proxies}
         draining = set()
         for proxy in self.proxies:

@@ -55,7 +55,7 @@ class Run:
             self._grow()
         except (NeverHappened, RuntimeError, TimeoutError) as error:
             # Told at once, and judged at the end.
-            say(f"           the growth failed: {error}")
+            say(f"           the growth failed: {error}\n{self.pipeline.diagnosis()}")
             self.runner.errors.append(f"the growth failed: {error}")
             self._settle()
             self.pipeline.clients.resume()
@@ -116,6 +116,8 @@ class Run:
     def _settle(self):
         self.runner.settle()
         self.pipeline.heal()
+        # If a fault has left it away, commits would wait for it, which proves nothing of the services.
+        self.pipeline.postgres.await_standby()
         self.pipeline.revive()
         for service in self.pipeline.services.values():
             if service.child.poll() is not None:
@@ -189,7 +191,7 @@ class Run:
             try:
                 service.wait_ready(60)
             except NeverHappened as error:
-                wrong.append(str(error))
+                wrong.append(f"{error}; {pipeline.diagnosis()}")
         try:
             pipeline.clients.stop(120)
             status = pipeline.load.stop(60)
@@ -205,7 +207,7 @@ class Run:
             eventually(lambda: f"{verdict.pending_deliveries(pipeline)} deliveries are left", 120,
                        lambda: verdict.pending_deliveries(pipeline) == 0, pause=0.5)
         except (NeverHappened, TimeoutError) as error:
-            wrong.append(str(error))
+            wrong.append(f"{error}; {pipeline.diagnosis()}")
         self.load_accepted = self._load_accepted()
         wrong += verdict.counts(pipeline, self.load_accepted)
         for check in (verdict.ledger, verdict.reconcile, verdict.limits, verdict.mismatches, verdict.deliveries):
@@ -244,6 +246,7 @@ class Run:
         usage = [row for row in rows if row[0] == "usage-aggregator"]
         figures["faults"] = dict(sorted(self.runner.survived.items()))
         figures["skipped"] = dict(self.runner.skipped)
+        figures["standbys_remade"] = self.pipeline.postgres.standbys_remade
         figures["events_answered_for"] = sum(truth.events.values())
         figures["validations_answered"] = sum(truth.valid.values())
         figures["load_accepted"] = self.load_accepted
