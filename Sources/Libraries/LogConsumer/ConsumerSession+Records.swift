@@ -41,10 +41,15 @@ extension ConsumerSession {
 
   /// Takes consecutive records of one partition in one call.
   private func takeRun(from first: Int, _ count: Int, _ partition: Int32) throws -> Int {
-    var n = 0
-    var i = first
+    var end = first
+    while end < min(first + ConsumerTiming.lookahead, count), messages.kind(end) == .record,
+      messages.partition(end) == partition
+    {
+      end += 1
+    }
+    messages.touch(first..<end)
     var named = NamedDeadLetters()
-    while i < count, messages.kind(i) == .record, messages.partition(i) == partition {
+    for i in first..<end {
       let record = messages.record(i)
       var view = LogRecordView(
         offset: record.offset, timestamp: record.timestamp, value: record.value, key: record.key)
@@ -58,10 +63,9 @@ extension ConsumerSession {
       {
         view.requeueIndex = named.add(key, record.value)
       }
-      views[n] = view
-      n += 1
-      i += 1
+      views[i - first] = view
     }
+    let n = end - first
     pacing.tookRecord(at: Monotonic.milliseconds)
     let requeues = try named.resolve(connection, UnsafeMutableBufferPointer(start: views, count: n))
     var taken = 0
@@ -70,7 +74,7 @@ extension ConsumerSession {
         UnsafeBufferPointer(start: views + taken, count: n - taken), of: partition,
         requeues: requeues, into: batch, resolveImports: registered)
       try checkHalt(partition)
-      if taken == n { return i }
+      if taken == n { return end }
       // The batch is full. It must be flushed before the rest can be taken.
       try awaitFlush()
       try review()

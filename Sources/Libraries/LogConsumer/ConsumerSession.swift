@@ -14,6 +14,8 @@ enum ConsumerTiming {
   /// How often the log ends of the partitions that are read are compared with the positions, and
   /// the remembered record of one partition with the log.
   static let watchMilliseconds = 5_000
+  /// The records whose bytes are brought into the cache together.
+  static let lookahead = 256
   static let batchCapacity = 4_096
   static let reportMilliseconds = 100
   /// How often the log ends are asked for while catching up, because the flush waits until the end
