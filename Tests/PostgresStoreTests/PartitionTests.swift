@@ -76,6 +76,59 @@ import Testing
     try reader.execute("commit")
   }
 
+  @Test func `A large month leaves the default partition, and merges and readers go on meanwhile`()
+    throws
+  {
+    let database = try TestDatabase()
+    let old = try month(database, -8)
+    try database.execute(
+      """
+      insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
+        quantity, event_count, minutes)
+      select 'lic_' || n, 'a', date_trunc('month', now() - interval '8 months', 'UTC')
+        + make_interval(hours => n % 24), 1, 0, 1, 2, 3, 1, '[5,3,1]' from generate_series(1, 12000) n
+      """)
+    let late = TestDatabase(url: database.url)
+    let patient = "set idle_in_transaction_session_timeout = 0; begin"
+    try late.execute("\(patient) isolation level repeatable read; select count(*) from license")
+    // Whoever reads a table's rows keeps it from being changed until he ends.
+    let reader = TestDatabase(url: database.url)
+    try reader.execute("\(patient); select count(*) from usage_hour")
+    let maker = TestDatabase(url: database.url)
+    let made = Mutex<Result<[String], any Error>?>(nil)
+    let thread = Thread {
+      let result = Result { try PartitionStore(maker.connection()).makeMissing(monthsAhead: 2) }
+      made.withLock { $0 = result }
+    }
+    thread.start()
+    try eventually("the rows have moved, and it waits") {
+      try database.integer(
+        """
+        select count(*) from pg_locks where locktype = 'relation' and not granted
+          and mode = 'AccessExclusiveLock' and relation = 'usage_hour'::regclass
+          and database = (select oid from pg_database where datname = current_database())
+        """) == 1
+    }
+    try database.execute("set lock_timeout = '3s'")
+    for round in 1...5 {
+      try append(database, "lic_1", "now() - interval '8 months'")
+      try merge(database)
+      #expect(
+        try database.integer("select sum(quantity)::bigint from usage_by_hour")
+          == Int64(36_000 + round * 3))
+    }
+    #expect(made.withLock { $0 == nil })
+    try reader.execute("commit")
+    try eventually("it is made") { made.withLock { $0 != nil } }
+    #expect(try made.withLock { try $0?.get() }?.contains("usage_hour_\(old)") == true)
+    #expect(try database.integer("select count(*) from usage_hour_default") == 0)
+    #expect(try database.integer("select count(*) from usage_hour_\(old)") == 12_000)
+    for reader in [(database, 36_015), (late, 36_000)] as [(TestDatabase, Int64)] {
+      #expect(
+        try reader.0.integer("select sum(quantity)::bigint from usage_by_hour") == reader.1)
+    }
+  }
+
   @Test func `An open reader keeps a partition from being attached, and nobody waits for that`()
     throws
   {

@@ -100,6 +100,9 @@ package enum Schema {
     Migration(
       version: 30, name: "0030_flush",
       sql: String(decoding: PackageResources.v0030_flush_sql, as: UTF8.self)),
+    Migration(
+      version: 31, name: "0031_default_months",
+      sql: String(decoding: PackageResources.v0031_default_months_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -1,7 +1,8 @@
--- Creates one month's partition and attaches it. It is created outside of the tree, so that only
--- attaching it needs a lock. That lock is given up after 100 ms: then this raises
--- lock_not_available, and the caller tries again later. A few rows of the month are moved from the
--- default partition. If there are many, the result is false and they stay.
+-- Makes one month's partition and attaches it. The month's rows move there from the default partition
+-- first, while readers still find them in their old place. Only the attaching locks readers out, for as
+-- long as PostgreSQL looks through the default partition. It gives up a lock after 100 ms, because others
+-- would queue behind it: then this raises lock_not_available, and the caller tries again later. If the
+-- default partition is too large for that, the result is false, and the rows stay.
 create function usage_month_make(parent text, month date) returns boolean
 language plpgsql set lock_timeout = '100ms' as $$
 declare
@@ -13,11 +14,12 @@ declare
   lower_bound text := case when is_hour then start::text else month::text end;
   upper_bound text := case when is_hour then finish::text
     else (month + interval '1 month')::date::text end;
-  waiting bigint;
+  waits boolean;
+  moved bigint := 0;
 begin
-  execute format('select count(*) from (select from only %I where %I >= %L and %I < %L limit 10001) f',
-    parent || '_default', key, lower_bound, key, upper_bound) into waiting;
-  if waiting > 10000 then return false; end if;
+  execute format('select exists (select from only %I where %I >= %L and %I < %L)',
+    parent || '_default', key, lower_bound, key, upper_bound) into waits;
+  if waits and pg_relation_size(parent || '_default') > 250000000 then return false; end if;
   execute format('create table %I (like %I including all) with (fillfactor = 70)', made, parent);
   if is_hour then
     -- Which rows are old is asked of an index that merges do not have to keep up: pages, not rows.
@@ -28,13 +30,31 @@ begin
         (day::timestamp at time zone ''UTC'') >= %L and (day::timestamp at time zone ''UTC'') < %L)',
       made, made || '_bucket', start, finish);
   end if;
-  if waiting > 0 then
-    execute format('lock table %I in access exclusive mode', parent || '_default');
+  -- With it the attaching does not look through what has moved.
+  execute format('alter table %I add constraint %I check (%I >= %L and %I < %L)',
+    made, made || '_month', key, lower_bound, key, upper_bound);
+  if waits then
+    -- Meanwhile merges append, and nothing writes the rows that move.
+    perform pg_advisory_xact_lock(usage_combine_lock_key());
     execute format('with moved as (delete from only %I where %I >= %L and %I < %L returning *)
       insert into %I select * from moved', parent || '_default', key, lower_bound, key, upper_bound,
       made);
+    get diagnostics moved = row_count;
   end if;
-  execute format('alter table %I attach partition %I for values from (%L) to (%L)',
-    parent, made, lower_bound, upper_bound);
+  -- Many rows are not moved again for a reader that is about to end.
+  for tries in reverse case when moved > 10000 then 50 else 1 end..1 loop
+    begin
+      -- A reader that knows the partitions of before must have its snapshot of before as well: it would
+      -- find the rows neither in the default partition nor in this one.
+      if moved > 0 then execute format('lock table only %I in access exclusive mode', parent); end if;
+      execute format('alter table %I attach partition %I for values from (%L) to (%L)',
+        parent, made, lower_bound, upper_bound);
+      exit;
+    exception when lock_not_available then
+      if tries = 1 then raise; end if;
+      perform pg_sleep(0.1);
+    end;
+  end loop;
+  execute format('alter table %I drop constraint %I', made, made || '_month');
   return true;
 end $$;
