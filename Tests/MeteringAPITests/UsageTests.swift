@@ -188,6 +188,8 @@ struct UsageTests {
     try refused(whole + "&limit=10001", "limit")
     try refused(whole + "&limit=+5", "limit")
     try refused(whole + "&surprise=1", "surprise")
+    try refused(whole + "&meter=Api-Calls", "meter")
+    try refused(whole + "&meter=api_calls&meter=%C3%A4", "meter")
     let many = (0...100).map { "&license_id=l\($0)" }.joined()
     try refused(whole + many, "license_id")
     try refused(
@@ -246,6 +248,13 @@ struct UsageTests {
       }
       return Dictionary(pairs, uniquingKeysWith: +)
     }
+    /// Of a whole day, and of one that began before hours of meters are kept.
+    func days(_ groups: String, from: String) throws -> Int {
+      try setup.get(
+        "/v1/usage?from=\(from)T00:00:00Z&to=\(day(1))T00:00:00Z&group_by=\(groups)"
+      ).data.reduce(0) { $0 + ($1["quantity"] as? Int ?? 0) }
+    }
+    try add(setup, "lic_1", "\(day(500))T10:00:00Z", 1_000)
     for round in 1...3 {
       for license in ["lic_1", "lic_2", "lic_none"] {
         for (time, meter) in [
@@ -263,6 +272,11 @@ struct UsageTests {
       _ = try setup.database.rows("select usage_totals_make(1000)")
       _ = try setup.database.rows("select usage_fold(1000)")
       #expect(try sums("meter") == pending)
+      let few = 2 * 3 * (1...round).reduce(0, +)
+      for groups in ["meter", "license,meter"] {
+        #expect(try days(groups, from: day(3)) == few)
+        #expect(try days(groups, from: day(500)) == few + 1_000)
+      }
     }
     #expect(try setup.database.integer("select count(*) from usage_meter_hour_delta") == 0)
     // Where the hours of meters begin later than the range, the rows of licenses answer.

@@ -43,7 +43,7 @@ extension JSONWriter {
     // NaN and infinity have no JSON.
     case .number(let value): raw(value.isFinite ? "\(value)" : "null")
     case .boolean(let value): boolean(value)
-    case .time(let milliseconds): text(TimeText.write(milliseconds))
+    case .time(let milliseconds): time(milliseconds)
     case .json(let bytes): raw(bytes)
     }
   }

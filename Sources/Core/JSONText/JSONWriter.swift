@@ -77,6 +77,25 @@ package struct JSONWriter {
     bytes.append(UInt8(ascii: "\""))
   }
 
+  /// A time as RFC 3339 in UTC, with milliseconds only where there are some.
+  ///
+  /// - Parameter milliseconds: since 1970.
+  package mutating func time(_ milliseconds: Int64) {
+    separate()
+    bytes.append(UInt8(ascii: "\""))
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: UTCTime.length) { text in
+      guard let start = text.baseAddress else { return }
+      UTCTime.write(milliseconds, to: start)
+      if milliseconds % 1_000 == 0 {
+        bytes.append(contentsOf: text[..<19])
+        bytes.append(UInt8(ascii: "Z"))
+      } else {
+        bytes.append(contentsOf: text)
+      }
+    }
+    bytes.append(UInt8(ascii: "\""))
+  }
+
   package mutating func member(_ name: String, _ value: String) {
     self.name(name)
     text(value)

@@ -75,11 +75,14 @@ package enum SQLState {
 
   package static let cannotConnect = "08001"
   package static let connectionFailure = "08006"
+  /// Also of a prepared statement whose columns are of other types since a change of the schema.
+  package static let notSupported = "0A000"
   package static let numericOverflow = "22003"
   package static let badCharacter = "22021"
   package static let foreignKeyViolation = "23503"
   package static let checkViolation = "23514"
   package static let idleInTransaction = "25P03"
+  package static let unknownStatement = "26000"
   package static let notAllowed = "28000"
   package static let wrongPassword = "28P01"
   package static let unknownDatabase = "3D000"

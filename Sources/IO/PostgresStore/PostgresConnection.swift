@@ -14,8 +14,8 @@ package final class PostgresConnection {
   let connection: OpaquePointer
   /// How long one answer may take; nil for any time.
   let answerMilliseconds: Int?
-  /// The names of the prepared statements, by their SQL.
-  private var preparedNames: [String: String] = [:]
+  /// The statements that are prepared; see `pipeline`.
+  var kept = KeptStatements()
 
   /// - Parameters:
   ///   - url: a libpq URI or keyword string.
@@ -118,28 +118,8 @@ package final class PostgresConnection {
       """, operation: "ask for blocks together")
   }
 
-  /// Runs one statement like `query`, and plans it only the first few times. It is meant for short
-  /// statements whose SQL never changes, because each one is kept for as long as the connection.
-  package func prepared(
-    _ sql: String, _ parameters: [SQLValue] = [], operation: String
-  ) throws(PostgresError) -> SQLRows {
-    let encoded = try SQLParameters(parameters, operation)
-    let name: String
-    if let known = preparedNames[sql] {
-      name = known
-    } else {
-      name = "meter_\(preparedNames.count)"
-      _ = try take(answer(sent: PQsendPrepare(connection, name, sql, 0, nil)), operation)
-      preparedNames[sql] = name
-    }
-    let result = encoded.withPointers { count, values, lengths, formats in
-      answer(sent: PQsendQueryPrepared(connection, name, count, values, lengths, formats, 0))
-    }
-    return try take(result, operation)
-  }
-
-  /// The bytes of the first column of the first row, which is a bytea. They are empty if there is
-  /// no row.
+  /// The bytes of the first column of the first row, which has the type bytea. They are empty if
+  /// there is no row.
   package func bytes(
     _ sql: String, _ parameters: [SQLValue], operation: String
   ) throws(PostgresError) -> [UInt8] {
@@ -247,6 +227,10 @@ package final class PostgresConnection {
     case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: break
     default: throw Self.error(result, operation, connection)
     }
+    return Self.rows(result)
+  }
+
+  static func rows(_ result: OpaquePointer) -> SQLRows {
     let columns = (0..<PQnfields(result)).map { String(cString: PQfname(result, $0)) }
     let rows = (0..<PQntuples(result)).map { row in
       (0..<Int32(columns.count)).map { column -> String? in

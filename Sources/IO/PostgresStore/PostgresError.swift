@@ -34,4 +34,9 @@ package struct PostgresError: Error, Sendable, CustomStringConvertible {
       || sqlState == SQLState.lockNotAvailable
       || sqlState == SQLState.canceled || sqlState.hasPrefix("58")
   }
+
+  /// What was prepared no longer holds: the schema changed, or something took it away.
+  package var isOfStalePlan: Bool {
+    sqlState == SQLState.notSupported || sqlState == SQLState.unknownStatement
+  }
 }

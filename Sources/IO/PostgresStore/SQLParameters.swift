@@ -54,6 +54,17 @@ struct SQLParameters {
     return result + "\""
   }
 
+  /// As PostgreSQL's constants, for statements that take no parameters.
+  var literals: [String] {
+    zip(bytes, formats).map { value, format in
+      guard let value else { return "null" }
+      if format == 1 { return "'\\x\(Hexadecimal.text(value))'" }
+      let text = String(decoding: value.dropLast(), as: UTF8.self)
+      let escaped = text.replacing("\\", with: "\\\\").replacing("'", with: "''")
+      return " E'\(escaped)'"
+    }
+  }
+
   func withPointers<T>(
     _ body: (
       Int32, UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<Int32>, UnsafePointer<Int32>

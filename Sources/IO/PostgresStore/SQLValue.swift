@@ -22,12 +22,29 @@ package enum SQLValue: Sendable {
 
 /// One statement and its parameters.
 package struct SQLStatement: Sendable {
+  /// When PostgreSQL plans it.
+  package enum Planning: Sendable {
+    /// Each time, for the parameters of that time.
+    case eachTime
+    /// It is prepared. PostgreSQL plans it for the parameters the first five times, and then decides
+    /// by the costs whether one plan will do. For short statements.
+    case kept
+    /// It is prepared and planned once, for whatever parameters come. For statements whose best plan
+    /// does not depend on them, and whose planning takes as long as their execution.
+    case once
+    /// The same, for rows that lie in many blocks: an index is walked over first, so that the disk is
+    /// asked for many blocks at a time. Without knowing the parameters PostgreSQL expects few rows.
+    case onceByBlocks
+  }
+
   package let sql: String
   package let parameters: [SQLValue]
+  package let planning: Planning
 
-  package init(_ sql: String, _ parameters: [SQLValue]) {
+  package init(_ sql: String, _ parameters: [SQLValue], _ planning: Planning = .eachTime) {
     self.sql = sql
     self.parameters = parameters
+    self.planning = planning
   }
 }
 

@@ -23,47 +23,66 @@ package struct CurrentUsageStore {
     }
   }
 
-  /// Nil: nobody registered it.
-  ///
-  /// - Parameter today: days since 1970.
-  package func license(_ id: Identifier, today: Int64) throws(PostgresError) -> License? {
-    let rows = try connection.query(
-      """
-      select l.customer_id, l.plan, l.status, p.first_day - date '1970-01-01',
-        p.end_day - date '1970-01-01'
-      from license l, period_of(l.license_id, date '1970-01-01' + $2::int) p where l.license_id = $1
-      """, [.identifier(id), .integer(today)], operation: "read the license")
-    guard let row = rows.rows.first else { return nil }
-    let limits = try connection.query(
-      "select meter, quantity from license_limit where license_id = $1 order by meter collate \"C\"",
-      [.identifier(id)], operation: "read limits")
-    return License(
-      customerID: Identifier(row[0] ?? ""), plan: row[1] ?? "", status: row[2] ?? "",
-      periodStart: rows.integer(0, 3) ?? 0, periodEnd: rows.integer(0, 4) ?? 0,
-      limits: limits.rows.indices.map {
-        (Identifier(limits.text($0, 0) ?? ""), limits.integer($0, 1) ?? 0)
-      })
+  /// At one snapshot.
+  package struct Found: Sendable {
+    /// Nil: nobody registered it.
+    package var license: License?
+    /// What was used, by meter and day (since 1970), in their order.
+    package var days: [(meter: Identifier, day: Int64, quantity: Int64)] = []
+    package var standing: UsageStore.Standing = (0, nil, 0)
   }
 
-  /// What was used on days from `from` on, by meter and day, both since 1970.
-  package func days(
-    _ id: Identifier, from: Int64
-  ) throws(PostgresError) -> [(meter: Identifier, day: Int64, quantity: Int64)] {
-    let rows = try connection.query(
-      """
-      select meter, day - date '1970-01-01', sum(quantity)::bigint
-      from (
-        select meter, day, quantity from usage_day
-        where license_id = $1 and day >= date '1970-01-01' + $2::int
-        union all
-        select meter, (hour at time zone 'UTC')::date, quantity from usage_waiting
-        where license_id = $1 and hour >= (date '1970-01-01' + $2::int)::timestamp at time zone 'UTC'
-      ) u group by 1, 2 order by 1, 2
-      """, [.identifier(id), .integer(from)], operation: "read days")
-    return rows.rows.indices.map {
-      (
-        Identifier(rows.text($0, 0) ?? ""), rows.integer($0, 1) ?? 0, rows.integer($0, 2) ?? 0
-      )
+  /// Reads all of it by one message.
+  ///
+  /// - Parameters:
+  ///   - today: days since 1970.
+  ///   - daysBack: how many days before today are read; more than a period has.
+  package func read(
+    _ id: Identifier, today: Int64, daysBack: Int64
+  ) throws(PostgresError) -> Found {
+    var found = Found()
+    var limits: [(meter: Identifier, quantity: Int64)] = []
+    try connection.pipeline(
+      [
+        SQLStatement(UsageStore.standing, [], .kept),
+        SQLStatement(Self.license, [.identifier(id), .integer(today)], .kept),
+        SQLStatement(Self.limits, [.identifier(id)], .kept),
+        SQLStatement(Self.days, [.identifier(id), .integer(today - daysBack)], .once),
+      ], operation: "read the running period"
+    ) { number, row in
+      let first = row.text(0) ?? ""
+      switch number {
+      case 0: found.standing = UsageStore.standing(row)
+      case 1:
+        found.license = License(
+          customerID: Identifier(first), plan: row.text(1) ?? "", status: row.text(2) ?? "",
+          periodStart: row.integer(3) ?? 0, periodEnd: row.integer(4) ?? 0, limits: [])
+      case 2: limits.append((Identifier(first), row.integer(1) ?? 0))
+      default: found.days.append((Identifier(first), row.integer(1) ?? 0, row.integer(2) ?? 0))
+      }
     }
+    found.license?.limits = limits
+    return found
   }
+
+  private static let license = """
+    select l.customer_id, l.plan, l.status, p.first_day - date '1970-01-01',
+      p.end_day - date '1970-01-01'
+    from license l, period_of(l.license_id, date '1970-01-01' + $2::int) p where l.license_id = $1
+    """
+
+  private static let limits =
+    "select meter, quantity from license_limit where license_id = $1 order by meter collate \"C\""
+
+  /// The months that are read are chosen when it is carried out.
+  private static let days = """
+    select meter, day - date '1970-01-01', sum(quantity)::bigint
+    from (
+      select meter, day, quantity from usage_day
+      where license_id = $1 and day >= date '1970-01-01' + $2::int
+      union all
+      select meter, (hour at time zone 'UTC')::date, quantity from usage_waiting
+      where license_id = $1 and hour >= (date '1970-01-01' + $2::int)::timestamp at time zone 'UTC'
+    ) u group by 1, 2 order by 1, 2
+    """
 }

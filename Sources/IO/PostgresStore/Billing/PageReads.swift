@@ -23,7 +23,7 @@ package struct PageReads {
   ) throws(PostgresError) -> [LimitUse] {
     try uses(
       """
-      where s.used > 0 and s.used::numeric * 100 >= s.limit_quantity::numeric * $1::int
+      where s.used > 0 and s.used::float8 * 100 >= s.limit_quantity::float8 * $1::int
         and ($2::text is null or l.customer_id = $2)
       order by s.used::float8 / greatest(s.limit_quantity, 1) desc, s.license_id limit $3::int
       """, [.int(percent), .optional(customer?.string), .int(limit)])

@@ -136,7 +136,7 @@ package struct SessionStore {
   /// The session of a cookie; nil once it ended.
   package func portalSession(cookieHash: String) throws(PostgresError) -> PortalSession? {
     Self.portalSessions(
-      try connection.query(
+      try connection.prepared(
         """
         select \(Self.portalColumns) from portal_session s
         where cookie_hash = decode($1, 'hex') and revoked_at is null and expires_at > now()
@@ -215,7 +215,7 @@ package struct SessionStore {
 
   /// The session of a cookie; nil once it or its token ended.
   package func pageSession(cookieHash: String) throws(PostgresError) -> PageSession? {
-    let rows = try connection.query(
+    let rows = try connection.prepared(
       """
       select session_id, encode(csrf_secret, 'hex'), \(Self.time("s.expires_at")), token_id, encode(token_hash, 'hex'),
         array_to_string(scopes, ' '), customer_id, (extract(epoch from t.expires_at) * 1000)::bigint, name

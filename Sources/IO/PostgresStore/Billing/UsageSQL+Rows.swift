@@ -3,14 +3,21 @@ extension UsageSQL {
   /// Columns: license_id, customer_id, meter, at (seconds since 1970), quantity, event_count.
   mutating func rows(_ runs: UsageStore.Runs, usesTotals: Bool) -> String {
     var parts: [String] = []
-    if !runs.days.isEmpty {
-      let isByCustomer =
-        usesTotals && totals.hasDays && !question.byLicense && question.licenses.isEmpty
-      parts.append(isByCustomer ? customerDays(runs.days) : days(runs.days))
-    }
-    if !runs.hours.isEmpty {
-      let isByMeter = usesTotals && hasMeterHours(runs.hours)
-      parts.append(isByMeter ? meterHours(runs.hours) : hours(runs.hours))
+    // Days of meters are few hours of meters, and many days of customers.
+    let wholeHours = Self.joined(
+      runs.days.map { $0.lowerBound * 86_400..<$0.upperBound * 86_400 } + runs.hours)
+    if usesTotals, hasMeterHours(wholeHours) {
+      parts.append(meterHours(wholeHours))
+    } else {
+      if !runs.days.isEmpty {
+        let isByCustomer =
+          usesTotals && totals.hasDays && !question.byLicense && question.licenses.isEmpty
+        parts.append(isByCustomer ? customerDays(runs.days) : days(runs.days))
+      }
+      if !runs.hours.isEmpty {
+        let isByMeter = usesTotals && hasMeterHours(runs.hours)
+        parts.append(isByMeter ? meterHours(runs.hours) : hours(runs.hours))
+      }
     }
     if !runs.minutes.isEmpty { parts.append(minutes(runs.minutes)) }
     if parts.isEmpty {
@@ -20,6 +27,19 @@ extension UsageSQL {
         """
     }
     return parts.joined(separator: " union all ")
+  }
+
+  /// Ascending, and those that touch each other as one.
+  static func joined(_ runs: [Range<Int64>]) -> [Range<Int64>] {
+    var joined: [Range<Int64>] = []
+    for run in runs.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+      if let last = joined.last, run.lowerBound <= last.upperBound {
+        joined[joined.count - 1] = last.lowerBound..<max(last.upperBound, run.upperBound)
+      } else {
+        joined.append(run)
+      }
+    }
+    return joined
   }
 
   /// Where rows lie, as SQL: the bounds, and the list of them where there are several.
@@ -64,8 +84,9 @@ extension UsageSQL {
 
   private static func date(_ name: String) -> String { "date '1970-01-01' + \(name)::int" }
   private static func time(_ name: String) -> String { "to_timestamp(\(name))" }
-  private static let dayStart = "extract(epoch from u.day::timestamp)::bigint"
-  private static let hourStart = "extract(epoch from u.hour)::bigint"
+  // Not by extract(), whose numbers are decimal ones and take as long as the rest of a row.
+  private static let dayStart = "(u.day - date '1970-01-01')::bigint * 86400"
+  private static let hourStart = "date_part('epoch', u.hour)::bigint"
   private static let pendingDay = "(u.hour at time zone 'UTC')::date"
 
   /// From a table by license and its pending rows: `merged` and `pending` are their conditions on
@@ -121,7 +142,7 @@ extension UsageSQL {
         span, "u.meter, u.quantity, u.event_count",
         merged: ("usage_day", Self.dayStart, span.holds("u.day") + meters),
         pending: (
-          "extract(epoch from date_trunc('day', u.hour at time zone 'UTC'))::bigint",
+          "(\(Self.pendingDay) - date '1970-01-01')::bigint * 86400",
           span.holds(Self.pendingDay) + meters
         ))
     }

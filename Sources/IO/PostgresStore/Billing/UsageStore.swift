@@ -65,6 +65,12 @@ package struct UsageStore {
 
     package init(windows: Windows) { self.windows = windows }
 
+    /// Whether `page` asks which running totals there are first. It needs a transaction around it then,
+    /// so that both see one snapshot.
+    package var mayReadTotals: Bool {
+      licenses.isEmpty && (customers.isEmpty || !byLicense) && dimension == nil
+    }
+
     /// The key of one of its rows.
     package func key(of row: Row) -> Key {
       let texts = [
@@ -103,30 +109,88 @@ package struct UsageStore {
     package var previous: Int64
   }
 
+  /// What a page of an answer is made of, at one snapshot.
+  package struct Page: Sendable {
+    package var rows: [Row] = []
+    /// False where the hours that are read by minute have lost some of their minutes.
+    package var hasMinutes = true
+    package var standing: Standing = (0, nil, 0)
+  }
+
+  /// The rows with how far they are complete, in one round trip where the question names licenses.
+  ///
   /// - Parameters:
+  ///   - minutes: the hours that are read by minute.
   ///   - after: rows behind this one.
   ///   - limit: at most so many.
   /// - Throws: 22003 where a sum is beyond 64 bits.
-  package func rows(
-    _ question: Question, after: Key? = nil, limit: Int
-  ) throws(PostgresError) -> [Row] {
-    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
-    let text = sql.statement(after: after, limit: limit)
-    return try connection.query(
-      text, sql.parameters, operation: "read usage", each: UsageSQL.row)
+  package func page(
+    _ question: Question, minutes: [Range<Int64>] = [], after: Key? = nil, limit: Int
+  ) throws(PostgresError) -> Page {
+    var statements = [SQLStatement(Self.standing, [], .kept)]
+    if !minutes.isEmpty { statements.append(brokenHours(question, minutes)) }
+    statements.append(try statement(question, after: after, limit: limit))
+    let last = statements.count - 1
+    var page = Page()
+    page.rows.reserveCapacity(min(limit, 1_000))
+    try connection.pipeline(statements, operation: "read usage") { number, row in
+      if number == last {
+        page.rows.append(UsageSQL.row(row))
+      } else if number == 0 {
+        page.standing = Self.standing(row)
+      } else {
+        page.hasMinutes = false
+      }
+    }
+    return page
   }
 
-  /// How PostgreSQL would read what `rows` reads, a line each.
+  /// - Parameters:
+  ///   - limit: at most so many.
+  /// - Throws: 22003 where a sum is beyond 64 bits.
+  package func rows(_ question: Question, limit: Int) throws(PostgresError) -> [Row] {
+    let statement = try statement(question, after: nil, limit: limit)
+    var rows: [Row] = []
+    try connection.pipeline([statement], operation: "read usage") { _, row in
+      rows.append(UsageSQL.row(row))
+    }
+    return rows
+  }
+
+  private func statement(
+    _ question: Question, after: Key?, limit: Int
+  ) throws(PostgresError) -> SQLStatement {
+    let isFew = try namesFew(question)
+    var sql = UsageSQL(question, try totals(question), namesFew: isFew)
+    let text = sql.statement(after: after, limit: limit)
+    return SQLStatement(text, sql.parameters, sql.plansOnce ? .onceByBlocks : .eachTime)
+  }
+
+  /// How PostgreSQL reads what `rows` reads, a line each.
   package func plan(_ question: Question, limit: Int) throws(PostgresError) -> [String] {
-    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
-    let text = sql.statement(after: nil, limit: limit)
-    return try connection.query("explain " + text, sql.parameters, operation: "explain usage").rows
-      .map { $0[0] ?? "" }
+    let statement = try statement(question, after: nil, limit: limit)
+    guard statement.planning == .onceByBlocks else {
+      return try connection.query(
+        "explain " + statement.sql, statement.parameters, operation: "explain usage"
+      ).rows.map { $0[0] ?? "" }
+    }
+    let values = try SQLParameters(statement.parameters, "explain usage").literals
+    try connection.execute(
+      """
+      set plan_cache_mode = force_generic_plan; set enable_indexscan = off;
+      prepare usage_rows as \(statement.sql)
+      """)
+    let rows = try connection.query(
+      "explain execute usage_rows (\(values.joined(separator: ", ")))", operation: "explain usage")
+    try connection.execute(
+      "reset plan_cache_mode; reset enable_indexscan; deallocate usage_rows")
+    return rows.rows.map { $0[0] ?? "" }
   }
 
   /// Begins to read all rows page by page, within a transaction; go on with `nextRows`.
   package func open(_ question: Question) throws(PostgresError) {
-    var sql = UsageSQL(question, try totals(), namesFew: try namesFew(question))
+    let isFew = try namesFew(question)
+    var sql = UsageSQL(question, try totals(question), namesFew: isFew)
     let text = sql.statement(after: nil, limit: nil)
     try connection.query(
       "declare usage_rows no scroll cursor for " + text, sql.parameters, operation: "read usage")
@@ -142,7 +206,8 @@ package struct UsageStore {
   struct Totals {
     /// Those of customers' days and licenses' periods.
     var hasDays: Bool
-    /// From which second on those of meters' hours are; nil: not known.
+    /// From which second on those of meters' hours are, before which a fold may have dropped them; nil:
+    /// not known.
     var meterHoursFrom: Int64?
 
     static let none = Totals(hasDays: false, meterHoursFrom: nil)
@@ -161,11 +226,13 @@ package struct UsageStore {
     return (found.integer(0, 0) ?? 0) <= Self.few
   }
 
-  private func totals() throws(PostgresError) -> Totals {
+  private func totals(_ question: Question) throws(PostgresError) -> Totals {
+    guard question.mayReadTotals else { return .none }
     let rows = try connection.prepared(
       """
-      select is_complete, (select case when complete_from = '-infinity' then 0
-          else extract(epoch from complete_from)::bigint end from usage_meter_hour_state)
+      select is_complete, (select extract(epoch from greatest(
+          complete_from, now() - interval '\(SchemaContract.hourDays + 1) days'))::bigint
+        from usage_meter_hour_state)
       from usage_total_state
       """, operation: "read the totals")
     return Totals(hasDays: rows.boolean(0, 0), meterHoursFrom: rows.integer(0, 1))
@@ -177,9 +244,17 @@ package struct UsageStore {
     _ question: Question, _ minutes: [Range<Int64>]
   ) throws(PostgresError) -> Bool {
     if minutes.isEmpty { return true }
+    let statement = brokenHours(question, minutes)
+    return try connection.query(
+      statement.sql, statement.parameters, operation: "check the minutes"
+    ).isEmpty
+  }
+
+  /// A row of it: minutes are gone.
+  private func brokenHours(_ question: Question, _ minutes: [Range<Int64>]) -> SQLStatement {
     var sql = UsageSQL(question, .none, namesFew: false)
     let text = sql.brokenHours(minutes)
-    return try connection.query(text, sql.parameters, operation: "check the minutes").isEmpty
+    return SQLStatement(text, sql.parameters)
   }
 
   /// The customers of licenses; licenses that nobody registered are left out.
@@ -192,18 +267,26 @@ package struct UsageStore {
     ).rows.map { (Identifier($0[0] ?? ""), Identifier($0[1] ?? "")) }
   }
 
-  /// Until when everything that the log had received is counted, in milliseconds since 1970; nil: not known yet.
-  /// And the ledger's count of lost usage events, and the time of the snapshot.
-  package func standing() throws(PostgresError) -> (
-    asOf: Int64, completeThrough: Int64?, missing: Int64
-  ) {
-    let rows = try connection.prepared(
-      """
-      select (extract(epoch from now()) * 1000)::bigint,
-        (select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress),
-        (select coalesce(sum(missing), 0)::bigint from producer_ledger
-          where consumer_group = 'usage-aggregator' and topic = 'license.usage.v1')
-      """, operation: "read how far usage is")
-    return (rows.integer(0, 0) ?? 0, rows.integer(0, 1), rows.integer(0, 2) ?? 0)
+  /// The time of the snapshot; until when everything that the log had received is counted, nil: not
+  /// known yet; and the ledger's count of lost usage events. Times in milliseconds since 1970.
+  package typealias Standing = (asOf: Int64, completeThrough: Int64?, missing: Int64)
+
+  package func standing() throws(PostgresError) -> Standing {
+    var found: Standing = (0, nil, 0)
+    try connection.pipeline(
+      [SQLStatement(Self.standing, [], .kept)], operation: "read how far usage is"
+    ) { _, row in found = Self.standing(row) }
+    return found
+  }
+
+  static let standing = """
+    select (extract(epoch from now()) * 1000)::bigint,
+      (select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress),
+      (select coalesce(sum(missing), 0)::bigint from producer_ledger
+        where consumer_group = 'usage-aggregator' and topic = 'license.usage.v1')
+    """
+
+  static func standing(_ row: SQLRow) -> Standing {
+    (row.integer(0) ?? 0, row.integer(1), row.integer(2) ?? 0)
   }
 }

@@ -3,8 +3,11 @@ import PostgresStore
 import ServiceRuntime
 
 /// Threads with a connection each, and what waits for them.
+///
+/// Of the threads that have nothing to do, the one that worked last is given the next job: its
+/// connection has prepared what is asked, and the processor still knows it.
 final class DatabaseLane: @unchecked Sendable {
-  // What is below `condition` is used with its lock held; a connection is its thread's alone.
+  // What is below `lock` is used with it held; a connection is its thread's alone.
   private struct Job {
     let deadline: Int
     let mayRepeat: Bool
@@ -12,7 +15,16 @@ final class DatabaseLane: @unchecked Sendable {
     let fail: (any Error) -> Void
   }
 
-  private let condition = NSCondition()
+  /// A thread that has nothing to do.
+  private final class Idle {
+    // `job` is written before the signal, and read after it.
+    let signal = DispatchSemaphore(value: 0)
+    /// Nil where the lane is closed.
+    var job: Job?
+  }
+
+  private let lock = NSLock()
+  private var idle: [Idle] = []
   private var jobs: [Job] = []
   private var first = 0
   private var isClosed = false
@@ -23,6 +35,7 @@ final class DatabaseLane: @unchecked Sendable {
   private let queued: Int
   private let url: String
   private let statementMilliseconds: Int
+  private let isReadOnly: Bool
   private let seconds: Histogram
 
   private static let patienceMilliseconds = 10_000
@@ -30,12 +43,13 @@ final class DatabaseLane: @unchecked Sendable {
 
   init(
     _ name: String, threads: Int, queued: Int, url: String, statementMilliseconds: Int,
-    health: HealthState, metrics: MetricsRegistry
+    isReadOnly: Bool = false, health: HealthState, metrics: MetricsRegistry
   ) {
     self.name = name
     self.queued = queued
     self.url = url
     self.statementMilliseconds = statementMilliseconds
+    self.isReadOnly = isReadOnly
     seconds = metrics.histogram(
       "meter_api_database_seconds", help: "From a request of PostgreSQL to its end, by lane.",
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
@@ -49,10 +63,11 @@ final class DatabaseLane: @unchecked Sendable {
 
   /// Those that wait are answered; those that run may end.
   func close() {
-    condition.lock()
+    lock.lock()
     isClosed = true
-    condition.broadcast()
-    condition.unlock()
+    for thread in idle { thread.signal.signal() }
+    idle = []
+    lock.unlock()
   }
 
   /// - Parameter mayRepeat: where the connection turns out to be gone, it is made again and `body`
@@ -67,24 +82,38 @@ final class DatabaseLane: @unchecked Sendable {
         deadline: start + Self.patienceMilliseconds, mayRepeat: mayRepeat,
         run: { continuation.resume(returning: try body($0)) },
         fail: { continuation.resume(throwing: $0) })
-      condition.lock()
+      lock.lock()
       let isTaken = !isClosed && jobs.count - first < queued
       if isTaken {
-        jobs.append(job)
-        condition.signal()
+        if let thread = idle.popLast() {
+          thread.job = job
+          thread.signal.signal()
+        } else {
+          jobs.append(job)
+        }
       }
-      condition.unlock()
+      lock.unlock()
       if !isTaken { continuation.resume(throwing: DatabaseUnavailable.busy) }
     }
   }
 
-  private func next() -> Job? {
-    condition.lock()
-    defer { condition.unlock() }
-    while first == jobs.count {
-      if isClosed { return nil }
-      condition.wait()
+  /// Waits for a job; nil once the lane is closed and nothing waits.
+  ///
+  /// - Parameter thread: the caller's.
+  private func next(_ thread: Idle) -> Job? {
+    lock.lock()
+    if first == jobs.count {
+      if isClosed {
+        lock.unlock()
+        return nil
+      }
+      idle.append(thread)
+      lock.unlock()
+      thread.signal.wait()
+      defer { thread.job = nil }
+      return thread.job
     }
+    defer { lock.unlock() }
     let job = jobs[first]
     first += 1
     if first == jobs.count {
@@ -99,8 +128,9 @@ final class DatabaseLane: @unchecked Sendable {
 
   private func serve(_ pulse: Heartbeat) {
     var kept: PostgresConnection?
+    let thread = Idle()
     pulse.rest()
-    while let job = next() {
+    while let job = next(thread) {
       pulse.beat()
       defer { pulse.rest() }
       if Monotonic.milliseconds > job.deadline {
@@ -132,20 +162,23 @@ final class DatabaseLane: @unchecked Sendable {
       let again = try connect()
       kept = again
       try job.run(again)
+    } catch let error as PostgresError where error.isOfStalePlan && job.mayRepeat {
+      // Its transaction is over, and what it prepared is forgotten.
+      try job.run(connection)
     }
   }
 
   private func connect() throws -> PostgresConnection {
-    condition.lock()
+    lock.lock()
     let away = away
-    condition.unlock()
+    lock.unlock()
     if let away, Monotonic.milliseconds < away.until { throw away.error }
     do {
       return try open()
     } catch {
-      condition.lock()
+      lock.lock()
       self.away = (Monotonic.milliseconds + Self.awayMilliseconds, error)
-      condition.unlock()
+      lock.unlock()
       throw error
     }
   }
@@ -159,6 +192,7 @@ final class DatabaseLane: @unchecked Sendable {
       try connection.execute("set jit = off")
       // Rows of one license lie in many blocks.
       try connection.askForBlocksTogether()
+      if isReadOnly { try connection.readOnly() }
       return connection
     } catch {
       throw DatabaseUnavailable(error)

@@ -32,7 +32,8 @@ struct DatabasePool: Service {
     self.health = health
     readLane = DatabaseLane(
       "read", threads: Self.readers, queued: 1_000, url: url,
-      statementMilliseconds: Self.readMilliseconds, health: health, metrics: metrics)
+      statementMilliseconds: Self.readMilliseconds, isReadOnly: true, health: health,
+      metrics: metrics)
     writeLane = DatabaseLane(
       "write", threads: Self.writers, queued: 200, url: url,
       statementMilliseconds: Self.writeMilliseconds, health: health, metrics: metrics)
@@ -54,7 +55,8 @@ struct DatabasePool: Service {
     }
   }
 
-  /// Runs `body`, which reads by one statement and so needs no transaction around it.
+  /// Runs `body`, whose answer is made of one message alone, so that it needs no transaction around it:
+  /// the message is one, at one snapshot.
   ///
   /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
   func readOnce<T: Sendable>(

@@ -37,7 +37,8 @@ enum PeriodEndpoints {
       filter.customer = own
     }
     let wanted = filter
-    return try await request.list(window, "periods", columns: columns) { connection, start in
+    return try await request.list(window, "periods", columns: columns, atOnce: true) {
+      connection, start in
       let found = try PeriodStore(connection).periods(
         wanted, after: start.after.flatMap { PeriodID($0.first ?? "") }, limit: start.limit + 1)
       return ListPage(found.map(row), start) { row in
@@ -95,6 +96,7 @@ enum PeriodEndpoints {
 
   private static func close(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
+    try request.finishQuery()
     var json = try request.json
     let endingBefore = json.required("ending_before", json.day("ending_before"))
     let customer = json.identifier("customer_id")
@@ -128,6 +130,7 @@ enum PeriodEndpoints {
 
   private static func closeOne(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
+    try request.finishQuery()
     var json = try request.json
     let (isForced, reason) = force(&json)
     try json.finish()

@@ -70,10 +70,13 @@ struct API: Sendable {
       var most = Self.maximumFormBytes
       if case .token(let scope) = route.access {
         // Before the body is read: who may not send one cannot make us keep it.
-        caller = try await Access.caller(request.headers[.authorization], context.database)
+        caller = try await Access.caller(
+          request.headers[.authorization], context, reads: route.method == .get)
         try caller.require(scope)
         most = Self.maximumBodyBytes
       }
+      // Whatever it was that a write changed.
+      defer { if route.method != .get { context.tokens.forgetAll() } }
       return try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
           APIRequest(

@@ -7,6 +7,7 @@ import Synchronization
 final class APIContext: Sendable {
   let settings: APISettings
   let database: DatabasePool
+  let tokens = TokenCache()
   let watch: LogWatch
   /// Nil where no key of Stripe's is set.
   let exports: StripeExports?

@@ -58,16 +58,29 @@ struct Caller: Sendable, Equatable {
 
 /// Finds out who asks, by the header `Authorization`.
 enum Access {
+  /// - Parameter reads: whether the request changes nothing, so that a token that was known a moment
+  ///   ago is known still.
   /// - Throws: 401 where there is no token, or one that does not hold (any more).
-  static func caller(_ header: String?, _ database: DatabasePool) async throws -> Caller {
+  static func caller(
+    _ header: String?, _ context: APIContext, reads: Bool
+  ) async throws -> Caller {
     guard let header, let token = bearer(header) else { throw Problem.unauthorized }
     let hash = Hexadecimal.text(Array(SHA256.hash(data: Array(token.utf8))))
+    let found =
+      reads
+      ? try await context.tokens.caller(hash) { try await lookUp(hash, context.database) }
+      : try await lookUp(hash, context.database)
+    guard let found else { throw Problem.unauthorized }
+    return found
+  }
+
+  private static func lookUp(_ hash: String, _ database: DatabasePool) async throws -> Caller? {
     let found = try await database.readOnce { connection in
       try AccessStore(connection).validTokens(hashes: [hash]).first
     }
-    guard let found else { throw Problem.unauthorized }
-    return Caller(
-      kind: .token(found.tokenID), customerID: found.customerID, scopes: found.scopes)
+    return found.map {
+      Caller(kind: .token($0.tokenID), customerID: $0.customerID, scopes: $0.scopes)
+    }
   }
 
   private static func bearer(_ header: String) -> Substring? {

@@ -88,6 +88,24 @@ struct Fields: Sendable {
     return found.map(Identifier.init(_:))
   }
 
+  /// The name of a meter that there can be.
+  mutating func meter(_ name: String) -> Identifier? {
+    let found = identifier(name)
+    return found.flatMap { areMeters([$0], name) ? $0 : nil }
+  }
+
+  /// All values of a parameter that may be repeated, each the name of a meter that there can be.
+  mutating func meters(_ name: String) -> [Identifier] {
+    let found = identifiers(name)
+    return areMeters(found, name) ? found : []
+  }
+
+  private mutating func areMeters(_ values: [Identifier], _ name: String) -> Bool {
+    if values.allSatisfy({ MeterName.isValid($0.string) }) { return true }
+    blame(name, "It must match [a-z][a-z0-9_]{0,63}.")
+    return false
+  }
+
   mutating func integer(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
     guard let text = text(name) else { return nil }
     guard text.first != "+", let value = Int64(text), range.contains(value) else {

@@ -80,9 +80,11 @@ extension APIRequest {
   /// - Parameters:
   ///   - name: of the file, without `.csv`.
   ///   - columns: the names of the cells of each row, in JSON and in CSV.
+  ///   - atOnce: a page is read by one message, which needs no transaction around it.
   ///   - page: reads one page. CSV reads all pages at one snapshot, one at a time.
   func list(
-    _ window: ListWindow, _ name: String, columns: [String], page: @escaping PageReader
+    _ window: ListWindow, _ name: String, columns: [String], atOnce: Bool = false,
+    page: @escaping PageReader
   ) async throws -> APIAnswer {
     let signer = try await context.cursorSigner()
     let scope = cursorScope
@@ -95,7 +97,10 @@ extension APIRequest {
       return csv(window, name, columns: columns, after: after, page: page)
     }
     let start = ListStart(limit: window.limit ?? window.defaultLimit, after: after)
-    let found = try await read { try page($0, start) }
+    let found =
+      atOnce
+      ? try await context.database.readOnce { try page($0, start) }
+      : try await read { try page($0, start) }
     return Self.json(
       found, columns: columns, next: found.next.map { signer.write($0, scope: scope) },
       quotesQuantities: window.quotesQuantities)

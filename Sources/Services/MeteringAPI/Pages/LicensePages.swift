@@ -98,15 +98,25 @@ enum LicensePages {
     let reading = UsageReading(visit: visit)
     async let period = period(reading, id, running)
     let lines = (try await periods)?["data"].list.map(PeriodPages.line) ?? []
-    async let usage = usage(reading, id, shown, running, lines)
+    // What is shown at first is the running period by day, which the chart beside the limit shows too.
+    let showsPeriod =
+      visit.filters("from", "to", "range", "window").isEmpty
+      && runningRange(running, now: visit.context.now) != nil
+    async let other = showsPeriod ? nil : usage(reading, id, shown, running, lines)
     async let domains = shares(reading, id, running, "domain")
     async let features = shares(reading, id, running, "feature")
     var context = visit.context
     context.asOf = now?["as_of"].time
     context.completeThrough = now?["complete_through"].time
+    let days = try await period
+    let chart =
+      try await other
+      ?? LicensePage.Usage(
+        meter: shown, window: "day", from: days.from, to: days.to,
+        points: days.points.map { closer($0, id, shown, "day", visit) })
     let data = LicensePage.Data(
-      id: id, license: found.map(Self.license), meters: meters, period: try await period,
-      usage: try await usage, domains: try await domains, features: try await features,
+      id: id, license: found.map(Self.license), meters: meters, period: days.points,
+      usage: chart, domains: try await domains, features: try await features,
       periods: lines,
       alerts: (try await alerts)?["data"].list.map(AlertPages.line) ?? [],
       deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [],
@@ -150,18 +160,24 @@ enum LicensePages {
       })
   }
 
+  /// The whole hours of the running period so far; nil in its first hour.
+  private static func runningRange(
+    _ meter: LicensePage.Meter?, now: Int64
+  ) -> (from: Int64, to: Int64)? {
+    guard let meter else { return nil }
+    let end = min(meter.periodEnd, now - now % 3_600_000)
+    return meter.periodStart < end ? (meter.periodStart, end) : nil
+  }
+
   private static func period(
     _ reading: UsageReading, _ id: String, _ meter: LicensePage.Meter?
-  ) async throws -> [Chart.Point] {
-    guard let meter else { return [] }
-    let now = reading.visit.context.now
-    let hour = now - now % 3_600_000
-    let end = min(meter.periodEnd, hour)
-    guard end > meter.periodStart else { return [] }
+  ) async throws -> UsageReading.Answer {
+    guard let meter, let range = runningRange(meter, now: reading.visit.context.now) else {
+      return UsageReading.Answer()
+    }
     return try await reading.series(
       license: id, meter: meter.meter, window: "day",
-      range: [("from", TimeText.write(meter.periodStart)), ("to", TimeText.write(end))]
-    ).points
+      range: [("from", TimeText.write(range.from)), ("to", TimeText.write(range.to))])
   }
 
   private static func shares(
@@ -205,7 +221,7 @@ enum LicensePages {
   ) -> [PageClient.Parameter] {
     var bounds: (from: Int64, to: Int64)?
     if name == "current_period" {
-      bounds = running.map { ($0.periodStart, min($0.periodEnd, now - now % 3_600_000)) }
+      bounds = runningRange(running, now: now)
     } else if name == "last_period" {
       bounds = periods.first { $0.meter == running?.meter && $0.end == running?.periodStart }
         .map { ($0.start, $0.end) }

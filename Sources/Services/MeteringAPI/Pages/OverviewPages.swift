@@ -17,7 +17,7 @@ enum OverviewPages {
     async let alerts = visit.client.getIfAllowed("/v1/alerts", [("limit", "8")])
     async let endpoints = visit.client.getIfAllowed("/v1/webhook-endpoints", [("limit", "500")])
     async let due = visit.client.getIfAllowed(
-      "/v1/periods", [("status", "due"), ("limit", "1000")])
+      "/v1/periods", [("status", "due"), ("limit", String(mostDue))])
     var (counts, frame) = try await usage
     let unusual = try await anomalies
     for i in counts.indices { counts[i].marks = unusual.marks(counts[i].meter) }
@@ -38,6 +38,9 @@ enum OverviewPages {
           hasMoreDue: dueList.map { !$0["next"].isAbsent } ?? false),
         in: visit.context))
   }
+
+  /// Of more periods than these nobody needs the number.
+  private static let mostDue = 200
 
   /// Nil for readers who may not see the whole installation.
   static func health(_ status: PageData?, _ usage: UsageReading.Answer?) -> Health? {

@@ -64,14 +64,13 @@ struct OverviewSpans: Sendable {
     question.byLicense = false
     let asked = question
     return { connection in
-      let store = UsageStore(connection)
+      let page = try UsageStore(connection).page(asked, limit: Self.mostRows)
       var meters: [String: Sums] = [:]
-      for row in try store.rows(asked, limit: Self.mostRows) {
+      for row in page.rows {
         meters[row.meter ?? "", default: [:]][Int(row.window)] = row.quantity
       }
-      let standing = try store.standing()
       return Read(
-        meters: meters, asOf: standing.asOf, completeThrough: standing.completeThrough)
+        meters: meters, asOf: page.standing.asOf, completeThrough: page.standing.completeThrough)
     }
   }
 

@@ -18,7 +18,9 @@ enum CurrentUsageEndpoint {
         let id = try request.parameter("id")
         let caller = request.caller
         let now = WallClock.milliseconds / 1_000
-        let found = try await request.read { try CurrentUsage($0, id, now: now) }
+        let found = try await request.context.database.readOnce {
+          try CurrentUsage($0, id, now: now)
+        }
         // One answer for what is another's and for what is not there: ids cannot be probed.
         guard let found, caller.customerID.map({ $0 == found.license.customerID }) ?? true else {
           throw Problem.notFound("license")
@@ -64,12 +66,11 @@ struct CurrentUsage: Sendable {
   ///
   /// - Parameter now: seconds since 1970.
   init?(_ connection: PostgresConnection, _ id: Identifier, now: Int64) throws {
-    let store = CurrentUsageStore(connection)
     let today = floorDivide(now, 86_400)
-    guard let license = try store.license(id, today: today) else { return nil }
-    let days = try store.days(
-      id, from: min(license.periodStart, today - UsageProjection.daysBack))
-    let standing = try UsageStore(connection).standing()
+    let found = try CurrentUsageStore(connection).read(
+      id, today: today, daysBack: UsageProjection.daysBack)
+    guard let license = found.license else { return nil }
+    let (days, standing) = (found.days, found.standing)
     self.id = id
     self.license = license
     asOf = standing.asOf

@@ -23,16 +23,15 @@ enum UsageEndpoint {
     if parameters.question.top != nil {
       return try await topAnswer(parameters, shape, request)
     }
-    return try await request.list(parameters.list, "usage", columns: shape.columns) {
-      connection, start in
-      let store = UsageStore(connection)
-      try shape.check(store)
-      let rows = try store.rows(
-        parameters.question, after: try start.after.map(UsageStore.Key.init(cursor:)),
+    return try await request.list(
+      parameters.list, "usage", columns: shape.columns, atOnce: parameters.isReadAtOnce
+    ) { connection, start in
+      let page = try shape.page(
+        UsageStore(connection), after: try start.after.map(UsageStore.Key.init(cursor:)),
         limit: start.limit + 1)
-      let shown = rows.prefix(start.limit)
-      let members = shape.members(try store.standing(), rows: shown)
-      let last = rows.count > start.limit ? shown.last : nil
+      let shown = page.rows.prefix(start.limit)
+      let members = shape.members(page, rows: shown)
+      let last = page.rows.count > start.limit ? shown.last : nil
       return ListPage(
         rows: shown.map(shape.cells),
         next: last.map { parameters.question.key(of: $0).cursor + [pinned] },
@@ -59,16 +58,14 @@ enum UsageEndpoint {
     }
     let most = 10_000
     let page = try await request.read { connection in
-      let store = UsageStore(connection)
-      try shape.check(store)
-      let rows = try store.rows(parameters.question, limit: most + 1)
-      guard rows.count <= most else {
+      let page = try shape.page(UsageStore(connection), after: nil, limit: most + 1)
+      guard page.rows.count <= most else {
         throw Problem.badParameter(
           "top", "Take fewer groups or a longer window: at most \(most) rows.")
       }
-      let members = shape.members(try store.standing(), rows: rows[...])
+      let members = shape.members(page, rows: page.rows[...])
       return ListPage(
-        rows: rows.map(shape.cells), next: nil, members: members.fixed,
+        rows: page.rows.map(shape.cells), next: nil, members: members.fixed,
         volatile: members.volatile, validator: members.validator)
     }
     return APIRequest.json(
@@ -155,9 +152,21 @@ struct UsageShape: Sendable {
     }
   }
 
+  /// - Throws: 400 where minutes that are needed are gone.
+  func page(
+    _ store: UsageStore, after: UsageStore.Key?, limit: Int
+  ) throws -> UsageStore.Page {
+    let page = try store.page(
+      parameters.question, minutes: parameters.times?.plan.minutes ?? [], after: after,
+      limit: limit)
+    if !page.hasMinutes, let times = parameters.times { throw Problem.minutesGone(times) }
+    return page
+  }
+
   func cells(_ row: UsageStore.Row) -> [Cell] {
     let question = parameters.question
     var cells: [Cell] = []
+    cells.reserveCapacity(columns.count)
     if question.dimension != nil {
       cells.append(.optional(row.value))
     } else {
@@ -166,10 +175,10 @@ struct UsageShape: Sendable {
       if question.byMeter { cells.append(.optional(row.meter)) }
     }
     let window = window(row)
-    cells += [
-      .time(window.from * 1_000), .time(window.to * 1_000), .quantity(row.quantity),
-      .integer(row.eventCount),
-    ]
+    cells.append(.time(window.from * 1_000))
+    cells.append(.time(window.to * 1_000))
+    cells.append(.quantity(row.quantity))
+    cells.append(.integer(row.eventCount))
     if parameters.comparesPrevious { cells.append(.quantity(row.previous)) }
     return cells
   }
@@ -186,11 +195,11 @@ struct UsageShape: Sendable {
   }
 
   func members(
-    _ standing: (asOf: Int64, completeThrough: Int64?, missing: Int64),
-    rows: ArraySlice<UsageStore.Row>
+    _ page: UsageStore.Page, rows: ArraySlice<UsageStore.Row>
   ) -> (
     fixed: [(name: String, cell: Cell)], volatile: [(name: String, cell: Cell)], validator: String
   ) {
+    let standing = page.standing
     let windows = rows.map(window)
     let from = parameters.times?.from ?? windows.map(\.from).min()
     let to = parameters.times?.to ?? windows.map(\.to).max()

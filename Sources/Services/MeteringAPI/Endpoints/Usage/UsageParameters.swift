@@ -22,6 +22,9 @@ struct UsageParameters: Sendable {
   let list: ListWindow
   let comparesPrevious: Bool
 
+  /// Whether the answer is read by one message, which needs no transaction around it.
+  var isReadAtOnce: Bool { !question.mayReadTotals }
+
   private static let mostTop: Int64 = 1_000
 
   /// - Parameter now: milliseconds since 1970.
@@ -30,7 +33,7 @@ struct UsageParameters: Sendable {
     var question = UsageStore.Question(windows: .currentPeriod(0))
     question.licenses = fields.identifiers("license_id")
     question.customers = fields.identifiers("customer_id")
-    question.meters = fields.identifiers("meter")
+    question.meters = fields.meters("meter")
     let from = fields.time("from")
     let to = fields.time("to")
     let name: NamedRange? = fields.choice("range")

@@ -1,0 +1,175 @@
+import Metering
+
+/// Writes the statement of a page of periods. What a filter leaves out stands in no condition, so that one
+/// plan does for all filters of a shape.
+struct PeriodSQL {
+  private(set) var parameters: [SQLValue] = []
+  private let filter: PeriodStore.Filter
+  private let limit: Int
+  private let grace: String
+  /// Of the table `t`, whose columns are those of a total: its key and its end.
+  private let wanted: [String]
+  /// Of the column `license_id` of another table.
+  private let license: String?
+  private let customer: String?
+
+  init(_ filter: PeriodStore.Filter, after: PeriodID?, limit: Int) {
+    self.filter = filter
+    self.limit = limit
+    var parameters: [SQLValue] = []
+    func add(_ value: SQLValue, _ type: String) -> String {
+      parameters.append(value)
+      return "$\(parameters.count)::\(type)"
+    }
+    grace = "make_interval(secs => \(add(.integer(filter.graceSeconds), "bigint")))"
+    license = filter.license.map { add(.identifier($0), "text") }
+    customer = filter.customer.map { add(.identifier($0), "text") }
+    var wanted: [String] = []
+    if let license { wanted.append("t.license_id = \(license)") }
+    if let day = filter.endingBefore { wanted.append("t.period_end <= \(add(.text(day), "date"))") }
+    if let after {
+      let key = [
+        add(.identifier(after.license), "text") + " collate \"C\"",
+        add(.text(after.meter), "text") + " collate \"C\"", add(.text(after.start), "date"),
+      ]
+      wanted.append("(t.license_id, t.meter, t.period_start) > (\(key.joined(separator: ", ")))")
+    }
+    self.wanted = wanted
+    self.parameters = parameters
+  }
+
+  // MARK: Parts
+
+  private var mayBeOpen: Bool { filter.status != .closed }
+  private var mayBeClosed: Bool { filter.status == nil || filter.status == .closed }
+
+  private static func all(_ conditions: [String]) -> String {
+    conditions.isEmpty ? "true" : conditions.joined(separator: " and ")
+  }
+
+  private var customersLicenses: String? {
+    customer.map { "select l.license_id from license l where l.customer_id = \($0)" }
+  }
+
+  /// On a row that is not closed.
+  private var openOfAny: [String] {
+    let end = "t.period_end::timestamp at time zone 'UTC' + \(grace)"
+    var conditions = wanted
+    if filter.status == .due { conditions.append("\(end) <= now()") }
+    if filter.status == .open { conditions.append("\(end) > now()") }
+    return conditions + [
+      """
+      not exists (
+        select from license_closing c where c.license_id = t.license_id
+          and t.period_start < c.closed_through)
+      """,
+      """
+      not exists (
+        select from usage_period_closed x where x.license_id = t.license_id and x.meter = t.meter
+          and x.period_start = t.period_start)
+      """,
+    ]
+  }
+
+  /// The same, of one of the customer's licenses.
+  private var open: String {
+    Self.all(openOfAny + (customersLicenses.map { ["t.license_id in (\($0))"] } ?? []))
+  }
+
+  /// The same, reached by the customer's licenses and not by walking over all of them.
+  private var openByIndex: String {
+    Self.all(openOfAny + (customersLicenses.map { ["t.license_id = any (array(\($0)))"] } ?? []))
+  }
+
+  /// The keys of a page: each source gives its first rows by its index, and the first of all are taken.
+  private func page(_ openSources: [String]) -> String {
+    var sources = mayBeOpen ? openSources : []
+    if mayBeClosed {
+      let ofCustomer = customer.map { ["t.customer_id = \($0)"] } ?? []
+      sources.append(source("usage_period_closed t", Self.all(wanted + ofCustomer)))
+    }
+    if mayBeOpen {
+      sources.append(source("periods_open_adjusted('infinity', \(customer ?? "null")) t", open))
+    }
+    return """
+      page as materialized (
+        select license_id, meter, period_start, min(period_end) as period_end
+        from (\(sources.joined(separator: " union all "))) u
+        group by 1, 2, 3 order by 1, 2, 3 limit \(limit))
+      """
+  }
+
+  private func source(_ table: String, _ condition: String) -> String {
+    """
+    (select t.license_id, t.meter, t.period_start, t.period_end from \(table)
+      where \(condition) order by 1, 2, 3 limit \(limit))
+    """
+  }
+
+  // MARK: Statements
+
+  var byTotals: String {
+    let ofLicense = license.map { ["w.license_id = \($0)"] } ?? []
+    let ofCustomer = customersLicenses.map { ["w.license_id in (\($0))"] } ?? []
+    return """
+      with unfolded as materialized (
+        select w.license_id, w.meter,
+          greatest(last_anchor(w.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
+          least(next_anchor(w.day, coalesce(b.anchor_day, 1)), b.until) as period_end,
+          sum(w.quantity) as quantity, sum(w.event_count) as event_count
+        from usage_unfolded w
+        left join billing_interval b on b.license_id = w.license_id
+          and b.effective_from <= w.day and (w.day < b.until or b.until is null)
+        where \(Self.all(ofLicense + ofCustomer))
+        group by 1, 2, 3, 4
+      ), \(page([source("usage_license_period t", openByIndex), source("unfolded t", open)])),
+      used as (
+        select p.*, coalesce(t.quantity, 0) + coalesce(w.quantity, 0) as quantity,
+          coalesce(t.event_count, 0) + coalesce(w.event_count, 0) as event_count
+        from page p
+        left join usage_license_period t using (license_id, meter, period_start)
+        left join unfolded w using (license_id, meter, period_start)
+      ) \(shown)
+      """
+  }
+
+  /// While the totals of older days are made.
+  var byDays: String {
+    let ofLicense = license.map { ["v.license_id = \($0)"] } ?? []
+    return """
+      with sums as materialized (
+        select v.license_id, v.meter, (v.period_start at time zone 'UTC')::date as period_start,
+          (v.period_end at time zone 'UTC')::date as period_end, v.quantity, v.event_count
+        from usage_by_period v
+        where \(Self.all(["v.closed_at is null"] + ofLicense))
+      ), \(page([source("sums t", open)])),
+      used as (
+        select p.*, coalesce(t.quantity, 0) as quantity, coalesce(t.event_count, 0) as event_count
+        from page p left join sums t using (license_id, meter, period_start)
+      ) \(shown)
+      """
+  }
+
+  /// The rows of a page, with what is frozen of those that are closed.
+  private var shown: String {
+    """
+    select u.license_id, u.meter,
+      (extract(epoch from u.period_start) * 1000)::bigint,
+      (extract(epoch from u.period_end) * 1000)::bigint,
+      coalesce(x.quantity, u.quantity)::bigint, coalesce(x.event_count, u.event_count)::bigint,
+      floor(extract(epoch from x.closed_at) * 1000)::bigint, x.included, x.overage,
+      case when x.close_id is null then l.customer_id else x.customer_id end,
+      case when x.close_id is not null then 'closed'
+        when u.period_end::timestamp at time zone 'UTC' + \(grace) <= now()
+        then 'due' else 'open' end,
+      coalesce(a.quantity, 0) + coalesce(p.quantity, 0),
+      coalesce(a.event_count, 0) + coalesce(p.event_count, 0)
+    from used u
+    left join usage_period_closed x using (license_id, meter, period_start)
+    left join license l using (license_id)
+    left join usage_late a using (license_id, meter, period_start)
+    left join usage_late_pending p using (license_id, meter, period_start)
+    order by 1, 2, 3
+    """
+  }
+}

@@ -1,0 +1,50 @@
+import Metering
+import ServiceRuntime
+import Synchronization
+
+/// Who the tokens are that were looked up a moment ago, so that one client's many reads do not each ask
+/// PostgreSQL.
+///
+/// It is for reads alone. A token that was revoked holds for `lifetimeMilliseconds` at most, and not at
+/// all after the answer of a write of this process. Tokens that do not hold are not kept, so
+/// guessing fills nothing.
+final class TokenCache: Sendable {
+  static let lifetimeMilliseconds = 100
+  private static let most = 1_000
+
+  private struct State {
+    var entries: [String: (caller: Caller, until: Int)] = [:]
+    /// Counts how often everything was forgotten.
+    var generation = 0
+  }
+
+  private let state = Mutex(State())
+
+  /// - Parameters:
+  ///   - hash: of the token.
+  ///   - now: monotonic milliseconds.
+  ///   - lookUp: nil where the token does not hold.
+  func caller(
+    _ hash: String, now: Int = Monotonic.milliseconds, lookUp: () async throws -> Caller?
+  ) async throws -> Caller? {
+    let (known, generation) = state.withLock { state in
+      (state.entries[hash].flatMap { now < $0.until ? $0.caller : nil }, state.generation)
+    }
+    if let known { return known }
+    guard let found = try await lookUp() else { return nil }
+    state.withLock { state in
+      // What was read before a write may be what the write has changed.
+      guard state.generation == generation else { return }
+      if state.entries.count >= Self.most { state.entries = [:] }
+      state.entries[hash] = (found, now + Self.lifetimeMilliseconds)
+    }
+    return found
+  }
+
+  func forgetAll() {
+    state.withLock { state in
+      state.entries = [:]
+      state.generation += 1
+    }
+  }
+}

@@ -1,0 +1,41 @@
+import Testing
+
+@testable import MeteringAPI
+
+@Suite struct TokenCacheTests {
+  private let caller = Caller(kind: .token("tok"), customerID: nil, scopes: ["usage:read"])
+
+  @Test func `A token is looked up once in its time, and again behind it`() async throws {
+    let cache = TokenCache()
+    var count = 0
+    func ask(_ now: Int) async throws -> Caller? {
+      try await cache.caller("hash", now: now) {
+        count += 1
+        return caller
+      }
+    }
+    for now in [0, 1, TokenCache.lifetimeMilliseconds - 1] {
+      #expect(try await ask(now) == caller)
+      #expect(count == 1)
+    }
+    #expect(try await ask(TokenCache.lifetimeMilliseconds) == caller)
+    #expect(count == 2)
+    cache.forgetAll()
+    _ = try await ask(TokenCache.lifetimeMilliseconds)
+    #expect(count == 3)
+  }
+
+  @Test func `What does not hold is not kept, nor what was read before a write`() async throws {
+    let cache = TokenCache()
+    #expect(try await cache.caller("hash", now: 0) { nil } == nil)
+    #expect(try await cache.caller("hash", now: 0) { caller } == caller)
+    cache.forgetAll()
+    // The write is answered while the token is looked up.
+    let found = try await cache.caller("hash", now: 0) {
+      cache.forgetAll()
+      return caller
+    }
+    #expect(found == caller)
+    #expect(try await cache.caller("hash", now: 0) { nil } == nil)
+  }
+}
