@@ -84,6 +84,64 @@ struct ContractTests {
     #expect(current.body.components(separatedBy: "\r\n").count == 3, "\(current.body)")
   }
 
+  @Test func `A value or a name that a path does not know is refused, and the answer names it`()
+    throws
+  {
+    let setup = try APISetup()
+    let wrong = [
+      ("alerts?type=bad", "type"), ("alerts?type=license.expired&kind=x", "kind"),
+      ("dead-letters?reason=bad", "reason"), ("dead-letters?status=closed", "status"),
+      ("dead-letters?partition=-1", "partition"), ("periods?status=late", "status"),
+      ("periods?ending_before=soon", "ending_before"), ("adjustments?kind=auto", "kind"),
+      ("adjustments?meter=Bad", "meter"), ("exports?status=lost", "status"),
+      ("exports?meter=a-b", "meter"), ("licenses?status=gone", "status"),
+      ("licenses?order=plan", "order"), ("customers?numbers=roman", "numbers"),
+      ("webhook-endpoints?status=failing", "status"),
+      ("webhook-deliveries?status=lost", "status"), ("webhook-deliveries?alert_id=a", "alert_id"),
+      (
+        "usage/events?license_id=l&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&meter=%20",
+        "meter"
+      ),
+      ("events/e1?numbers=roman", "numbers"), ("audit?format=xml", "format"),
+      ("status?verbose=1", "verbose"), ("usage/unregistered?from=yesterday", "from"),
+      ("usage/projected-overages?limit=0", "limit"),
+    ]
+    for (path, parameter) in wrong {
+      let answer = try setup.get("/v1/" + path)
+      #expect(answer.status == 400 && answer["code"] == "bad_request", "\(path): \(answer.body)")
+      let errors = answer.json["errors"] as? [[String: Any]] ?? []
+      #expect(errors.map { $0["parameter"] as? String } == [parameter], "\(path): \(answer.body)")
+    }
+    for path in [
+      "adjustments?x=1", "adjustments/a/reverse?x=1", "periods/close?x=1",
+      "periods/lic:api_calls:2026-01-01/close?x=1", "exports/stripe?x=1",
+      "dead-letters/requeue?x=1", "licenses?x=1", "customers?x=1", "tokens?x=1",
+    ] {
+      let answer = try setup.request("POST", "/v1/" + path, body: "{}")
+      #expect(
+        answer.status == 400 && answer.body.contains(#""parameter":"x""#), "\(path): \(answer.body)"
+      )
+    }
+    let requeue = try setup.request(
+      "POST", "/v1/dead-letters/requeue", body: #"{"reason":"bad"}"#)
+    #expect(requeue.status == 400 && requeue.body.contains(#""parameter":"reason""#))
+  }
+
+  @Test func `A revoked token is refused at the next request`() throws {
+    let setup = try APISetup()
+    try setup.addToken("mtr_read", scopes: "usage:read")
+    let path = "/v1/usage?range=this_month"
+    #expect(try setup.get(path, token: "mtr_read").status == 200)
+    #expect(try setup.request("DELETE", "/v1/tokens/tok_mtr_read").status == 204)
+    #expect(try setup.get(path, token: "mtr_read").status == 401)
+    // One that another process revokes, within a moment.
+    try setup.addToken("mtr_other", scopes: "usage:read")
+    #expect(try setup.get(path, token: "mtr_other").status == 200)
+    try setup.database.execute(
+      "update api_token set revoked_at = now() where token_id = 'tok_mtr_other'")
+    try eventually("it is refused") { try setup.get(path, token: "mtr_other").status == 401 }
+  }
+
   @Test func `A refusal spells the member as the body does`() throws {
     let setup = try APISetup()
     let refused = try setup.request("POST", "/v1/customers", body: #"{"name":"a"}"#)

@@ -25,7 +25,7 @@ enum AdjustmentEndpoints {
     let window = fields.listWindow()
     var filter = AdjustmentStore.Filter(
       license: fields.identifier("license_id"), customer: fields.identifier("customer_id"),
-      meter: fields.text("meter", atMost: 64),
+      meter: fields.meter("meter")?.string,
       kind: fields.choice("kind", of: ["late", "manual"]))
     try fields.finish()
     if let own = request.caller.customerID {
@@ -54,6 +54,7 @@ enum AdjustmentEndpoints {
 
   private static func adjust(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
+    try request.finishQuery()
     var json = try request.json
     let license = json.required("license_id", json.identifier("license_id"))
     let meter = json.required("meter", json.text("meter", atMost: 64))
@@ -80,6 +81,7 @@ enum AdjustmentEndpoints {
 
   private static func reverse(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
+    try request.finishQuery()
     var json = try request.json
     let reason = json.text("reason", atMost: 1_000)
     try json.finish()

@@ -1,6 +1,7 @@
 import Billing
 import Metering
 import PostgresStore
+import WebhookDelivery
 
 /// `/v1/alerts`.
 enum AlertEndpoints {
@@ -42,7 +43,7 @@ enum AlertEndpoints {
     var filter = AlertReads.Filter()
     filter.license = fields.identifier("license_id")?.string
     filter.customer = fields.identifier("customer_id")?.string
-    filter.type = fields.text("type", atMost: 100)
+    filter.type = fields.choice("type", of: AlertType.known)
     filter.from = fields.time("from")
     filter.to = fields.time("to")
     try fields.finish()

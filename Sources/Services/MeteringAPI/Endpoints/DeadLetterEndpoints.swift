@@ -76,7 +76,8 @@ enum DeadLetterEndpoints {
     var fields = try request.query
     let window = fields.listWindow()
     let filter = DeadLetterStore.Filter(
-      reason: fields.text("reason", atMost: 100), topic: fields.text("topic", atMost: 249),
+      reason: fields.choice("reason", RejectionReason.self)?.rawValue,
+      topic: fields.text("topic", atMost: 249),
       partition: fields.integer("partition", in: 0...Int64(Int32.max)).map { Int32($0) })
     let status = fields.choice("status", of: ["open", "requeued", "counted"])
     try fields.finish()

@@ -25,7 +25,7 @@ struct DeadLetterRequeue {
     try request.finishQuery()
     var body = try request.json
     let all = body.boolean("all") ?? false
-    let reason = body.text("reason", atMost: 100)
+    let reason = body.choice("reason", RejectionReason.self)?.rawValue
     let topic = body.text("topic", atMost: 249)
     let partition = body.integer("partition", in: 0...Int64(Int32.max)).map { Int32($0) }
     let offset = body.integer("log_offset", in: 0...Int64.max)

@@ -25,7 +25,7 @@ enum ExportEndpoints {
     var filter = StripeExportReads.Filter()
     filter.status = fields.choice("status", of: StripeStatus.allCases.map(\.rawValue))
     filter.customer = fields.identifier("customer_id")
-    filter.meter = fields.text("meter", atMost: 64)
+    filter.meter = fields.meter("meter")?.string
     filter.from = fields.time("from")
     filter.to = fields.time("to")
     try fields.finish()

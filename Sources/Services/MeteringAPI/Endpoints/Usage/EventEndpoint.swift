@@ -10,6 +10,7 @@ enum EventEndpoint {
   static func answer(_ request: APIRequest, _ readings: LogReadings) async throws -> APIAnswer {
     var fields = try request.query
     let source = fields.text("source", atMost: Limits.identityBytes)
+    let quotes = fields.choice("numbers", of: ["string", "number"]) == "string"
     try fields.finish()
     guard let id = request.parameters["id"], (1...Limits.identityBytes).contains(id.utf8.count)
     else { throw Problem.notFound("event") }
@@ -26,7 +27,7 @@ enum EventEndpoint {
       json.member("status", status(sightings))
       json.name("events")
       json.beginArray()
-      for sighting in sightings { write(sighting, to: &json) }
+      for sighting in sightings { write(sighting, quotes, to: &json) }
       json.endArray()
       json.name("searched")
       json.beginArray()
@@ -70,7 +71,9 @@ enum EventEndpoint {
     }
   }
 
-  private static func write(_ sighting: EventSearch.Sighting, to json: inout JSONWriter) {
+  private static func write(
+    _ sighting: EventSearch.Sighting, _ quotesQuantities: Bool, to json: inout JSONWriter
+  ) {
     let event = sighting.event
     json.beginObject()
     json.member("status", name(sighting.outcome))
@@ -83,7 +86,8 @@ enum EventEndpoint {
     json.member("source", cell: .optional(event?.source))
     json.member("meter", cell: .optional(event?.meter))
     json.member("time", cell: .optionalTime(event?.timeMilliseconds))
-    json.member("quantity", cell: .optional(event?.quantity))
+    json.member(
+      "quantity", cell: .optionalQuantity(event?.quantity), quotesQuantities: quotesQuantities)
     json.member("domain", cell: .optional(event?.domain))
     json.member("feature", cell: .optional(event?.feature))
     json.member("traceparent", cell: .optional(event?.traceparent))

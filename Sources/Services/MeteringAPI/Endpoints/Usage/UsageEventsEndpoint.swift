@@ -63,7 +63,7 @@ enum UsageEventsEndpoint {
   private static func asked(_ request: APIRequest) throws -> Asked {
     var fields = try request.query
     let license = fields.identifier("license_id")
-    let meter = fields.identifier("meter")
+    let meter = fields.meter("meter")
     let from = fields.time("from")
     let to = fields.time("to")
     let list = fields.listWindow()
