@@ -1,0 +1,85 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// `meterctl statement` and `meterctl export` beside the API: both say the same.
+@Suite(.serialized)
+struct CommandTests {
+  private func run(_ setup: APISetup, _ arguments: [String]) throws -> (Int32, String) {
+    let process = try ChildProcess(
+      ChildProcess.product("meterctl"), arguments,
+      environment: ["METER_DATABASE_URL": setup.database.url])
+    let status = process.wait()
+    try eventually("all is read") { process.outputEnded }
+    return (status, process.output)
+  }
+
+  private func setup() throws -> APISetup {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1", limit: 10)
+    try setup.addLicense("lic_2", limit: nil)
+    try setup.addLicense("lic_3", customer: "cus_2")
+    for (license, day, quantity) in [
+      ("lic_1", "2025-01-03", 12), ("lic_1", "2025-01-04", 5), ("lic_2", "2025-01-31", 7),
+      ("lic_2", "2025-02-01", 90), ("lic_3", "2025-01-04", 1), ("=lic_4", "2025-01-04", 2),
+    ] {
+      try setup.database.execute(
+        """
+        insert into usage_pending values (1, 0, '\(license)', 'api_calls', '\(day) 10:00Z', 7, 9,
+          \(quantity), 1, '[5,\(quantity),1]', '["domain","app.example.com",\(quantity),1]');
+        select usage_merge('{0}')
+        """)
+    }
+    return setup
+  }
+
+  @Test func `A statement is the same by the command and by the API`() throws {
+    let setup = try setup()
+    let path = "/v1/customers/cus_1/statements/2025-01"
+    let arguments = ["statement", "--customer", "cus_1", "--month", "2025-01"]
+    func compare() throws {
+      let (status, output) = try run(setup, arguments + ["--json"])
+      #expect(status == 0, "\(output)")
+      let command = try JSONSerialization.jsonObject(with: Data(output.utf8)) as? NSDictionary
+      #expect(command == (try setup.get(path).json as NSDictionary), "\(output)")
+      let lines = try run(setup, arguments + ["--csv"]).1
+      #expect(lines == (try setup.get(path + "?format=csv").body))
+      #expect(lines.contains("lic_1,api_calls") && lines.contains("17"), "\(lines)")
+    }
+    try compare()
+    let closed = try setup.request(
+      "POST", "/v1/periods/close",
+      body: #"{"ending_before":"2025-02-01","force":true,"reason":"a test"}"#)
+    #expect(closed.status == 200, "\(closed.body)")
+    try compare()
+    let shown = try run(setup, arguments).1
+    #expect(shown.contains("statement of cus_1 for 2025-01: closed"), "\(shown)")
+    #expect(try run(setup, ["statement", "--customer", "cus_9", "--month", "2025-01"]).0 == 3)
+    #expect(try run(setup, ["statement", "--customer", "cus_1", "--month", "2025-1"]).0 == 2)
+  }
+
+  @Test func `An export of usage has the lines of the API's CSV`() throws {
+    let setup = try setup()
+    let days = ["--from", "2025-01-01", "--to", "2025-02-01"]
+    let range = "from=2025-01-01T00:00:00Z&to=2025-02-01T00:00:00Z"
+    let questions: [([String], String)] = [
+      ([], "&window=day"), (["--window", "total"], ""),
+      (["--customer", "cus_1"], "&window=day&customer_id=cus_1"),
+      (
+        ["--license", "lic_2", "--meter", "api_calls"],
+        "&window=day&license_id=lic_2&meter=api_calls"
+      ),
+    ]
+    for (arguments, query) in questions {
+      let (status, output) = try run(setup, ["export"] + days + arguments)
+      let answer = try setup.get("/v1/usage?format=csv&\(range)\(query)")
+      #expect(status == 0 && output == answer.body, "\(arguments): \(output) \(answer.body)")
+      #expect(output.split(separator: "\r\n").count > 1)
+    }
+    // What a spreadsheet would run is neutralized in both.
+    #expect(try run(setup, ["export"] + days).1.contains("'=lic_4"))
+    #expect(try run(setup, ["export", "--from", "2025-02-01", "--to", "2025-01-01"]).0 == 2)
+    let outside = ["export", "--from", "2024-01-01", "--to", "2024-02-01"]
+    #expect(try run(setup, outside).1.split(separator: "\r\n").count == 1)
+  }
+}
