@@ -25,7 +25,7 @@ struct Query: AsyncParsableCommand {
   @Option(help: "Seconds of each measurement.") var seconds = 8
   @Option(help: "Readers at a time.") var clients = 2
   @Option(help: "The process id of metering-api, for its memory.") var pid: Int32?
-  @Option(help: "Rows of the CSV; 0: none.") var csvRows = 1_000_000
+  @Option(help: "About as many rows has the CSV; 0: none.") var csvRows = 1_000_000
   @Flag(help: "Without pgbench.") var apiOnly = false
   @Option(help: "Close what ended before this day, such as 2026-11-01. It cannot be undone.")
   var close: String?
@@ -229,9 +229,15 @@ struct Query: AsyncParsableCommand {
   }
 
   private func csv() async throws {
-    let path = "/v1/usage?range=last_30d&window=hour&format=csv&limit=\(csvRows)"
+    // Whole hours of yesterday, of which each license has a row.
+    let day = Date().timeIntervalSince1970 / 86_400
+    let from = Date(timeIntervalSince1970: (day.rounded(.down) - 1) * 86_400)
+    let to = from + Double(3_600 * min(max(csvRows / licenses, 1), 24))
+    let path =
+      "/v1/usage?window=hour&format=csv&from=\(from.ISO8601Format())&to=\(to.ISO8601Format())"
     let began = ContinuousClock.now
     let answer = try await Self.client.execute(request(path), timeout: .seconds(600))
+    guard answer.status == .ok else { throw ValidationError("CSV: \(answer.status)") }
     var (lines, bytes) = (0, 0)
     for try await part in answer.body {
       bytes += part.readableBytes
