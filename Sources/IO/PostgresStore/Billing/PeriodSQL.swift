@@ -1,7 +1,7 @@
 import Metering
 
-/// Writes the statement of a page of periods. What a filter leaves out stands in no condition, so that one
-/// plan does for all filters of a shape.
+/// Writes the statement of a page of periods. A filter that is not given adds no condition, so that
+/// one plan does for all filters of a shape.
 struct PeriodSQL {
   private(set) var parameters: [SQLValue] = []
   private let filter: PeriodStore.Filter
@@ -81,7 +81,8 @@ struct PeriodSQL {
     Self.all(openOfAny + (customersLicenses.map { ["t.license_id = any (array(\($0)))"] } ?? []))
   }
 
-  /// The keys of a page: each source gives its first rows by its index, and the first of all are taken.
+  /// The keys of a page. Each source gives its first rows by its index, and the first of all of them
+  /// are taken.
   private func page(_ openSources: [String]) -> String {
     var sources = mayBeOpen ? openSources : []
     if mayBeClosed {

@@ -23,9 +23,9 @@ struct UsageSQL {
     return "$\(parameters.count)::\(type)"
   }
 
-  /// Whether one plan does for all questions of this shape: the rows of a few licenses are found by an
-  /// index, and the months are chosen when the statement is carried out. Domains and features are
-  /// chosen by constraints, which only a plan for the parameters can do.
+  /// Whether one plan does for all questions of this shape. The rows of a few licenses are found by
+  /// an index, and the months are chosen when the statement runs. Domains and features are chosen by
+  /// constraints, which only a plan for the parameters can do.
   var plansOnce: Bool {
     isWanted && namesFew && question.dimension == nil && !question.mayReadTotals
   }
