@@ -78,7 +78,7 @@ final class TotalsFolder: Sendable {
         // Readers add the rows that wait, and that takes longer and longer.
         health.degraded("totals", problem: "\(error)", logs: false)
         logger.warning(
-          "the totals could not be folded; this is tried again", metadata: ["error": "\(error)"])
+          "folding totals failed and is tried again", metadata: ["error": "\(error)"])
         kept.close()
       }
     }

@@ -61,7 +61,7 @@ struct ValidationService: AsyncParsableCommand {
       if settings.keys.signingKey(for: .license) != nil {
         logger.warning(
           """
-          METER_SIGNING_KEY contains a private key for licenses, which this service does not need; \
+          METER_SIGNING_KEY holds a private key for licenses, which this service does not need; \
           leave it out with: meterctl key export --for validation-service
           """
         )
