@@ -22,12 +22,13 @@ extension IntegrationTests {
       let aggregator = try pipeline.start()
       let producer = try TransactionalProducer(
         brokers: pipeline.log.brokers, id: "test-\(UUID().uuidString)")
+      let topic = pipeline.log.nameAtBrokers
       for round in 0..<3 {
         try producer.begin()
-        try producer.send(UsageLog.topic, (0..<20).map { event("aborted\(round)-\($0)") })
+        try producer.send(topic, (0..<20).map { event("aborted\(round)-\($0)") })
         try producer.abort()
         try producer.begin()
-        try producer.send(UsageLog.topic, (0..<20).map { event("committed\(round)-\($0)") })
+        try producer.send(topic, (0..<20).map { event("committed\(round)-\($0)") })
         try producer.commit()
       }
       try pipeline.waitUntilCounted()
@@ -55,7 +56,7 @@ extension IntegrationTests {
       var lost = Traffic(pipeline.log)
       try lost.send(50)
       try RawAdmin(brokers: pipeline.log.brokers)
-        .deleteRecords(UsageLog.topic, partition: 0, before: 150)
+        .deleteRecords(pipeline.log.nameAtBrokers, partition: 0, before: 150)
       let second = try pipeline.start()
       try second.waitUntilUnavailable("meterctl topics accept-gap")
       expectNone(try traffic.truth.differences(pipeline.database))
@@ -70,7 +71,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       try pipeline.expectStops(first)
       try RawAdmin(brokers: pipeline.log.brokers)
-        .deleteRecords(UsageLog.topic, partition: 0, before: 60)
+        .deleteRecords(pipeline.log.nameAtBrokers, partition: 0, before: 60)
       let second = try pipeline.start()
       try second.waitUntilReady()
       try traffic.send(30)

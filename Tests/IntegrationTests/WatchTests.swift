@@ -118,6 +118,7 @@ enum PseudoTerminal {
     variables["NO_COLOR"] = nil
     variables["TERM"] = "xterm-256color"
     variables["METER_KAFKA_BROKERS"] = pipeline.log.brokers
+    variables["METER_KAFKA_CONFIG_FILE"] = GivenKafka.configFile(for: pipeline.log.brokers)
     variables["METER_DATABASE_URL"] = pipeline.database.url
     process.environment = variables.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice

@@ -79,6 +79,50 @@ import Testing
     }
   }
 
+  @Test func `A prefix of the file stands before topics and groups, and nobody here sees it`()
+    throws
+  {
+    let fixture = try Fixture(topics: [("eu.prod.t", 2)])
+    let path = try file("topic.prefix = eu.prod.\n")
+    let configuration = try KafkaConfiguration(
+      brokers: fixture.cluster.bootstrapServers, propertiesFile: path)
+    #expect(configuration.properties.map(\.0) == ["bootstrap.servers"])
+    let producer = try KafkaProducer(configuration, clientID: "test")
+    for n in 0..<10 { try producer.send(partition: Int32(n % 2), value: "\(n)") }
+    try producer.flush(timeoutMilliseconds: 30_000)
+
+    let reader = try LogReader(configuration, clientID: "test")
+    let places = (0..<2).map { TopicPartition(topic: "t", partition: Int32($0)) }
+    #expect(try reader.partitionCount("t") == 2)
+    let ends = reader.watermarks(of: places, timeoutMilliseconds: 10_000)
+    #expect(try places.map { try ends[$0]?.get().high } == [5, 5])
+    var read = 0
+    try reader.readAll(places.map { .init($0, from: 0, to: 5) }) { _ in read += 1 }
+    #expect(read == 10)
+    #expect(try KafkaAdmin(configuration, clientID: "test").describeTopic("t")?.partitions == 2)
+
+    let store = Driver.Store()
+    let driver = try Driver(
+      KafkaConsumer(configuration, group: "g", clientID: "test"), ["t"], store)
+    try until("all is read", turn: { try driver.turn() }) {
+      store.total == 10 && store.ends.count == 2
+    }
+    #expect(driver.owned == Set(places) && driver.consumer.assignment == Set(places))
+    #expect(store.strays == [] && store.disorder == [] && store.errors == [])
+    #expect(driver.consumer.cachedHighWatermark(places[0]) == 5)
+    driver.consumer.close()
+  }
+
+  @Test func `A prefix that no topic may have is refused`() throws {
+    for prefix in ["a/b", "ü", "a b", String(repeating: "a", count: 201)] {
+      let path = try file("topic.prefix=\(prefix)\n")
+      let error = #expect(throws: KafkaError.self) {
+        try KafkaConfiguration(brokers: "h:1", propertiesFile: path)
+      }
+      #expect(error?.description.contains("topic.prefix") == true, "\(prefix)")
+    }
+  }
+
   @Test func anErrorReadsAsOperationTextAndDetail() {
     let error = KafkaError(code: -187, operation: "consume", detail: "2/2 brokers are down")
     #expect(

@@ -25,7 +25,7 @@ import Testing
 
   @Test(arguments: ["", "[thrd:main]: ", "[thrd:[::1]:9092/1]: "])
   func `A line means the same whatever thread wrote it`(thread: String) {
-    let doubts = DoubtCollector()
+    let doubts = DoubtCollector(.plain)
     doubts.read(
       facility: "BROKERUA",
       line: thread + "t [0]: broker unavailable: fetch: Broker: Unknown topic or partition")
@@ -36,7 +36,7 @@ import Testing
   }
 
   @Test func `A broker that is connected again puts all partitions in doubt, the first time not`() {
-    let doubts = DoubtCollector()
+    let doubts = DoubtCollector(.plain)
     let line = "127.0.0.1:9092/1: Broker changed state APIVERSION_QUERY -> UP"
     doubts.read(facility: "STATE", line: line)
     #expect(doubts.take().isEmpty)

@@ -141,10 +141,11 @@ import Testing
   @Test(.enabled(if: GivenKafka.brokers != nil))
   func `On a real broker the two ends differ by what an open transaction holds`() throws {
     let brokers = try GivenKafka.required()
-    let topic = "meter-test-\(UUID().uuidString)"
+    let topic = GivenKafka.names.atBrokers("ends")
     let configuration = try KafkaConfiguration(brokers: brokers)
     let admin = try KafkaAdmin(configuration, clientID: "test")
     try admin.createTopic(topic, partitions: 1, replication: 1, config: [])
+    defer { try? RawAdmin(brokers: brokers).deleteTopics([topic]) }  // Its name says whose it is.
     let place = TopicPartition(topic: topic, partition: 0)
     let producer = try TransactionalProducer(brokers: brokers, id: topic)
     try producer.begin()

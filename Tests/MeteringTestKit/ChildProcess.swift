@@ -11,6 +11,7 @@ package final class ChildProcess: @unchecked Sendable {
 
   /// - Parameters:
   ///   - environment: replaces nothing but the named variables of this process's own environment.
+  ///     A program that is given the Kafka of `METER_TEST_KAFKA_BROKERS` is told the names there.
   package init(
     _ executable: String, _ arguments: [String] = [], environment: [String: String] = [:]
   )
@@ -19,6 +20,10 @@ package final class ChildProcess: @unchecked Sendable {
     name = (executable as NSString).lastPathComponent
     process.executableURL = URL(fileURLWithPath: executable)
     process.arguments = arguments
+    var environment = environment
+    if let file = GivenKafka.configFile(for: environment["METER_KAFKA_BROKERS"]) {
+      environment.merge(["METER_KAFKA_CONFIG_FILE": file]) { given, _ in given }
+    }
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
     let pipe = Pipe()

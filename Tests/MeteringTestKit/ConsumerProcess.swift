@@ -20,6 +20,8 @@ package final class ConsumerProcess {
       "METER_KAFKA_BROKERS": brokers, "METER_DATABASE_URL": databaseURL,
       "METER_ADMIN_BIND": "127.0.0.1:\(adminPort)", "METER_MERGE_INTERVAL": "200ms",
     ]
+    var kafka = kafka
+    if let prefix = GivenKafka.prefix(for: brokers) { kafka["topic.prefix"] = prefix }
     if kafka.isEmpty {
       propertiesFile = nil
     } else {

@@ -1,17 +1,15 @@
 import CRdKafka
 import Foundation
-import KafkaTransport
+package import KafkaTransport
 
 /// The Kafka that `METER_TEST_KAFKA_BROKERS` names. The integration tests run on it in place of
 /// librdkafka's mock cluster, and the tests of what only a real broker has run at all.
 ///
-/// The names of the topics are fixed, so the cluster must be the tests' own: each test makes the
-/// topics and removes them at its end. Topics that are there before the first test are taken for
-/// somebody's, and nothing is touched.
+/// The names of topics and groups have a prefix that is made up for each run, so that the cluster
+/// may have others. Each test makes the topics and removes them at its end.
 package enum GivenKafka {
   private static let variable = "METER_TEST_KAFKA_BROKERS"
   private static let lock = NSLock()
-  private nonisolated(unsafe) static var hasLooked = false  // Guarded by `lock`.
   private nonisolated(unsafe) static var owner = 0  // Guarded by `lock`.
 
   /// `host:port,…`; nil where there is none.
@@ -25,6 +23,33 @@ package enum GivenKafka {
     return brokers
   }
 
+  /// What the cluster calls our topics and groups.
+  package static let names: TopicNames =
+    TopicNames(checking: "meter-test-\(UUID().uuidString.prefix(8).lowercased()).") ?? .plain
+
+  /// The prefix, for programs that are given these brokers; nil for others.
+  static func prefix(for brokers: String?) -> String? {
+    brokers != nil && brokers == Self.brokers ? names.prefix : nil
+  }
+
+  /// A file with the prefix and no other property; nil for programs that are given other brokers.
+  package static func configFile(for brokers: String?) -> String? {
+    prefix(for: brokers) == nil ? nil : prefixFile
+  }
+
+  private static let prefixFile: String? = {
+    let path = NSTemporaryDirectory() + names.prefix + "properties"
+    let text = Data("topic.prefix=\(names.prefix)\n".utf8)
+    return FileManager.default.createFile(atPath: path, contents: text) ? path : nil
+  }()
+
+  /// What clients of a test are made with.
+  package static func configuration() throws -> KafkaConfiguration {
+    var made = try KafkaConfiguration(brokers: required())
+    made.name(with: names)
+    return made
+  }
+
   static let topics = [UsageLog.topic, UsageLog.validationTopic, UsageLog.deadLetterTopic]
 
   /// Makes the topics, after removing those of the test before.
@@ -35,18 +60,7 @@ package enum GivenKafka {
   ) throws -> Int {
     lock.lock()
     defer { lock.unlock() }
-    let admin = try KafkaAdmin(
-      KafkaConfiguration(brokers: required()), clientID: "test")
-    if !hasLooked {
-      for topic in topics where try admin.partitionCount(topic) != nil {
-        throw NeverHappened(
-          description: """
-            the cluster of \(variable) has a topic \(topic), which these tests have not made: \
-            give them a cluster of their own, or remove the topic if an earlier run left it
-            """)
-      }
-      hasLooked = true
-    }
+    let admin = try KafkaAdmin(configuration(), clientID: "test")
     try remove(topics, admin)
     for topic in topics {
       try make(topic, topic == UsageLog.deadLetterTopic ? 2 : partitions, config, admin)
@@ -58,12 +72,11 @@ package enum GivenKafka {
   static func removeTopics(of maker: Int) {
     lock.lock()
     defer { lock.unlock() }
-    guard maker == owner, let brokers else { return }
+    guard maker == owner, brokers != nil else { return }
     do {
-      try remove(
-        topics, KafkaAdmin(KafkaConfiguration(brokers: brokers), clientID: "test"))
+      try remove(topics, KafkaAdmin(configuration(), clientID: "test"))
     } catch {
-      // The next test removes them, or the next run says that they are there.
+      // The next test removes them. After the last one they stay, with a name that says whose they are.
       print("the topics were not removed: \(error)")
     }
   }
@@ -90,7 +103,7 @@ package enum GivenKafka {
   private static func remove(_ topics: [String], _ admin: KafkaAdmin) throws {
     let there = try topics.filter { try admin.partitionCount($0) != nil }
     guard !there.isEmpty else { return }
-    try RawAdmin(brokers: required()).deleteTopics(there)
+    try RawAdmin(brokers: required()).deleteTopics(there.map(names.atBrokers))
     for topic in there {
       try eventually("the topic \(topic) is gone", within: 30) {
         try admin.partitionCount(topic) == nil
@@ -99,7 +112,7 @@ package enum GivenKafka {
   }
 }
 
-/// Requests that no part of the product makes.
+/// Requests that no part of the product makes. Names of topics are those of the brokers.
 package final class RawAdmin {
   private let raw: OpaquePointer
   private let queue: OpaquePointer
@@ -158,6 +171,32 @@ package final class RawAdmin {
       throw NeverHappened(
         description: "\(operation): \(String(cString: rd_kafka_err2str(code)))")
     }
+  }
+}
+
+/// What a group has told Kafka of where it stands.
+package enum GroupOffsets {
+  /// - Returns: nil if the group has committed nothing of the partition.
+  package static func committed(
+    brokers: String, group: String, topic: String, partition: Int32
+  ) throws -> Int64? {
+    let conf = rd_kafka_conf_new()
+    for (key, value) in [("bootstrap.servers", brokers), ("group.id", group)] {
+      rd_kafka_conf_set(conf, key, value, nil, 0)
+    }
+    guard let raw = rd_kafka_new(RD_KAFKA_CONSUMER, conf, nil, 0) else {
+      throw NeverHappened(description: "no consumer")
+    }
+    defer { rd_kafka_destroy(raw) }
+    let list = rd_kafka_topic_partition_list_new(1)
+    defer { rd_kafka_topic_partition_list_destroy(list) }
+    rd_kafka_topic_partition_list_add(list, topic, partition)
+    let code = rd_kafka_committed(raw, list, 30_000)
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let list else {
+      throw NeverHappened(description: String(cString: rd_kafka_err2str(code)))
+    }
+    let offset = list.pointee.elems.pointee.offset
+    return offset >= 0 ? offset : nil
   }
 }
 

@@ -13,6 +13,8 @@ package final class UsageLog: @unchecked Sendable {
   private let maker: Int
   package let brokers: String
   package let partitions: Int
+  /// What the brokers call the topics.
+  package let names: TopicNames
   private let producer: KafkaProducer
 
   /// - Parameter mayBeGiven: use the Kafka of `METER_TEST_KAFKA_BROKERS` if there is one. Only one such
@@ -24,11 +26,13 @@ package final class UsageLog: @unchecked Sendable {
     self.partitions = partitions
     if mayBeGiven, let given = GivenKafka.brokers {
       mock = nil
+      names = GivenKafka.names
       maker = try GivenKafka.makeTopics(partitions: partitions, config: config)
       self.brokers = given
     } else {
       let cluster = try MockCluster(brokers: brokers)
       mock = cluster
+      names = .plain
       maker = 0
       self.brokers = cluster.bootstrapServers
       if makesTopics {
@@ -37,13 +41,16 @@ package final class UsageLog: @unchecked Sendable {
         try cluster.createTopic(Self.deadLetterTopic, partitions: 2)
       }
     }
-    var configuration = try KafkaConfiguration(brokers: self.brokers)
+    var configuration = try Self.configuration(self.brokers, names)
     configuration.set("reconnect.backoff.max.ms", "300")
     configuration.set("linger.ms", "5")
     producer = try KafkaProducer(configuration, clientID: "test")
   }
 
   deinit { if mock == nil { GivenKafka.removeTopics(of: maker) } }
+
+  /// What the brokers call the topic of usage.
+  package var nameAtBrokers: String { names.atBrokers(Self.topic) }
 
   /// For faults; such a test is `mockClusterOnly`.
   package var cluster: MockCluster {
@@ -78,7 +85,15 @@ package final class UsageLog: @unchecked Sendable {
   package func flush() throws { try producer.flush(timeoutMilliseconds: 60_000) }
 
   private func reader() throws -> LogReader {
-    try LogReader(KafkaConfiguration(brokers: brokers), clientID: "test")
+    try LogReader(Self.configuration(brokers, names), clientID: "test")
+  }
+
+  private static func configuration(
+    _ brokers: String, _ names: TopicNames
+  ) throws -> KafkaConfiguration {
+    var made = try KafkaConfiguration(brokers: brokers)
+    made.name(with: names)
+    return made
   }
 
   /// The log end of every partition.

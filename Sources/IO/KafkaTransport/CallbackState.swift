@@ -23,10 +23,13 @@ final class CallbackState: Sendable {
   private let errors = Mutex<[KafkaError]>([])
   private let rebalances = Mutex<[PendingRebalance]>([])
   let onDelivery: KafkaProducer.DeliveryHandler?
-  let doubts = DoubtCollector()
+  let doubts: DoubtCollector
+  private let names: TopicNames
 
-  init(onDelivery: KafkaProducer.DeliveryHandler? = nil) {
+  init(_ names: TopicNames, onDelivery: KafkaProducer.DeliveryHandler? = nil) {
+    self.names = names
     self.onDelivery = onDelivery
+    doubts = DoubtCollector(names)
   }
 
   /// From now on the rebalance callback answers by itself, by giving everything up.
@@ -140,18 +143,18 @@ final class CallbackState: Sendable {
     case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
       record(
         PendingRebalance(
-          partitions: PartitionList.copy(partitions), isAssignment: true, isLost: false))
+          partitions: PartitionList.copy(partitions, names), isAssignment: true, isLost: false))
     case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
       record(
         PendingRebalance(
-          partitions: PartitionList.copy(partitions), isAssignment: false,
+          partitions: PartitionList.copy(partitions, names), isAssignment: false,
           isLost: rd_kafka_assignment_lost(client) != 0))
     default:
       // Any other code says that the rebalance failed; the remedy is to give up everything.
       record(KafkaError(code, operation: "rebalance"))
       record(
         PendingRebalance(
-          partitions: PartitionList.copy(partitions), isAssignment: false, isLost: true))
+          partitions: PartitionList.copy(partitions, names), isAssignment: false, isLost: true))
     }
   }
 

@@ -13,6 +13,7 @@ final class ClientHandle: @unchecked Sendable {
   /// The consumer's queue or the main queue, to poll or to wake.
   let queue: OpaquePointer
   let callbacks: CallbackState
+  let names: TopicNames
   /// Whether it is a member of a group, which `deinit` has to know.
   private let isMember: Bool
 
@@ -25,6 +26,7 @@ final class ClientHandle: @unchecked Sendable {
     callbacks: CallbackState, hasGroup: Bool = false
   ) throws(KafkaError) {
     isMember = hasGroup
+    names = configuration.names
     var conf: OpaquePointer? = rd_kafka_conf_new()
     // `rd_kafka_new` takes the configuration over when it succeeds, and only then.
     defer { if let conf { rd_kafka_conf_destroy(conf) } }
@@ -117,7 +119,8 @@ final class ClientHandle: @unchecked Sendable {
     defer { rd_kafka_metadata_destroy(metadata) }
     let topics = UnsafeBufferPointer(
       start: metadata!.pointee.topics, count: Int(metadata!.pointee.topic_cnt))
-    guard let found = topics.first(where: { String(cString: $0.topic) == topic }) else {
+    let name = names.atBrokers(topic)
+    guard let found = topics.first(where: { String(cString: $0.topic) == name }) else {
       return nil
     }
     switch found.err {
@@ -213,12 +216,12 @@ final class ClientHandle: @unchecked Sendable {
     guard let metadata else { return [] }
     defer { rd_kafka_metadata_destroy(metadata) }
     var led: Set<TopicPartition> = []
-    let names = Set(partitions.map(\.topic))
+    let wanted = Set(partitions.map(\.topic))
     for topic in UnsafeBufferPointer(
       start: metadata.pointee.topics, count: Int(metadata.pointee.topic_cnt))
     {
-      let name = String(cString: topic.topic)
-      guard names.contains(name) else { continue }
+      let name = names.here(topic.topic)
+      guard wanted.contains(name) else { continue }
       for partition in UnsafeBufferPointer(
         start: topic.partitions, count: Int(topic.partition_cnt)) where partition.leader >= 0
       {
@@ -232,7 +235,7 @@ final class ClientHandle: @unchecked Sendable {
   private func ends(
     _ partitions: [TopicPartition], _ which: Int64, _ timeoutMilliseconds: Int32
   ) -> [TopicPartition: Result<Int64, KafkaError>]? {
-    let list = PartitionList(partitions.map { ($0, which) })
+    let list = PartitionList(partitions.map { ($0, which) }, names)
     guard
       rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds)
         == RD_KAFKA_RESP_ERR_NO_ERROR
@@ -242,7 +245,7 @@ final class ClientHandle: @unchecked Sendable {
       start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
     {
       let partition = TopicPartition(
-        topic: String(cString: element.topic), partition: element.partition)
+        topic: names.here(element.topic), partition: element.partition)
       if element.err == RD_KAFKA_RESP_ERR_NO_ERROR, element.offset >= 0 {
         answers[partition] = .success(element.offset)
       } else {
@@ -263,9 +266,10 @@ final class ClientHandle: @unchecked Sendable {
     guard let id = rd_kafka_clusterid(raw, timeoutMilliseconds) else { return nil }
     defer { rd_kafka_mem_free(raw, id) }
     if String(cString: id).hasPrefix("mockCluster") { return nil }
-    let list = PartitionList([
-      (TopicPartition(topic: topic, partition: 0), Int64(RD_KAFKA_OFFSET_END))
-    ])
+    let list = PartitionList(
+      [
+        (TopicPartition(topic: topic, partition: 0), Int64(RD_KAFKA_OFFSET_END))
+      ], names)
     let code = rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds)
     for code in [list.raw.pointee.elems.pointee.err, code] {
       let error = KafkaError(code: code.rawValue, operation: "metadata", detail: topic)
@@ -284,7 +288,7 @@ final class ClientHandle: @unchecked Sendable {
   private func end(
     of partition: TopicPartition, _ which: Int64, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> Int64 {
-    let list = PartitionList([(partition, which)])
+    let list = PartitionList([(partition, which)], names)
     try check(
       rd_kafka_offsets_for_times(raw, list.raw, timeoutMilliseconds), "watermarks",
       partition.description)

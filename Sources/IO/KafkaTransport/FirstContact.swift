@@ -64,7 +64,10 @@ extension KafkaAdmin {
   /// - Throws: `isUnsupported` on the mock cluster.
   package func createPartitions(_ name: String, total: Int) throws(KafkaError) {
     var message = [CChar](repeating: 0, count: 256)
-    guard let wanted = rd_kafka_NewPartitions_new(name, total, &message, message.count) else {
+    guard
+      let wanted = rd_kafka_NewPartitions_new(
+        handle.names.atBrokers(name), total, &message, message.count)
+    else {
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "create partitions",
         detail: ClientHandle.text(message))

@@ -34,7 +34,7 @@ package final class KafkaAdmin {
     self.timeoutMilliseconds = timeoutMilliseconds
     handle = try ClientHandle(
       RD_KAFKA_PRODUCER, configuration, defaults: [("client.id", clientID)],
-      callbacks: CallbackState())
+      callbacks: CallbackState(configuration.names))
   }
 
   /// - Throws: `isTopicAlreadyThere`, `isUnsupported`, `isTimeout`, or what the broker refused.
@@ -44,7 +44,8 @@ package final class KafkaAdmin {
     var message = [CChar](repeating: 0, count: 256)
     guard
       let topic = rd_kafka_NewTopic_new(
-        name, Int32(partitions), Int32(replication), &message, message.count)
+        handle.names.atBrokers(name), Int32(partitions), Int32(replication), &message,
+        message.count)
     else {
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "create topic",
@@ -85,7 +86,8 @@ package final class KafkaAdmin {
 
   /// - Throws: `isUnsupported` on the mock cluster.
   package func describeConfig(_ topic: String) throws(KafkaError) -> [ConfigEntry] {
-    let resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic)
+    let resource = rd_kafka_ConfigResource_new(
+      RD_KAFKA_RESOURCE_TOPIC, handle.names.atBrokers(topic))
     defer { rd_kafka_ConfigResource_destroy(resource) }
     var entries: [ConfigEntry] = []
     try request(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "describe topic", detail: topic) {
@@ -118,7 +120,8 @@ package final class KafkaAdmin {
     }
     for (name, value) in changes { wanted[name] = value }
 
-    let resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic)
+    let resource = rd_kafka_ConfigResource_new(
+      RD_KAFKA_RESOURCE_TOPIC, handle.names.atBrokers(topic))
     defer { rd_kafka_ConfigResource_destroy(resource) }
     for (name, value) in wanted {
       try check(
@@ -150,7 +153,8 @@ package final class KafkaAdmin {
     defer { rd_kafka_metadata_destroy(metadata) }
     let topics = UnsafeBufferPointer(
       start: metadata!.pointee.topics, count: Int(metadata!.pointee.topic_cnt))
-    guard let found = topics.first(where: { String(cString: $0.topic) == topic }) else {
+    let name = handle.names.atBrokers(topic)
+    guard let found = topics.first(where: { String(cString: $0.topic) == name }) else {
       return nil
     }
     let counts = UnsafeBufferPointer(start: found.partitions, count: Int(found.partition_cnt))

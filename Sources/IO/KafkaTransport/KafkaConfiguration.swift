@@ -8,17 +8,39 @@ import Foundation
 package struct KafkaConfiguration: Sendable {
   private var own: [(String, String)]
   private var fromFile: [(String, String)]
+  /// How the brokers know our topics and groups.
+  package private(set) var names: TopicNames
 
   /// - Parameters:
   ///   - brokers: `host:port,…`
   ///   - propertiesFile: lines of `key=value`; empty lines and lines that start with `#` are
-  ///     skipped; blanks around key and value are dropped; a later line wins.
+  ///     skipped; blanks around key and value are dropped; a later line wins. `topic.prefix` is
+  ///     not librdkafka's: it stands before the names of all topics and groups.
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if the file cannot be read or a line has no `=`.
   ///   Whether librdkafka knows a key is found out when the client is made.
   package init(brokers: String, propertiesFile: String? = nil) throws(KafkaError) {
     own = [("bootstrap.servers", brokers)]
     fromFile = try propertiesFile.map(Self.read) ?? []
+    names = try Self.takeNames(&fromFile, propertiesFile ?? "")
   }
+
+  /// A property of ours among those of librdkafka: the file is what all programs share.
+  private static let prefixProperty = "topic.prefix"
+
+  private static func takeNames(
+    _ properties: inout [(String, String)], _ path: String
+  ) throws(KafkaError) -> TopicNames {
+    let prefix = properties.last { $0.0 == prefixProperty }?.1 ?? ""
+    properties.removeAll { $0.0 == prefixProperty }
+    guard let names = TopicNames(checking: prefix) else {
+      throw refusal(
+        "\(path): \(prefixProperty) may have at most 200 letters, digits, \".\", \"_\" and \"-\"")
+    }
+    return names
+  }
+
+  /// Puts a prefix before the names of topics and groups.
+  package mutating func name(with names: TopicNames) { self.names = names }
 
   /// The properties, in the order in which they are applied.
   package var properties: [(String, String)] { own + fromFile }

@@ -81,7 +81,7 @@ extension KafkaConsumer {
     for attempt in 0..<Continuity.seekAttempts where !wanted.isEmpty {
       if attempt > 0 { usleep(UInt32(attempt) * 20_000) }
       for partition in wanted.keys { unseated[partition] = nil }
-      let list = PartitionList(wanted.map { ($0.key, $0.value) })
+      let list = PartitionList(wanted.map { ($0.key, $0.value) }, handle.names)
       if let failed = rd_kafka_seek_partitions(handle.raw, list.raw, 5_000) {
         let error = KafkaError(taking: failed, operation: "seek")
         if error.isFatal { throw error }
@@ -95,7 +95,7 @@ extension KafkaConsumer {
           continue
         }
         let partition = TopicPartition(
-          topic: String(cString: element.topic), partition: element.partition)
+          topic: handle.names.here(element.topic), partition: element.partition)
         refused[partition] = wanted[partition]
         unseated[partition] = KafkaError(
           element.err, operation: "seek", detail: partition.description)
@@ -106,7 +106,7 @@ extension KafkaConsumer {
 
   private func name(of topic: OpaquePointer) -> String {
     if let known = topicNames[topic] { return known }
-    let name = String(cString: rd_kafka_topic_name(topic))
+    let name = handle.names.here(rd_kafka_topic_name(topic))
     topicNames[topic] = name
     return name
   }

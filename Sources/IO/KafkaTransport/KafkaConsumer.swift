@@ -40,10 +40,10 @@ package final class KafkaConsumer {
   package init(
     _ configuration: KafkaConfiguration, group: String, clientID: String
   ) throws(KafkaError) {
-    let identity = [("group.id", group), ("client.id", clientID)]
+    let identity = [("group.id", configuration.names.atBrokers(group)), ("client.id", clientID)]
     handle = try ClientHandle(
       RD_KAFKA_CONSUMER, configuration, defaults: Self.defaults + identity,
-      callbacks: CallbackState(), hasGroup: true)
+      callbacks: CallbackState(configuration.names), hasGroup: true)
   }
 
   deinit { close() }
@@ -51,7 +51,8 @@ package final class KafkaConsumer {
   /// The group's subscription; replaces an earlier one. Topics should be there already: one that
   /// is missing is looked for every 5 s.
   package func subscribe(_ topics: [String]) throws(KafkaError) {
-    let list = PartitionList(topics.map { TopicPartition(topic: $0, partition: -1) })
+    let list = PartitionList(
+      topics.map { TopicPartition(topic: $0, partition: -1) }, handle.names)
     try check(rd_kafka_subscribe(handle.raw, list.raw), "subscribe")
   }
 
@@ -102,12 +103,13 @@ package final class KafkaConsumer {
   package func assign(_ starts: [(TopicPartition, offset: Int64)]) throws(KafkaError) {
     let retained: [TopicPartition: Int64]
     if isCooperative {
-      let list = PartitionList(starts.map { ($0.0, $0.offset) })
+      let list = PartitionList(starts.map { ($0.0, $0.offset) }, handle.names)
       try check(rd_kafka_incremental_assign(handle.raw, list.raw), "assign")
       retained = positions
     } else {
       // The eager protocol takes the whole assignment each time.
-      let list = PartitionList(positions.map { ($0.key, $0.value) } + starts.map { ($0.0, $0.1) })
+      let list = PartitionList(
+        positions.map { ($0.key, $0.value) } + starts.map { ($0.0, $0.1) }, handle.names)
       try check(rd_kafka_assign(handle.raw, list.raw), "assign")
       retained = [:]
     }
@@ -121,13 +123,13 @@ package final class KafkaConsumer {
   /// over (librdkafka would refuse the whole list, and the rebalance would hang).
   package func unassign(_ partitions: [TopicPartition]) throws(KafkaError) {
     if isCooperative {
-      let list = PartitionList(partitions.filter { positions[$0] != nil })
+      let list = PartitionList(partitions.filter { positions[$0] != nil }, handle.names)
       try check(rd_kafka_incremental_unassign(handle.raw, list.raw), "unassign")
       for partition in partitions { positions[partition] = nil }
     } else {
       for partition in partitions { positions[partition] = nil }
       // The eager protocol takes the whole assignment each time, and revokes all of it.
-      let rest = PartitionList(positions.map { ($0.key, $0.value) })
+      let rest = PartitionList(positions.map { ($0.key, $0.value) }, handle.names)
       try check(rd_kafka_assign(handle.raw, positions.isEmpty ? nil : rest.raw), "unassign")
     }
     hasUnansweredRebalance = false
@@ -171,7 +173,7 @@ package final class KafkaConsumer {
     var low: Int64 = 0
     var high: Int64 = 0
     let code = rd_kafka_get_watermark_offsets(
-      handle.raw, partition.topic, partition.partition, &low, &high)
+      handle.raw, handle.names.atBrokers(partition.topic), partition.partition, &low, &high)
     return code == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0 ? high : nil
   }
 
@@ -190,7 +192,7 @@ package final class KafkaConsumer {
   /// Tells Kafka where the group stands, only so that the usual lag tools work.
   package func commitAsync(_ offsets: [(TopicPartition, Int64)]) {
     guard !offsets.isEmpty else { return }
-    let list = PartitionList(offsets)
+    let list = PartitionList(offsets, handle.names)
     // Failures do not matter: start positions come from PostgreSQL, never from here, and the next
     // flush commits a later offset anyway.
     _ = rd_kafka_commit(handle.raw, list.raw, 1)

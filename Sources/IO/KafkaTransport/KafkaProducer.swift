@@ -36,7 +36,7 @@ package final class KafkaProducer: @unchecked Sendable {
   ) throws(KafkaError) {
     handle = try ClientHandle(
       RD_KAFKA_PRODUCER, configuration, defaults: Self.defaults + [("client.id", clientID)],
-      callbacks: CallbackState(onDelivery: onDelivery))
+      callbacks: CallbackState(configuration.names, onDelivery: onDelivery))
   }
 
   /// Records still queued are dropped, without a report: `flush` first.
@@ -143,7 +143,9 @@ package final class KafkaProducer: @unchecked Sendable {
   private func topicHandle(_ topic: String) throws(KafkaError) -> OpaquePointer {
     let bits = topics.withLock { topics -> UInt in
       if let known = topics[topic] { return known }
-      guard let made = rd_kafka_topic_new(handle.raw, topic, nil) else { return 0 }
+      guard let made = rd_kafka_topic_new(handle.raw, handle.names.atBrokers(topic), nil) else {
+        return 0
+      }
       topics[topic] = UInt(bitPattern: made)
       return UInt(bitPattern: made)
     }

@@ -24,6 +24,9 @@ final class DoubtCollector: Sendable {
   /// Brokers that were connected before: the first connection says nothing.
   private let connected = Mutex<Set<String>>([])
   private static let maximumBrokers = 1_000
+  private let names: TopicNames
+
+  init(_ names: TopicNames) { self.names = names }
 
   /// Costs one atomic load if there is none.
   func take() -> LogDoubts {
@@ -48,7 +51,10 @@ final class DoubtCollector: Sendable {
       if isFirst { return }
     }
     doubts.withLock { doubts in
-      doubts.partitions.formUnion(doubt.partitions)
+      for partition in doubt.partitions {
+        doubts.partitions.insert(
+          TopicPartition(topic: names.here(partition.topic), partition: partition.partition))
+      }
       doubts.concernsAll = doubts.concernsAll || doubt.concernsAll
       isPending.store(true, ordering: .releasing)
     }

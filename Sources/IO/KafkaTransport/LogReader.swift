@@ -54,7 +54,8 @@ package final class LogReader {
       defaults += [("queued.min.messages", "1"), ("fetch.message.max.bytes", "65536")]
     }
     handle = try ClientHandle(
-      RD_KAFKA_CONSUMER, configuration, defaults: defaults, callbacks: CallbackState())
+      RD_KAFKA_CONSUMER, configuration, defaults: defaults,
+      callbacks: CallbackState(configuration.names))
   }
 
   /// What librdkafka is given: with `read_committed` it asks for the last stable offset, with
@@ -243,7 +244,9 @@ private final class ReadSession {
 
   func start(_ range: LogReader.Range) throws(KafkaError) {
     let name = range.partition.topic
-    guard let topic = topics[name] ?? rd_kafka_topic_new(client.raw, name, nil) else {
+    guard
+      let topic = topics[name] ?? rd_kafka_topic_new(client.raw, client.names.atBrokers(name), nil)
+    else {
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "read", detail: "topic name refused")
     }

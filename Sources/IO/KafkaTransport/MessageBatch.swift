@@ -156,7 +156,8 @@ package final class MessageBatch {
 
   /// Allocates; empty for an error of the whole consumer.
   package func topicName(_ i: Int) -> String {
-    message(i).pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
+    guard let owner, let topic = message(i).pointee.rkt else { return "" }
+    return owner.names.here(rd_kafka_topic_name(topic))
   }
 
   package func topicPartition(_ i: Int) -> TopicPartition {

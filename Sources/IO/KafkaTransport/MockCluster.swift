@@ -24,7 +24,7 @@ package final class MockCluster: @unchecked Sendable {
     // The instance is for book-keeping only and connects to nobody: it has no brokers.
     handle = try ClientHandle(
       RD_KAFKA_PRODUCER, KafkaConfiguration(brokers: ""), defaults: [],
-      callbacks: CallbackState())
+      callbacks: CallbackState(.plain))
     guard brokers > 0, let cluster = rd_kafka_mock_cluster_new(handle.raw, Int32(brokers)) else {
       throw KafkaError(RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "mock cluster")
     }

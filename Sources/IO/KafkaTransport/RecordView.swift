@@ -32,7 +32,7 @@ package struct RecordView {
   /// Milliseconds since 1970; -1 if it has none.
   package var timestamp: Int64 { rd_kafka_message_timestamp(message, nil) }
 
-  /// Allocates.
+  /// Allocates. As the brokers call it, with the prefix of `topic.prefix`.
   package var topicName: String { String(cString: rd_kafka_topic_name(message.pointee.rkt)) }
 
   /// The last header of that name, copied; nil if there is none, or its value is null.

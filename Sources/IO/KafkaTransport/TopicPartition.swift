@@ -32,17 +32,18 @@ package struct LogEnds: Sendable, Equatable {
 struct PartitionList: ~Copyable {
   let raw: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>
 
-  init(_ partitions: some Collection<TopicPartition>) {
+  init(_ partitions: some Collection<TopicPartition>, _ names: TopicNames) {
     raw = rd_kafka_topic_partition_list_new(Int32(partitions.count))
     for item in partitions {
-      rd_kafka_topic_partition_list_add(raw, item.topic, item.partition)
+      rd_kafka_topic_partition_list_add(raw, names.atBrokers(item.topic), item.partition)
     }
   }
 
-  init(_ starts: [(TopicPartition, Int64)]) {
+  init(_ starts: [(TopicPartition, Int64)], _ names: TopicNames) {
     raw = rd_kafka_topic_partition_list_new(Int32(starts.count))
     for (item, offset) in starts {
-      rd_kafka_topic_partition_list_add(raw, item.topic, item.partition)!.pointee.offset = offset
+      rd_kafka_topic_partition_list_add(raw, names.atBrokers(item.topic), item.partition)!
+        .pointee.offset = offset
     }
   }
 
@@ -50,11 +51,11 @@ struct PartitionList: ~Copyable {
 
   /// Copies a list that librdkafka owns.
   static func copy(
-    _ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
+    _ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?, _ names: TopicNames
   ) -> [TopicPartition] {
     guard let list else { return [] }
     return UnsafeBufferPointer(start: list.pointee.elems, count: Int(list.pointee.cnt)).map {
-      TopicPartition(topic: String(cString: $0.topic), partition: $0.partition)
+      TopicPartition(topic: names.here($0.topic), partition: $0.partition)
     }
   }
 }

@@ -13,7 +13,8 @@ package enum DeclaredSettings {
     "METER_KAFKA_BROKERS", values: "host:port,…", "The Kafka brokers to begin with.")
   package static let kafkaConfigFile = Setting<String?>.optional(
     "METER_KAFKA_CONFIG_FILE", values: "a path",
-    "A properties file of librdkafka settings (TLS, SASL, tuning). It is applied last.")
+    "A properties file of librdkafka settings (TLS, SASL, tuning). It is applied last. A line "
+      + "`topic.prefix=…` is ours: it stands before the names of topics and groups at the brokers.")
 
   // MARK: Telling
 
