@@ -1,4 +1,5 @@
 import KafkaTransport
+import MeteringTestKit
 import Testing
 
 /// Serialized: each test has its own cluster and blocks a thread of the pool.
@@ -51,6 +52,40 @@ import Testing
     #expect(store.disorder == [])
     #expect(store.errors == [])
     for driver in drivers { #expect(driver.consumer.assignment == driver.owned) }
+    for driver in drivers { driver.consumer.close() }
+  }
+
+  @Test
+  func `A member that tells Kafka its offsets all the time loses nothing when others join`() throws
+  {
+    let partitions = 4
+    let fixture = try Fixture(topics: [("t", partitions)])
+    try fixture.fill(count: 10)
+    let store = Driver.Store()
+    // The mock cluster lets a join of an existing group take a second less than the session.
+    let brief = [("session.timeout.ms", "2500"), ("heartbeat.interval.ms", "100")]
+    var drivers: [Driver] = []
+    func turnAll() throws {
+      for driver in drivers {
+        try driver.turn()
+        driver.consumer.commitAsync(driver.owned.map { ($0, store.next[$0] ?? 0) })
+      }
+    }
+    func isShared() -> Bool {
+      drivers.map(\.owned.count).reduce(0, +) == partitions
+        && drivers.allSatisfy { $0.owned.count == partitions / drivers.count }
+    }
+    drivers.append(try Driver(fixture.consumer("g", brief), ["t"], store))
+    try until("the first owns all", turn: turnAll, isShared)
+    drivers.append(try Driver(fixture.consumer("g", brief), ["t"], store))
+    try until("two share", seconds: 30, turn: turnAll, isShared)
+    #expect(drivers.map(\.lostTimes) == [0, 0])
+    // Kafka has been told all the same.
+    try until("Kafka knows", seconds: 10, turn: turnAll) {
+      let told = try? GroupOffsets.committed(
+        brokers: fixture.cluster.bootstrapServers, group: "g", topic: "t", partition: 0)
+      return told == 10
+    }
     for driver in drivers { driver.consumer.close() }
   }
 

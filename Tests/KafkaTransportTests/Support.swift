@@ -76,6 +76,8 @@ final class Driver {
   let batch = MessageBatch(capacity: 1_000)
   private(set) var owned: Set<TopicPartition> = []
   private(set) var assignedTimes = 0
+  /// How often another member was said to own its partitions already.
+  private(set) var lostTimes = 0
   let store: Store
 
   init(_ consumer: KafkaConsumer, _ topics: [String], _ store: Store) throws {
@@ -104,7 +106,8 @@ final class Driver {
         assignedTimes += 1
         owned.formUnion(partitions)
         try consumer.assign(partitions.map { ($0, store.next[$0] ?? 0) })
-      case .revoked(let partitions, _):
+      case .revoked(let partitions, let isLost):
+        if isLost { lostTimes += 1 }
         owned.subtract(partitions)
         try consumer.unassign(partitions)
       }

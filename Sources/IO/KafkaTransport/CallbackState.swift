@@ -24,6 +24,7 @@ final class CallbackState: Sendable {
   private let rebalances = Mutex<[PendingRebalance]>([])
   let onDelivery: KafkaProducer.DeliveryHandler?
   let doubts: DoubtCollector
+  let group = GroupState()
   private let names: TopicNames
 
   init(_ names: TopicNames, onDelivery: KafkaProducer.DeliveryHandler? = nil) {
@@ -83,7 +84,7 @@ final class CallbackState: Sendable {
     }
   }
 
-  /// Reads librdkafka's log lines for doubts.
+  /// Reads librdkafka's log lines for doubts and for the group's state.
   ///
   /// - Parameter prints: the operator asked for the lines (`debug`, `log_level`), which librdkafka
   ///   would print if nobody took them.
@@ -104,8 +105,9 @@ final class CallbackState: Sendable {
     _ client: OpaquePointer?, _ facility: UnsafePointer<CChar>?, _ line: UnsafePointer<CChar>?
   ) {
     guard let client, let facility, let line, let opaque = rd_kafka_opaque(client) else { return }
-    from(opaque).doubts.read(
-      facility: String(cString: facility), line: String(cString: line))
+    let callbacks = from(opaque)
+    callbacks.group.read(facility: facility, line: line)
+    callbacks.doubts.read(facility: String(cString: facility), line: String(cString: line))
   }
 
   private static func from(_ opaque: UnsafeMutableRawPointer) -> CallbackState {

@@ -32,6 +32,8 @@ package final class KafkaConsumer {
   var continuity = Continuity()
   /// Partitions that could not be set to their position: see `takeUnseated`.
   var unseated: [TopicPartition: KafkaError] = [:]
+  /// Offsets that Kafka is to be told once the group has settled.
+  private var uncommitted: [TopicPartition: Int64] = [:]
   /// Taken by the caller and not answered yet, for `close` to answer.
   private var hasUnansweredRebalance = false
   private var isClosed = false
@@ -75,6 +77,7 @@ package final class KafkaConsumer {
     into batch: MessageBatch, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> Int {
     precondition(!isClosed, "consume after close")
+    commitIfSettled()
     let count = batch.fill(
       from: handle.queue, of: handle, timeoutMilliseconds: timeoutMilliseconds)
     if count < 0 {
@@ -122,6 +125,8 @@ package final class KafkaConsumer {
   /// Stops reading these partitions, also after `lost`. Those that were never assigned are passed
   /// over (librdkafka would refuse the whole list, and the rebalance would hang).
   package func unassign(_ partitions: [TopicPartition]) throws(KafkaError) {
+    // Their next owner tells Kafka where they stand.
+    for partition in partitions { uncommitted[partition] = nil }
     if isCooperative {
       let list = PartitionList(partitions.filter { positions[$0] != nil }, handle.names)
       try check(rd_kafka_incremental_unassign(handle.raw, list.raw), "unassign")
@@ -190,9 +195,21 @@ package final class KafkaConsumer {
   }
 
   /// Tells Kafka where the group stands, only so that the usual lag tools work.
+  ///
+  /// Not while the consumer joins its group. A broker reads nothing of a connection on which a
+  /// member waits for the others, so it would judge the commit after that, when the generation is
+  /// another one. librdkafka 2.0.2 then gives up all partitions as lost and joins once more, and
+  /// every commit in the midst of that begins it anew: a group under steady load would never come
+  /// to rest. What is held back goes with the next `consume` after the group has settled.
   package func commitAsync(_ offsets: [(TopicPartition, Int64)]) {
-    guard !offsets.isEmpty else { return }
-    let list = PartitionList(offsets, handle.names)
+    for (partition, offset) in offsets { uncommitted[partition] = offset }
+    commitIfSettled()
+  }
+
+  private func commitIfSettled() {
+    guard !uncommitted.isEmpty, !handle.callbacks.group.isJoining else { return }
+    let list = PartitionList(uncommitted.map { ($0.key, $0.value) }, handle.names)
+    uncommitted.removeAll(keepingCapacity: true)
     // Failures do not matter: start positions come from PostgreSQL, never from here, and the next
     // flush commits a later offset anyway.
     _ = rd_kafka_commit(handle.raw, list.raw, 1)
@@ -254,8 +271,8 @@ package final class KafkaConsumer {
     ("auto.offset.reset", "error"),
     // Without it librdkafka hands over whatever a disk or a network made of a batch.
     ("check.crcs", "true"),
-    // Never printed: read by `DoubtCollector`.
-    ("debug", "topic,broker"),
+    // Never printed: read by `DoubtCollector` and `GroupState`.
+    ("debug", "topic,broker,cgrp"),
     ("enable.partition.eof", "true"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "6000"),
