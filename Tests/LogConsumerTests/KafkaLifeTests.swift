@@ -24,6 +24,7 @@ import Testing
   private let allBrokersDown: Int32 = -187
   private let transport: Int32 = -195
   private let topicRefused: Int32 = 29
+  private let groupRefused: Int32 = 30
 
   @Test func `all brokers down is a problem from its first sign`() throws {
     var life = try life()
@@ -63,6 +64,17 @@ import Testing
     #expect(life.wantsProbe(at: 10_000) == true)
     #expect(life.wantsProbe(at: 10_999) == false)
     #expect(life.wantsProbe(at: 11_000) == true)
+  }
+
+  @Test func `what one session said of Kafka is taken back by what the next one hears`() throws {
+    var first = try life()
+    first.met(error(allBrokersDown), at: 1_000)
+    first.met(error(groupRefused), at: 1_000)
+    var second = try life()
+    #expect(!health.isReady, "a new session is no evidence")
+    second.isAlive(since: 2_000)
+    second.groupAnswered()
+    #expect(health.isReady)
   }
 
   @Test func `a refusal is told as it is, whatever else fails`() throws {

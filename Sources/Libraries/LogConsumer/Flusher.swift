@@ -160,8 +160,7 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private func failed(_ error: any Error) -> FlushMachine.Failure {
     let cause = Self.cause(error)
     metrics.flushFailures.increment()
-    health.report(
-      settings.healthName("database"), problem: "\(cause.map { "\($0)" } ?? "\(error)")")
+    tell("\(cause.map { "\($0)" } ?? "\(error)")")
     if let times = repeated.note("\(error)") {
       logger.warning(
         "a flush failed and is tried again",
@@ -172,6 +171,14 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     if isLost { kept.close() } else { kept.closeIfLost() }
     if isLost { return .connectionLost }
     return cause?.sqlState == SQLState.requeuedTwice ? .requeueRefused : .refusedByDatabase
+  }
+
+  /// Says what is wrong with the database, unless the session is over: the next one has said by then
+  /// that all is well, and would not take back what comes later.
+  private func tell(_ problem: String) {
+    condition.lock()
+    defer { condition.unlock() }
+    if !isClosed { health.report(settings.healthName("database"), problem: problem) }
   }
 
   private func tellTakenOver(_ takenOver: Set<Int32>, butFirst known: Int) {

@@ -8,6 +8,9 @@ import ServiceRuntime
 ///
 /// Errors of single brokers are only suspicions until the inspector has asked: another broker may
 /// serve everything that is needed, and partitions that are not served report that themselves.
+///
+/// Each session has its own value. A session may end before it can take back what it reported, so the
+/// first evidence that the next session meets clears that as well.
 struct KafkaLife {
   private let health: HealthState
   private let settings: ConsumerSettings
@@ -19,6 +22,8 @@ struct KafkaLife {
   private var problemSince = 0
   private var lastProbe = 0
   private var isGroupRefused = false
+  /// What an earlier session said of Kafka, or of the group, may still stand.
+  private var mayInherit = (kafka: true, group: true)
 
   private static let probeMilliseconds = 1_000
 
@@ -56,19 +61,23 @@ struct KafkaLife {
 
   /// A fetch succeeded, or a question that was asked at that time was answered.
   mutating func isAlive(since askedAt: Int) {
-    guard problem != nil || suspicion != nil, askedAt >= problemSince else { return }
+    guard problem != nil || suspicion != nil || mayInherit.kafka, askedAt >= problemSince else {
+      return
+    }
     suspicion = nil
     repeated.clear()
-    guard problem != nil else { return }
-    problem = nil
+    guard problem != nil || mayInherit.kafka else { return }
+    mayInherit.kafka = false
     health.report(settings.healthName("kafka"), problem: nil, logs: false)
-    logger.info("Kafka answers again")
+    if problem != nil { logger.info("Kafka answers again") }
+    problem = nil
   }
 
   /// The group has answered this member.
   mutating func groupAnswered() {
-    guard isGroupRefused else { return }
+    guard isGroupRefused || mayInherit.group else { return }
     isGroupRefused = false
+    mayInherit.group = false
     health.report(settings.healthName("group"), problem: nil, logs: false)
   }
 
