@@ -115,6 +115,20 @@ import Testing
     }
   }
 
+  /// A wait with a time limit of Dispatch or of `NSCondition` ends at a time of day, so that a clock
+  /// that is set back makes it longer by as much. `MonotonicCondition` and `Wakeup` do not.
+  @Test func `No wait with a time limit depends on the time of day`() throws {
+    for file in try Repository.swift("Sources") where file.target != "Benchmarks" {
+      for (i, line) in file.lines.enumerated() {
+        for call in [
+          "wait(timeout:", "wait(wallTimeout:", "wait(until: Date", "wait(until: .init(",
+        ] {
+          #expect(!line.contains(call), "\(file.path):\(i + 1) has \(call)")
+        }
+      }
+    }
+  }
+
   // MARK: Floors
 
   private static let foreignToCore: Set = [

@@ -4,6 +4,10 @@ import Synchronization
 
 /// Does for the spool what an append must not wait for: files, the disk, words about what was
 /// dropped.
+///
+/// It is woken by the spool, and once a second by a timer of the monotonic clock. A wait of a
+/// semaphore with a time limit ends at a time of day: after a step of the clock by an hour back,
+/// nothing would be written to the disk and a full spool would not grow, for an hour.
 final class SpoolUpkeep: Sendable {
   private let spool: Spool
   private let syncs: Bool
@@ -35,11 +39,16 @@ final class SpoolUpkeep: Sendable {
   }
 
   private func run() {
+    let everySecond = DispatchSource.makeTimerSource()
+    everySecond.setEventHandler { [spool] in spool.wakeUpkeep.signal() }
+    everySecond.schedule(deadline: .now() + 1, repeating: 1)
+    everySecond.resume()
+    defer { everySecond.cancel() }
     var problem: SpoolError?
     var nextSync = DispatchTime.now() + 1
     var nextWord = DispatchTime.now()
     while !isStopping.load(ordering: .acquiring) {
-      _ = spool.wakeUpkeep.wait(timeout: .now() + 1)
+      spool.wakeUpkeep.wait()
       let found = spool.prepare()
       if let found, found != problem {
         logger.error("the spool cannot grow", metadata: ["reason": "\(found)"])
