@@ -259,7 +259,8 @@ extension PageFixtures {
         .init(
           number: 2, time: now - 4 * day + 5_000, statusCode: nil,
           error: "timeout: no answer in 15 s",
-          milliseconds: 15_002, answer: ""),
+          milliseconds: 15_002, answer: "",
+          traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
       ])
     return (
       "delivery", DeliveryPage.make(data, in: context("/deliveries/1199")),

@@ -106,6 +106,24 @@ import Testing
       ))
   }
 
+  @Test func `a delivery shows the traceparent of each attempt, and no column if none had one`()
+    throws
+  {
+    let traced = try html("delivery")
+    #expect(traced.contains(">traceparent</th>"))
+    #expect(traced.contains("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    let data = DeliveryPage.Data(
+      delivery: PageFixtures.deliveries[2], url: "https://example.net/h", customer: nil,
+      occurredAt: PageFixtures.now, finishedAt: nil, body: "{}",
+      attempts: [
+        .init(
+          number: 1, time: PageFixtures.now, statusCode: 204, error: nil, milliseconds: 3,
+          answer: "")
+      ])
+    let context = PageFixtures.context("/deliveries/1199")
+    #expect(!DeliveryPage.make(data, in: context).html(in: context).contains("traceparent"))
+  }
+
   @Test func `a license with 200 domains shows one and folds the others`() throws {
     let html = try html("license")
     #expect(html.contains("tenant-0.customers.example.org and 199 more"))
