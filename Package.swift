@@ -255,8 +255,8 @@ let tests: [Target] = [
   .testTarget(
     name: "StripeExportTests",
     dependencies: [
-      "StripeExport", "Billing", "Metering", "PostgresStore", "MeteringTestKit", "meterctl",
-      "MeteringAPI", nioCore,
+      "StripeExport", "Billing", "Metering", "PostgresStore", "ServiceRuntime",
+      "MeteringTestKit", "meterctl", "MeteringAPI", nioCore, nioSSL,
     ], exclude: ["Stripe"]),
   .testTarget(name: "BillingPagesTests", dependencies: ["BillingPages", "Metering"]),
   .testTarget(

@@ -4,6 +4,8 @@ import Foundation
 /// and faults that tests set.
 package final class FakeStripe {
   package let port: Int
+  /// Where it speaks TLS; nil without a certificate.
+  package let tlsPort: Int?
   package let process: ChildProcess
   package static let key = "sk_test_fake"
 
@@ -18,10 +20,12 @@ package final class FakeStripe {
       "/usr/bin/env",
       [given.isEmpty ? "python3" : given, "-u", Self.folder + "/fake_stripe.py"] + arguments)
     _ = process.waitForOutput("\n")
-    guard let port = Int(process.output.prefix { $0 != "\n" }) else {
+    let ports = process.output.prefix { $0 != "\n" }.split(separator: " ").map { Int($0) }
+    guard let first = ports.first, let port = first else {
       throw NeverHappened(description: "fake_stripe.py: \(process.output)")
     }
     self.port = port
+    tlsPort = ports.count == 2 ? ports[1] : nil
   }
 
   /// What programs are given to export to it.

@@ -285,6 +285,26 @@ struct StripeExportTests {
     #expect(try setup.stripe.total() == 40)
   }
 
+  @Test func `Over TLS a server is believed by its certificate and name, or is sent nothing`()
+    async throws
+  {
+    let own = try OwnCertificate()
+    let setup = try ExportSetup(
+      arguments: ["--certificate", own.certificate, "--key", own.key])
+    try setup.addCustomer("cus_1")
+    for hour in 1...3 { try setup.use("cus_1", hoursAgo: hour, 10) }
+    let refusing: [(String, String?)] = [("localhost", nil), ("127.0.0.1", own.certificate)]
+    for (host, trusted) in refusing {
+      let client = try setup.secureClient(host: host, trusting: trusted)
+      await #expect(throws: (any Error).self) { try await setup.export(client: client) }
+      #expect(try setup.stripe.requests() == 0)
+    }
+    let client = try setup.secureClient(host: "localhost", trusting: own.certificate)
+    let sent = try await setup.export(client: client)
+    #expect(sent.sent == 3 && sent.problem == nil, "\(sent)")
+    #expect(try setup.stripe.total() == 30)
+  }
+
   @Test(
     "Stripe's own client finds nothing in the server that stands for Stripe",
     .enabled(if: OfficialClient.isInstalled))

@@ -1,6 +1,7 @@
 import Billing
 import Foundation
 import MeteringTestKit
+import NIOSSL
 import PostgresStore
 import ServiceRuntime
 import StripeExport
@@ -13,7 +14,7 @@ final class ExportSetup {
   init(window: String? = nil, arguments: [String] = []) throws {
     database = try TestDatabase()
     stripe = try FakeStripe(arguments)
-    if arguments.isEmpty { try stripe.addMeter(window: window) }
+    if !arguments.contains("--port") { try stripe.addMeter(window: window) }
   }
 
   /// A customer with a license; the id that Stripe knows it by.
@@ -72,12 +73,14 @@ final class ExportSetup {
   }
 
   /// The export within this process, with pauses that take no time.
-  func export(mode: StripeMode = .sum) async throws -> StripeExportReport {
+  func export(
+    mode: StripeMode = .sum, client: StripeClient? = nil
+  ) async throws -> StripeExportReport {
     let url = database.url
     let exporter = StripeExporter(
       database: try await StripeDatabase.open {
         try PostgresConnection(url: url, application: "test")
-      }, client: try client())
+      }, client: try client ?? self.client())
     return try await exporter.export(
       mode: mode, through: nil, needsLog: false,
       by: AuditContext(actorKind: .operator, actorID: "test"))
@@ -88,6 +91,16 @@ final class ExportSetup {
       throw NeverHappened(description: "there is a key")
     }
     return StripeClient(settings, paceMilliseconds: 1)
+  }
+
+  /// A client that speaks TLS to a name of this machine, and believes the certificates of a file.
+  func secureClient(host: String, trusting file: String?) throws -> StripeClient {
+    var environment = stripe.environment
+    environment["METER_STRIPE_API_BASE"] = "https://\(host):\(stripe.tlsPort ?? 0)"
+    guard let settings = try StripeSettings(Settings(environment: environment)) else {
+      throw NeverHappened(description: "there is a key")
+    }
+    return StripeClient(settings, trustRoots: file.map { .file($0) }, paceMilliseconds: 1)
   }
 
   /// Moves Stripe's clock and the doubts of the database: a day has passed.
@@ -104,4 +117,29 @@ final class ExportSetup {
     try database.rows("select status from stripe_export order by hour, customer_id, meter")
       .compactMap { $0[0] }
   }
+}
+
+/// A certificate for `localhost` that is its own authority, in a folder that is removed with it.
+final class OwnCertificate {
+  let folder: String
+  var certificate: String { folder + "/own.pem" }
+  var key: String { folder + "/own.key" }
+
+  init() throws {
+    folder = NSTemporaryDirectory() + "certificate-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let openssl = try ChildProcess(
+      "/usr/bin/env",
+      [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+        "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate,
+      ])
+    guard openssl.wait() == 0 else {
+      throw NeverHappened(description: "openssl: \(openssl.output)")
+    }
+  }
+
+  // The system clears what is left.
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
 }

@@ -22,6 +22,7 @@ import argparse
 import base64
 import hashlib
 import json
+import ssl
 import threading
 import time
 import urllib.parse
@@ -429,11 +430,23 @@ def control(name, body):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate", help="A file; with it and --key, TLS is spoken on a second port.")
+    parser.add_argument("--key")
     arguments = parser.parse_args()
     ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
     server.daemon_threads = True
-    print(server.server_address[1], flush=True)
+    ports = [server.server_address[1]]
+    if arguments.certificate:
+        secured = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        secured.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(arguments.certificate, arguments.key)
+        # The handshake is the thread's own that serves the connection.
+        secured.socket = context.wrap_socket(secured.socket, server_side=True, do_handshake_on_connect=False)
+        ports.append(secured.server_address[1])
+        threading.Thread(target=secured.serve_forever, daemon=True).start()
+    print(*ports, flush=True)
     server.serve_forever()
 
 
