@@ -198,6 +198,18 @@ import Testing
         and prosrc ~ '(from|join|using)\\s+(only\\s+)?usage_pending\\M' order by 1
       """)
     #expect(functions == [["usage_close_chosen"], ["usage_merging_take"]])
+    let sources = URL(fileURLWithPath: #filePath)
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("Sources")
+    for case let file as URL in FileManager.default.enumerator(
+      at: sources, includingPropertiesForKeys: nil)!
+    where file.pathExtension == "swift" {
+      let text = try String(contentsOf: file, encoding: .utf8)
+      #expect(
+        text.range(
+          of: #"(from|join)\s+usage_pending\b|part\("usage_pending""#, options: .regularExpression)
+          == nil, "\(file.path) reads usage_pending and not usage_waiting")
+    }
   }
 
   @Test func `An upgrade makes the index first, and what waits is read and merged`() throws {
