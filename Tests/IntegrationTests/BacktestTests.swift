@@ -47,7 +47,7 @@ extension IntegrationTests {
       for (bad, words) in [
         ("yesterday,1", "line 4"), ("2026-13-01 00:00:00,1", "line 4"),
         ("2026-01-01 00:00:00,much", "line 4"), ("2026-01-01 00:00:00", "too few"),
-        ("2026-01-01 00:00:00,nan", "no number"),
+        ("2026-01-01 00:00:00,nan", "not a number"),
       ] {
         let result = try backtest(Data((good + bad + "\n").utf8))
         #expect(result.status == 3 && result.error.contains(words), "\(result)")

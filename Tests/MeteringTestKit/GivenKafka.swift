@@ -76,7 +76,8 @@ package enum GivenKafka {
     do {
       try remove(topics, KafkaAdmin(configuration(), clientID: "test"))
     } catch {
-      // The next test removes them. After the last one they stay, with a name that says whose they are.
+      // The next test removes them. After the last one they stay, under names that say whose they
+      // are.
       print("the topics were not removed: \(error)")
     }
   }

@@ -1,4 +1,4 @@
-/// Keeps the tables small that merges and folds empty. A reader walks over all of the deltas' pages.
+/// Keeps the tables small that merges and folds empty. Readers walk over all pages of the deltas.
 package struct UsageUpkeep {
   package enum Table: String, Sendable {
     case pending = "usage_pending"

@@ -9,8 +9,8 @@ import ServiceRuntime
 /// Errors of single brokers are only suspicions until the inspector has asked: another broker may
 /// serve everything that is needed, and partitions that are not served report that themselves.
 ///
-/// Each session has its own value. A session may end before it can take back what it reported, so the
-/// first evidence that the next session meets clears that as well.
+/// Each session has its own value. A session may end before it can take back what it reported, so
+/// the first evidence that the next session meets clears that as well.
 struct KafkaLife {
   private let health: HealthState
   private let settings: ConsumerSettings

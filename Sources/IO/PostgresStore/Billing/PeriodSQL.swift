@@ -81,8 +81,8 @@ struct PeriodSQL {
     Self.all(openOfAny + (customersLicenses.map { ["t.license_id = any (array(\($0)))"] } ?? []))
   }
 
-  /// The keys of a page. Each source gives its first rows by its index, and the first of all of them
-  /// are taken.
+  /// The keys of a page. Each source gives its first rows by its index, and the first of all are
+  /// taken.
   private func page(_ openSources: [String]) -> String {
     var sources = mayBeOpen ? openSources : []
     if mayBeClosed {

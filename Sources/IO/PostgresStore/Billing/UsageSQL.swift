@@ -24,8 +24,8 @@ struct UsageSQL {
   }
 
   /// Whether one plan does for all questions of this shape. The rows of a few licenses are found by
-  /// an index, and the months are chosen when the statement runs. Domains and features are chosen by
-  /// constraints, which only a plan for the parameters can do.
+  /// an index, and the months are chosen when the statement runs. Domains and features are chosen
+  /// by constraints, which only a plan for the parameters can do.
   var plansOnce: Bool {
     isWanted && namesFew && question.dimension == nil && !question.mayReadTotals
   }

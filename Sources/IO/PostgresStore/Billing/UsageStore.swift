@@ -65,8 +65,8 @@ package struct UsageStore {
 
     package init(windows: Windows) { self.windows = windows }
 
-    /// Whether `page` first asks which running totals there are. It then needs a transaction around it,
-    /// so that both see one snapshot.
+    /// Whether `page` first asks which running totals there are. It then needs a transaction around
+    /// it, so that both see one snapshot.
     package var mayReadTotals: Bool {
       licenses.isEmpty && (customers.isEmpty || !byLicense) && dimension == nil
     }
@@ -206,8 +206,8 @@ package struct UsageStore {
   struct Totals {
     /// Those of customers' days and licenses' periods.
     var hasDays: Bool
-    /// The second from which on the totals of meters' hours are there. A fold may have dropped earlier
-    /// ones. It is nil if that is not known.
+    /// The second from which on the totals of meters' hours are there. A fold may have dropped
+    /// earlier ones. It is nil if that is not known.
     var meterHoursFrom: Int64?
 
     static let none = Totals(hasDays: false, meterHoursFrom: nil)

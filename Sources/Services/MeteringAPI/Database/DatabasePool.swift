@@ -55,7 +55,7 @@ struct DatabasePool: Service {
     }
   }
 
-  /// Runs `body`, whose answer is made of one message alone, so that it needs no transaction around it:
+  /// Runs `body`, whose answer is made of one message alone, so it needs no transaction around it:
   /// the message is one, at one snapshot.
   ///
   /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.

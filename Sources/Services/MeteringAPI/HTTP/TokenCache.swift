@@ -2,7 +2,7 @@ import Metering
 import ServiceRuntime
 import Synchronization
 
-/// Who the tokens are that were looked up a moment ago, so that one client's many reads do not each ask
+/// The tokens that were looked up a moment ago, so that one client's many reads do not each ask
 /// PostgreSQL.
 ///
 /// It is for reads alone. A token that was revoked holds for `lifetimeMilliseconds` at most, and not at

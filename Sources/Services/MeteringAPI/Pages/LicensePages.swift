@@ -98,7 +98,7 @@ enum LicensePages {
     let reading = UsageReading(visit: visit)
     async let period = period(reading, id, running)
     let lines = (try await periods)?["data"].list.map(PeriodPages.line) ?? []
-    // What is shown at first is the running period by day, which the chart beside the limit shows too.
+    // The page first shows the running period by day, as the chart beside the limit does.
     let showsPeriod =
       visit.filters("from", "to", "range", "window").isEmpty
       && runningRange(running, now: visit.context.now) != nil
