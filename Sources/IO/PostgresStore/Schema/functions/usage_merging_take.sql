@@ -28,15 +28,23 @@ begin
   where o.consumer_group = 'usage-aggregator' and o.topic = 'license.usage.v1'
     and o.partition = any (held);
   create temp table if not exists merging (like usage_pending) on commit delete rows;
-  -- Each partition is looked up by itself, whatever the planner takes the table for.
-  with taken as (
-    delete from only usage_pending where ctid = any (array(
-      select p.place from unnest(starts) s, lateral (
-        select q.ctid as place from only usage_pending q where q.partition = s.partition
-          and (q.log_epoch, q.first_offset) >= (s.log_epoch, s.next_offset) offset 0) p))
-    returning *
-  ) insert into merging select * from taken;
-  get diagnostics moved = row_count;
+  if pg_relation_size('usage_pending') <= 64 << 20 then
+    -- Most of a small table is what is taken, and walking over it costs less than looking it up.
+    with taken as (
+      delete from only usage_pending where partition = any (owned) returning *
+    ) insert into merging select * from taken;
+    get diagnostics moved = row_count;
+  else
+    -- Each partition is looked up by itself, whatever the planner takes the table for.
+    with taken as (
+      delete from only usage_pending where ctid = any (array(
+        select p.place from unnest(starts) s, lateral (
+          select q.ctid as place from only usage_pending q where q.partition = s.partition
+            and (q.log_epoch, q.first_offset) >= (s.log_epoch, s.next_offset) offset 0) p))
+      returning *
+    ) insert into merging select * from taken;
+    get diagnostics moved = row_count;
+  end if;
   update usage_merged m set log_epoch = e.log_epoch, next_offset = e.next_offset
   from unnest(ends) e
   where m.partition = e.partition and (m.log_epoch, m.next_offset) < (e.log_epoch, e.next_offset);
