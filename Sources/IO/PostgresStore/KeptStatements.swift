@@ -1,5 +1,5 @@
-/// The statements that one connection has prepared: so many at most, of which the one that was not
-/// used for the longest time gives way.
+/// The statements that one connection has prepared. Their number is limited: the one that was not
+/// used for the longest time gives way to a new one.
 struct KeptStatements {
   /// A plan over the partitions of a year takes some hundred kilobytes in the server.
   static let most = 32
@@ -38,10 +38,10 @@ struct KeptStatements {
     return (name, evicted)
   }
 
-  /// Of a statement whose preparation did not come about.
+  /// Forgets a statement that could not be prepared.
   mutating func remove(_ sql: String) { entries[sql] = nil }
 
-  /// After a change of the schema, or where something else has taken the statements away.
+  /// Forgets all statements after the schema has changed or the server has dropped them.
   mutating func forgetAll() {
     entries = [:]
     hasForgotten = true

@@ -3,8 +3,8 @@ import Metering
 
 /// Several statements in one message, and statements that are prepared.
 extension PostgresConnection {
-  /// Runs one statement as `query` does, and plans it only the first times: for short statements
-  /// whose SQL is always the same.
+  /// Runs one statement as `query` does, and plans it only the first few times. It is meant for
+  /// short statements whose SQL never changes.
   package func prepared(
     _ sql: String, _ parameters: [SQLValue] = [], operation: String
   ) throws(PostgresError) -> SQLRows {
@@ -15,15 +15,15 @@ extension PostgresConnection {
     return rows
   }
 
-  /// Runs statements that are sent as one message, so that they take one round trip. They are one
-  /// transaction, or a part of the open one. With the isolation of `readOnly` they see one snapshot.
+  /// Sends statements as one message, so that they take one round trip. They are one transaction, or
+  /// a part of the open one. With the isolation of `readOnly` they see one snapshot.
   ///
-  /// A statement whose preparation no longer holds, as after a change of the schema, is prepared
-  /// again, and all of them run once more. So they must be reads.
+  /// If a preparation no longer holds, for example after a change of the schema, the statement is
+  /// prepared again and all statements run once more. Therefore they must be reads.
   ///
-  /// - Parameter each: gets the number of the statement and a row of it, in their order, once all
-  ///   statements were carried out.
-  /// - Throws: the first statement's error; none of them did anything then.
+  /// - Parameter each: gets the number of a statement and one of its rows, in order, after all
+  ///   statements have run.
+  /// - Throws: the first error of a statement. Then none of them had an effect.
   package func pipeline(
     _ statements: [SQLStatement], operation: String, each: (Int, SQLRow) -> Void
   ) throws(PostgresError) {

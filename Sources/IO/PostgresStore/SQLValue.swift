@@ -24,16 +24,16 @@ package enum SQLValue: Sendable {
 package struct SQLStatement: Sendable {
   /// When PostgreSQL plans it.
   package enum Planning: Sendable {
-    /// Each time, for the parameters of that time.
+    /// PostgreSQL plans it each time, for the parameters of that time.
     case eachTime
-    /// It is prepared. PostgreSQL plans it for the parameters the first five times, and then decides
-    /// by the costs whether one plan will do. For short statements.
+    /// It is prepared. PostgreSQL plans it for the parameters the first five times, and then
+    /// decides by the costs whether one plan will do. This suits short statements.
     case kept
-    /// It is prepared and planned once, for whatever parameters come. For statements whose best plan
+    /// It is prepared and planned once, for all parameters. This suits statements whose best plan
     /// does not depend on them, and whose planning takes as long as their execution.
     case once
-    /// The same, for rows that lie in many blocks: an index is walked over first, so that the disk is
-    /// asked for many blocks at a time. Without knowing the parameters PostgreSQL expects few rows.
+    /// It is like `once`, for rows in many blocks. The index is read first, so that many blocks are
+    /// requested from the disk at a time. Without the parameters, PostgreSQL would expect few rows.
     case onceByBlocks
   }
 

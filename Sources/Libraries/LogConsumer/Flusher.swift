@@ -173,8 +173,8 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     return cause?.sqlState == SQLState.requeuedTwice ? .requeueRefused : .refusedByDatabase
   }
 
-  /// Says what is wrong with the database, unless the session is over: the next one has said by then
-  /// that all is well, and would not take back what comes later.
+  /// Reports a problem of the database, unless the session is over. By then the next session has
+  /// reported that all is well, and it would not take back a later report.
   private func tell(_ problem: String) {
     condition.lock()
     defer { condition.unlock() }

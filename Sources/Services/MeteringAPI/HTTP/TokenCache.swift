@@ -5,9 +5,8 @@ import Synchronization
 /// The tokens that were looked up a moment ago, so that one client's many reads do not each ask
 /// PostgreSQL.
 ///
-/// It is for reads alone. A token that was revoked holds for `lifetimeMilliseconds` at most, and not at
-/// all after the answer of a write of this process. Tokens that do not hold are not kept, so
-/// guessing fills nothing.
+/// Only reads use it. A revoked token is accepted for `lifetimeMilliseconds` at most, and not at all
+/// after this process has answered a write. Invalid tokens are not kept, so guessing fills nothing.
 final class TokenCache: Sendable {
   static let lifetimeMilliseconds = 100
   private static let most = 1_000
@@ -23,7 +22,7 @@ final class TokenCache: Sendable {
   /// - Parameters:
   ///   - hash: of the token.
   ///   - now: monotonic milliseconds.
-  ///   - lookUp: nil where the token does not hold.
+  ///   - lookUp: returns nil if the token is not valid.
   func caller(
     _ hash: String, now: Int = Monotonic.milliseconds, lookUp: () async throws -> Caller?
   ) async throws -> Caller? {
@@ -33,7 +32,7 @@ final class TokenCache: Sendable {
     if let known { return known }
     guard let found = try await lookUp() else { return nil }
     state.withLock { state in
-      // What was read before a write may be what the write has changed.
+      // A write may have changed what was read before it.
       guard state.generation == generation else { return }
       if state.entries.count >= Self.most { state.entries = [:] }
       state.entries[hash] = (found, now + Self.lifetimeMilliseconds)

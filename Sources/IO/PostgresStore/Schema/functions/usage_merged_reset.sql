@@ -1,6 +1,6 @@
--- Runs where a partition of the log of usage gets its offset, or has it set back: rows with places
--- before the mark may come again. It waits for a merge that has read the offset, and is over before the
--- next one reads it.
+-- Puts a partition's mark back to the beginning. It runs when a partition of the usage log gets its first
+-- offset or when its offset is set back, because rows before the mark may then be written again. It waits
+-- for a merge that has read the offset, and it ends before the next merge reads the offset.
 create function usage_merged_reset() returns trigger language plpgsql as $$
 begin
   insert into usage_merged (partition, log_epoch, next_offset) values (new.partition, 0, 0)

@@ -1,8 +1,8 @@
--- Takes what is pending of some partitions into `merging`, and moves their marks behind it. Answers how
--- many rows. Flushes of a partition follow one another by its offset: a snapshot that sees an offset
--- sees every row of before it. So a later statement deletes all rows of before an offset that was read
--- first. A mark is moved by who holds its row, and the offset is not set back meanwhile
--- (usage_merged_reset); a row that somebody else holds is not waited for, and that mark stays.
+-- Takes the pending rows of some partitions into `merging`, moves the partitions' marks behind them, and
+-- returns the number of rows. The offset of a partition orders its flushes, so a snapshot that sees an
+-- offset also sees all rows before it. That is why the offsets are read first: the later statement deletes
+-- all rows before them. Whoever holds the row of a mark may move it, and meanwhile nobody can set the
+-- offset back (usage_merged_reset). A mark that somebody else holds is not waited for and stays.
 create function usage_merging_take(owned int[]) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

@@ -1,7 +1,6 @@
--- Up to which place in the log everything of a partition is merged: no row of usage_pending that a
--- snapshot sees has a place before the one that the same snapshot sees here. Readers and merges begin
--- there, and pass by what is deleted and cannot be removed yet. A partition without a row is walked
--- over whole.
+-- Marks up to which place in the log all events of a partition are merged. In every snapshot, no row of
+-- usage_pending has a place before the mark. Readers and merges begin at the mark, so they pass by rows
+-- that are deleted but cannot be removed yet. A partition without a row here is read whole.
 create table usage_merged (
   partition int primary key constraint usage_merged_partition_exists check (partition >= 0),
   log_epoch int not null,

@@ -1,7 +1,7 @@
--- The rows of usage_pending that no merge has taken, with their places in the table. Rows are in the
--- order of partition, epoch and offset in usage_pending_by_place, and the rows of usage_merged cut it
--- into runs. Each begins where the merged rows of its partition end, and has the partitions without a
--- row behind that one. `offset 0` makes the planner look up each run by itself.
+-- Shows the rows of usage_pending that no merge has taken, with their places in the table. The index
+-- usage_pending_by_place orders rows by partition, epoch and offset, and the marks of usage_merged cut it
+-- into runs. A run begins at the mark of its partition and also contains the following partitions that
+-- have no mark. `offset 0` makes the planner look up each run separately.
 create view usage_unmerged as
 select p.log_epoch, p.partition, p.license_id, p.meter, p.hour, p.first_offset, p.last_offset,
   p.quantity, p.event_count, p.minutes, p.dimensions, p.place
