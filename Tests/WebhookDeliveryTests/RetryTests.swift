@@ -62,35 +62,53 @@ import WebhookDelivery
   func breaker() {
     var health = EndpointHealth()
     var waits: [Int64] = []
+    var now: Int64 = 0
     for n in 0..<12 {
-      #expect(health.take(.failure, atMilliseconds: Int64(n)) == .none)
-      waits.append(health.openUntilMilliseconds.map { ($0 - Int64(n)) / 1_000 } ?? 0)
-      health.openUntilMilliseconds = nil
+      let probe = EndpointHealth.Report(.failure, isProbe: n >= 5)
+      #expect(health.take(probe, atMilliseconds: now) == .none)
+      waits.append(health.openUntilMilliseconds.map { ($0 - now) / 1_000 } ?? 0)
+      now = health.openUntilMilliseconds ?? now + 1
     }
     #expect(waits == [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300])
+  }
+
+  @Test("Requests that were under way when the breaker opened do not make its wait longer")
+  func underway() {
+    var health = EndpointHealth()
+    let hung = [EndpointHealth.Report](repeating: .init(.failure), count: 8)
+    #expect(health.take(hung, atMilliseconds: 0) == .none)
+    #expect(health.openUntilMilliseconds == 10_000 && health.consecutiveFailures == 5)
+    // Another dispatcher's requests may end after the first probe began.
+    #expect(health.take(hung, atMilliseconds: 11_000) == .none)
+    #expect(health.openUntilMilliseconds == 10_000 && health.consecutiveFailures == 5)
+    // What such a request is asked to wait holds all the same.
+    _ = health.take(.init(.paused(milliseconds: 60_000)), atMilliseconds: 12_000)
+    #expect(health.openUntilMilliseconds == 72_000 && health.consecutiveFailures == 5)
+    _ = health.take(.init(.success), atMilliseconds: 13_000)
+    #expect(health == EndpointHealth())
   }
 
   @Test("A success forgets all failures")
   func success() {
     var health = EndpointHealth()
-    for n in 0..<9 { _ = health.take(.failure, atMilliseconds: Int64(n)) }
-    #expect(health.take(.success, atMilliseconds: 10) == .none)
+    for n in 0..<9 { _ = health.take(.init(.failure), atMilliseconds: Int64(n)) }
+    #expect(health.take(.init(.success), atMilliseconds: 10) == .none)
     #expect(health == EndpointHealth())
-    _ = health.take([.failure, .success, .failure], atMilliseconds: 11)
+    _ = health.take([.init(.failure), .init(.success), .init(.failure)], atMilliseconds: 11)
     #expect(health == EndpointHealth())
   }
 
   @Test("A receiver that asks for a pause opens the breaker until then, a success beside it or not")
   func pause() {
     var health = EndpointHealth()
-    #expect(health.take(.paused(milliseconds: 60_000), atMilliseconds: 5) == .none)
+    #expect(health.take(.init(.paused(milliseconds: 60_000)), atMilliseconds: 5) == .none)
     #expect(health.openUntilMilliseconds == 60_005 && health.consecutiveFailures == 1)
-    _ = health.take([.paused(milliseconds: 90_000), .success], atMilliseconds: 10)
+    _ = health.take([.init(.paused(milliseconds: 90_000)), .init(.success)], atMilliseconds: 10)
     #expect(health.openUntilMilliseconds == 90_010 && health.consecutiveFailures == 1)
-    _ = health.take(.paused(milliseconds: .max), atMilliseconds: 10)
+    _ = health.take(.init(.paused(milliseconds: .max)), atMilliseconds: 10)
     #expect(health.openUntilMilliseconds == 86_400_010)
     health = EndpointHealth()
-    _ = health.take(.paused(milliseconds: 0), atMilliseconds: 10)
+    _ = health.take(.init(.paused(milliseconds: 0)), atMilliseconds: 10)
     #expect(health.openUntilMilliseconds == nil)
   }
 
@@ -99,20 +117,23 @@ import WebhookDelivery
   func disabling() {
     let day: Int64 = 86_400_000
     var health = EndpointHealth()
-    _ = health.take(.failure, atMilliseconds: 0)
-    #expect(health.take(.failure, atMilliseconds: 6 * day) == .none)
+    _ = health.take(.init(.failure), atMilliseconds: 0)
+    #expect(health.take(.init(.failure), atMilliseconds: 6 * day) == .none)
     health = EndpointHealth()
     for n in 0..<20 {
-      #expect(health.take(.failure, atMilliseconds: Int64(n) * 3_600_000) == .none)
+      let probe = EndpointHealth.Report(.failure, isProbe: n >= 5)
+      #expect(health.take(probe, atMilliseconds: Int64(n) * 3_600_000) == .none)
     }
-    #expect(health.take(.failure, atMilliseconds: 5 * day - 1) == .none)
-    #expect(health.take(.failure, atMilliseconds: 5 * day) == .disable(reason: .failing))
+    let probe = EndpointHealth.Report(.failure, isProbe: true)
+    #expect(health.take(probe, atMilliseconds: 5 * day - 1) == .none)
+    #expect(health.take(probe, atMilliseconds: 5 * day) == .disable(reason: .failing))
   }
 
   @Test("410 disables at once, whatever else a batch brought")
   func gone() {
     var health = EndpointHealth()
     #expect(
-      health.take([.success, .gone, .failure], atMilliseconds: 1) == .disable(reason: .gone))
+      health.take([.init(.success), .init(.gone), .init(.failure)], atMilliseconds: 1)
+        == .disable(reason: .gone))
   }
 }

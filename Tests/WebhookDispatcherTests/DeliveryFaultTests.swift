@@ -136,6 +136,33 @@ import WebhookDelivery
     try eventually("all are delivered") { try setup.count("delivered", "ep_wait") == 30 }
   }
 
+  @Test("An endpoint that hangs once with many requests is probed soon, not minutes later")
+  func hangOnce() throws {
+    let setup = try Setup()
+    try setup.endpoint("ep_sick", "/sick")
+    try setup.start(["METER_WEBHOOK_ENDPOINT_CONCURRENCY": "12"])
+    try setup.raise(20)
+    try eventually("it answers") { try setup.count("delivered", "ep_sick") == 20 }
+    setup.server.sicken()
+    try setup.raise(40, from: 20)
+    try eventually("many requests have hung") {
+      try setup.database.integer("select count(*) from webhook_attempt where error like 'timeout%'")
+        ?? 0 >= 8
+    }
+    // Five open the breaker for ten seconds. A slow machine may have seen the first probe fail.
+    let failures = try setup.database.integer("select consecutive_failures from webhook_endpoint")
+    #expect([5, 6].contains(failures))
+    setup.server.heal()
+    try eventually("it is told all that it missed, without anybody's help", within: 60) {
+      try setup.database.integer(
+        """
+        with due as (update webhook_delivery set next_attempt_at = now()
+          where status = 'pending' and next_attempt_at > now() + interval '6 seconds')
+        select count(*) from webhook_delivery where status = 'delivered'
+        """) == 60
+    }
+  }
+
   @Test("Webhooks to the vendor name the customer, webhooks to a customer do not")
   func vendor() throws {
     let setup = try Setup()

@@ -20,6 +20,7 @@ final class HookServer: @unchecked Sendable {
   private var underway = 0
   private var mostUnderway = 0
   private var healed = false
+  private var isSick = false
   private var made = 0
 
   init() throws {
@@ -80,8 +81,16 @@ final class HookServer: @unchecked Sendable {
     locked { for connection in connections { shutdown(connection, Int32(SHUT_RDWR)) } }
   }
 
-  /// From now on `/flaky` and `/dead` answer 200.
-  func heal() { locked { healed = true } }
+  /// From now on `/sick` hangs, until `heal` is called.
+  func sicken() { locked { isSick = true } }
+
+  /// From now on `/wait`, `/dead` and `/sick` answer 200.
+  func heal() {
+    locked {
+      healed = true
+      isSick = false
+    }
+  }
 
   private func locked<T>(_ body: () -> T) -> T {
     condition.lock()
@@ -148,6 +157,9 @@ final class HookServer: @unchecked Sendable {
     case "/hang":
       hold(30)
       return false
+    case "/sick":
+      if locked({ isSick }) { hold(30) }
+      return plain("200 OK")
     case "/slow":
       hold(1.5)
       return plain("200 OK")

@@ -256,7 +256,18 @@ class Pipeline:
     def diagnosis(self):
         """What everybody says of itself, for a report of something that did not happen in time."""
         lines = [f"{name}: {service.health()}" for name, service in self.services.items() if not service.is_ready()]
-        return "\n".join(["PostgreSQL: " + self.postgres.replication(), *lines])
+        return "\n".join(["PostgreSQL: " + self.postgres.replication(), "Endpoints: " + self._endpoints(), *lines])
+
+    def _endpoints(self):
+        try:
+            return "; ".join(" ".join(row) for row in self.postgres.rows("""
+                select e.endpoint_id, e.status, e.consecutive_failures || ' failures in a row',
+                  'open for ' || coalesce(e.open_until - clock_timestamp(), '0'),
+                  count(*) filter (where d.status = 'pending') || ' pending',
+                  'the next in ' || coalesce(min(d.next_attempt_at) filter (where d.status = 'pending') - clock_timestamp(), '0')
+                from webhook_endpoint e left join webhook_delivery d using (endpoint_id) group by e.endpoint_id"""))
+        except RuntimeError as error:
+            return str(error)
 
     def metric(self, name, metric):
         return get_metric(self.services[name].admin, metric)

@@ -5,8 +5,11 @@
 ///     any ──410──► disabled (gone)      any ──only failures for 5 days──► disabled (failing)
 ///
 /// A receiver that names a time by `Retry-After` opens it itself, until then.
-/// While it is open, deliveries wait and use up no retries; the probe is a delivery like any other. Times are milliseconds of
-/// one clock, the database's.
+///
+/// While it is open, deliveries wait and use up no retries; the probe is a delivery like any other.
+/// Requests that were under way when it opened may fail much later. They say nothing new, so they
+/// do not count: a receiver that hung once with eight requests is probed after ten seconds, not
+/// after 80. Times are milliseconds of one clock, the database's.
 package struct EndpointHealth: Sendable, Equatable {
   /// One failing deployment of a receiver is a failure or two of each of four connections.
   package static let failuresToOpen = 5
@@ -24,6 +27,18 @@ package struct EndpointHealth: Sendable, Equatable {
     case paused(milliseconds: Int64)
     /// 410: it says itself that it does not want any more.
     case gone
+  }
+
+  /// What one attempt says about the endpoint.
+  package struct Report: Sendable, Equatable {
+    package var outcome: Outcome
+    /// Whether it was claimed as the probe of an open breaker.
+    package var isProbe: Bool
+
+    package init(_ outcome: Outcome, isProbe: Bool = false) {
+      self.outcome = outcome
+      self.isProbe = isProbe
+    }
   }
 
   package enum Action: Sendable, Equatable {
@@ -52,9 +67,9 @@ package struct EndpointHealth: Sendable, Equatable {
     self.openUntilMilliseconds = openUntilMilliseconds
   }
 
-  package mutating func take(_ outcome: Outcome, atMilliseconds now: Int64) -> Action {
+  package mutating func take(_ report: Report, atMilliseconds now: Int64) -> Action {
     var pause: Int64?
-    switch outcome {
+    switch report.outcome {
     case .success:
       self = EndpointHealth()
       return .none
@@ -65,9 +80,18 @@ package struct EndpointHealth: Sendable, Equatable {
     case .failure:
       break
     }
+    if openUntilMilliseconds == nil || report.isProbe {
+      let action = countFailure(atMilliseconds: now)
+      if action != .none { return action }
+    }
+    if let pause, pause > 0 { openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + pause) }
+    return .none
+  }
+
+  private mutating func countFailure(atMilliseconds now: Int64) -> Action {
     let since = failingSinceMilliseconds ?? now
     failingSinceMilliseconds = since
-    // The column is a 32-bit integer; far beyond any meaning.
+    // The column is a 32-bit integer. Nobody needs so many.
     consecutiveFailures = min(consecutiveFailures + 1, 1_000_000_000)
     if now - since >= Self.disableAfterMilliseconds, consecutiveFailures >= Self.failuresToDisable {
       return .disable(reason: .failing)
@@ -77,23 +101,22 @@ package struct EndpointHealth: Sendable, Equatable {
       let wait = min(Self.firstOpenMilliseconds << Int64(doublings), Self.maximumOpenMilliseconds)
       openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + wait)
     }
-    if let pause, pause > 0 { openUntilMilliseconds = max(openUntilMilliseconds ?? 0, now + pause) }
     return .none
   }
 
-  /// What a batch of results makes of it, in any order: one success among them closes the breaker,
-  /// since the endpoint does answer; what it asks for itself holds nevertheless.
-  package mutating func take(_ outcomes: [Outcome], atMilliseconds now: Int64) -> Action {
-    if outcomes.contains(.gone) { return .disable(reason: .gone) }
-    if outcomes.contains(.success) {
-      let action = take(.success, atMilliseconds: now)
-      for case .paused(let wait) in outcomes {
-        _ = take(.paused(milliseconds: wait), atMilliseconds: now)
+  /// Takes a batch of results, in any order. A success among them closes the breaker, because the
+  /// endpoint does answer. A pause that the endpoint asks for holds nevertheless.
+  package mutating func take(_ reports: [Report], atMilliseconds now: Int64) -> Action {
+    if reports.contains(where: { $0.outcome == .gone }) { return .disable(reason: .gone) }
+    if let success = reports.first(where: { $0.outcome == .success }) {
+      let action = take(success, atMilliseconds: now)
+      for report in reports {
+        if case .paused = report.outcome { _ = take(report, atMilliseconds: now) }
       }
       return action
     }
-    for outcome in outcomes {
-      let action = take(outcome, atMilliseconds: now)
+    for report in reports {
+      let action = take(report, atMilliseconds: now)
       if action != .none { return action }
     }
     return .none

@@ -32,6 +32,8 @@ package struct WebhookStore {
     package var isForCustomer: Bool
     /// The number of attempts so far.
     package var attempts: Int64
+    /// Whether the endpoint's breaker is open and this delivery is the one that tries it.
+    package var isProbe: Bool
     /// The trace that led to the alert.
     package var trace: TraceContext?
   }
@@ -52,7 +54,7 @@ package struct WebhookStore {
       select delivery_id, lease, endpoint_id, webhook_id, retry_step, url, secrets, type, occurred_at, data,
         due_seconds_ago, (select d.alert_id from webhook_delivery d where d.delivery_id = c.delivery_id),
         (select e.customer_id is not null from webhook_endpoint e where e.endpoint_id = c.endpoint_id),
-        attempts, webhook_traceparent(delivery_id)
+        attempts, webhook_traceparent(delivery_id), is_probe
       from webhook_claim($1::int, $2::int, $3::text[], $4::int[], $5::int) c
       """,
       [
@@ -68,7 +70,8 @@ package struct WebhookStore {
         type: rows.text(i, 7) ?? "", occurredAt: rows.text(i, 8) ?? "",
         data: rows.text(i, 9) ?? "{}", dueSecondsAgo: rows.text(i, 10).flatMap(Double.init) ?? 0,
         alertID: rows.integer(i, 11) ?? 0, isForCustomer: rows.boolean(i, 12),
-        attempts: rows.integer(i, 13) ?? 0, trace: rows.text(i, 14).flatMap { TraceContext($0) })
+        attempts: rows.integer(i, 13) ?? 0, isProbe: rows.boolean(i, 15),
+        trace: rows.text(i, 14).flatMap { TraceContext($0) })
     }
   }
 

@@ -109,19 +109,20 @@ final class ResultWriter: @unchecked Sendable {
   private func write(_ batch: [Entry], _ store: WebhookStore) throws {
     var results: [WebhookStore.Result] = []
     var released: [WebhookStore.Release] = []
-    var outcomes: [String: [EndpointHealth.Outcome]] = [:]
+    var reports: [String: [EndpointHealth.Report]] = [:]
     for entry in batch {
       switch entry {
       case .release(let claim, let wait):
         released.append(
           .init(deliveryID: claim.deliveryID, lease: claim.lease, afterMilliseconds: wait))
       case .result(let claim, let attempt):
-        outcomes[claim.endpoint, default: []].append(attempt.outcome)
+        reports[claim.endpoint, default: []].append(
+          .init(attempt.outcome, isProbe: claim.isProbe))
         results.append(Self.result(claim, attempt))
       }
     }
     let stopped = try store.connection.transaction {
-      let stopped = try judge(outcomes, store)
+      let stopped = try judge(reports, store)
       try store.record(results)
       try store.release(released)
       return stopped
@@ -133,10 +134,10 @@ final class ResultWriter: @unchecked Sendable {
   /// locks in this order.
   /// - Returns: the endpoints that nothing may be sent to for now.
   private func judge(
-    _ outcomes: [String: [EndpointHealth.Outcome]], _ store: WebhookStore
+    _ reports: [String: [EndpointHealth.Report]], _ store: WebhookStore
   ) throws -> [String] {
-    let failing = outcomes.filter { $0.value.contains { $0 != .success } }
-    try store.markHealthy(outcomes.keys.filter { failing[$0] == nil })
+    let failing = reports.filter { $0.value.contains { $0.outcome != .success } }
+    try store.markHealthy(reports.keys.filter { failing[$0] == nil })
     guard !failing.isEmpty else { return [] }
     var stopped: [String] = []
     let (now, states) = try store.lockHealth(of: Array(failing.keys))
