@@ -103,7 +103,9 @@ package struct Chart: Sendable {
     let sum = "\(Wording.number(total)) \(unit), \(range) (\(context.zone.name))"
     guard points.contains(where: { $0.previous != nil }) else { return sum }
     let before = Self.sum(points.compactMap(\.previous))
-    return "\(sum); \(Wording.change(total, before: before)) before (\(Wording.number(before)))"
+    // A window that is not over is compared with nothing.
+    let compared = Self.sum(points.filter { $0.previous != nil }.map(\.value))
+    return "\(sum); \(Wording.change(compared, before: before)) before (\(Wording.number(before)))"
   }
 
   private var legend: [ChartFigure.Entry] {

@@ -123,6 +123,7 @@ struct ChartDrawing {
         + " height=\"\(plotHeight)\"/>"
       let title = HTMLText.escape(
         "\(context.zone.minute(point.start)): \(Wording.number(point.value)) \(chart.unit)"
+          + (point.end > context.now ? " so far" : "")
           + (point.previous.map { ", before \(Wording.number($0))" } ?? ""))
       if let href = point.href {
         parts.append(

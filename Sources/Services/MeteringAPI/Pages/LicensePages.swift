@@ -160,12 +160,13 @@ enum LicensePages {
       })
   }
 
-  /// The whole hours of the running period so far; nil in its first hour.
+  /// The hours of the running period so far, with the one that runs.
   private static func runningRange(
     _ meter: LicensePage.Meter?, now: Int64
   ) -> (from: Int64, to: Int64)? {
     guard let meter else { return nil }
-    let end = min(meter.periodEnd, now - now % 3_600_000)
+    let hour: Int64 = 3_600_000
+    let end = min(meter.periodEnd, now - now % hour + hour)
     return meter.periodStart < end ? (meter.periodStart, end) : nil
   }
 

@@ -84,7 +84,8 @@ enum OverviewPages {
     guard visit.caller.may(.usageRead) else { return ([], nil) }
     let spans = OverviewSpans(now: visit.context.now, days: ZoneDays(zone: visit.context.zone))
     let read = try await visit.request.read(spans.read(customer: visit.caller.customerID))
-    let counts = read.meters.filter { _, sums in spans.hours(sums).contains { $0.value != 0 } }
+    // What is used for the first time in this hour is shown, and so is what has just stopped.
+    let counts = read.meters.filter { _, sums in sums.values.contains { $0 != 0 } }
       .map { meter, sums in spans.usage(meter, sums) }
       .sorted { $0.meter < $1.meter }
     guard !read.meters.isEmpty else { return (counts, nil) }

@@ -79,15 +79,16 @@ struct OverviewSpans: Sendable {
 
   // MARK: The answer
 
-  /// The last 24 whole hours, each with the same one a day earlier.
-  func hours(_ sums: Sums) -> [Chart.Point] {
-    (1...Self.shownHours).reversed().map { back in
+  /// The last 24 whole hours, each with the same one a day earlier, and the hour that runs. That one
+  /// is compared with nothing, because it is not over.
+  private func hours(_ sums: Sums) -> [Chart.Point] {
+    (0...Self.shownHours).reversed().map { back in
       let start = hour - back * Self.hourLength
       let before = start - Self.shownHours * Self.hourLength
       return Chart.Point(
         start: start, end: start + Self.hourLength,
         value: sum(sums, start, start + Self.hourLength),
-        previous: sum(sums, before, before + Self.hourLength))
+        previous: back == 0 ? nil : sum(sums, before, before + Self.hourLength))
     }
   }
 
@@ -100,7 +101,7 @@ struct OverviewSpans: Sendable {
       month: .init(
         now: sum(sums, month, end), wholeHours: sum(sums, month, max(hour, month)),
         before: sum(sums, lastMonth, lastMonthEnd)),
-      until: hour, hours: hours(sums), from: hour - Self.shownHours * Self.hourLength, to: hour)
+      until: hour, hours: hours(sums), from: hour - Self.shownHours * Self.hourLength, to: end)
   }
 
   private func sum(_ sums: Sums, _ from: Int64, _ to: Int64) -> Int64 {

@@ -1,0 +1,43 @@
+import Foundation
+import MeteringTestKit
+import Testing
+
+/// What the pages show of usage that has just begun.
+@Suite struct UsagePageTests {
+  @Test func `usage of the hour that runs is shown from the first event on`() throws {
+    let api = try APISetup()
+    try api.addLicense("lic_new")
+    let reader = try PageReader(api)
+    #expect(try reader.get("/").body.contains("No usage has been counted yet"))
+    func hour() throws -> Int64? {
+      try api.database.integer("select extract(epoch from date_trunc('hour', now()))::bigint")
+    }
+    let began = try hour()
+    try api.database.execute(
+      """
+      insert into usage_pending values (1, 0, 'lic_new', 'api_calls', date_trunc('hour', now()), 0,
+        0, 4711, 1, '[5,4711,1]', '');
+      select usage_merge('{0}');
+      """)
+    let overview = try reader.get("/").body
+    #expect(!overview.contains("No usage has been counted yet"))
+    let isSameHour = try hour() == began
+    #expect(overview.contains("4,711 calls so far") || !isSameHour)
+    // The charts of the license agree with its card.
+    let license = try reader.get("/licenses/lic_new").body
+    #expect(license.components(separatedBy: "4,711 calls").count > 2, "\(license)")
+  }
+
+  @Test func `the overview still shows a meter that nobody has used for a day`() throws {
+    let api = try APISetup()
+    try api.addLicense("lic_old")
+    try api.database.execute(
+      """
+      insert into usage_pending values (1, 0, 'lic_old', 'exports',
+        date_trunc('hour', now()) - interval '26 hours', 0, 0, 4711, 1, '[5,4711,1]', '');
+      select usage_merge('{0}');
+      """)
+    let overview = try PageReader(api).get("/").body
+    #expect(overview.contains("Exports by hour") && overview.contains("4,711"))
+  }
+}
