@@ -103,6 +103,9 @@ package enum Schema {
     Migration(
       version: 31, name: "0031_default_months",
       sql: String(decoding: PackageResources.v0031_default_months_sql, as: UTF8.self)),
+    Migration(
+      version: 32, name: "0032_closing_totals",
+      sql: String(decoding: PackageResources.v0032_closing_totals_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

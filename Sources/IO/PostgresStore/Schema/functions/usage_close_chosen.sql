@@ -1,13 +1,20 @@
--- Closes the periods in `closing` and returns how many. Call it once in a transaction.
-create or replace function usage_close_chosen(of_close bigint) returns bigint
+-- Closes the periods in `closing` and returns how many. Call it once in a transaction, after
+-- usage_close_lock().
+create function usage_close_chosen(of_close bigint) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare
   made bigint;
+  state usage_total_state;
 begin
+  -- Before the lock that merges wait for. Mostly nothing is appended, and then no combining is waited
+  -- for.
+  if usage_closing_appended() then perform pg_advisory_xact_lock(usage_combine_lock_key()); end if;
+  perform pg_advisory_xact_lock(limit_lock_key());
   with taken as (
     delete from only usage_pending where ctid = any (array(
       select p.place from usage_unmerged p join closing c on c.license_id = p.license_id
-      where p.hour < c.boundary::timestamp at time zone 'UTC'))
+        and p.hour < c.boundary::timestamp at time zone 'UTC'
+      where p.hour < (select max(boundary)::timestamp at time zone 'UTC' from closing)))
     returning *
   ) insert into merging select * from taken;
   if found then
@@ -16,64 +23,54 @@ begin
     perform usage_merging_count();
     delete from merging;
   end if;
-  -- What is appended goes into the days that the periods are added up from. It is found by the index,
-  -- whatever the planner guesses.
-  with taken as (
-    delete from usage_appended where ctid = any (array(
-      select a.place from closing c, lateral (
-        select u.ctid as place from usage_appended u where u.license_id = c.license_id
-          and u.hour < c.boundary::timestamp at time zone 'UTC' offset 0) a))
-    returning *
-  ) insert into merging select * from taken;
-  if found then perform usage_merging_settle(); end if;
+  -- What is appended goes into the days, so that a statement has the same domains for ever.
+  if usage_closing_appended() then
+    perform pg_advisory_xact_lock(usage_combine_lock_key());
+    with taken as (
+      delete from usage_appended where ctid = any (array(
+        select a.place from closing c, lateral (
+          select u.ctid as place from usage_appended u where u.license_id = c.license_id
+            and u.hour < c.boundary::timestamp at time zone 'UTC' offset 0) a))
+      returning *
+    ) insert into merging select * from taken;
+    perform usage_merging_settle();
+  end if;
 
-  with interval_of as materialized (
-    select b.license_id, b.effective_from, b.anchor_day,
-      lead(b.effective_from) over (partition by b.license_id order by b.effective_from) as until
-    from closing c join license_billing_anchor b on b.license_id = c.license_id
-  ), covering as (
-    select * from interval_of
-    union all
-    select c.license_id, '-infinity', 1, min(i.effective_from)
-    from closing c left join interval_of i on i.license_id = c.license_id group by c.license_id
-    having min(i.effective_from) is distinct from '-infinity'
-  )
-  insert into closing_period
-  select c.license_id, d.meter, d.first_day, d.end_day, d.quantity, d.event_count
-  from closing c join covering b on b.license_id = c.license_id, lateral (
-    select u.meter, greatest(last_anchor(u.day, b.anchor_day), b.effective_from) as first_day,
-      least(next_anchor(u.day, b.anchor_day), b.until) as end_day,
-      sum(u.quantity)::bigint as quantity, sum(u.event_count)::bigint as event_count
-    from usage_day u
-    where u.license_id = c.license_id and u.day >= greatest(c.closed_from, b.effective_from)
-      and u.day < least(c.boundary, b.until) and (c.meter is null or u.meter = c.meter)
-    group by 1, 2, 3 offset 0) d;
-  -- What was closed alone before.
-  delete from closing_period p using usage_period_closed x
-  where x.license_id = p.license_id and x.meter = p.meter and x.period_start = p.period_start;
+  -- Totals that are made stay made, so both functions are told the same state.
+  select * into state from usage_total_state;
+  perform usage_closing_by_totals(state.made_through, state.is_complete);
+  if not state.is_complete then perform usage_closing_by_days(state.made_through); end if;
+  -- What was closed alone before. Here and below, large tables are looked up by their keys, whatever
+  -- the planner guesses: a walk over years of closed periods would cost more than the close.
+  delete from closing_period p where exists (
+    select from usage_period_closed x where x.license_id = p.license_id and x.meter = p.meter
+      and x.period_start = p.period_start offset 0);
 
   -- What was late goes on the invoices that are closed now.
   insert into closing_late
   select t.license_id, t.meter, t.period_start, n.invoiced, t.quantity - t.recorded_quantity,
     t.event_count - t.recorded_event_count
-  from closing c join usage_late t on t.license_id = c.license_id
-    and (t.quantity <> t.recorded_quantity or t.event_count <> t.recorded_event_count)
-    and (c.meter is null or t.meter = c.meter),
+  from closing c, lateral (
+      select * from usage_late u where u.license_id = c.license_id
+        and (u.quantity <> u.recorded_quantity or u.event_count <> u.recorded_event_count)
+      offset 0) t,
     lateral (select next_open_period(t.license_id, t.meter, t.period_end) as invoiced offset 0) n
-  where n.invoiced >= c.closed_from and n.invoiced < c.boundary;
+  where (c.meter is null or t.meter = c.meter)
+    and n.invoiced >= c.closed_from and n.invoiced < c.boundary;
   insert into closing_period
   select a.license_id, a.meter, p.first_day, p.end_day, 0, 0
   from (
     select license_id, meter, invoiced from closing_late
     union
     select e.license_id, e.meter, e.invoiced_period_start
-    from closing c join usage_adjustment_entry e on e.license_id = c.license_id
-      and e.invoiced_period_start >= c.closed_from and e.invoiced_period_start < c.boundary
+    from closing c, lateral (
+      select * from usage_adjustment_entry i where i.license_id = c.license_id offset 0) e
+    where e.invoiced_period_start >= c.closed_from and e.invoiced_period_start < c.boundary
       and (c.meter is null or e.meter = c.meter)
   ) a, period_of(a.license_id, a.invoiced) p
   where not exists (
     select from usage_period_closed x where x.license_id = a.license_id and x.meter = a.meter
-      and x.period_start <= a.invoiced and a.invoiced < x.period_end)
+      and x.period_start <= a.invoiced and a.invoiced < x.period_end offset 0)
   on conflict do nothing;
 
   insert into usage_period_closed (license_id, meter, period_start, period_end, quantity,
@@ -86,7 +83,9 @@ begin
         and e.applies_to_period_start < p.period_end), 0), 0), 9000000000000000000) end,
     c.customer_id, now(), of_close
   from closing_period p join closing c on c.license_id = p.license_id
-  left join license_limit l on l.license_id = p.license_id and l.meter = p.meter
+  left join lateral (
+    select i.quantity from license_limit i where i.license_id = p.license_id and i.meter = p.meter
+    offset 0) l on true
   order by 1, 2, 3;
   get diagnostics made = row_count;
 

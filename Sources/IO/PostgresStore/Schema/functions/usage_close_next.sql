@@ -10,30 +10,46 @@ declare
   today date := (now() at time zone 'UTC')::date;
 begin
   perform usage_close_lock();
-  with candidate as materialized (
+  with known as materialized (
+    (select l.license_id from license l where l.license_id > after_license
+      and (of_customer is null or l.customer_id = of_customer) order by 1 limit most)
+    union
+    (select distinct t.license_id from usage_license_period t
+      where t.license_id > after_license and of_customer is null order by 1 limit most)
+    order by 1 limit most
+  ), waiting as (
+    -- No license after a full list of known ones is among the next. Much may wait of such licenses,
+    -- and it need not be sorted.
+    select w.license_id from (
+      select license_id from usage_delta union all select license_id from usage_unmerged) w
+    where w.license_id > after_license and of_customer is null
+      and ((select count(*) from known) < most
+        or w.license_id < (select max(license_id) from known))
+  ), candidate as materialized (
     select u.license_id from (
-      (select l.license_id from license l where l.license_id > after_license collate "C"
-        and (of_customer is null or l.customer_id = of_customer) order by 1 limit most)
+      select license_id from known
       union
-      (select distinct t.license_id from usage_license_period t
-        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
-      union
-      (select distinct t.license_id from usage_delta t
-        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
-      union
-      (select distinct t.license_id from usage_waiting t
-        where t.license_id > after_license collate "C" and of_customer is null order by 1 limit most)
+      select license_id from waiting
       union
       -- Until the totals of older days are made.
+      (select distinct t.license_id from usage_appended t
+        where t.license_id > after_license and of_customer is null
+          and not (select is_complete from usage_total_state) order by 1 limit most)
+      union
       (select distinct t.license_id from usage_day t
-        where t.license_id > after_license collate "C" and of_customer is null
+        where t.license_id > after_license and of_customer is null
           and not (select is_complete from usage_total_state) order by 1 limit most)
     ) u order by 1 limit most
   ), chosen as (
     insert into closing (license_id, customer_id, closed_from, boundary)
     select x.license_id, l.customer_id, coalesce(c.closed_through, '-infinity'), p.first_day
-    from candidate x left join license l on l.license_id = x.license_id
-    left join license_closing c on c.license_id = x.license_id,
+    from candidate x
+    -- Looked up by their keys, whatever the planner guesses.
+    left join lateral (
+      select i.customer_id from license i where i.license_id = x.license_id offset 0) l on true
+    left join lateral (
+      select k.closed_through from license_closing k where k.license_id = x.license_id offset 0
+    ) c on true,
       period_of(x.license_id, least(through, today)) p
     where p.first_day > coalesce(c.closed_through, '-infinity')
   )
