@@ -77,6 +77,7 @@ begin
       ('customer_usage_by_period', true, 'meter_reader, meter_metering_api'),
       ('usage_in_periods_of', true, 'meter_reader, meter_metering_api'),
       -- Run with the caller's rights.
+      ('usage_months_kept_out', false, consumers),
       ('flush_offsets', false, consumers),
       ('flush_reports', false, consumers),
       ('flush_requeued', false, consumers),

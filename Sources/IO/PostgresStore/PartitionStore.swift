@@ -10,7 +10,8 @@ package struct PartitionStore {
   }
 
   /// Creates missing partitions, each in a separate transaction. An open reader may prevent one
-  /// from being attached. After a few tries, that one is left for the next call.
+  /// from being attached. After a few tries, that one is left for the next call. If the default
+  /// partition is large, a transaction comes first that keeps the month out of it.
   ///
   /// - Parameter isStopped: called between two partitions.
   /// - Returns: the names of the new partitions.
@@ -26,7 +27,7 @@ package struct PartitionStore {
           "select usage_month_make_next($1::int)", [.int(monthsAhead)],
           operation: "make partitions ahead")
         guard let name = rows.text(0, 0) else { break }
-        made.append(name)
+        if !name.hasSuffix("_default") { made.append(name) }
       } catch {
         // Others that queued behind this statement have waited for at most 100 ms.
         guard error.sqlState == SQLState.lockNotAvailable else { throw error }
@@ -35,6 +36,14 @@ package struct PartitionStore {
       }
     }
     return made
+  }
+
+  /// Whether months are kept out of a default partition because their own could not be attached
+  /// yet. Meanwhile their rows are appended only.
+  package func isKeepingMonthsOut() throws(PostgresError) -> Bool {
+    try connection.query(
+      "select usage_months_kept_out() <> '{}'", operation: "read months that are kept out"
+    ).boolean(0, 0)
   }
 
   /// Gives partitions of an older schema what new ones are created with, without holding up others.

@@ -106,6 +106,9 @@ package enum Schema {
     Migration(
       version: 32, name: "0032_closing_totals",
       sql: String(decoding: PackageResources.v0032_closing_totals_sql, as: UTF8.self)),
+    Migration(
+      version: 33, name: "0033_month_attach",
+      sql: String(decoding: PackageResources.v0033_month_attach_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

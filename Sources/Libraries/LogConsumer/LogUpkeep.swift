@@ -66,7 +66,9 @@ final class LogUpkeep: Sendable {
         if Monotonic.milliseconds - lastRetention > 3_600_000 {
           try retain(connection)
           try retainRecords(connection, reader!)
-          lastRetention = Monotonic.milliseconds
+          // An open reader kept a month's partition from being attached. It is tried again soon.
+          let isSoon = try PartitionStore(connection).isKeepingMonthsOut()
+          lastRetention = Monotonic.milliseconds - (isSoon ? 3_540_000 : 0)
         }
         health.degraded(settings.healthName("housekeeping"), problem: nil)
       } catch let error as PostgresError where error.isOfSchema {

@@ -11,6 +11,8 @@ declare
   last_license text collate "C";
   -- The hours before this one are over, but for what comes late.
   present timestamptz := date_trunc('hour', now() - interval '2 minutes', 'UTC');
+  -- Rows that usage_merging_settle would append again.
+  kept_out tstzrange[];
   moved bigint;
 begin
   select * into state from usage_append_state;
@@ -39,10 +41,12 @@ begin
   update usage_append_state set walked_through = last_license;
   if last_license is null then return 0; end if;
 
+  kept_out := usage_months_kept_out();
   create temp table if not exists merging (like usage_pending) on commit delete rows;
   with chosen as (
     select ctid as place, hour, count(*) over (partition by license_id, meter, hour) as key_rows
     from usage_appended where license_id > state.walked_through and license_id <= last_license
+      and (hour <@ any (kept_out)) is not true
   ), taken as (
     delete from usage_appended where ctid = any (array(
       select place from chosen

@@ -10,7 +10,11 @@ begin
   if moved = 0 then return 0; end if;
   if isolate then
     perform usage_merging_isolate();
-    perform usage_merging_settle();
+    if pg_try_advisory_xact_lock_shared(usage_combine_lock_key()) then
+      perform usage_merging_settle();
+    else
+      perform usage_merging_append();
+    end if;
   elsif usage_merging_appends(moved) then
     perform usage_merging_append();
   else

@@ -1,12 +1,17 @@
--- Makes one month's partition and attaches it. The month's rows move there from the default partition
--- first, while readers still find them in their old place. Only the attaching locks readers out, for as
--- long as PostgreSQL looks through the default partition. It gives up a lock after 100 ms, because others
--- would queue behind it: then this raises lock_not_available, and the caller tries again later. If the
--- default partition is too large for that, the result is false, and the rows stay.
+-- Makes one month's partition and attaches it. The month's rows of the default partition move first,
+-- while readers still find them where they were. Only attaching locks readers out. Of a large default
+-- partition it is proved before that no row of the month is left, so the lock does not last longer than
+-- with a small one; usage_month_keep_out has to come first, in a transaction of its own. Attaching waits
+-- for nobody longer than 100 ms, because others would queue behind it: then this raises
+-- lock_not_available, and the caller tries again later. If the default partition is large and the month is
+-- not kept out of it, the result is false, and nothing is made. Only one of more than 4 GB, which the
+-- statements of 60 seconds are too short for, is looked through under the lock if nothing of it moves.
 create function usage_month_make(parent text, month date) returns boolean
 language plpgsql set lock_timeout = '100ms' as $$
 declare
+  rest text := parent || '_default';
   made text := parent || '_' || to_char(month, 'YYYYMM');
+  without text := rest || '_without_' || to_char(month, 'YYYYMM');
   is_hour boolean := parent = 'usage_hour';
   key text := case when parent = 'usage_hour' then 'hour' else 'day' end;
   start timestamptz := month::timestamp at time zone 'UTC';
@@ -14,12 +19,27 @@ declare
   lower_bound text := case when is_hour then start::text else month::text end;
   upper_bound text := case when is_hour then finish::text
     else (month + interval '1 month')::date::text end;
-  waits boolean;
+  rest_bytes bigint := pg_relation_size(rest);
+  is_kept_out boolean := exists (
+    select from pg_constraint where conrelid = rest::regclass and conname = without);
+  waits boolean := true;
   moved bigint := 0;
 begin
-  execute format('select exists (select from only %I where %I >= %L and %I < %L)',
-    parent || '_default', key, lower_bound, key, upper_bound) into waits;
-  if waits and pg_relation_size(parent || '_default') > 250000000 then return false; end if;
+  if not is_kept_out then
+    if rest_bytes > 16000000 and rest_bytes <= 4000000000 then return false; end if;
+    execute format('select exists (select from only %I where %I >= %L and %I < %L)',
+      rest, key, lower_bound, key, upper_bound) into waits;
+    if waits and rest_bytes > 16000000 then return false; end if;
+  end if;
+  if is_kept_out or waits then
+    -- Meanwhile merges append, and nothing writes the rows that move. Only a close waits behind this.
+    perform set_config('lock_timeout', '5s', true);
+    perform pg_advisory_xact_lock(usage_combine_lock_key());
+    if is_kept_out and not exists (
+      select from pg_constraint where conrelid = rest::regclass and conname = without)
+    then return false; end if;
+    perform set_config('lock_timeout', '100ms', true);
+  end if;
   execute format('create table %I (like %I including all) with (fillfactor = 70)', made, parent);
   if is_hour then
     -- Which rows are old is asked of an index that merges do not have to keep up: pages, not rows.
@@ -34,15 +54,18 @@ begin
   execute format('alter table %I add constraint %I check (%I >= %L and %I < %L)',
     made, made || '_month', key, lower_bound, key, upper_bound);
   if waits then
-    -- Meanwhile merges append, and nothing writes the rows that move.
-    perform pg_advisory_xact_lock(usage_combine_lock_key());
     execute format('with moved as (delete from only %I where %I >= %L and %I < %L returning *)
-      insert into %I select * from moved', parent || '_default', key, lower_bound, key, upper_bound,
-      made);
+      insert into %I select * from moved', rest, key, lower_bound, key, upper_bound, made);
     get diagnostics moved = row_count;
   end if;
-  -- Many rows are not moved again for a reader that is about to end.
-  for tries in reverse case when moved > 10000 then 50 else 1 end..1 loop
+  if is_kept_out then
+    -- Readers and writers go on meanwhile. A vacuum gives way after a second.
+    perform set_config('lock_timeout', '5s', true);
+    execute format('alter table %I validate constraint %I', rest, without);
+    perform set_config('lock_timeout', '100ms', true);
+  end if;
+  -- What took long is not done again for a reader that is about to end.
+  for tries in reverse case when is_kept_out or moved > 10000 then 50 else 1 end..1 loop
     begin
       -- A reader that knows the partitions of before must have its snapshot of before as well: it would
       -- find the rows neither in the default partition nor in this one.
@@ -55,6 +78,7 @@ begin
       perform pg_sleep(0.1);
     end;
   end loop;
+  if is_kept_out then execute format('alter table %I drop constraint %I', rest, without); end if;
   execute format('alter table %I drop constraint %I', made, made || '_month');
   return true;
 end $$;
