@@ -127,6 +127,7 @@ class Run:
         """For as long as the lag falls: a busy machine takes its time, and that is no fault."""
         least, since = None, time.monotonic()
         while (lag := self.pipeline.lag()) != 0:
+            self.pipeline.revive()
             if lag is not None and (least is None or lag < least):
                 least, since = lag, time.monotonic()
             if time.monotonic() - since > seconds:
@@ -204,8 +205,8 @@ class Run:
             self._wait_until_judged()
             for name in SENDERS:
                 pipeline.services[name].start()
-            eventually(lambda: f"{verdict.pending_deliveries(pipeline)} deliveries are left", 120,
-                       lambda: verdict.pending_deliveries(pipeline) == 0, pause=0.5)
+            self._eventually(lambda: f"{verdict.pending_deliveries(pipeline)} deliveries are left", 120,
+                             lambda: verdict.pending_deliveries(pipeline) == 0)
         except (NeverHappened, TimeoutError) as error:
             wrong.append(f"{error}; {pipeline.diagnosis()}")
         self.load_accepted = self._load_accepted()
@@ -221,8 +222,16 @@ class Run:
             wrong += [f"{name} crashed with {status}" for status in service.unexpected_ends if status not in (0, 1)]
         return wrong
 
+    def _eventually(self, what, seconds, condition):
+        """Waits like `eventually`. Meanwhile a service that ends by itself is started again, as a supervisor would."""
+        def attempt():
+            self.pipeline.revive()
+            return condition()
+
+        eventually(what, seconds, attempt, pause=0.5)
+
     def _wait_until_judged(self):
-        eventually("the ledger has judged the last reports, and rows are merged", 180, lambda: self.pipeline.postgres.query(
+        self._eventually("the ledger has judged the last reports, and rows are merged", 180, lambda: self.pipeline.postgres.query(
             """select (select count(*) from producer_report where judged_at is null)
                  + (select count(*) from usage_pending)
                  + (select coalesce(sum(abs(in_flight)), 0) from producer_ledger)""") == "0")
