@@ -242,7 +242,7 @@ extension PageFixtures {
       "endpoint",
       WebhooksPage.endpoint(
         endpoints[1], deliveries: deliveries, next: nil,
-        notice: Notice(.good, "A test was sent. It is the first of the deliveries below."),
+        notice: Notice(.good, "A test webhook was sent. It is the first of the deliveries below."),
         in: context("/webhooks/ep_2")), context("/webhooks/ep_2")
     )
   }
@@ -391,7 +391,7 @@ extension PageFixtures {
       "away",
       ProblemPage.make(
         status: 503, title: "The database does not answer",
-        detail: "The pages come back by themselves when PostgreSQL answers again. Nothing is lost: "
+        detail: "This page reloads by itself once PostgreSQL answers again. No usage is lost, because "
           + "events wait in the log.", isRetried: true, in: context("/licenses")),
       context("/licenses")
     )

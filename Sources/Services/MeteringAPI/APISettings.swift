@@ -7,41 +7,42 @@ import ServiceRuntime
 import StripeExport
 import WebhookDelivery
 
-/// What the service is configured by; `--help` lists the variables.
+/// The service's settings. `--help` lists the variables.
 struct APISettings: Sendable {
   static let adminBind = "127.0.0.1:9104"
 
   var databaseURL: String
   var bind: BindAddress
   var adminBind: BindAddress
-  /// Nil: what reads the log answers 503.
+  /// Nil if Kafka is not configured. Requests that read the log are then answered with 503.
   var kafkaBrokers: String?
   var kafkaConfigFile: String?
-  /// Opens and seals the secrets of webhook endpoints; nil: what needs it answers 503.
+  /// Opens and seals the secrets of webhook endpoints. If it is nil, requests that need it are
+  /// answered with 503.
   var box: SecretBox?
-  /// Signs statements and license tokens; nil: statements are unsigned.
+  /// The keys that sign statements and license tokens. Without them, statements are unsigned.
   var keys: JSONWebKeySet?
   var closeGraceMilliseconds: Int
-  /// Without a slash at its end.
+  /// It has no slash at its end.
   var publicURL: String?
-  /// Empty, or with a slash in front and none at its end.
+  /// It is empty, or it begins with a slash and does not end with one.
   var basePath: String
   var portalFrameAncestors: String?
-  /// Nil: nothing is exported.
+  /// Nil if nothing is exported.
   var stripe: StripeSettings?
-  /// Whose request it is, by address.
+  /// Finds out the client's address of a request.
   var clients: ClientAddress
-  /// Nil: plain HTTP.
+  /// Nil for plain HTTP.
   var tls: NIOSSLContext?
   var requestMilliseconds: Int
-  /// Nil: half of all that the limit of open files allows.
+  /// Nil stands for half of the connections that the limit of open files allows.
   var connectionsPerAddress: Int?
   var webhookPolicy: TargetAddressPolicy
   var allowsHTTPEndpoints: Bool
   var maxQuantity: Int64
   var maxEventAgeMilliseconds: Int64
 
-  /// - Throws: `ConfigurationError`, one line that names the variable.
+  /// - Throws: `ConfigurationError` with one line that names the variable.
   init(_ settings: Settings) throws {
     databaseURL = try settings[DeclaredSettings.databaseURL]
     if let problem = DatabaseURL.problem(databaseURL) { throw ConfigurationError(problem) }
@@ -55,7 +56,7 @@ struct APISettings: Sendable {
       do {
         keys = try JSONWebKeySet(json: json.utf8)
       } catch {
-        throw ConfigurationError("METER_SIGNING_KEY: \(error); meterctl key generate makes a set")
+        throw ConfigurationError("METER_SIGNING_KEY: \(error). Run: meterctl key generate")
       }
     }
     closeGraceMilliseconds = try settings[DeclaredSettings.closeGrace]

@@ -5,8 +5,8 @@ import ServiceLifecycle
 import StripeExport
 import Synchronization
 
-/// Exports to Stripe that go on when the client that asked for one has left, and that a process
-/// which died left behind.
+/// Runs exports to Stripe. An export goes on when its client has left. Exports that a dead process
+/// left behind are continued.
 final class StripeExports: Service {
   private let settings: StripeSettings
   private let client: StripeClient
@@ -16,12 +16,12 @@ final class StripeExports: Service {
   private let tasks = Mutex<[Int: Task<StripeExportReport, any Error>]>([:])
   private let number = Atomic<Int>(0)
 
-  /// What is planned, once it is.
+  /// The plan of an export, once there is one.
   private final class Planned: Sendable {
     let report = Mutex<StripeExportReport?>(nil)
   }
 
-  /// How long a client waits before it is told that the export goes on.
+  /// How long a client waits before it is told that the export is still running.
   private static let patience = Duration.seconds(20)
   private static let mostAtATime = 4
   private static let resumePause = Duration.seconds(60)
@@ -34,7 +34,8 @@ final class StripeExports: Service {
     self.logger = logger
   }
 
-  /// Exports, and answers with what came of it; after a while with what is planned, and goes on.
+  /// Exports and returns the result. If it takes long, it returns the plan and goes on in the
+  /// background.
   ///
   /// - Throws: `StripeExportRefusal`, `DatabaseUnavailable`, `PostgresError`.
   func export(
@@ -57,11 +58,11 @@ final class StripeExports: Service {
     let report = try await Self.first(task, within: Self.patience)
     if let report { return report }
     if let report = planned.report.withLock({ $0 }) { return report }
-    // It still plans: there is nothing that could be told yet but how it ends.
+    // There is no plan yet, so the only thing to report is the result.
     return try await task.value
   }
 
-  /// The task's value; nil where it takes longer. The task goes on.
+  /// The task's value, or nil if the task takes longer. The task then goes on.
   private static func first(
     _ task: Task<StripeExportReport, any Error>, within time: Duration
   ) async throws -> StripeExportReport? {
@@ -77,7 +78,7 @@ final class StripeExports: Service {
         return nil
       }
       group.addTask {
-        // It ends early where the other was first.
+        // The sleep ends early if the task was first.
         try? await Task.sleep(for: time)
         return nil
       }
@@ -99,12 +100,12 @@ final class StripeExports: Service {
     return StripeExporter(database: database, client: client)
   }
 
-  /// Ends what was left behind, until the service stops.
+  /// Continues exports that were left behind, until the service stops.
   func run() async throws {
     await cancelWhenGracefulShutdown { [self] in
       while !Task.isCancelled {
         await resume()
-        // It ends early where the service stops.
+        // The sleep ends early if the service stops.
         try? await Task.sleep(for: Self.resumePause)
       }
     }
@@ -120,9 +121,9 @@ final class StripeExports: Service {
       if sent > 0 { logger.info("sent \(sent) events of an earlier export to Stripe") }
       if let problem { logger.warning("\(problem)", metadata: ["task": "export to Stripe"]) }
     } catch StripeExportRefusal.underway {
-      // Whoever exports sends these as well.
+      // The export that runs sends these events as well.
     } catch is DatabaseUnavailable {
-      // The next round does it.
+      // The next round tries again.
     } catch is CancellationError {
       // The service stops.
     } catch {

@@ -2,7 +2,7 @@ import Logging
 import PostgresStore
 import ServiceLifecycle
 
-/// What has to be tidied up now and then. Any number of processes may do it at a time.
+/// Deletes old rows now and then. Several processes may do it at the same time.
 struct Upkeep: Service {
   let database: DatabasePool
   let logger: Logger
@@ -14,7 +14,7 @@ struct Upkeep: Service {
       while !Task.isCancelled {
         await tidy("forget idempotency keys") { try IdempotencyStore($0).forget() }
         await tidy("forget exports") { try StripeExportStore($0).retain() }
-        // It ends early where the service stops.
+        // The sleep ends early if the service stops.
         try? await Task.sleep(for: Self.pause)
       }
     }
@@ -26,7 +26,7 @@ struct Upkeep: Service {
     do {
       _ = try await database.write(body)
     } catch is DatabaseUnavailable {
-      // The next round does it.
+      // The next round tries again.
     } catch {
       logger.warning("\(error)", metadata: ["task": "\(task)"])
     }

@@ -2,12 +2,12 @@ import Foundation
 import PostgresStore
 import ServiceRuntime
 
-/// Threads with a connection each, and what waits for them.
+/// Threads with a connection each, and the jobs that wait for them.
 ///
-/// Of the threads that have nothing to do, the one that worked last is given the next job: its
-/// connection has prepared what is asked, and the processor still knows it.
+/// The next job goes to the idle thread that worked last. Its connection has probably prepared the
+/// statements already, and its data is still in the processor's caches.
 final class DatabaseLane: @unchecked Sendable {
-  // What is below `lock` is used with it held; a connection is its thread's alone.
+  // Everything below `lock` is used with the lock held. A connection belongs to its thread alone.
   private struct Job {
     let deadline: Int
     let mayRepeat: Bool
@@ -19,7 +19,7 @@ final class DatabaseLane: @unchecked Sendable {
   private final class Idle {
     // `job` is written before the signal, and read after it.
     let signal = DispatchSemaphore(value: 0)
-    /// Nil where the lane is closed.
+    /// Nil if the lane is closed.
     var job: Job?
   }
 
@@ -28,7 +28,7 @@ final class DatabaseLane: @unchecked Sendable {
   private var jobs: [Job] = []
   private var first = 0
   private var isClosed = false
-  /// Until then nobody tries to connect, and why.
+  /// The time until which no thread tries to connect, and the reason.
   private var away: (until: Int, error: any Error)?
 
   private let name: String
@@ -51,17 +51,17 @@ final class DatabaseLane: @unchecked Sendable {
     self.statementMilliseconds = statementMilliseconds
     self.isReadOnly = isReadOnly
     seconds = metrics.histogram(
-      "meter_api_database_seconds", help: "From a request of PostgreSQL to its end, by lane.",
+      "meter_api_database_seconds", help: "The time of a request to PostgreSQL, by lane.",
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
       labels: [("lane", name)])
     for number in 0..<threads {
-      // They are not joined: each ends with the statement that it runs, or with the process.
+      // The threads are not joined. Each ends with the statement that it runs, or with the process.
       let pulse = health.heartbeat("database \(name) \(number)", .helpful)
       _ = WorkerThread("database-\(name)-\(number)") { [self] in serve(pulse) }
     }
   }
 
-  /// Those that wait are answered; those that run may end.
+  /// Jobs that wait are answered. Jobs that run may finish.
   func close() {
     lock.lock()
     isClosed = true
@@ -70,8 +70,8 @@ final class DatabaseLane: @unchecked Sendable {
     lock.unlock()
   }
 
-  /// - Parameter mayRepeat: where the connection turns out to be gone, it is made again and `body`
-  ///   runs once more.
+  /// - Parameter mayRepeat: whether `body` runs once more, on a new connection, if the connection
+  ///   turns out to be lost.
   func run<T: Sendable>(
     mayRepeat: Bool, _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
@@ -97,9 +97,9 @@ final class DatabaseLane: @unchecked Sendable {
     }
   }
 
-  /// Waits for a job; nil once the lane is closed and nothing waits.
+  /// Waits for a job. Returns nil once the lane is closed and no job waits.
   ///
-  /// - Parameter thread: the caller's.
+  /// - Parameter thread: the caller's own entry.
   private func next(_ thread: Idle) -> Job? {
     lock.lock()
     if first == jobs.count {
@@ -163,7 +163,7 @@ final class DatabaseLane: @unchecked Sendable {
       kept = again
       try job.run(again)
     } catch let error as PostgresError where error.isOfStalePlan && job.mayRepeat {
-      // Its transaction is over, and what it prepared is forgotten.
+      // Its transaction is over, and its prepared statements are gone.
       try job.run(connection)
     }
   }
@@ -188,7 +188,7 @@ final class DatabaseLane: @unchecked Sendable {
       let connection = try PostgresConnection.toKnownSchema(
         url: url, application: "metering-api-\(name)",
         statementTimeoutMilliseconds: statementMilliseconds)
-      // Compiling a plan takes longer than what most reads take.
+      // Compiling a plan takes longer than most reads.
       try connection.execute("set jit = off")
       // Rows of one license lie in many blocks.
       try connection.askForBlocksTogether()

@@ -3,7 +3,7 @@ import PostgresStore
 
 /// Hands jobs to the thread that holds a snapshot, one at a time.
 final class DatabaseLease: @unchecked Sendable {
-  // What is below `condition` is used with its lock held.
+  // Everything below `condition` is used with its lock held.
   private struct Job {
     let run: (PostgresConnection) -> Void
     let fail: (any Error) -> Void
@@ -15,7 +15,7 @@ final class DatabaseLease: @unchecked Sendable {
   private var job: Job?
   private var isEnded = false
 
-  /// Runs jobs until the lease ends; on the thread of the connection.
+  /// Runs jobs on the connection's thread until the lease ends.
   func serve(_ connection: PostgresConnection) {
     while true {
       condition.lock()
@@ -28,7 +28,7 @@ final class DatabaseLease: @unchecked Sendable {
     }
   }
 
-  /// What waits fails with `Ended`.
+  /// Jobs that wait fail with `Ended`.
   func end() {
     condition.lock()
     isEnded = true

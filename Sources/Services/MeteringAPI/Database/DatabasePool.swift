@@ -2,16 +2,17 @@ import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
 
-/// PostgreSQL as requests use it: a fixed number of threads with a connection each, since libpq blocks.
+/// Gives requests access to PostgreSQL. It has a fixed number of threads with a connection each,
+/// because libpq blocks.
 ///
-/// There are three lanes, so that none of them holds up the others: reads, writes, and snapshots that
-/// are read page by page while a client takes them.
+/// It has three lanes that do not hold up each other. They serve reads, writes, and snapshots that
+/// are read page by page while a client takes the answer.
 ///
 /// What it guarantees:
 /// - A read sees one snapshot, changes nothing, and ends after `readMilliseconds`.
 /// - A write is one transaction.
-/// - At most `queued` requests wait in a lane, none for longer than `patienceMilliseconds`; the
-///   others are answered 503 with `Retry-After`.
+/// - At most `queued` requests wait in a lane, and none waits for longer than
+///   `patienceMilliseconds`. Other requests are answered with 503 and `Retry-After`.
 struct DatabasePool: Service {
   private let readLane: DatabaseLane
   private let writeLane: DatabaseLane
@@ -24,7 +25,7 @@ struct DatabasePool: Service {
   private static let snapshots = 4
   private static let readMilliseconds = 10_000
   private static let writeMilliseconds = 30_000
-  /// Of one page.
+  /// The time limit for reading one page.
   private static let snapshotMilliseconds = 60_000
 
   init(url: String, health: HealthState, metrics: MetricsRegistry) {
@@ -40,13 +41,13 @@ struct DatabasePool: Service {
     snapshotLane = DatabaseLane(
       "snapshot", threads: Self.snapshots, queued: 16, url: url,
       statementMilliseconds: Self.snapshotMilliseconds, health: health, metrics: metrics)
-    health.report("postgres", problem: "no connection was made yet", logs: false)
+    health.report("postgres", problem: "no connection has been opened yet", logs: false)
   }
 
-  /// Runs `body` on a thread of the pool, at one snapshot, reading only. A read whose connection turns
-  /// out to be gone is tried once more.
+  /// Runs `body` on a thread of the pool, in a read-only transaction at one snapshot. If the
+  /// connection turns out to be lost, the read is tried once more.
   ///
-  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func read<T: Sendable>(
     _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
@@ -55,20 +56,20 @@ struct DatabasePool: Service {
     }
   }
 
-  /// Runs `body`, whose answer is made of one message alone, so it needs no transaction around it:
-  /// the message is one, at one snapshot.
+  /// Runs `body`, which sends a single message to PostgreSQL. It needs no transaction around it,
+  /// because one message is read at one snapshot.
   ///
-  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func readOnce<T: Sendable>(
     _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
     try await readLane.run(mayRepeat: true, body)
   }
 
-  /// Runs `body` in one transaction. Nothing of it is repeated: where the connection is lost at COMMIT,
-  /// what came of it is unknown, and the client finds out by its `Idempotency-Key`.
+  /// Runs `body` in one transaction. It is never repeated. If the connection is lost at COMMIT, the
+  /// outcome is unknown, and the client finds it out with its `Idempotency-Key`.
   ///
-  /// - Throws: `DatabaseUnavailable`; `PostgresError`; what `body` throws.
+  /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func write<T: Sendable>(
     _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
@@ -77,8 +78,8 @@ struct DatabasePool: Service {
     }
   }
 
-  /// Runs `body` with one snapshot that stays open from read to read. PostgreSQL ends it where
-  /// nothing is read for 10 s: a client that does not take its answer does not hold up vacuum.
+  /// Runs `body` with one snapshot that stays open from read to read. PostgreSQL ends it if nothing
+  /// is read for 10 s, so that a client that does not take its answer does not hold up vacuum.
   func snapshot<T: Sendable>(
     _ body: (DatabaseSnapshot) async throws -> T
   ) async throws -> T {
@@ -88,7 +89,7 @@ struct DatabasePool: Service {
         try connection.transaction(Self.beginReading) { lease.serve(connection) }
       }
     }
-    // Where the lane never gets to serve the lease, or the connection breaks, reads end as well.
+    // If the lane never serves the lease, or if the connection breaks, reads end as well.
     Task {
       _ = await ended.result
       lease.end()
@@ -97,7 +98,7 @@ struct DatabasePool: Service {
     do {
       return try await body(DatabaseSnapshot(lease: lease))
     } catch is DatabaseLease.Ended {
-      // Whatever ended it is the reason.
+      // The error that ended the lease is the reason.
       _ = try await ended.value
       throw DatabaseUnavailable.busy
     }
@@ -119,17 +120,17 @@ struct DatabasePool: Service {
       } catch let error as PostgresError {
         health.report("postgres", problem: error.refusal ?? error.description)
       } catch DatabaseUnavailable.busy {
-        // Many read at a time: it is there.
+        // Many requests read at the moment, so the database answers.
       } catch {
         health.report("postgres", problem: "\(error)")
       }
-      // It ends early where the service stops.
+      // The sleep ends early if the service stops.
       try? await Task.sleep(for: .seconds(1))
     }
   }
 }
 
-/// Why PostgreSQL cannot be asked now.
+/// The reason why PostgreSQL cannot be used now.
 enum DatabaseUnavailable: Error, Sendable, CustomStringConvertible {
   case away(PostgresError)
   /// The schema does not fit this build.
@@ -137,16 +138,16 @@ enum DatabaseUnavailable: Error, Sendable, CustomStringConvertible {
   /// Too many requests wait.
   case busy
 
-  /// Why a connection could not be opened.
+  /// Converts the error of a connection that could not be opened.
   init(_ error: PostgresError) {
     self = error.isOfSchema ? .schema(error.message) : .away(error)
   }
 
   var description: String {
     switch self {
-    case .away(let error): error.refusal ?? "PostgreSQL is away: \(error.message)"
+    case .away(let error): error.refusal ?? "PostgreSQL cannot be reached: \(error.message)"
     case .schema(let problem): problem
-    case .busy: "too many requests wait for PostgreSQL"
+    case .busy: "too many requests are waiting for PostgreSQL"
     }
   }
 }

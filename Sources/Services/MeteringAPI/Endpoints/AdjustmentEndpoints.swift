@@ -4,7 +4,8 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// `/v1/adjustments`: what was corrected, and new corrections. Nothing is edited or deleted.
+/// `/v1/adjustments` lists corrections and records new ones. No correction is ever edited or
+/// deleted.
 enum AdjustmentEndpoints {
   static func routes(_ context: APIContext) -> [Route] {
     [
@@ -116,19 +117,19 @@ enum AdjustmentEndpoints {
     case .notAPeriodStart(let day):
       throw Problem.badParameter(
         "applies_to_period_start",
-        "No period of the license begins then; the one that the day lies in begins at "
+        "No period of the license begins then. The period that contains the day begins at "
           + "\(day)T00:00:00Z.")
     case .notBegun:
-      throw Problem.badParameter("applies_to_period_start", "The period has not begun.")
+      throw Problem.badParameter("applies_to_period_start", "The period has not begun yet.")
     case .unknownLicense: throw Problem.notFound("license")
     case .unknownAdjustment: throw Problem.notFound("adjustment")
     case .alreadyReversed:
-      throw Problem.conflict("already_reversed", "The adjustment has its counter-entry already.")
+      throw Problem.conflict("already_reversed", "The adjustment already has a counter-entry.")
     case .stillOpen:
       throw Problem.conflict(
         "still_open",
-        "A late adjustment is final when the period is closed that it is invoiced with; reverse it then."
-      )
+        "A late adjustment grows until the period that it is invoiced with is closed. "
+          + "Reverse it after that.")
     }
   }
 }

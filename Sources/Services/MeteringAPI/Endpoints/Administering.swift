@@ -5,12 +5,15 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// How endpoints change things: by `Administrator`, which holds the rules and writes the audit log.
+/// Helpers for endpoints that change things through `Administrator`, which holds the rules and
+/// writes the audit log.
 extension APIRequest {
-  /// The body as it is, for rules that read it themselves; an empty body is an empty object.
+  /// The body as it was sent, for rules that read it themselves. An empty body reads as an empty
+  /// object.
   var jsonValue: JSONValue {
     get throws(Problem) {
-      // Refuses what is no object, holds a name twice, or comes under another type.
+      // This refuses a body that is not an object, contains a name twice, or has another content
+      // type.
       _ = try json
       do {
         return try JSONReader.parse(body.isEmpty ? Array("{}".utf8) : body, maximumValues: 20_000)
@@ -20,21 +23,22 @@ extension APIRequest {
     }
   }
 
-  /// Refuses a body with members, of which these operations know none.
+  /// Refuses a body with members, because these operations have none.
   func finishBody() throws(Problem) {
     var fields = try json
     try fields.finish()
   }
 
-  /// Whether what a client saw, by its `If-Match`, is what is there now. True without the header.
+  /// Whether the client's `If-Match` names the resource as it is now. It is true without the
+  /// header.
   func isExpected(_ resource: Resource) -> Bool {
     headers[.ifMatch].map { ETag.names($0, resource.tag) } ?? true
   }
 
-  /// The path's parameter as the text that SQL takes.
+  /// The path's parameter as a text for SQL.
   func id(_ name: String = "id") throws(Problem) -> String { try parameter(name).string }
 
-  /// The path's parameter where it is a number; 404 where it is none.
+  /// The path's parameter as a number. Throws 404 if it is not a number.
   func number(_ name: String = "id") throws(Problem) -> Int64 {
     let text = try id(name)
     guard let number = Int64(text), number >= 0, String(number) == text else {
@@ -43,13 +47,13 @@ extension APIRequest {
     return number
   }
 
-  /// Refuses parameters behind `?`, of which these operations know none.
+  /// Refuses query parameters, because these operations have none.
   func finishQuery() throws(Problem) {
     var fields = try query
     try fields.finish()
   }
 
-  /// Runs a change in one transaction, with its audit row.
+  /// Runs a change and writes its audit row in one transaction.
   func administer(
     _ body: @escaping @Sendable (Administrator) throws -> APIAnswer
   ) async throws -> APIAnswer {
@@ -79,7 +83,7 @@ extension Problem {
     let errors = refusal.errors.map {
       Blame(parameter: $0.parameter, detail: Self.sentence($0.detail))
     }
-    // A parameter keeps its spelling.
+    // The name of a parameter keeps its spelling.
     let isOfOne = errors.count == 1 && !errors[0].parameter.isEmpty
     self.init(
       status, refusal.code,
@@ -99,7 +103,7 @@ extension Problem {
   }
 }
 
-/// One thing as it is answered: its members in their order.
+/// One resource as it is answered, with its members in order.
 struct Resource: Sendable {
   let bytes: [UInt8]
 
@@ -112,7 +116,7 @@ struct Resource: Sendable {
     bytes = json.bytes
   }
 
-  /// What `If-Match` and `If-None-Match` compare.
+  /// The entity tag that `If-Match` and `If-None-Match` compare.
   var tag: String { ETag.of(bytes) }
 
   func answer(status: HTTPResponse.Status = .ok, location: String? = nil) -> APIAnswer {
@@ -121,7 +125,7 @@ struct Resource: Sendable {
     return .json(status: status, headers: headers, bytes)
   }
 
-  /// An answer with a secret that is shown once; nobody keeps it on the way.
+  /// Makes an answer with a secret that is shown once. Caches on the way must not store it.
   func secretAnswer(status: HTTPResponse.Status, location: String? = nil) -> APIAnswer {
     var headers: HTTPFields = [.cacheControl: "no-store"]
     if let location { headers[.location] = location }
@@ -130,10 +134,10 @@ struct Resource: Sendable {
 }
 
 extension Cell {
-  /// What PostgreSQL wrote as JSON, without its blanks.
+  /// JSON that PostgreSQL wrote, with its blanks removed.
   static func document(_ text: String) -> Cell {
     guard let value = try? JSONReader.parse(Array(text.utf8)) else {
-      // It is JSON already; only a bug could bring anything else here.
+      // PostgreSQL always returns valid JSON here, so this is reached only through a bug.
       return .text(text)
     }
     var writer = JSONWriter()
@@ -143,7 +147,7 @@ extension Cell {
 
   static func optionalDocument(_ text: String?) -> Cell { text.map { document($0) } ?? .null }
 
-  /// The text of a cell that a cursor is made of.
+  /// The text of a cell, for a cursor.
   var key: String {
     switch self {
     case .text(let text): text
@@ -153,7 +157,7 @@ extension Cell {
   }
 }
 
-/// A path's segment, percent-encoded.
+/// Percent-encodes a segment of a path.
 enum PathSegment {
   static func encode(_ text: String) -> String {
     let digits = Array("0123456789ABCDEF".utf8)

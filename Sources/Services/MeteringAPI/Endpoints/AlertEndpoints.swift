@@ -28,7 +28,8 @@ enum AlertEndpoints {
         let chosen = filter
         let found = try await request.read { try AlertReads($0).list(chosen, limit: 1).first }
         guard let found else { throw Problem.notFound }
-        // Offsets of the log tell a customer nothing, and others' share the partitions.
+        // Offsets of the log mean nothing to a customer, and the partitions also hold other
+        // customers' events.
         let evidence: [(String, Cell)] =
           request.caller.customerID == nil
           ? [("evidence", .optionalDocument(found.evidence))] : []

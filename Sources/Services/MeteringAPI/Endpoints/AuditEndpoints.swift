@@ -2,7 +2,8 @@ import Billing
 import Metering
 import PostgresStore
 
-/// `GET /v1/audit`, for administrators. A customer's administrator sees what concerns that customer.
+/// `GET /v1/audit`, for administrators. A customer's administrator sees the entries about that
+/// customer.
 enum AuditEndpoints {
   static let columns = [
     "audit_id", "at", "actor_kind", "actor_id", "action", "resource_kind", "resource_id",

@@ -3,7 +3,8 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// `/v1/dead-letters`: what was not counted, and why. For the vendor: nobody knows whose they are.
+/// `/v1/dead-letters` shows which records were not counted, and why. Only the vendor sees them,
+/// because it is unknown whose they are.
 enum DeadLetterEndpoints {
   static let columns = [
     "log_epoch", "topic", "partition", "log_offset", "consumer_group", "reason", "detail",
@@ -58,7 +59,7 @@ enum DeadLetterEndpoints {
     return value
   }
 
-  /// `{"text":…}` where the bytes are UTF-8, or else `{"hex":…}`.
+  /// Writes `{"text":…}` if the bytes are UTF-8, and `{"hex":…}` otherwise.
   private static func readable(_ bytes: [UInt8]) -> Cell {
     var json = JSONWriter()
     json.beginObject()

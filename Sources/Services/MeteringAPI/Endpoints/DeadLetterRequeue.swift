@@ -8,16 +8,17 @@ import PostgresStore
 import ServiceRuntime
 import Synchronization
 
-/// `POST /v1/dead-letters/requeue`: sends dead letters to their topics again, at most 1,000 a request.
+/// `POST /v1/dead-letters/requeue` sends dead letters to their topics again, at most 1,000 per
+/// request.
 struct DeadLetterRequeue {
   private static let most = 1_000
-  /// One at a time: two would send the same ones.
+  /// Only one request runs at a time, because two would send the same dead letters.
   private static let isUnderway = Atomic<Bool>(false)
 
   private let request: APIRequest
   private let filter: DeadLetterStore.Filter
   private let again: Bool
-  /// What was chosen, for the audit log.
+  /// The chosen dead letters, as the audit log names them.
   private let resource: String
 
   init(_ request: APIRequest) throws(Problem) {
@@ -33,14 +34,14 @@ struct DeadLetterRequeue {
     let again = body.boolean("again") ?? false
     let isPlace = topic != nil && partition != nil && offset != nil
     if (topic ?? partition.map(String.init) ?? offset.map(String.init)) != nil, !isPlace {
-      body.blame("topic", "It is given with partition and log_offset: they say which one.")
+      body.blame("topic", "Give topic, partition and log_offset together.")
     } else if (all ? 1 : 0) + (reason == nil ? 0 : 1) + (isPlace ? 1 : 0) != 1 {
-      body.blame("all", "Give one of all, reason, or topic with partition and log_offset.")
+      body.blame("all", "Give exactly one of all, reason, or topic with partition and log_offset.")
     }
     try body.finish()
     filter = DeadLetterStore.Filter(
       reason: reason, topic: topic, partition: partition, offset: offset, logEpoch: epoch)
-    // One that is named is meant.
+    // A dead letter that is named is sent even if it was sent before.
     self.again = again || isPlace
     resource =
       isPlace
@@ -52,10 +53,11 @@ struct DeadLetterRequeue {
     guard let configuration = try request.context.settings.kafka() else {
       throw Problem(
         .serviceUnavailable, "no_kafka",
-        "Set METER_KAFKA_BROKERS: dead letters are sent to their topics again.")
+        "Dead letters are sent to Kafka. Set METER_KAFKA_BROKERS for metering-api.")
     }
     guard !Self.isUnderway.exchange(true, ordering: .relaxed) else {
-      throw Problem.conflict("requeue_underway", "Another request is sending; wait for it.")
+      throw Problem.conflict(
+        "requeue_underway", "Another request is sending dead letters. Try again later.")
     }
     defer { Self.isUnderway.store(false, ordering: .relaxed) }
     let (filter, again) = (filter, again)
@@ -85,7 +87,7 @@ struct DeadLetterRequeue {
     ).answer()
   }
 
-  /// Sends some and notes which ones the brokers took.
+  /// Sends some dead letters and records which ones the brokers took.
   private func send(
     _ places: [DeadLetterStore.Place], _ sender: DeadLetterSender, sentBefore: Int
   ) async throws -> Int {
@@ -97,13 +99,13 @@ struct DeadLetterRequeue {
     }
     if let refusal {
       throw Problem.unavailable(
-        "\(sentBefore + taken.count) were sent again, then the brokers took no more: \(refusal). "
-          + "Ask again for the rest.", retryAfter: 10)
+        "\(sentBefore + taken.count) dead letters were sent. Then the brokers refused: \(refusal). "
+          + "Repeat the request to send the rest.", retryAfter: 10)
     }
     return taken.count
   }
 
-  /// Runs what blocks on a thread of its own.
+  /// Runs blocking code on its own thread.
   private static func blocking<T: Sendable>(
     _ body: @escaping @Sendable () throws -> T
   ) async throws -> T {

@@ -48,7 +48,7 @@ enum DeliveryEndpoints {
     ]
   }
 
-  /// A delivery with the request that is sent and every attempt.
+  /// Answers a delivery with the request that is sent and with every attempt.
   private static func show(
     _ id: Int64, _ caller: Caller, _ settings: APISettings, _ connection: PostgresConnection
   ) throws -> Resource {
@@ -85,7 +85,7 @@ enum DeliveryEndpoints {
       json.member("status_code", cell: .optional(attempt.statusCode))
       json.member("error", cell: .optional(attempt.error))
       json.member("duration_ms", attempt.durationMilliseconds)
-      // A receiver may answer anything: what is no UTF-8 shows as U+FFFD.
+      // A receiver may answer with any bytes. Bytes that are not UTF-8 are shown as U+FFFD.
       json.member("response", String(decoding: attempt.response, as: UTF8.self))
       json.member("traceparent", cell: .optional(trace?.traceparent))
       json.endObject()

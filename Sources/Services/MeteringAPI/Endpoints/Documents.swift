@@ -1,7 +1,7 @@
 import HTTPTypes
 import Licensing
 
-/// `GET /openapi.yaml` and `GET /.well-known/jwks.json`, for anybody.
+/// `GET /openapi.yaml` and `GET /.well-known/jwks.json`, which need no token.
 enum Documents {
   static func routes(_ context: APIContext) -> [Route] {
     let keys = context.settings.keys?.publicJSON ?? Array(#"{"keys":[]}"#.utf8)

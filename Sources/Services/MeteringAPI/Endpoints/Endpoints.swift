@@ -16,7 +16,7 @@ enum Endpoints {
     return operations + Pages.routes(operations)
   }
 
-  /// Customers, licenses, access, webhooks, dead letters.
+  /// The operations on customers, licenses, access, webhooks and dead letters.
   private static func administration(_ context: APIContext) -> [Route] {
     CustomerEndpoints.routes(context) + LicenseEndpoints.routes(context)
       + TokenEndpoints.routes(context) + AuditEndpoints.routes(context)

@@ -4,7 +4,7 @@ import Metering
 import PostgresStore
 import StripeExport
 
-/// `/v1/exports`: what was exported to Stripe hour by hour, and a new export.
+/// `/v1/exports` lists what was exported to Stripe, hour by hour, and starts a new export.
 enum ExportEndpoints {
   static func routes(_ context: APIContext) -> [Route] {
     [
@@ -66,7 +66,7 @@ enum ExportEndpoints {
     guard let exports = request.context.exports else {
       throw Problem(
         .serviceUnavailable, "no_stripe",
-        "Set METER_STRIPE_API_KEY and METER_STRIPE_METERS: they say where usage is exported to.",
+        "Set METER_STRIPE_API_KEY and METER_STRIPE_METERS to export usage to Stripe.",
         headers: [.retryAfter: "60"])
     }
     if let earlier = try await request.earlierAnswer() { return earlier }

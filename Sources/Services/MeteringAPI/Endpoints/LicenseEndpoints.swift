@@ -4,7 +4,7 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// `/v1/licenses`, but for their usage.
+/// `/v1/licenses`, except for the usage of licenses.
 enum LicenseEndpoints {
   static let columns = [
     "license_id", "customer_id", "plan", "status", "features", "domains", "limits", "trial",

@@ -4,7 +4,7 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// `/v1/periods`: what is open, due and closed; the preview of a close, and the close.
+/// `/v1/periods` lists open, due and closed periods, previews a close, and closes periods.
 enum PeriodEndpoints {
   static func routes(_ context: APIContext) -> [Route] {
     [
@@ -82,11 +82,11 @@ enum PeriodEndpoints {
 
   // MARK: Closing
 
-  /// How long a preview and a close wait for events that are under way.
+  /// How long a preview waits for events that are under way. A close waits longer.
   private static let previewPatience = Duration.seconds(2)
   private static let closePatience = Duration.seconds(20)
 
-  /// What a body asks for.
+  /// The close that a body asks for.
   private struct Wanted: Sendable {
     var endingBefore: String
     var customer: Identifier?
@@ -154,7 +154,7 @@ enum PeriodEndpoints {
       case .noPeriod: throw Problem.notFound("period")
       case .notEnded:
         throw Problem.conflict(
-          "not_ended", "The period ends at \(TimeText.write(known.end)); close it then.")
+          "not_ended", "The period ends at \(TimeText.write(known.end)). Close it after that.")
       case .alreadyClosed: break
       case .closed:
         try transaction.audit(
@@ -175,8 +175,8 @@ enum PeriodEndpoints {
     return (isForced, reason)
   }
 
-  /// - Parameter only: the one period that is meant.
-  /// - Throws: 409 `not_ready` with what stands against the close, unless it is forced.
+  /// - Parameter only: the one period to close; nil for all.
+  /// - Throws: 409 `not_ready` with the reasons against the close, unless it is forced.
   private static func blockers(
     _ request: APIRequest, _ wanted: Wanted, only: PeriodStore.Period? = nil
   ) async throws -> ClosePreview {
@@ -186,7 +186,7 @@ enum PeriodEndpoints {
     if preview.isReady || wanted.isForced { return preview }
     throw Problem(
       .conflict, "not_ready",
-      "\(preview.blockers[0].detail). Close later, or with force and a reason.",
+      "\(preview.blockers[0].detail). Close later, or close with force and a reason.",
       members: [("blockers", ClosePreview.json(preview.blockers))])
   }
 
@@ -225,9 +225,9 @@ enum PeriodEndpoints {
 }
 
 extension ClosePreview {
-  /// With what is known of how far everything is counted.
+  /// Reads a preview together with how far the usage is counted.
   ///
-  /// - Parameter end: of the one period that is meant, milliseconds since 1970.
+  /// - Parameter end: the end of the one period to close, in milliseconds since 1970; nil for all.
   static func read(
     _ connection: PostgresConnection, _ question: ClosePreviewStore.Question, end: Int64? = nil
   ) throws -> ClosePreview {
@@ -237,10 +237,10 @@ extension ClosePreview {
     return try store.preview(question, onlyEnd: end)
   }
 
-  /// Looks again while nothing but events under way stands against the close.
+  /// Reads the preview again as long as events under way are the only reason against the close.
   ///
-  /// Each producer has to be seen once without events under way since the first look, and not all of
-  /// them in one look: while events flow all the time, no look would find that.
+  /// Each producer must be seen without events under way once since the first look. They need not
+  /// all be seen so in one look, because no look would find that while events flow all the time.
   static func settled(
     _ request: APIRequest, _ question: ClosePreviewStore.Question, within patience: Duration,
     end: Int64? = nil
@@ -270,7 +270,7 @@ extension ClosePreview {
   }
 
   func write(to json: inout JSONWriter, quotesQuantities: Bool = false) {
-    // Sums of many licenses may be beyond 64 bits.
+    // Sums over many licenses may not fit into 64 bits.
     func quantity(_ name: String, _ value: Int128) {
       json.name(name)
       if quotesQuantities { json.text(String(value)) } else { json.raw(String(value)) }
@@ -293,7 +293,7 @@ extension ClosePreview {
 }
 
 extension Fields {
-  /// A day as `2026-11-01`, or an RFC 3339 time: then the UTC day in which it lies.
+  /// A day such as `2026-11-01`. An RFC 3339 time stands for the UTC day in which it lies.
   mutating func day(_ name: String) -> String? {
     guard let text = text(name) else { return nil }
     if let day = DayText.read(text) { return day }
@@ -307,7 +307,7 @@ extension Fields {
 }
 
 extension JSONFields {
-  /// A day as `2026-11-01`, or an RFC 3339 time: then the UTC day in which it lies.
+  /// A day such as `2026-11-01`. An RFC 3339 time stands for the UTC day in which it lies.
   mutating func day(_ name: String) -> String? {
     guard let text = text(name, atMost: 64) else { return nil }
     if let day = DayText.read(text) { return day }

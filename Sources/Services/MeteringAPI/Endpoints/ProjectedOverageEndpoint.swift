@@ -3,7 +3,8 @@ import Billing
 import Metering
 import PostgresStore
 
-/// `GET /v1/usage/projected-overages`: who will exceed a limit before its period ends.
+/// `GET /v1/usage/projected-overages` lists licenses that will probably exceed a limit before their
+/// period ends.
 enum ProjectedOverageEndpoint {
   static let columns = [
     "license_id", "customer_id", "meter", "period_start", "period_end", "used", "limit",
@@ -21,7 +22,7 @@ enum ProjectedOverageEndpoint {
         let customer = (asked ?? request.caller.customerID)?.string
         return try await request.list(window, "projected-overages", columns: columns) {
           connection, start in
-          // Estimates move from one moment to the next: this is one list, not a part of one.
+          // Estimates change from one moment to the next, so the list has no pages.
           ListPage(
             rows: try ProjectedOverage.list(connection, customer: customer, limit: start.limit)
               .map(cells), next: nil)

@@ -5,7 +5,7 @@ import Licensing
 import Metering
 import PostgresStore
 
-/// `/v1/customers/{id}/statements`: what a customer used in the periods that end in a month.
+/// `/v1/customers/{id}/statements` shows what a customer used in the periods that end in a month.
 enum StatementEndpoints {
   static func routes(_ context: APIContext) -> [Route] {
     let signer = context.settings.keys.flatMap { StatementSigner(keys: $0) }
@@ -23,7 +23,7 @@ enum StatementEndpoints {
     var fields = try request.query
     let window = fields.listWindow()
     try fields.finish()
-    // Before a CSV begins, since an answer that has begun can only be cut off.
+    // This is checked before a CSV begins, because an answer that has begun can only be cut off.
     guard try await request.read({ try StatementStore($0).knows(customer) }) else {
       throw Problem.notFound("customer")
     }
@@ -51,7 +51,7 @@ enum StatementEndpoints {
     try request.caller.requireCustomer(customer)
     let month = try request.parameter("month").string
     guard month.utf8.count == 7, UTCTime.isDay(month + "-01"), month.utf8.first != 0x30 else {
-      throw Problem.notFound("month; one is written as 2026-11")
+      throw Problem(.notFound, "not_found", "A month is written as 2026-11.")
     }
     var fields = try request.query
     let format: ListWindow.Format? = fields.choice("format")
@@ -74,7 +74,7 @@ enum StatementEndpoints {
     let signature = statement.isClosed ? signer?.sign(statement.canonicalJSON) : nil
     let json = statement.json(signature: signature, quotesQuantities: quotes)
     var answer = APIAnswer.json(json)
-    // Two signatures of one document differ.
+    // Two signatures of the same document differ, so the tag leaves out the signature.
     answer.headers[.eTag] = ETag.of(statement.json(signature: nil, quotesQuantities: quotes))
     return answer
   }

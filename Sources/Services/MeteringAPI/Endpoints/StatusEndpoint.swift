@@ -4,7 +4,7 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// `GET /v1/status`: whether everything is counted, as `meterctl status` says it.
+/// `GET /v1/status` says whether everything is counted, as `meterctl status` does.
 enum StatusEndpoint {
   static func routes(_ context: APIContext) -> [Route] {
     [
@@ -19,7 +19,7 @@ enum StatusEndpoint {
   }
 }
 
-/// What PostgreSQL knows about how far everything is.
+/// How far the usage is counted, as PostgreSQL knows it.
 struct StatusAnswer: Sendable {
   private let asOf: Int64
   private let completeThrough: Int64?

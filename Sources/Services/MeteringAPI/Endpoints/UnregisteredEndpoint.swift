@@ -2,8 +2,8 @@ import Billing
 import Metering
 import PostgresStore
 
-/// `GET /v1/usage/unregistered`: usage that is counted and billed to nobody, because nobody registered
-/// its license. For the vendor: it is no customer's.
+/// `GET /v1/usage/unregistered` shows usage of licenses that nobody registered. It is counted and
+/// billed to nobody. Only the vendor sees it, because it belongs to no customer.
 enum UnregisteredEndpoint {
   static let columns = [
     "license_id", "meter", "quantity", "event_count", "first_day", "last_day",
@@ -20,7 +20,8 @@ enum UnregisteredEndpoint {
         try fields.finish()
         return try await request.list(window, "unregistered-usage", columns: columns) {
           connection, start in
-          // A page ends with the last meter of a license, so it may hold more rows than licenses.
+          // A page ends with the last meter of a license, so it may hold more rows than its limit
+          // of licenses.
           let page = try UnregisteredStore(connection).page(
             after: start.after?.first, limit: start.limit, from: from, to: to)
           return ListPage(
@@ -40,7 +41,7 @@ enum UnregisteredEndpoint {
     ]
   }
 
-  /// A whole day, because days are what is added up.
+  /// Reads the beginning of a day, because usage is added up by whole days.
   private static func day(_ name: String, _ fields: inout Fields) -> String? {
     guard let time = fields.time(name) else { return nil }
     guard time % 86_400_000 == 0 else {

@@ -86,7 +86,7 @@ enum WebhookEndpoints {
     ]
   }
 
-  /// What makes deliveries.
+  /// The operations that make deliveries.
   private static var deliveries: [Route] {
     [
       .post(path + "/{id}/test", .webhooksWrite) { request in

@@ -9,14 +9,14 @@ import PostgresStore
 import ServiceRuntime
 import SystemRandom
 
-/// From a request's head and body to its answer.
+/// Turns a request's head and body into its answer.
 struct API: Sendable {
   static let maximumBodyBytes = 1 << 20
-  /// Forms of pages, which anybody may send.
+  /// The largest form of a page. Anybody may send forms.
   static let maximumFormBytes = 64 << 10
-  /// Of bodies that are not answered yet, all requests together.
+  /// The total size of bodies that are not answered yet, over all requests.
   private static let heldBodyBytes = 64 << 20
-  /// Of those, what one client may take.
+  /// The part of it that one client may use.
   private static let heldBodyBytesPerClient = 8 << 20
 
   private let router: Router
@@ -62,20 +62,21 @@ struct API: Sendable {
       let allowed = methods.flatMap { $0 == .get ? [.get, .head] : [$0] }.map(\.rawValue)
       throw Problem(
         .methodNotAllowed, "method_not_allowed",
-        "This path takes \(allowed.joined(separator: ", ")).",
+        "Use \(allowed.joined(separator: " or ")).",
         headers: [.allow: allowed.joined(separator: ", ")])
     case .route(let route, let parameters):
       name = "\(route.method) \(route.path)"
       var caller = Caller.nobody
       var most = Self.maximumFormBytes
       if case .token(let scope) = route.access {
-        // Before the body is read: who may not send one cannot make us keep it.
+        // This comes before the body is read, so that a caller without permission cannot make us
+        // hold one.
         caller = try await Access.caller(
           request.headers[.authorization], context, reads: route.method == .get)
         try caller.require(scope)
         most = Self.maximumBodyBytes
       }
-      // Whatever it was that a write changed.
+      // A write may have changed any token.
       defer { if route.method != .get { context.tokens.forgetAll() } }
       return try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
@@ -101,7 +102,7 @@ struct API: Sendable {
     return (rest[..<mark], rest[rest.index(after: mark)...])
   }
 
-  /// Proxies pass the prefix on or take it away; both work.
+  /// Some proxies pass the prefix on and some remove it. Both work.
   private func withoutBase(_ path: Substring) -> Substring {
     let base = context.settings.basePath
     guard !base.isEmpty, path.utf8.starts(with: base.utf8) else { return path }
@@ -110,7 +111,7 @@ struct API: Sendable {
     return rest.first == "/" ? rest : path
   }
 
-  /// The client's own where it is one that a log can hold, or a new one.
+  /// The client's own request id if it is safe to log, and a new one otherwise.
   private static func requestID(_ headers: HTTPFields) -> String {
     if let field = HTTPField.Name("X-Request-Id"), let given = headers[field],
       (1...64).contains(given.utf8.count),
@@ -124,23 +125,23 @@ struct API: Sendable {
     return SystemRandom.uuid()
   }
 
-  /// What a client is told of an error, and what the log is.
+  /// Converts an error to what the client is told, and logs what the operator needs to know.
   static func problem(_ error: any Error, _ id: String, _ context: APIContext) -> Problem {
     switch error {
     case let problem as Problem: return problem
     case let unavailable as DatabaseUnavailable:
-      return .unavailable("Try again soon: \(unavailable.publicText)")
+      return .unavailable("\(unavailable.publicText) Try again soon.")
     case let error as PostgresError where error.sqlState == SQLState.canceled:
-      return .unavailable("It took too long; ask for a shorter range.", retryAfter: 5)
+      return .unavailable("The request took too long. Ask for a shorter range.", retryAfter: 5)
     case let error as PostgresError where error.isRetriable:
       context.logger.warning("\(error)", metadata: ["request": "\(id)"])
-      return .unavailable("Try again soon: PostgreSQL could not finish this.")
+      return .unavailable("PostgreSQL could not finish this request. Try again soon.")
     case let error as PostgresError where error.sqlState == SQLState.numericOverflow:
       return Problem(
         .badRequest, "sum_too_large",
-        "A sum is beyond 64 bits; ask for a shorter window or finer groups.")
+        "A sum does not fit into 64 bits. Ask for a shorter window or finer groups.")
     case let error as PostgresError where error.sqlState == SQLState.badCharacter:
-      return Problem(.badRequest, "bad_request", "A text must not hold NUL.")
+      return Problem(.badRequest, "bad_request", "A string must not contain NUL.")
     default:
       context.logger.error("\(error)", metadata: ["request": "\(id)"])
       return .internalError
@@ -149,26 +150,27 @@ struct API: Sendable {
 }
 
 extension DatabaseUnavailable {
-  /// For strangers: it names no host.
+  /// The text for strangers, which names no host.
   fileprivate var publicText: String {
     switch self {
-    case .away: "PostgreSQL is away."
-    case .schema: "the database's schema does not fit this program."
-    case .busy: "too many requests wait."
+    case .away: "PostgreSQL cannot be reached."
+    case .schema: "The database's schema does not fit this program."
+    case .busy: "Too many requests are waiting."
     }
   }
 }
 
-/// Bounds the bytes of bodies that are held at a time, of all requests and of each client.
+/// Bounds the bytes of request bodies that are held at the same time, in total and for each client.
 struct BodyBudget: Sendable {
   private let memory: BodyMemory
 
   init(_ memory: BodyMemory) { self.memory = memory }
 
-  /// Runs `body` with the whole of a request's body.
+  /// Runs `body` with the whole body of a request.
   ///
-  /// - Parameter client: nil where it is not known; it has no share of its own then.
-  /// - Throws: 413 beyond `maximum`; 503 where this client or all together hold too much.
+  /// - Parameter client: nil if it is unknown. Then only the total is bounded.
+  /// - Throws: 413 for more than `maximum` bytes. 503 if this client or all clients together hold
+  ///   too much.
   func collecting<Stream: AsyncSequence>(
     _ stream: Stream, _ maximum: Int, of client: AddressGroup?,
     _ body: ([UInt8]) async throws -> APIAnswer
@@ -179,7 +181,7 @@ struct BodyBudget: Sendable {
     for try await part in stream {
       guard bytes.count + part.readableBytes <= maximum else { throw Problem.tooLarge(maximum) }
       guard memory.take(part.readableBytes, for: client) else {
-        throw Problem.unavailable("Too many bodies come at a time.")
+        throw Problem.unavailable("Too many request bodies are arriving. Try again soon.")
       }
       taken += part.readableBytes
       bytes.append(contentsOf: part.readableBytesView)

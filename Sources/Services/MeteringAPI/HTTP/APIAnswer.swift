@@ -3,7 +3,7 @@ import HummingbirdCore
 import JSONText
 import NIOCore
 
-/// Takes the pieces of a streamed body; waits while the client does not take them.
+/// Takes the pieces of a streamed body, and waits while the client does not read them.
 struct BodyWriter {
   private(set) var inner: any ResponseBodyWriter
 
@@ -14,12 +14,12 @@ struct BodyWriter {
   }
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 struct APIAnswer: Sendable {
   enum Body: Sendable {
     case bytes([UInt8])
-    /// Writes the body piece by piece. Where it throws, the connection is aborted, so that a cut
-    /// answer is not taken for a whole one.
+    /// Writes the body piece by piece. If it throws, the connection is aborted, so that nobody
+    /// takes a cut answer for a whole one.
     case stream(@Sendable (inout BodyWriter) async throws -> Void)
   }
 
@@ -52,7 +52,7 @@ struct APIAnswer: Sendable {
     APIAnswer(status: status, type: "application/json", headers: headers, bytes: bytes)
   }
 
-  /// JSON, written by `body` into one object.
+  /// Makes a JSON object with the members that `body` writes.
   static func object(
     status: HTTPResponse.Status = .ok, headers: HTTPFields = [:],
     _ body: (inout JSONWriter) throws -> Void

@@ -3,13 +3,13 @@ import Logging
 import PostgresStore
 import Synchronization
 
-/// What handlers share.
+/// The objects that handlers share.
 final class APIContext: Sendable {
   let settings: APISettings
   let database: DatabasePool
   let tokens = TokenCache()
   let watch: LogWatch
-  /// Nil where no key of Stripe's is set.
+  /// Nil if no Stripe key is set.
   let exports: StripeExports?
   let logger: Logger
   private let signer = Mutex<CursorSigner?>(nil)
@@ -25,7 +25,8 @@ final class APIContext: Sendable {
     self.logger = logger
   }
 
-  /// Signs cursors with the secret that the database holds: every process takes the others' cursors.
+  /// Signs cursors with a secret from the database, so that every process accepts the others'
+  /// cursors.
   func cursorSigner() async throws -> CursorSigner {
     if let known = signer.withLock({ $0 }) { return known }
     let secret = try await database.read { try APISecretStore($0).secret() }

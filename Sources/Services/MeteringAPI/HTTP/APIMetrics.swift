@@ -1,6 +1,6 @@
 import ServiceRuntime
 
-/// What the service tells Prometheus of its requests.
+/// The metrics of the service's requests.
 struct APIMetrics: Sendable {
   private let registry: MetricsRegistry
 
@@ -8,14 +8,15 @@ struct APIMetrics: Sendable {
 
   init(_ registry: MetricsRegistry) { self.registry = registry }
 
-  /// - Parameter route: `GET /v1/usage`; one of few, as a stranger's path would fill memory.
+  /// - Parameter route: the route's template, such as `GET /v1/usage`. A stranger's paths would
+  ///   fill memory.
   func answered(_ route: String, _ status: Int, _ milliseconds: Int) {
     registry.counter(
-      "meter_api_answers_total", help: "Answers, by operation and kind of status.",
+      "meter_api_answers_total", help: "The number of answers, by operation and class of status.",
       labels: [("operation", route), ("status", "\(status / 100)xx")]
     ).increment()
     registry.histogram(
-      "meter_api_seconds", help: "From a request's head to the head of its answer.",
+      "meter_api_seconds", help: "The time from a request's head to the head of its answer.",
       buckets: Self.buckets, labels: [("operation", route)]
     ).observe(Double(milliseconds) / 1_000)
   }

@@ -5,16 +5,16 @@ import PostgresStore
 /// One request, as a handler sees it.
 struct APIRequest: Sendable {
   let route: Route
-  /// Of the path's template, decoded.
+  /// The values of the parameters in the path's template, decoded.
   let parameters: [String: String]
-  /// What stands behind `?`, percent-encoded.
+  /// The text after `?`, percent-encoded.
   let queryText: String
   let headers: HTTPFields
-  /// At most `API.maximumBodyBytes`; empty for GET.
+  /// At most `API.maximumBodyBytes` long, and empty for GET.
   let body: [UInt8]
   /// Names the request in logs, the audit trail and the answer's `X-Request-Id`.
   let id: String
-  /// Of the client, where it is known.
+  /// The client's address, if it is known.
   let address: String?
   /// The host, and the port where there is one, by which the client reached us.
   let authority: String?
@@ -26,7 +26,7 @@ struct APIRequest: Sendable {
   /// The query's parameters.
   var query: Fields { get throws(Problem) { try Fields(urlEncoded: queryText) } }
 
-  /// The body's members; an empty body is an empty object.
+  /// The body's members. An empty body reads as an empty object.
   var json: JSONFields {
     get throws(Problem) {
       if body.isEmpty { return try JSONFields(Array("{}".utf8)) }
@@ -35,7 +35,7 @@ struct APIRequest: Sendable {
     }
   }
 
-  /// The body of a page's form.
+  /// The fields of a page's form.
   var form: Fields {
     get throws(Problem) {
       try requireType("application/x-www-form-urlencoded")

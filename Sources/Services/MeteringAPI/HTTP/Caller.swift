@@ -3,26 +3,26 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// Who asks.
+/// The caller of a request.
 struct Caller: Sendable, Equatable {
   enum Kind: Sendable, Equatable {
     case nobody
-    /// An API token, by its id.
+    /// An API token, with its id.
     case token(String)
-    /// A person who signed in to the pages with a token, by the session's id.
+    /// A person who signed in to the pages with a token, with the session's id.
     case pageSession(String)
-    /// A customer who signed in to the portal by a link, by the session's id.
+    /// A customer who signed in to the portal with a link, with the session's id.
     case portalSession(String)
   }
 
   var kind: Kind
-  /// Nil: the vendor's own, who sees every customer.
+  /// Nil for the vendor's own caller, who sees every customer.
   var customerID: Identifier?
   var scopes: Set<String>
 
   static let nobody = Caller(kind: .nobody, customerID: nil, scopes: [])
 
-  /// Who it is, for keys that belong to a caller.
+  /// A unique name of the caller, for keys that belong to a caller.
   var name: String {
     switch kind {
     case .nobody: "nobody"
@@ -39,28 +39,28 @@ struct Caller: Sendable, Equatable {
     guard may(scope) else {
       throw Problem(
         .forbidden, "forbidden",
-        "This needs a token with the scope \(scope.rawValue); meterctl token create makes one.")
+        "The token needs the scope \(scope.rawValue). Make one with: meterctl token create")
     }
   }
 
-  /// For what has no customer, such as the status of the whole installation.
+  /// Checks access to what belongs to no customer, such as the status of the whole installation.
   ///
-  /// - Throws: 404 to tokens that are bound to a customer.
+  /// - Throws: 404 if the caller is bound to a customer.
   func requireVendor() throws(Problem) {
     if customerID != nil { throw Problem.notFound }
   }
 
-  /// - Throws: 404 where the caller is bound to another customer.
+  /// - Throws: 404 if the caller is bound to another customer.
   func requireCustomer(_ id: Identifier?) throws(Problem) {
     if let customerID, customerID != id { throw Problem.notFound }
   }
 }
 
-/// Finds out who asks, by the header `Authorization`.
+/// Finds the caller by the header `Authorization`.
 enum Access {
-  /// - Parameter reads: whether the request changes nothing, so that a token that was known a moment
-  ///   ago is known still.
-  /// - Throws: 401 where there is no token, or one that does not hold (any more).
+  /// - Parameter reads: whether the request changes nothing. Then a token that was valid a moment
+  ///   ago needs no new look-up.
+  /// - Throws: 401 if there is no token, or if the token is not valid.
   static func caller(
     _ header: String?, _ context: APIContext, reads: Bool
   ) async throws -> Caller {

@@ -4,34 +4,36 @@ import NIOHTTP1
 import NIOTLS
 import Synchronization
 
-/// Closes a connection whose request does not come in, or whose answer is not taken. An idle timeout
-/// alone would be content with a byte now and then.
+/// Closes a connection whose request does not arrive in time, or whose client does not read the
+/// answer. An idle timeout alone would accept a byte now and then.
 ///
-/// The time of a request runs from its first bytes, though they are half a header, to its end. That of
-/// a TLS session runs from the connection's first moment to the end of the handshake.
+/// The time of a request runs from its first bytes to its end. The time of a TLS handshake runs
+/// from the beginning of the connection.
 final class ConnectionGuard: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
   typealias OutboundIn = HTTPServerResponsePart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// Its place among the connections.
+  /// The connection's entry in the table of connections.
   private let entry: ConnectionTable.Entry
   private let requestLimit: TimeAmount
   private let isTLS: Bool
   private var requestTimer: Scheduled<Void>?
   private var stallTimer: Scheduled<Void>?
   private var lastTimer: Scheduled<Void>?
-  /// Between a request's head and its end.
+  /// Whether a request's head has arrived and its end has not.
   private var isWithin = false
-  /// Since the last `channelReadComplete` a whole part came, or TLS's handshake ended.
+  /// Whether a whole part arrived, or the TLS handshake ended, since the last
+  /// `channelReadComplete`.
   private var sawPart = false
-  /// Requests whose answers have not ended.
+  /// The number of requests whose answers have not ended.
   private var open = 0
-  /// Another connection has its place: it closes after the answer that is under way.
+  /// Whether another connection takes this one's place. It then closes after the answer that is
+  /// under way.
   private var isLeaving = false
 
-  /// How long a client may take nothing of its answer.
+  /// How long a client may go without reading any of its answer.
   private static let stallLimit = TimeAmount.seconds(60)
   /// How long a request may go on when the service stops.
   private static let quiescingLimit = TimeAmount.seconds(5)

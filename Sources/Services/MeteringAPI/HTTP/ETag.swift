@@ -1,19 +1,20 @@
 import Crypto
 import Licensing
 
-/// Entity tags: of equal bytes the same, of others different ones.
+/// Entity tags. Equal bytes have the same tag, and different bytes have different tags.
 enum ETag {
-  /// Quotes included.
+  /// Makes the tag of the bytes, with its quotes.
   static func of(_ bytes: [UInt8]) -> String { of(bytes[...]) }
 
-  /// Of the parts together.
+  /// Makes the tag of all parts together.
   static func of(_ parts: ArraySlice<UInt8>...) -> String {
     var hash = SHA256()
     for part in parts { hash.update(data: part) }
     return "\"" + Base64URL.encode(Array(hash.finalize().prefix(16))) + "\""
   }
 
-  /// Whether a header `If-None-Match` or `If-Match` names the tag. What was compressed has the same tag with `-gzip` in its end.
+  /// Whether a header `If-None-Match` or `If-Match` names the tag. A compressed answer has the same
+  /// tag with `-gzip` at its end.
   static func names(_ header: String, _ tag: String) -> Bool {
     let plain = withoutSuffix(tag)
     return header.split(separator: ",").contains { part in
@@ -25,7 +26,7 @@ enum ETag {
     }
   }
 
-  /// Of what is sent compressed.
+  /// The tag of an answer that is sent compressed.
   static func compressed(_ tag: String) -> String {
     tag.hasSuffix("\"") ? tag.dropLast() + suffix + "\"" : tag
   }

@@ -4,8 +4,8 @@ import Metering
 
 /// The parameters of a query or of a form, read one by one and then finished.
 ///
-/// Every accessor notes what is wrong and answers as if the parameter were absent. `finish` refuses
-/// the request with all of it, and with the names of those that nobody asked for.
+/// Every accessor notes what is wrong and answers as if the parameter were absent. `finish` then
+/// refuses the request with all errors, and with the names of unknown parameters.
 struct Fields: Sendable {
   private let values: [(name: String, value: String)]
   private var asked: Set<Identifier> = []
@@ -14,7 +14,7 @@ struct Fields: Sendable {
   private static let mostValues = 1_000
 
   /// - Parameter text: `application/x-www-form-urlencoded`, without `?`.
-  /// - Throws: `Problem` where an escape is broken, or a text is not UTF-8 or holds NUL.
+  /// - Throws: `Problem` if an escape is broken, or if a text is not UTF-8 or contains NUL.
   init(urlEncoded text: some StringProtocol) throws(Problem) {
     var values: [(name: String, value: String)] = []
     for part in text.utf8.split(separator: UInt8(ascii: "&")) {
@@ -25,11 +25,11 @@ struct Fields: Sendable {
       else {
         throw Problem(
           .badRequest, "bad_request",
-          "The query must be percent-encoded UTF-8 without NUL: see RFC 3986.")
+          "The query must be percent-encoded UTF-8 without NUL (RFC 3986).")
       }
       guard values.count < Self.mostValues else {
         throw Problem(
-          .badRequest, "bad_request", "At most \(Self.mostValues) parameters are read.")
+          .badRequest, "bad_request", "A request may have at most \(Self.mostValues) parameters.")
       }
       values.append((name, value))
     }
@@ -50,7 +50,7 @@ struct Fields: Sendable {
     errors.append(Problem.Blame(parameter: name, detail: detail))
   }
 
-  /// The one value; an empty one counts as absent.
+  /// The only value of a parameter. An empty value counts as absent.
   mutating func text(_ name: String) -> String? {
     let found = takeAll(name)
     if found.count > 1 {
@@ -60,7 +60,7 @@ struct Fields: Sendable {
     return found.first.flatMap { $0.isEmpty ? nil : $0 }
   }
 
-  /// The one value, with a bound on its bytes.
+  /// The only value of a parameter, with a bound on its bytes.
   mutating func text(_ name: String, atMost bytes: Int) -> String? {
     guard let text = text(name) else { return nil }
     if text.utf8.count > bytes {
@@ -88,13 +88,13 @@ struct Fields: Sendable {
     return found.map(Identifier.init(_:))
   }
 
-  /// The name of a meter that there can be.
+  /// The only value of a parameter, which must be a valid name of a meter.
   mutating func meter(_ name: String) -> Identifier? {
     let found = identifier(name)
     return found.flatMap { areMeters([$0], name) ? $0 : nil }
   }
 
-  /// All values of a parameter that may be repeated, each the name of a meter that there can be.
+  /// All values of a parameter that may be repeated. Each must be a valid name of a meter.
   mutating func meters(_ name: String) -> [Identifier] {
     let found = identifiers(name)
     return areMeters(found, name) ? found : []
@@ -136,7 +136,7 @@ struct Fields: Sendable {
     return nil
   }
 
-  /// One of the words.
+  /// The only value of a parameter, which must be one of the words.
   mutating func choice(_ name: String, of words: [String]) -> String? {
     guard let text = text(name) else { return nil }
     if let word = words.first(where: { $0.utf8.elementsEqual(text.utf8) }) { return word }
@@ -144,7 +144,7 @@ struct Fields: Sendable {
     return nil
   }
 
-  /// An RFC 3339 time; milliseconds since 1970.
+  /// The value of an RFC 3339 time, in milliseconds since 1970.
   mutating func time(_ name: String) -> Int64? {
     guard let text = text(name) else { return nil }
     if let time = TimeText.read(text) { return time }
@@ -152,7 +152,7 @@ struct Fields: Sendable {
     return nil
   }
 
-  /// Takes parameters that stand in every request of a kind, so that `finish` knows them.
+  /// Marks parameters as known to `finish`. Every request of a kind has them.
   mutating func ignore(_ names: String...) { for name in names { asked.insert(Identifier(name)) } }
 
   /// - Throws: a 400 that names every parameter that is wrong or unknown.
@@ -163,7 +163,9 @@ struct Fields: Sendable {
       let known = asked.map(\.string).sorted().joined(separator: ", ")
       blame(
         String(name.prefix(100)),
-        known.isEmpty ? "No parameter is known here." : "It is not known here; known are: \(known)."
+        known.isEmpty
+          ? "This operation has no parameters."
+          : "It is unknown here. The known parameters are: \(known)."
       )
     }
     if !errors.isEmpty { throw Problem.badParameters(Array(errors.prefix(50))) }

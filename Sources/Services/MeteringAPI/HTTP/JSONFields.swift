@@ -9,7 +9,7 @@ struct JSONFields: Sendable {
   private var asked: Set<Identifier> = []
   private(set) var errors: [Problem.Blame] = []
 
-  /// - Throws: `Problem` where the bytes are no JSON object, or a name stands twice.
+  /// - Throws: `Problem` if the bytes are not a JSON object, or if a name occurs twice.
   init(_ bytes: [UInt8]) throws(Problem) {
     let value: JSONValue
     do {
@@ -21,7 +21,7 @@ struct JSONFields: Sendable {
       throw Problem(.badRequest, "not_an_object", "The body must be a JSON object.")
     }
     if let name = members.repeatedName {
-      throw Problem.badParameter(String(name.prefix(100)), "It must stand once.")
+      throw Problem.badParameter(String(name.prefix(100)), "It must be given once.")
     }
     self.members = members
   }
@@ -30,16 +30,16 @@ struct JSONFields: Sendable {
     errors.append(Problem.Blame(parameter: name, detail: detail))
   }
 
-  /// Whether the member is there, `null` included.
+  /// Whether the member exists. It may be `null`.
   func has(_ name: String) -> Bool { members[name] != nil }
 
-  /// The member as it is; nil where it is absent.
+  /// The value of the member, or nil if it is absent.
   mutating func value(_ name: String) -> JSONValue? {
     asked.insert(Identifier(name))
     return members[name]
   }
 
-  /// A string of `bytes` bytes at most without NUL; absent and `null` are nil.
+  /// A string of at most `bytes` bytes without NUL. Returns nil if the member is absent or `null`.
   mutating func text(_ name: String, atMost bytes: Int = 1_000) -> String? {
     guard let value = present(name) else { return nil }
     guard let text = value.text, (1...bytes).contains(text.utf8.count), !text.utf8.contains(0)
@@ -66,7 +66,7 @@ struct JSONFields: Sendable {
     return texts
   }
 
-  /// An integer however it is spelled: `5e4`, `50000.0` and `50000` are one.
+  /// An integer in any spelling. `5e4`, `50000.0` and `50000` are the same number.
   mutating func integer(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
     guard let value = present(name) else { return nil }
     guard let number = value.number?.integer, range.contains(number) else {
@@ -92,7 +92,7 @@ struct JSONFields: Sendable {
     return nil
   }
 
-  /// An RFC 3339 time; milliseconds since 1970.
+  /// The value of an RFC 3339 time, in milliseconds since 1970.
   mutating func time(_ name: String) -> Int64? {
     guard let value = present(name) else { return nil }
     if let time = value.text.flatMap(TimeText.read) { return time }
@@ -100,7 +100,7 @@ struct JSONFields: Sendable {
     return nil
   }
 
-  /// The value of a member that must be there; call it behind the accessor.
+  /// Records an error if a required member is absent. Call it with the accessor's value.
   mutating func required<T>(_ name: String, _ value: T?) -> T? {
     if value == nil, !errors.contains(where: { $0.parameter == name }) {
       blame(name, "It is required.")
@@ -114,7 +114,7 @@ struct JSONFields: Sendable {
       let name = String(decoding: member.name.bytes, as: UTF8.self)
       guard !asked.contains(Identifier(name)) else { continue }
       let known = asked.map(\.string).sorted().joined(separator: ", ")
-      blame(String(name.prefix(100)), "It is not known here; known are: \(known).")
+      blame(String(name.prefix(100)), "It is unknown here. The known members are: \(known).")
     }
     if !errors.isEmpty { throw Problem.badParameters(Array(errors.prefix(50))) }
   }

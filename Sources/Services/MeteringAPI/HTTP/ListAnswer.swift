@@ -4,14 +4,14 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// What of a list is asked for, and how it is written.
+/// Which part of a list a request asks for, and in which format.
 struct ListWindow: Sendable {
   enum Format: String, Sendable, CaseIterable {
     case json
     case csv
   }
 
-  /// Nil: the default; in CSV everything.
+  /// Nil for the default. In CSV the default is everything.
   var limit: Int?
   var cursor: String?
   var format: Format?
@@ -30,24 +30,25 @@ extension Fields {
   }
 }
 
-/// Where a page begins.
+/// The beginning of a page.
 struct ListStart: Sendable {
-  /// Read one row more, to know whether there is a next page: see `ListPage.init`.
+  /// The number of rows of the page. Handlers read one row more to know whether there is a next
+  /// page (see `ListPage.init`).
   let limit: Int
-  /// The key of the row before, as `ListPage.next` had it; nil: the beginning.
+  /// The key of the row before the page, from `ListPage.next`. Nil at the beginning of the list.
   let after: [String]?
 }
 
 struct ListPage: Sendable {
   var rows: [[Cell]]
-  /// The key of the last row, where more rows follow.
+  /// The key of the last row, if more rows follow.
   var next: [String]?
-  /// Further members of the answer beside `data` and `next`.
+  /// Members of the answer other than `data` and `next`.
   var members: [(name: String, cell: Cell)] = []
-  /// Members that differ from answer to answer though nothing has changed, such as `as_of`: they are
-  /// no part of the `ETag`.
+  /// Members that change even if nothing else has changed, such as `as_of`. They are not part of
+  /// the `ETag`.
   var volatile: [(name: String, cell: Cell)] = []
-  /// What of those is a part of the `ETag` all the same.
+  /// The part of `volatile` that belongs to the `ETag` nevertheless.
   var validator = ""
 
   init(
@@ -61,7 +62,7 @@ struct ListPage: Sendable {
     self.validator = validator
   }
 
-  /// A page of up to `limit + 1` rows that were read.
+  /// Makes a page from up to `limit + 1` rows that were read.
   init(
     _ rows: [[Cell]], _ start: ListStart, members: [(name: String, cell: Cell)] = [],
     key: ([Cell]) -> [String]
@@ -75,12 +76,12 @@ struct ListPage: Sendable {
 extension APIRequest {
   typealias PageReader = @Sendable (PostgresConnection, ListStart) throws -> ListPage
 
-  /// Answers a list as JSON or, where the client wants it, as CSV.
+  /// Answers a list as JSON, or as CSV if the client asks for it.
   ///
   /// - Parameters:
-  ///   - name: of the file, without `.csv`.
+  ///   - name: the name of the file, without `.csv`.
   ///   - columns: the names of the cells of each row, in JSON and in CSV.
-  ///   - atOnce: a page is read by one message, which needs no transaction around it.
+  ///   - atOnce: whether one message reads a page, so that it needs no transaction around it.
   ///   - page: reads one page. CSV reads all pages at one snapshot, one at a time.
   func list(
     _ window: ListWindow, _ name: String, columns: [String], atOnce: Bool = false,
@@ -175,7 +176,7 @@ extension APIRequest {
 
   private static let csvPageRows = 5_000
 
-  /// The list and its filters: what a cursor belongs to.
+  /// The list and its filters, which a cursor belongs to.
   var cursorScope: String {
     let place = parameters.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
     let ignored = ["limit", "cursor", "format", "numbers"]
@@ -186,7 +187,7 @@ extension APIRequest {
       .joined(separator: "\n")
   }
 
-  /// By `format`, or else by `Accept`.
+  /// Whether the client asks for CSV by `format`, or by `Accept` if there is no `format`.
   func wantsCSV(_ format: ListWindow.Format?) -> Bool {
     if let format { return format == .csv }
     var best: (isCSV: Bool, quality: Double) = (false, 0)

@@ -9,7 +9,8 @@ import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 import NIOSSL
 
-/// A connection's pipeline: TLS where it is set, HTTP/1.1 with bounds on headers, compression, and problems for what is no HTTP.
+/// A connection's pipeline. It handles TLS if that is configured, HTTP/1.1 with bounds on headers,
+/// compression, and problems for bytes that are not HTTP.
 struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
   typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
@@ -19,7 +20,8 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
 
   private static let idleSeconds: Int64 = 75
   private static let smallestCompressed = 1_024
-  /// Stands in the header of an answer that has no body, which must not get one by being compressed.
+  /// A header field that marks an answer without a body. Compressing such an answer would give it a
+  /// body.
   static let plainMark = "x-meter-plain"
 
   init(
@@ -50,7 +52,7 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
         ConnectionGuard(
           entry: entry, requestLimit: .milliseconds(Int64(settings.requestMilliseconds)),
           isTLS: settings.tls != nil))
-      // In front of the compressor, which would trap at an answer to what was no request.
+      // It stands in front of the compressor, which would trap at an answer without a request.
       try pipeline.addHandler(ParserProblems())
       try pipeline.addHandler(
         HTTPResponseCompressor(responseCompressionPredicate: Self.shouldCompress))

@@ -43,12 +43,12 @@ struct MeteringServer: Service {
     }
   }
 
-  /// Beyond these there is no memory for what they ask.
+  /// More connections would need more memory for their requests than there is.
   private static let mostConnections = 20_000
-  /// With fewer connections than these the service is of no use.
+  /// The service is useless with fewer connections.
   private static let fewestConnections = 8
 
-  /// Holds up the listener while as many connections are open as there are descriptors for.
+  /// Pauses the listener while there are no descriptors for more connections.
   private struct Accepting: AvailableConnectionsDelegate {
     let table: ConnectionTable
 
@@ -57,13 +57,13 @@ struct MeteringServer: Service {
     func isAcceptingNewConnections() -> Bool { table.mayAccept() }
   }
 
-  /// A table for as many connections as there are descriptors for.
+  /// Makes a table for as many connections as there are descriptors.
   private func makeTable() throws -> ConnectionTable {
     let budget = DescriptorBudget.current()
     guard budget.apiConnections >= Self.fewestConnections else {
       throw ConfigurationError(
-        "the process may open \(budget.limit) files at a time, which leaves none for connections; "
-          + "raise the limit (ulimit -n), 1024 is enough for a start")
+        "the process may open \(budget.limit) files at a time, which leaves none for connections. "
+          + "Raise the limit (ulimit -n). 1024 is enough for a start")
     }
     let table = ConnectionTable(
       descriptors: min(budget.apiConnections, Self.mostConnections),
@@ -98,7 +98,7 @@ struct MeteringServer: Service {
         return
       }
       var body = BodyWriter(try await writer.writeHead(head))
-      // What it throws ends the connection, before the end of the answer is written.
+      // If it throws, the connection is closed before the end of the answer is written.
       try await stream(&body)
       try await body.inner.finish(nil)
     }

@@ -1,9 +1,9 @@
 import HTTPTypes
 import JSONText
 
-/// An answer that is an error, by RFC 9457. Throw one from a handler to answer with it.
+/// An error answer as in RFC 9457. A handler throws it to answer with it.
 struct Problem: Error, Sendable {
-  /// A parameter or a member of the body that is to blame.
+  /// A parameter or a member of the body that is wrong.
   struct Blame: Sendable, Equatable {
     var parameter: String
     /// One sentence that says what to change.
@@ -11,12 +11,12 @@ struct Problem: Error, Sendable {
   }
 
   var status: HTTPResponse.Status
-  /// A fixed word of the program.
+  /// A fixed word for programs.
   var code: String
   /// One sentence that says what to change.
   var detail: String
   var errors: [Blame] = []
-  /// Further members, each a JSON value.
+  /// Further members. Each is a JSON value.
   var members: [(name: String, json: [UInt8])] = []
   var headers: HTTPFields = [:]
 
@@ -33,11 +33,11 @@ struct Problem: Error, Sendable {
   }
 
   static let unauthorized = Problem(
-    .unauthorized, "unauthorized", "Send a token that holds: Authorization: Bearer …",
+    .unauthorized, "unauthorized", "Send a valid token: Authorization: Bearer …",
     headers: [.wwwAuthenticate: "Bearer"])
 
-  /// Also for what belongs to another customer, so that ids cannot be probed.
-  static let notFound = Problem(.notFound, "not_found", "There is no such thing here.")
+  /// It is also the answer for what belongs to another customer, so that ids cannot be probed.
+  static let notFound = Problem(.notFound, "not_found", "Nothing was found here.")
 
   static func notFound(_ what: String) -> Problem {
     Problem(.notFound, "not_found", "There is no such \(what).")
@@ -48,7 +48,7 @@ struct Problem: Error, Sendable {
       .badRequest, "bad_request",
       errors.count == 1
         ? "\(errors[0].parameter): \(errors[0].detail)"
-        : "Several parameters are wrong; errors says which and why.", errors: errors)
+        : "Several parameters are wrong. The member errors names each of them.", errors: errors)
   }
 
   static func badParameter(_ name: String, _ detail: String) -> Problem {
@@ -57,8 +57,8 @@ struct Problem: Error, Sendable {
 
   static let badCursor = Problem(
     .badRequest, "bad_cursor",
-    "The cursor is not one of this list; begin again without it.",
-    errors: [Blame(parameter: "cursor", detail: "It was changed, or belongs to another list.")])
+    "The cursor does not belong to this list. Begin again without a cursor.",
+    errors: [Blame(parameter: "cursor", detail: "It was changed, or it belongs to another list.")])
 
   static func unavailable(_ detail: String, retryAfter seconds: Int = 1) -> Problem {
     Problem(
@@ -76,7 +76,7 @@ struct Problem: Error, Sendable {
 
   static let internalError = Problem(
     .internalServerError, "internal_error",
-    "Something went wrong here; the log has it under this request's X-Request-Id.")
+    "An internal error occurred. The service's log describes it under this X-Request-Id.")
 
   var answer: APIAnswer {
     var json = JSONWriter()

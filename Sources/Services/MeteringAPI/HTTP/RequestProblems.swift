@@ -3,7 +3,7 @@ import NIOCore
 import NIOHTTP1
 import NIOHTTPTypes
 
-/// Answers what is no HTTP/1.1 with a problem, and closes the connection.
+/// Answers bytes that are not HTTP/1.1 with a problem, and closes the connection.
 final class ParserProblems: ChannelDuplexHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart
@@ -11,7 +11,7 @@ final class ParserProblems: ChannelDuplexHandler {
   typealias OutboundOut = HTTPServerResponsePart
 
   private var isBroken = false
-  /// Requests whose answers have not ended.
+  /// The number of requests whose answers have not ended.
   private var open = 0
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -28,7 +28,7 @@ final class ParserProblems: ChannelDuplexHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard !isBroken else { return }
     isBroken = true
-    // In the middle of another answer nothing can be said.
+    // A problem cannot be sent in the middle of another answer.
     guard open == 0, let error = error as? HTTPParserError else {
       context.close(promise: nil)
       return
@@ -50,7 +50,7 @@ final class ParserProblems: ChannelDuplexHandler {
   }
 }
 
-/// Answers a head that is HTTP/1.1 and still no request, such as one whose method is no token.
+/// Answers an HTTP/1.1 head that is not a valid request, for example if its method is not a token.
 final class HeadProblems: ChannelInboundHandler {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
@@ -65,19 +65,19 @@ final class HeadProblems: ChannelInboundHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard !isBroken else { return }
     isBroken = true
-    // Of the request nothing is known, so neither is whether another answer is under way.
+    // Nothing is known about the request, so another answer may be under way.
     context.close(promise: nil)
   }
 }
 
 extension Problem {
-  /// Of a request that the decoder gave up.
+  /// Makes the problem for a request that the decoder refused.
   fileprivate init(_ error: HTTPParserError) {
     self =
       error == .headerOverflow
       ? Problem(
         .requestHeaderFieldsTooLarge, "headers_too_large",
-        "The header may have 100 fields of 8 KiB, 16 KiB together.")
+        "The header may have 100 fields of up to 8 KiB, and 16 KiB in total.")
       : Problem(.badRequest, "not_http", "The request is not HTTP/1.1.")
   }
 }

@@ -3,7 +3,7 @@ import Metering
 
 /// One operation of the API.
 ///
-/// How an endpoint is added:
+/// To add an endpoint:
 /// 1. Write its rules in `Core/Billing` (values) and its SQL in a store of `IO/PostgresStore/Billing`.
 /// 2. Add a file to `Endpoints/` with an enum that has `static func routes(_ context: APIContext) ->
 ///    [Route]`, and name it in `Endpoints.all`.
@@ -14,17 +14,20 @@ struct Route: Sendable {
   typealias Handler = @Sendable (APIRequest) async throws -> APIAnswer
 
   enum Access: Sendable {
-    /// Anybody.
+    /// Anybody may use it.
     case open
-    /// A token with the scope. One that is bound to a customer is let in as well: the handler shows
-    /// it only what is that customer's (`request.caller.customerID`, `request.requireCustomer`).
+    /// It needs a token with the scope. A token that is bound to a customer is let in as well, and
+    /// the handler must show it only that customer's data (`request.caller.customerID`,
+    /// `request.requireCustomer`).
     case token(TokenScope)
-    /// The handler sees to it, as pages do with their sessions. `request.caller` is nobody.
+    /// The handler checks access itself, as pages do with their sessions. `request.caller` is
+    /// nobody.
     case own
   }
 
   let method: HTTPRequest.Method
-  /// `/v1/licenses/{id}`; a parameter stands for one whole segment.
+  /// The template of the path, such as `/v1/licenses/{id}`. A parameter stands for one whole
+  /// segment.
   let path: String
   let access: Access
   let handler: Handler

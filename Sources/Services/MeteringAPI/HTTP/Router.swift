@@ -1,6 +1,6 @@
 import HTTPTypes
 
-/// Finds the route of a path, segment by segment. Literals go before parameters.
+/// Finds the route of a path, segment by segment. Literals win over parameters.
 struct Router: Sendable {
   private enum Segment: Sendable, Equatable {
     case literal([UInt8])
@@ -14,12 +14,12 @@ struct Router: Sendable {
 
   enum Found: Sendable {
     case route(Route, parameters: [String: String])
-    /// The path is there, and takes these methods.
+    /// The path exists and takes these methods.
     case otherMethods([HTTPRequest.Method])
     case nothing
   }
 
-  /// By the number of segments.
+  /// The routes by their number of segments.
   private var entries: [Int: [Entry]] = [:]
 
   init(_ routes: [Route]) {
@@ -31,10 +31,10 @@ struct Router: Sendable {
       let isTaken = entries[segments.count]?.contains {
         $0.route.method == route.method && $0.segments == segments
       }
-      precondition(isTaken != true, "\(route.method) \(route.path) stands twice")
+      precondition(isTaken != true, "the route \(route.method) \(route.path) exists twice")
       entries[segments.count, default: []].append(Entry(segments: segments, route: route))
     }
-    // Of two that fit, the one with the earlier literal is meant.
+    // If two routes match, the one with the earlier literal wins.
     for count in entries.keys {
       entries[count]?.sort {
         Self.rank($0.segments).lexicographicallyPrecedes(Self.rank($1.segments))
@@ -46,7 +46,7 @@ struct Router: Sendable {
     segments.map { if case .literal = $0 { 0 } else { 1 } }
   }
 
-  /// - Parameter path: without the query, percent-encoded.
+  /// - Parameter path: percent-encoded and without the query.
   func find(_ method: HTTPRequest.Method, _ path: Substring) -> Found {
     guard let segments = Self.segments(path) else { return .nothing }
     let wanted = method == .head ? .get : method
@@ -61,7 +61,7 @@ struct Router: Sendable {
     return others.isEmpty ? .nothing : .otherMethods(others)
   }
 
-  /// Nil for what is no path of ours: empty segments, broken escapes, `.` and `..`.
+  /// Splits a path. Returns nil if it has empty segments, broken escapes, `.` or `..`.
   private static func segments(_ path: Substring) -> [[UInt8]]? {
     guard path.first == "/" else { return nil }
     if path.utf8.count == 1 { return [] }
@@ -93,9 +93,9 @@ struct Router: Sendable {
   }
 }
 
-/// `%41` into its byte.
+/// Decodes escapes such as `%41` into bytes.
 enum PercentDecoding {
-  /// Nil where an escape is broken.
+  /// Returns nil if an escape is broken.
   static func bytes(_ text: some Sequence<UInt8>, plusIsBlank: Bool) -> [UInt8]? {
     var result: [UInt8] = []
     var iterator = text.makeIterator()

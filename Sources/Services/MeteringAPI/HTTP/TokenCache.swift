@@ -13,15 +13,15 @@ final class TokenCache: Sendable {
 
   private struct State {
     var entries: [String: (caller: Caller, until: Int)] = [:]
-    /// Counts how often everything was forgotten.
+    /// The number of times that everything was forgotten.
     var generation = 0
   }
 
   private let state = Mutex(State())
 
   /// - Parameters:
-  ///   - hash: of the token.
-  ///   - now: monotonic milliseconds.
+  ///   - hash: the hash of the token.
+  ///   - now: the time in monotonic milliseconds.
   ///   - lookUp: returns nil if the token is not valid.
   func caller(
     _ hash: String, now: Int = Monotonic.milliseconds, lookUp: () async throws -> Caller?

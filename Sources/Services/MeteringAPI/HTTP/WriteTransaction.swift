@@ -5,19 +5,20 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// One change: a transaction, its answer, and what the audit trail keeps of it.
+/// One change with its transaction and its entries in the audit trail.
 struct WriteTransaction {
   let connection: PostgresConnection
   let request: APIRequest
 
-  /// Keeps what was changed, in the same transaction. Every write calls it once for each change.
+  /// Writes a change to the audit trail in the same transaction. Every write calls it once for each
+  /// change.
   func audit(_ change: AuditedChange, status: Int = 200) throws {
     try AuditStore(connection).record(change, by: request.auditContext, status: status)
   }
 }
 
 extension APIRequest {
-  /// Who asks, for stores that keep the audit trail themselves.
+  /// The caller, for stores that write the audit trail themselves.
   var auditContext: AuditContext {
     let (kind, id): (AuditContext.ActorKind, String) =
       switch caller.kind {
@@ -30,11 +31,12 @@ extension APIRequest {
       actorKind: kind, actorID: id, requestID: self.id, address: address, userAgent: userAgent)
   }
 
-  /// Runs `body` in one transaction and answers what it answers.
+  /// Runs `body` in one transaction and returns its answer.
   ///
-  /// A POST with an `Idempotency-Key` runs once: where the caller sent the key before, with the same
-  /// path and body, the answer of then is given again, and with another body it is 422. Two at a time
-  /// with one key wait for each other. Only what was committed is remembered, for a day.
+  /// A POST with an `Idempotency-Key` runs once. If the caller sent the key before with the same
+  /// path and body, the earlier answer is repeated. With another body the answer is 422. Two
+  /// simultaneous requests with one key wait for each other. Only committed answers are remembered,
+  /// for a day.
   func write(
     _ body: @escaping @Sendable (WriteTransaction) throws -> APIAnswer
   ) async throws -> APIAnswer {
@@ -53,10 +55,10 @@ extension APIRequest {
     }
   }
 
-  /// The answer of the request that had this one's `Idempotency-Key` before, for writes that need
-  /// several transactions: they ask first, and give their own answer in `write`.
+  /// The answer of an earlier request with the same `Idempotency-Key`. Writes that need several
+  /// transactions ask for it first, and give their own answer in `write`.
   func earlierAnswer() async throws -> APIAnswer? {
-    /// Gives the key back, by rolling back.
+    /// Rolls back, which releases the key.
     struct NotYet: Error {}
     guard let key = try idempotencyKey() else { return nil }
     do {
@@ -77,7 +79,8 @@ extension APIRequest {
     let values = headers[values: name]
     guard let value = values.first else { return nil }
     guard values.count == 1, (1...255).contains(value.utf8.count) else {
-      throw Problem.badParameter("Idempotency-Key", "It must stand once and have 1 to 255 bytes.")
+      throw Problem.badParameter(
+        "Idempotency-Key", "It must be given once and have 1 to 255 bytes.")
     }
     return IdempotencyKey(
       text: value, caller: caller.name, route: route.path,
@@ -85,10 +88,10 @@ extension APIRequest {
   }
 }
 
-/// What is kept of a key: nothing from which the key, the body or the answer could be read.
+/// The stored form of a key. Neither the key nor the body nor the answer can be read from it.
 ///
-/// Answers may hold a secret that is shown once. So an answer is kept sealed with a key that is derived
-/// from the client's own, of which PostgreSQL has only a hash.
+/// Answers may hold a secret that is shown once. So an answer is sealed with a key that is derived
+/// from the client's own key, and PostgreSQL has only a hash of that.
 private struct IdempotencyKey: Sendable {
   let hash: [UInt8]
   let fingerprint: [UInt8]
@@ -119,7 +122,7 @@ private struct IdempotencyKey: Sendable {
     guard earlier.fingerprint == fingerprint else {
       throw Problem(
         .unprocessableContent, "idempotency_mismatch",
-        "This Idempotency-Key came before, with another request; take a new one.")
+        "This Idempotency-Key was sent with a different request before. Use a new one.")
     }
     let plain = Array(
       try AES.GCM.open(AES.GCM.SealedBox(combined: earlier.answer), using: secret))

@@ -4,17 +4,17 @@ import Recount
 import ServiceRuntime
 import Synchronization
 
-/// Readings of the log on behalf of requests: few at a time, each on a thread of its own with its
-/// own connections, since a reading takes seconds and memory.
+/// Reads the log on behalf of requests. A reading takes seconds and memory, so only a few run at
+/// the same time. Each has its own thread and its own connections.
 final class LogReadings: Sendable {
   private let settings: APISettings
   private let running = Atomic<Int>(0)
 
-  /// At a time.
+  /// How many readings run at the same time.
   private static let most = 2
-  /// Offsets that one request may read.
+  /// How many offsets one request may read.
   static let mostOffsets: Int64 = 2_000_000
-  /// How long one request may read.
+  /// How long one request may read, in seconds.
   static let seconds = 20
 
   init(settings: APISettings) { self.settings = settings }
@@ -25,17 +25,19 @@ final class LogReadings: Sendable {
       maxEventAgeMilliseconds: settings.maxEventAgeMilliseconds)
   }
 
-  /// - Throws: 503 where Kafka is not configured or does not answer, or others read; what `body` throws.
+  /// - Throws: 503 if Kafka is not configured or does not answer, or if too many others read. Any
+  ///   error of `body`.
   func run<T: Sendable>(
     _ body: @escaping @Sendable (PostgresConnection, LogReader) throws -> T
   ) async throws -> T {
     guard let brokers = settings.kafkaBrokers else {
       throw Problem.unavailable(
-        "The log cannot be read: set METER_KAFKA_BROKERS for metering-api.", retryAfter: 3_600)
+        "The log cannot be read. Set METER_KAFKA_BROKERS for metering-api.", retryAfter: 3_600)
     }
     guard running.wrappingAdd(1, ordering: .relaxed).newValue <= Self.most else {
       running.wrappingSubtract(1, ordering: .relaxed)
-      throw Problem.unavailable("Others read the log now; try again soon.", retryAfter: 2)
+      throw Problem.unavailable(
+        "Other requests are reading the log. Try again soon.", retryAfter: 2)
     }
     defer { running.wrappingSubtract(1, ordering: .relaxed) }
     return try await withCheckedThrowingContinuation { continuation in
@@ -54,7 +56,7 @@ final class LogReadings: Sendable {
   private static func reader(_ brokers: String, _ settings: APISettings) throws -> LogReader {
     var configuration = try KafkaConfiguration(
       brokers: brokers, propertiesFile: settings.kafkaConfigFile)
-    // Less than what an operator's tool takes: requests come at any time.
+    // This is less than an operator's tool takes, because requests may come at any time.
     configuration.set("queued.min.messages", "20000")
     configuration.set("queued.max.messages.kbytes", "16384")
     let reader = try LogReader(
@@ -71,7 +73,7 @@ final class LogReadings: Sendable {
       return error
     }
     return kafka.isOffsetOutOfRange
-      ? Problem.unavailable("The log was shortened while it was read; try again.")
-      : Problem.unavailable("Kafka does not answer; try again soon.", retryAfter: 5)
+      ? Problem.unavailable("The log was shortened while it was read. Try again.")
+      : Problem.unavailable("Kafka does not answer. Try again soon.", retryAfter: 5)
   }
 }

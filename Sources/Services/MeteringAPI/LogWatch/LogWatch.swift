@@ -8,21 +8,22 @@ import ServiceLifecycle
 import ServiceRuntime
 import Synchronization
 
-/// Asks Kafka once a second how long the log of usage is, and stores until when everything in it is
-/// counted (`Billing.ProgressMachine`). Without Kafka, or while it is away, that time stays where it was.
+/// Asks Kafka once a second how long the log of usage is, and stores the time up to which
+/// everything in it is counted (`Billing.ProgressMachine`). While Kafka does not answer or is not
+/// configured, that time does not advance.
 ///
-/// Every process does it by itself: the stored time only grows.
+/// Every process does this independently, and the stored time only grows.
 final class LogWatch: Service {
   static let group = ConsumerGroup.aggregator
   static let topic = TopicName.usage
   private static let pauseMilliseconds = 1_000
   private static let timeoutMilliseconds: Int32 = 5_000
 
-  /// What the last look saw.
+  /// The result of the last look.
   struct Look: Sendable {
-    /// Records that wait to be counted; nil where Kafka was not asked or did not answer.
+    /// The number of records that wait to be counted. Nil if Kafka was not asked or did not answer.
     var lag: Int64?
-    /// Why Kafka did not answer; nil: it did, or it is not configured.
+    /// The reason why Kafka did not answer. Nil if it answered, or if it is not configured.
     var problem: String?
   }
 
@@ -44,10 +45,10 @@ final class LogWatch: Service {
     let thread = settings.kafkaBrokers.map { brokers in
       WorkerThread("log-watch") { [self] in follow(brokers) }
     }
-    // Ends with the service.
+    // This returns when the service stops.
     try? await gracefulShutdown()
     isStopping.store(true, ordering: .relaxed)
-    // A broker that does not answer does not hold up the end of the process.
+    // A broker that does not answer must not delay the end of the process.
     _ = thread?.join(seconds: 2)
   }
 
@@ -96,17 +97,18 @@ final class LogWatch: Service {
   private func makeReader(_ brokers: String) throws -> LogReader {
     let configuration = try KafkaConfiguration(
       brokers: brokers, propertiesFile: settings.kafkaConfigFile)
-    // The ends of all records: one of an open transaction is received, and not counted yet.
+    // This asks for the ends of all records. A record of an open transaction is received but not
+    // counted yet.
     return try LogReader(
       configuration, clientID: "metering-api-log-watch", ends: .ofAllRecords)
   }
 
-  /// - Returns: how many records wait; nil where a partition did not answer.
+  /// - Returns: how many records wait, or nil if a partition did not answer.
   private func lookOnce(
     _ connection: PostgresConnection, _ reader: LogReader, _ machine: inout ProgressMachine
   ) throws -> Int64? {
     let store = ProgressStore(connection)
-    // The time and the offsets of before the log is asked.
+    // The time and the offsets must be from before the log is asked.
     let before = try store.offsets(group: Self.group, topic: Self.topic)
     guard
       let count = try reader.partitionCount(
@@ -146,6 +148,6 @@ final class LogWatch: Service {
   }
 
   private struct MissingTopic: Error, CustomStringConvertible {
-    let description = "the topic \(LogWatch.topic) is missing, or this client may not see it"
+    let description = "the topic \(LogWatch.topic) does not exist, or this client may not read it"
   }
 }

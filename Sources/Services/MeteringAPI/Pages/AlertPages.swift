@@ -36,7 +36,7 @@ enum AlertPages {
     return visit.html(AlertsPage.detail(detail, in: visit.context))
   }
 
-  /// Where the events lie: of some alerts one place in the log, of others a list of places.
+  /// The places of the events in the log. Some alerts have one place, and others have a list.
   private static func evidence(_ data: PageData) -> [(name: String, value: String)] {
     let places = data.list.isEmpty ? [data] : data.list
     let order = ["Topic", "Log epoch", "Partition", "First offset", "Last offset"]
@@ -47,7 +47,7 @@ enum AlertPages {
     }
   }
 
-  /// `requested_domain` is "Requested domain".
+  /// Turns names such as `requested_domain` into labels such as "Requested domain".
   private static func facts(_ data: PageData) -> [(name: String, value: String)] {
     data.members.compactMap { name, value in
       guard name != "license_id", let shown = value.shown else { return nil }

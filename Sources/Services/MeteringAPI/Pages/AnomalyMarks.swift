@@ -2,18 +2,18 @@ import Billing
 import BillingPages
 import Metering
 
-/// Totals that were unusual (`usage.anomaly`), as charts of usage mark them.
+/// Unusual totals (`usage.anomaly`), which charts of usage mark.
 enum AnomalyMarks {
   struct Found: Sendable {
     var meter: String
-    /// Nil: the total of all customers.
+    /// Nil for the total of all customers.
     var customer: String?
     var mark: Chart.Mark
   }
 
-  /// None for readers who may not see the alerts of the whole installation.
+  /// Reads the marks. Readers who may not see the alerts of the whole installation get none.
   ///
-  /// - Parameter from: alerts of this time and later, in milliseconds since 1970.
+  /// - Parameter from: the time of the earliest alert, in milliseconds since 1970.
   static func read(_ visit: PageVisit, from: Int64) async throws -> [Found] {
     guard visit.caller.customerID == nil else { return [] }
     let alerts = try await visit.client.getIfAllowed(
@@ -33,7 +33,7 @@ enum AnomalyMarks {
 }
 
 extension [AnomalyMarks.Found] {
-  /// Those of a meter; of one customer's charts those of the customer.
+  /// The marks of a meter. On charts of one customer they are that customer's marks.
   func marks(_ meter: String, customer: String? = nil) -> [Chart.Mark] {
     filter { found in
       guard found.meter == meter else { return false }

@@ -94,7 +94,7 @@ enum CustomerPages {
       CustomerPage.make(data, notice: visit.notice, portalURL: portalURL, in: context))
   }
 
-  /// This month's usage by day, a chart a meter.
+  /// This month's usage by day, with one chart for each meter.
   static func charts(
     _ visit: PageVisit, _ filters: [PageClient.Parameter]
   ) async throws -> (charts: [(meter: String, chart: Chart)], frame: UsageReading.Answer?) {

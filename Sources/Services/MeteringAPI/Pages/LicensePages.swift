@@ -5,7 +5,7 @@ import JSONText
 import Metering
 import PostgresStore
 
-/// `/licenses` and `/licenses/{id}`, of the vendor's pages and of a customer's own.
+/// `/licenses` and `/licenses/{id}`, in the vendor's pages and in the customer portal.
 enum LicensePages {
   static func routes(_ pages: PageHandling) -> [Route] {
     let one = [pages.get("/licenses/{id}") { try await show($0) }]
@@ -30,7 +30,7 @@ enum LicensePages {
 
   private static func list(_ visit: PageVisit) async throws -> APIAnswer {
     let filters = visit.filters("search", "status", "customer_id", "plan", "domain")
-    // What nobody registered is told on the first page of all.
+    // Unregistered licenses are mentioned only on the first page of the list without filters.
     let showsStrangers = filters.isEmpty && visit.filters("cursor").isEmpty
     async let strangers = showsStrangers ? unregistered(visit) : []
     let data = try await visit.client.get("/v1/licenses", visit.list(filters))
@@ -54,7 +54,7 @@ enum LicensePages {
     }
   }
 
-  /// Licenses as lists show them, each with its most used limit.
+  /// Licenses for a list, each with its most used limit.
   static func withUse(
     _ licenses: [PageData], _ visit: PageVisit
   ) async throws -> [LicensesPage.Line] {
@@ -122,7 +122,7 @@ enum LicensePages {
       deliveries: (try await deliveries)?["data"].list.map(WebhookPages.delivery) ?? [],
       anomalies: (try await anomalies).marks(
         shown, customer: found?["customer_id"].text ?? ""))
-    // A license that nobody registered is shown where it has usage or alerts.
+    // An unregistered license is shown if it has usage or alerts.
     if found == nil, meters.isEmpty, data.alerts.isEmpty,
       !data.usage.points.contains(where: { $0.value != 0 })
     {
@@ -160,7 +160,7 @@ enum LicensePages {
       })
   }
 
-  /// The hours of the running period so far, with the one that runs.
+  /// The whole hours of the running period so far, and the hour that runs.
   private static func runningRange(
     _ meter: LicensePage.Meter?, now: Int64
   ) -> (from: Int64, to: Int64)? {
@@ -189,7 +189,7 @@ enum LicensePages {
       license: id, meter: meter.meter, by: dimension, from: meter.periodStart, to: meter.periodEnd)
   }
 
-  /// The range of the address, and windows that a person can look at.
+  /// Reads the range from the address, with windows of a size that a person can look at.
   private static func usage(
     _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?,
     _ periods: [PeriodLine]
@@ -216,7 +216,8 @@ enum LicensePages {
     }
   }
 
-  /// The named range; of periods their days, because the API answers a period as a whole.
+  /// The named range. A period is asked for by its days, because the API answers a period as a
+  /// whole.
   private static func range(
     _ name: String, _ running: LicensePage.Meter?, _ periods: [PeriodLine], now: Int64
   ) -> [PageClient.Parameter] {
@@ -233,7 +234,7 @@ enum LicensePages {
     return [("from", TimeText.write(bounds.from)), ("to", TimeText.write(bounds.to))]
   }
 
-  /// A window with the link to what is in it: months, days, hours, minutes, events.
+  /// Links a window to its parts, from months through days, hours and minutes to events.
   private static func closer(
     _ point: Chart.Point, _ id: String, _ meter: String, _ window: String, _ visit: PageVisit
   ) -> Chart.Point {
@@ -270,7 +271,7 @@ enum LicensePages {
     func number(_ name: String) throws(Problem) -> Int64? {
       guard let text = visit.form[name] else { return nil }
       guard let value = Int64(text), value >= 0 else {
-        throw Problem.badParameter(name, "It must be a whole number from 0 on.")
+        throw Problem.badParameter(name, "It must be a whole number, 0 or more.")
       }
       return value
     }
@@ -310,7 +311,7 @@ enum LicensePages {
     return visit.redirect(to: "/licenses/\(try visit.segment())", done: "limits")
   }
 
-  /// As `limits` names them.
+  /// The name of the meter in `limits`.
   private static func apiName(_ meter: String) -> String {
     meter == "api_calls" ? "apiCalls" : meter
   }

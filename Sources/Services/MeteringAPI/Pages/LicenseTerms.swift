@@ -5,7 +5,7 @@ import HTTPTypes
 import JSONText
 import Metering
 
-/// What the forms of a license's terms send to the API.
+/// Sends the forms of a license's terms to the API.
 enum LicenseTerms {
   /// Registers the license of the form.
   static func create(_ visit: PageVisit) async throws -> APIAnswer {
@@ -28,7 +28,7 @@ enum LicenseTerms {
     return visit.redirect(to: "/licenses/" + id, done: "registered")
   }
 
-  /// Changes what somebody changed in the form, and nothing else.
+  /// Changes only the terms that somebody changed in the form.
   static func change(_ visit: PageVisit) async throws -> APIAnswer {
     let form = visit.form
     let terms = try Terms(form) { form.changed($0) }
@@ -41,7 +41,7 @@ enum LicenseTerms {
     return visit.redirect(to: "/licenses/\(try visit.segment())", done: "changed")
   }
 
-  /// The members that a new license and a change have alike; nil is not sent.
+  /// The members that a new license and a change have in common. Members that are nil are not sent.
   private struct Terms: Sendable {
     var domains: [String]?
     var features: [String]?
@@ -50,7 +50,8 @@ enum LicenseTerms {
     var isTrial: Bool?
     var limits: [(name: String, quantity: Int64?)] = []
 
-    /// - Parameter value: of a field, where it is sent; empty where it was taken away.
+    /// - Parameter value: returns the value of a field that is sent. It is empty if the field was
+    ///   cleared.
     init(_ form: PageForm, _ value: (String) -> String?) throws(Problem) {
       domains = value("domains").map(LicenseTerms.words)
       features = value("features").map(LicenseTerms.words)
@@ -93,16 +94,16 @@ enum LicenseTerms {
     }
   }
 
-  /// Nil for an empty text.
+  /// Returns nil for an empty text.
   private static func number(_ text: String?, _ name: String) throws(Problem) -> Int64? {
     guard let text, !text.isEmpty else { return nil }
     guard let value = Int64(text), value >= 0 else {
-      throw Problem.badParameter(name, "It must be a whole number from 0 on.")
+      throw Problem.badParameter(name, "It must be a whole number, 0 or more.")
     }
     return value
   }
 
-  /// One a line, or with commas between them.
+  /// Splits the text at ends of lines and at commas.
   private static func words(_ text: String) -> [String] {
     text.split { $0.isNewline || $0 == "," }
       .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }

@@ -3,7 +3,7 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// `/`: is everything counted, how much is used, who needs attention.
+/// `/` shows whether everything is counted, how much is used, and which licenses need attention.
 enum OverviewPages {
   static func routes(_ pages: PageHandling) -> [Route] {
     [pages.get("/") { try await show($0) }]
@@ -39,10 +39,10 @@ enum OverviewPages {
         in: visit.context))
   }
 
-  /// Of more periods than these nobody needs the number.
+  /// The overview counts due periods up to this number.
   private static let mostDue = 200
 
-  /// Nil for readers who may not see the whole installation.
+  /// Returns nil for readers who may not see the whole installation.
   static func health(_ status: PageData?, _ usage: UsageReading.Answer?) -> Health? {
     guard let status else { return nil }
     let halts = status["halted_partitions"].list.map { halt in

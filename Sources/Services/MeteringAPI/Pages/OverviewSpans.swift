@@ -3,23 +3,23 @@ import BillingPages
 import Metering
 import PostgresStore
 
-/// The stretches of time that the overview compares, and one question that answers all of them.
+/// The spans of time that the overview compares, read with one question.
 ///
-/// The question's windows are cut at the ends of all stretches, so each stretch is a sum of windows.
-/// Times are in milliseconds since 1970.
+/// The question's windows are cut at the ends of all spans, so each span is a sum of windows. Times
+/// are in milliseconds since 1970.
 struct OverviewSpans: Sendable {
-  /// The beginning of the hour that runs.
+  /// The beginning of the current hour.
   let hour: Int64
   let midnight: Int64
   let yesterday: Int64
   let month: Int64
   let lastMonth: Int64
-  /// Behind the hour that runs, whose calls so far are counted too.
+  /// The end of the current hour. Its calls so far are counted too.
   private let end: Int64
-  /// As far into yesterday as the last whole hour is into today.
+  /// This is as far into yesterday as the last whole hour is into today.
   private let yesterdayEnd: Int64
   private let lastMonthEnd: Int64
-  /// Of the windows, ascending, each once.
+  /// The bounds of the windows, ascending and without repetitions.
   let bounds: [Int64]
   private let now: Int64
 
@@ -41,7 +41,7 @@ struct OverviewSpans: Sendable {
     bounds = Set(hours + ends).sorted()
   }
 
-  /// What was used of a meter in each window, by the window's number.
+  /// The usage of a meter in each window, by the window's number.
   typealias Sums = [Int: Int64]
 
   struct Read: Sendable {
@@ -50,7 +50,7 @@ struct OverviewSpans: Sendable {
     var completeThrough: Int64?
   }
 
-  /// - Parameter customer: whose usage it is; nil: everybody's.
+  /// - Parameter customer: the customer whose usage is read, or nil for all customers.
   func read(
     customer: Identifier?
   ) throws -> @Sendable (PostgresConnection) throws -> Read {
@@ -74,7 +74,7 @@ struct OverviewSpans: Sendable {
     }
   }
 
-  /// Of more meters than a page can show.
+  /// This is enough for more meters than a page can show.
   private static let mostRows = 10_000
 
   // MARK: The answer

@@ -2,8 +2,8 @@ import BillingPages
 import HTTPTypes
 import HummingbirdCore
 
-/// Answers with HTML. Every page forbids what it does not need: scripts and styles of others,
-/// frames, and the address in a `Referer` that leaves the site.
+/// Answers with HTML. Every page forbids what it does not need, such as foreign scripts and styles,
+/// frames, and a `Referer` that leaves the site.
 enum PageAnswer {
   static func html(
     _ page: Page, in context: PageContext, _ request: APIRequest, kind: PageSession.Kind,

@@ -3,10 +3,11 @@ import HTTPTypes
 import JSONText
 import Metering
 
-/// How pages read and change things: by the operations of the API, called within the process.
+/// Lets pages read and change things through the operations of the API, which it calls within the
+/// process.
 ///
-/// A page so shows exactly what the API answers to the same reader, with the same rules, scopes and
-/// audit rows, and there is no second implementation of anything.
+/// So a page shows exactly what the API answers to the same reader. The rules, scopes and audit
+/// rows are the same, and nothing is implemented twice.
 struct PageClient: Sendable {
   private let router: Router
   private let request: APIRequest
@@ -20,13 +21,13 @@ struct PageClient: Sendable {
 
   typealias Parameter = (name: String, value: String)
 
-  /// - Parameter path: percent-encoded.
-  /// - Throws: `Problem`, as the operation answers it.
+  /// - Parameter path: the percent-encoded path of the operation.
+  /// - Throws: the `Problem` that the operation answers.
   func get(_ path: String, _ parameters: [Parameter] = []) async throws -> PageData {
     try await call(.get, path, parameters, body: [], key: nil)
   }
 
-  /// Nil for what the reader may not see and for what is not there.
+  /// Returns nil for what the reader may not see and for what does not exist.
   func getIfAllowed(_ path: String, _ parameters: [Parameter] = []) async throws -> PageData? {
     do {
       return try await get(path, parameters)
@@ -37,7 +38,7 @@ struct PageClient: Sendable {
     }
   }
 
-  /// - Parameter key: one that was sent before gets the same answer again.
+  /// - Parameter key: the idempotency key. A key that was sent before gets the same answer again.
   func send(
     _ method: HTTPRequest.Method, _ path: String, key: String? = nil,
     _ body: (inout JSONWriter) -> Void = { _ in }
@@ -46,12 +47,12 @@ struct PageClient: Sendable {
     json.beginObject()
     body(&json)
     json.endObject()
-    // What takes no body refuses even an empty object's members, and takes no bytes as none.
+    // An operation without a body accepts only an empty one.
     let bytes = json.bytes.count == 2 ? [] : json.bytes
     return try await call(method, path, [], body: bytes, key: key)
   }
 
-  /// Answers an operation as it is, such as a CSV.
+  /// Passes on the answer of an operation, such as a CSV.
   func answer(_ path: String, _ parameters: [Parameter]) async throws -> APIAnswer {
     try await run(.get, path, parameters, body: [], key: nil)
   }

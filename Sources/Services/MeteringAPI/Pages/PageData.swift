@@ -1,11 +1,12 @@
 import Billing
 import JSONText
 
-/// A part of an answer of the API. What is absent reads as nil, as zero things, or as empty.
+/// A part of an answer of the API. An absent part reads as nil, as an empty list or as an empty
+/// text.
 struct PageData: Sendable {
   let value: JSONValue?
 
-  /// A text, which reads as one.
+  /// Makes a part that reads as a text.
   init(text: String) { value = .string(JSONString(bytes: Array(text.utf8))) }
 
   init(_ value: JSONValue?) { self.value = value == .null ? nil : value }
@@ -26,7 +27,7 @@ struct PageData: Sendable {
     }
   }
 
-  /// Milliseconds since 1970 of an RFC 3339 time; what is finer is cut off.
+  /// The milliseconds since 1970 of an RFC 3339 time. Smaller units are cut off.
   var time: Int64? {
     guard let text else { return nil }
     guard let dot = text.firstIndex(of: ".") else { return TimeText.read(text) }
@@ -35,7 +36,7 @@ struct PageData: Sendable {
     return TimeText.read(text[..<dot] + "." + digits.prefix(3) + rest)
   }
 
-  /// Whatever it is, as text for people.
+  /// Any value as a text for people.
   var shown: String? {
     switch value {
     case nil, .null: nil
@@ -48,7 +49,7 @@ struct PageData: Sendable {
     }
   }
 
-  /// As JSON with indentation.
+  /// The value as JSON with indentation.
   var json: String { value.map { Self.write($0, "") } ?? "" }
 
   private static func write(_ value: JSONValue, _ indent: String) -> String {

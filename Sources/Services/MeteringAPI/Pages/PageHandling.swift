@@ -6,21 +6,21 @@ import Metering
 import PostgresStore
 import SystemRandom
 
-/// From a request to a visit, and from what goes wrong to a page that says so.
+/// Turns a request into a visit, and an error into a page that describes it.
 struct PageHandling: Sendable {
   typealias Handler = @Sendable (PageVisit) async throws -> APIAnswer
 
   let router: Router
   let kind: PageSession.Kind
 
-  /// A page to read.
+  /// The route of a page to read.
   func get(_ path: String, _ handler: @escaping Handler) -> Route {
     Route(.get, prefixed(path), .own) { request in
       try await answer(request) { visit in try await handler(visit) }
     }
   }
 
-  /// A form that changes something.
+  /// The route of a form that changes something.
   func post(_ path: String, _ handler: @escaping Handler) -> Route {
     Route(.post, prefixed(path), .own) { request in
       try await answer(request) { visit in
@@ -56,13 +56,14 @@ struct PageHandling: Sendable {
     }
   }
 
-  /// Where nobody is signed in: a form for a token, or for customers how they get in.
+  /// The page for a visitor who is not signed in. The vendor sees a form for a token, and customers
+  /// read how to get a link.
   private func signIn(_ request: APIRequest, _ context: PageContext) -> APIAnswer {
     if kind == .portal {
       let page = ProblemPage.make(
         status: 401, title: "You are not signed in",
-        detail: "Your session ended, or you came without a link. Ask for a new link where you got "
-          + "this one.", in: context)
+        detail: "Your session has ended, or you opened this page without a sign-in link. Ask "
+          + "whoever sent you the link for a new one.", in: context)
       return PageAnswer.html(page, in: context, request, kind: kind, status: .unauthorized)
     }
     let base = request.context.settings.basePath
@@ -75,7 +76,7 @@ struct PageHandling: Sendable {
 
   static func context(_ request: APIRequest, _ session: PageSession?) throws -> PageContext {
     let settings = request.context.settings
-    let query = (try? request.query.all) ?? []  // A query that cannot be read filters nothing.
+    let query = (try? request.query.all) ?? []  // An unreadable query filters nothing.
     let zone =
       query.first { $0.name == "time_zone" }.flatMap { Self.zone($0.value) } ?? DisplayZone.utc
     var path = request.route.path
@@ -99,7 +100,7 @@ struct PageHandling: Sendable {
     return context
   }
 
-  /// A zone by its IANA name; nil where there is none of that name.
+  /// Finds a zone by its IANA name, or returns nil.
   private static func zone(_ name: String) -> DisplayZone? {
     if name == "UTC" || name.isEmpty { return .utc }
     guard name.utf8.count <= 64, TimeZone.knownTimeZoneIdentifiers.contains(name),
@@ -116,7 +117,8 @@ struct PageHandling: Sendable {
     request.route.method == .post ? try request.form.all : []
   }
 
-  /// Browsers say where a form comes from. What says nothing still needs the CSRF token.
+  /// Whether the form comes from this site, as browsers report. A client that does not report it
+  /// still needs the CSRF token.
   static func isFromHere(_ request: APIRequest) -> Bool {
     if let name = HTTPField.Name("Sec-Fetch-Site"), let site = request.headers[name] {
       return site == "same-origin" || site == "none"
@@ -134,7 +136,7 @@ struct PageHandling: Sendable {
   ) -> APIAnswer {
     let (status, title, detail, isRetried) = words(error, request)
     var shown = context
-    // Only a page to read can be asked for again.
+    // Only a page to read can be reloaded safely.
     if isRetried, request.route.method == .get { shown.retrySeconds = 3 }
     let page = ProblemPage.make(
       status: status.code, title: title, detail: detail, isRetried: isRetried, in: shown)
@@ -156,11 +158,11 @@ struct PageHandling: Sendable {
       return (problem.status, title, detail, problem.status == .serviceUnavailable)
     case let unavailable as DatabaseUnavailable:
       let away =
-        "The pages come back by themselves when PostgreSQL answers again. Nothing is lost: events "
-        + "wait in the log."
+        "This page reloads by itself once PostgreSQL answers again. No usage is lost, because "
+        + "events wait in the log."
       if case .busy = unavailable {
         return (
-          .serviceUnavailable, "Too many people ask at the moment", "Try again in a moment.", true
+          .serviceUnavailable, "Too many requests are waiting", "Try again in a moment.", true
         )
       }
       return (.serviceUnavailable, "The database does not answer", away, true)
@@ -168,8 +170,8 @@ struct PageHandling: Sendable {
       let problem = API.problem(error, request.id, request.context)
       if problem.status == .internalServerError {
         return (
-          problem.status, "Something went wrong here",
-          "The log has it under the request id \(request.id).", false
+          problem.status, "Something went wrong",
+          "The service's log describes it under the request id \(request.id).", false
         )
       }
       return words(problem, request)

@@ -5,24 +5,24 @@ import Metering
 import PostgresStore
 import SystemRandom
 
-/// A person's session: at the pages of the vendor, or at a customer's own.
+/// A person's session in the vendor's pages or in the customer portal.
 struct PageSession: Sendable {
   enum Kind: Sendable {
     case vendor
     case portal
 
-    /// The two never see each other's cookies' names, so neither signs in to the other.
+    /// The two kinds of session use different cookies, so that neither signs in to the other.
     var cookieName: String { self == .vendor ? "meter_session" : "meter_portal" }
-    /// Behind the base path.
+    /// The path of the first page, after the base path.
     var root: String { self == .vendor ? "/" : "/portal" }
   }
 
   let kind: Kind
   let caller: Caller
   let name: String
-  /// What forms carry; derived from the session's secret.
+  /// The token that forms carry. It is derived from the session's secret.
   let csrf: String
-  /// Of a customer's own pages: nil shows all of the customer's licenses.
+  /// The licenses that a portal session may see. Nil stands for all licenses of the customer.
   var licenses: Set<Identifier>?
   var theme: String?
   var returnURL: String?
@@ -42,7 +42,7 @@ struct PageSession: Sendable {
     guard let secret = session.csrfSecret else { return nil }
     kind = .portal
     var scopes: Set<String> = ["usage:read", "licenses:read"]
-    // What is the whole customer's is not for a session that may see some licenses only.
+    // A session that may see only some licenses must not see data about the whole customer.
     if session.licenseIDs == nil {
       scopes.formUnion(["billing:read", "webhooks:read"])
       if !session.isReadOnly { scopes.insert("webhooks:write") }
@@ -70,7 +70,7 @@ struct PageSession: Sendable {
     return difference == 0
   }
 
-  /// The session of a request's cookie; nil where there is none, or it ended.
+  /// Finds the session of a request's cookie. Returns nil if there is none, or if it has ended.
   static func find(_ kind: Kind, _ request: APIRequest) async throws -> PageSession? {
     guard let cookie = cookie(kind.cookieName, request.headers) else { return nil }
     let hash = hash(cookie)
@@ -100,7 +100,7 @@ struct PageSession: Sendable {
     return nil
   }
 
-  /// What a session is begun with: the cookie's value, and the secret of its forms.
+  /// The secrets of a new session: the cookie's value and the secret of its forms.
   struct Secrets: Sendable {
     let cookie = SystemRandom.hexadecimal(bytes: 32)
     let csrf = SystemRandom.bytes(32)
@@ -111,7 +111,7 @@ struct PageSession: Sendable {
     Hexadecimal.text(Array(SHA256.hash(data: Array(text.utf8))))
   }
 
-  /// The header that keeps a cookie, or with nil takes it away.
+  /// The header that sets a cookie, or deletes it if the value is nil.
   static func setCookie(_ value: String?, _ kind: Kind, _ request: APIRequest) -> String {
     let base = request.context.settings.basePath
     let path = kind == .vendor ? (base.isEmpty ? "/" : base) : base + "/portal"
@@ -120,7 +120,8 @@ struct PageSession: Sendable {
     return isLoopback(request) ? text : text + "; Secure"
   }
 
-  /// Browsers send a `Secure` cookie by https only, which a try on one machine does not have.
+  /// Whether the request comes from the same machine. Browsers send a `Secure` cookie only over
+  /// HTTPS, which a local trial does not have.
   private static func isLoopback(_ request: APIRequest) -> Bool {
     if request.context.settings.tls != nil { return false }
     if let url = request.context.settings.publicURL {

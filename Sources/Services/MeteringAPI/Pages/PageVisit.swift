@@ -10,7 +10,7 @@ struct PageVisit: Sendable {
   let session: PageSession
   let client: PageClient
   var context: PageContext
-  /// A form's fields; of GET none.
+  /// The fields of a form. A GET has none.
   let form: PageForm
 
   var caller: Caller { session.caller }
@@ -24,7 +24,7 @@ struct PageVisit: Sendable {
     PercentEncoding.encode(try parameter(name))
   }
 
-  /// The address's parameters of these names that are not empty.
+  /// The parameters of the address with these names that are not empty.
   func filters(_ names: String...) -> [PageClient.Parameter] {
     names.compactMap { name in
       context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
@@ -42,14 +42,14 @@ struct PageVisit: Sendable {
     PageAnswer.html(page, in: context, request, kind: session.kind, status: status)
   }
 
-  /// After a change: to a page that shows it, so that a reload does not change it again.
+  /// Redirects to a page that shows a change, so that a reload does not repeat the change.
   func redirect(to path: String, done: String? = nil) -> APIAnswer {
     var parameters: [PageContext.Parameter] = done.map { [("done", $0)] } ?? []
     if !context.zone.isUTC { parameters.append(("time_zone", context.zone.name)) }
     return PageAnswer.redirect(to: context.url(path, parameters))
   }
 
-  /// What the change before this page did.
+  /// The result of the change before this page.
   var notice: Notice? {
     guard let done = context.done, let text = Self.notices[done] else { return nil }
     return Notice(.good, text)
@@ -59,23 +59,23 @@ struct PageVisit: Sendable {
     "suspended": "The license is suspended. Its validations are refused within a second.",
     "resumed": "The license is active again.",
     "canceled": "The license is canceled.",
-    "registered": "The license is registered. Validations know it within a second.",
+    "registered": "The license is registered. It can be validated within a second.",
     "changed": "The change is saved.",
-    "added": "The customer is there. Register a license for it, or import many.",
+    "added": "The customer is added. Register a license for it, or import many.",
     "limits": "The limits are saved. The usage so far is compared with them.",
     "closed": "The periods are closed.",
     "adjusted": "The correction is recorded.",
     "reversed": "The counter-entry is recorded.",
-    "tested": "A test was sent. It is the first of the deliveries below.",
-    "enabled": "The endpoint is enabled. What it missed is sent only by \"Send again\".",
-    "recovered": "The deliveries of this time are sent again.",
+    "tested": "A test webhook was sent. It is the first of the deliveries below.",
+    "enabled": "The endpoint is enabled. To send what it missed, use \"Send again\".",
+    "recovered": "The deliveries from this time are being sent again.",
     "deleted": "The endpoint is deleted.",
-    "redelivered": "The delivery is sent again.",
-    "requeued": "The record was sent to the log again. It counts once.",
-    "revoked": "It is revoked.",
+    "redelivered": "The delivery is being sent again.",
+    "requeued": "The record was sent to the log again. It will count once.",
+    "revoked": "The access is revoked.",
   ]
 
-  /// The name and port by which the client reached us, if it is one that a link can hold.
+  /// The name and port by which the client reached us, if they can stand in a link.
   static func host(_ request: APIRequest) -> String? {
     guard let host = request.authority, (1...260).contains(host.utf8.count),
       host.utf8.allSatisfy({ byte in
@@ -91,17 +91,17 @@ struct PageVisit: Sendable {
 struct PageForm: Sendable {
   let fields: [(name: String, value: String)]
 
-  /// The value without blanks around it; nil where it is empty.
+  /// The value without blanks around it, or nil if it is empty.
   subscript(_ name: String) -> String? {
     guard let value = fields.first(where: { $0.name == name })?.value else { return nil }
     let trimmed = value.trimmingCharacters(in: .whitespacesAndNewlines)
     return trimmed.isEmpty ? nil : trimmed
   }
 
-  /// The value where it is another than the form was shown with; nil where nobody changed it. Empty
-  /// where it was taken away.
+  /// The value if it differs from the one that the form was shown with, and nil otherwise. A value
+  /// that was cleared is empty.
   func changed(_ name: String) -> String? {
-    /// Browsers send lines with both ends of a line.
+    /// Browsers end lines with CR and LF, so the CR is ignored.
     func bytes(_ text: String) -> [UInt8] { text.utf8.filter { $0 != UInt8(ascii: "\r") } }
     let value = self[name] ?? ""
     guard fields.contains(where: { $0.name == name }),
@@ -112,6 +112,6 @@ struct PageForm: Sendable {
 
   func all(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
 
-  /// Names one showing of one form, so that one that is sent twice works once.
+  /// Identifies one showing of a form, so that a form that is sent twice has its effect once.
   var key: String? { self["once"].map { "page-" + $0.prefix(200) } }
 }

@@ -2,9 +2,9 @@ import BillingPages
 import HTTPTypes
 import Metering
 
-/// Every page, of the vendor and of customers, with what they load.
+/// Every page of the vendor and of the portal, with the files that they load.
 enum Pages {
-  /// - Parameter operations: of the API, which the pages call.
+  /// - Parameter operations: the operations of the API that the pages call.
   static func routes(_ operations: [Route]) -> [Route] {
     let router = Router(operations)
     let vendor = PageHandling(router: router, kind: .vendor)
@@ -21,7 +21,8 @@ enum Pages {
     return own + rest + customers + [assets]
   }
 
-  /// What pages load. It changes only with the program, and browsers ask whether it did.
+  /// The files that pages load. They change only with the program, and browsers ask whether they
+  /// did.
   private static let assets = Route(.get, "/assets/{name}", .open) { request in
     guard let asset = PageAsset.named(try request.parameter("name").string) else {
       throw Problem.notFound

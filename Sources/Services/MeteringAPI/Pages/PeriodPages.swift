@@ -4,7 +4,7 @@ import HTTPTypes
 import JSONText
 import Metering
 
-/// `/periods`: what is due, closing it, and corrections.
+/// `/periods` shows due periods, closes them and records corrections.
 enum PeriodPages {
   static func routes(_ pages: PageHandling) -> [Route] {
     [
@@ -44,7 +44,7 @@ enum PeriodPages {
     return visit.html(PeriodsPage.make(data, notice: visit.notice, in: visit.context))
   }
 
-  /// Up to the day of the address, or else to the beginning of this month.
+  /// Previews the periods up to the day in the address, or up to the beginning of this month.
   private static func preview(_ visit: PageVisit) async throws -> PeriodsPage.Preview? {
     let month = ZoneDays(zone: .utc).monthStart(visit.context.now)
     let day = visit.context.value("ending_before").flatMap { TimeText.read($0 + "T00:00:00Z") }
@@ -96,7 +96,7 @@ enum PeriodPages {
         }
       }
     } catch let problem as Problem where problem.code == "not_ready" {
-      // Since the preview something came up: the page shows what.
+      // Something has changed since the preview, and the page shows what it is.
       return visit.redirect(to: "/periods")
     }
     return visit.redirect(to: "/periods", done: "closed")
@@ -105,7 +105,7 @@ enum PeriodPages {
   private static func adjust(_ visit: PageVisit) async throws -> APIAnswer {
     let form = visit.form
     guard let quantity = form["quantity"].flatMap({ Int64($0) }) else {
-      throw Problem.badParameter("quantity", "It must be a whole number; negative for a credit.")
+      throw Problem.badParameter("quantity", "It must be a whole number. A credit is negative.")
     }
     _ = try await visit.client.send(.post, "/v1/adjustments", key: form.key) { json in
       for name in ["license_id", "meter", "reason"] {

@@ -3,7 +3,7 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// A customer's own pages, below `/portal`.
+/// The pages of the customer portal, below `/portal`.
 enum PortalPages {
   static func routes(_ pages: PageHandling) -> [Route] {
     [
@@ -31,8 +31,8 @@ enum PortalPages {
 
   private static let show = PortalOverview()
 
-  /// A link signs in once. A page answers it, which leads on by itself, since a browser that comes
-  /// from another site would not send the new cookie along with a redirect.
+  /// A link signs in once. The answer is a page that leads on by itself, because a browser that
+  /// comes from another site would not send the new cookie after a redirect.
   private static func follow(_ link: String, _ request: APIRequest) async throws -> APIAnswer {
     let context = try PageHandling.context(request, nil)
     do {
@@ -56,8 +56,8 @@ enum PortalPages {
         }
         let page = ProblemPage.make(
           status: 401, title: "This link cannot be used",
-          detail: "It was used before, it was revoked, or it is too old. Ask for a new one where "
-            + "you got it.", in: context)
+          detail: "It was used before, it was revoked, or it is too old. Ask whoever sent it to "
+            + "you for a new one.", in: context)
         return PageAnswer.html(page, in: context, request, kind: .portal, status: .unauthorized)
       }
       var shown = context
@@ -73,7 +73,7 @@ enum PortalPages {
   }
 }
 
-/// `/portal`: usage against limits.
+/// `/portal` shows usage against limits.
 private struct PortalOverview: Sendable {
   func handler(_ pages: PageHandling, _ request: APIRequest) async throws -> APIAnswer {
     try await pages.get("/") { try await show($0) }.handler(request)

@@ -3,7 +3,7 @@ import HTTPTypes
 import Metering
 import PostgresStore
 
-/// `/search`: one field that takes any id.
+/// `/search` has one field that takes any id.
 enum SearchPages {
   static func routes(_ pages: PageHandling) -> [Route] {
     [pages.get("/search") { try await find($0) }]
@@ -16,7 +16,7 @@ enum SearchPages {
     }
     let found = try await visit.request.read { try PageReads($0).find(text) }
     var hits = found.filter { isVisible($0, visit.caller) }.map(hit)
-    // No webhook-id is longer.
+    // A webhook-id is never longer.
     if text.utf8.count <= 100,
       let webhook = try await visit.client.getIfAllowed(
         "/v1/webhook-deliveries", [("webhook_id", text), ("limit", "20")])
@@ -24,11 +24,11 @@ enum SearchPages {
       hits += webhook["data"].list.map(WebhookPages.delivery).map { delivery in
         SearchPage.Hit(
           kind: "Delivery", id: delivery.id, path: "/deliveries/\(delivery.id)",
-          detail: "has this webhook-id, \(delivery.status)")
+          detail: "has this webhook-id and is \(delivery.status)")
       }
     }
     var remark: String?
-    // The log is read only for what is nothing else, because that takes a while.
+    // Reading the log takes a while, so it is done only if nothing else was found.
     if hits.isEmpty { (hits, remark) = try await events(text, visit) }
     if hits.count == 1, let path = hits[0].path, hits[0].parameters.isEmpty {
       return visit.redirect(to: path)
@@ -61,7 +61,7 @@ enum SearchPages {
     return SearchPage.Hit(kind: kind, id: hit.id, path: path, detail: hit.detail)
   }
 
-  /// What became of an event, where the log can be read.
+  /// Finds out what happened to an event, if the log can be read.
   private static func events(
     _ id: String, _ visit: PageVisit
   ) async throws -> ([SearchPage.Hit], String?) {
@@ -85,7 +85,7 @@ enum SearchPages {
       }
       return (hits, nil)
     } catch let problem as Problem where problem.status != .unauthorized {
-      return ([], "As an event it was not found: \(problem.detail)")
+      return ([], "No event was found. \(problem.detail)")
     }
   }
 }

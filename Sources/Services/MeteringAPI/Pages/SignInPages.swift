@@ -59,7 +59,7 @@ enum SignInPages {
     }
     guard made else {
       return try Self.form(
-        request, problem: "This token is not known, or it was revoked or expired.",
+        request, problem: "This token is unknown, revoked or expired.",
         status: .unauthorized)
     }
     return PageAnswer.redirect(
@@ -67,7 +67,7 @@ enum SignInPages {
       cookie: PageSession.setCookie(secrets.cookie, .vendor, request))
   }
 
-  /// Only a path of ours: a link to our form must not lead to somebody else's page.
+  /// Accepts only our own paths, because a link to our form must not lead to a foreign page.
   private static func target(_ next: String?, _ request: APIRequest) -> String {
     let base = request.context.settings.basePath
     guard let next, next.hasPrefix(base + "/"), !next.hasPrefix(base + "//"),

@@ -1,9 +1,9 @@
 import BillingPages
 import Metering
 
-/// Statements, for the vendor below a customer and for the customer itself.
+/// The pages of statements, for the vendor and in the portal.
 enum StatementPages {
-  /// The months that have a statement, the newest first.
+  /// The months that have a statement, newest first.
   static func months(
     _ visit: PageVisit, customer: String
   ) async throws -> [CustomerPage.Statement] {

@@ -2,7 +2,7 @@ import Billing
 import BillingPages
 import Metering
 
-/// Usage as charts have it.
+/// Reads usage in the form that charts need.
 struct UsageReading: Sendable {
   let visit: PageVisit
 
@@ -14,9 +14,10 @@ struct UsageReading: Sendable {
     var completeThrough: Int64?
   }
 
-  /// One chart a meter.
+  /// Reads one chart for each meter.
   ///
-  /// - Parameter parameters: of `GET /v1/usage`, but for `group_by`, `window` and the zone.
+  /// - Parameter parameters: the parameters of `GET /v1/usage` except `group_by`, `window` and the
+  ///   zone.
   func byMeter(
     _ parameters: [PageClient.Parameter], window: String, compares: Bool = false
   ) async throws -> [(meter: String, usage: Answer)] {
@@ -42,7 +43,7 @@ struct UsageReading: Sendable {
     }.sorted { $0.meter < $1.meter }
   }
 
-  /// The windows of one license and meter.
+  /// Reads the windows of one license and meter.
   func series(
     license: String, meter: String, window: String, range: [PageClient.Parameter]
   ) async throws -> Answer {
@@ -55,7 +56,7 @@ struct UsageReading: Sendable {
     return Self.frame(data, data["data"].list.compactMap(Self.point).sorted { $0.start < $1.start })
   }
 
-  /// The parts of a license's usage by domain or feature, the largest first.
+  /// Reads the parts of a license's usage by domain or feature, largest first.
   func shares(
     license: String, meter: String, by dimension: String, from: Int64, to: Int64
   ) async throws -> [LicensePage.Share] {
@@ -86,7 +87,7 @@ struct UsageReading: Sendable {
   }
 }
 
-/// Boundaries of days and months in a zone.
+/// The boundaries of days and months in a zone.
 struct ZoneDays: Sendable {
   let zone: DisplayZone
 
@@ -95,7 +96,7 @@ struct ZoneDays: Sendable {
     let day: Int64 = 86_400_000
     var offset = zone.seconds(time) * 1000
     var found = floor(time + offset, day) - offset
-    // The clock may have changed since midnight.
+    // The zone's offset may have changed since midnight.
     offset = zone.seconds(found) * 1000
     found = floor(time + offset, day) - offset
     return found <= time ? found : found - day
@@ -105,7 +106,7 @@ struct ZoneDays: Sendable {
   func monthStart(_ time: Int64) -> Int64 {
     let text = UTCTime.text(time + zone.seconds(time) * 1000)
     let day = Int64(text.dropFirst(8).prefix(2)) ?? 1
-    // Noon of the first day is on that day, whatever the clock did meanwhile.
+    // Noon of the first day is on that day even if the zone's offset changed in between.
     return midnight(midnight(time) + 43_200_000 - (day - 1) * 86_400_000)
   }
 

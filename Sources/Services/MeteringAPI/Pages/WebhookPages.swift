@@ -47,7 +47,7 @@ enum WebhookPages {
       lastResult: error(delivery["last_error"]) ?? code)
   }
 
-  /// An error that is no more than the answer's status says nothing beside it.
+  /// Leaves out an error that only repeats the answer's status.
   private static func error(_ data: PageData) -> String? {
     data.text.flatMap { $0 == "status" ? nil : $0 }
   }
@@ -73,7 +73,7 @@ enum WebhookPages {
     let made = try await visit.client.send(.post, "/v1/webhook-endpoints", key: form.key) { json in
       json.name("url")
       json.text(form["url"] ?? "")
-      // A customer's own session names the customer itself.
+      // In a session of one customer, the endpoint belongs to that customer.
       if let customer = form["customer_id"] ?? visit.caller.customerID?.string {
         json.name("customer_id")
         json.text(customer)
@@ -131,9 +131,9 @@ enum WebhookPages {
     return visit.redirect(to: "/webhooks/\(try visit.segment())", done: "recovered")
   }
 
-  /// What a browser's field for a date and time sends, as UTC.
+  /// Reads the value of a browser's date and time field as UTC.
   private static func time(_ text: String?, _ name: String) throws(Problem) -> String {
-    guard let text else { throw Problem.badParameter(name, "Say from when on.") }
+    guard let text else { throw Problem.badParameter(name, "Give a date and a time.") }
     let whole = text.utf8.count == 16 ? text + ":00Z" : text.hasSuffix("Z") ? text : text + "Z"
     guard TimeText.read(whole) != nil else {
       throw Problem.badParameter(name, "Write it as 2026-11-27T10:00.")

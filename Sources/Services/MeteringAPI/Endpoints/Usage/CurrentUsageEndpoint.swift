@@ -5,8 +5,8 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// `GET /v1/licenses/{id}/usage/current`: used against the limits of the running period, and what it
-/// may come to.
+/// `GET /v1/licenses/{id}/usage/current` shows the usage of the running period against its limits,
+/// with an estimate for the end of the period.
 enum CurrentUsageEndpoint {
   static func routes(_ context: APIContext) -> [Route] {
     [
@@ -21,7 +21,8 @@ enum CurrentUsageEndpoint {
         let found = try await request.context.database.readOnce {
           try CurrentUsage($0, id, now: now)
         }
-        // One answer for what is another's and for what is not there: ids cannot be probed.
+        // The answer is the same for another customer's license and for one that does not exist, so
+        // that ids cannot be probed.
         guard let found, caller.customerID.map({ $0 == found.license.customerID }) ?? true else {
           throw Problem.notFound("license")
         }
@@ -35,18 +36,19 @@ enum CurrentUsageEndpoint {
   }
 }
 
-/// A license's running period, by meter. Pages show the same.
+/// The usage of a license's running period by meter. Pages show the same.
 struct CurrentUsage: Sendable {
   struct Meter: Sendable, Equatable {
     let meter: Identifier
     let used: Int64
-    /// Nil: unlimited.
+    /// Nil for unlimited.
     let limit: Int64?
     let projected: UsageProjection
 
-    /// Nil where there is no limit.
+    /// Nil if there is no limit.
     var remaining: Int64? { limit.map { used >= $0 ? 0 : $0 - used } }
-    /// Of the limit, in whole percent, rounded down; nil where there is no limit, or one of 0.
+    /// The used part of the limit in whole percent, rounded down. Nil if there is no limit, or if
+    /// the limit is 0.
     var percent: Int64? {
       limit.flatMap { limit in
         limit > 0 ? Int64(clamping: Int128(used) * 100 / Int128(limit)) : nil
@@ -62,7 +64,7 @@ struct CurrentUsage: Sendable {
   let completeThrough: Int64?
   let missing: Int64
 
-  /// Nil: nobody registered the license.
+  /// Returns nil if nobody registered the license.
   ///
   /// - Parameter now: seconds since 1970.
   init?(_ connection: PostgresConnection, _ id: Identifier, now: Int64) throws {
@@ -82,7 +84,7 @@ struct CurrentUsage: Sendable {
       let own = byMeter[meter] ?? []
       let used = own.filter { $0.day >= license.periodStart && $0.day < license.periodEnd }
         .reduce(Int64(0)) { Self.add($0, $1.quantity) }
-      // A meter that was used before, and has no limit, is none of this period's.
+      // A meter without a limit that was used only before this period is left out.
       if used == 0, limits[meter] == nil, !own.contains(where: { $0.day >= license.periodStart }) {
         return nil
       }
@@ -104,7 +106,7 @@ struct CurrentUsage: Sendable {
     "remaining", "percent", "is_over", "projected_quantity", "projected_low", "projected_high",
   ]
 
-  /// One line for each meter.
+  /// The answer as CSV, with one line for each meter.
   var csv: APIAnswer {
     var bytes = CSVText.header(Self.columns)
     for meter in meters {
@@ -122,7 +124,7 @@ struct CurrentUsage: Sendable {
       headers: [.contentDisposition: "attachment; filename=\"current-usage.csv\""], bytes: bytes)
   }
 
-  /// - Parameter isWhole: with what changes though no number did.
+  /// - Parameter isWhole: whether to write `as_of`, which changes even if no number does.
   func write(to json: inout JSONWriter, _ quotes: Bool, isWhole: Bool) {
     func quantity(_ json: inout JSONWriter, _ name: String, _ value: Int64?) {
       json.member(name, cell: .optionalQuantity(value), quotesQuantities: quotes)

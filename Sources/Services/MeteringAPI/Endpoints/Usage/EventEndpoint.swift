@@ -5,7 +5,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// `GET /v1/events/{id}`: what became of one event.
+/// `GET /v1/events/{id}` shows what happened to one event.
 enum EventEndpoint {
   static func answer(_ request: APIRequest, _ readings: LogReadings) async throws -> APIAnswer {
     var fields = try request.query
@@ -55,7 +55,7 @@ enum EventEndpoint {
     return sightings.filter { $0.event.map { owned.contains(Identifier($0.subject)) } ?? false }
   }
 
-  /// The best that became of it.
+  /// The best outcome among the sightings.
   private static func status(_ sightings: [EventSearch.Sighting]) -> String {
     let all = sightings.map { name($0.outcome) }
     return ["counted", "pending", "duplicate", "dead_letter"].first { all.contains($0) }

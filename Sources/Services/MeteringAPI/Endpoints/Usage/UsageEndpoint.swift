@@ -14,7 +14,7 @@ enum UsageEndpoint {
   private static func answer(_ request: APIRequest) async throws -> APIAnswer {
     var fields = try request.query
     let now = try await timeOfFirstPage(request, fields) ?? WallClock.milliseconds
-    // A range that is given by its bounds does not move, so its cursors are the same each time.
+    // A range that is given by its bounds does not move, so its cursors need no time.
     let pinned = fields.all.contains { $0.name == "range" } ? String(now) : ""
     let parameters = try UsageParameters(&fields, now: now, caller: request.caller)
     try await checkLicenses(parameters.question, request)
@@ -39,7 +39,7 @@ enum UsageEndpoint {
     }
   }
 
-  /// All pages of a range by name are of the range as it was at the first page.
+  /// All pages of a named range use the range as it was at the first page.
   private static func timeOfFirstPage(_ request: APIRequest, _ fields: Fields) async throws
     -> Int64?
   {
@@ -49,19 +49,20 @@ enum UsageEndpoint {
       .last.flatMap { Int64($0) }
   }
 
-  /// The largest groups are no list that goes on: their order changes while counts grow.
+  /// The largest groups have no further pages, because their order changes while counts grow.
   private static func topAnswer(
     _ parameters: UsageParameters, _ shape: UsageShape, _ request: APIRequest
   ) async throws -> APIAnswer {
     if parameters.list.cursor != nil {
-      throw Problem.badParameter("cursor", "It does not go with top, whose answer is one page.")
+      throw Problem.badParameter(
+        "cursor", "It cannot be used with top, because that answer has one page.")
     }
     let most = 10_000
     let page = try await request.read { connection in
       let page = try shape.page(UsageStore(connection), after: nil, limit: most + 1)
       guard page.rows.count <= most else {
         throw Problem.badParameter(
-          "top", "Take fewer groups or a longer window: at most \(most) rows.")
+          "top", "The answer may have at most \(most) rows. Take fewer groups or a longer window.")
       }
       let members = shape.members(page, rows: page.rows[...])
       return ListPage(
@@ -73,7 +74,7 @@ enum UsageEndpoint {
       quotesQuantities: parameters.list.quotesQuantities)
   }
 
-  /// Licenses of other customers are not there for a customer's token.
+  /// A customer's token gets 404 for licenses of other customers.
   private static func checkLicenses(
     _ question: UsageStore.Question, _ request: APIRequest
   ) async throws {
@@ -88,11 +89,11 @@ enum UsageEndpoint {
     _ parameters: UsageParameters, _ request: APIRequest
   ) async throws -> APIAnswer {
     if parameters.list.cursor != nil {
-      throw Problem.badParameter("cursor", "CSV is one answer; leave the cursor away.")
+      throw Problem.badParameter("cursor", "A CSV has no pages. Leave out the cursor.")
     }
     let shape = UsageShape(parameters)
     let database = request.context.database
-    // What can be refused is refused before the answer begins.
+    // Every refusal must happen before the answer begins.
     try await request.read { try shape.check(UsageStore($0)) }
     let question = parameters.question
     let limit = parameters.list.limit ?? .max
@@ -144,7 +145,7 @@ struct UsageShape: Sendable {
     self.columns = columns
   }
 
-  /// - Throws: 400 where minutes that are needed are gone.
+  /// - Throws: 400 if minutes that are needed have been deleted.
   func check(_ store: UsageStore) throws {
     guard let times = parameters.times else { return }
     guard try store.hasMinutes(parameters.question, times.plan.minutes) else {
@@ -152,7 +153,7 @@ struct UsageShape: Sendable {
     }
   }
 
-  /// - Throws: 400 where minutes that are needed are gone.
+  /// - Throws: 400 if minutes that are needed have been deleted.
   func page(
     _ store: UsageStore, after: UsageStore.Key?, limit: Int
   ) throws -> UsageStore.Page {
@@ -183,7 +184,7 @@ struct UsageShape: Sendable {
     return cells
   }
 
-  /// In seconds since 1970.
+  /// The window of a row in seconds since 1970.
   private func window(_ row: UsageStore.Row) -> (from: Int64, to: Int64) {
     guard let times = parameters.times else { return (row.window * 86_400, row.periodEnd * 86_400) }
     if times.window == .period {
@@ -214,14 +215,15 @@ struct UsageShape: Sendable {
         ("as_of", .time(standing.asOf)),
         ("complete_through", .optionalTime(standing.completeThrough)),
       ],
-      // Behind the end of the range nobody needs to know more: what is asked for is complete.
+      // Once everything up to the end of the range is counted, later progress does not change the
+      // answer.
       standing.completeThrough.map { String(min($0, to.map { $0 * 1_000 } ?? $0)) } ?? ""
     )
   }
 }
 
 extension UsageStore.Key {
-  /// The texts of the group, then the window. Behind them stands the time of the first page.
+  /// The texts of the group, then the window. The endpoint appends the time of the first page.
   var cursor: [String] { group + [String(window)] }
 
   init(cursor: [String]) throws {

@@ -7,7 +7,7 @@ import Metering
 import PostgresStore
 import Recount
 
-/// `GET /v1/usage/events`: the events behind a number, read back from the log by the code of
+/// `GET /v1/usage/events` reads the events behind a number back from the log, with the code of
 /// `meterctl explain`.
 enum UsageEventsEndpoint {
   private static let columns = [
@@ -86,7 +86,7 @@ enum UsageEventsEndpoint {
       list: list)
   }
 
-  /// On the thread of a reading.
+  /// Runs on the thread of a log reading.
   private static func read(
     _ connection: PostgresConnection, _ reader: LogReader, _ readings: LogReadings,
     _ asked: Asked, limit: Int, after: (partition: Int32, offset: Int64)?
@@ -110,7 +110,7 @@ enum UsageEventsEndpoint {
         connection, group: LogWatch.group, topic: LogWatch.topic))
     do {
       try explained.read(recount, knowsSequences: false) { _, _ in }
-      // As `meterctl explain` does: a sequence of long before tells more repetitions.
+      // This repeats what `meterctl explain` does. Older records reveal more repetitions.
       if explained.status == .different, explained.couldReadMore {
         try explained.read(recount, knowsSequences: true) { _, _ in }
       }
@@ -144,7 +144,7 @@ enum UsageEventsEndpoint {
 
   private struct First: Error { let time: Int64 }
 
-  /// The time of the first record that is still there, of the partition that reaches back least far.
+  /// The time of the first record that still exists, in the partition that reaches back least far.
   private static func provableFrom(_ lows: [Int32: Int64], _ reader: LogReader) throws -> Int64? {
     var latest: Int64?
     for (partition, low) in lows {
@@ -167,8 +167,8 @@ extension Problem {
     switch beyond {
     case .offsets(let count):
       self = .badParameter(
-        "to", "The events lie among \(count) offsets of the log; ask for a shorter time.")
-    case .time: self = .unavailable("Reading took too long; ask for a shorter time.", retryAfter: 5)
+        "to", "The events lie among \(count) offsets of the log. Ask for a shorter time.")
+    case .time: self = .unavailable("Reading took too long. Ask for a shorter time.", retryAfter: 5)
     }
   }
 
@@ -176,18 +176,20 @@ extension Problem {
     let time = provableFrom.map { TimeText.write($0) }
     self.init(
       .gone, "not_provable",
-      "The log no longer reaches these events"
-        + (time.map { "; it reaches back to \($0)." } ?? ".") + " " + gap.description + ".",
+      "The log no longer holds these events."
+        + (time.map { " It reaches back to \($0)." } ?? "") + " " + gap.description + ".",
       members: [("provable_from", time.map { Array("\"\($0)\"".utf8) } ?? Array("null".utf8))])
   }
 }
 
 extension APIRequest {
-  /// - Throws: 404 where the caller is bound to a customer, and the license is not that customer's.
+  /// - Throws: 404 if the caller is bound to a customer, and the license belongs to another
+  ///   customer.
   func requireLicense(_ id: Identifier) async throws {
     guard caller.customerID != nil else { return }
     let found = try await read { try UsageStore($0).customers(of: [id]) }
-    // One answer for what is another's and for what is not there: ids cannot be probed.
+    // The answer is the same for another customer's license and for one that does not exist, so
+    // that ids cannot be probed.
     guard found.first?.customer == caller.customerID else { throw Problem.notFound("license") }
   }
 }

@@ -5,7 +5,7 @@ import Metering
 import PostgresStore
 import ServiceRuntime
 
-/// The parameters of `GET /v1/usage`, read and put into a question.
+/// Reads the parameters of `GET /v1/usage` and turns them into a question to the store.
 struct UsageParameters: Sendable {
   enum Group: String, Sendable, CaseIterable {
     case license
@@ -16,19 +16,19 @@ struct UsageParameters: Sendable {
   }
 
   private(set) var question: UsageStore.Question
-  /// Nil where each license has its own range: `current_period` and `last_period`.
+  /// Nil for `current_period` and `last_period`, where each license has its own range.
   private(set) var times: UsageTimes?
   let zone: UsageZone
   let list: ListWindow
   let comparesPrevious: Bool
 
-  /// Whether the answer is read by one message, which needs no transaction around it.
+  /// Whether one message reads the whole answer, so that it needs no transaction around it.
   var isReadAtOnce: Bool { !question.mayReadTotals }
 
   private static let mostTop: Int64 = 1_000
 
   /// - Parameter now: milliseconds since 1970.
-  /// - Throws: 400; 404 where the caller may not see what it names.
+  /// - Throws: 400 for a wrong parameter. 404 for a customer that the caller may not see.
   init(_ fields: inout Fields, now: Int64, caller: Caller) throws {
     var question = UsageStore.Question(windows: .currentPeriod(0))
     question.licenses = fields.identifiers("license_id")
@@ -41,7 +41,7 @@ struct UsageParameters: Sendable {
     let zoneName = fields.text("time_zone", atMost: 64)
     let zone = zoneName.map { UsageZone($0) } ?? .utc
     if zone == nil {
-      fields.blame("time_zone", "It must be the IANA name of a zone: Europe/Berlin.")
+      fields.blame("time_zone", "It must be the IANA name of a zone, such as Europe/Berlin.")
     }
     self.zone = zone ?? .utc
     Self.readGroups(&fields, &question)
@@ -95,7 +95,7 @@ struct UsageParameters: Sendable {
       bound: times.from % 86_400 == 0 ? times.to : times.from, finest: .day)
   }
 
-  /// A customer's token asks about that customer alone.
+  /// Restricts a customer's token to that customer.
   private static func bind(_ question: inout UsageStore.Question, to caller: Caller) throws {
     guard let own = caller.customerID else { return }
     for customer in question.customers { try caller.requireCustomer(customer) }
@@ -108,13 +108,13 @@ struct UsageParameters: Sendable {
     let groups = words.compactMap { Group(rawValue: $0) }
     guard groups.count == words.count, Set(groups).count == groups.count else {
       fields.blame(
-        "group_by", "It must be any of license, customer, meter, or one of domain, feature.")
+        "group_by", "It must be any of license, customer and meter, or one of domain and feature.")
       return
     }
     if groups.contains(.domain) || groups.contains(.feature) {
       guard groups.count == 1 else {
         fields.blame(
-          "group_by", "domain and feature stand alone: they are kept by license and day.")
+          "group_by", "domain and feature cannot be combined with other groups.")
         return
       }
       question.dimension = groups == [.domain] ? .domain : .feature
@@ -129,11 +129,11 @@ struct UsageParameters: Sendable {
   ) {
     if name != nil {
       for (parameter, value) in [("from", from), ("to", to)] where value != nil {
-        fields.blame(parameter, "It does not go with range; give from and to, or range.")
+        fields.blame(parameter, "Give either range, or from and to.")
       }
     } else if !fields.errors.contains(where: { ["from", "to", "range"].contains($0.parameter) }) {
-      if from == nil { fields.blame("from", "It is required, or else range.") }
-      if to == nil { fields.blame("to", "It is required, or else range.") }
+      if from == nil { fields.blame("from", "It is required unless range is given.") }
+      if to == nil { fields.blame("to", "It is required unless range is given.") }
       if let from, let to, from >= to { fields.blame("to", "It must be later than from.") }
     }
   }
@@ -145,20 +145,20 @@ struct UsageParameters: Sendable {
     let isOwn = name == .currentPeriod || name == .lastPeriod
     if isOwn, window != .period, window != .total {
       fields.blame(
-        "window", "Each license has its own current_period and last_period: period or total.")
+        "window", "With current_period and last_period it must be period or total.")
     }
     if isOwn || window == .period {
-      if !zone.isUTC { fields.blame("time_zone", "Billing periods begin at midnight of UTC.") }
-      if question.fillsWindows { fields.blame("fill", "It does not go with billing periods.") }
-      if comparesPrevious { fields.blame("compare", "It does not go with billing periods.") }
+      if !zone.isUTC { fields.blame("time_zone", "Billing periods begin at midnight UTC.") }
+      if question.fillsWindows { fields.blame("fill", "It cannot be used with billing periods.") }
+      if comparesPrevious { fields.blame("compare", "It cannot be used with billing periods.") }
       if question.dimension != nil {
-        fields.blame("group_by", "domain and feature go with the windows day, month and total.")
+        fields.blame("group_by", "domain and feature need the window day, month or total.")
       }
     }
     if question.dimension != nil {
-      if !zone.isUTC { fields.blame("time_zone", "Domains and features are kept by days of UTC.") }
+      if !zone.isUTC { fields.blame("time_zone", "Domains and features are kept by UTC day.") }
       if window == .minute || window == .hour {
-        fields.blame("window", "Domains and features are kept by day: day, month or total.")
+        fields.blame("window", "Domains and features are kept by day. Use day, month or total.")
       }
     }
   }
@@ -186,13 +186,13 @@ extension UsageStore.Runs {
 }
 
 extension Problem {
-  /// A range that the kept rows cannot answer exactly.
+  /// Refuses a range that the stored rows cannot answer exactly.
   fileprivate init(_ failure: UsageTimes.Failure, _ window: UsageWindow) {
     switch failure {
     case .tooManyWindows(let finest):
       self.init(
         .badRequest, "range_not_answerable",
-        "The range has more than \(UsageWindow.mostWindows) windows; take a longer window.",
+        "The range has more than \(UsageWindow.mostWindows) windows. Take a longer window.",
         errors: [Blame(parameter: "window", detail: "It is too fine for the range.")],
         members: Self.members(finest))
     case .notAnswerable(let refusal): self.init(refusal, window)
@@ -206,12 +206,13 @@ extension Problem {
     var errors: [Blame] = []
     for (name, nearest) in [("from", refusal.nearestFrom), ("to", refusal.nearestTo)]
     where !nearest.isEmpty {
-      errors.append(Blame(parameter: name, detail: "The nearest that work: \(times(nearest))."))
+      errors.append(
+        Blame(parameter: name, detail: "The nearest times that work are \(times(nearest))."))
     }
     if errors.isEmpty {
       let bound = TimeText.write(refusal.bound * 1_000)
       errors.append(
-        Blame(parameter: "window", detail: "No rows are kept that are cut at \(bound)."))
+        Blame(parameter: "window", detail: "The stored rows cannot be cut at \(bound)."))
     }
     var members: [(name: String, json: [UInt8])] = []
     for (name, nearest) in [
@@ -225,7 +226,7 @@ extension Problem {
     }
     self.init(
       .badRequest, "range_not_answerable",
-      "Minutes are kept for 7 days and hours for 400 days; before that, bounds are days of UTC. "
+      "Minutes are kept for 7 days and hours for 400 days. Before that, bounds must be UTC days. "
         + (refusal.finest.map { "The finest window that works is \($0.rawValue)." } ?? ""),
       errors: errors, members: members + Self.members(refusal.finest))
   }
@@ -234,7 +235,7 @@ extension Problem {
     finest.map { [("finest_window", Array("\"\($0.rawValue)\"".utf8))] } ?? []
   }
 
-  /// Minutes that retention has taken already.
+  /// Refuses a range whose minutes retention has already deleted.
   static func minutesGone(_ times: UsageTimes) -> Problem {
     func around(_ bound: Int64) -> [Int64] {
       let hour = floorDivide(bound, 3_600) * 3_600
