@@ -391,8 +391,8 @@ extension PageFixtures {
       "away",
       ProblemPage.make(
         status: 503, title: "The database does not answer",
-        detail: "This page reloads by itself once PostgreSQL answers again. No usage is lost, because "
-          + "events wait in the log.", isRetried: true, in: context("/licenses")),
+        detail: "This page reloads by itself once PostgreSQL answers again. No usage is lost, "
+          + "because events wait in the log.", isRetried: true, in: context("/licenses")),
       context("/licenses")
     )
   }

@@ -19,8 +19,8 @@ import Testing
     #expect(health.json().status == 503)
     #expect(
       health.json().body
-        == #"{"status":"unavailable","problems":{"thread merger":"it has not moved for 0 s, "#
-        + #"and 0 s is the longest that it may take"}}"#)
+        == #"{"status":"unavailable","problems":{"thread merger":"it has not moved for 0 s, and "#
+        + #"the limit is 0 s"}}"#)
     #expect(health.liveJSON().status == 503)
     #expect(health.liveJSON().body.contains(#""stalled","problems":{"thread merger":"#))
     #expect(health.standstillCount == 1)

@@ -58,7 +58,7 @@ import Testing
     let settings = Settings(environment: ["METER_X": "s3cret", "METER_X_FILE": "/p4th"])
     #expect(
       message { _ = try settings.required("METER_X") }
-        == "METER_X and METER_X_FILE are both set; set one of them")
+        == "METER_X and METER_X_FILE are both set, but only one of them may be")
   }
 
   @Test func `Unusable files are refused without telling the path or the content`() throws {

@@ -2,13 +2,13 @@
 package struct JSONError: Error, Equatable, Sendable, CustomStringConvertible {
   package enum Reason: String, Sendable {
     case malformedUTF8 = "not UTF-8"
-    case unexpectedEnd = "ends too early"
-    case unexpectedByte = "a byte that cannot stand here"
+    case unexpectedEnd = "the text ends too early"
+    case unexpectedByte = "unexpected byte"
     case controlCharacter = "a control character in a string"
-    case badEscape = "no such escape"
-    case tooDeep = "nested too deep"
-    case trailingBytes = "more behind the value"
-    case tooManyValues = "more values than are read"
+    case badEscape = "invalid escape"
+    case tooDeep = "nested too deeply"
+    case trailingBytes = "more text after the value"
+    case tooManyValues = "too many values"
   }
 
   /// The index of the byte that is wrong. It is the number of bytes if they end too early.

@@ -46,13 +46,13 @@ public struct Verdict: Sendable, Equatable {
     switch code {
     case .invalidSignature:
       "The license key is not accepted: "
-        + (refusal?.description ?? "it was not signed by its vendor, or was changed since") + "."
+        + (refusal?.description ?? "it was not signed by its vendor, or it was changed after that") + "."
     case .notFound: "There is no such license."
     case .canceled: "The license was canceled."
     case .suspended: "The license is suspended."
-    case .notYetValid: "The license does not hold yet."
+    case .notYetValid: "The license is not valid yet."
     case .expired: "The license has expired."
-    case .domainMismatch: "The license does not hold for this domain."
+    case .domainMismatch: "The license is not valid for this domain."
     case .limitExceeded: "The license's limit for this period is used up."
     case .grace, .valid: nil
     }

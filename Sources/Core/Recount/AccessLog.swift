@@ -94,7 +94,7 @@ package struct AccessLogLine: Equatable, Sendable {
     try expect(" ", &cursor, behind: "time")
     let requestStart = cursor
     guard let request = try quoted(&cursor, "request", mayBeCut: false) else {
-      throw AccessLogError(reason: "no request in quotes")
+      throw AccessLogError(reason: "the request in quotes is missing")
     }
     var again = requestStart
     let sent = try quoted(&again, "request", mayBeCut: false, resolvesAll: true) ?? []
@@ -114,7 +114,9 @@ package struct AccessLogLine: Equatable, Sendable {
       result.userAgent = try readOptional(&cursor, "user agent")
       _ = try readOptional(&cursor, "forwarded address")
     }
-    guard cursor.isAtEnd else { throw AccessLogError(reason: "more behind the last field") }
+    guard cursor.isAtEnd else {
+      throw AccessLogError(reason: "there is more text after the last field")
+    }
     return result
   }
 
@@ -141,7 +143,7 @@ package struct AccessLogLine: Equatable, Sendable {
   ) throws(AccessLogError) -> ArraySlice<UInt8> {
     let word = try word(&cursor, name)
     guard word.allSatisfy({ $0 < 0x7F }) else {
-      throw AccessLogError(reason: "the \(name) is no address and no name")
+      throw AccessLogError(reason: "the \(name) is neither an address nor a name")
     }
     return word
   }
@@ -166,7 +168,7 @@ package struct AccessLogLine: Equatable, Sendable {
     // A port may be empty by RFC 3986.
     let isPort = port.count <= 5 && port.allSatisfy(isDigit)
     guard isPort, colon > word.startIndex else {
-      throw AccessLogError(reason: "no port behind the virtual host's colon")
+      throw AccessLogError(reason: "there is no port after the virtual host's colon")
     }
     return text(word[..<colon])
   }
@@ -176,7 +178,7 @@ package struct AccessLogLine: Equatable, Sendable {
     _ cursor: inout ByteCursor
   ) throws(AccessLogError) -> Int64 {
     var user: [UInt8] = []
-    var problem = AccessLogError(reason: "no time in brackets")
+    var problem = AccessLogError(reason: "the time in brackets is missing")
     while let part = cursor.takeUpTo(" "), cursor.take(" ") {
       user += part
       if cursor.rest.first == UInt8(ascii: "[") {
@@ -205,7 +207,8 @@ package struct AccessLogLine: Equatable, Sendable {
     guard !user.isEmpty, !user.starts(with: "- ".utf8),
       !hasBareQuote || user.elementsEqual("\"\"".utf8)
     else {
-      throw AccessLogError(reason: "no user, or a field too many before the time")
+      throw AccessLogError(
+        reason: "the user is missing, or there are too many fields before the time")
     }
   }
 
@@ -223,14 +226,16 @@ package struct AccessLogLine: Equatable, Sendable {
       let hour = cursor.takeNumber(digits: 2), hour <= 23, cursor.take(":"),
       let minute = cursor.takeNumber(digits: 2), minute <= 59, cursor.take(":"),
       let second = cursor.takeNumber(digits: 2), second <= 60, cursor.take(" ")
-    else { throw AccessLogError(reason: "no time of the form [17/May/2015:10:05:03 +0000]") }
+    else {
+      throw AccessLogError(reason: "the time does not have the form [17/May/2015:10:05:03 +0000]")
+    }
     let isEast = cursor.take("+")
     guard isEast || cursor.take("-"),
       let offsetHour = cursor.takeNumber(digits: 2), offsetHour <= 23,
       let offsetMinute = cursor.takeNumber(digits: 2), offsetMinute <= 59,
       cursor.take("]"),
       let days = Calendar.daysSinceEpoch(year: year, month: Int64(month) + 1, day: day)
-    else { throw AccessLogError(reason: "no such time") }
+    else { throw AccessLogError(reason: "this time does not exist") }
     let offsetMinutes = (offsetHour * 60 + offsetMinute) * (isEast ? 1 : -1)
     let minutes = days * 1440 + hour * 60 + minute - offsetMinutes
     return (minutes * 60 + min(second, 59)) * 1000
@@ -240,7 +245,7 @@ package struct AccessLogLine: Equatable, Sendable {
     if cursor.take("-") { return 0 }
     guard let status = cursor.takeNumber(digits: 3), status == 0 || (100...999).contains(status)
     else {
-      throw AccessLogError(reason: "no status of three digits")
+      throw AccessLogError(reason: "the status does not have three digits")
     }
     return Int(status)
   }
@@ -249,11 +254,13 @@ package struct AccessLogLine: Equatable, Sendable {
     if cursor.take("-") {
       return 0
     }
-    guard var bytes = cursor.takeDigit() else { throw AccessLogError(reason: "no byte count") }
+    guard var bytes = cursor.takeDigit() else {
+      throw AccessLogError(reason: "the byte count is missing")
+    }
     var digits = 1
     while let digit = cursor.takeDigit() {
       digits += 1
-      guard digits <= 18 else { throw AccessLogError(reason: "a byte count beyond all bounds") }
+      guard digits <= 18 else { throw AccessLogError(reason: "the byte count is too large") }
       bytes = bytes * 10 + digit
     }
     return bytes
@@ -266,11 +273,13 @@ package struct AccessLogLine: Equatable, Sendable {
     if cursor.isAtEnd {
       return nil
     }
-    guard cursor.take(" ") else { throw AccessLogError(reason: "no space before the \(name)") }
+    guard cursor.take(" ") else {
+      throw AccessLogError(reason: "there is no space before the \(name)")
+    }
     // A server that is killed, or a client that sends kilobytes, leaves a line cut in its last
     // fields (line 8,899 of the sample log); the request has been counted by then.
     guard let field = try quoted(&cursor, name, mayBeCut: true) else {
-      throw AccessLogError(reason: "no \(name) in quotes")
+      throw AccessLogError(reason: "the \(name) in quotes is missing")
     }
     let value = text(field[...])
     return value.isEmpty || value == "-" ? nil : value
@@ -354,7 +363,9 @@ package struct AccessLogLine: Equatable, Sendable {
   private static func expect(
     _ character: Unicode.Scalar, _ cursor: inout ByteCursor, behind name: String
   ) throws(AccessLogError) {
-    guard cursor.take(character) else { throw AccessLogError(reason: "no space behind \(name)") }
+    guard cursor.take(character) else {
+      throw AccessLogError(reason: "there is no space after \(name)")
+    }
   }
 
   private static func text(_ bytes: ArraySlice<UInt8>) -> String {

@@ -111,7 +111,7 @@ private func readEnvelope(
   // 10
   let isReport = ExactText(type) == "license.producer.reported"
   guard isReport || ExactText(type) == "license.usage.recorded" else {
-    throw Rejection(.wrongType, "type is none that this topic is read for")
+    throw Rejection(.wrongType, "type is not one that is read from this topic")
   }
   // 11
   let producer = try readProducer(members)
@@ -165,7 +165,7 @@ private func readUsage(
   // 15
   guard case .string(let timeString) = members["time"],
     let time = millisecondsFromRFC3339(timeString.bytes)
-  else { throw Rejection(.badTime, "time is not a time by RFC 3339") }
+  else { throw Rejection(.badTime, "time is not an RFC 3339 time") }
   // 16
   var importBatch: String?
   if let value = present(members["import"]) {
@@ -281,7 +281,7 @@ private func readReport(
 ) throws(Rejection) -> ProducerReport {
   // 12
   guard let producer = envelope.producer else {
-    throw Rejection(.badSequence, "a report without producer")
+    throw Rejection(.badSequence, "the report has no producer")
   }
   // 13
   guard let data = try readData(envelope.members) else {
@@ -319,20 +319,20 @@ private func readData(_ members: [JSONMember]) throws(Rejection) -> [JSONMember]
     return try readObject(value, "data")
   }
   guard members["data"] == nil else {
-    throw Rejection(.badData, "both data and data_base64 are there")
+    throw Rejection(.badData, "both data and data_base64 are present")
   }
   let encoded = try readText(value, "data_base64", orElse: .badData)
   if let type = present(members["datacontenttype"]) {
     let mediaType = try readText(type, "datacontenttype", orElse: .badData)
     guard declaresJSON(mediaType) else {
-      throw Rejection(.badData, "data_base64 is there, but datacontenttype is not JSON")
+      throw Rejection(.badData, "data_base64 is present, but datacontenttype is not JSON")
     }
   }
   guard let bytes = bytesFromBase64(encoded) else {
     throw Rejection(.badData, "data_base64 is not base64")
   }
   guard case .object(let data)? = try? JSONReader.parse(bytes) else {  // why not is no matter
-    throw Rejection(.badData, "data_base64 does not hold a JSON object")
+    throw Rejection(.badData, "data_base64 does not contain a JSON object")
   }
   return data
 }
@@ -358,7 +358,7 @@ private func requireText(_ string: JSONString, _ name: String) throws(Rejection)
     throw Rejection(.nulInText, "\(name) holds U+0000")
   }
   if string.hasLoneSurrogate {
-    throw Rejection(.badText, "\(name) holds half of a surrogate pair")
+    throw Rejection(.badText, "\(name) contains half of a surrogate pair")
   }
   return String(decoding: string.bytes, as: UTF8.self)
 }

@@ -31,7 +31,7 @@ package enum RequestPath {
     }
     // Bytes that are no text would all become U+FFFD, so that different ids could become one.
     guard let text = String(validating: first, as: UTF8.self) else {
-      throw AccessLogError(reason: "the path's first segment is no text in UTF-8")
+      throw AccessLogError(reason: "the path's first segment is not UTF-8")
     }
     return text
   }
@@ -46,7 +46,7 @@ package enum RequestPath {
         let scheme = [Array("http://".utf8), Array("https://".utf8)].first(where: { scheme in
           rest.prefix(scheme.count).elementsEqual(scheme) { lowercase($0) == $1 }
         })
-      else { throw AccessLogError(reason: "the request has no path that begins with /") }
+      else { throw AccessLogError(reason: "the request's path does not begin with /") }
       rest = rest.dropFirst(scheme.count).drop { $0 != UInt8(ascii: "/") }
     }
     return rest
@@ -63,7 +63,7 @@ package enum RequestPath {
       }
       guard let high = rest.popFirst().flatMap(hexValue),
         let low = rest.popFirst().flatMap(hexValue)
-      else { throw AccessLogError(reason: "the path has a % that begins no escape") }
+      else { throw AccessLogError(reason: "the path has a % without an escape") }
       let value = high << 4 | low
       guard value != UInt8(ascii: "/") else {
         throw AccessLogError(reason: "the path has an encoded slash")

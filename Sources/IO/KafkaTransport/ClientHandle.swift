@@ -89,11 +89,11 @@ final class ClientHandle: @unchecked Sendable {
     case RD_KAFKA_CONF_UNKNOWN:
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "configure",
-        detail: "no such property, or not in this build: \(key)")
+        detail: "this build of librdkafka has no property \(key)")
     default:
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "configure",
-        detail: "value refused for property \(key)")
+        detail: "librdkafka refuses the value of the property \(key)")
     }
   }
 

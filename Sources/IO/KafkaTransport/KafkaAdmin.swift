@@ -200,7 +200,7 @@ package final class KafkaAdmin {
     guard String(cString: id).hasPrefix("mockCluster") else { return }
     throw KafkaError(
       RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE, operation: operation,
-      detail: "librdkafka's mock cluster (dev-broker) knows no admin requests")
+      detail: "librdkafka's mock cluster (dev-broker) does not support admin requests")
   }
 
   private static func checkResource(

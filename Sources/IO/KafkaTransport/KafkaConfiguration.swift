@@ -72,7 +72,7 @@ package struct KafkaConfiguration: Sendable {
       if line.isEmpty || line.hasPrefix("#") { continue }
       guard let equals = line.firstIndex(of: "="), equals != line.startIndex else {
         // The line itself is not quoted: it may be half of a password.
-        throw refusal("\(path), line \(number + 1): not key=value")
+        throw refusal("\(path), line \(number + 1): the line is not key=value")
       }
       found.append(
         (

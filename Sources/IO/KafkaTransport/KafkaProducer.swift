@@ -151,7 +151,8 @@ package final class KafkaProducer: @unchecked Sendable {
     }
     guard let rkt = OpaquePointer(bitPattern: bits) else {
       throw KafkaError(
-        RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "produce", detail: "topic name refused")
+        RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "produce",
+        detail: "librdkafka refuses the topic's name")
     }
     return rkt
   }

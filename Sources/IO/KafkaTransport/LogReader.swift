@@ -186,7 +186,9 @@ package final class LogReader {
     if range.from < low || range.from > high {
       throw KafkaError(
         RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE, operation: "read",
-        detail: "\(range.partition): offset \(range.from) is outside the log, \(low) to \(high)")
+        detail:
+          "\(range.partition): offset \(range.from) is outside the log, which reaches from \(low) to \(high)"
+      )
     }
   }
 
@@ -194,7 +196,8 @@ package final class LogReader {
     let errors = handle.callbacks.takeErrors().map(\.description).joined(separator: "; ")
     return KafkaError(
       RD_KAFKA_RESP_ERR__TIMED_OUT, operation: "read",
-      detail: "nothing for \(stallTimeoutMilliseconds) ms\(errors.isEmpty ? "" : ": " + errors)")
+      detail:
+        "nothing arrived for \(stallTimeoutMilliseconds) ms\(errors.isEmpty ? "" : ": " + errors)")
   }
 
   private static let defaults: [(String, String)] = [
@@ -248,7 +251,8 @@ private final class ReadSession {
       let topic = topics[name] ?? rd_kafka_topic_new(client.raw, client.names.atBrokers(name), nil)
     else {
       throw KafkaError(
-        RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "read", detail: "topic name refused")
+        RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "read",
+        detail: "librdkafka refuses the topic's name")
     }
     topics[name] = topic
     guard

@@ -40,11 +40,11 @@ package enum DatabaseURL {
       // Each of several hosts may have a port. An empty one is the default.
       let ports = value.split(separator: ",", omittingEmptySubsequences: false)
       let areValid = ports.allSatisfy { $0.isEmpty || (UInt16($0) ?? 0) > 0 }
-      return areValid ? nil : malformed + ": its port is no number from 1 to 65535"
+      return areValid ? nil : malformed + ": its port is not a number from 1 to 65535"
     case "sslmode":
       return sslModes.contains(value) ? nil : malformed + ": libpq has no such sslmode"
     case "connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count":
-      return Int32(value) != nil ? nil : malformed + ": \(keyword) is no number"
+      return Int32(value) != nil ? nil : malformed + ": \(keyword) is not a number"
     default: return nil
     }
   }
@@ -90,11 +90,11 @@ extension PostgresError {
     guard operation == "connect" else { return nil }
     switch sqlState {
     case SQLState.wrongPassword:
-      return "PostgreSQL refuses the password: METER_DATABASE_URL must hold the right one"
+      return "PostgreSQL refuses the password, so METER_DATABASE_URL needs the right one"
     case SQLState.notAllowed:
-      return "PostgreSQL does not let this user in: METER_DATABASE_URL must name one that it knows"
+      return "PostgreSQL does not let this user in, so METER_DATABASE_URL must name another one"
     case SQLState.unknownDatabase:
-      return "PostgreSQL has no such database: METER_DATABASE_URL must name one that exists"
+      return "PostgreSQL has no such database, so METER_DATABASE_URL must name one that exists"
     default: return nil
     }
   }

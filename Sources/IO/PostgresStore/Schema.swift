@@ -128,7 +128,7 @@ package enum Schema {
       case .tooOld(let v):
         "the schema is at version \(v), this build needs \(Schema.version); run: meterctl migrate"
       case .tooNew(let v, let minimum):
-        "the schema is at version \(v) and needs builds that know version \(minimum); this one knows \(Schema.version): upgrade it"
+        "the schema is at version \(v) and needs builds for version \(minimum) or later, but this build is for \(Schema.version); install a newer one"
       }
     }
   }

@@ -16,14 +16,14 @@ struct AdminAnswers: Sendable {
       return Self.bytes(
         Self.problem(
           "431 Request Header Fields Too Large", code: "head_too_large",
-          detail: "A request's head has at most 8 KiB."))
+          detail: "A request's head may have at most 8 KiB."))
     }
     let line = head.prefix { $0 != 0x0D && $0 != 0x0A }
     let words = String(decoding: line, as: UTF8.self).split(
       separator: " ", omittingEmptySubsequences: false)
     guard words.count == 3, words[2].hasPrefix("HTTP/1.") else {
       return Self.bytes(
-        Self.problem("400 Bad Request", code: "bad_request", detail: "That is not HTTP/1."))
+        Self.problem("400 Bad Request", code: "bad_request", detail: "The request is not HTTP/1."))
     }
     return Self.bytes(answer(words[0], Self.path(words[1])), isHead: words[0] == "HEAD")
   }
@@ -44,7 +44,7 @@ struct AdminAnswers: Sendable {
     default:
       return Self.problem(
         "404 Not Found", code: "not_found",
-        detail: "There is /health/live, /health/ready and /metrics.")
+        detail: "The paths are /health/live, /health/ready and /metrics.")
     }
     guard method == "GET" || method == "HEAD" else {
       var refusal = Self.problem(

@@ -61,7 +61,7 @@ package struct AdminServer: Service {
       for silence in health.silences {
         metrics.gauge(
           "meter_thread_silent_seconds",
-          help: "Since the last sign of life of a thread; 0 while it waits for work.",
+          help: "The time since a thread's last sign of life. It is 0 while it waits for work.",
           labels: [("thread", silence.thread)]
         ).set(Double(silence.milliseconds) / 1_000)
       }

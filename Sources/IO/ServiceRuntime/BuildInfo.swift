@@ -10,7 +10,7 @@ package enum BuildInfo {
   /// Registers `meter_build_info`, which is always 1. The version is its label.
   package static func register(on registry: MetricsRegistry) {
     registry.gauge(
-      "meter_build_info", help: "The program's version, as a label; always 1.",
+      "meter_build_info", help: "Always 1, with the program's version as a label.",
       labels: [("version", version)]
     ).set(1)
   }

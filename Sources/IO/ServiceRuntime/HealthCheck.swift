@@ -43,7 +43,7 @@ package enum HealthCheck: String, CaseIterable, Sendable {
       }
     let target = BindAddress(host: host, port: address.port)
     guard let socket = Self.connect(target) else {
-      return (false, "nobody answers on \(target)")
+      return (false, "nothing answers on \(target)")
     }
     defer { close(socket) }
     let request = "GET /health/\(rawValue) HTTP/1.1\r\nHost: \(target)\r\nConnection: close\r\n\r\n"
@@ -52,7 +52,7 @@ package enum HealthCheck: String, CaseIterable, Sendable {
     }
     let words = answer.split(separator: " ", maxSplits: 2)
     guard words.count == 3, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else {
-      return (false, "what answers on \(target) is no service of this kind")
+      return (false, "the program that answers on \(target) is not this kind of service")
     }
     let body = answer.firstRange(of: "\r\n\r\n").map { answer[$0.upperBound...] } ?? ""
     return (status == 200, body.isEmpty ? "status \(status)" : String(body))

@@ -69,8 +69,8 @@ package final class HealthState: Sendable {
       let silence = one.silentMilliseconds(at: now)
       guard silence > one.limitMilliseconds else { continue }
       found["thread \(one.name)"] =
-        "it has not moved for \(silence / 1_000) s, and \(one.limitMilliseconds / 1_000) s is the "
-        + "longest that it may take"
+        "it has not moved for \(silence / 1_000) s, and the limit is "
+        + "\(one.limitMilliseconds / 1_000) s"
     }
     return found
   }
@@ -114,8 +114,8 @@ package final class HealthState: Sendable {
       return nil
     }
     state.logged[component] = (reason, now)
-    if reason != nil { return "something is wrong" }
-    return last == nil ? nil : "all is well again"
+    if reason != nil { return "a component has a problem" }
+    return last == nil ? nil : "a component works again"
   }
 
   private func log(_ news: Logger.Message?, _ component: String, _ reason: String?) {

@@ -35,7 +35,7 @@ package struct Settings: Sendable {
     }
     guard direct == nil else {
       throw ConfigurationError(
-        "\(name) and \(fileVariable) are both set; set one of them")
+        "\(name) and \(fileVariable) are both set, but only one of them may be")
     }
     let value = try contents(of: path, named: fileVariable)
     try refuseNUL(value, fileVariable)
@@ -47,7 +47,7 @@ package struct Settings: Sendable {
   package func required(_ name: String) throws(ConfigurationError) -> String {
     guard let value = try optionalString(name) else {
       throw ConfigurationError(
-        "\(name) is required (or \(name)_FILE, a file that holds it)")
+        "\(name) is required (or \(name)_FILE, the path of a file that contains it)")
     }
     return value
   }

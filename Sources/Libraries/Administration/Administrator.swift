@@ -37,7 +37,7 @@ package struct Administrator {
     guard let rules = PublicSuffixList.shared else {
       throw AdministrationRefusal(
         .unavailable, "no_public_suffix_list",
-        "libpsl has no Public Suffix List: apt-get install publicsuffix")
+        "libpsl has no Public Suffix List. Run: apt-get install publicsuffix")
     }
     return rules
   }

@@ -14,13 +14,13 @@ extension Administrator {
       throw AdministrationRefusal.invalid("", "the body must be a JSON object")
     }
     if let name = members.repeatedName {
-      throw AdministrationRefusal.invalid(String(name.prefix(100)), "stands twice")
+      throw AdministrationRefusal.invalid(String(name.prefix(100)), "must be given once")
     }
     for member in members {
       let name = String(decoding: member.name.bytes, as: UTF8.self)
       guard known.contains(Identifier(name)) else {
         throw AdministrationRefusal.invalid(
-          String(name.prefix(100)), "nobody reads this member; is it misspelled?")
+          String(name.prefix(100)), "is unknown here. Is it misspelled?")
       }
     }
     return members

@@ -25,8 +25,8 @@ extension Administrator {
     return try connection.transaction {
       guard try CustomerStore(connection).add(id, name: name, stripeCustomerID: stripe) else {
         throw AdministrationRefusal(
-          .conflict, "customer_exists", "there is a customer of that id already",
-          errors: [.init(parameter: "customer_id", detail: "is taken")])
+          .conflict, "customer_exists", "there is already a customer with this id",
+          errors: [.init(parameter: "customer_id", detail: "is already in use")])
       }
       return try keptCustomer(id, "customer.create", before: nil, status: 201)
     }
@@ -49,7 +49,7 @@ extension Administrator {
       guard isExpected(before) else {
         throw AdministrationRefusal(
           .changedMeanwhile, "changed_meanwhile",
-          "the customer is no longer as it was read: read it again and decide anew")
+          "the customer has changed since it was read, so read it again first")
       }
       try Self.checkFixed(members, of: before)
       let name = try Self.text(members, "name", bytes: 256)
@@ -68,8 +68,11 @@ extension Administrator {
   private func checkStripe(_ new: String?, _ old: String?) throws {
     if tenant != nil, new.map(Identifier.init(_:)) != old.map(Identifier.init(_:)) {
       throw AdministrationRefusal(
-        .forbidden, "vendor_only", "stripe_customer_id is changed with a token of the vendor",
-        errors: [.init(parameter: "stripe_customer_id", detail: "only the vendor changes it")])
+        .forbidden, "vendor_only",
+        "stripe_customer_id can only be changed with a token of the vendor",
+        errors: [
+          .init(parameter: "stripe_customer_id", detail: "can only be changed by the vendor")
+        ])
     }
   }
 
@@ -93,7 +96,7 @@ extension Administrator {
     guard let text = try text(members, "stripe_customer_id", bytes: 255) else { return nil }
     guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
       throw AdministrationRefusal.invalid(
-        "stripe_customer_id", "must be an id of Stripe's, such as cus_NffrFeUfNV2Hib")
+        "stripe_customer_id", "must be a Stripe customer id, such as cus_NffrFeUfNV2Hib")
     }
     return text
   }

@@ -29,7 +29,7 @@ package struct EndpointRules: Sendable {
     for event in events {
       guard event == "*" || AlertType.known.contains(event) else {
         throw AdministrationRefusal.invalid(
-          "events", "must be of *, \(AlertType.known.joined(separator: ", "))")
+          "events", "must be among *, \(AlertType.known.joined(separator: ", "))")
       }
       if !result.contains(event) { result.append(event) }
     }
@@ -43,7 +43,7 @@ package struct EndpointRules: Sendable {
     guard let box else {
       throw AdministrationRefusal(
         .unavailable, "no_encryption_key",
-        "secrets are kept encrypted: set METER_ENCRYPTION_KEY, as the dispatcher has it")
+        "secrets are stored encrypted, so METER_ENCRYPTION_KEY must be set as for the dispatcher")
     }
     let secret = try SigningSecret(
       scheme: scheme, bytes: SystemRandom.bytes(SigningSecret.newSecretBytes))

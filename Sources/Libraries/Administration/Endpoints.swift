@@ -91,7 +91,7 @@ extension Administrator {
       guard isExpected(before) else {
         throw AdministrationRefusal(
           .changedMeanwhile, "changed_meanwhile",
-          "the endpoint is no longer as it was read: read it again and decide anew")
+          "the endpoint has changed since it was read, so read it again first")
       }
       _ = try endpoints.update(id, url: url, events: events)
       if status == "disabled", before.status != "disabled" {
@@ -211,7 +211,7 @@ extension Administrator {
   // MARK: -
 
   private static let isDisabled = AdministrationRefusal(
-    .conflict, "endpoint_disabled", "the endpoint is disabled; enable it first")
+    .conflict, "endpoint_disabled", "the endpoint is disabled, so enable it first")
 
   private func endpoint(_ id: String) throws -> EndpointStore.Endpoint {
     guard let found = try endpoints.list(id: id, limit: 1).first else {

@@ -21,8 +21,8 @@ extension Administrator {
       if let existing = try licenses.license(line.licenseID.string) {
         try checkTenant(existing.customerID, "license")
         throw AdministrationRefusal(
-          .conflict, "license_exists", "there is a license of that id already",
-          errors: [.init(parameter: "license_id", detail: "is taken")])
+          .conflict, "license_exists", "there is already a license with this id",
+          errors: [.init(parameter: "license_id", detail: "is already in use")])
       }
       try upsert(line)
       return try kept(line.licenseID.string, "license.create", before: nil, status: 201)
@@ -94,7 +94,7 @@ extension Administrator {
     guard let signer = keys.flatMap({ LicenseSigner(keys: $0) }) else {
       throw AdministrationRefusal(
         .unavailable, "no_signing_key",
-        "METER_SIGNING_KEY has no private key for licenses; meterctl key generate makes one")
+        "METER_SIGNING_KEY has no private key for licenses. Make one with: meterctl key generate")
     }
     return try connection.transaction {
       guard let row = try AccessStore(connection).licenses([Identifier(id)]).first else {
@@ -108,7 +108,7 @@ extension Administrator {
       guard let token = signer.token(claims) else {
         throw AdministrationRefusal(
           .conflict, "license_too_large",
-          "the license does not fit into a token of 8 KiB: fewer domains or features")
+          "the license does not fit into a token of 8 KiB, so remove domains or features")
       }
       try record(
         AuditedChange("license.issue", "license", id, customerID: row.customerID.string))
@@ -119,7 +119,7 @@ extension Administrator {
   // MARK: -
 
   private static let isCanceled = AdministrationRefusal(
-    .conflict, "license_canceled", "the license is canceled, which is for good")
+    .conflict, "license_canceled", "the license is canceled, and that cannot be undone")
 
   private func locked(
     _ id: String, _ isExpected: (LicenseReads.Record) -> Bool
@@ -131,7 +131,7 @@ extension Administrator {
     guard isExpected(license) else {
       throw AdministrationRefusal(
         .changedMeanwhile, "changed_meanwhile",
-        "the license is no longer as it was read: read it again and decide anew")
+        "the license has changed since it was read, so read it again first")
     }
     return license
   }
@@ -164,7 +164,7 @@ extension Administrator {
     }
     if let name = line.unknown.first {
       throw AdministrationRefusal.invalid(
-        String(name.string.prefix(100)), "nobody reads this member; is it misspelled?")
+        String(name.string.prefix(100)), "is unknown here. Is it misspelled?")
     }
     return line
   }
@@ -187,10 +187,10 @@ extension Administrator {
     _ patch: JSONValue, of license: LicenseReads.Record
   ) throws -> JSONValue {
     guard case .object(let members) = patch else {
-      throw AdministrationRefusal.invalid("", "a merge patch is a JSON object")
+      throw AdministrationRefusal.invalid("", "a merge patch must be a JSON object")
     }
     if let name = members.repeatedName {
-      throw AdministrationRefusal.invalid(String(name.prefix(100)), "stands twice")
+      throw AdministrationRefusal.invalid(String(name.prefix(100)), "must be given once")
     }
     let fixed: [(name: String, value: String)] = [
       ("created_at", UTCTime.text(license.createdAt)),
@@ -206,7 +206,7 @@ extension Administrator {
       } else if member.name.equals("limits"), case .object(let limits) = member.value {
         let limits = limits.map(limit)
         if let name = limits.repeatedName {
-          throw AdministrationRefusal.invalid("limits.\(name.prefix(100))", "stands twice")
+          throw AdministrationRefusal.invalid("limits.\(name.prefix(100))", "must be given once")
         }
         result.append(JSONMember(name: member.name, value: .object(limits)))
       } else {

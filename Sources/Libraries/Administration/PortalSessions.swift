@@ -20,11 +20,11 @@ extension Administrator {
     let members = try Self.members(
       body, ["expires_in", "read_only", "licenses", "return_url", "theme"])
     let lifetime = try Self.lifetime(
-      members, "expires_in", Self.portalLifetime, "must be 5m to 7d, such as 1h")
+      members, "expires_in", Self.portalLifetime, "must be from 5m to 7d, such as 1h")
     let licenses = try Self.texts(members, "licenses", bytes: Limits.subjectBytes, most: 1_000)
     if licenses?.isEmpty == true {
       throw AdministrationRefusal.invalid(
-        "licenses", "names none; leave it out for all of the customer's")
+        "licenses", "must not be empty; leave it out for all licenses of the customer")
     }
     let secret = SystemRandom.base62("pl_", bytes: 32)
     let new = SessionStore.NewPortalSession(
@@ -73,7 +73,7 @@ extension Administrator {
     let own = Set(found.filter { $0.customerID == Identifier(customer) }.map(\.licenseID))
     guard ids.allSatisfy({ own.contains(Identifier($0)) }) else {
       throw AdministrationRefusal.invalid(
-        "licenses", "names one that the customer does not have")
+        "licenses", "names a license that the customer does not have")
     }
   }
 

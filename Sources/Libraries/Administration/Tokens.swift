@@ -30,7 +30,7 @@ extension Administrator {
       customerID = try Administrator.text(members, "customer_id", bytes: 256)
       lifetimeSeconds = try Administrator.lifetime(
         members, "expires_in", 60...3_153_600_000,
-        "must be a number and m, h or d, such as 90d; up to 100 years")
+        "must be a number with m, h or d, such as 90d, and at most 100 years")
     }
   }
 
@@ -41,7 +41,7 @@ extension Administrator {
   package func createToken(_ new: NewToken) throws -> (token: TokenReads.Token, secret: String) {
     guard Self.isIdentifier(new.name, bytes: 200) else {
       throw AdministrationRefusal.invalid(
-        "name", "must be a text of 1 to 200 bytes without control characters")
+        "name", "must be a string of 1 to 200 bytes without control characters")
     }
     let known = Set(TokenScope.allCases.map { Identifier($0.rawValue) })
     guard !new.scopes.isEmpty, new.scopes.allSatisfy({ known.contains(Identifier($0)) }) else {

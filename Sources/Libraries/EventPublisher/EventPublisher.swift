@@ -109,11 +109,11 @@ public final class EventPublisher: Service, Sendable {
         (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
           || [0x2D, 0x2E, 0x5F].contains($0)
       })
-    else { throw .settings("a producer's name is made of letters, digits, . _ and -") }
+    else { throw .settings("a producer's name may have only letters, digits, . _ and -") }
     let segmentBytes =
       configuration.segmentBytes ?? min(16 << 20, configuration.maximumBytes / 4 & ~4_095)
     guard segmentBytes >= 4 * EventEncoder.capacity, segmentBytes < 1 << 31 else {
-      throw .settings("a segment has at least \(4 * EventEncoder.capacity) bytes")
+      throw .settings("a segment must have at least \(4 * EventEncoder.capacity) bytes")
     }
     var kafka: KafkaConfiguration
     do {
@@ -146,12 +146,12 @@ public final class EventPublisher: Service, Sendable {
     }
     for path in recovery.damaged {
       logger.error(
-        "a file of the spool is damaged; what could be read is sent, the file is kept",
+        "a file of the spool is damaged. The readable events are sent, and the file is kept",
         metadata: ["file": "\(path)", "events_lost": .stringConvertible(recovery.lost)])
     }
     if recovery.lost > 0, recovery.damaged.isEmpty {
       logger.error(
-        "events that were accepted are not in the spool any more",
+        "events that were accepted are no longer in the spool",
         metadata: ["events_lost": .stringConvertible(recovery.lost)])
     }
   }

@@ -32,18 +32,18 @@ extension Spool {
     case S_IFDIR: break
     case S_IFLNK:
       throw .settings(
-        "the spool's directory is a symbolic link; name the directory itself (METER_SPOOL_DIR)")
-    default: throw .settings("the spool's directory is no directory (METER_SPOOL_DIR)")
+        "METER_SPOOL_DIR is a symbolic link. It must name the directory itself")
+    default: throw .settings("METER_SPOOL_DIR is not a directory")
     }
     guard status.st_mode & S_IWOTH == 0 else {
       let mode = String(status.st_mode & 0o7777, radix: 8)
       throw .settings(
-        "everybody may write into the spool's directory (mode \(mode)); run chmod 700 on it, or name "
-          + "a directory inside it, which is made (METER_SPOOL_DIR)")
+        "everybody may write into METER_SPOOL_DIR (mode \(mode)). Run chmod 700 on it, or name a "
+          + "directory inside it, which the program makes")
     }
     let user = geteuid()
     guard user == 0 || status.st_uid == user || status.st_uid == 0 else {
-      throw .settings("the spool's directory belongs to another user (METER_SPOOL_DIR)")
+      throw .settings("METER_SPOOL_DIR belongs to another user")
     }
   }
 }

@@ -15,7 +15,7 @@ public enum SpoolError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .inUse(let path):
-      "the spool \(path) is in use by another process: give each process a directory of its own"
+      "the spool \(path) is in use by another process. Give each process its own directory"
     case .system(let what, let code): "spool: cannot \(what): \(String(cString: strerror(code)))"
     case .damaged(let what): "spool: \(what)"
     case .settings(let what): what

@@ -235,7 +235,7 @@ final class SpoolForwarder: @unchecked Sendable {
       if let refusal = producer.refusal(ofTopic: topics[topic], timeoutMilliseconds: 1_000) {
         say("Kafka refuses: \(refusal.explanation)")
       } else {
-        say("there is no topic \(topics[topic]): meterctl topics apply")
+        say("the topic \(topics[topic]) does not exist (run meterctl topics apply)")
       }
     } catch {
       let cause = producer.explained(error)

@@ -16,7 +16,7 @@ public struct SpoolInspection: Sendable, Equatable {
   /// - Throws: `SpoolError` where there is no spool, or its state is damaged.
   public init(directory: String) throws(SpoolError) {
     guard access(directory + "/state", R_OK) == 0 else {
-      throw .damaged("there is none in \(directory)")
+      throw .damaged("there is no spool in \(directory)")
     }
     let state = try SpoolState(path: directory + "/state") { "" }
     producer = state.producer

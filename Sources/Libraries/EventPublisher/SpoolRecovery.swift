@@ -84,7 +84,7 @@ struct SpoolRecovery {
     var status = stat()
     guard lstat(path, &status) == 0 else { throw .system("read a segment", errno) }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw .damaged("\(path) is no file, as a segment is")
+      throw .damaged("\(path) is not a file, although segments are files")
     }
     guard status.st_size >= Segment.headerBytes + 4, status.st_size < 1 << 32 else {
       unlink(path)

@@ -61,7 +61,8 @@ final class SpoolState: @unchecked Sendable {
       else {
         munmap(map, Self.bytes)
         throw .damaged(
-          "its file `state` is damaged; move the directory away and keep it: meterctl spool show")
+          "its file `state` is damaged. Move the directory away and keep it (see meterctl spool show)"
+        )
       }
       producer = String(
         decoding: UnsafeRawBufferPointer(start: base + 16, count: count), as: UTF8.self)

@@ -60,7 +60,7 @@ final class SpoolUpkeep: Sendable {
       }
       if DispatchTime.now() >= nextWord, drops.load(ordering: .relaxed) > 0 {
         logger.error(
-          "the spool is full: events are dropped",
+          "the spool is full, so events are dropped",
           metadata: [
             "dropped": .stringConvertible(drops.exchange(0, ordering: .relaxed)),
             "pending": .stringConvertible(spool.pending),

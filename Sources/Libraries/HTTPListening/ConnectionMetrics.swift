@@ -6,7 +6,7 @@ package enum ConnectionMetrics {
     let open = registry.gauge("meter_http_connections", help: "Connections that are open.")
     let maximum = registry.gauge(
       "meter_http_connections_maximum",
-      help: "Connections that are served at a time, by the limit of open files.")
+      help: "Connections that can be open at the same time, by the limit of open files.")
     maximum.set(table.maximum)
     let closed = registry.copiedCounter(
       "meter_http_connections_displaced_total",

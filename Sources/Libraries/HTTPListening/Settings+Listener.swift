@@ -10,7 +10,7 @@ extension Settings {
     for text in try self[DeclaredSettings.trustedProxies].split(separator: ",") {
       guard let range = AddressRange(text.filter { $0 != " " }) else {
         throw ConfigurationError(
-          "METER_TRUSTED_PROXIES must be addresses or ranges: 10.0.0.0/8,fd00::/8")
+          "METER_TRUSTED_PROXIES must be addresses or ranges, such as 10.0.0.0/8,fd00::/8")
       }
       ranges.append(range)
     }
@@ -40,7 +40,7 @@ extension Settings {
         certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
     } catch {
       throw ConfigurationError(
-        "METER_TLS_CERT and METER_TLS_KEY must be PEM: a certificate chain and its key")
+        "METER_TLS_CERT and METER_TLS_KEY must be a certificate chain and its key in PEM")
     }
     configuration.minimumTLSVersion = .tlsv12
     configuration.applicationProtocols = ["http/1.1"]
@@ -49,7 +49,7 @@ extension Settings {
       return try NIOSSLContext(configuration: configuration)
     } catch {
       throw ConfigurationError(
-        "METER_TLS_CERT and METER_TLS_KEY do not belong together: the key is not the certificate's")
+        "METER_TLS_KEY does not belong to the certificate in METER_TLS_CERT")
     }
   }
 }

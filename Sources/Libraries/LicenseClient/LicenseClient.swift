@@ -57,7 +57,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
   public init(_ options: LicenseClientOptions) throws(InvalidOptions) {
     try options.check()
     guard let rules = options.rules ?? PublicSuffixList.shared else {
-      throw InvalidOptions("there is no Public Suffix List: install publicsuffix, or set rules")
+      throw InvalidOptions("there is no Public Suffix List. Install publicsuffix, or set rules")
     }
     let folder = options.cacheDirectory.map { VerdictFolder(path: $0) }
     let transport = try ServiceTransport(options)

@@ -65,9 +65,9 @@ public struct LicenseResult: Sendable {
 
   private static let explanations = [
     "clock_rolled_back":
-      "The clock stands behind a time that the license service has signed before.",
+      "The clock shows an earlier time than one that the license service has signed before.",
     "unreachable":
-      "The license service gave no answer to believe, and nothing is known of the license.",
+      "The license service gave no valid answer, and nothing is known about the license.",
   ]
 }
 

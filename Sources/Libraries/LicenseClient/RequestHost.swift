@@ -68,7 +68,7 @@ extension LicenseResult {
     json.member("title", isUnknown ? "Service Unavailable" : "Forbidden")
     json.member("status", Int64(status))
     json.member("code", code)
-    json.member("detail", explanation ?? "The license does not hold.")
+    json.member("detail", explanation ?? "The license is not valid.")
     json.endObject()
     return (status, json.bytes)
   }

@@ -40,7 +40,7 @@ struct ServiceAddress: Sendable, Equatable {
     basePath = String(path)
     guard isTLS || Self.isLoopback(host) else {
       throw .init(
-        "url must be https: license keys and tokens are secrets (http is for loopback addresses)")
+        "url must be https, because license keys are secrets (http works for loopback addresses)")
     }
   }
 

@@ -21,7 +21,8 @@ struct ServicePins: Sendable {
       digests.insert(Array(digest))
     }
     guard digests.count != 1 else {
-      throw .init("pins must be at least two: the other one is for the service's next key")
+      throw .init(
+        "there must be at least two pins, and one of them must be for the service's next key")
     }
     self.digests = digests
     mode = options.pinMode

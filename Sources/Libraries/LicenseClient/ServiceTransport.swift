@@ -44,7 +44,7 @@ struct ServiceTransport: Sendable {
     if let file = options.caFile {
       // Why it cannot be read is the same to the application: the file has to be another.
       guard let roots = try? NIOSSLCertificate.fromPEMFile(file), !roots.isEmpty else {
-        throw .init("caFile holds no certificate in PEM")
+        throw .init("caFile contains no certificate in PEM")
       }
       configuration.trustRoots = .certificates(roots)
     }

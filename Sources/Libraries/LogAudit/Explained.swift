@@ -196,14 +196,15 @@ package struct Explained {
     guard offsets.last < high, low <= offsets.last else {
       notProvable.append(
         Gap(
-          description: "\(place): the log reaches from offset \(low) to \(high), the events lie "
+          description:
+            "\(place): the log reaches from offset \(low) to \(high), but the events lie "
             + "at \(offsets.first) to \(offsets.last)", isLoss: true))
       return nil
     }
     if offsets.first < low {
       notProvable.append(
         Gap(
-          description: "\(place): the log begins at offset \(low), the events at "
+          description: "\(place): the log begins at offset \(low), but the events begin at "
             + "\(offsets.first)", isLoss: true))
     }
     let window = stored.windows[partition]?.map(\.size).max() ?? RecountSettings.defaultWindow
@@ -217,8 +218,8 @@ package struct Explained {
     if begins < low, low > 0, offsets.first >= low {
       notProvable.append(
         Gap(
-          description: "\(place): the log begins at offset \(low): what repeats events from "
-            + "before it is not told apart", isLoss: false))
+          description: "\(place): the log begins at offset \(low), so repetitions of earlier "
+            + "events cannot be told apart", isLoss: false))
     }
     // What repeats these events lies behind them, seldom far.
     let to = min(next, high, offsets.last + window)

@@ -133,7 +133,7 @@ package struct LogRecount {
   private func bounds() throws -> [CountedPartition] {
     guard let count = try reader.partitionCount(topic) else {
       throw AuditProblem(
-        "the topic \(topic) is missing; run: meterctl topics apply")
+        "the topic \(topic) does not exist. Run: meterctl topics apply")
     }
     return try stored.positions.sorted { $0.key < $1.key }.map { partition, position in
       guard Int(partition) < count else {
@@ -152,12 +152,12 @@ package struct LogRecount {
         return result
       } else if high < position.nextOffset {
         result.unreadable =
-          "the log ends at \(high), before \(position.nextOffset), up to where PostgreSQL has "
-          + "counted: it is not the log that was counted (remedy: meterctl topics new-epoch)"
+          "the log ends at \(high), but PostgreSQL has counted up to \(position.nextOffset), so it "
+          + "is not the log that was counted (remedy: meterctl topics new-epoch)"
       } else if low > position.nextOffset {
         result.unreadable =
-          "the log begins at offset \(low), behind \(position.nextOffset), up to where PostgreSQL "
-          + "has counted (remedy: meterctl topics accept-gap)"
+          "the log begins at offset \(low), but PostgreSQL has only counted up to "
+          + "\(position.nextOffset) (remedy: meterctl topics accept-gap)"
       }
       return result
     }
@@ -197,8 +197,8 @@ package struct LogRecount {
       }
       guard reached[range.partition] == range.to else {
         throw AuditProblem(
-          "\(range.partition): the log ended at \(reached[range.partition] ?? range.from), before "
-            + "\(range.to), while it was read; run it again")
+          "\(range.partition): while the log was read it ended at "
+            + "\(reached[range.partition] ?? range.from), before \(range.to). Run it again")
       }
       entry.recount.reach(range.to)
       partitions[entry.index].take(entry.recount)

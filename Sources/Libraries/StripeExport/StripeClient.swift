@@ -129,7 +129,7 @@ package final class StripeClient: Sendable {
 
   private func unreachable(_ error: any Error) -> Unreachable {
     Unreachable(
-      description: harmless("no answer of \(settings.base.authority): \(error)"))
+      description: harmless("\(settings.base.authority) gave no answer: \(error)"))
   }
 
   /// A text that may go into logs and answers: short, one line, without the key.

@@ -13,7 +13,7 @@ final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
   typealias OutboundOut = ByteBuffer
 
   struct TimedOut: Error, CustomStringConvertible {
-    let description = "no answer in time"
+    let description = "Stripe did not answer in time"
   }
 
   /// It had been used before and was found closed, before anything of an answer came.

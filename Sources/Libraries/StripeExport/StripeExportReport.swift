@@ -68,10 +68,10 @@ package enum StripeExportRefusal: Error, Sendable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .notReady(_, let detail): detail
-    case .underway: "another export is under way; wait for it"
+    case .underway: "another export is under way, so try again when it has ended"
     case .meters(let detail): detail
     case .noMeters:
-      "set METER_STRIPE_METERS, such as api_calls=api_calls: Stripe's event name for each meter"
+      "set METER_STRIPE_METERS to Stripe's event name for each meter, such as api_calls=api_calls"
     case .stripe(let detail): detail
     }
   }

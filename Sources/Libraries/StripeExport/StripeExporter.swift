@@ -96,7 +96,7 @@ package struct StripeExporter: Sendable {
     for (_, name) in client.settings.meters.eventNames.sorted(by: { $0.key < $1.key }) {
       guard let meter = meters[name] else {
         throw StripeExportRefusal.meters(
-          "Stripe has no meter with the event name \(name); create it there first")
+          "Stripe has no meter with the event name \(name), so create it there first")
       }
       if let problem = meter.problem(mode) { throw StripeExportRefusal.meters(problem) }
     }
@@ -142,7 +142,7 @@ package struct StripeExporter: Sendable {
     guard let complete = try ClosePreviewStore(connection).completeThrough(question) else {
       throw StripeExportRefusal.notReady(
         code: "lag",
-        detail: "it is not known through what time the numbers are complete; see: meterctl status")
+        detail: "it is unknown up to which time the numbers are complete (see meterctl status)")
     }
     return complete
   }
@@ -282,8 +282,8 @@ package struct StripeExporter: Sendable {
           case .unclear:
             .init(
               identifier: event.identifier, state: .unsettled,
-              error: "Stripe's sum is \(stripe.map(String.init) ?? "no whole number"), and "
-                + "\(expected?.accepted ?? 0) without the event of \(event.value) was expected")
+              error: "Stripe's sum is \(stripe.map(String.init) ?? "not a whole number"), but "
+                + "without the event of \(event.value) it should be \(expected?.accepted ?? 0)")
           }
         })
     }

@@ -28,7 +28,7 @@ package struct StripeSettings: Sendable, CustomStringConvertible {
     guard let key else { return nil }
     guard (1...512).contains(key.utf8.count), key.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
     else {
-      throw ConfigurationError("METER_STRIPE_API_KEY must be a secret key of Stripe's")
+      throw ConfigurationError("METER_STRIPE_API_KEY must be a Stripe secret key")
     }
     self.key = key
     self.base = address
@@ -40,7 +40,7 @@ package struct StripeSettings: Sendable, CustomStringConvertible {
       let policy = try TargetAddressPolicy(cidrs: "0.0.0.0/0,::/0")
       let url = try WebhookURL(text, policy: policy, allowsHTTP: true)
       guard !url.pathAndQuery.contains("?") else {
-        throw ConfigurationError("METER_STRIPE_API_BASE must hold no query")
+        throw ConfigurationError("METER_STRIPE_API_BASE must not contain a query")
       }
       let isLoopback = url.host == "localhost" || url.host == "::1" || url.host.hasPrefix("127.")
       if !url.isTLS, !isLoopback, key.contains("_live_") {

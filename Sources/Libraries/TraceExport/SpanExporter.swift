@@ -44,11 +44,11 @@ package final class SpanExporter: Service {
     self.resource = resource
     self.logger = logger
     exported = metrics.counter(
-      "meter_spans_exported_total", help: "Spans that the collector has taken.")
+      "meter_spans_exported_total", help: "Spans that the collector accepted.")
     func dropped(_ cause: String) -> Counter {
       metrics.counter(
         "meter_spans_dropped_total",
-        help: "Spans that were lost: the queue was full, or the collector refused them.",
+        help: "Spans that were lost because the queue was full or the collector refused them.",
         labels: [("cause", cause)])
     }
     full = dropped("queue_full")
@@ -90,9 +90,9 @@ package final class SpanExporter: Service {
         if (outcome == .later) != isAway, !Task.isCancelled {
           isAway = outcome == .later
           if isAway {
-            logger.warning("spans are not taken by the collector, and wait or are dropped")
+            logger.warning("the collector does not accept spans, so they wait or are dropped")
           } else {
-            logger.notice("spans are taken by the collector again")
+            logger.notice("the collector accepts spans again")
           }
         }
         if outcome == .later { break }

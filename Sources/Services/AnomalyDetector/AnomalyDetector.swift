@@ -32,7 +32,7 @@ struct AnomalyDetector: AsyncParsableCommand {
       let bind = try settings[DeclaredSettings.adminBind(port: 9102)]
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError(
-          "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")
+          "libpsl has no Public Suffix List. Install it (Debian: apt-get install publicsuffix)")
       }
       let registry = MetricsRegistry()
       ProcessMetrics.register(on: registry)

@@ -73,7 +73,7 @@ final class UsageWatcher: Sendable {
         health.degraded("usage watch", problem: "\(error)", logs: false)
         if let times = repeated.note("\(error)") {
           logger.warning(
-            "the totals could not be judged; this is tried again",
+            "the totals could not be judged, so this is tried again",
             metadata: ["error": "\(error)", "times": .stringConvertible(times)])
         }
       }

@@ -76,7 +76,7 @@ final class EarlyMerger: Sendable {
         isMoreMarked = false
         health.degraded("limits", problem: "\(error)")
         logger.warning(
-          "limits could not be judged; this is tried again", metadata: ["error": "\(error)"])
+          "limits could not be judged, so this is tried again", metadata: ["error": "\(error)"])
         _ = stop.wait(milliseconds: 500)
       }
     }

@@ -29,7 +29,7 @@ struct PendingMerge {
         guard !isolate,
           error.sqlState == SQLState.checkViolation || error.sqlState == SQLState.numericOverflow
         else { throw error }
-        logger.error("a license's total is too large; its rows were moved to usage_quarantine")
+        logger.error("a license's total is too large, so its rows were moved to usage_quarantine")
         isolate = true
       }
     }

@@ -68,7 +68,8 @@ final class ValidationMetrics: Sendable {
     }
     let bytes = registry.gauge("meter_spool_bytes", help: "Size of the spool's files.")
     registry.gauge(
-      "meter_spool_maximum_bytes", help: "Largest size of the spool's files: METER_SPOOL_MAX_BYTES."
+      "meter_spool_maximum_bytes",
+      help: "Largest size of the spool's files (METER_SPOOL_MAX_BYTES)."
     ).set(spoolMaximumBytes)
     let restarts = registry.copiedCounter(
       "meter_spool_restarts_total", help: "How often sending started over.")

@@ -42,7 +42,7 @@ struct ValidationService: AsyncParsableCommand {
         threadPatienceMilliseconds: try environment[DeclaredSettings.threadPatience])
       guard let rules = PublicSuffixList.shared else {
         throw ConfigurationError(
-          "libpsl has no Public Suffix List: install it (Debian: apt-get install publicsuffix)")
+          "libpsl has no Public Suffix List. Install it (Debian: apt-get install publicsuffix)")
       }
       let publisher: EventPublisher
       do {

@@ -18,7 +18,7 @@ extension Attempt {
     switch error {
     case let error as Refused: (error.failure, error.detail)
     case let error as ResolutionFailure: (.dns, error.description)
-    case is LookupNeverBegan: (.postponed, "the name's turn to be resolved did not come")
+    case is LookupNeverBegan: (.postponed, "the name was still waiting to be resolved")
     case is CancellationError: (.canceled, nil)
     case let error as ConnectFailure: connectFailure(error.cause, limit: limit)
     case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: tlsFailure(error)
@@ -35,7 +35,7 @@ extension Attempt {
     case is CancellationError: return (.canceled, nil)
     case is NIOSSLError, is NIOSSLExtraError, is BoringSSLError: return tlsFailure(cause)
     case ChannelError.connectTimeout:
-      return (.connect, "no connection within \(Double(limit) / 1_000) s")
+      return (.connect, "no connection was made within \(Double(limit) / 1_000) s")
     case let error as IOError:
       switch error.errnoCode {
       case ECONNREFUSED: return (.connect, "the connection was refused")

@@ -181,7 +181,8 @@ package final class Dispatcher: Service {
         metrics.databaseFailures.increment()
         health.report("database", problem: "\(error)")
         logger.error(
-          "deliveries cannot be claimed now; this is tried again", metadata: ["error": "\(error)"])
+          "deliveries cannot be claimed now, so the dispatcher tries again",
+          metadata: ["error": "\(error)"])
         start()
         if !claimerWakeup.pause(milliseconds: pause) { break }
         pause = min(pause * 2, 2_000)

@@ -39,7 +39,7 @@ package final class DispatcherMetrics: Sendable {
     claims = registry.counter("meter_webhook_claimed_total", help: "Deliveries claimed.")
     expired = registry.counter(
       "meter_webhook_expired_claims_total",
-      help: "Claims that were given back because they waited here for too long.")
+      help: "Claims that were given back because they waited too long in this process.")
     notices = registry.counter(
       "meter_expiry_notices_total", help: "Expiry notices raised by this process.")
     databaseFailures = registry.counter(
@@ -52,7 +52,8 @@ package final class DispatcherMetrics: Sendable {
       "meter_webhook_pending", help: "Pending deliveries of all dispatchers.")
     oldestDueSeconds = registry.gauge(
       "meter_webhook_oldest_due_seconds",
-      help: "How long the oldest delivery has been due, but for endpoints with an open breaker.")
+      help:
+        "How long the oldest delivery has been due. Endpoints with an open breaker do not count.")
     var endpoints: [String: Gauge] = [:]
     for state in ["closed", "failing", "open", "disabled"] {
       endpoints[state] = registry.gauge(

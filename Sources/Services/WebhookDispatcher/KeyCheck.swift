@@ -72,9 +72,9 @@ final class KeyCheck: Sendable {
     let what =
       opened == 0
       ? "none of the \(closed) stored secrets" : "\(opened) of \(opened + closed) stored secrets"
-    return "METER_ENCRYPTION_KEY opens \(what). Deliveries that need the others wait, and no "
-      + "failure is counted. Set the key that sealed them, or both keys during a change: new,old "
-      + "(see meterctl key reseal)"
+    return "METER_ENCRYPTION_KEY opens \(what). Deliveries that need the others wait, and this "
+      + "counts as no failure. Set the key that sealed them. During a change, set both keys as "
+      + "new,old (see meterctl key reseal)"
   }
 
   private func count(_ store: EndpointStore) throws(PostgresError) -> (opened: Int, closed: Int) {

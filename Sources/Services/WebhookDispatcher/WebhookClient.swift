@@ -188,7 +188,7 @@ package final class WebhookClient: Sendable {
       let seconds = "\(Double(limit) / 1_000) s"
       return switch self {
       case .resolving: "the name was not resolved within \(seconds)"
-      case .connecting: "no whole answer came within \(seconds)"
+      case .connecting: "no complete answer came within \(seconds)"
       }
     }
   }

@@ -21,7 +21,7 @@ package struct StripeMeters: Sendable, Equatable {
       guard sides.count == 2 else { throw Invalid(description: "must be meter=event_name,…") }
       let (meter, name) = (sides[0], sides[1])
       guard MeterName.isValid(meter) else {
-        throw Invalid(description: "\(meter.prefix(80)) is no name of a meter")
+        throw Invalid(description: "\(meter.prefix(80)) is not a valid name of a meter")
       }
       guard Self.isEventName(name) else {
         throw Invalid(
@@ -31,7 +31,8 @@ package struct StripeMeters: Sendable, Equatable {
       guard names[meter] == nil, !names.values.contains(where: { $0.utf8.elementsEqual(name.utf8) })
       else {
         throw Invalid(
-          description: "each meter and each event name may stand once, and \(name) does not")
+          description: "each meter and each event name must be given once, but \(name) occurs twice"
+        )
       }
       names[meter] = name
     }

@@ -51,24 +51,24 @@ package struct StripeMeterPage: Sendable, Equatable {
       let name = StripeErrorText.harmless(eventName)
       if !isActive { return "Stripe's meter \(name) is not active" }
       if customerKey != "stripe_customer_id" || valueKey != "value" {
-        return "Stripe's meter \(name) takes its customer and value by other names than "
+        return "Stripe's meter \(name) must read its customer and value from "
           + "stripe_customer_id and value"
       }
       if let formula, formula != "sum" {
-        return "Stripe's meter \(name) has the formula \(StripeErrorText.harmless(formula)); "
-          + "usage needs sum"
+        return "Stripe's meter \(name) has the formula \(StripeErrorText.harmless(formula)), "
+          + "but usage needs sum"
       }
       guard saysWindow else { return nil }
       switch (mode, window) {
       case (.sum, nil), (.replace, "hour"): return nil
       case (.sum, _):
         return
-          "Stripe's meter \(name) has an event time window, so only the last event of it counts; "
-          + "export it with mode replace"
+          "Stripe's meter \(name) has an event time window, so only its last event counts. "
+          + "Export it with mode replace"
       case (.replace, _):
         return
-          "Stripe's meter \(name) has no event time window of an hour, so every event is added; "
-          + "export it with mode sum"
+          "Stripe's meter \(name) has no event time window of an hour, so every event is added. "
+          + "Export it with mode sum"
       }
     }
   }

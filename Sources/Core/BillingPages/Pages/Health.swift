@@ -116,7 +116,7 @@ package struct Health: Sendable {
   private func unknown(in context: PageContext) -> [any Component] {
     var parts: [any Component] = [
       Plain("It is not known up to when the numbers are complete, because "),
-      Plain(logProblem.map { "the log cannot be asked: \($0)." } ?? "the log was not asked yet."),
+      Plain(logProblem.map { "Kafka cannot be asked: \($0)." } ?? "Kafka was not asked yet."),
     ]
     if missing > 0 {
       let events = Wording.count(missing, "event")

@@ -10,10 +10,11 @@ public struct BoundDomains: Sendable, Equatable {
     /// One sentence, without the domain.
     public var description: String {
       switch self {
-      case .notADomain: "no domain name: example.com or *.example.com, without scheme and path"
+      case .notADomain:
+        "not a domain name such as example.com or *.example.com, without scheme and path"
       case .publicSuffix:
-        "a public suffix, under which anybody may register: name a domain below it"
-      case .addressWildcard: "an address has nothing below it"
+        "a public suffix, under which anybody may register a name, so use a domain below it"
+      case .addressWildcard: "an address cannot have a wildcard"
       }
     }
   }

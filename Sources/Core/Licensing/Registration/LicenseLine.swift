@@ -57,14 +57,16 @@ package struct LicenseLine: Sendable {
     do {
       value = try JSONReader.parse(text, maximumValues: 10 * Self.maximumItems)
     } catch {
-      throw Invalid("", "not JSON: \(error)")
+      throw Invalid("", "the line is not JSON: \(error)")
     }
     try self.init(value, rules: rules)
   }
 
   /// - Throws: `Invalid`, the first offence.
   package init(_ value: JSONValue, rules: some DomainNameRules) throws(Invalid) {
-    guard case .object(let members) = value else { throw Invalid("", "not a JSON object") }
+    guard case .object(let members) = value else {
+      throw Invalid("", "the line is not a JSON object")
+    }
     let fields = MemberReader(members)
 
     licenseID = Identifier(try fields.text("license_id", maximumBytes: Limits.subjectBytes))
@@ -105,7 +107,7 @@ package struct LicenseLine: Sendable {
       throw Invalid("limits", "must be an object, such as {\"apiCalls\":50000,\"seats\":10}")
     }
     guard members.count <= maximumItems else {
-      throw Invalid("limits", "more than \(maximumItems)")
+      throw Invalid("limits", "must have at most \(maximumItems) members")
     }
     let own = MemberReader(members, in: "limits.")
     var limits: [Identifier: Int64] = [:]
@@ -119,7 +121,9 @@ package struct LicenseLine: Sendable {
         throw Invalid(
           "limits", "a meter must match [a-z][a-z0-9_]{0,63} (or be apiCalls, seats)")
       }
-      guard seen.insert(meter).inserted else { throw Invalid("limits.\(meter)", "stands twice") }
+      guard seen.insert(meter).inserted else {
+        throw Invalid("limits.\(meter)", "must be given once")
+      }
       // Null is no limit, as if it were not there.
       guard member.value != .null else { continue }
       if isSeats {

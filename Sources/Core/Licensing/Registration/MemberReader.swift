@@ -31,7 +31,7 @@ package struct MemberReader {
       string.bytes.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })
     else {
       throw invalid(
-        name, "must be a text of 1 to \(maximumBytes) bytes without control characters")
+        name, "must be a string of 1 to \(maximumBytes) bytes without control characters")
     }
     return String(decoding: string.bytes, as: UTF8.self)
   }
@@ -49,7 +49,9 @@ package struct MemberReader {
   private func array(_ name: String, _ maximumItems: Int) throws(Invalid) -> [JSONValue] {
     guard let value = members[name] else { throw invalid(name, "is missing") }
     guard case .array(let items) = value else { throw invalid(name, "must be an array") }
-    guard items.count <= maximumItems else { throw invalid(name, "more than \(maximumItems)") }
+    guard items.count <= maximumItems else {
+      throw invalid(name, "must have at most \(maximumItems) items")
+    }
     return items
   }
 
@@ -92,7 +94,7 @@ package struct MemberReader {
   package func microseconds(_ name: String) throws(Invalid) -> Int64 {
     guard case .string(let string)? = members[name],
       let milliseconds = string.bytes.withUnsafeBufferPointer({ Timestamp.milliseconds($0) })
-    else { throw invalid(name, "must be a time by RFC 3339, such as 2026-11-23T18:40:00Z") }
+    else { throw invalid(name, "must be an RFC 3339 time, such as 2026-11-23T18:40:00Z") }
     var digits = string.bytes.drop { $0 != UInt8(ascii: ".") }.dropFirst(4).prefix(3)
       .prefix { (0x30...0x39).contains($0) }.map { Int64($0 - 0x30) }
     while digits.count < 3 { digits.append(0) }

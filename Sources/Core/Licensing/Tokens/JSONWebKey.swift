@@ -132,31 +132,31 @@ public struct JSONWebKey: Sendable {
     guard let type = members["kty"]?.text else { return nil }
     let curve = members["crv"]?.text
     switch type {
-    case "OKP" where curve != nil && curve != "Ed25519": return "another crv than Ed25519"
-    case "EC" where curve != nil && curve != "P-256": return "another crv than P-256"
+    case "OKP" where curve != nil && curve != "Ed25519": return "its crv is not Ed25519"
+    case "EC" where curve != nil && curve != "P-256": return "its crv is not P-256"
     case "OKP", "EC", "RSA": break
-    default: return "another kty than OKP, EC and RSA"
+    default: return "its kty is not OKP, EC or RSA"
     }
-    if let use = members["use"]?.text, use != "sig" { return "another use than sig" }
+    if let use = members["use"]?.text, use != "sig" { return "its use is not sig" }
     if let operations = members["key_ops"]?.elements,
       !operations.contains(where: { ["verify", "sign"].contains($0.text) })
     {
-      return "other key_ops than sign and verify"
+      return "its key_ops contain neither sign nor verify"
     }
     if let name = members["alg"]?.text, SigningAlgorithm(name: name) == nil {
-      return "another alg than EdDSA, Ed25519, ES256 and RS256"
+      return "its alg is not EdDSA, Ed25519, ES256 or RS256"
     }
     if let purpose = members["purpose"]?.text, Purpose(rawValue: purpose) == nil {
-      return "another purpose than license and verdict"
+      return "its purpose is neither license nor verdict"
     }
     return nil
   }
 
   init(_ members: [JSONMember]) throws(Invalid) {
-    if let name = members.repeatedName { throw Invalid("\(name) stands twice") }
+    if let name = members.repeatedName { throw Invalid("\(name) occurs twice") }
     if let use = members["use"], use.text != "sig" { throw Invalid("use must be sig") }
     if let value = members["key_ops"], value.elements?.allSatisfy({ $0.text != nil }) != true {
-      throw Invalid("key_ops must be an array of texts")
+      throw Invalid("key_ops must be an array of strings")
     }
     let purpose: Purpose
     if let value = members["purpose"] {
@@ -170,14 +170,14 @@ public struct JSONWebKey: Sendable {
     var keyID: String?
     if let value = members["kid"] {
       guard let text = value.text, (1...256).contains(text.utf8.count) else {
-        throw Invalid("kid must be a text of 1 to 256 bytes")
+        throw Invalid("kid must be a string of 1 to 256 bytes")
       }
       keyID = text
     }
     let (verification, signing) = try Self.material(members)
     self.init(verification, signing, keyID: keyID, purpose)
     if let value = members["alg"], value.text.flatMap(SigningAlgorithm.init(name:)) != algorithm {
-      throw Invalid("alg does not fit the key: \(algorithm.rawValue) does")
+      throw Invalid("alg must be \(algorithm.rawValue) for this key")
     }
   }
 
@@ -190,7 +190,7 @@ public struct JSONWebKey: Sendable {
       let x = try bytes("x", members, 32)
       guard members["d"] != nil else {
         guard let key = try? Curve25519.Signing.PublicKey(rawRepresentation: x) else {
-          throw Invalid("x is no Ed25519 key")
+          throw Invalid("x is not an Ed25519 key")
         }
         return (.ed25519(key), nil)
       }
@@ -203,7 +203,7 @@ public struct JSONWebKey: Sendable {
     case ("EC", "P-256"):
       let point = try bytes("x", members, 32) + bytes("y", members, 32)
       guard let key = try? P256.Signing.PublicKey(rawRepresentation: point) else {
-        throw Invalid("x and y are no point of P-256")
+        throw Invalid("x and y are not a point of P-256")
       }
       guard members["d"] != nil else { return (.p256(key), nil) }
       guard
@@ -212,13 +212,13 @@ public struct JSONWebKey: Sendable {
       else { throw Invalid("d, x and y do not belong together") }
       return (.p256(key), .p256(own))
     case ("RSA", _):
-      guard members["d"] == nil else { throw Invalid("RSA keys can only be verified with: no d") }
+      guard members["d"] == nil else { throw Invalid("an RSA key must be a public key, without d") }
       let n = try bytes("n", members, nil)
       let e = try bytes("e", members, nil)
       // 16,384 bits are verified slowly enough to be an attack.
       guard n.first != 0, (256...1_024).contains(n.count), (1...8).contains(e.count),
         let key = try? _RSA.Signing.PublicKey(n: n, e: e), key.keySizeInBits >= 2_048
-      else { throw Invalid("n and e are no RSA key of 2,048 to 8,192 bits") }
+      else { throw Invalid("n and e are not an RSA key of 2,048 to 8,192 bits") }
       return (.rsa(key, n: n, e: e), nil)
     default:
       throw Invalid("kty and crv must be OKP with Ed25519, EC with P-256, or RSA")

@@ -36,17 +36,17 @@ public struct JSONWebKeySet: Sendable {
   ///   is found out too late.
   public init(json: some Sequence<UInt8>) throws(JSONWebKey.Invalid) {
     let bytes = Array(json.prefix(1_048_577))
-    guard bytes.count <= 1_048_576 else { throw JSONWebKey.Invalid("more than 1 MiB") }
+    guard bytes.count <= 1_048_576 else { throw JSONWebKey.Invalid("the set has more than 1 MiB") }
     guard let members = (try? JSONReader.parse(bytes))?.members,
       let elements = members["keys"]?.elements, members.repeatedName == nil
-    else { throw JSONWebKey.Invalid("not a JSON Web Key Set: {\"keys\":[…]}") }
+    else { throw JSONWebKey.Invalid("it is not a JSON Web Key Set such as {\"keys\":[…]}") }
     guard elements.count <= Self.maximumKeys else {
-      throw JSONWebKey.Invalid("more than \(Self.maximumKeys) keys")
+      throw JSONWebKey.Invalid("the set has more than \(Self.maximumKeys) keys")
     }
     keys = []
     for (i, element) in elements.enumerated() {
       guard let members = element.members else {
-        throw JSONWebKey.Invalid("key \(i + 1): not an object")
+        throw JSONWebKey.Invalid("key \(i + 1) is not an object")
       }
       if let reason = JSONWebKey.reasonToSkip(members) {
         skipped.append(Skipped(number: i + 1, reason: reason))
@@ -55,7 +55,7 @@ public struct JSONWebKeySet: Sendable {
       do throws(JSONWebKey.Invalid) {
         let key = try JSONWebKey(members)
         if keys.contains(where: { $0.isMistakable(for: key) && $0.hasSameMaterial(as: key) }) {
-          skipped.append(Skipped(number: i + 1, reason: "it stands before already"))
+          skipped.append(Skipped(number: i + 1, reason: "it repeats an earlier key"))
         } else {
           try add(key)
         }
@@ -75,7 +75,7 @@ public struct JSONWebKeySet: Sendable {
 
   private func check(_ key: JSONWebKey) throws(JSONWebKey.Invalid) {
     guard !keys.contains(where: { $0.isMistakable(for: key) }) else {
-      throw JSONWebKey.Invalid("kid stands twice")
+      throw JSONWebKey.Invalid("a kid occurs twice")
     }
   }
 

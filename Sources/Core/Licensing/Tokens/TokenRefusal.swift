@@ -32,16 +32,16 @@ public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
     fileprivate var rule: String {
       switch self {
       case .document: "the claims are not a JSON object"
-      case .repeated: "a claim stands twice"
-      case .subject: "sub must be the license's id, a text of 1 to 512 bytes"
-      case .domain: "domain must be one text; several go into domains"
-      case .domains: "domains must be an array of at most 100 texts"
-      case .plan: "plan must be a text of 1 to 256 bytes"
-      case .features: "features must be an array of at most 100 texts"
-      case .limits: "limits must be an object of integers that are not negative"
-      case .issuedAt: "iat must be a NumericDate, seconds since 1970"
-      case .expiresAt: "exp must be a NumericDate, seconds since 1970, later than iat"
-      case .notBefore: "nbf must be a NumericDate, seconds since 1970"
+      case .repeated: "a claim occurs twice"
+      case .subject: "sub must be the license's id, a string of 1 to 512 bytes"
+      case .domain: "domain must be a string, and several domains go into domains"
+      case .domains: "domains must be an array of at most 100 strings"
+      case .plan: "plan must be a string of 1 to 256 bytes"
+      case .features: "features must be an array of at most 100 strings"
+      case .limits: "limits must be an object of integers of 0 or more"
+      case .issuedAt: "iat must be a NumericDate in seconds since 1970"
+      case .expiresAt: "exp must be a NumericDate in seconds since 1970 and later than iat"
+      case .notBefore: "nbf must be a NumericDate in seconds since 1970"
       case .trial: "trial must be true or false"
       }
     }
@@ -51,14 +51,14 @@ public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .tooLarge: "the token is longer than 8 KiB"
-    case .notCompact: "it is not a compact JWS: three parts of base64url with dots between them"
+    case .notCompact: "it is not a compact JWS (three parts of base64url with dots between them)"
     case .badHeader: "the header is not a JSON object with the members that RFC 7515 asks for"
-    case .unsupportedAlgorithm: "the algorithm (alg) is none of EdDSA, Ed25519, ES256 and RS256"
-    case .critical: "the header asks for an extension that is not known here (crit)"
-    case .wrongType: "the token is of another type (typ)"
-    case .unknownKey: "no key with the token's id (kid) is known for this purpose"
-    case .algorithmMismatch: "the algorithm (alg) is not the one of the key"
-    case .badSignature: "the signature does not fit the text and the key"
+    case .unsupportedAlgorithm: "the algorithm (alg) must be EdDSA, Ed25519, ES256 or RS256"
+    case .critical: "the header asks for an unknown extension (crit)"
+    case .wrongType: "the token has another type (typ)"
+    case .unknownKey: "there is no key with the token's key id (kid) for this purpose"
+    case .algorithmMismatch: "the algorithm (alg) does not fit the key"
+    case .badSignature: "the signature does not match the token and the key"
     case .badClaims(let claim): claim.rule
     }
   }

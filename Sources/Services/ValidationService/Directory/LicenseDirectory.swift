@@ -182,7 +182,7 @@ final class LicenseDirectory: Service, Sendable {
         tokens.fail([])
         let cause = (error as? PostgresError)?.refusal ?? "PostgreSQL does not answer"
         health.degraded(
-          "postgres", problem: "\(cause); licenses known so far are still judged (\(error))")
+          "postgres", problem: "\(cause). Licenses in memory can still be validated (\(error))")
         if goesOn { usleep(300_000) }
       }
     }
@@ -272,7 +272,7 @@ final class LicenseDirectory: Service, Sendable {
     }
     guard loggedStates.insert(error.sqlState).inserted else { return }
     logger.error(
-      "PostgreSQL refuses a statement; this is logged once",
+      "PostgreSQL refuses a statement (this is logged once)",
       metadata: ["sql_state": "\(error.sqlState)", "operation": "\(error.operation)"])
   }
 
