@@ -9,9 +9,7 @@ import Testing
   // MARK: Size
 
   /// Files with more than 400 lines, and how many they may have.
-  static let longFiles = [
-    "Sources/IO/PostgresStore/UsageReads.swift": 495
-  ]
+  static let longFiles: [String: Int] = [:]
 
   @Test func `A source file has at most 400 lines`() throws {
     for file in try Repository.swift("Sources") {
@@ -28,7 +26,7 @@ import Testing
         "\(file.path):\($0.offset + 1)"
       }
     }
-    #expect(long.count <= 610, "break these: \(long.suffix(20).joined(separator: "\n"))")
+    #expect(long.count <= 580, "break these: \(long.suffix(20).joined(separator: "\n"))")
   }
 
   // MARK: Words
