@@ -1,9 +1,10 @@
-/// How CloudEvents carries data as bytes: `data_base64`, and what `datacontenttype` says of it.
+/// Reads the data that CloudEvents carries as bytes in `data_base64`, and its `datacontenttype`.
 enum Base64Data {
-  /// Decodes RFC 4648 section 4, strictly: padded, no white space, no bits left over.
+  /// Decodes RFC 4648 section 4 strictly. The text must be padded and must not have white space or
+  /// bits left over.
   ///
-  /// - Parameter output: has room for as many bytes as `text` has.
-  /// - Returns: the number of bytes written; nil where the text is no base64.
+  /// - Parameter output: a buffer with room for as many bytes as `text` has.
+  /// - Returns: the number of bytes written, or nil if the text is not base64.
   static func decode(
     _ text: UnsafeBufferPointer<UInt8>, into output: UnsafeMutablePointer<UInt8>
   ) -> Int? {
@@ -37,8 +38,8 @@ enum Base64Data {
     }
   }
 
-  /// Whether a media type (RFC 9110 section 8.3.1) declares JSON: its subtype is `json`, or has the
-  /// suffix `+json`. Parameters are passed over, since the bytes must be UTF-8 whatever they say.
+  /// Whether a media type (RFC 9110 section 8.3.1) declares JSON, because its subtype is `json` or
+  /// ends with `+json`. Parameters are ignored, because the bytes must be UTF-8 in any case.
   static func isJSON(mediaType text: UnsafeBufferPointer<UInt8>) -> Bool {
     var end = text.firstIndex(of: UInt8(ascii: ";")) ?? text.count
     var start = 0

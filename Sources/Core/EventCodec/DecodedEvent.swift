@@ -1,6 +1,7 @@
 package import Metering
 
-/// What one record turned out to be. A plain value: its texts borrow, see `Text`.
+/// The result of decoding one record. It is a plain value, and its texts borrow memory (see
+/// `Text`).
 package struct DecodedEvent {
   package enum Kind: UInt8 { case usage, validation, report, rejected }
 
@@ -15,26 +16,28 @@ package struct DecodedEvent {
   package var domain = Text.absent
   package var feature = Text.absent
   package var importBatch = Text.absent
-  /// Of a usage event or a validation: `TraceContext` reads it. Absent where it is no `traceparent`.
+  /// The `traceparent` of a usage event or a validation, which `TraceContext` reads. It is absent
+  /// if the text is not a valid one.
   package var traceparent = Text.absent
 
-  /// Set on rejected events too, where they could be read: the ledger counts by them.
+  /// Producer and sequence are set on rejected events too if they could be read, because the ledger
+  /// counts by them.
   package var producer = Text.absent
-  /// −1: none.
+  /// It is −1 if there is none.
   package var sequence: Int64 = -1
 
   package var quantity: Int64 = 1
-  /// Milliseconds since 1970, UTC.
+  /// The event's time in milliseconds since 1970, UTC.
   package var time: Int64 = 0
 
-  /// Of a validation.
+  /// The verdict of a validation.
   package var code = VerdictCode.valid
 
-  /// Counts and enters the dedupe window: a usage event or a validation.
+  /// Whether it counts and enters the dedupe window, as usage events and validations do.
   @inline(__always)
   package var isEvent: Bool { kind.rawValue <= Kind.validation.rawValue }
 
-  /// Of a producer report, cumulative.
+  /// The cumulative number in a producer report.
   package var accepted: Int64 = 0
   package var pending: Int64 = 0
   package var dropped: Int64 = 0
@@ -42,11 +45,11 @@ package struct DecodedEvent {
   package init() {}
 }
 
-/// A record as the broker hands it over; borrowed for the length of a batch.
+/// A record as the broker delivers it. Its memory is borrowed for the life of a batch.
 package struct RecordBytes {
   package var value: UnsafeRawBufferPointer?
   package var key: UnsafeRawBufferPointer?
-  /// The record's own timestamp in milliseconds; negative: it has none.
+  /// The record's own timestamp in milliseconds. It is negative if the record has none.
   package var timestamp: Int64
 
   @inline(__always)
@@ -57,12 +60,12 @@ package struct RecordBytes {
   }
 }
 
-/// What a validation answered: `data.code`.
+/// The answer of a validation, from `data.code`.
 package enum VerdictCode: UInt8, Sendable, CaseIterable {
   case valid, grace, invalidSignature, notFound, canceled, suspended, notYetValid, expired
   case domainMismatch, limitExceeded
 
-  /// As events spell it.
+  /// The name in events.
   package var name: StaticString {
     switch self {
     case .valid: "valid"

@@ -1,25 +1,28 @@
-/// The skeleton of a document that was read: runs of constant bytes, and between them values that differ from event to event.
+/// The skeleton of a document that was read. It consists of runs of constant bytes, with values
+/// between them that differ from event to event.
 ///
-/// A sender writes event after event with one encoder: names, punctuation, `specversion`, `type` and `meter` are the same bytes each time.
-/// Comparing those bytes eight at a time and scanning only the values between them is a sixth of the work of reading the document.
+/// A sender writes all its events with one encoder, so names, punctuation, `specversion`, `type`
+/// and `meter` are the same bytes each time. Comparing those bytes eight at a time, and scanning
+/// only the values between them, is a sixth of the work of reading the document.
 ///
-/// Why a match means the same as a whole scan: the document consists of the very tokens of one that a whole scan accepted, in the same
-/// order, but for strings and numbers in the places of strings and numbers, each scanned by the grammar. JSON's grammar sees no
-/// difference between them, and neither does the choice of members, since all names are constant bytes. What the values mean is
-/// checked afterwards, as always.
+/// A match is equivalent to a whole scan for this reason. The document has the same tokens in the
+/// same order as one that a whole scan accepted, except for strings and numbers. Those are scanned
+/// by the grammar. JSON's grammar makes no difference between strings or between numbers. All names
+/// are constant bytes, so the same members are chosen. The values are checked afterwards, as
+/// always.
 struct DocumentShape: ~Copyable {
-  /// Constant bytes, then a value or the document's end.
+  /// A run of constant bytes, followed by a value or the document's end.
   private struct Piece {
     enum Follower: UInt8 { case string, number, end }
 
     var bytes: UnsafeMutableRawPointer
     var count: Int
     var follower: Follower
-    /// Where the value goes; nil: nobody reads it.
+    /// The field of the value, or nil if nobody reads it.
     var field: Field?
   }
 
-  /// A member that we read and that is part of the constant bytes.
+  /// A member that we read and whose value is part of the constant bytes.
   private struct Constant {
     var field: Field
     var piece: Int
@@ -27,7 +30,7 @@ struct DocumentShape: ~Copyable {
     var count: Int32
   }
 
-  /// Longer documents than this are rare, and not worth keeping.
+  /// Longer documents are rare, and their shapes are not kept.
   static let maxBytes = 2_048
 
   private let bytes: UnsafeMutableRawPointer
@@ -53,7 +56,7 @@ struct DocumentShape: ~Copyable {
     constants.deallocate()
   }
 
-  /// Takes the shape of a document that a whole scan accepted.
+  /// Learns the shape of a document that a whole scan accepted.
   ///
   /// - Precondition: `spans.isUsable`, and the document is at most `maxBytes` long.
   mutating func learn(
@@ -72,7 +75,8 @@ struct DocumentShape: ~Copyable {
           count: span.end - span.start)
         constantCount += 1
       } else {
-        // A string's quote before it belongs to the constant bytes, the one behind it to the string.
+        // The quote before a string belongs to the constant bytes. The quote after it belongs to
+        // the string.
         append(
           Piece(
             bytes: bytes + start, count: Int(span.start) - start,
@@ -88,7 +92,7 @@ struct DocumentShape: ~Copyable {
     pieceCount += 1
   }
 
-  /// Whether the document has this shape; then `envelope` holds its members.
+  /// Whether the document has this shape. If so, `envelope` holds its members.
   @inline(__always)
   mutating func matches(_ value: UnsafeRawBufferPointer) -> Bool {
     var scanner = JSONScanner(value)
@@ -123,7 +127,8 @@ struct DocumentShape: ~Copyable {
   }
 }
 
-/// The shapes of the documents met last: as many as there are encoders that send at the same time, mostly one.
+/// The shapes of the last documents. There is one for each encoder that sends at the same time,
+/// which is usually one.
 struct DocumentShapes: ~Copyable {
   static let capacity = 4
 
@@ -139,7 +144,7 @@ struct DocumentShapes: ~Copyable {
     shapes.deallocate()
   }
 
-  /// The shape that the document has, holding its members; nil where it has none that is known.
+  /// The shape that the document has, which then holds its members. Nil if no known shape matches.
   @inline(__always)
   mutating func match(_ value: UnsafeRawBufferPointer) -> UnsafeMutablePointer<DocumentShape>? {
     guard count > 0 else { return nil }
@@ -157,7 +162,7 @@ struct DocumentShapes: ~Copyable {
     return nil
   }
 
-  /// Remembers the shape of a document that no shape matched.
+  /// Remembers the shape of a document that matched none.
   mutating func learn(
     _ value: UnsafeRawBufferPointer, _ envelope: Envelope, _ spans: borrowing ValueSpans
   ) {
@@ -174,7 +179,7 @@ struct DocumentShapes: ~Copyable {
   }
 }
 
-/// Where a document's values stand, as a scan meets them.
+/// The places of a document's values in the order of the scan.
 struct ValueSpans: ~Copyable {
   struct Span {
     var start: Int32
@@ -182,7 +187,7 @@ struct ValueSpans: ~Copyable {
     var isNumber: Bool
     var field: Field?
 
-    /// The same in all events of one encoder, so that its bytes need no scan.
+    /// Whether the value is the same in all events of one encoder, so that its bytes need no scan.
     var isConstant: Bool {
       field == .specversion || field == .type || field == .meter || field == .dataContentType
     }
@@ -207,8 +212,8 @@ struct ValueSpans: ~Copyable {
     seen = 0
   }
 
-  /// Values that hold no string or number of their own are constant bytes. A member that comes twice, or a text with escapes, makes no
-  /// shape: rare, and it keeps shapes simple.
+  /// Values that contain no string or number are constant bytes. A document with a repeated member
+  /// or a text with escapes makes no shape. Such documents are rare, and this keeps shapes simple.
   @inline(__always)
   mutating func note(_ field: Field?, _ member: Member) {
     if let field {

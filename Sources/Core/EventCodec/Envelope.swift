@@ -1,20 +1,20 @@
 import Metering
 
-/// A member that we read: what stood there last, and where.
+/// A member that we read, with the kind and the place of its last value.
 struct Member {
-  /// nil: absent.
+  /// Nil if the member is absent.
   var kind: JSONKind?
   var hasEscapes = false
   var start: Int32 = 0
   var end: Int32 = 0
-  /// The value of a number written as an integer from 0 to 2^63−1; else −1.
+  /// The value of a number that is written as an integer from 0 to 2^63−1, and −1 otherwise.
   var integer: Int64 = -1
 
   var isInteger: Bool { integer >= 0 }
   var isAbsentOrNull: Bool { kind == nil || kind == .null }
 }
 
-/// The members of one CloudEvent that we read; those from `meter` on are members of `data`.
+/// The members of one CloudEvent that we read. From `meter` on they are members of `data`.
 enum Field: UInt8 {
   case specversion, id, source, type, subject, time, producer, sequence, importBatch, data
   case dataContentType, dataBase64, traceparent
@@ -35,7 +35,8 @@ struct Envelope {
 
   enum Outcome { case object, notAnObject, notJSON }
 
-  /// - Parameter spans: where the values stand from which a `DocumentShape` can be made.
+  /// - Parameter spans: receives the places of the values, from which a `DocumentShape` can be
+  ///   made.
   mutating func scan(
     _ value: UnsafeRawBufferPointer, arena: inout TextArena, spans: inout ValueSpans
   ) -> Outcome {
@@ -48,9 +49,9 @@ struct Envelope {
     return .object
   }
 
-  /// Reads the members of `data` from a document of their own, which `data_base64` held.
+  /// Reads the members of `data` from a separate document that `data_base64` contained.
   ///
-  /// - Returns: false where it is not one JSON object; then the members are of no use.
+  /// - Returns: false if it is not one JSON object. The members are then useless.
   mutating func scanData(
     _ data: UnsafeRawBufferPointer, arena: inout TextArena, spans: inout ValueSpans
   ) -> Bool {
@@ -61,7 +62,8 @@ struct Envelope {
     return true
   }
 
-  /// Reads an object whose opening brace is next; with it, `depth` containers are open.
+  /// Reads an object whose opening brace is next. `depth` containers are open, and this object is
+  /// one of them.
   private mutating func scanMembers(
     _ scanner: inout JSONScanner, _ value: UnsafeRawBufferPointer, _ arena: inout TextArena,
     _ spans: inout ValueSpans, inData: Bool, depth: Int
@@ -119,7 +121,7 @@ struct Envelope {
     }
   }
 
-  /// The last `data` counts, whole.
+  /// If `data` is repeated, the last one counts as a whole.
   private mutating func clearData() {
     guard self[.data].kind != nil else { return }
     for i in Int(Field.meter.rawValue)..<Field.count { members[i] = Member() }
@@ -127,7 +129,7 @@ struct Envelope {
 }
 
 extension MemberName {
-  /// Of the envelope.
+  /// The field of a member of the envelope.
   fileprivate var field: Field? {
     @inline(__always) get {
       switch (first, length) {
@@ -168,7 +170,7 @@ extension MemberName {
   }
 }
 
-/// The names' bytes as little-endian numbers, see `MemberName`.
+/// The bytes of the names as little-endian numbers (see `MemberName`).
 private enum Name {
   static let id: UInt64 = 0x6469
   static let type: UInt64 = 0x6570_7974

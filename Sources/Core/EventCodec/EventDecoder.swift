@@ -1,10 +1,12 @@
 import Metering
 
-/// Records of `license.usage.v1` or `license.validations.v1` into events, by `docs/event-validation.md`.
+/// Decodes records of `license.usage.v1` or `license.validations.v1` into events, as
+/// `docs/event-validation.md` specifies.
 ///
-/// One value a consumer thread. `decode` does not allocate in steady state; texts of its results stay valid until `reset()`.
+/// Each consumer thread has its own decoder. `decode` does not allocate in steady state. The texts
+/// of its results stay valid until `reset()`.
 package struct EventDecoder: ~Copyable {
-  /// The type that a topic carries beside its producers' reports.
+  /// The type of events that a topic carries in addition to its producers' reports.
   package enum Reads: Sendable { case usage, validations }
 
   package let maxQuantity: Int64
@@ -13,7 +15,7 @@ package struct EventDecoder: ~Copyable {
   private var lastTime = Timestamp.Memory()
   private var shapes = DocumentShapes()
   private var spans = ValueSpans()
-  /// The spans of data that came in base64. No shape is made of them.
+  /// The spans of data that came in base64. No shape is made from them.
   private var dataSpans = ValueSpans()
 
   package init(_ reads: Reads = .usage, maxQuantity: Int64 = Limits.quantity) {
@@ -24,20 +26,21 @@ package struct EventDecoder: ~Copyable {
   /// Invalidates the texts of all events decoded so far.
   package mutating func reset() { arena.reset() }
 
-  /// Decodes one record; everything but the time against the record (`EventTimeBounds`), which depends on registered imports.
+  /// Decodes one record. It checks everything except the event's time against the record's
+  /// (`EventTimeBounds`), which depends on registered imports.
   package mutating func decode(_ record: RecordBytes) -> DecodedEvent {
     var event = DecodedEvent()
     decode(record, into: &event)
     return event
   }
 
-  /// The same in place, for a caller that keeps its events in an array.
+  /// Decodes one record in place, for a caller that keeps its events in an array.
   package mutating func decode(_ record: RecordBytes, into event: inout DecodedEvent) {
     event = DecodedEvent()
     guard let value = record.value else { return event.reject(.tombstone) }
     guard value.count <= Limits.valueBytes else { return event.reject(.overSize) }
     if let shape = shapes.match(value) {
-      // Its memory is the decoder's own, and nothing below learns another shape.
+      // Its memory belongs to the decoder, and no code below learns another shape.
       return finish(shape.pointee.envelope, value, record.key, into: &event)
     }
     var envelope = Envelope()
@@ -115,7 +118,7 @@ package struct EventDecoder: ~Copyable {
     return nil
   }
 
-  /// What usage events and validations have in common.
+  /// Checks what usage events and validations have in common.
   @inline(__always)
   private mutating func validateEvent(
     _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
@@ -140,7 +143,7 @@ package struct EventDecoder: ~Copyable {
     return nil
   }
 
-  /// - Parameter value: where the members of `data` stand.
+  /// - Parameter value: the bytes in which the members of `data` lie.
   @inline(__always)
   private mutating func validateData(
     _ e: Envelope, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
@@ -195,7 +198,7 @@ package struct EventDecoder: ~Copyable {
     _ time: Member, _ value: UnsafeRawBufferPointer, into event: inout DecodedEvent
   ) -> RejectionReason? {
     guard time.kind == .string else { return .badTime }
-    // A text with U+0000 or a lone surrogate is no RFC 3339 either, whatever the problem is called.
+    // A text with U+0000 or a lone surrogate is not RFC 3339 either, so the reason is the same.
     guard case .text(let text) = text(time, value),
       let milliseconds = Timestamp.milliseconds(text.buffer, &lastTime)
     else { return .badTime }
@@ -221,7 +224,7 @@ package struct EventDecoder: ~Copyable {
     into event: inout DecodedEvent
   ) -> RejectionReason? {
     guard !event.producer.isAbsent else { return .badSequence }
-    // Nothing but numbers and a flag is read from a report's data, so its bytes are not needed.
+    // Only numbers and a flag are read from a report's data, so its bytes are not needed.
     guard e[.dataBase64].isAbsentOrNull else {
       var decoded = e
       if case .problem(let reason) = decodeData(&decoded, value) { return reason }
@@ -256,7 +259,7 @@ package struct EventDecoder: ~Copyable {
     case problem(RejectionReason)
   }
 
-  /// Replaces the members of `data` by those that `data_base64` holds.
+  /// Replaces the members of `data` with those in `data_base64`.
   private mutating func decodeData(
     _ e: inout Envelope, _ value: UnsafeRawBufferPointer
   ) -> DataReading {
@@ -313,7 +316,7 @@ package struct EventDecoder: ~Copyable {
     return text(member, value)
   }
 
-  /// Whatever is wrong with it makes it absent, and never makes a dead letter.
+  /// An invalid `traceparent` counts as absent. It never makes the event a dead letter.
   private mutating func traceparent(_ member: Member, _ value: UnsafeRawBufferPointer) -> Text {
     guard case .text(let text) = text(member, value), TraceContext(text.buffer) != nil else {
       return .absent
@@ -331,7 +334,7 @@ package struct EventDecoder: ~Copyable {
     return reading
   }
 
-  /// Who sent a rejected event, and its number, where both could be read.
+  /// The producer and the sequence of a rejected event, if both can be read.
   private mutating func ledgerKey(
     _ e: Envelope, _ value: UnsafeRawBufferPointer
   ) -> (producer: Text, sequence: Int64)? {
@@ -346,7 +349,7 @@ package struct EventDecoder: ~Copyable {
     return text.equals("1.0")
   }
 
-  /// An empty dimension is none; a long one is cut at a character.
+  /// An empty dimension counts as absent. A long one is cut at the end of a character.
   private static func dimension(_ text: Text) -> Text {
     if text.count == 0 { return .absent }
     guard text.count > Limits.dimensionBytes else { return text }
@@ -376,16 +379,17 @@ extension Text {
   }
 }
 
-/// Checks 22 of the specification: an event's time against its record's.
+/// Check 22 of the specification, which compares an event's time with its record's.
 package enum EventTimeBounds {
   package enum Verdict { case fine, tooFarAhead, tooOld }
 
-  /// All in milliseconds. A record without a timestamp (negative) cannot be judged, and passes.
+  /// All times are in milliseconds. A record without a timestamp (negative) cannot be checked, so
+  /// it passes.
   @inline(__always)
   package static func judge(time: Int64, record: Int64, maxAge: Int64) -> Verdict {
     if record < 0 { return .fine }
-    // Producers set the record's timestamp, up to 2^63−1: adding to it would trap. An event's time
-    // is bounded by the year 9999.
+    // Producers set the record's timestamp to values up to 2^63−1, so adding to it could trap. An
+    // event's time is bounded by the year 9999.
     if time - Limits.aheadMilliseconds > record { return .tooFarAhead }
     return time < record - maxAge ? .tooOld : .fine
   }

@@ -1,24 +1,26 @@
 import Metering
 
-/// A strict scanner of RFC 8259: one pass, no allocation, no recursion.
+/// A strict scanner of RFC 8259 that works in one pass without allocation and without recursion.
 ///
 /// Design constraints:
-/// - It accepts exactly the grammar, in the parts that nobody reads too: a payload that one reader takes and another
-///   refuses would be counted by one and not by the other.
-/// - It works on borrowed bytes and returns positions; texts are copied only where they hold escapes.
-/// - Nesting is bounded by a bit stack of `Limits.nestingDepth` bits, so hostile depth costs no stack.
+/// - It accepts exactly the grammar, even in the parts that nobody reads. Otherwise one reader
+///   could accept and count a payload that another reader refuses.
+/// - It works on borrowed bytes and returns positions. Texts are copied only if they contain
+///   escapes.
+/// - A bit stack of `Limits.nestingDepth` bits bounds the nesting, so hostile depth costs no stack.
 ///
-/// Every method leaves `position` behind what it read and returns false (or nil) on the first violation; the scanner is of no further use then.
+/// Every method leaves `position` after what it read. It returns false (or nil) on the first
+/// violation, and the scanner cannot be used after that.
 ///
-/// The bytes are borrowed: the buffer must outlive the scanner. (`RawSpan` says the same in the type, but a type that holds one
-/// still needs an experimental feature in Swift 6.3.)
+/// The bytes are borrowed, so the buffer must outlive the scanner. (`RawSpan` expresses this in the
+/// type, but a type that stores one still needs an experimental feature in Swift 6.3.)
 package struct JSONScanner {
   private let bytes: UnsafeRawPointer
   private let count: Int
   package private(set) var position = 0
 
   package init(_ buffer: UnsafeRawBufferPointer) {
-    // An empty buffer may have no address; nothing is read from it then.
+    // An empty buffer may have no address, but no byte is read from it.
     bytes = buffer.baseAddress ?? UnsafeRawPointer(bitPattern: 1)!
     count = buffer.count
   }
@@ -35,7 +37,7 @@ package struct JSONScanner {
     bytes.loadUnaligned(fromByteOffset: i, as: UInt64.self)
   }
 
-  /// The next byte that is no white space, not consumed; nil at the end.
+  /// The next byte that is not white space, without consuming it. Nil at the end.
   @inline(__always)
   package mutating func peek() -> UInt8? {
     while position < count {
@@ -47,7 +49,7 @@ package struct JSONScanner {
     return nil
   }
 
-  /// Consumes `expected` after white space.
+  /// Consumes `expected` and white space before it.
   @inline(__always)
   package mutating func take(_ expected: UInt8) -> Bool {
     guard peek() == expected else { return false }
@@ -64,12 +66,13 @@ package struct JSONScanner {
     return true
   }
 
-  /// Whether nothing but white space is left.
+  /// Whether only white space is left.
   package mutating func atEnd() -> Bool { peek() == nil }
 
-  /// Reads a member's name and the colon behind it.
+  /// Reads a member's name and the colon after it.
   ///
-  /// Names of up to 7 bytes, most of ours, take one load; `unescape` is asked for those with escapes.
+  /// Names of up to 7 bytes, which most of ours are, take one load. Names with escapes go through
+  /// `unescape`.
   @inline(__always)
   package mutating func name(unescape: (StringToken) -> MemberName) -> MemberName? {
     if position + 9 <= count, byte(position) == 0x22 {
@@ -79,7 +82,7 @@ package struct JSONScanner {
       if special != 0, byte(position + 1 + length) == 0x22 {
         position += length + 2
         guard take(0x3A) else { return nil }
-        // Shifting by 64 gives 0, which is the name of no bytes.
+        // Shifting by 64 gives 0, which stands for the empty name.
         return MemberName(length: length, first: w & ~(~0 << UInt64(length * 8)), second: 0)
       }
     }
@@ -101,7 +104,8 @@ package struct JSONScanner {
   package mutating func restOfString() -> StringToken? {
     let start = position
     var i = start
-    // Eight bytes at a time while they are plain ASCII without quote, backslash or control.
+    // Takes eight bytes at a time while they are plain ASCII without quotes, backslashes or
+    // controls.
     while i + 8 <= count {
       let w = word(i)
       let special = Self.specialBytes(w)
@@ -119,7 +123,8 @@ package struct JSONScanner {
     return stringSlowly(start: start, from: i)
   }
 
-  /// The high bit of each byte that is a quote, a backslash, a control or not ASCII. The lowest one set is exact.
+  /// Sets the high bit of each byte that is a quote, a backslash, a control or not ASCII. Only the
+  /// lowest bit that is set is exact.
   @inline(__always)
   private static func specialBytes(_ w: UInt64) -> UInt64 {
     let ones: UInt64 = 0x0101_0101_0101_0101
@@ -179,7 +184,7 @@ package struct JSONScanner {
     }
   }
 
-  /// Reads a number; nil where the grammar is broken.
+  /// Reads a number. Returns nil if it breaks the grammar.
   package mutating func number() -> NumberToken? {
     var i = position
     let isNegative = i < count && byte(i) == 0x2D
@@ -251,7 +256,7 @@ package struct JSONScanner {
     var isObject = BitStack()
     var depth = 0
     while true {
-      // Here a value is next.
+      // A value is next here.
       guard let first = peek() else { return false }
       switch first {
       case 0x7B, 0x5B:
@@ -270,7 +275,7 @@ package struct JSONScanner {
       case 0x2D, 0x30...0x39: guard number() != nil else { return false }
       default: guard literal() != nil else { return false }
       }
-      // Here a value has ended.
+      // A value has ended here.
       while true {
         if depth == 0 { return true }
         let inObject = isObject[depth - 1]
@@ -289,7 +294,8 @@ package struct JSONScanner {
   private mutating func memberName() -> Bool { string() != nil && take(0x3A) }
 }
 
-/// A member's name, comparable by numbers: its length and its first 16 bytes, in the machine's (little-endian) order.
+/// A member's name in a form that can be compared by numbers. It consists of the length and the
+/// first 16 bytes in the machine's (little-endian) order.
 package struct MemberName {
   package let length: Int
   package let first: UInt64
@@ -309,16 +315,17 @@ package struct MemberName {
   }
 }
 
-/// What stands at a place where a value may stand.
+/// The kind of a value.
 package enum JSONKind: UInt8, Sendable { case string, number, object, array, `true`, `false`, null }
 
-/// A number by RFC 8259. `isInteger`: written without fraction and exponent, and its magnitude fits 64 bits.
+/// A number as in RFC 8259. `isInteger` is true if it is written without fraction and exponent, and
+/// if its magnitude fits into 64 bits.
 package struct NumberToken: Sendable {
   package let magnitude: UInt64
   package let isNegative: Bool
   package let isInteger: Bool
 
-  /// The value if it is an integer from 0 to `limit`; `-0` is 0.
+  /// The value, if it is an integer from 0 to `limit`. `-0` is 0.
   @inline(__always)
   package func integer(upTo limit: Int64) -> Int64? {
     guard isInteger, magnitude <= UInt64(limit), !isNegative || magnitude == 0 else { return nil }
@@ -326,7 +333,7 @@ package struct NumberToken: Sendable {
   }
 }
 
-/// One bit for each open container: object or array.
+/// One bit for each open container, which says whether it is an object or an array.
 private struct BitStack {
   private var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) =
     (0, 0, 0, 0, 0, 0, 0, 0)

@@ -1,4 +1,5 @@
-/// A JSON string within a payload: the bytes between its quotes, already known to be grammatical.
+/// A JSON string within a payload. The bytes between its quotes are already known to be
+/// grammatical.
 package struct StringToken: Sendable {
   package var start: Int
   package var end: Int
@@ -6,10 +7,11 @@ package struct StringToken: Sendable {
 
   package enum Problem { case nul, loneSurrogate }
 
-  /// Appends the unescaped bytes to `output`, which has room for `end - start` more (unescaping never lengthens).
+  /// Appends the unescaped bytes to `output`, which must have room for `end - start` more.
+  /// Unescaping never lengthens a text.
   ///
-  /// - Returns: the number of bytes written, and the first problem by the specification's order: U+0000, then a lone surrogate
-  ///   (which is written as U+FFFD).
+  /// - Returns: the number of bytes written, and the first problem in the specification's order.
+  ///   U+0000 comes before a lone surrogate, which is written as U+FFFD.
   package func unescape(
     from bytes: UnsafeRawBufferPointer, into output: UnsafeMutablePointer<UInt8>
   ) -> (count: Int, problem: Problem?) {

@@ -1,8 +1,10 @@
-/// Borrowed UTF-8 bytes: of a record's value, or of the decoder's arena where the text had escapes.
+/// Borrowed UTF-8 bytes. They belong to a record's value, or to the decoder's arena if the text had
+/// escapes.
 ///
-/// Valid until the batch that holds the record is recycled and the decoder's `reset()` is called.
+/// It is valid until the batch that holds the record is recycled, and until the decoder's `reset()`
+/// is called.
 package struct Text: Sendable {
-  // Borrowed memory that nobody writes while a Text of it exists, see above.
+  // The memory is borrowed, and nobody writes to it while a Text uses it (see above).
   nonisolated(unsafe) package let base: UnsafePointer<UInt8>?
   package let count: Int
 
@@ -19,7 +21,7 @@ package struct Text: Sendable {
   @inline(__always)
   package var buffer: UnsafeBufferPointer<UInt8> { UnsafeBufferPointer(start: base, count: count) }
 
-  /// A copy, for paths that are not hot. The bytes are valid UTF-8.
+  /// A copy for paths that are not hot. The bytes are valid UTF-8.
   package var string: String { String(decoding: buffer, as: UTF8.self) }
 
   @inline(__always)
@@ -30,7 +32,7 @@ package struct Text: Sendable {
 }
 
 package enum Bytes {
-  /// Compares eight bytes at a time. `count` 0 compares equal whatever the pointers.
+  /// Compares eight bytes at a time. With `count` 0 the result is equal for any pointers.
   @inline(__always)
   package static func areEqual(
     _ a: UnsafeRawPointer?, _ b: UnsafeRawPointer?, count: Int
@@ -51,14 +53,14 @@ package enum Bytes {
       if word(a, i) != word(b, i) { return false }
       i += 8
     }
-    // The last eight bytes, some of them for the second time.
+    // This compares the last eight bytes, some of them for the second time.
     return word(a, count - 8) == word(b, count - 8)
   }
 }
 
 /// Bump-allocated memory for unescaped texts, freed all at once.
 ///
-/// Chunks are kept across `reset()`, so that steady state allocates nothing; texts with escapes are rare.
+/// `reset()` keeps the chunks, so that steady state allocates nothing. Texts with escapes are rare.
 struct TextArena: ~Copyable {
   private static let chunkBytes = 256 * 1024
   private var chunks: [UnsafeMutablePointer<UInt8>] = []
@@ -72,7 +74,7 @@ struct TextArena: ~Copyable {
     used = Self.chunkBytes
   }
 
-  /// Room for `bytes` (at most a record's value, so always within a chunk).
+  /// Returns room for `bytes`, which are at most a record's value and so always fit into a chunk.
   mutating func reserve(_ bytes: Int) -> UnsafeMutablePointer<UInt8> {
     precondition(bytes <= Self.chunkBytes, "a text is never longer than a record's value")
     if used + bytes > Self.chunkBytes {

@@ -1,17 +1,19 @@
-/// RFC 3339 into milliseconds since 1970-01-01T00:00:00Z, in the proleptic Gregorian calendar.
+/// Converts RFC 3339 to milliseconds since 1970-01-01T00:00:00Z in the proleptic Gregorian
+/// calendar.
 package enum Timestamp {
-  /// The last `YYYY-MM-DDTHH:MM` that was read, and what it means: neighboring events mostly share their minute.
+  /// The last `YYYY-MM-DDTHH:MM` that was read, with its value. Neighboring events usually share
+  /// their minute.
   package struct Memory {
     fileprivate var first: UInt64 = 0
     fileprivate var second: UInt64 = 0
-    /// Minutes since 1970, before the offset is applied.
+    /// The minutes since 1970 before the offset is applied.
     fileprivate var minutes = 0
 
     package init() {}
   }
 
-  /// - Returns: nil where the text is not RFC 3339 as `docs/event-validation.md` reads it. Digits behind the third of the
-  ///   fraction are dropped.
+  /// - Returns: nil if the text is not RFC 3339 as `docs/event-validation.md` reads it. Digits of
+  ///   the fraction after the third are dropped.
   package static func milliseconds(_ text: UnsafeBufferPointer<UInt8>) -> Int64? {
     var memory = Memory()
     return milliseconds(text, &memory)
@@ -62,7 +64,7 @@ package enum Timestamp {
     }
     let minutes = memory.minutes - offsetMinutes
     if second == 60 {
-      // A leap second is inserted at the end of a UTC day only.
+      // Leap seconds are inserted only at the end of a UTC day.
       let minuteOfDay = ((minutes % 1_440) + 1_440) % 1_440
       guard minuteOfDay == 1_439 else { return nil }
       return Int64(minutes) * 60_000 + 59_000 + Int64(milliseconds)
@@ -70,7 +72,7 @@ package enum Timestamp {
     return Int64(minutes) * 60_000 + Int64(second * 1_000 + milliseconds)
   }
 
-  /// `YYYY-MM-DDTHH:MM`, the first 16 bytes.
+  /// Reads `YYYY-MM-DDTHH:MM`, the first 16 bytes.
   private static func civilMinutes(_ text: UnsafeBufferPointer<UInt8>) -> Int? {
     func two(_ i: Int) -> Int? {
       let a = text[i] &- 0x30
@@ -96,7 +98,8 @@ package enum Timestamp {
     }
   }
 
-  /// Days since 1970-01-01, by Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+  /// The days since 1970-01-01, with the algorithm `days_from_civil` from Howard Hinnant's
+  /// "chrono-Compatible Low-Level Date Algorithms".
   package static func daysFromCivil(_ year: Int, _ month: Int, _ day: Int) -> Int {
     let y = month <= 2 ? year - 1 : year
     let era = (y >= 0 ? y : y - 399) / 400

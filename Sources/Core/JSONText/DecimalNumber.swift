@@ -1,18 +1,19 @@
-/// A JSON number as digits and a power of ten: exact, whatever its size and however it is spelled
-/// (`1.9e9`, `50000.0`, `1e-400`).
+/// A JSON number as digits and a power of ten. It is exact for every size and spelling (`1.9e9`,
+/// `50000.0`, `1e-400`).
 package struct DecimalNumber: Sendable, Equatable {
   package private(set) var isNegative = false
-  /// Without zeros in front and behind; none stands for zero.
+  /// The digits without leading and trailing zeros. An empty list stands for zero.
   private var digits: [UInt8] = []
   /// The value is `digits × 10^exponent`.
   private var exponent = 0
 
-  /// Larger exponents are beyond every use, and stand for it.
+  /// Larger exponents have no use and count as this one.
   private static let maximumExponent = 1_000_000
   /// The most digits that always fit into 64 bits.
   private static let maximumDigits = 19
 
-  /// - Parameter text: a number by RFC 8259, which the reader has checked; nil for anything else.
+  /// - Parameter text: a number as in RFC 8259, which the reader has checked. The result is nil for
+  ///   any other text.
   package init?(_ text: String) {
     var rest = Array(text.utf8)[...]
     isNegative = rest.first == UInt8(ascii: "-")
@@ -55,11 +56,11 @@ package struct DecimalNumber: Sendable, Equatable {
     return sign == UInt8(ascii: "-") ? -power : power
   }
 
-  /// The number as an integer; nil where it has a fraction or is beyond 64 bits.
+  /// The number as an integer. Nil if it has a fraction or does not fit into 64 bits.
   package var integer: Int64? { isWhole(behind: 0) ? roundedDown(decimals: 0) : nil }
 
-  /// The number times `10^decimals`, rounded towards negative infinity; nil where that is beyond 64
-  /// bits.
+  /// The number times `10^decimals`, rounded towards negative infinity. Nil if that does not fit
+  /// into 64 bits.
   package func roundedDown(decimals: Int) -> Int64? {
     let power = exponent + decimals
     let kept = power < 0 ? digits.dropLast(min(-power, digits.count)) : digits[...]

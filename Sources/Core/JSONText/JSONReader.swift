@@ -1,14 +1,14 @@
-/// A strict reader of RFC 8259 that goes by its grammar, byte after byte.
+/// A strict reader of RFC 8259 that follows its grammar byte by byte.
 ///
-/// Strict: UTF-8 by RFC 3629, no byte order mark, nothing but white space around the value.
-/// Lone surrogates in escapes are grammatical and reported with the string.
+/// The text must be UTF-8 as in RFC 3629 without a byte order mark, with only white space around
+/// the value. Lone surrogates in escapes are grammatical and are reported with the string.
 package struct JSONReader {
-  /// Arrays and objects may nest this deep; the outermost is 1.
+  /// The largest depth of nested arrays and objects. The outermost has depth 1.
   package static let maximumDepth = 512
 
   private let bytes: [UInt8]
   private var offset = 0
-  /// How many values may still come.
+  /// How many more values may be read.
   private var valuesLeft: Int
 
   private init(bytes: [UInt8], maximumValues: Int = .max) {
@@ -16,11 +16,12 @@ package struct JSONReader {
     valuesLeft = maximumValues
   }
 
-  /// Reads `bytes` as one JSON text. Linear in their number.
+  /// Reads `bytes` as one JSON text, in time linear in their number.
   ///
-  /// - Parameter maximumValues: bounds the tree that is built, and so the work: a value takes a
-  ///   hundred times what its byte in the text does.
-  /// - Throws: `JSONError` with the first offence, malformed UTF-8 anywhere before all others.
+  /// - Parameter maximumValues: bounds the tree that is built, and so the memory. A value takes a
+  ///   hundred times as much memory as its byte in the text.
+  /// - Throws: `JSONError` for the first violation. Malformed UTF-8 anywhere comes before all
+  ///   others.
   package static func parse(
     _ bytes: [UInt8], maximumValues: Int = .max
   ) throws(JSONError) -> JSONValue {
@@ -37,12 +38,13 @@ package struct JSONReader {
     return value
   }
 
-  /// Where the elements of a text stand whose outermost value is an array; nil where it is none.
+  /// The places of the elements if the outermost value of the text is an array, and nil otherwise.
   ///
-  /// Only brackets, commas and strings are looked at, and no tree is built. So an element may be no
-  /// JSON: its reader finds that out. The text is JSON if every element is. Linear in the bytes.
+  /// This looks only at brackets, commas and strings, and builds no tree. So an element may not be
+  /// JSON, which its reader will find out. The text is JSON if every element is. The time is linear
+  /// in the bytes.
   ///
-  /// - Throws: `JSONError`; with `tooManyValues` as soon as there is one element too many.
+  /// - Throws: `JSONError`. It is `tooManyValues` as soon as there is one element too many.
   package static func elements(
     of bytes: [UInt8], atMost maximum: Int
   ) throws(JSONError) -> [Range<Int>]? {
@@ -76,7 +78,7 @@ package struct JSONReader {
     return ranges
   }
 
-  /// Goes to the comma or the bracket that ends an element.
+  /// Advances to the comma or the bracket that ends an element.
   private mutating func skipElement() throws(JSONError) {
     var depth = 0
     while true {
@@ -118,12 +120,12 @@ package struct JSONReader {
     var value: JSONValue { isObject ? .object(members) : .array(elements) }
   }
 
-  /// The open containers are a list and not the call stack: 512 levels of unoptimized frames
-  /// overflow the 512 KiB of a secondary thread (they did).
+  /// The open containers are a list, not the call stack. 512 levels of unoptimized frames overflow
+  /// the 512 KiB of a secondary thread, which has happened.
   private mutating func readValue() throws(JSONError) -> JSONValue {
     var open: [Container] = []
     while true {
-      // At the beginning of a value.
+      // A value begins here.
       let first = try peek()
       guard valuesLeft > 0 else { throw JSONError(offset: offset, reason: .tooManyValues) }
       valuesLeft -= 1
@@ -143,7 +145,7 @@ package struct JSONReader {
         guard !open.isEmpty else { return scalar }
         open[open.count - 1].append(scalar)
       }
-      // Behind a value, or at the end of an empty container: close what ends here.
+      // A value or an empty container has ended, so close the containers that end here.
       skipWhiteSpace()
       while try closes(open[open.count - 1]) {
         offset += 1
@@ -206,7 +208,7 @@ package struct JSONReader {
     let start = offset
     skip("-")
     if try peek() == UInt8(ascii: "0") {
-      offset += 1  // a digit behind it is then what cannot stand there
+      offset += 1  // A digit after it is then an unexpected byte.
     } else {
       try readDigits()
     }
@@ -240,7 +242,7 @@ package struct JSONReader {
     try expect("\"")
     var string = JSONString(bytes: [])
     while true {
-      // What stands for itself is taken in one piece.
+      // Characters without escapes are taken in one piece.
       let start = offset
       while offset < bytes.count, standsForItself(bytes[offset]) { offset += 1 }
       string.bytes += bytes[start..<offset]
@@ -295,7 +297,7 @@ package struct JSONReader {
         appendGeneralizedUTF8(scalar, to: &string.bytes)
         return
       }
-      // Not its other half: it is read again as an escape of its own.
+      // It is not the other half, so it is read again as a separate escape.
       offset = behindFirst
     }
     string.hasLoneSurrogate = true
@@ -327,7 +329,8 @@ package struct JSONReader {
     (0xD800...0xDBFF).contains(unit)
   }
 
-  /// UTF-8 of a code point up to U+10FFFF; of surrogates what UTF-8 would be, were it allowed.
+  /// Appends the UTF-8 of a code point up to U+10FFFF. A surrogate gets the bytes that UTF-8 would
+  /// use if it allowed surrogates.
   private func appendGeneralizedUTF8(_ point: UInt32, to bytes: inout [UInt8]) {
     func tail(_ shift: UInt32) -> UInt8 { UInt8(0x80 | (point >> shift) & 0x3F) }
     switch point {
@@ -340,7 +343,7 @@ package struct JSONReader {
 
   // MARK: Bytes
 
-  /// The byte to be read next.
+  /// The next byte, without reading it.
   private func peek() throws(JSONError) -> UInt8 {
     guard offset < bytes.count else { throw JSONError(offset: offset, reason: .unexpectedEnd) }
     return bytes[offset]
@@ -364,7 +367,8 @@ package struct JSONReader {
     bytes[offset...].starts(with: text.utf8)
   }
 
-  /// Space, tab, line feed and carriage return; no other character is white space in JSON.
+  /// Skips spaces, tabs, line feeds and carriage returns. No other character is white space in
+  /// JSON.
   private mutating func skipWhiteSpace() {
     while offset < bytes.count {
       switch bytes[offset] {

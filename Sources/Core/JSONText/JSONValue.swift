@@ -1,4 +1,5 @@
-/// A JSON text as it was written: members in order and with repetitions, numbers as their text.
+/// A JSON text as it was written. Members keep their order and their repetitions, and numbers are
+/// texts.
 package indirect enum JSONValue: Equatable, Sendable {
   case object([JSONMember])
   case array([JSONValue])
@@ -22,10 +23,10 @@ package struct JSONMember: Equatable, Sendable {
 
 /// A string with its escapes resolved.
 package struct JSONString: Equatable, Sendable {
-  /// UTF-8, but for lone surrogates: those stand as the three bytes that UTF-8 would have given
-  /// them (ED A0 80 to ED BF BF), so that strings which differ in them stay different.
+  /// The string as UTF-8. A lone surrogate is stored as the three bytes that UTF-8 would use for it
+  /// (ED A0 80 to ED BF BF), so that different strings stay different.
   package var bytes: [UInt8]
-  /// Whether an escape named a surrogate without its other half.
+  /// Whether an escape is a surrogate without its other half.
   package var hasLoneSurrogate: Bool
 
   package init(bytes: [UInt8], hasLoneSurrogate: Bool = false) {
@@ -39,7 +40,8 @@ package struct JSONString: Equatable, Sendable {
 }
 
 extension [JSONMember] {
-  /// The value behind a name; of a name that stands more than once, the last. Nil: no such member.
+  /// The value of a name. If the name occurs more than once, the last value counts. Nil if there is
+  /// no such member.
   package subscript(name: String) -> JSONValue? {
     last { $0.name.equals(name) }?.value
   }
@@ -62,12 +64,12 @@ extension JSONValue {
   }
 
   /// The value, if this is a number that is written as an integer of 64 bits. `1.0` and `1e2` are
-  /// not written so.
+  /// not.
   package var integer: Int64? {
     if case .number(let digits) = self { Int64(digits) } else { nil }
   }
 
-  /// The value, if this is a number, however it is spelled: `5e4`, `50000.0` and `50000` are equal.
+  /// The value, if this is a number in any spelling. `5e4`, `50000.0` and `50000` are equal.
   package var number: DecimalNumber? {
     if case .number(let digits) = self { DecimalNumber(digits) } else { nil }
   }
@@ -78,10 +80,11 @@ extension JSONValue {
 }
 
 extension [JSONMember] {
-  /// A name that stands more than once, if one does: two readers could take different ones for it.
+  /// A name that occurs more than once, if there is one. Two readers could choose different values
+  /// for it.
   package var repeatedName: String? {
     if count <= 16 {
-      // Few are compared with each other sooner than they are hashed.
+      // A few names are compared faster than they are hashed.
       for i in indices where self[..<i].contains(where: { $0.name.bytes == self[i].name.bytes }) {
         return String(decoding: self[i].name.bytes, as: UTF8.self)
       }

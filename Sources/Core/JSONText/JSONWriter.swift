@@ -1,8 +1,9 @@
 import Metering
 
-/// Writes one JSON document into bytes, without blanks, members in the order of the calls.
+/// Writes one JSON document into bytes, without blanks and with the members in the order of the
+/// calls.
 ///
-/// Commas are its own business; that names and values alternate is the caller's.
+/// The writer sets the commas. The caller must alternate names and values.
 package struct JSONWriter {
   package private(set) var bytes: [UInt8] = []
   private var needsComma = false
@@ -22,7 +23,7 @@ package struct JSONWriter {
     needsComma = false
   }
 
-  /// A name with its quotes and colon, for `name(encoded:)`.
+  /// Encodes a name with its quotes and colon, for `name(encoded:)`.
   package static func encoded(name: String) -> [UInt8] {
     var writer = JSONWriter(reserving: name.utf8.count + 3)
     writer.name(name)
@@ -58,7 +59,7 @@ package struct JSONWriter {
   package mutating func boolean(_ value: Bool) { raw(value ? "true" : "false") }
   package mutating func null() { raw("null") }
 
-  /// What is JSON already.
+  /// Writes a text that is already JSON.
   package mutating func raw(_ json: String) {
     separate()
     bytes.append(contentsOf: json.utf8)
@@ -69,7 +70,7 @@ package struct JSONWriter {
     bytes.append(contentsOf: json)
   }
 
-  /// A text of letters that need no escape.
+  /// Writes a text of ASCII characters that need no escape.
   package mutating func quoted(_ ascii: [UInt8]) {
     separate()
     bytes.append(UInt8(ascii: "\""))
@@ -77,9 +78,9 @@ package struct JSONWriter {
     bytes.append(UInt8(ascii: "\""))
   }
 
-  /// A time as RFC 3339 in UTC, with milliseconds only where there are some.
+  /// Writes a time as RFC 3339 in UTC. Milliseconds are written only if they are not 0.
   ///
-  /// - Parameter milliseconds: since 1970.
+  /// - Parameter milliseconds: the time in milliseconds since 1970.
   package mutating func time(_ milliseconds: Int64) {
     separate()
     bytes.append(UInt8(ascii: "\""))

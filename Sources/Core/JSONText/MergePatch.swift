@@ -1,7 +1,7 @@
 extension JSONValue {
-  /// This value with a JSON Merge Patch (RFC 7396) applied: members of the patch replace members of
-  /// the same name, null removes one, objects are merged, and everything else replaces the whole.
-  /// Linear in both, but for members, which are looked up one after the other.
+  /// This value with a JSON Merge Patch (RFC 7396) applied. Members of the patch replace members of
+  /// the same name, null removes a member, and objects are merged. Any other value replaces the
+  /// whole. The time is linear in both values, except that each member is searched for one by one.
   package func merged(with patch: JSONValue) -> JSONValue {
     guard case .object(let changes) = patch else { return patch }
     var members = self.members ?? []
@@ -21,8 +21,8 @@ extension JSONValue {
 }
 
 extension JSONWriter {
-  /// Writes a value as it was read, its numbers by their own characters. A lone surrogate, for
-  /// which UTF-8 has no bytes, becomes U+FFFD.
+  /// Writes a value as it was read, with the original characters of its numbers. A lone surrogate
+  /// becomes U+FFFD, because UTF-8 has no bytes for it.
   package mutating func value(_ value: JSONValue) {
     switch value {
     case .object(let members):

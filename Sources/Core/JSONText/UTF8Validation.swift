@@ -1,8 +1,9 @@
-/// The syntax of UTF-8 as RFC 3629, section 4, has it.
+/// Checks the syntax of UTF-8 as defined in RFC 3629, section 4.
 enum UTF8Validation {
   /// The offset of the first byte that begins no well-formed character, or nil if all is UTF-8.
   ///
-  /// The standard library's own check is not used on purpose: this recount is the second opinion.
+  /// It deliberately does not use the standard library's own check, because the recount gives a
+  /// second opinion.
   static func firstMalformedOffset(in bytes: [UInt8]) -> Int? {
     var offset = 0
     while offset < bytes.count {
@@ -16,11 +17,12 @@ enum UTF8Validation {
     return nil
   }
 
-  /// The number of bytes (1 to 4) of the well-formed character at `offset`; nil if none is there.
+  /// The number of bytes (1 to 4) of the well-formed character at `offset`, or nil if there is
+  /// none.
   static func lengthOfCharacter(at offset: Int, in bytes: [UInt8]) -> Int? {
     let first = bytes[offset]
-    // The table of RFC 3629: the second byte's range is what keeps out overlong forms (E0, F0),
-    // surrogates (ED) and what lies beyond U+10FFFF (F4).
+    // This is the table of RFC 3629. The second byte's range excludes overlong forms (E0, F0),
+    // surrogates (ED) and code points beyond U+10FFFF (F4).
     let tails: [ClosedRange<UInt8>]
     switch first {
     case 0x00...0x7F: return 1

@@ -46,7 +46,8 @@ public struct Verdict: Sendable, Equatable {
     switch code {
     case .invalidSignature:
       "The license key is not accepted: "
-        + (refusal?.description ?? "it was not signed by its vendor, or it was changed after that") + "."
+        + (refusal?.description ?? "it was not signed by its vendor, or it was changed after that")
+        + "."
     case .notFound: "There is no such license."
     case .canceled: "The license was canceled."
     case .suspended: "The license is suspended."

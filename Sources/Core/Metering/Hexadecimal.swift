@@ -1,4 +1,4 @@
-/// Bytes as text: two lower-case digits a byte.
+/// Writes bytes as text with two lower-case digits for each byte.
 package enum Hexadecimal {
   package static func text(_ bytes: some Collection<UInt8>) -> String {
     String(unsafeUninitializedCapacity: bytes.count * 2) { buffer in
@@ -10,10 +10,10 @@ package enum Hexadecimal {
     }
   }
 
-  /// The bytes that `text` wrote. PostgreSQL writes the same digits with `encode(…, 'hex')`.
+  /// The bytes of `text`. PostgreSQL writes the same digits with `encode(…, 'hex')`.
   ///
-  /// - Precondition: there is nothing but such digits. Others give bytes without a meaning, and a
-  ///   last digit that stands alone is left out.
+  /// - Precondition: the text has only such digits. Other characters give bytes without a meaning,
+  ///   and a single last digit is left out.
   package static func bytes(_ text: some StringProtocol) -> [UInt8] {
     let values = text.utf8.map { UInt8($0 >= 0x61 ? $0 - 0x61 + 10 : $0 &- 0x30) }
     return stride(from: 0, to: values.count - values.count % 2, by: 2).map {

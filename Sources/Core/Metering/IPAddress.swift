@@ -1,5 +1,5 @@
-/// An IPv4 or IPv6 address by its bytes. Parsing takes the strict spellings only: what a resolver
-/// or a careful writer gives.
+/// An IPv4 or IPv6 address by its bytes. Parsing accepts only the strict spellings that resolvers
+/// and careful writers use.
 package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   /// 4 or 16 of them.
   package let bytes: [UInt8]
@@ -9,7 +9,8 @@ package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     self.bytes = bytes
   }
 
-  /// Dotted quad of four decimal numbers without leading zeros, or RFC 4291 text without a zone.
+  /// Reads a dotted quad of four decimal numbers without leading zeros, or RFC 4291 text without a
+  /// zone.
   package init?(_ text: some StringProtocol) {
     if let v4 = Self.quad(text) {
       bytes = v4
@@ -36,7 +37,7 @@ package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     for part in parts {
       guard (1...3).contains(part.utf8.count),
         part.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
-        // A leading zero is octal to some and decimal to others: nobody may mean it.
+        // A leading zero is octal to some and decimal to others, so it is refused.
         part.utf8.count == 1 || part.utf8.first != UInt8(ascii: "0"), let byte = UInt8(part)
       else { return nil }
       bytes.append(byte)
@@ -45,7 +46,7 @@ package struct IPAddress: Sendable, Hashable, CustomStringConvertible {
   }
 
   private static func groups(_ text: some StringProtocol) -> [UInt8]? {
-    // 45 is the longest text of an address.
+    // The longest text of an address has 45 bytes.
     guard (2...45).contains(text.utf8.count), text.contains(":") else { return nil }
     let halves = split(Array(text.utf8))
     guard halves.count <= 2, let head = bytes(halves[0], isLast: halves.count == 1) else {

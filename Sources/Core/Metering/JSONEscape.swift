@@ -1,10 +1,10 @@
-/// How the characters of a JSON string are spelled that cannot stand for themselves (RFC 8259,
+/// Writes the escapes of characters that cannot stand for themselves in a JSON string (RFC 8259,
 /// section 7).
 package enum JSONEscape {
-  /// The bytes of the longest spelling that `write` makes, `\u001f`.
+  /// The length of the longest escape that `write` makes, such as `\u001f`.
   package static let longest = 6
 
-  /// Whether a byte of UTF-8 needs another spelling.
+  /// Whether a byte of UTF-8 needs an escape.
   @inlinable
   package static func isNeeded(_ byte: UInt8) -> Bool {
     byte < 0x20 || byte == 0x22 || byte == 0x5C
@@ -28,7 +28,7 @@ package enum JSONEscape {
     return longest
   }
 
-  /// Appends a text of UTF-8 as it stands between the quotes.
+  /// Appends a text of UTF-8 with its escapes and without quotes.
   package static func append(_ text: UnsafeBufferPointer<UInt8>, to output: inout [UInt8]) {
     var start = 0
     for i in text.indices where isNeeded(text[i]) {
@@ -42,8 +42,8 @@ package enum JSONEscape {
     output.append(contentsOf: text[start...])
   }
 
-  /// Appends the escape of any character: `\n`, `\"`, `\u202e`, or two of the last kind where
-  /// UTF-16 takes two.
+  /// Appends the escape of any character, such as `\n`, `\"` or `\u202e`. A character that takes
+  /// two units in UTF-16 gets two escapes of the last kind.
   package static func append(_ scalar: Unicode.Scalar, to output: inout String) {
     switch scalar {
     case "\"": output += "\\\""

@@ -5,7 +5,7 @@ package enum TopicName {
   package static let deadLetters = "license.dead-letter.v1"
 }
 
-/// The names of the consumer groups, which are those of the programs too.
+/// The names of the consumer groups, which are also the names of the programs.
 package enum ConsumerGroup {
   package static let aggregator = "usage-aggregator"
   package static let detector = "anomaly-detector"

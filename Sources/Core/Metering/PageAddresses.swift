@@ -1,6 +1,6 @@
-/// The addresses of the pages about things, for links in webhooks, portal links and answers.
+/// The addresses of pages, for links in webhooks, portal links and answers.
 package struct PageAddresses: Sendable, Equatable {
-  /// Without a slash at its end.
+  /// It has no slash at its end.
   private let base: String
 
   /// - Parameters:
@@ -11,10 +11,10 @@ package struct PageAddresses: Sendable, Equatable {
     base = publicURL.hasSuffix(basePath) ? publicURL : publicURL + basePath
   }
 
-  /// - Parameter path: with a slash in front.
+  /// - Parameter path: the path, which begins with a slash.
   package func page(_ path: String) -> String { base + path }
 
-  /// The page of an alert: the vendor's, or the one of the portal for a customer's own people.
+  /// The page of an alert, in the vendor's pages or in the customer portal.
   package func alert(_ id: Int64, isForCustomer: Bool) -> String {
     page(isForCustomer ? "/portal/alerts/\(id)" : "/alerts/\(id)")
   }

@@ -1,7 +1,7 @@
 /// Writes texts as parts of addresses.
 package enum PercentEncoding {
-  /// A text as one segment of a path or one value of a query: only the unreserved characters of
-  /// RFC 3986 stay as they are.
+  /// Encodes a text as one segment of a path or one value of a query. Only the unreserved
+  /// characters of RFC 3986 stay as they are.
   package static func encode(_ text: String) -> String {
     var bytes: [UInt8] = []
     let digits = Array("0123456789ABCDEF".utf8)
@@ -14,7 +14,7 @@ package enum PercentEncoding {
       default: bytes += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
       }
     }
-    // A client would take "." and ".." for steps of the path.
+    // A client would resolve "." and ".." as steps of the path.
     if bytes == [0x2E] { return "%2E" }
     if bytes == [0x2E, 0x2E] { return "%2E%2E" }
     return String(decoding: bytes, as: UTF8.self)

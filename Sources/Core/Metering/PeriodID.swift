@@ -1,5 +1,5 @@
-/// The id of a billing period of a license and meter: `lic_abc123:api_calls:2026-11-01`, its first
-/// day last. A license's id may hold colons.
+/// The id of a billing period of a license and meter, such as `lic_abc123:api_calls:2026-11-01`. It
+/// ends with the period's first day. A license's id may contain colons.
 package struct PeriodID: Sendable, Hashable {
   package var license: Identifier
   package var meter: String
@@ -14,7 +14,7 @@ package struct PeriodID: Sendable, Hashable {
 
   package var text: String { "\(license.string):\(meter):\(start)" }
 
-  /// Nil where it is no such id.
+  /// Returns nil if the text is not such an id.
   package init?(_ text: String) {
     let bytes = Array(text.utf8)
     guard let last = bytes.lastIndex(of: UInt8(ascii: ":")),

@@ -1,5 +1,5 @@
-/// Why a record became a dead letter: the `reason` column of `dead_letter`, in the order in which
-/// they are judged.
+/// Why a record became a dead letter. It is the column `reason` of `dead_letter`. The reasons are
+/// in the order of the checks.
 package enum RejectionReason: String, Sendable, CaseIterable {
   case tombstone
   case overSize = "over_size"
@@ -17,10 +17,10 @@ package enum RejectionReason: String, Sendable, CaseIterable {
   case keyMismatch = "key_mismatch"
   case tooFarAhead = "too_far_ahead"
   case tooOld = "too_old"
-  /// A license whose deltas no longer fit 64 bits within one flush.
+  /// The license's deltas within one flush no longer fit into 64 bits.
   case quantityOverflow = "quantity_overflow"
 
-  /// One sentence for the person who reads the row; never any of the payload.
+  /// One sentence for the person who reads the row. It never contains any of the payload.
   package var detail: String {
     switch self {
     case .tombstone: "the record has no value"

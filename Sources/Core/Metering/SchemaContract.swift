@@ -5,22 +5,23 @@
 package enum SchemaContract {
   // MARK: Times
 
-  /// The rows of minutes are kept for so long.
+  /// How long the rows of minutes are kept.
   package static let minuteDays: Int64 = 7
-  /// The rows of hours are kept for so long.
+  /// How long the rows of hours are kept.
   package static let hourDays: Int64 = 400
-  /// The hours of meters are kept for so long: two days more than the hours that they sum up.
+  /// How long the hours of meters are kept. They are kept two days longer than the hours that they
+  /// sum up.
   package static let meterHourDays: Int64 = 402
-  /// Alerts, dead letters and reports of producers are kept for so long.
+  /// How long alerts, dead letters and producer reports are kept.
   package static let recordDays: Int64 = 400
-  /// A license that is no trial is still answered with yes for so long after it has expired.
+  /// How long a license stays valid after it has expired, unless it is a trial.
   package static let graceDays: Int64 = 7
-  /// After an alert about a burst, the same license gets none for so long.
+  /// How long a license gets no further alert after an alert about a burst.
   package static let coolDownMinutes: Int32 = 60
 
   // MARK: Locks
 
-  /// Advisory locks with a number of their own. A database has one space of such numbers.
+  /// Advisory locks with fixed numbers. A database has one space of such numbers.
   package enum LockNumber: Int64, CaseIterable, Sendable {
     /// Held by a session while migrations run.
     case migration = 0x4D45_5445_5231
@@ -33,7 +34,7 @@ package enum SchemaContract {
     case close = 84_960_541_031
     case combine = 84_960_541_032
 
-    /// The function in SQL that returns the number; nil where only Swift takes the lock.
+    /// The SQL function that returns the number. Nil if only Swift takes the lock.
     package var function: String? {
       switch self {
       case .migration, .retention, .stripeExport: nil
@@ -45,7 +46,8 @@ package enum SchemaContract {
     }
   }
 
-  /// Advisory locks by name: the number is `hashtextextended` of the name and of what it is about.
+  /// Advisory locks by name. The number is `hashtextextended` of the name and the subject of the
+  /// lock.
   package enum LockName: String, CaseIterable, Sendable {
     case auditCheckpoint = "audit checkpoint "
     case burst = "burst/"
@@ -58,7 +60,7 @@ package enum SchemaContract {
   }
 }
 
-/// The SQLSTATEs that code decides by.
+/// The SQLSTATEs that code depends on.
 package enum SQLState {
   // MARK: The schema's own
 
@@ -66,7 +68,7 @@ package enum SQLState {
   package static let takenOver = "MM001"
   /// A dead letter that was sent again had been counted already.
   package static let requeuedTwice = "MM002"
-  /// The change would alter what a closed period was billed with.
+  /// The change would alter the basis on which a closed period was billed.
   package static let periodIsClosed = "MM003"
   /// Every state that functions of the schema raise.
   package static let raised = [takenOver, requeuedTwice, periodIsClosed]
@@ -75,7 +77,8 @@ package enum SQLState {
 
   package static let cannotConnect = "08001"
   package static let connectionFailure = "08006"
-  /// Also of a prepared statement whose columns are of other types since a change of the schema.
+  /// PostgreSQL also uses it for a prepared statement whose columns have other types after a change
+  /// of the schema.
   package static let notSupported = "0A000"
   package static let numericOverflow = "22003"
   package static let badCharacter = "22021"
@@ -88,8 +91,8 @@ package enum SQLState {
   package static let unknownDatabase = "3D000"
   package static let notInNeededState = "55000"
   package static let lockNotAvailable = "55P03"
-  /// A statement was canceled, which its time limit does.
+  /// A statement was canceled, usually by its time limit.
   package static let canceled = "57014"
-  /// A fault outside of PostgreSQL: of the client, or a schema that this build does not know.
+  /// A fault outside of PostgreSQL, in the client or because this build does not know the schema.
   package static let system = "58000"
 }

@@ -1,7 +1,7 @@
 /// A generator that makes the same numbers from the same seed everywhere (Steele, Lea, Flood 2014).
 ///
-/// It is for tests, generated traffic and hash keys. It makes no secrets: who sees one number knows
-/// all that follow.
+/// It is for tests, generated traffic and hash keys. It must not make secrets, because one number
+/// reveals all following ones.
 package struct SplitMix64: RandomNumberGenerator, Sendable {
   @usableFromInline var state: UInt64
 

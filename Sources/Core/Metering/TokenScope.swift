@@ -4,7 +4,7 @@ package enum TokenScope: String, Sendable, CaseIterable {
   case billingRead = "billing:read"
   case billingWrite = "billing:write"
   case licensesRead = "licenses:read"
-  /// `POST /v1/licenses/validate`, where `METER_REQUIRE_API_KEY` asks for a token.
+  /// `POST /v1/licenses/validate`, if `METER_REQUIRE_API_KEY` asks for a token.
   case licensesValidate = "licenses:validate"
   case licensesWrite = "licenses:write"
   case usageRead = "usage:read"

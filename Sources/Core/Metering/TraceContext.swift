@@ -1,24 +1,24 @@
-/// Which trace something belongs to, and the span of that trace which caused it, as W3C Trace
-/// Context level 2 writes it in the header `traceparent` and CloudEvents in the attribute of that
-/// name: `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
+/// A trace, and the span within it that caused something. W3C Trace Context level 2 writes it in
+/// the header `traceparent`, and CloudEvents in the attribute of that name. An example is
+/// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
 ///
-/// Whatever cannot be read is treated as absent, as the recommendation asks: tracing never makes a
+/// An unreadable value is treated as absent, as the recommendation asks. Tracing never makes a
 /// request or an event invalid.
 package struct TraceContext: Hashable, Sendable, BitwiseCopyable {
-  /// Bytes of a text.
+  /// The number of bytes of the text.
   package static let length = 55
   /// `sampled` and `random-trace-id`. The recommendation wants all other flags to be written as 0.
   private static let knownFlags: UInt8 = 0b11
   private static let sampled: UInt8 = 0b1
 
-  /// The first and the last 8 bytes of the trace's id; not both are 0.
+  /// The first and the last 8 bytes of the trace's id, which are not both 0.
   package let traceHigh: UInt64
   package let traceLow: UInt64
-  /// The span that caused what follows; not 0.
+  /// The span that caused what follows. It is never 0.
   package let spanID: UInt64
   package let flags: UInt8
 
-  /// Nil where an id is 0, which is no id.
+  /// Returns nil if an id is 0, because 0 is not a valid id.
   package init?(traceHigh: UInt64, traceLow: UInt64, spanID: UInt64, flags: UInt8) {
     guard traceHigh | traceLow != 0, spanID != 0 else { return nil }
     self.traceHigh = traceHigh
@@ -27,8 +27,8 @@ package struct TraceContext: Hashable, Sendable, BitwiseCopyable {
     self.flags = flags & Self.knownFlags
   }
 
-  /// Reads a `traceparent`. One of a version that is not known yet is read by the parts of version
-  /// 00, and of its flags only `sampled` counts.
+  /// Reads a `traceparent`. A value of an unknown version is read by the parts of version 00, and
+  /// only its flag `sampled` counts.
   package init?(_ text: UnsafeBufferPointer<UInt8>) {
     let dash = UInt8(ascii: "-")
     guard text.count >= Self.length, text[2] == dash, text[35] == dash, text[52] == dash,
@@ -50,7 +50,7 @@ package struct TraceContext: Hashable, Sendable, BitwiseCopyable {
     self = context
   }
 
-  /// Hexadecimal digits in lower case; upper case is refused.
+  /// Reads hexadecimal digits in lower case. Upper case is refused.
   private static func number(
     _ text: UnsafeBufferPointer<UInt8>, _ start: Int, _ count: Int
   ) -> UInt64? {
@@ -66,7 +66,7 @@ package struct TraceContext: Hashable, Sendable, BitwiseCopyable {
 
   package var isSampled: Bool { flags & Self.sampled != 0 }
 
-  /// What another span of the same trace hands on; nil where `spanID` is 0.
+  /// The context that another span of the same trace passes on. Nil if `spanID` is 0.
   package func child(spanID: UInt64) -> TraceContext? {
     TraceContext(traceHigh: traceHigh, traceLow: traceLow, spanID: spanID, flags: flags)
   }
@@ -82,9 +82,9 @@ package struct TraceContext: Hashable, Sendable, BitwiseCopyable {
     }
   }
 
-  /// 32 digits.
+  /// The trace's id in 32 digits.
   package var traceIDText: String { Self.text(traceHigh) + Self.text(traceLow) }
-  /// 16 digits.
+  /// The span's id in 16 digits.
   package var spanIDText: String { Self.text(spanID) }
 
   /// Writes `length` bytes.

@@ -1,14 +1,14 @@
-/// `2026-11-23T18:40:00.123Z`, the one spelling of a time that is written; by the proleptic
+/// Writes times as `2026-11-23T18:40:00.123Z`, the only spelling that is written, in the proleptic
 /// Gregorian calendar.
 package enum UTCTime {
-  /// Bytes of a text.
+  /// The number of bytes of a text.
   package static let length = 24
   private static let dayMilliseconds: Int64 = 86_400_000
 
   /// Writes `length` bytes.
   ///
-  /// - Parameter milliseconds: since 1970; beyond the years 0000 to 9999 the nearest that has a
-  ///   spelling.
+  /// - Parameter milliseconds: the time since 1970. Outside of the years 0000 to 9999, the nearest
+  ///   time with a spelling is written.
   package static func write(_ milliseconds: Int64, to out: UnsafeMutablePointer<UInt8>) {
     let time = min(max(milliseconds, -62_167_219_200_000), 253_402_300_799_999)
     let day = floor(time, dayMilliseconds)
@@ -38,16 +38,16 @@ package enum UTCTime {
     }
   }
 
-  /// The same without a fraction of zeros: `2026-11-23T18:40:00Z`.
+  /// The time without a fraction if that is zero, such as `2026-11-23T18:40:00Z`.
   package static func brief(_ milliseconds: Int64) -> String {
     let text = text(milliseconds)
     return milliseconds % 1_000 == 0 ? text.prefix(19) + "Z" : text
   }
 
-  /// The date alone: `2026-11-23`.
+  /// Only the date, such as `2026-11-23`.
   package static func day(_ milliseconds: Int64) -> String { String(text(milliseconds).prefix(10)) }
 
-  /// Nil unless it is of the spelling above.
+  /// Reads a time in the spelling above. Returns nil for any other text.
   package static func milliseconds(_ text: String) -> Int64? {
     let bytes = Array(text.utf8)
     guard bytes.count == length else { return nil }
@@ -66,11 +66,11 @@ package enum UTCTime {
     let result =
       days(year, month, date) * dayMilliseconds + hour * 3_600_000 + minute * 60_000
       + second * 1_000 + fraction
-    // What is spelled otherwise, such as the 31st of June, comes back as something else.
+    // A text such as the 31st of June is written differently when it is written again.
     return self.text(result) == text ? result : nil
   }
 
-  /// Whether it is the date of a day, such as `2026-11-23`.
+  /// Whether the text is the date of a day, such as `2026-11-23`.
   package static func isDay(_ text: String) -> Bool {
     text.utf8.count == 10 && milliseconds(text + "T00:00:00.000Z") != nil
   }

@@ -1,24 +1,25 @@
-/// Which identities stand at the preceding `size` offsets of one partition.
+/// The identities at the preceding `size` offsets of one partition.
 ///
 /// A ring of identities by offset, and an open-addressing index from identity to its latest place
 /// in the ring. An entry leaves the index exactly when its offset leaves the window, so memory is
 /// bounded by the window and nothing is ever rebuilt.
 ///
-/// - Lookup, insertion and expiry take O(1), expected: one cache miss each, since the index's slots
-///   carry 32 bits of the hash.
-/// - Memory: 16 bytes a ring place touched so far plus 16 bytes a live entry, at most 32 bytes ×
-///   `size` (8 MiB for the default).
-/// - Deletion shifts back (no tombstones): Knuth, The Art of Computer Programming, vol. 3,
-///   algorithm 6.4 R.
+/// - Lookup, insertion and expiry take O(1), expected. Each costs one cache miss, because the
+///   index's slots carry 32 bits of the hash.
+/// - The memory is 16 bytes for each ring place touched so far and 16 bytes for each live entry. It
+///   is at most 32 bytes × `size` (8 MiB for the default).
+/// - Deletion shifts entries back, so there are no tombstones (Knuth, The Art of Computer
+///   Programming, vol. 3, algorithm 6.4 R).
 package struct DedupeWindow: ~Copyable {
   private static let chunkShift = 12
 
   /// How many offsets the window spans.
   package let size: Int
-  /// Ring places are counted from here, so that an offset may be negative: those that a partition
-  /// inherits are.
+  /// Ring places are counted from here, so that an offset may be negative. The offsets that a
+  /// partition inherits are negative.
   private let base: Int64
-  /// The next offset that may be observed; everything below is inside or behind the window.
+  /// The next offset that may be observed. All offsets below it are inside the window or have left
+  /// it.
   package private(set) var nextOffset: Int64
   /// Distinct identities in the window.
   package private(set) var count = 0
@@ -26,7 +27,8 @@ package struct DedupeWindow: ~Copyable {
   /// Ring places in chunks that are allocated when first touched.
   private var chunks: UnsafeMutablePointer<UnsafeMutablePointer<Identity>?>
   private let chunkCount: Int
-  /// A slot: the identity's high 32 bits, then its ring place + 1; 0 is empty.
+  /// The slots. Each has the identity's high 32 bits and then its ring place + 1. An empty slot is
+  /// 0.
   private var slots: UnsafeMutablePointer<UInt64>
   private var slotBits: Int
 
@@ -49,26 +51,25 @@ package struct DedupeWindow: ~Copyable {
     slots.deallocate()
   }
 
-  /// Reads the place where `identity` would stand, so that it is in the cache when `observe` comes.
+  /// Reads the slot where `identity` would be, so that it is in the cache when `observe` needs it.
   /// The result has no meaning.
   @inline(__always)
   package func touch(_ identity: Identity) -> UInt64 { slots[home(identity)] }
 
-  /// Notes a valid record and says whether its identity stands at one of the preceding `size`
+  /// Records a valid record, and returns whether its identity is at one of the preceding `size`
   /// offsets.
   ///
   /// - Precondition: `offset >= nextOffset`.
   package mutating func observe(_ identity: Identity, at offset: Int64) -> Bool {
     advance(to: offset)
     let place = place(of: offset)
-    // Before the entry of `offset - size`, which has the same place, leaves: it is still in the
-    // window.
+    // The entry of `offset - size` has the same place and is still in the window, so it leaves
+    // after this look-up.
     let found = find(identity)
     let isDuplicate = found >= 0
-    // The older sighting's ring entry stays behind, without a slot: expiry will not find one for
-    // it.
+    // The older sighting's ring entry stays without a slot, so expiry will not find one for it.
     if isDuplicate, Int(slots[found] & 0xFFFF_FFFF) == place + 1 {
-      // Seen exactly `size` offsets ago: it renews itself in the same place.
+      // The identity was seen exactly `size` offsets ago, so it renews itself in the same place.
     } else {
       expire(place)
       if isDuplicate {
@@ -84,8 +85,7 @@ package struct DedupeWindow: ~Copyable {
     return isDuplicate
   }
 
-  /// Lets everything leave that stands below `offset - size`; for offsets that hold no valid
-  /// record.
+  /// Removes all entries below `offset - size`. It is for offsets without a valid record.
   package mutating func advance(to offset: Int64) {
     precondition(offset >= nextOffset, "offsets of a partition only grow")
     let gap = offset - nextOffset
@@ -193,7 +193,7 @@ package struct DedupeWindow: ~Copyable {
     var slot = (hole + 1) & mask
     while slots[slot] != 0 {
       let home = Int(truncatingIfNeeded: slots[slot] >> UInt64(64 - slotBits))
-      // An entry may fill the hole unless its home lies behind the hole.
+      // An entry may fill the hole unless its home lies after the hole.
       if (slot - home) & mask >= (slot - hole) & mask {
         slots[hole] = slots[slot]
         hole = slot
@@ -204,8 +204,8 @@ package struct DedupeWindow: ~Copyable {
     count -= 1
   }
 
-  /// Traps unless every live entry has exactly one slot that is reachable from its home. Tests call
-  /// it.
+  /// Traps unless every live entry has exactly one slot, and that slot is reachable from its home.
+  /// Tests call it.
   package func checkInvariants() {
     var occupied = 0
     for slot in 0..<(1 << slotBits) where slots[slot] != 0 {

@@ -1,4 +1,4 @@
-/// A partition of a log, and what it is to a group that has counted it.
+/// A partition of a log, as a group sees it that has counted it.
 package struct CountedPartitionLog: Sendable, Equatable {
   package var group: String
   package var partition: Int32
@@ -25,18 +25,18 @@ package struct CountedPartitionLog: Sendable, Equatable {
 
 /// Why a new epoch would count records twice.
 package enum EpochRefusal: Equatable, Sendable {
-  /// Only some partitions are another log, and one that would be read again is not.
+  /// Only some partitions have another log, and a partition that would be read again does not.
   case nameTheOthers([Int32], same: CountedPartitionLog)
-  /// The log is the one that was counted, and lost its end.
+  /// The log is the one that was counted, but it has lost its end.
   case cut(CountedPartitionLog)
   /// The log is the one that was counted.
   case same(CountedPartitionLog)
-  /// The log lost its beginning.
+  /// The log has lost its beginning.
   case trimmed(CountedPartitionLog)
   /// Nothing shows that it is another log.
   case unproven(CountedPartitionLog)
 
-  /// Nil where a new epoch counts nothing twice.
+  /// Returns nil if a new epoch would count nothing twice.
   package init?(_ logs: [CountedPartitionLog]) {
     var same: CountedPartitionLog?
     var cut: CountedPartitionLog?

@@ -1,5 +1,5 @@
-/// The life of one flush. It has no effects: the driver tells what happened, and does what the
-/// answer says.
+/// The life of one flush. The machine has no effects. The driver reports what happened and carries
+/// out the action that is returned.
 ///
 ///     writing ──committed──► done
 ///        │ └──refused──► writing what is left, or done
@@ -21,7 +21,7 @@
 ///   commit. A refusal may then come from this very flush, so it is not believed before the offsets
 ///   are read once more (`refusedWhileUncertain`).
 ///
-/// A failure that leaves no doubt is tried again in the state in which it happened.
+/// After a failure that leaves no doubt, the flush is tried again in the same state.
 package struct FlushMachine: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     case writing
@@ -35,16 +35,16 @@ package struct FlushMachine: Sendable, Equatable {
   package enum Failure: Sendable, Equatable {
     /// The connection was lost, or could not be made.
     case connectionLost
-    /// A dead letter that the batch takes for requeued was counted since it was looked up. The same
-    /// batch would be refused for ever; the next session takes the record for a duplicate.
+    /// A requeued dead letter in the batch was counted after it was looked up. The same batch would
+    /// be refused for ever. The next session will take the record for a duplicate.
     case requeueRefused
     case refusedByDatabase
   }
 
-  /// What the offsets in the store say of a commit whose answer was lost.
+  /// What the offsets in the store say about a commit whose answer was lost.
   package enum Fate: Sendable, Equatable {
     case stored
-    /// It did not happen. The partitions named belong to other processes now.
+    /// It did not happen. The named partitions belong to other processes now.
     case notStored(lost: Set<Int32>)
   }
 
@@ -57,12 +57,12 @@ package struct FlushMachine: Sendable, Equatable {
     case retry(afterMilliseconds: Int)
     /// The flush is over. It is stored, unless nothing was left to store.
     case finish(isStored: Bool)
-    /// Nothing of it is known to be stored, and it is not tried again.
+    /// The flush is not known to be stored, and it is not tried again.
     case giveUp
   }
 
   package private(set) var state = State.writing
-  /// Partitions that other processes own now: their work is dropped.
+  /// The partitions that other processes own now. Their work is dropped.
   package private(set) var takenOver: Set<Int32> = []
   private var remaining: Set<Int32>
   private let movesOffsets: Bool
@@ -73,9 +73,10 @@ package struct FlushMachine: Sendable, Equatable {
   private static let longestPause = 1_000
 
   /// - Parameters:
-  ///   - partitions: those whose work is stored.
-  ///   - movesOffsets: without, the offsets tell nothing, and what is written may be written twice.
-  ///   - startedAt: milliseconds of a monotonic clock.
+  ///   - partitions: the partitions whose work is stored.
+  ///   - movesOffsets: whether the flush moves offsets. If not, the offsets tell nothing, and the
+  ///     flush may be written twice.
+  ///   - startedAt: the time in milliseconds of a monotonic clock.
   package init(partitions: Set<Int32>, movesOffsets: Bool, startedAt: Int) {
     remaining = partitions
     self.movesOffsets = movesOffsets
@@ -91,8 +92,9 @@ package struct FlushMachine: Sendable, Equatable {
 
   /// The compare-and-set failed and nothing was stored.
   ///
-  /// - Parameter partitions: those that other processes own. None means that nobody knows which:
-  ///   then all of them are given up, because the refusal would be repeated for ever.
+  /// - Parameter partitions: the partitions that other processes own. If it is empty, nobody knows
+  ///   which they are. Then all partitions are given up, because the refusal would be repeated for
+  ///   ever.
   package mutating func refused(_ partitions: Set<Int32>) -> Action {
     if state == .writingAfterLoss, movesOffsets {
       state = .refusedWhileUncertain
@@ -112,7 +114,7 @@ package struct FlushMachine: Sendable, Equatable {
     return next
   }
 
-  /// - Parameter patience: for how many milliseconds after its start the flush is tried again.
+  /// - Parameter patience: how many milliseconds after its start the flush is still tried again.
   package mutating func failed(_ failure: Failure, at now: Int, patience: Int) -> Action {
     if failure == .connectionLost { state = .uncertain }
     if failure == .requeueRefused || now - startedAt > patience { return .giveUp }

@@ -1,30 +1,32 @@
 /// When the open batch is handed over. All times are milliseconds of a monotonic clock.
 ///
-/// A batch is due when it is as old as the interval, when it holds as many entries as are allowed,
-/// or soon after a position moved without a record: an offset behind control records and aborted
-/// transactions must be stored too, or lag stays for ever.
+/// A batch is due when it is as old as the interval, and when it holds as many entries as are
+/// allowed. It is also due soon after a position moved without a record. An offset after control
+/// records and aborted transactions must be stored too, because otherwise lag would remain for
+/// ever.
 package struct FlushPacing: Sendable, Equatable {
-  /// More records than this left to read, and throughput matters more than the latency of each: at
-  /// 100,000 events/s a twentieth of this is on its way at any time. Full batches are no sign: a
-  /// consumer that outruns its fetches never sees one.
+  /// If more records than this are left to read, throughput matters more than latency. At 100,000
+  /// events/s a twentieth of this is always on its way. Full batches are not a sign of lag, because
+  /// a consumer that outruns its fetches never has one.
   package static let behindRecords: Int64 = 100_000
-  /// So few are read within a few milliseconds: the end is reached.
+  /// So few records are read within a few milliseconds, so the end counts as reached.
   private static let endRecords: Int64 = 1_000
-  /// So long a batch waits for the end once the consumer is not behind any more. A consumer that
-  /// never gets nearer, because producers are as fast, must not keep its readers waiting.
+  /// How long a batch waits for the end once the consumer is no longer behind. If producers are as
+  /// fast as the consumer, it never gets nearer, and readers must not wait for that.
   private static let endGraceMilliseconds = 250
   private static let endMilliseconds = 500
 
   /// The age at which a batch is due while the consumer keeps up.
   package var interval: Int
-  /// The greatest age while it catches up: larger flushes write fewer rows.
+  /// The greatest age of a batch while the consumer catches up, because larger flushes write fewer
+  /// rows.
   package var catchUpInterval: Int
   package var maximumEntries: Int
 
-  /// Records that the broker has and that were not read yet, when it was last looked.
+  /// The records that the broker had and that were not read yet at the last look.
   package private(set) var lag: Int64 = 0
-  /// It was behind and has not reached the end since: one flush at the end writes fewer rows than
-  /// one shortly before it and another one behind it.
+  /// Whether the consumer was behind and has not reached the end yet. One flush at the end writes
+  /// fewer rows than one shortly before it and another one after it.
   package private(set) var isCatchingUp = false
   private var cameNearAt: Int?
   private var openedAt: Int?
@@ -53,10 +55,10 @@ package struct FlushPacing: Sendable, Equatable {
 
   package mutating func tookRecord(at now: Int) { openedAt = openedAt ?? now }
 
-  /// A position moved by the end of a partition, without a record.
+  /// Notes that a position moved at the end of a partition without a record.
   package mutating func endMoved(at now: Int) { endMovedAt = endMovedAt ?? now }
 
-  /// The batch was looked at and stays open for another interval.
+  /// Notes that the batch stays open for another interval.
   package mutating func keptOpen(at now: Int) {
     openedAt = now
     if endMovedAt != nil { endMovedAt = now }

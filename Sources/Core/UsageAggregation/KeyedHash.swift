@@ -15,12 +15,12 @@ package struct Identity: Equatable, Sendable {
   package static let none = Identity(high: 0, low: 0)
 }
 
-/// A keyed hash of byte strings: folded 64×64→128-bit multiplications, as in wyhash and foldhash,
-/// in two lanes.
+/// A keyed hash of byte strings. It uses folded 64×64→128-bit multiplications in two lanes, as
+/// wyhash and foldhash do.
 ///
-/// Customers choose license ids and event ids, so the keys are random and stay within the process:
-/// nobody outside can find two identities that collide, and two honest ones do with probability
-/// about n²/2^129. 85 bytes take about 15 ns.
+/// Customers choose license ids and event ids, so the keys are random and stay within the process.
+/// Nobody outside can find two identities that collide. Among n honest identities, two collide with
+/// a probability of about n²/2^129. Hashing 85 bytes takes about 15 ns.
 package struct KeyedHash: Sendable {
   private let k0, k1, k2, k3: UInt64
 
@@ -38,7 +38,7 @@ package struct KeyedHash: Sendable {
     return product.high ^ product.low
   }
 
-  /// Lengths are part of what is hashed: ("ab","c") and ("a","bc") differ.
+  /// The lengths are hashed as well, so that ("ab","c") and ("a","bc") differ.
   @inline(__always)
   package func identity(subject: Text, source: Text, id: Text) -> Identity {
     var a = k0
@@ -51,7 +51,7 @@ package struct KeyedHash: Sendable {
     return Identity(high: high, low: low | 1)
   }
 
-  /// 64 bits for tables that compare their keys in full.
+  /// Makes 64 bits for tables that compare their keys in full.
   @inline(__always)
   package func hash(_ text: UnsafeRawBufferPointer, _ salt: UInt64) -> UInt64 {
     var a = k2 ^ salt
@@ -61,9 +61,9 @@ package struct KeyedHash: Sendable {
     return Self.fold(a ^ k0, b ^ k1)
   }
 
-  /// What a record is remembered by across restarts: the same in every process, hence without
-  /// secret keys. Not a defense against forgery, only against a log that was truncated or made
-  /// anew.
+  /// The fingerprint by which a record is recognized across restarts. It is the same in every
+  /// process, so it uses no secret keys. It does not protect against forgery. It detects a log that
+  /// was truncated or created again.
   package static func fingerprint(of record: LogRecordView) -> Int64 {
     let fixed = KeyedHash(
       seed: (
@@ -78,9 +78,9 @@ package struct KeyedHash: Sendable {
   @inline(__always)
   private func absorb(_ text: Text, _ a: inout UInt64, _ b: inout UInt64) {
     let n = text.count
-    // The length is mixed in by a secret factor: with a known one, somebody could choose two texts
-    // of 8 to 16 bytes that differ in length and whose words agree, and they would collide under
-    // every key. It also tells the last block of a text from the others.
+    // A secret factor mixes the length in. With a known factor, somebody could choose two texts of
+    // 8 to 16 bytes that differ in length and whose words agree. They would collide under every
+    // key. The length also distinguishes the last block of a text from the others.
     var w0 = k3 &* (UInt64(truncatingIfNeeded: n) << 1 | 1)
     var w1: UInt64 = 0
     if let base = text.base {

@@ -19,8 +19,8 @@ extension LogAccumulator {
     batch.progress.sort { $0.partition < $1.partition }
   }
 
-  /// Called when a sealed batch is stored (or dropped): what it counted from the dead letters is in
-  /// the store now.
+  /// Must be called when a sealed batch is stored (or dropped). The dead letters that it counted
+  /// are in the store then.
   package mutating func settled(_ batch: LogBatch) {
     for requeued in batch.requeued { requeuedHere.remove(requeued.key) }
   }

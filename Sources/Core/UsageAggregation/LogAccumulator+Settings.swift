@@ -2,14 +2,15 @@ package import EventCodec
 import Metering
 
 extension LogAccumulator {
-  /// What a consumer of the log wants of it.
+  /// What a consumer wants from the log.
   package struct Settings: Sendable {
-    /// One consumer of a topic writes down what it refuses. The others only count it.
+    /// Whether refused records are stored as dead letters. One consumer of each topic does that,
+    /// and the others only count them.
     package var keepsDeadLetters = true
     package var reads = EventDecoder.Reads.usage
-    /// Usage is summed by license, meter and minute alone, and an event counts no later than its
-    /// record: what a detector of rates wants. Else by the event's own time, with its domain and
-    /// feature.
+    /// Whether usage is summed only by license, meter and minute, with each event no later than its
+    /// record. A detector of rates needs that. Otherwise usage is summed by the event's own time,
+    /// with its domain and feature.
     package var countsRates = false
     package var maxQuantity = Limits.quantity
     package var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds

@@ -1,17 +1,17 @@
 import EventCodec
 package import Metering
 
-/// Takes the records of the owned partitions to the next flush: it decodes and checks them, finds
-/// duplicates, and counts usage or gathers suspicious validations.
+/// Turns the records of the owned partitions into the next flush. It decodes and checks them, finds
+/// duplicates, and counts usage or collects suspicious validations.
 ///
-/// Each consumer thread has one. It decides what is a duplicate before anything is stored, from the
-/// log alone. So a partition's state (window, sequences) belongs to the process only while it owns
-/// the partition; the next owner reads it from the log again.
+/// Each consumer thread has one. It decides from the log alone what is a duplicate, before anything
+/// is stored. So a partition's state (window, sequences) belongs to the process only while it owns
+/// the partition. The next owner reads it from the log again.
 package struct LogAccumulator: ~Copyable {
-  /// Why a partition does not go on.
+  /// Why a partition cannot go on.
   package enum Halt: Equatable, Sendable {
-    /// The record at that offset is not the one remembered: the topic was truncated or created
-    /// again.
+    /// The record at that offset is not the remembered one, because the topic was truncated or
+    /// created again.
     case logDiffers(offset: Int64)
   }
 
@@ -53,11 +53,11 @@ package struct LogAccumulator: ~Copyable {
 
   // MARK: Partitions
 
-  /// Begins to own a partition: reads from `readFrom` fill window only, those from `nextOffset`
-  /// count.
+  /// Begins to own a partition. Records from `readFrom` on only fill the window. Records from
+  /// `nextOffset` on count.
   ///
-  /// - Parameter deadLetters: offsets from `readFrom` on that were dead letters. They never enter
-  ///   the window, whatever has been registered or configured since.
+  /// - Parameter deadLetters: the offsets from `readFrom` on that were dead letters. They never
+  ///   enter the window, even if imports or settings have changed since then.
   package mutating func own(
     _ partition: Int32, readFrom: Int64, nextOffset: Int64, windowOffsets: Int,
     remembered: (offset: Int64, hash: Int64)?, producers: [ProducerState],
@@ -71,20 +71,20 @@ package struct LogAccumulator: ~Copyable {
         deadLetters: deadLetters))
   }
 
-  /// Forgets a partition. Its share of open batches is dropped by whoever flushes them.
+  /// Forgets a partition. The flush drops its share of open batches.
   package mutating func disown(_ partition: Int32) { partitions[partition] = nil }
 
   package func owns(_ partition: Int32) -> Bool { partitions[partition] != nil }
   package var ownedPartitions: [Int32] { partitions.keys.sorted() }
   package func position(of partition: Int32) -> Int64? { partitions[partition]?.state.position }
-  /// The newest record that counts, by which the log can be recognized; nil: none was read yet.
+  /// The newest record that counts, by which the log can be recognized. Nil if none was read yet.
   package func remembered(of partition: Int32) -> (offset: Int64, hash: Int64)? {
     guard let owned = partitions[partition] else { return nil }
     if let remembered = owned.state.remembered { return remembered }
     return owned.state.last >= 0 ? (owned.state.last, owned.state.lastHash) : nil
   }
   package func halt(of partition: Int32) -> Halt? { partitions[partition]?.state.halt }
-  /// Whether the partition still reads what others have counted.
+  /// Whether the partition still reads records that were counted before.
   package func isRebuilding(_ partition: Int32) -> Bool {
     guard let owned = partitions[partition] else { return false }
     return owned.state.position < owned.state.countFrom
@@ -94,8 +94,8 @@ package struct LogAccumulator: ~Copyable {
     imports[importBatch] = oldestTime
   }
 
-  /// The partition's end: everything below `offset` has been seen, control records and gaps
-  /// included.
+  /// Notes that the partition's end is reached. Everything below `offset` has been seen, including
+  /// control records and gaps.
   package mutating func reachedEnd(_ partition: Int32, at offset: Int64) {
     guard let owned = partitions[partition], owned.state.halt == nil,
       offset > owned.state.position
@@ -112,14 +112,14 @@ package struct LogAccumulator: ~Copyable {
   /// Takes records of one partition, in the order of their offsets.
   ///
   /// - Parameters:
-  ///   - requeues: the dead letters that records' `requeueIndex` points to; `nil` entries were
-  ///     counted before.
-  ///   - resolveImports: asked for names of import batches that no earlier run resolved; returns
-  ///     those that are registered, with their oldest time in milliseconds. Called at most once for
-  ///     each 256 records. Where it throws, the records before those are taken: to go on, give the
-  ///     same run again.
-  /// - Returns: how many records were taken: fewer than given where the batch is full and must be
-  ///   sealed first.
+  ///   - requeues: the dead letters that the records' `requeueIndex` points to. Entries that are
+  ///     `nil` were counted before.
+  ///   - resolveImports: returns which of the named import batches are registered, with their
+  ///     oldest time in milliseconds. It is called for names that no earlier run resolved, at most
+  ///     once for each 256 records. If it throws, the records before those are taken, and the
+  ///     caller goes on with the same run.
+  /// - Returns: how many records were taken. They are fewer than given if the batch is full and
+  ///   must be sealed first.
   package mutating func take(
     _ records: UnsafeBufferPointer<LogRecordView>, of partition: Int32,
     requeues: [DeadLetterKey?], into batch: LogBatch,
@@ -163,8 +163,8 @@ package struct LogAccumulator: ~Copyable {
         events[i].feature = .absent
       }
     }
-    // In a loop of their own, so that the misses overlap: between two decodings, each would wait
-    // for its line alone.
+    // This is a separate loop, so that the cache misses overlap. Between two decodings, each would
+    // wait for its line alone.
     for i in 0..<chunk.count where events[i].isEvent {
       touched ^= state.window.touch(identities[i])
     }
@@ -196,7 +196,7 @@ package struct LogAccumulator: ~Copyable {
     for i in 0..<chunk.count where events[i].kind == .usage {
       sink ^= table.touch(groupHashes[i])
     }
-    // The last record that counts is what the log is remembered by.
+    // The log is remembered by the last record that counts.
     var last = -1
     var newest: Int64 = -1
     defer {
@@ -207,7 +207,7 @@ package struct LogAccumulator: ~Copyable {
     }
     for i in 0..<chunk.count {
       let record = chunk[i]
-      // Records below the position are left-overs of an earlier fetch; they have been dealt with.
+      // Records below the position come from an earlier fetch and were handled then.
       guard record.offset >= state.position else { continue }
       if state.remembered != nil, !checkRemembered(record, &state) { return i }
       if table.isFull { return i }
@@ -242,7 +242,7 @@ package struct LogAccumulator: ~Copyable {
     return chunk.count
   }
 
-  /// One valid event.
+  /// Applies one valid event.
   @inline(__always)
   private mutating func count(
     _ i: Int, _ record: LogRecordView, _ counts: Bool, _ state: inout PartitionState,
@@ -250,7 +250,7 @@ package struct LogAccumulator: ~Copyable {
     _ counters: inout BatchCounters
   ) {
     let isRepeat = state.window.observe(identities[i], at: record.offset)
-    // Before `countFrom` the sequences are already what the store says.
+    // Before `countFrom`, the sequences already are as stored.
     guard counts else { return }
     // A sequence is only read together with its producer.
     let producer =
@@ -299,7 +299,7 @@ package struct LogAccumulator: ~Copyable {
       }
       return true
     }
-    // What was imported happened long ago and says nothing of a rate.
+    // Imported events happened long ago and say nothing about a rate.
     if settings.countsRates, !events[i].importBatch.isAbsent { return true }
     let time = countedTime(i, record)
     let fits = table.add(
@@ -312,7 +312,7 @@ package struct LogAccumulator: ~Copyable {
   @inline(__always)
   private func countedTime(_ i: Int, _ record: LogRecordView) -> Int64 {
     guard settings.countsRates, record.timestamp >= 0 else { return events[i].time }
-    // A clock ahead of the others' would make the minutes in between look late.
+    // If one clock were ahead of the others, the minutes in between would look late.
     return min(events[i].time, record.timestamp)
   }
 
@@ -341,7 +341,7 @@ package struct LogAccumulator: ~Copyable {
           partition: state.partition, offset: record.offset, reason: reason, payload: payload,
           key: key, timestamp: record.timestamp))
     }
-    // A record that did not decode carries its producer only with a sequence.
+    // A record that could not be decoded has its producer only together with a sequence.
     guard !events[i].producer.isAbsent, events[i].sequence >= 0 else { return }
     let producer = state.producers.index(of: events[i].producer, at: record.offset)
     state.producers.noteDeadLetter(producer, sequence: events[i].sequence)
@@ -357,7 +357,7 @@ package struct LogAccumulator: ~Copyable {
         isFinal: events[i].isFinal, timestamp: record.timestamp))
   }
 
-  /// Compares the record that the store remembers with the one that stands in the log.
+  /// Compares the record that the store remembers with the one in the log.
   private func checkRemembered(_ record: LogRecordView, _ state: inout PartitionState) -> Bool {
     guard let remembered = state.remembered, record.offset >= remembered.offset else { return true }
     if record.offset == remembered.offset,

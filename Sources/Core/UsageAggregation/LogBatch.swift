@@ -1,23 +1,23 @@
 package import Metering
 
-/// What was read since the last flush: the table of usage, or sightings, and what stands beside
-/// them.
+/// What was read since the last flush. It holds the table of usage, or sightings, and everything
+/// that is stored with them.
 package final class LogBatch {
-  /// Payload bytes of dead letters it may hold before it is due, whatever else.
+  /// The payload bytes of dead letters that make a batch due.
   private static let deadLetterBytes = 32 << 20
-  /// Nor may a flood of invented producers.
+  /// A flood of invented producers must not fill it either.
   private static let forgottenProducers = 50_000
   /// A flood of foreign domains must not fill the memory.
   private static let sightings = 200_000
 
   package var table: UsageTable
-  /// What a topic of validations holds, in the order of the log.
+  /// The suspicious validations in the order of the log.
   package var sightings: [Sighting] = []
   /// The newest timestamp of each partition's records since `resetCounts`, in milliseconds.
   package var newestTimestamps: [Int32: Int64] = [:]
   package var deadLetters: [DeadLetter] = []
   package var reports: [ProducerReport] = []
-  /// Dead letters that were counted, with the partition of the record that brought them.
+  /// The dead letters that were counted, with the partition of the record that requeued them.
   package var requeued: [(partition: Int32, key: DeadLetterKey)] = []
   package var progress: [PartitionProgress] = []
   package var counters = BatchCounters()
@@ -35,23 +35,24 @@ package final class LogBatch {
     forgottenProducers = 0
   }
 
-  /// Forgets what was counted, for whoever took it into a state of its own.
+  /// Forgets what was counted. Consumers call it after they have taken the counts into their own
+  /// state.
   package func resetCounts() {
     table.reset()
     sightings.removeAll(keepingCapacity: true)
     newestTimestamps.removeAll(keepingCapacity: true)
   }
 
-  /// It must leave before more can be taken.
+  /// Whether the batch must be sealed before more records can be taken.
   package var isFull: Bool {
     table.isFull || deadLetterBytes > Self.deadLetterBytes || sightings.count > Self.sightings
       || forgottenProducers > Self.forgottenProducers
   }
 
   package var isEmpty: Bool { counters.records == 0 && progress.isEmpty }
-  /// Payload bytes held for dead letters, bounded by the accumulator.
+  /// The payload bytes of dead letters, which the accumulator bounds.
   package var deadLetterBytes = 0
-  /// Producers that made room for others since the batch was opened.
+  /// The number of producers that made room for others since the batch was opened.
   package var forgottenProducers = 0
 }
 
@@ -60,7 +61,7 @@ package struct BatchCounters: Sendable {
   package var bytes = 0
   package var counted = 0
   package var duplicates = 0
-  /// Arrival of the oldest record in the batch, its own timestamp in milliseconds; nil: none.
+  /// The timestamp of the oldest record in the batch, in milliseconds. Nil if there is none.
   package var oldestTimestamp: Int64?
   package init() {}
 }
@@ -85,10 +86,11 @@ package struct ProducerReport: Sendable {
   package var timestamp: Int64
 }
 
-/// How far a partition has come: the compare-and-set of its offset, and what it remembers.
+/// How far a partition has come. It holds the compare-and-set of the offset, and the record to
+/// remember.
 package struct PartitionProgress: Sendable {
   package var partition: Int32
-  /// What the store must still hold for the flush to be allowed.
+  /// The offset that the store must still hold for the flush to be allowed.
   package var expectedOffset: Int64
   package var nextOffset: Int64
   package var lastRecordOffset: Int64

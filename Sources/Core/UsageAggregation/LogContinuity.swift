@@ -27,8 +27,8 @@ package struct LogLook: Sendable, Equatable {
 /// engine and `meterctl topics new-epoch` ask this one function, so that they never advise
 /// different things.
 package enum LogContinuity: Equatable, Sendable {
-  /// Nothing was counted, so nothing can be counted twice. This holds too where the beginning is
-  /// not known yet.
+  /// Nothing was counted, so nothing can be counted twice. This is also the case if the beginning
+  /// is not known yet.
   case untouched
   /// The last record that was counted is still there.
   case same
@@ -36,17 +36,18 @@ package enum LogContinuity: Equatable, Sendable {
   case unproven
   /// Retention removed records that were not counted yet.
   case trimmed(low: Int64)
-  /// The same log lost its end: the last record that was counted is there, but the log ends before
+  /// The same log lost its end. The last record that was counted is there, but the log ends before
   /// the position.
   case cut(high: Int64)
-  /// The log ends before the last record that was counted: it was created again, or it lost its
+  /// The log ends before the last record that was counted. It was created again, or it lost its
   /// end.
   case shorter(high: Int64)
-  /// Another record stands where the last counted one stood: the topic was created again.
+  /// Another record is where the last counted one was, so the topic was created again.
   case another(offset: Int64)
 
   /// - Parameters:
-  ///   - next: the offset that is read next; negative while the partition's beginning is not known.
+  ///   - next: the offset that is read next. It is negative while the partition's beginning is not
+  ///     known.
   ///   - remembered: the offset of the last record that was counted; nil if none is remembered.
   package init(next: Int64, remembered: Int64?, _ look: LogLook) {
     if next < 0 {
@@ -66,7 +67,7 @@ package enum LogContinuity: Equatable, Sendable {
     }
   }
 
-  /// Why the log cannot be read on from `next`, with the remedy; nil where it can.
+  /// Why the log cannot be read on from `next`, with the remedy. Nil if it can.
   package func standstill(next: Int64) -> Standstill? {
     switch self {
     case .untouched, .same, .unproven: nil
@@ -74,7 +75,7 @@ package enum LogContinuity: Equatable, Sendable {
       Standstill(
         .recordsGone,
         """
-        the log begins at \(low), behind the stored offset \(next): records are gone; run: \
+        the log begins at \(low), after the stored offset \(next): records are gone; run: \
         meterctl topics accept-gap
         """)
     case .cut(let high):

@@ -3,11 +3,11 @@ import EventCodec
 /// One record of a partition, borrowed from the transport for the length of a batch.
 package struct LogRecordView {
   package var offset: Int64
-  /// Milliseconds; negative: none.
+  /// The timestamp in milliseconds. It is negative if there is none.
   package var timestamp: Int64
   package var value: UnsafeRawBufferPointer?
   package var key: UnsafeRawBufferPointer?
-  /// Position in the run's list of requeued dead letters, or −1: an ordinary record.
+  /// The position in the run's list of requeued dead letters, or −1 for an ordinary record.
   package var requeueIndex: Int32
 
   @inline(__always)
@@ -25,7 +25,7 @@ package struct LogRecordView {
   var bytes: RecordBytes { RecordBytes(value: value, key: key, timestamp: timestamp) }
 }
 
-/// Which dead letter a requeued record stands for: the value of its header `dead-letter`,
+/// The dead letter that a requeued record stands for. Its header `dead-letter` names it as
 /// `epoch/topic/partition/offset`.
 package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
   package var epoch: Int32
@@ -40,9 +40,10 @@ package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
     self.offset = offset
   }
 
-  /// Nil unless it is spelled exactly as `description` spells it: one dead letter has one name.
+  /// Returns nil unless it is spelled exactly as in `description`, because a dead letter has one
+  /// name.
   package init?(header: [UInt8]) {
-    // PostgreSQL, which is asked for the topic, stores no U+0000.
+    // PostgreSQL is asked for the topic, and it stores no U+0000.
     guard header.count <= 512, !header.contains(0) else { return nil }
     let parts = String(decoding: header, as: UTF8.self).split(
       separator: "/", omittingEmptySubsequences: false)

@@ -1,7 +1,7 @@
 import Metering
 
-/// A class, so that a run of records pays for finding its partition once; the state is lent as
-/// `inout` for a whole chunk, which pays for one check of exclusive access in place of several an
+/// It is a class so that a run of records has to find its partition only once. The state is lent as
+/// `inout` for a whole chunk. That costs one check of exclusive access in place of several for each
 /// event.
 final class OwnedPartition {
   var state: PartitionState
@@ -9,7 +9,7 @@ final class OwnedPartition {
   init(_ state: consuming PartitionState) { self.state = state }
 }
 
-/// What belongs to a partition while this process owns it.
+/// The state of a partition while this process owns it.
 struct PartitionState: ~Copyable {
   let partition: Int32
   /// The next offset to take.

@@ -1,14 +1,15 @@
 /// Why a partition that the group has assigned to this process is not read.
 package struct Standstill: Sendable, Equatable {
   package enum Cause: Sendable, Hashable, CaseIterable {
-    /// Kafka does not answer for it: no leader, unknown for the moment, a broker that is away.
+    /// Kafka does not answer for it. It has no leader, it is unknown at the moment, or a broker
+    /// does not answer.
     case unreachable
-    /// The log is another one than the one that was counted.
+    /// The log is not the one that was counted.
     case logDiffers
     case logEndsEarly
-    /// The log is the one that was counted, and lost its end.
+    /// The log is the one that was counted, but it has lost its end.
     case endLost
-    /// The log begins behind the position.
+    /// The log begins after the position.
     case recordsGone
     /// A batch fails its checksum.
     case badBatch
@@ -30,7 +31,7 @@ package struct Standstill: Sendable, Equatable {
     self.offset = offset
   }
 
-  /// The command that ends it; nil where it ends by itself.
+  /// The command that ends it. Nil if it ends by itself.
   package var remedy: String? {
     switch cause {
     case .unreachable, .takenOver: nil
@@ -40,12 +41,12 @@ package struct Standstill: Sendable, Equatable {
     }
   }
 
-  /// Whether somebody must do something before it goes on.
+  /// Whether an operator must act before the partition goes on.
   package var isHalt: Bool { cause != .unreachable && cause != .takenOver }
 }
 
-/// The life of one partition that the group has assigned to this process. No effects: the driver
-/// tells what happened, and does what the answer says.
+/// The life of one partition that the group has assigned to this process. The machine has no
+/// effects. The driver reports what happened and carries out the action that is returned.
 ///
 ///     assigned ──► waiting ──► looking ──► reading
 ///                     ▲           │ │          │
@@ -53,13 +54,13 @@ package struct Standstill: Sendable, Equatable {
 ///                     ▲                        │
 ///                     └────────────────────────┘
 ///
-/// - `waiting`: not read. At its time the log is looked at.
-/// - `looking`: the question is on its way; answers to older questions are ignored.
-/// - `reading`: claimed in the store, assigned in Kafka.
+/// - `waiting`: it is not read. When its time comes, the log is looked at.
+/// - `looking`: a question is on its way. Answers to older questions are ignored.
+/// - `reading`: it is claimed in the store and assigned in Kafka.
 ///
-/// A partition is *held* while its window, sequences and position are in memory. One that is only
-/// doubted stays held, so that it goes on where it stood if its log turns out to be the same. Every
-/// other way leads through a claim, which reads the store and the window again.
+/// A partition is *held* while its window, sequences and position are in memory. A partition that
+/// is only doubted stays held, so that it goes on where it was if its log turns out to be the same.
+/// In every other case it must be claimed, which reads the store and the window again.
 package struct PartitionMachine: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     case waiting(until: Int)
@@ -67,7 +68,7 @@ package struct PartitionMachine: Sendable, Equatable {
     case reading
   }
 
-  /// What a look at the log said.
+  /// The result of a look at the log.
   package enum Finding: Sendable, Equatable {
     case fine
     case stands(Standstill)
@@ -80,16 +81,16 @@ package struct PartitionMachine: Sendable, Equatable {
     case claim
     /// Assign it in Kafka again, at its position.
     case goOn
-    /// Forget what is in memory; the partition must be claimed before it is read again.
+    /// Forget its state in memory. The partition must be claimed before it is read again.
     case drop
     case wait
   }
 
   package private(set) var state: State
   package private(set) var isHeld = false
-  /// Nil while it is read, and while it is looked at for the first time.
+  /// Why it is not read. Nil while it is read, and while it is looked at for the first time.
   package private(set) var standstill: Standstill?
-  /// Looks in a row that did not lead to progress.
+  /// The number of looks in a row that did not lead to progress.
   private var attempts = 0
   private var lastDoubt = Int.min / 2
 
@@ -113,25 +114,25 @@ package struct PartitionMachine: Sendable, Equatable {
         standstill = nil
         return .goOn
       }
-      // The claim says how it ends: `claimed` or `stopped`.
+      // The claim ends with a call of `claimed` or `stopped`.
       return .claim
     case .stands(let standstill):
       let wasHeld = isHeld
-      // Kafka that does not answer says nothing against what is in memory.
+      // If Kafka does not answer, the state in memory may still be right.
       if standstill.isHalt { isHeld = false }
       wait(standstill, now)
       return wasHeld && standstill.isHalt ? .drop : .wait
     }
   }
 
-  /// It is claimed and assigned.
+  /// Notes that it is claimed and assigned.
   package mutating func claimed() {
     state = .reading
     isHeld = true
     standstill = nil
   }
 
-  /// Something happened that its log may not have survived.
+  /// Notes an event that its log may not have survived.
   /// - Returns: whether it was read: unassign it in Kafka.
   package mutating func doubted(at now: Int) -> Bool {
     guard state == .reading else { return false }
@@ -143,32 +144,33 @@ package struct PartitionMachine: Sendable, Equatable {
     return true
   }
 
-  /// It cannot go on as it is: it must be claimed again.
+  /// Notes that it cannot go on, so that it must be claimed again.
   package mutating func stopped(_ standstill: Standstill, at now: Int) {
     isHeld = false
     wait(standstill, now)
   }
 
-  /// What the store says of it has changed: an operator did something.
+  /// Notes that its rows in the store have changed, because an operator did something.
   package mutating func storeChanged(at now: Int) {
     guard case .waiting = state else { return }
     state = .waiting(until: now)
   }
 
-  /// The claim met a newer state of the store: look at the log again.
+  /// Notes that the claim found a newer state of the store, so that the log must be looked at
+  /// again.
   package mutating func looksAgain(at now: Int) { state = .waiting(until: now) }
 
-  /// Records of it were stored.
+  /// Notes that records of it were stored.
   package mutating func progressed() { attempts = 0 }
 
   private mutating func wait(_ standstill: Standstill, _ now: Int) {
-    // Another cause is news: its first look comes soon.
+    // A new cause starts over, so its first look comes soon.
     if self.standstill?.cause != standstill.cause { attempts = 0 }
     self.standstill = standstill
     let pause: Int
     switch standstill.cause {
     case .unreachable: pause = Self.pause(attempts, most: 5_000)
-    // Longer than a session, so that the group has told its members who owns what.
+    // This is longer than a session, so that all members of the group know their partitions.
     case .takenOver: pause = 10_000
     default: pause = min(3_000 << min(attempts, 5), 60_000)
     }

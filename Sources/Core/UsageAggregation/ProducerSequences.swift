@@ -1,41 +1,43 @@
 package import EventCodec
 import Metering
 
-/// What one partition knows of one producer: stored with the partition's offset in every flush that
-/// changed it.
+/// What one partition knows about one producer. Every flush that changed it stores it with the
+/// partition's offset.
 package struct ProducerState: Sendable {
   package var name: [UInt8]
-  /// Offset of its last record that said producer and sequence; −1: unknown, or of an earlier log.
+  /// The offset of its last record with producer and sequence. It is −1 if that is unknown or in an
+  /// earlier log.
   package var lastOffset: Int64 = -1
-  /// Highest sequence of any valid event; −1: none.
+  /// The highest sequence of any valid event, or −1.
   package var sequence: Int64 = -1
-  /// Highest sequence of any dead letter; −1: none.
+  /// The highest sequence of any dead letter, or −1.
   package var deadSequence: Int64 = -1
-  /// The numbers of events are those since the state was last taken: the store adds them up.
+  /// The numbers of events count from the last time that the state was taken. The store adds them
+  /// up.
   package var counted: Int64 = 0
   package var duplicates: Int64 = 0
-  /// The duplicates that the producer had accepted as events of their own.
+  /// The duplicates that the producer had accepted as separate events.
   package var repeated: Int64 = 0
   package var deadLettered: Int64 = 0
-  /// The partition remembers too many other producers that were heard later: the sequences are
-  /// given up.
+  /// Whether the sequences are given up, because the partition remembers too many producers that
+  /// were heard later.
   package var isForgotten = false
 
   package init(name: [UInt8]) { self.name = name }
 }
 
-/// The producers of one partition. Found by name; a batch's events mostly share one, which is tried
-/// first.
+/// The producers of one partition, found by name. The events of a batch usually have the same
+/// producer, so the last one is tried first.
 ///
 /// At most `maximum` producers are remembered. Anybody can invent a name, so the producer that was
-/// heard least recently makes room for a new one. Who that is follows from the log alone, and is
-/// decided alike by the recount. What it sends again is then told apart by its ids only.
+/// heard least recently makes room for a new one. The log alone decides which one that is, so the
+/// recount decides the same. Events that it sends again are then recognized only by their ids.
 package struct ProducerSequences: ~Copyable {
   private struct Entry {
     var name: UnsafeMutableRawBufferPointer
     var hash: UInt64
     var lastOffset: Int64 = -1
-    /// Neighbors in the order of the last records; −1: none.
+    /// The neighbors in the order of the last records, or −1.
     var earlier = -1
     var later = -1
     var isDirty = false
@@ -49,21 +51,21 @@ package struct ProducerSequences: ~Copyable {
     func isNamed(_ text: Text) -> Bool { text.equals(UnsafeRawBufferPointer(name)) }
   }
 
-  /// Memory of its own, not an array: an event changes its entry, and would pay for asking whether
-  /// the array is shared.
+  /// This is separate memory and not an array. Every event changes its entry, and with an array it
+  /// would have to check whether the array is shared.
   private var entries: UnsafeMutablePointer<Entry>
   private var capacity = 8
   private var count = 0
   private var dirty: [Int] = []
-  /// Position in `entries` + 1; 0 is empty. At most half full.
+  /// The position in `entries` + 1, or 0 for an empty slot. At most half of the slots are used.
   private var slots: [Int32] = Array(repeating: 0, count: 16)
-  /// The one heard last.
+  /// The producer that was heard last.
   private var last = -1
-  /// The one heard least recently.
+  /// The producer that was heard least recently.
   private var first = -1
   private let maximum: Int
   private let hash: KeyedHash
-  /// Those that made room since the states were last taken.
+  /// The producers that made room since the states were last taken.
   private var forgotten: [ProducerState] = []
 
   /// - Parameter states: the latest `maximum` are taken.
@@ -86,7 +88,7 @@ package struct ProducerSequences: ~Copyable {
     }
   }
 
-  /// How many made room since the states were last taken.
+  /// The number of producers that made room since the states were last taken.
   package var forgottenCount: Int { forgotten.count }
 
   deinit {
@@ -94,10 +96,10 @@ package struct ProducerSequences: ~Copyable {
     entries.deallocate()
   }
 
-  /// All of them, in no order.
+  /// The states of all producers in no particular order.
   package var states: [ProducerState] {
-    // Loops, not `map(state)`: the compiler (6.3.1) crashes on a method of a noncopyable value
-    // taken as a function.
+    // This is a loop in place of `map(state)`, because the compiler (6.3.1) crashes on a method of
+    // a noncopyable value that is used as a function.
     var all: [ProducerState] = []
     for i in 0..<count { all.append(state(i)) }
     return all
@@ -115,7 +117,8 @@ package struct ProducerSequences: ~Copyable {
     return state
   }
 
-  /// The position of the producer of that name, added where it is new; it is heard at `offset`.
+  /// The position of the producer of that name, which is added if it is new. It counts as heard at
+  /// `offset`.
   ///
   /// The position holds until the next call.
   @inline(__always)
@@ -126,7 +129,7 @@ package struct ProducerSequences: ~Copyable {
     return last
   }
 
-  /// Makes the producer of that name the last one.
+  /// Makes the producer of that name the one heard last.
   private mutating func find(_ name: Text) {
     let bytes = UnsafeRawBufferPointer(name.buffer)
     let h = hash.hash(bytes, 0)
@@ -163,7 +166,7 @@ package struct ProducerSequences: ~Copyable {
     last = i
   }
 
-  /// The one heard least recently makes room.
+  /// Replaces the producer that was heard least recently.
   private mutating func replaceFirst(_ name: UnsafeRawBufferPointer, _ h: UInt64) {
     let i = first
     var leaving = state(i)
@@ -175,7 +178,7 @@ package struct ProducerSequences: ~Copyable {
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: name.count, alignment: 8)
     copy.copyMemory(from: name)
     var entry = Entry(name: copy, hash: h)
-    // Its position may stand in `dirty` already.
+    // Its position may already be in `dirty`.
     entry.isDirty = entries[i].isDirty
     entries[i] = entry
     put(i)
@@ -189,7 +192,7 @@ package struct ProducerSequences: ~Copyable {
     var slot = (hole + 1) & mask
     while slots[slot] != 0 {
       let home = Int(truncatingIfNeeded: entries[Int(slots[slot]) - 1].hash) & mask
-      // An entry may fill the hole unless its home lies behind the hole.
+      // An entry may fill the hole unless its home lies after the hole.
       if (slot - home) & mask >= (slot - hole) & mask {
         slots[hole] = slots[slot]
         hole = slot
@@ -233,7 +236,7 @@ package struct ProducerSequences: ~Copyable {
     }
   }
 
-  /// Rule (a): whether `sequence` is at or below the highest seen; notes it.
+  /// Rule (a). Returns whether `sequence` is at or below the highest one seen, and records it.
   @inline(__always)
   package mutating func observe(_ i: Int, sequence: Int64) -> Bool {
     if sequence <= entries[i].sequence { return true }
@@ -249,8 +252,9 @@ package struct ProducerSequences: ~Copyable {
     if isRepeated { entries[i].repeated += 1 }
   }
 
-  /// Counts a dead letter once, however often it is sent: a resend is at or below what was seen,
-  /// also where the first sighting was valid and the resend has become too old.
+  /// Counts a dead letter once, however often it is sent. A resend is at or below the highest
+  /// sequence seen. This is also true if the first sighting was valid and the resend has become too
+  /// old.
   package mutating func noteDeadLetter(_ i: Int, sequence: Int64) {
     guard sequence > max(entries[i].deadSequence, entries[i].sequence) else { return }
     entries[i].deadSequence = sequence
@@ -258,16 +262,16 @@ package struct ProducerSequences: ~Copyable {
   }
 
   /// Counts a valid event that became a dead letter because its license's sum does not fit.
-  /// `observe` has moved the sequence already, so `noteDeadLetter` would take it for a resend and
+  /// `observe` has already moved the sequence. So `noteDeadLetter` would take it for a resend, and
   /// the ledger would miss one event.
   ///
-  /// - Precondition: `observe` has said that it is none.
+  /// - Precondition: `observe` has returned false for it.
   package mutating func noteOverflow(_ i: Int, sequence: Int64) {
     entries[i].deadSequence = max(entries[i].deadSequence, sequence)
     entries[i].deadLettered += 1
   }
 
-  /// The states that changed since the last call, those that were forgotten first.
+  /// The states that changed since the last call. The forgotten ones come first.
   package mutating func takeChanged() -> [ProducerState] {
     var changed = forgotten
     forgotten.removeAll()

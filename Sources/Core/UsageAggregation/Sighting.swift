@@ -1,7 +1,7 @@
 import EventCodec
 package import Metering
 
-/// Why a validation is looked at by whoever watches for abuse.
+/// Why a validation may be abuse.
 package enum Suspicion: UInt8, Sendable {
   case foreignDomain, canceled, suspended
 
@@ -21,7 +21,7 @@ package struct Sighting: Sendable {
   package var suspicion: Suspicion
   package var partition: Int32
   package var offset: Int64
-  /// Milliseconds; of the record where it has one.
+  /// The time in milliseconds. It is the record's timestamp if it has one.
   package var recordedAt: Int64
   package var time: Int64
   package var license: Identifier
@@ -34,7 +34,7 @@ package struct Sighting: Sendable {
     self.suspicion = suspicion
     self.partition = partition
     offset = record.offset
-    // Producers may set it, up to 2^63−1; an event's time is bounded by the year 9999.
+    // Producers may set it to values up to 2^63−1. An event's time is bounded by the year 9999.
     recordedAt =
       record.timestamp >= 0
       ? min(record.timestamp, event.time + Limits.eventAgeMilliseconds) : event.time

@@ -1,4 +1,4 @@
-/// Which partitions stand still, told once for each cause.
+/// The partitions that stand still, grouped by cause.
 package struct StandstillSummary: Sendable, Equatable {
   /// The partitions of each cause, with the sentence of the first of them.
   package private(set) var causes: [Standstill.Cause: (partitions: [Int32], detail: String)] = [:]

@@ -1,8 +1,8 @@
 package import EventCodec
 package import Metering
 
-/// One license's usage of one meter within one hour, from one partition. In the arena its two texts
-/// follow it.
+/// One license's usage of one meter within one hour, from one partition. Its two texts follow it in
+/// the arena.
 package struct UsageGroup {
   package var quantity: Int64 = 0
   package var eventCount: Int64 = 0
@@ -13,7 +13,7 @@ package struct UsageGroup {
   package var partition: Int32
   fileprivate var next: UInt32 = 0
   fileprivate var firstCell: UInt32 = 0
-  /// The cells that the last event met, by kind: the next event mostly meets the same.
+  /// The cells of the last event, by kind. The next event usually has the same cells.
   fileprivate var lastMinute: UInt32 = 0
   fileprivate var lastDomain: UInt32 = 0
   fileprivate var lastFeature: UInt32 = 0
@@ -23,8 +23,8 @@ package struct UsageGroup {
   fileprivate var meterBytes: UInt16
 }
 
-/// A share of a group: a minute of its hour, or a value of a dimension. In the arena its value
-/// follows it.
+/// A part of a group, which is a minute of its hour or a value of a dimension. The value follows
+/// the cell in the arena.
 package struct UsageCell {
   package enum Kind: UInt8 { case minute, domain, feature }
 
@@ -38,30 +38,30 @@ package struct UsageCell {
   fileprivate var valueBytes: UInt16
 }
 
-/// What one flush will write: groups and their cells in one arena, found through two
-/// open-addressing indexes.
+/// The usage that one flush will write. Groups and their cells are in one arena and are found
+/// through two open-addressing indexes.
 ///
-/// - An event costs one probe for its group and, mostly, none for its cells. Records that belong
+/// - An event costs one probe for its group and usually none for its cells. Records that belong
 ///   together are neighbors in memory.
-/// - Nothing is freed one by one: `reset()` empties the table and keeps its memory.
-/// - Keys are compared in full; the keyed hashes only find them.
-/// - Memory a live license-minute: 68 bytes and the two texts for the group, 32 for the minute, 24
-///   and the value for each dimension, and 16 to 32 for slots.
+/// - Entries are not freed one by one. `reset()` empties the table and keeps its memory.
+/// - Keys are compared in full. The keyed hashes only help to find them.
+/// - A live license-minute takes 68 bytes and the two texts for the group, 32 bytes for the minute,
+///   24 bytes and the value for each dimension, and 16 to 32 bytes for slots.
 package struct UsageTable: ~Copyable {
-  /// Addresses in the arena are in units of 8 bytes, so 32 bits reach 32 GiB; the bound is what one
-  /// flush should weigh.
+  /// Addresses in the arena count units of 8 bytes, so 32 bits reach 32 GiB. This bound is the
+  /// largest reasonable size of one flush.
   package static let arenaBytes = 256 << 20
-  /// Room that one event may need at most: group, three cells, their texts, its trace.
+  /// The most room that one event may need, for its group, three cells, their texts and its trace.
   private static let eventBytes = 4_096
 
   private let arena: UnsafeMutableRawPointer
-  /// How much of the memory is used, in units of 8 bytes. No record lies at 0.
+  /// The used memory in units of 8 bytes. No record lies at 0.
   private var used = 1
   private var firstGroup: UInt32 = 0
   private var lastGroup: UInt32 = 0
   package private(set) var groupCount = 0
   package private(set) var cellCount = 0
-  /// Groups with a `traceparent`.
+  /// The number of groups with a `traceparent`.
   package private(set) var tracedGroupCount = 0
   private var groups = SlotIndex()
   private var cells = SlotIndex()
@@ -70,7 +70,7 @@ package struct UsageTable: ~Copyable {
 
   package init(hash: KeyedHash) {
     self.hash = hash
-    // Reserved, not touched: what is never used costs address space only.
+    // The memory is reserved but not touched. Parts that are never used cost only address space.
     arena = .allocate(byteCount: Self.arenaBytes, alignment: 64)
   }
 
@@ -89,17 +89,17 @@ package struct UsageTable: ~Copyable {
 
   package var isEmpty: Bool { groupCount == 0 }
   package var isFull: Bool { used * 8 + Self.eventBytes > Self.arenaBytes }
-  /// Bytes in use, slots included.
+  /// The bytes in use, including slots.
   package var bytes: Int { used * 8 + groups.bytes + cells.bytes }
 
   // MARK: Adding
 
-  /// The license's and meter's hash; with the hour and the partition it finds the group.
+  /// The hash of license and meter. Together with the hour and the partition it finds the group.
   @inline(__always)
   package func groupHash(_ event: DecodedEvent, hour: Int32, partition: Int32) -> UInt64 {
     let salt = UInt64(UInt32(bitPattern: hour)) << 32 | UInt64(UInt32(bitPattern: partition))
     var h = hash.hash(UnsafeRawBufferPointer(event.subject.buffer), salt)
-    // The default is one meter, named or not: two hashes would make two groups of it.
+    // The default meter is the same whether it is named or not. Two hashes would make two groups.
     let isDefault = event.meter.equals(UnsafeRawBufferPointer(Text(Self.apiCalls).buffer))
     if !event.meter.isAbsent, !isDefault {
       h ^= hash.hash(UnsafeRawBufferPointer(event.meter.buffer), salt &+ 1)
@@ -113,7 +113,7 @@ package struct UsageTable: ~Copyable {
 
   /// Adds one event.
   ///
-  /// - Returns: false, and nothing is added, where a sum would not fit 64 bits.
+  /// - Returns: false if a sum would not fit into 64 bits. Then nothing is added.
   /// - Precondition: not `isFull`.
   @inline(__always)
   package mutating func add(
@@ -124,7 +124,7 @@ package struct UsageTable: ~Copyable {
     let address = findOrAddGroup(event.subject, meter, groupHash, hour, partition, offset)
     let group = self.group(address)
     let (total, overflows) = group.pointee.quantity.addingReportingOverflow(event.quantity)
-    // Every cell is a part of the group, so no cell can overflow where the group does not.
+    // Every cell is a part of the group, so no cell can overflow unless the group does.
     guard !overflows else { return false }
     group.pointee.quantity = total
     group.pointee.eventCount += 1
@@ -242,7 +242,7 @@ package struct UsageTable: ~Copyable {
 
   // MARK: Reading
 
-  /// Calls `body` for every group, in the order of their first events.
+  /// Calls `body` for every group in the order of their first events.
   package func forEachGroup(
     _ body: (_ group: UsageGroup, _ license: Text, _ meter: Text, _ address: UInt32) throws -> Void
   ) rethrows {
@@ -253,14 +253,14 @@ package struct UsageTable: ~Copyable {
     }
   }
 
-  /// The trace of the last event of a group that had one.
+  /// The trace of the last event of a group that has one.
   package func trace(of address: UInt32) -> TraceContext? {
     let trace = group(address).pointee.trace
     guard trace != 0 else { return nil }
     return TraceContext(text(pointer(trace), UInt16(TraceContext.length)).buffer)
   }
 
-  /// Calls `body` for every cell of a group, the latest first.
+  /// Calls `body` for every cell of a group, beginning with the latest.
   package func forEachCell(
     of address: UInt32, _ body: (_ cell: UsageCell, _ value: Text) throws -> Void
   ) rethrows {
@@ -315,9 +315,11 @@ extension Text {
   }
 }
 
-/// Open addressing from a 64-bit hash to an address; the owner compares keys. At most half full.
+/// An open-addressing index from a 64-bit hash to an address. The owner compares the keys. At most
+/// half of the slots are used.
 private struct SlotIndex: ~Copyable {
-  /// High half: the hash's high 32 bits. Low half: the address; 0 is empty.
+  /// The slots. The high half is the hash's high 32 bits, and the low half is the address. An empty
+  /// slot is 0.
   private var slots: UnsafeMutablePointer<UInt64>
   private var bits = 12
   private var count = 0

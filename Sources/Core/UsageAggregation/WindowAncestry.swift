@@ -1,7 +1,7 @@
 /// Which records of other partitions belong to a partition's dedupe window after its topic grew.
 ///
 /// Partition p + n of a grown topic holds keys that were in partition p before. Its window
-/// continues that of its parent, as if the parent's last records stood before its own first one. A
+/// continues its parent's window, as if the parent's last records came before its own first one. A
 /// parent may itself be the child of an earlier growth.
 package enum WindowAncestry {
   /// Where one partition branched off another.
@@ -19,13 +19,13 @@ package enum WindowAncestry {
     }
   }
 
-  /// A stretch of an ancestor's log, from (inclusive) to (exclusive).
+  /// A range of an ancestor's log, from (inclusive) to (exclusive).
   package struct Segment: Equatable, Sendable {
     package var partition: Int32
     package var from: Int64
     package var to: Int64
-    /// What is added to an offset of the ancestor to get the offset at which the child remembers
-    /// it. It may be negative.
+    /// The number to add to an offset of the ancestor to get the offset in the child's window. It
+    /// may be negative.
     package var shift: Int64
 
     package init(partition: Int32, from: Int64, to: Int64, shift: Int64) {
@@ -36,8 +36,8 @@ package enum WindowAncestry {
     }
   }
 
-  /// What must be read before a partition goes on at `nextOffset`, the oldest first; empty once its
-  /// own records fill the window, and for partitions without a parent.
+  /// The segments that must be read before a partition goes on at `nextOffset`, oldest first. It is
+  /// empty for partitions without a parent, and once a partition's own records fill the window.
   package static func segments(
     of partition: Int32, nextOffset: Int64, window: Int, parents: [Int32: Parent]
   ) -> [Segment] {
@@ -45,7 +45,8 @@ package enum WindowAncestry {
     var segments: [Segment] = []
     var current = partition
     var shift: Int64 = 0
-    // A topic that doubles has few generations. The bound is for rows that contradict each other.
+    // A topic that doubles has few generations. The bound protects against rows that contradict
+    // each other.
     while segments.count < 32, let branch = parents[current], branch.firstOffset + shift > lowest {
       shift += branch.firstOffset - branch.parentOffset
       let oldest = max(lowest - shift, parents[branch.parent]?.firstOffset ?? 0)

@@ -1,6 +1,7 @@
 import Metering
 
-/// The types of alerts that an endpoint may ask for; docs/webhooks.md tells customers of each.
+/// The types of alerts that an endpoint may ask for. docs/webhooks.md describes each of them for
+/// customers.
 package enum AlertType {
   package static let known = [
     "license.limit_approaching", "license.limit_exceeded", "license.expiring",
@@ -9,7 +10,7 @@ package enum AlertType {
   ]
 }
 
-/// `ep_` and random hexadecimal digits: not to be guessed from another.
+/// The id of an endpoint is `ep_` and random hexadecimal digits, so that nobody can guess it.
 package enum EndpointID {
   package static let randomBytes = 12
 

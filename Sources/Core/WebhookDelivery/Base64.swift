@@ -1,4 +1,5 @@
-/// RFC 4648 section 4, with padding; Core has no Foundation.
+/// Base64 as in RFC 4648 section 4, with padding. It is written here because Core has no
+/// Foundation.
 enum Base64 {
   private static let alphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
@@ -21,8 +22,8 @@ enum Base64 {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// Strict: padded, no blanks, no bits left over; nil otherwise. One text for each sequence of
-  /// bytes, so that no secret has two spellings.
+  /// Decodes strictly, so that no secret has two spellings. Returns nil if the padding is missing,
+  /// if there are blanks, or if bits are left over.
   static func decode(_ text: some StringProtocol) -> [UInt8]? {
     var symbols = Array(text.utf8)
     guard symbols.count % 4 == 0 else { return nil }

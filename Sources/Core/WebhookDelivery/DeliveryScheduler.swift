@@ -1,25 +1,27 @@
-/// Which claimed deliveries are under way and which may begin: no endpoint holds up another.
+/// Decides which claimed deliveries may begin, so that no endpoint holds up another.
 ///
-/// - An endpoint has at most `perEndpoint` requests at a time; one that has never answered, or
-///   whose last answer was a failure, has a single one.
-/// - Requests begin on one of `fastSlots`. One that takes longer than `slowAfterMilliseconds` moves
-///   to one of `slowSlots`, and so does everything of an endpoint that was last that slow. So
-///   endpoints that hang hold slow slots among themselves and a fast slot for a second at most.
-/// - Endpoints take turns; within one, the order of the claims.
-/// - What waits here is bounded by what was asked for: `room(for:)` and `capacity`.
+/// - An endpoint has at most `perEndpoint` requests at the same time. An endpoint that has never
+///   answered, or whose last answer was a failure, has at most one.
+/// - Requests begin on one of `fastSlots`. A request that takes longer than `slowAfterMilliseconds`
+///   moves to one of `slowSlots`. So do all requests to an endpoint that was that slow last time.
+///   So endpoints that hang compete for slow slots, and hold a fast slot for a second at most.
+/// - Endpoints take turns. The deliveries of one endpoint begin in the order of the claims.
+/// - The number of deliveries that wait is bounded, because only as many are claimed as `rooms()`
+///   and `capacity` allow.
 ///
-/// Times are milliseconds of any monotonic clock. All operations are O(1) but `tick` and `next`,
-/// which are O(requests under way) and O(endpoints waiting).
+/// Times are milliseconds of any monotonic clock. `tick` is O(requests under way), and `next` is
+/// O(endpoints waiting). All other operations are O(1).
 package struct DeliveryScheduler<Work: Sendable>: Sendable {
   package struct Limits: Sendable {
     package var fastSlots = 512
     package var slowSlots = 1_024
     package var perEndpoint = 4
     package var slowAfterMilliseconds: Int64 = 1_000
-    /// Claimed ahead for an endpoint: so much as it would take in this time, by its own latency.
+    /// Deliveries are claimed ahead for this much time of an endpoint. Its latency tells how many
+    /// those are.
     package var aheadMilliseconds: Int64 = 500
     package var maximumAhead = 256
-    /// Claimed and not begun, all endpoints together.
+    /// The largest number of deliveries of all endpoints that are claimed and have not begun.
     package var maximumWaiting = 2_048
 
     package init() {}
@@ -29,12 +31,12 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     var waiting: [Work] = []
     var taken = 0
     var underway = 0
-    /// Of the last answers, exponentially weighted; nil: none yet.
+    /// The exponentially weighted latency of the last answers. Nil if there was none yet.
     var latencyMilliseconds: Double?
     var isSlow = false
-    /// In a row, as this process saw them.
+    /// The failures in a row that this process saw.
     var failures = 0
-    /// Failures that are not written down yet.
+    /// The number of failures that are not stored yet.
     var holds = 0
     var isQueued = false
 
@@ -61,14 +63,13 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
   package var underway: Int { requests.count }
   package var waiting: Int { waitingTotal }
 
-  /// How many more may be claimed, all endpoints together.
+  /// How many more deliveries may be claimed for all endpoints together.
   package var capacity: Int { max(0, limits.maximumWaiting - waitingTotal) }
 
-  /// Claims for endpoints that are not named in `rooms`: an endpoint unknown here has the room of a
-  /// first request.
+  /// How many deliveries may be claimed for an endpoint that `rooms()` does not name.
   package var defaultRoom: Int { limits.perEndpoint }
 
-  /// What a claim may bring for the endpoints that are known here.
+  /// How many deliveries may be claimed for each endpoint that is known here.
   package func rooms() -> [(endpoint: String, room: Int)] {
     endpoints.map { ($0.key, room($0.value)) }
   }
@@ -87,10 +88,11 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     return endpoint.latencyMilliseconds == nil || endpoint.failures > 0 ? 1 : limits.perEndpoint
   }
 
-  /// Lets nothing more begin or be claimed for the endpoint until `resume` was called as often.
+  /// Stops deliveries to the endpoint from being begun or claimed. It takes as many calls of
+  /// `resume` to undo this.
   ///
-  /// A failure may open the endpoint's breaker, and it is the database that says so to every
-  /// process. Until the failure is written there, a claim would bring the same deliveries back.
+  /// A failure may open the endpoint's breaker, which all processes read from the database. Until
+  /// the failure is stored there, a claim would return the same deliveries again.
   package mutating func hold(endpoint name: String) {
     endpoints[name, default: Endpoint()].holds += 1
   }
@@ -115,7 +117,7 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     turns.append(name)
   }
 
-  /// What may begin now, with the number to call `finished` with.
+  /// The deliveries that may begin now. `finished` is called later with the number of the request.
   package mutating func next(now: Int64) -> [(request: Int64, work: Work)] {
     var begun: [(request: Int64, work: Work)] = []
     var turn = turns
@@ -129,12 +131,12 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
       if !isWaiting { endpoints[name]?.isQueued = false }
       return isWaiting
     }
-    // The next round begins behind the one that was served first.
+    // The next round begins after the endpoint that was served first.
     if turns.count > 1 { turns.append(turns.removeFirst()) }
     return begun
   }
 
-  /// One of the endpoint, where it may; true if another may be tried.
+  /// Begins one delivery of the endpoint if it may. Returns true if another one may be tried.
   private mutating func begin(
     _ name: String, _ now: Int64, _ begun: inout [(request: Int64, work: Work)]
   ) -> Bool {
@@ -159,9 +161,10 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     return true
   }
 
-  /// Answers how many requests of its endpoint have failed in a row by now.
+  /// Ends a request, and returns how many requests of its endpoint have failed in a row.
   ///
-  /// - Parameter failed: nil where nothing was tried, which says nothing about the endpoint.
+  /// - Parameter failed: whether the request failed. Nil if nothing was tried, which says nothing
+  ///   about the endpoint.
   @discardableResult
   package mutating func finished(_ number: Int64, now: Int64, failed: Bool? = false) -> Int {
     guard let request = requests.removeValue(forKey: number) else { return 0 }
@@ -183,8 +186,8 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     return endpoint.failures
   }
 
-  /// Moves what takes long to the slow slots. Where those are full it keeps its fast one: the
-  /// requests' own time limit ends it.
+  /// Moves requests that take long to the slow slots. If those are full, a request keeps its fast
+  /// slot until its own time limit ends it.
   package mutating func tick(now: Int64) {
     for (number, request) in requests
     where !request.isSlow && now - request.began >= limits.slowAfterMilliseconds {
@@ -196,7 +199,7 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     }
   }
 
-  /// Takes back what waits for an endpoint: its breaker has opened.
+  /// Removes the deliveries that wait for an endpoint, because its breaker has opened.
   package mutating func withdraw(endpoint name: String) -> [Work] {
     guard var endpoint = endpoints[name] else { return [] }
     let work = Array(endpoint.waiting[endpoint.taken...])
@@ -207,12 +210,12 @@ package struct DeliveryScheduler<Work: Sendable>: Sendable {
     return work
   }
 
-  /// Everything that has not begun.
+  /// Removes all deliveries that have not begun.
   package mutating func withdrawAll() -> [Work] {
     endpoints.keys.sorted().flatMap { withdraw(endpoint: $0) }
   }
 
-  /// Forgets endpoints that have nothing here, where more than `most` are known.
+  /// Forgets endpoints without deliveries if more than `most` are known.
   package mutating func forgetIdle(keeping most: Int) {
     guard endpoints.count > most else { return }
     endpoints = endpoints.filter {

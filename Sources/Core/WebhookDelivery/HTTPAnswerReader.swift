@@ -1,7 +1,6 @@
-/// Reads the answer to one request of HTTP/1.1 (RFC 9112), whatever bytes a stranger sends.
+/// Reads the answer to one HTTP/1.1 request (RFC 9112). A stranger may send any bytes.
 ///
-/// - Bytes go in, and nothing is trusted: every number is bounded before it is used, and nothing
-///   here traps on input.
+/// - The reader trusts no byte. Every number is bounded before it is used, and no input traps.
 /// - The head, with the interim answers before it, is at most `maximumHeadBytes` long.
 /// - The body is read so that the connection can be used again. After `maximumBodyBytes` the answer
 ///   counts as read, and the connection cannot be used again. Its first `keptBytes` are kept.
@@ -9,10 +8,10 @@
 ///   the use of the connection.
 package struct HTTPAnswerReader: Sendable {
   package static let maximumHeadBytes = 65_536
-  /// The bounds of answers to webhooks, which say next to nothing.
+  /// The bounds for answers to webhooks, whose bodies hardly matter.
   package static let maximumBodyBytes = 16_384
   package static let keptBytes = 1_024
-  /// A receiver has reason for one `100 Continue` or a few `103 Early Hints`, not for hundreds.
+  /// A receiver may send one `100 Continue` or a few `103 Early Hints`, but not hundreds.
   package static let maximumInterimAnswers = 16
 
   package enum Progress: Sendable, Equatable {
@@ -20,7 +19,7 @@ package struct HTTPAnswerReader: Sendable {
     case finished(reusable: Bool)
   }
 
-  /// Why what came is not an answer. It is told before a status is known, never after.
+  /// Why the bytes are not an answer. It is thrown only before the status is known.
   package enum Malformed: Error, Sendable, Equatable, CustomStringConvertible {
     case notHTTP
     case status
@@ -53,7 +52,7 @@ package struct HTTPAnswerReader: Sendable {
     case finished(reusable: Bool)
   }
 
-  /// What the header fields say about the body and the connection.
+  /// The facts from the header fields about the body and the connection.
   private struct Framing {
     var length: Int?
     var hasBadLength = false
@@ -66,11 +65,11 @@ package struct HTTPAnswerReader: Sendable {
   package private(set) var status: Int?
   /// The first `Retry-After` of the final head.
   package private(set) var retryAfter: String?
-  /// The beginning of the body: its first KiB, unless a caller asked for more.
+  /// The beginning of the body. It is the first KiB unless a caller asked for more.
   package private(set) var kept: [UInt8] = []
   /// Whether the body was read to its end, with nothing malformed or missing.
   package private(set) var isWhole = false
-  /// `stripe-should-retry` of the final head.
+  /// The header `stripe-should-retry` of the final head.
   package private(set) var shouldRetry: String?
 
   private var state = State.statusLine
@@ -86,22 +85,22 @@ package struct HTTPAnswerReader: Sendable {
 
   package init() { self.init(maximumBodyBytes: Self.maximumBodyBytes, keptBytes: Self.keptBytes) }
 
-  /// For an answer whose body matters: no more than the bounds is read and kept.
+  /// Makes a reader for an answer whose body matters, with bounds on what is read and kept.
   package init(maximumBodyBytes: Int, keptBytes: Int) {
     self.maximumBodyBytes = maximumBodyBytes
     self.keptBytes = keptBytes
   }
 
-  /// Takes what has been received.
+  /// Takes bytes that were received.
   ///
   /// - Throws: `Malformed`, before a status is known.
-  /// - Complexity: O(n). What is kept between calls is bounded by the limits above.
+  /// - Complexity: O(n). The limits above bound what is kept between calls.
   package mutating func take(_ bytes: some Collection<UInt8>) throws(Malformed) -> Progress {
     var rest = bytes[...]
     while let byte = rest.first {
       switch state {
       case .finished:
-        // Bytes behind the end belong to nothing that was asked for.
+        // Bytes after the end belong to no request.
         state = .finished(reusable: false)
         return .finished(reusable: false)
       case .length(let left):
@@ -127,7 +126,7 @@ package struct HTTPAnswerReader: Sendable {
     return .unfinished
   }
 
-  /// The connection has ended.
+  /// Ends the answer, because the connection has ended.
   package mutating func end() throws(Malformed) {
     guard status != nil else { throw .endedEarly }
     if case .untilClosed = state { isWhole = true }
@@ -140,12 +139,13 @@ package struct HTTPAnswerReader: Sendable {
   }
 
   private mutating func keep(_ part: some Collection<UInt8>) {
-    // Bounded by the size of one read beyond the limit, so it cannot overflow.
+    // It exceeds the limit by at most one read, so it cannot overflow.
     bodyBytes += part.count
     kept.append(contentsOf: part.prefix(keptBytes - kept.count))
   }
 
-  /// One byte of what is read by lines: heads, sizes of chunks and trailers.
+  /// Takes one byte of a part that is read by lines. Those parts are heads, sizes of chunks and
+  /// trailers.
   private mutating func takeLineByte(_ byte: UInt8) throws(Malformed) {
     headBytes += 1
     guard headBytes <= Self.maximumHeadBytes else {
@@ -172,7 +172,7 @@ package struct HTTPAnswerReader: Sendable {
     }
   }
 
-  /// `HTTP/1.1 200 OK`; the reason may be missing, and so may the blank before it.
+  /// Reads a line such as `HTTP/1.1 200 OK`. The reason and the blank before it may be missing.
   private mutating func takeStatusLine(_ line: [UInt8]) throws(Malformed) {
     let prefix = Array("HTTP/1.".utf8)
     guard line.count >= 12, line.starts(with: prefix), let minor = Self.digit(line[7]),
@@ -206,7 +206,8 @@ package struct HTTPAnswerReader: Sendable {
       isWhole = true
       state = .finished(reusable: !framing.closes && !framing.hasBadLength)
     } else if framing.isChunked, !framing.hasOtherEncoding {
-      // Smuggled requests have both. The answer is read, and the connection is not used again.
+      // Request smuggling uses both fields together. The answer is read, but the connection is not
+      // used again.
       if framing.length != nil || framing.hasBadLength { framing.closes = true }
       state = .chunkSize
     } else if framing.hasOtherEncoding {
@@ -220,7 +221,8 @@ package struct HTTPAnswerReader: Sendable {
     }
   }
 
-  /// A line that is no header field is passed over: nothing depends on it.
+  /// Takes a header field. A line that is not a header field is ignored, because nothing depends on
+  /// it.
   private mutating func takeHeader(_ line: [UInt8]) {
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { return }
     let value = Self.trimmed(line[(colon + 1)...])
@@ -251,7 +253,7 @@ package struct HTTPAnswerReader: Sendable {
     }
   }
 
-  /// The size in hexadecimal, perhaps followed by extensions.
+  /// Reads a size in hexadecimal. Extensions may follow it.
   private mutating func takeChunkSize(_ line: [UInt8]) {
     let digits = Self.trimmed(line.prefix { $0 != UInt8(ascii: ";") })
     guard let size = Self.number(digits, radix: 16) else {
@@ -265,7 +267,7 @@ package struct HTTPAnswerReader: Sendable {
     (0x30...0x39).contains(byte) ? Int(byte) - 0x30 : nil
   }
 
-  /// Digits only, at most 2^48: nothing beyond is ever read.
+  /// Reads a number of digits only, up to 2^48. No larger number is ever needed.
   private static func number(_ text: ArraySlice<UInt8>, radix: Int) -> Int? {
     guard !text.isEmpty else { return nil }
     var value = 0

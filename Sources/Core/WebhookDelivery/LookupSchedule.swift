@@ -1,14 +1,14 @@
-/// Which host names may be looked up now. A name server that keeps silent holds up its own names
-/// and no others.
+/// Decides which host names may be looked up now, so that a silent name server holds up only its
+/// own names.
 ///
-/// - A name is looked up once at a time, however many deliveries wait for it.
+/// - There is at most one look-up of a name at a time, however many deliveries wait for it.
 /// - Look-ups begin on one of `fastSlots`. One that takes longer than `slowAfterMilliseconds` moves
 ///   to one of `slowSlots`, and the next look-ups of that name begin there.
 /// - Some of the fast slots are kept for names that have answered in time before.
-/// - What is remembered of names is bounded, since customers choose them.
+/// - The number of names that are remembered is bounded, because customers choose the names.
 ///
-/// Times are milliseconds of any monotonic clock. `tick` and `next` are O(look-ups under way);
-/// `withdraw` is O(names that wait); all else is O(1).
+/// Times are milliseconds of any monotonic clock. `tick` and `next` are O(look-ups under way), and
+/// `withdraw` is O(names that wait). All other operations are O(1).
 package struct LookupSchedule: Sendable {
   package struct Limits: Sendable {
     package var fastSlots = 32
@@ -66,7 +66,7 @@ package struct LookupSchedule: Sendable {
   package var underwayCount: Int { underway.count }
   package var waitingCount: Int { waiting.count }
 
-  /// Asks for a look-up, unless one of that name waits or is under way.
+  /// Asks for a look-up, unless a look-up of the name waits or is under way.
   package mutating func add(_ host: String) {
     guard underway[host] == nil, waiting.insert(host).inserted else { return }
     if slow.contains(host) {
@@ -78,7 +78,7 @@ package struct LookupSchedule: Sendable {
     }
   }
 
-  /// Nobody waits for the name any more; a look-up that is under way goes on.
+  /// Takes back a name that no delivery waits for any more. A look-up that is under way goes on.
   package mutating func withdraw(_ host: String) {
     guard waiting.remove(host) != nil else { return }
     trustedLine.remove(host)
@@ -109,7 +109,8 @@ package struct LookupSchedule: Sendable {
     return host
   }
 
-  /// Moves what takes long to the slow slots. Where those are full it keeps its fast one.
+  /// Moves look-ups that take long to the slow slots. If those are full, a look-up keeps its fast
+  /// slot.
   package mutating func tick(now: Int64) {
     for (host, lookup) in underway
     where !lookup.isSlow && now - lookup.began >= limits.slowAfterMilliseconds {
@@ -121,7 +122,7 @@ package struct LookupSchedule: Sendable {
     }
   }
 
-  /// - Parameter answered: whether the name server gave addresses.
+  /// - Parameter answered: whether the name server answered with addresses.
   package mutating func finished(_ host: String, now: Int64, answered: Bool) {
     guard let lookup = underway.removeValue(forKey: host) else { return }
     if lookup.isSlow { slowUnderway -= 1 }
@@ -135,7 +136,7 @@ package struct LookupSchedule: Sendable {
   }
 
   private mutating func remember(_ host: String, in names: WritableKeyPath<Self, Set<String>>) {
-    // Forgetting all is rare and costs each name one look-up among the unknown ones.
+    // Forgetting all names is rare. It costs each name one look-up among the unknown names.
     if self[keyPath: names].count >= limits.maximumRemembered { self[keyPath: names] = [] }
     self[keyPath: names].insert(host)
   }

@@ -1,9 +1,10 @@
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or an HTTP date.
+/// Reads `Retry-After` (RFC 9110 section 10.2.3), which is a number of seconds or an HTTP date.
 package enum RetryAfter {
-  /// Longer is not told apart; every number up to here can be multiplied without overflow.
+  /// Longer waits count as this one. Every number up to it can be multiplied without overflow.
   private static let maximumSeconds: Int64 = 1 << 40
 
-  /// The wait in milliseconds, not negative; nil for anything else than seconds or a date.
+  /// The wait in milliseconds, which is never negative. Nil if the value is neither seconds nor a
+  /// date.
   ///
   /// Recipients must read all three forms of dates (RFC 9110 section 5.6.7):
   /// `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT` (RFC 850) and
@@ -11,7 +12,7 @@ package enum RetryAfter {
   package static func milliseconds(_ value: String, nowMilliseconds: Int64) -> Int64? {
     let text = value.trimmingBlanks
     if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
-      // More digits than fit are simply very long.
+      // A number with more digits is simply a very long wait.
       guard let seconds = Int64(text), seconds <= maximumSeconds else {
         return maximumSeconds * 1_000
       }
@@ -50,7 +51,7 @@ package enum RetryAfter {
       return shortWeekdays.contains(String(weekday))
         ? moment(number(words[4], 4), words[1], number(words[2], 2), words[3]) : nil
     case 6:
-      // A day of one digit is padded with a blank.
+      // A blank pads a day of one digit.
       return shortWeekdays.contains(String(weekday)) && words[2].isEmpty
         ? moment(number(words[5], 4), words[1], number(words[3], 1), words[4]) : nil
     default: return nil
@@ -61,7 +62,8 @@ package enum RetryAfter {
   /// appears to be more than 50 years in the future as representing the most recent year in the
   /// past that had the same last two digits."
   private static func year(_ short: Int, _ nowMilliseconds: Int64) -> Int? {
-    // 365.2425 days; a day off at the turn of a year moves nothing that is 50 years away.
+    // A year has 365.2425 days here. An error of a day at the turn of a year does not matter for
+    // dates that are 50 years away.
     let now = 1970 + Int(nowMilliseconds / 31_556_952_000)
     let year = now - now % 100 + short
     if year > now + 50 { return year - 100 }

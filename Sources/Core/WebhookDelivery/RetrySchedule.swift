@@ -1,22 +1,23 @@
 /// When a failed delivery is tried again.
 package enum RetrySchedule {
-  /// The delays behind the first attempt, the second, …; ten attempts in 75.6 hours.
+  /// The delays after the first attempt, the second, and so on. Ten attempts take 75.6 hours.
   package static let delaysMilliseconds: [Int64] = [
     5_000, 300_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 36_000_000, 86_400_000,
     86_400_000,
   ]
 
-  /// A receiver that says `Retry-After` is believed up to here: the longest of our own delays. It
-  /// never shortens the schedule below what it would have been without jitter.
+  /// A receiver's `Retry-After` is followed up to this limit, which is the longest of our own
+  /// delays. It never shortens the schedule below what it would have been without jitter.
   package static let maximumRetryAfterMilliseconds: Int64 = 86_400_000
 
-  /// The wait behind a failure, or nil where that was the last attempt.
+  /// The wait after a failure, or nil if that was the last attempt.
   ///
   /// - Parameters:
-  ///   - failures: since the delivery was made or asked for again, this one included; from 1.
-  ///   - jitter: −1 to 1, moves the delay by up to 20 % either way, so that a thousand deliveries
-  ///     that failed together do not come back together.
-  ///   - retryAfterMilliseconds: what the receiver asked for.
+  ///   - failures: the number of failures since the delivery was made or asked for again. This
+  ///     failure counts, so it is at least 1.
+  ///   - jitter: a number from −1 to 1 that moves the delay by up to 20 % either way. Without it, a
+  ///     thousand deliveries that failed together would come back together.
+  ///   - retryAfterMilliseconds: the wait that the receiver asked for.
   package static func delayMilliseconds(
     failures: Int, jitter: Double, retryAfterMilliseconds: Int64? = nil
   ) -> Int64? {

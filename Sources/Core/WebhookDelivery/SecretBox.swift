@@ -1,25 +1,26 @@
 import Crypto
 
-/// Encrypts endpoints' secrets at rest: AES-256-GCM under `METER_ENCRYPTION_KEY`, with the
-/// endpoint's id as associated data, so that a ciphertext copied to another endpoint's row opens
-/// nothing.
+/// Encrypts endpoints' secrets at rest with AES-256-GCM under `METER_ENCRYPTION_KEY`. The
+/// endpoint's id is associated data, so that a ciphertext cannot be opened from another endpoint's
+/// row.
 ///
-/// While the key is being changed the variable holds several keys: the first one seals, and each
-/// one opens. `meterctl key reseal` seals what is stored with the first one.
+/// While the key is being changed, the variable contains several keys. The first key seals, and
+/// every key opens. `meterctl key reseal` seals the stored secrets with the first key.
 ///
-/// Format: one byte, 1, then nonce (12), ciphertext, tag (16).
+/// The format is one byte with the value 1, the nonce (12 bytes), the ciphertext, and the tag (16
+/// bytes).
 package struct SecretBox: Sendable {
   package struct Invalid: Error, Sendable, CustomStringConvertible {
     package let description: String
   }
 
   package static let nonceBytes = 12
-  /// Each key is another try for every secret; a change of the key needs two.
+  /// Each key is another attempt to open a secret. A change of the key needs two keys.
   package static let maximumKeys = 8
   private static let format: UInt8 = 1
   private let keys: [SymmetricKey]
 
-  /// - Parameter base64Key: 32 bytes in base64; or several of them, separated by commas.
+  /// - Parameter base64Key: a key of 32 bytes in base64, or several such keys, separated by commas.
   package init(base64Key: String) throws(Invalid) {
     var keys: [SymmetricKey] = []
     for text in base64Key.split(separator: ",", omittingEmptySubsequences: false) {
@@ -39,7 +40,8 @@ package struct SecretBox: Sendable {
 
   package var keyCount: Int { keys.count }
 
-  /// - Parameter nonce: 12 bytes, never the same twice: random ones are safe for 2^32 secrets.
+  /// - Parameter nonce: 12 bytes that are never used twice. Random nonces are safe for 2^32
+  ///   secrets.
   package func seal(
     _ secret: SigningSecret, endpoint: String, nonce: [UInt8]
   ) throws(Invalid) -> [UInt8] {
@@ -62,7 +64,7 @@ package struct SecretBox: Sendable {
     _ sealed: [UInt8], endpoint: String
   ) throws(Invalid) -> (secret: SigningSecret, isFirstKey: Bool) {
     for (index, key) in keys.enumerated() {
-      // With a wrong key nothing opens; the next one may be the right one.
+      // A wrong key opens nothing. The next key may be the right one.
       if let secret = try? Self.open(sealed, endpoint: endpoint, key: key) {
         return (secret, index == 0)
       }

@@ -1,9 +1,9 @@
 import Crypto
 
-/// What an endpoint's webhooks are signed with, by the Standard Webhooks specification 1.0.
+/// The secret that signs an endpoint's webhooks, as in the Standard Webhooks specification 1.0.
 ///
-/// Text: `whsec_` and base64 of 24 to 64 bytes for `v1` (HMAC-SHA256), `whsk_` and base64 of 32
-/// bytes for `v1a` (Ed25519).
+/// Its text is `whsec_` and base64 of 24 to 64 bytes for `v1` (HMAC-SHA256), or `whsk_` and base64
+/// of 32 bytes for `v1a` (Ed25519).
 package struct SigningSecret: Sendable, Equatable, CustomStringConvertible {
   package enum Scheme: String, Sendable, CaseIterable {
     case v1
@@ -24,8 +24,7 @@ package struct SigningSecret: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Bytes that a new secret of the scheme takes: HMAC gains nothing from more than its hash's
-  /// length.
+  /// The length of a new secret. HMAC gains nothing from more bytes than its hash has.
   package static let newSecretBytes = 32
 
   package let scheme: Scheme
@@ -54,13 +53,14 @@ package struct SigningSecret: Sendable, Equatable, CustomStringConvertible {
   /// The secret itself.
   package var text: String { (scheme == .v1 ? "whsec_" : "whsk_") + Base64.encode(bytes) }
 
-  /// What a receiver verifies with: the secret itself, or the public key, `whpk_`.
+  /// The text that a receiver verifies with. It is the secret itself for `v1`, and the public key
+  /// (`whpk_`) for `v1a`.
   package var verifier: String {
     guard scheme == .v1a, let key = try? Curve25519.Signing.PrivateKey(rawRepresentation: bytes)
-    else { return text }  // Any 32 bytes are an Ed25519 seed: the key is always made.
+    else { return text }  // Any 32 bytes are an Ed25519 seed, so this always works.
     return "whpk_" + Base64.encode(Array(key.publicKey.rawRepresentation))
   }
 
-  /// Never the secret: it would end up in a log.
+  /// The description does not contain the secret, because it may end up in a log.
   package var description: String { "\(scheme.rawValue) secret" }
 }

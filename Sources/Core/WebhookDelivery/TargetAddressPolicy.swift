@@ -1,10 +1,10 @@
 package import Metering
 
-/// Which addresses webhooks may be sent to: the public internet, and what the operator allows
-/// beside it.
+/// Decides to which addresses webhooks may be sent. These are the public internet, and the ranges
+/// that the operator allows.
 ///
-/// Customers choose the URLs, and the dispatcher stands within the operator's network: without this
-/// it would call whatever they name there (server-side request forgery).
+/// Customers choose the URLs, and the dispatcher runs within the operator's network. Without this
+/// policy, customers could make it call anything there (server-side request forgery).
 package struct TargetAddressPolicy: Sendable {
   private let allowed: [AddressRange]
 
@@ -14,7 +14,7 @@ package struct TargetAddressPolicy: Sendable {
 
   package init(allowed: [AddressRange] = []) { self.allowed = allowed }
 
-  /// - Parameter cidrs: ranges separated by commas, as in `METER_WEBHOOK_ALLOW_CIDRS`.
+  /// - Parameter cidrs: ranges, separated by commas, as in `METER_WEBHOOK_ALLOW_CIDRS`.
   package init(cidrs: String) throws(Invalid) {
     var ranges: [AddressRange] = []
     for part in cidrs.split(separator: ",") {
@@ -28,11 +28,11 @@ package struct TargetAddressPolicy: Sendable {
     allowed = ranges
   }
 
-  /// Nil where it may be connected to, else what it is, in a word.
+  /// Returns nil if the address is allowed, and otherwise a word for its kind.
   ///
   /// An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo, ISATAP) is
-  /// refused where the inner one is; and beyond that unless it is global unicast, 2000::/3, without
-  /// the special ranges of it.
+  /// refused if the inner one is refused. Apart from that, an IPv6 address is allowed only if it is
+  /// global unicast (2000::/3) and in none of the special ranges.
   package func refusal(_ address: IPAddress) -> String? {
     if allowed.contains(where: { $0.contains(address) }) { return nil }
     for inner in Self.embedded(in: address) {
@@ -48,8 +48,9 @@ package struct TargetAddressPolicy: Sendable {
       ? nil : "not global unicast"
   }
 
-  /// The first that every address of an answer passes, or why one does not: an answer that mixes
-  /// public and private addresses is refused whole, since it is an attempt.
+  /// Returns the first address that is refused, with the reason. One refused address makes the
+  /// whole answer refused, because an answer that mixes public and private addresses is probably an
+  /// attack.
   package func refusal(ofAny addresses: [IPAddress]) -> (address: IPAddress, reason: String)? {
     for address in addresses {
       if let reason = refusal(address) { return (address, reason) }
@@ -75,7 +76,7 @@ package struct TargetAddressPolicy: Sendable {
     ("192.88.99.0/24", "6to4 relay"), ("192.168.0.0/16", "private"), ("192.175.48.0/24", "AS112"),
     ("198.18.0.0/15", "benchmarking"), ("198.51.100.0/24", "documentation"),
     ("203.0.113.0/24", "documentation"), ("224.0.0.0/4", "multicast"), ("240.0.0.0/4", "reserved"),
-    // Clouds answer their metadata on these public addresses too.
+    // Some clouds serve their metadata on these public addresses.
     ("168.63.129.16/32", "metadata"), ("100.100.100.200/32", "metadata"),
   ])
 
@@ -106,9 +107,9 @@ package struct TargetAddressPolicy: Sendable {
       return v4(b[12...])
     }
     if sixToFour.contains(address) { return v4(b[2..<6]) }
-    // The server's, and the client's with every bit flipped (RFC 4380).
+    // These are the server's address, and the client's address with every bit flipped (RFC 4380).
     if teredo.contains(address) { return v4(b[4..<8]) + v4(b[12...].map { ~$0 }) }
-    // ISATAP (RFC 5214): the interface is [02]00:5efe and the address.
+    // In ISATAP (RFC 5214), the interface is [02]00:5efe and the address.
     if b[8] & 0xFD == 0, b[9] == 0, b[10] == 0x5E, b[11] == 0xFE { return v4(b[12...]) }
     return []
   }

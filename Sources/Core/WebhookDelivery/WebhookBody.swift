@@ -1,14 +1,14 @@
 import JSONText
 
-/// The body of a webhook; the same bytes on every try, since they are signed.
+/// Makes the body of a webhook. Every attempt sends the same bytes, because they are signed.
 package enum WebhookBody {
   /// `{"id":…,"timestamp":…,"event":…,"type":…,"url":…,"data":{…}}`
   ///
   /// - Parameters:
-  ///   - timestamp: RFC 3339, of the alert.
-  ///   - url: the page of the alert; nil where nobody knows an address of pages: then there is no
-  ///     such member.
-  ///   - data: a JSON object as PostgreSQL's `jsonb` prints it; blanks between its tokens are
+  ///   - timestamp: the time of the alert as RFC 3339.
+  ///   - url: the page of the alert. If it is nil, because the pages have no known address, the
+  ///     member is left out.
+  ///   - data: a JSON object as PostgreSQL's `jsonb` prints it. Blanks between its tokens are
   ///     dropped.
   /// - Complexity: O(n).
   package static func make(

@@ -1,12 +1,12 @@
 import Crypto
 
-/// `webhook-signature` of one attempt.
+/// Makes the header `webhook-signature` of one attempt.
 package enum WebhookSignature {
-  /// One signature a secret, separated by blanks, in the order of the secrets: while a secret is
-  /// being replaced, a receiver finds the one that it knows.
+  /// Returns one signature for each secret, separated by blanks, in the order of the secrets. While
+  /// a secret is being replaced, a receiver finds the signature that it can verify.
   ///
-  /// What is signed is `id.timestamp.body`, byte for byte as it is sent.
-  /// - Parameter timestampSeconds: of the attempt, as in `webhook-timestamp`.
+  /// The signed text is `id.timestamp.body`, byte for byte as it is sent.
+  /// - Parameter timestampSeconds: the time of the attempt, as in `webhook-timestamp`.
   package static func header(
     id: String, timestampSeconds: Int64, body: [UInt8], secrets: [SigningSecret]
   ) -> String {
@@ -22,7 +22,7 @@ package enum WebhookSignature {
         for: bytes, using: SymmetricKey(data: secret.bytes))
       return "v1," + Base64.encode(Array(code))
     case .v1a:
-      // Fails for keys of other lengths only, which `SigningSecret` refuses.
+      // This fails only for keys of other lengths, and `SigningSecret` refuses those.
       guard let key = try? Curve25519.Signing.PrivateKey(rawRepresentation: secret.bytes),
         let signature = try? key.signature(for: bytes)
       else { return nil }

@@ -1,12 +1,12 @@
 import Crypto
 package import Metering
 
-/// The trace that goes with a webhook.
+/// Makes the trace context that goes with a webhook.
 package enum WebhookTrace {
-  /// An attempt is a span of the trace that led to its alert. The span's id follows from the attempt,
-  /// so that pages can show what was sent though nobody has written it down.
+  /// An attempt is a span of the trace that led to its alert. The span's id follows from the
+  /// attempt, so that pages can show it although it is not stored.
   ///
-  /// - Parameter attempt: 1 is the first.
+  /// - Parameter attempt: the number of the attempt, from 1.
   package static func context(
     of cause: TraceContext, webhookID: String, attempt: Int64
   ) -> TraceContext {

@@ -1,8 +1,8 @@
 package import Metering
 
-/// An endpoint's URL, taken apart by rules stricter than RFC 3986's: wherever two parsers could
-/// read a text differently, it is refused, since what is checked must be what is connected to. The
-/// request is made from the parts, never from the text.
+/// An endpoint's URL, parsed by stricter rules than RFC 3986's. A text that two parsers could read
+/// differently is refused, because the address that is checked must be the one that is connected
+/// to. The request is made from the parts and never from the text.
 package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
   package enum Refusal: Error, Sendable, Equatable, CustomStringConvertible {
     case length
@@ -34,27 +34,27 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
   }
 
   package let isTLS: Bool
-  /// Lower case, no trailing dot; without brackets where it is an IPv6 address.
+  /// The host in lower case without a trailing dot. An IPv6 address has no brackets here.
   package let host: String
-  /// Where the host is an address itself.
+  /// The address, if the host is an address.
   package let address: IPAddress?
   package let port: Int
-  /// Begins with `/`.
+  /// The path and the query. The text begins with `/`.
   package let pathAndQuery: String
 
-  /// What the request is sent to: path and query as they were given, byte for byte.
+  /// The URL as text, with path and query byte for byte as they were given.
   package var description: String {
     "\(isTLS ? "https" : "http")://\(authority)\(pathAndQuery)"
   }
 
-  /// What the request's `Host` says: the port only where it is not the scheme's.
+  /// The request's `Host`. It contains the port only if that is not the scheme's default.
   package var authority: String {
     let name = address?.isV6 == true ? "[\(host)]" : host
     return port == (isTLS ? 443 : 80) ? name : "\(name):\(port)"
   }
 
-  /// - Throws: `Refusal`. Addresses are judged here where the host is one; names when they are
-  ///   resolved.
+  /// - Throws: `Refusal`. If the host is an address, the policy is checked here. Names are checked
+  ///   when they are resolved.
   package init(
     _ text: String, policy: TargetAddressPolicy, allowsHTTP: Bool
   ) throws(Refusal) {
@@ -112,7 +112,7 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
     guard (1...253).contains(text.utf8.count) else { throw .host }
     let labels = text.split(separator: ".", omittingEmptySubsequences: false)
     for label in labels {
-      // Underscores are in no host name, but in use; % would be decoded by some.
+      // Underscores are not valid in host names but are in use. Some programs would decode a %.
       guard (1...63).contains(label.utf8.count),
         label.utf8.allSatisfy({
           (0x30...0x39).contains($0) || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F
@@ -120,8 +120,8 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
       else { throw .host }
     }
     guard let last = labels.last else { throw .host }
-    // The rule of the URL standard ("ends in a number"): 127.1, 2130706433, 0x7f.1 and 0177.0.0.1
-    // are addresses to some readers.
+    // This is the rule "ends in a number" of the URL standard. Some programs read 127.1,
+    // 2130706433, 0x7f.1 and 0177.0.0.1 as addresses.
     let isNumber =
       last.utf8.allSatisfy { (0x30...0x39).contains($0) }
       || (last.hasPrefix("0x") && last.dropFirst(2).allSatisfy(\.isHexDigit))
@@ -141,8 +141,8 @@ package struct WebhookURL: Sendable, Hashable, CustomStringConvertible {
     return port
   }
 
-  /// Above 1023, of the Fetch standard's list ("bad port"): protocols whose servers can be made to
-  /// misread an HTTP request.
+  /// The ports above 1023 from the Fetch standard's list of bad ports. An HTTP request can be
+  /// misread by servers of these protocols.
   private static let refusedPorts: Set<Int> = [
     1_719, 1_720, 1_723, 2_049, 3_659, 4_045, 4_190, 5_060, 5_061, 6_000, 6_566, 6_665, 6_666,
     6_667, 6_668, 6_669, 6_679, 6_697, 10_080,
