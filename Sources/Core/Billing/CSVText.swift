@@ -1,7 +1,7 @@
-/// Comma-separated values by RFC 4180, safe to open in a spreadsheet.
+/// Comma-separated values as in RFC 4180 that are safe to open in a spreadsheet.
 ///
-/// A text that a spreadsheet would run as a formula gets an apostrophe in front, which the
-/// spreadsheet takes for "this is text". Numbers are left alone, negative ones too.
+/// A text that a spreadsheet would run as a formula gets an apostrophe in front, which marks a
+/// text. Numbers stay as they are, even negative ones.
 package enum CSVText {
   /// Appends one line with its CR and LF.
   package static func append(_ cells: some Sequence<Cell>, to out: inout [UInt8]) {
@@ -14,7 +14,7 @@ package enum CSVText {
     out.append(contentsOf: "\r\n".utf8)
   }
 
-  /// The line of the columns' names.
+  /// The line with the columns' names.
   package static func header(_ columns: [String]) -> [UInt8] {
     var out: [UInt8] = []
     append(columns.map { Cell.text($0) }, to: &out)
@@ -48,7 +48,7 @@ package enum CSVText {
     if needsQuotes { out.append(UInt8(ascii: "\"")) }
   }
 
-  /// Spreadsheets skip blanks in front, and some take the full-width signs as well.
+  /// Spreadsheets skip blanks in front, and some also accept the full-width signs.
   private static func startsFormula(_ text: String) -> Bool {
     for scalar in text.unicodeScalars {
       switch scalar {

@@ -5,13 +5,13 @@ package enum Cell: Sendable, Equatable {
   case null
   case text(String)
   case integer(Int64)
-  /// A number of what is billed. It is a string where the client asks for `numbers=string`.
+  /// A billed quantity. It is a string if the client asks for `numbers=string`.
   case quantity(Int64)
   case number(Double)
   case boolean(Bool)
   /// Milliseconds since 1970, written as RFC 3339 with `Z`.
   case time(Int64)
-  /// What is JSON already: a list or an object.
+  /// A list or an object that is already JSON.
   case json([UInt8])
 
   package static func optional(_ text: String?) -> Cell { text.map { .text($0) } ?? .null }
@@ -32,7 +32,7 @@ package enum Cell: Sendable, Equatable {
 }
 
 extension JSONWriter {
-  /// - Parameter quotesQuantities: quantities are written as strings.
+  /// - Parameter quotesQuantities: whether quantities are written as strings.
   package mutating func cell(_ cell: Cell, quotesQuantities: Bool = false) {
     switch cell {
     case .null: null()
@@ -40,7 +40,7 @@ extension JSONWriter {
     case .integer(let value): integer(value)
     case .quantity(let value):
       if quotesQuantities { text(String(value)) } else { integer(value) }
-    // NaN and infinity have no JSON.
+    // JSON has no NaN and no infinity.
     case .number(let value): raw(value.isFinite ? "\(value)" : "null")
     case .boolean(let value): boolean(value)
     case .time(let milliseconds): time(milliseconds)

@@ -1,14 +1,14 @@
 package import JSONText
 
-/// A customer's statement of one month: a JSON document with one canonical spelling.
+/// A customer's statement of one month. It is a JSON document with one canonical spelling.
 package struct Statement: Sendable, Equatable {
   private let members: [JSONMember]
 
-  /// - Parameter document: as `StatementStore` reads it. Each line gets its links: to the windows of
-  ///   its usage, and to the events behind it.
-  /// - Returns: nil where it is no object.
+  /// - Parameter document: the document that `StatementStore` reads. Each line gets links to the
+  ///   windows of its usage and to its events.
+  /// - Returns: nil if the document is not an object.
   package init?(document: String) {
-    // It is PostgreSQL's own JSON: whatever else is wrong with it, there is nothing to tell.
+    // PostgreSQL wrote this JSON, so the kind of error does not matter.
     guard let members = (try? JSONReader.parse(Array(document.utf8)))?.members else { return nil }
     self.members = members.map { member in
       guard member.name.equals("lines"), let lines = member.value.elements else { return member }
@@ -20,13 +20,14 @@ package struct Statement: Sendable, Equatable {
 
   package var month: String { members["month"]?.text ?? "" }
 
-  /// Names in the order of their bytes, no blanks, integers in digits. This is what is signed.
+  /// The document with names in the order of their bytes, without blanks, and with integers in
+  /// digits. These bytes are signed.
   package var canonicalJSON: [UInt8] { CanonicalJSON.bytes(.object(members)) }
 
-  /// The canonical document with the signature behind it.
+  /// The canonical document with the signature as its last member.
   ///
-  /// - Parameter quotesQuantities: quantities are written as strings. What is signed has them as
-  ///   integers all the same.
+  /// - Parameter quotesQuantities: whether quantities are written as strings. The signed document
+  ///   has them as integers in any case.
   package func json(signature: String?, quotesQuantities: Bool = false) -> [UInt8] {
     let document = JSONValue.object(members)
     var bytes = CanonicalJSON.bytes(quotesQuantities ? Self.quoted(document) : document)
@@ -79,7 +80,7 @@ package struct Statement: Sendable, Equatable {
     }
   }
 
-  /// Everything but RFC 3986's unreserved characters as `%XX`.
+  /// Encodes all characters except RFC 3986's unreserved ones as `%XX`.
   private static func encoded(_ text: String) -> String {
     var bytes: [UInt8] = []
     for byte in text.utf8 {
@@ -114,7 +115,8 @@ package struct Statement: Sendable, Equatable {
   }
 }
 
-/// JSON with one spelling for each value: members in the order of their names' bytes, no blanks.
+/// JSON with one spelling for each value. Members are in the order of their names' bytes, and there
+/// are no blanks.
 package enum CanonicalJSON {
   package static func bytes(_ value: JSONValue) -> [UInt8] {
     var json = JSONWriter()

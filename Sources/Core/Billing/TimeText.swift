@@ -1,15 +1,16 @@
 import Metering
 
-/// Times as the API reads and writes them.
+/// Reads and writes times for the API.
 package enum TimeText {
-  /// RFC 3339 with `Z`: `2026-11-01T00:00:00Z`, with milliseconds only where there are some.
+  /// Writes RFC 3339 with `Z`, such as `2026-11-01T00:00:00Z`. Milliseconds are written only if
+  /// they are not 0.
   ///
-  /// - Parameter milliseconds: since 1970.
+  /// - Parameter milliseconds: the time in milliseconds since 1970.
   package static func write(_ milliseconds: Int64) -> String { UTCTime.brief(milliseconds) }
 
-  /// Milliseconds since 1970 of an RFC 3339 time with any offset (`2026-11-01T01:00:00+01:00`);
-  /// digits behind the third of the fraction must be zeros. Nil for anything else, for a leap
-  /// second, and for what is outside the years 0001 to 9999.
+  /// Reads an RFC 3339 time with any offset (`2026-11-01T01:00:00+01:00`) as milliseconds since
+  /// 1970. Digits of the fraction after the third must be zeros. The result is nil for any other
+  /// text, for a leap second, and outside of the years 0001 to 9999.
   package static func read(_ text: String) -> Int64? {
     let bytes = Array(text.utf8)
     guard bytes.count >= 20, bytes.count <= 48, bytes[10] | 0x20 == UInt8(ascii: "t") else {

@@ -1,17 +1,17 @@
 import JSONText
 public import Metering
 
-/// What a license says of itself, in its JWT. Times are milliseconds since 1970. The token's are
-/// NumericDates (RFC 7519), seconds that may have a fraction; what is less than a millisecond is
+/// The claims of a license's JWT. Times are milliseconds since 1970. In the token they are
+/// NumericDates (RFC 7519), which are seconds that may have a fraction. Parts of a millisecond are
 /// cut off.
 public struct LicenseClaims: Sendable {
   /// `sub`, 1 to 512 bytes.
   public var licenseID: Identifier
-  /// `domain` and `domains` together, as they stand.
+  /// `domain` and `domains` together, as the token has them.
   public var domains: [String]
-  /// Empty where the token has none.
+  /// `plan`, or empty if the token has none.
   public var plan: String
-  /// What it unlocks; at most 100.
+  /// `features`, at most 100.
   public var features: [String]
   /// `limits`, in the order of their names: `apiCalls`, `seats`, meters.
   public var limits: [Limit]
@@ -28,7 +28,7 @@ public struct LicenseClaims: Sendable {
   public struct Limit: Sendable {
     /// The name that the token and the answers write: `apiCalls`, `seats`, or a meter.
     public var name: String
-    /// Not negative.
+    /// The quantity, which is not negative.
     public var quantity: Int64
 
     /// A limit by its name.
@@ -38,7 +38,7 @@ public struct LicenseClaims: Sendable {
     }
   }
 
-  /// Limits as tokens and answers name them, of meters as they are counted: `api_calls` is
+  /// Converts the limits of meters to limits as tokens and answers name them. `api_calls` is
   /// `apiCalls` there.
   package static func limits(
     ofMeters meters: [(meter: Identifier, quantity: Int64)], seats: Int64?
@@ -68,13 +68,13 @@ public struct LicenseClaims: Sendable {
   }
 
   private static let maximumItems = 100
-  /// The end of the year 9999: later times have no RFC 3339.
+  /// The end of the year 9999. RFC 3339 has no later times.
   private static let maximumMilliseconds: Int64 = 253_402_300_799_999
 
-  /// - Throws: `badClaims`, with the member that is missing, of another type, out of bounds, or
-  ///   stands twice.
+  /// - Throws: `badClaims` with the member that is missing, has another type, is out of bounds, or
+  ///   occurs twice.
   init(payload: [UInt8]) throws(TokenRefusal) {
-    // Whatever is wrong with the text, it holds no claims.
+    // The kind of error does not matter, because the text contains no claims.
     guard let members = (try? JSONReader.parse(payload))?.members else {
       throw .badClaims(.document)
     }
@@ -100,7 +100,7 @@ public struct LicenseClaims: Sendable {
       expiresAt: expiresAt, notBefore: notBefore, isTrial: isTrial ?? false)
   }
 
-  /// Nil where the claim is absent.
+  /// Reads a claim, or returns nil if it is absent.
   private static func read<T>(
     _ claim: TokenRefusal.Claim, _ members: [JSONMember], _ read: (JSONValue) -> T?
   ) throws(TokenRefusal) -> T? {
@@ -109,7 +109,7 @@ public struct LicenseClaims: Sendable {
     return value
   }
 
-  /// Each once, in order, compared by their bytes.
+  /// The texts in order without repetitions, compared by their bytes.
   private static func distinct(_ texts: [String]) -> [String] {
     var known: Set<Identifier> = []
     return texts.filter { known.insert(Identifier($0)).inserted }
@@ -179,7 +179,7 @@ public struct LicenseClaims: Sendable {
 }
 
 extension LicenseClaims: Equatable {
-  /// Compares all texts by their bytes; see `Identifier`.
+  /// Compares all texts by their bytes (see `Identifier`).
   public static func == (left: LicenseClaims, right: LicenseClaims) -> Bool {
     left.texts == right.texts && left.limits == right.limits && left.issuedAt == right.issuedAt
       && left.expiresAt == right.expiresAt && left.notBefore == right.notBefore
@@ -195,7 +195,7 @@ extension LicenseClaims: Equatable {
 }
 
 extension LicenseClaims.Limit: Equatable {
-  /// Compares the name by its bytes; see `Identifier`.
+  /// Compares the name by its bytes (see `Identifier`).
   public static func == (left: LicenseClaims.Limit, right: LicenseClaims.Limit) -> Bool {
     Identifier(left.name) == Identifier(right.name) && left.quantity == right.quantity
   }

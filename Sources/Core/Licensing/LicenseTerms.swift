@@ -1,8 +1,8 @@
 public import Metering
 
-/// What a license is judged by, whether it was registered or only signed.
+/// The terms by which a license is judged, whether it was registered or only signed.
 public struct LicenseTerms: Sendable {
-  /// What an operator made of it.
+  /// The status that an operator gave the license.
   public enum Status: String, Sendable, CaseIterable {
     case active
     case suspended
@@ -11,9 +11,9 @@ public struct LicenseTerms: Sendable {
 
   /// What happens beyond a limit.
   public enum OveragePolicy: String, Sendable, CaseIterable {
-    /// Beyond a limit the license does not hold.
+    /// Beyond a limit the license is not valid.
     case block
-    /// It holds, and what is beyond is billed.
+    /// The license stays valid, and usage beyond the limit is billed.
     case allow
   }
 
@@ -21,15 +21,15 @@ public struct LicenseTerms: Sendable {
   public var licenseID: Identifier
   /// The product that was bought, in the vendor's words.
   public var plan: String
-  /// What it unlocks, in the vendor's words.
+  /// The features that the license unlocks, in the vendor's words.
   public var features: [String]
   /// The limits by name: `apiCalls`, `seats`, or a meter.
   public var limits: [LicenseClaims.Limit]
-  /// The domains on which the license holds.
+  /// The domains for which the license is valid.
   public var domains: BoundDomains
-  /// Milliseconds since 1970.
+  /// The first time at which it is valid, in milliseconds since 1970.
   public var validFrom: Int64?
-  /// Milliseconds since 1970; the first at which it does not hold.
+  /// The first time at which it is no longer valid, in milliseconds since 1970.
   public var expiresAt: Int64
   /// A trial has no grace.
   public var isTrial: Bool

@@ -1,6 +1,6 @@
 import Metering
 
-/// Whether a license holds, and why not.
+/// Whether a license is valid, and if not, why.
 public struct Verdict: Sendable, Equatable {
   /// The verdicts, in the order in which they are judged. The first one that applies is given.
   public enum Code: String, Sendable, CaseIterable {
@@ -16,14 +16,15 @@ public struct Verdict: Sendable, Equatable {
     case valid
   }
 
-  /// Seven days in which an expired license still holds, and says so; a trial has none.
+  /// The seven days in which an expired license is still valid, with the code `grace`. A trial has
+  /// no grace.
   public static let graceMilliseconds: Int64 = SchemaContract.graceDays * 86_400_000
 
   /// See `Code`.
   public var code: Code
-  /// Whether usage is beyond a limit; such a license may hold all the same (`OveragePolicy.allow`).
+  /// Whether usage is beyond a limit. The license may still be valid (`OveragePolicy.allow`).
   public var isOverLimit: Bool
-  /// Which rule a license key broke that is not believed (`invalidSignature`).
+  /// The rule that a license key breaks if it is not accepted (`invalidSignature`).
   public var refusal: TokenRefusal?
 
   /// A verdict that needs no terms, such as `notFound`.
@@ -32,7 +33,7 @@ public struct Verdict: Sendable, Equatable {
     self.isOverLimit = isOverLimit
   }
 
-  /// The verdict on a license key that is not believed.
+  /// The verdict on a license key that is not accepted.
   public init(refused refusal: TokenRefusal) {
     self.init(.invalidSignature)
     self.refusal = refusal
@@ -41,7 +42,7 @@ public struct Verdict: Sendable, Equatable {
   /// Whether the application may run.
   public var isValid: Bool { code == .valid || code == .grace }
 
-  /// One sentence for the developer who reads the answer; nil where the license holds.
+  /// One sentence for the developer who reads the answer. Nil if the license is valid.
   public var explanation: String? {
     switch code {
     case .invalidSignature:
@@ -59,11 +60,11 @@ public struct Verdict: Sendable, Equatable {
     }
   }
 
-  /// Judges a license that is known.
+  /// Judges a known license.
   ///
   /// - Parameters:
-  ///   - domain: nil stands for a text that is no domain name, which no license holds for.
-  ///   - now: milliseconds since 1970.
+  ///   - domain: nil stands for a text that is not a domain name. No license is valid for it.
+  ///   - now: the time in milliseconds since 1970.
   ///   - isOverLimit: whether its usage of this period has reached a limit.
   public static func judge(
     _ terms: LicenseTerms, domain: DomainName?, now: Int64, isOverLimit: Bool

@@ -1,18 +1,19 @@
-/// How the lines of an access log are laid out.
+/// The layout of the lines of an access log.
 package enum AccessLogFormat: String, CaseIterable, Sendable {
   /// `%h %l %u %t "%r" %>s %b`, the NCSA common log format.
   case common
-  /// The same, then `"%{Referer}i" "%{User-Agent}i"`; nginx's default too. One more quoted field is
-  /// allowed.
+  /// The common format with `"%{Referer}i" "%{User-Agent}i"` after it, which is also nginx's
+  /// default. One more quoted field is allowed.
   case combined
-  /// The `main` of nginx.org's own configuration: combined, then `"$http_x_forwarded_for"`.
+  /// The format `main` of nginx.org's own configuration, which is combined with
+  /// `"$http_x_forwarded_for"` after it.
   case main
-  /// `%v:%p` before a combined line, as Debian's Apache has it.
+  /// `%v:%p` and a combined line, as in Debian's Apache.
   // swift-format-ignore: AlwaysUseLowerCamelCase
   case vhost_combined
 }
 
-/// Why a line is no line of an access log. The reason names the field and not what stood there.
+/// Why a line is not a line of an access log. The reason names the field but not its value.
 package struct AccessLogError: Error, Equatable, Sendable, CustomStringConvertible {
   package var reason: String
 
@@ -25,28 +26,30 @@ package struct AccessLogError: Error, Equatable, Sendable, CustomStringConvertib
 
 /// One request, as Apache or nginx logged it.
 ///
-/// In quoted fields `\"` and `\\` are resolved; other escapes (`\x16`, `\n`) stand as they were
-/// written, since what they name need not be text. Bytes that are not UTF-8 become U+FFFD.
+/// In quoted fields `\"` and `\\` are resolved. Other escapes (`\x16`, `\n`) stay as they were
+/// written, because their bytes may not be text. Bytes that are not UTF-8 become U+FFFD.
 package struct AccessLogLine: Equatable, Sendable {
-  /// Address or name of the client, IPv6 too.
+  /// The address or name of the client. The address may be IPv6.
   package var host: String
-  /// Milliseconds since 1970 of the line's own time, which is to the second.
+  /// The line's time in milliseconds since 1970. Its precision is a second.
   package var timeMilliseconds: Int64
-  /// Empty where the request was none by HTTP: a TLS greeting on port 80, or `-` (no request
-  /// arrived before the timeout). Such lines are real and have a status.
+  /// The method. It is empty if the request was not HTTP, for example a TLS greeting on port 80, or
+  /// `-` if no request arrived before the timeout. Such lines are real and have a status.
   package var method: String
-  /// The request's target with its query; of no HTTP request the whole text, of `-` empty.
+  /// The request's target with its query. If the request was not HTTP, it is the whole text, and
+  /// for `-` it is empty.
   package var path: String
-  /// The target's bytes as the client sent them: every escape of the log is resolved, `\x22` too.
+  /// The target's bytes as the client sent them. Every escape of the log is resolved, including
+  /// `\x22`.
   package var target: [UInt8]
-  /// 0 where the server sent none: nginx writes `000`, Apache `-`.
+  /// The status, or 0 if the server sent none. nginx then writes `000`, and Apache writes `-`.
   package var status: Int
-  /// `-` is 0: the format writes it in place of 0.
+  /// The number of bytes. The format writes `-` in place of 0.
   package var bytes: Int64
-  /// Nil for `-`, for the empty text, and where the line ends before it.
+  /// Nil for `-`, for the empty text, and if the line ends before it.
   package var referrer: String?
   package var userAgent: String?
-  /// Without the port. Only of `vhost_combined`.
+  /// The virtual host without its port. Only `vhost_combined` has it.
   package var virtualHost: String?
 
   package init(
@@ -66,9 +69,9 @@ package struct AccessLogLine: Equatable, Sendable {
     self.virtualHost = virtualHost
   }
 
-  /// Reads a line without its line end (one CR or LF or both at the end is taken as such).
+  /// Reads a line. One CR or LF or both at its end are ignored.
   ///
-  /// - Throws: `AccessLogError` if the line is none of that format, the empty line included.
+  /// - Throws: `AccessLogError` if the line does not have that format. An empty line does not.
   package static func parse(
     _ line: [UInt8], format: AccessLogFormat
   ) throws(AccessLogError) -> AccessLogLine {
@@ -120,8 +123,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return result
   }
 
-  /// The line without what a server did not write: a byte order mark of an editor, and the NULs
-  /// that stand before the first line after a log was rotated by copying and truncating it.
+  /// The line without bytes that the server did not write. Those are an editor's byte order mark,
+  /// and the NULs before the first line after a log was rotated by copying and truncating it.
   private static func withoutForeignStart(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
     var line = line
     while true {
@@ -148,12 +151,12 @@ package struct AccessLogLine: Equatable, Sendable {
     return word
   }
 
-  /// What stands before the next space, and the space.
+  /// Takes the text before the next space, and the space.
   private static func word(
     _ cursor: inout ByteCursor, _ name: String
   ) throws(AccessLogError) -> ArraySlice<UInt8> {
-    // A quote or an open bracket begins a later field: then this one is missing. Only an IPv6
-    // address may stand in brackets; a time's bracket closes behind the next space.
+    // A quote or an open bracket begins a later field, so this one is missing. Only an IPv6 address
+    // may be in brackets. A time's bracket closes after the next space.
     guard let word = cursor.takeUpTo(" "), cursor.take(" "), !word.isEmpty,
       word.allSatisfy({ $0 > 0x20 && $0 != 0x7F && $0 != UInt8(ascii: "\"") }),
       word.first != UInt8(ascii: "[") || word.contains(UInt8(ascii: "]"))
@@ -161,11 +164,11 @@ package struct AccessLogLine: Equatable, Sendable {
     return word
   }
 
-  /// `name:port`, without the port; `[::1]:80` gives `[::1]`. Some formats write no port.
+  /// Removes the port from `name:port`. `[::1]:80` gives `[::1]`. Some formats write no port.
   private static func hostName(of word: ArraySlice<UInt8>) throws(AccessLogError) -> String {
     guard let colon = word.lastIndex(of: UInt8(ascii: ":")) else { return text(word) }
     let port = word[(colon + 1)...]
-    // A port may be empty by RFC 3986.
+    // RFC 3986 allows an empty port.
     let isPort = port.count <= 5 && port.allSatisfy(isDigit)
     guard isPort, colon > word.startIndex else {
       throw AccessLogError(reason: "there is no port after the virtual host's colon")
@@ -173,7 +176,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return text(word[..<colon])
   }
 
-  /// The authenticated user, who may have spaces, brackets and escaped quotes, and the time behind.
+  /// Skips the authenticated user, whose name may have spaces, brackets and escaped quotes, and
+  /// reads the time after it.
   private static func skipUserAndReadTime(
     _ cursor: inout ByteCursor
   ) throws(AccessLogError) -> Int64 {
@@ -195,9 +199,9 @@ package struct AccessLogLine: Equatable, Sendable {
     throw problem
   }
 
-  /// "- frank" is an identity and a user: the line has a field before the host that its format does
-  /// not name, and all fields would be off by one. Apache writes `""` for an empty user, and
-  /// escapes a quote in one.
+  /// "- frank" is an identity and a user. Then the line has a field before the host that its format
+  /// does not have, and all fields would be off by one. Apache writes `""` for an empty user and
+  /// escapes quotes in a user's name.
   private static func check(user: [UInt8]) throws(AccessLogError) {
     var isEscaped = false
     let hasBareQuote = user.contains { byte in
@@ -212,7 +216,7 @@ package struct AccessLogLine: Equatable, Sendable {
     }
   }
 
-  /// `[17/May/2015:10:05:03 +0000]`
+  /// Reads a time such as `[17/May/2015:10:05:03 +0000]`.
   private static func readTime(_ cursor: inout ByteCursor) throws(AccessLogError) -> Int64 {
     let months = [
       "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -266,7 +270,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return bytes
   }
 
-  /// A quoted field and the space before it; nil for `-`, the empty text, and the line's end.
+  /// Reads a quoted field and the space before it. Returns nil for `-`, for the empty text, and at
+  /// the line's end.
   private static func readOptional(
     _ cursor: inout ByteCursor, _ name: String
   ) throws(AccessLogError) -> String? {
@@ -276,8 +281,8 @@ package struct AccessLogLine: Equatable, Sendable {
     guard cursor.take(" ") else {
       throw AccessLogError(reason: "there is no space before the \(name)")
     }
-    // A server that is killed, or a client that sends kilobytes, leaves a line cut in its last
-    // fields (line 8,899 of the sample log); the request has been counted by then.
+    // A line may be cut in its last fields if the server was killed or the client sent kilobytes
+    // (see line 8,899 of the sample log). The fields of the request are complete then.
     guard let field = try quoted(&cursor, name, mayBeCut: true) else {
       throw AccessLogError(reason: "the \(name) in quotes is missing")
     }
@@ -285,10 +290,10 @@ package struct AccessLogLine: Equatable, Sendable {
     return value.isEmpty || value == "-" ? nil : value
   }
 
-  /// What stands in quotes, with `\"` and `\\` resolved; nil if no quote comes next.
+  /// Reads the text in quotes and resolves `\"` and `\\`. Returns nil if no quote comes next.
   ///
-  /// - Parameter resolvesAll: resolves `\x22`, `\n` and so on as well, so that the bytes are those
-  ///   that were sent.
+  /// - Parameter resolvesAll: whether to resolve `\x22`, `\n` and so on as well, so that the bytes
+  ///   are those that were sent.
   private static func quoted(
     _ cursor: inout ByteCursor, _ name: String, mayBeCut: Bool, resolvesAll: Bool = false
   ) throws(AccessLogError) -> [UInt8]? {
@@ -323,8 +328,8 @@ package struct AccessLogLine: Equatable, Sendable {
     return content
   }
 
-  /// The byte that an escape stands for and the escape's length without its backslash; of `x22`,
-  /// `n`, `t`, …
+  /// The byte of an escape such as `x22`, `n` or `t`, and the escape's length without its
+  /// backslash.…
   private static func escape(_ rest: ArraySlice<UInt8>) -> (value: UInt8, length: Int)? {
     switch rest.first {
     case UInt8(ascii: "x"), UInt8(ascii: "X"):
@@ -340,8 +345,8 @@ package struct AccessLogLine: Equatable, Sendable {
     }
   }
 
-  /// `GET /path HTTP/1.1` in its parts. A path may have spaces; HTTP/0.9 names no version. Without
-  /// a method the target is the whole text.
+  /// Splits a request such as `GET /path HTTP/1.1`. A path may have spaces. HTTP/0.9 names no
+  /// version. If there is no method, the target is the whole text.
   private static func split(
     request: [UInt8]
   ) -> (method: ArraySlice<UInt8>?, target: ArraySlice<UInt8>) {

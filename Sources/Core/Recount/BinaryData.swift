@@ -1,5 +1,5 @@
-/// RFC 4648 section 4, in its one spelling: with padding, without blanks, unused bits 0. Nil: it is
-/// something else.
+/// Decodes RFC 4648 section 4 in its only spelling, with padding, without blanks, and with unused
+/// bits of 0. Returns nil for any other text.
 func bytesFromBase64(_ text: String) -> [UInt8]? {
   let all = Array(text.utf8)
   let symbols = all.prefix { $0 != UInt8(ascii: "=") }
@@ -19,7 +19,7 @@ func bytesFromBase64(_ text: String) -> [UInt8]? {
     let number = sextets.reduce(0) { $0 * 64 + $1 }
     let triple = [number / 65_536, number / 256 % 256, number % 256].map { UInt8($0) }
     let kept = present - 1
-    // What the symbols say beyond the bytes that are kept must be nothing.
+    // The bits after the bytes that are kept must be 0.
     guard triple.dropFirst(kept).allSatisfy({ $0 == 0 }) else { return nil }
     bytes += triple.prefix(kept)
   }
@@ -31,8 +31,8 @@ private let sextetOfSymbol: [UInt8: Int] = {
   return Dictionary(uniqueKeysWithValues: zip(alphabet.utf8, 0...))
 }()
 
-/// Whether `type/subtype`, before any parameters and in any case, has the subtype `json` or one
-/// that ends in `+json`.
+/// Whether the subtype of `type/subtype` is `json` or ends in `+json`, in upper or lower case.
+/// Parameters are ignored.
 func declaresJSON(_ mediaType: String) -> Bool {
   let blank: Set<UInt8> = [0x20, 0x09]
   var essence = Array(mediaType.utf8.prefix { $0 != UInt8(ascii: ";") })

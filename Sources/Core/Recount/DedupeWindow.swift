@@ -1,9 +1,10 @@
 import Metering
 
-/// Rule (b): the identities of the valid usage events at the preceding offsets of one partition.
+/// Rule (b), which looks at the identities of the valid usage events at the preceding offsets of
+/// one partition.
 ///
-/// A dictionary of the whole texts, nothing hashed down or shortened: two events are one here only
-/// if every byte of subject, source and id agrees.
+/// It is a dictionary of whole texts without hashing or shortening. Two events are the same here
+/// only if every byte of subject, source and id is the same.
 struct DedupeWindow: Sendable {
   struct Identity: Hashable, Sendable {
     var subject: ExactText
@@ -11,30 +12,31 @@ struct DedupeWindow: Sendable {
     var id: ExactText
   }
 
-  /// The sizes, ascending by `fromOffset`. The first one holds from the beginning.
+  /// The sizes, ascending by `fromOffset`. The first one applies from the beginning.
   private let sizes: [WindowSize]
-  /// How far back any size of the history reaches: a larger window that begins later looks at
-  /// offsets that lie before its beginning, so they must be kept even while a smaller one holds.
+  /// How far back any size of the history reaches. A larger window that begins later looks at
+  /// offsets before its beginning, so they must be kept even while a smaller one applies.
   private let largestSize: Int64
   private var lastOffset: [Identity: Int64] = [:]
   /// Every sighting within `largestSize`, oldest first, from `oldestSighting` on.
   private var sightings: [(offset: Int64, identity: Identity)] = []
   private var oldestSighting = 0
 
-  /// - Parameter history: sizes not negative, in any order.
+  /// - Parameter history: sizes that are not negative, in any order.
   init(history: [WindowSize]) {
     let whole = [WindowSize(fromOffset: .min, size: RecountSettings.defaultWindow)] + history
     precondition(whole.allSatisfy { $0.size >= 0 }, "a dedupe window of negative size")
     let ascending = whole.sorted { $0.fromOffset < $1.fromOffset }
     sizes = ascending
-    // The default counts for the bound only where it ever holds: not below an entry from 0 on.
+    // The default counts for the bound only if it ever applies. It does not if an entry begins at
+    // 0.
     let holding = ascending.indices.filter { index in
       index + 1 == ascending.count || ascending[index + 1].fromOffset > 0
     }
     largestSize = holding.map { ascending[$0].size }.max() ?? 0
   }
 
-  /// W at an offset.
+  /// The size of the window at an offset.
   func size(at offset: Int64) -> Int64 {
     sizes.last { $0.fromOffset <= offset }?.size ?? RecountSettings.defaultWindow
   }
@@ -45,10 +47,11 @@ struct DedupeWindow: Sendable {
     return offset - seen <= size(at: offset)
   }
 
-  /// Notes that `identity` is at `offset` and forgets what no later offset can look back to.
+  /// Records that `identity` is at `offset`, and forgets sightings that no later offset can look
+  /// back to.
   ///
-  /// Keeps at most as many sightings as the largest window has offsets, and one; twice that while
-  /// the emptied front of the list waits to be given back. Amortized constant time.
+  /// It keeps at most one sighting more than the largest window has offsets. It may use twice that
+  /// memory until the empty front of the list is released. The time is amortized constant.
   mutating func insert(_ identity: Identity, at offset: Int64) {
     lastOffset[identity] = offset
     sightings.append((offset, identity))
@@ -57,7 +60,7 @@ struct DedupeWindow: Sendable {
       oldestSighting < sightings.count - 1
     {
       let old = sightings[oldestSighting]
-      // A later sighting of the same identity has renewed it: then only this one is forgotten.
+      // If a later sighting has renewed the identity, only this sighting is forgotten.
       if lastOffset[old.identity] == old.offset {
         lastOffset[old.identity] = nil
       }
@@ -69,6 +72,6 @@ struct DedupeWindow: Sendable {
     }
   }
 
-  /// How many identities are kept.
+  /// The number of identities that are kept.
   var count: Int { lastOffset.count }
 }

@@ -1,10 +1,10 @@
-/// A row that is not what the log says.
+/// A row that differs from the log.
 package struct Difference: Equatable, Sendable {
   package var window: UsageWindow
   package var key: UsageKey
-  /// What the log says; nothing where it knows no such row.
+  /// The numbers from the log. They are zero if the log has no such row.
   package var expected: Tally
-  /// What was found; nothing where there is no such row.
+  /// The numbers that were found. They are zero if there is no such row.
   package var actual: Tally
 
   package init(window: UsageWindow, key: UsageKey, expected: Tally, actual: Tally) {
@@ -15,10 +15,11 @@ package struct Difference: Equatable, Sendable {
   }
 }
 
-/// Compares rows of the same window one by one; empty if all agree.
+/// Compares rows of the same window one by one. The result is empty if all agree.
 ///
-/// A row of no quantity and no events equals a missing one: neither bills anything. A row of no
-/// quantity with events does not. Sorted by license, meter and start.
+/// A row without quantity and without events equals a missing one, because neither bills anything.
+/// A row with events and without quantity does not. The result is sorted by license, meter and
+/// start.
 package func compare(expected: Totals, actual: Totals) -> [Difference] {
   precondition(expected.window == actual.window, "rows of different windows cannot be compared")
   let keys = Set(expected.rows.keys).union(actual.rows.keys)

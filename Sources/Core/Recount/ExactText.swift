@@ -1,5 +1,5 @@
 package import Metering
 
-/// The texts of the log, as the recount compares them: by their bytes. No dictionary of this
-/// module has `String` keys; `Identifier` says why.
+/// The texts of the log, which the recount compares by their bytes. No dictionary of this module
+/// has `String` keys (see `Identifier`).
 package typealias ExactText = Identifier

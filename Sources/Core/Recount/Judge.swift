@@ -1,9 +1,9 @@
 import JSONText
 import Metering
 
-/// Decides what a record of `license.usage.v1` is, by docs/event-validation.md.
+/// Decides what a record of `license.usage.v1` is, as docs/event-validation.md specifies.
 ///
-/// The numbers in the comments are the numbers of the checks there; the code runs in their order,
+/// The numbers in the comments are the numbers of the checks there. The code runs in their order,
 /// because the first check that fails names the reason.
 package func judge(_ record: LogRecord, _ settings: RecountSettings) -> EventVerdict {
   var producerAndSequence: (producer: String, sequence: Int64)?
@@ -80,7 +80,7 @@ private func readEnvelope(
   guard case .object(let members) = json else {
     throw Rejection(.notCloudEvent, "the JSON text is not an object")
   }
-  // From here on the record's producer is known to the ledger, whatever else is wrong with it.
+  // From here on the ledger knows the record's producer, even if a later check fails.
   producerAndSequence = readProducerAndSequence(members)
   // 5
   guard case .string(let version) = members["specversion"], version.equals("1.0") else {
@@ -135,7 +135,7 @@ private func readSequence(_ members: [JSONMember]) throws(Rejection) -> Int64? {
   return try readInteger(value, "sequence", upTo: .max, orElse: .badSequence)
 }
 
-/// What the ledger knows of a dead letter: both members, where both are there and pass.
+/// The producer and the sequence of a dead letter for the ledger, if both are present and valid.
 private func readProducerAndSequence(
   _ members: [JSONMember]
 ) -> (producer: String, sequence: Int64)? {
@@ -145,7 +145,7 @@ private func readProducerAndSequence(
     }
     return (producer, sequence)
   } catch {
-    return nil  // that it is wrong is said, or outranked, by the checks themselves
+    return nil  // The checks themselves report what is wrong.
   }
 }
 
@@ -200,7 +200,7 @@ private func readUsage(
     traceparent: readTraceparent(members["traceparent"]))
 }
 
-/// Check 18: absent, or `[a-z][a-z0-9_]{0,63}`.
+/// Check 18. The meter is absent, or it matches `[a-z][a-z0-9_]{0,63}`.
 private func readMeter(_ value: JSONValue?) throws(Rejection) -> String {
   guard let value else { return "api_calls" }
   let letters = UInt8(ascii: "a")...UInt8(ascii: "z")
@@ -215,8 +215,8 @@ private func readMeter(_ value: JSONValue?) throws(Rejection) -> String {
   return String(decoding: string.bytes, as: UTF8.self)
 }
 
-/// Check 20. The empty string is absent; the value is cut at the last whole character (Unicode
-/// scalar) within 256 bytes.
+/// Check 20. The empty string counts as absent. The value is cut after the last whole character
+/// (Unicode scalar) within 256 bytes.
 private func readDimension(_ value: JSONValue?, _ name: String) throws(Rejection) -> String? {
   guard let value = present(value) else { return nil }
   let text = try readText(value, name, orElse: .badData)
@@ -232,8 +232,9 @@ private func readDimension(_ value: JSONValue?, _ name: String) throws(Rejection
   return cut.isEmpty ? nil : String(cut)
 }
 
-/// No check: what is no `traceparent` is ignored. It begins with version, trace id, parent id and
-/// flags, hexadecimal in lower case between dashes. Only a later version may go on behind them.
+/// This is not a check, because an invalid `traceparent` is ignored. It begins with version, trace
+/// id, parent id and flags in lower-case hexadecimal, with dashes between them. Only a later
+/// version may have more text after them.
 private func readTraceparent(_ value: JSONValue?) -> String? {
   guard case .string(let string)? = value, !string.hasLoneSurrogate, !string.bytes.contains(0)
   else { return nil }
@@ -247,7 +248,7 @@ private func readTraceparent(_ value: JSONValue?) -> String? {
     texts[1].contains(where: { $0 != "0" }), texts[2].contains(where: { $0 != "0" }),
     let flags = UInt8(texts[3], radix: 16)
   else { return nil }
-  // The flags that are known: sampled, and in version 00 a random id.
+  // The known flags are sampled and, in version 00, a random id.
   return "00-\(texts[1])-\(texts[2])-0\(flags % (isKnown ? 4 : 2))"
 }
 
@@ -312,7 +313,7 @@ private func present(_ value: JSONValue?) -> JSONValue? {
   value == .null ? nil : value
 }
 
-/// The members of `data`, or of what `data_base64` holds; nil where the event has neither.
+/// The members of `data` or of the object in `data_base64`. Nil if the event has neither.
 private func readData(_ members: [JSONMember]) throws(Rejection) -> [JSONMember]? {
   guard let value = present(members["data_base64"]) else {
     guard let value = members["data"] else { return nil }
@@ -331,7 +332,7 @@ private func readData(_ members: [JSONMember]) throws(Rejection) -> [JSONMember]
   guard let bytes = bytesFromBase64(encoded) else {
     throw Rejection(.badData, "data_base64 is not base64")
   }
-  guard case .object(let data)? = try? JSONReader.parse(bytes) else {  // why not is no matter
+  guard case .object(let data)? = try? JSONReader.parse(bytes) else {  // Any reason will do.
     throw Rejection(.badData, "data_base64 does not contain a JSON object")
   }
   return data
@@ -344,7 +345,7 @@ private func readObject(_ value: JSONValue, _ name: String) throws(Rejection) ->
   return members
 }
 
-/// A text, or `reason` where the value is not even a string.
+/// Reads a text. If the value is not a string, the reason is `reason`.
 private func readText(
   _ value: JSONValue?, _ name: String, orElse reason: Reason
 ) throws(Rejection) -> String {
@@ -352,7 +353,7 @@ private func readText(
   return try requireText(string, name)
 }
 
-/// "A text" is a string without U+0000 and, looked at after that, without lone surrogates.
+/// A text is a string without U+0000 and without lone surrogates. U+0000 is checked first.
 private func requireText(_ string: JSONString, _ name: String) throws(Rejection) -> String {
   if string.bytes.contains(0) {
     throw Rejection(.nulInText, "\(name) holds U+0000")
@@ -369,12 +370,12 @@ private func refuseOver(_ limit: Int, _ text: String, _ name: String) throws(Rej
   }
 }
 
-/// A number written as an integer, `-?(0|[1-9][0-9]*)`, from 0 to `upTo`; `-0` is 0.
+/// Reads a number that is written as an integer, `-?(0|[1-9][0-9]*)`, from 0 to `upTo`. `-0` is 0.
 private func readInteger(
   _ value: JSONValue?, _ name: String, upTo limit: Int64, orElse reason: Reason
 ) throws(Rejection) -> Int64 {
-  // The JSON grammar leaves nothing but a fraction or an exponent that `Int64` would not take,
-  // and it refuses both; what does not fit 64 bits is out of range anyway.
+  // After the JSON grammar, a number can only fail here by a fraction or an exponent, which `Int64`
+  // refuses, or by its size. A number that does not fit into 64 bits is out of range anyway.
   guard case .number(let token) = value, let number = Int64(token), number >= 0, number <= limit
   else { throw Rejection(reason, "\(name) is not an integer from 0 to \(limit)") }
   return number

@@ -1,13 +1,13 @@
 import Metering
 
-/// What a record came to, among the records before it.
+/// The outcome of a record, given the records before it.
 package enum Decision: Equatable, Sendable {
   package enum Cause: String, Sendable {
-    /// Rule (a): its sequence is not above the highest of its producer.
+    /// Rule (a). Its sequence is not above the highest of its producer.
     case sequence
-    /// Rule (b): its identity is within the window.
+    /// Rule (b). Its identity is within the window.
     case id
-    /// The dead letter that it requeues has counted before.
+    /// The dead letter that it requeues was counted before.
     case requeued
   }
 
@@ -17,11 +17,11 @@ package enum Decision: Equatable, Sendable {
   case report(ProducerReport)
 }
 
-/// Counts one partition over again, from its records alone.
+/// Counts one partition again from its records alone.
 ///
-/// Feed the records in the order of their offsets. Those below `countFrom` fill the window, the
-/// sequences and the sets of dead letters, and are counted nowhere; feed at least a window's worth
-/// of them where the log still has them.
+/// Feed the records in the order of their offsets. Records below `countFrom` fill the window, the
+/// sequences and the sets of dead letters, and are not counted. Feed at least as many of them as
+/// the window holds, if the log still has them.
 package struct PartitionRecount: Sendable {
   /// The hour of a license and meter, in this partition.
   package struct ProvenanceKey: Hashable, Sendable {
@@ -41,24 +41,25 @@ package struct PartitionRecount: Sendable {
   package let settings: RecountSettings
   package let countFrom: Int64
 
-  /// What was counted, by the minute.
+  /// The counts by minute.
   package private(set) var totals: [UsageKey: Tally] = [:]
-  /// Every value has its own row here: no `(other)`.
+  /// The counts by value of a dimension. Every value has its own row here, and there is no
+  /// `(other)`.
   package private(set) var dimensionTotals: [DimensionKey: Tally] = [:]
   package private(set) var provenance: [ProvenanceKey: OffsetRange] = [:]
-  /// The reasons, by offset.
+  /// The reasons of dead letters by offset.
   package private(set) var deadLetters: [Int64: String] = [:]
-  /// By producer: only events that have both a producer and a sequence. Where a checkpoint was
-  /// reached, of the records from it on.
+  /// The ledger by producer. It contains only events that have both a producer and a sequence. If a
+  /// checkpoint was reached, it covers the records from there on.
   package private(set) var ledger: [ExactText: LedgerEntry] = [:]
-  /// Of the records before the checkpoint; nil while none was reached.
+  /// The ledger of the records before the checkpoint. Nil while none was reached.
   package private(set) var ledgerBefore: [ExactText: LedgerEntry]?
   /// The highest sequence of each producer's valid usage events.
   package private(set) var sequences: [ExactText: Int64]
   /// The highest sequence of each producer's dead letters.
   package private(set) var deadLetteredSequences: [ExactText: Int64]
 
-  /// How many producers made room for others, and lost their sequences.
+  /// The number of producers that made room for others and lost their sequences.
   package private(set) var forgottenProducers: Int64 = 0
 
   private var recent: RecentProducers
@@ -68,11 +69,11 @@ package struct PartitionRecount: Sendable {
   private var checkpoint: RecountCheckpoint?
 
   /// - Parameters:
-  ///   - sequences: the highest of each producer before the first record that will be fed.
-  ///   - deadLetteredSequences: the same of its dead letters.
-  ///   - requeuedDeadLetters: the `dead-letter` headers that had counted before that record.
-  ///   - checkpoint: replaces what is known of producers when its offset is reached. The window is
-  ///     what the records that were fed make it.
+  ///   - sequences: the highest sequence of each producer before the first record that will be fed.
+  ///   - deadLetteredSequences: the same for dead letters.
+  ///   - requeuedDeadLetters: the `dead-letter` headers that were counted before that record.
+  ///   - checkpoint: replaces what is known about producers when its offset is reached. The window
+  ///     still comes from the records that were fed.
   package init(
     partition: Int32, settings: RecountSettings, countFrom: Int64,
     sequences: [ExactText: Int64] = [:], deadLetteredSequences: [ExactText: Int64] = [:],
@@ -90,9 +91,10 @@ package struct PartitionRecount: Sendable {
     self.checkpoint = checkpoint
   }
 
-  /// Takes the partition's next record. Amortized constant time, beside reading its value.
+  /// Takes the partition's next record. The time is amortized constant, apart from reading its
+  /// value.
   ///
-  /// The decision is told of records below `countFrom` too, as far as what was fed reaches.
+  /// It also decides on records below `countFrom`, based on the records that were fed.
   package mutating func feed(_ record: LogRecord) -> Decision {
     precondition(record.partition == partition, "a record of another partition")
     precondition(
@@ -128,7 +130,7 @@ package struct PartitionRecount: Sendable {
     }
   }
 
-  /// Says that all records before `offset` were fed; `feed` says it of each record by itself.
+  /// States that all records before `offset` were fed. `feed` implies it for each record.
   package mutating func reach(_ offset: Int64) {
     guard let checkpoint, checkpoint.offset <= offset else { return }
     self.checkpoint = nil
@@ -147,7 +149,8 @@ package struct PartitionRecount: Sendable {
     }
   }
 
-  /// A producer's name is free to invent, so a partition remembers only those heard last.
+  /// Anybody can invent a producer's name, so a partition remembers only the producers that were
+  /// heard last.
   private mutating func hear(_ producer: ExactText, at offset: Int64) {
     guard let gone = recent.hear(producer, at: offset) else { return }
     sequences[gone] = nil
@@ -157,12 +160,12 @@ package struct PartitionRecount: Sendable {
 
   // MARK: Duplicates
 
-  /// Nil: the event counts.
+  /// Returns nil if the event counts.
   private func causeOfDuplicate(
     _ event: UsageEvent, _ record: LogRecord, highest: Int64?
   ) -> Decision.Cause? {
-    // A requeued record is judged by its dead letter alone: its sequence is below those that came
-    // since, and would make a duplicate of nearly every one of them.
+    // A requeued record is judged only by its dead letter. Its sequence is below those that came
+    // later, so nearly every requeued record would be a duplicate.
     if let header = record.deadLetterHeader {
       return requeuedDeadLetters.contains(ExactText(header)) ? .requeued : nil
     }
@@ -174,7 +177,7 @@ package struct PartitionRecount: Sendable {
     return window.contains(event.identity, before: record.offset) ? .id : nil
   }
 
-  /// Every valid usage event, duplicates included, renews its identity and moves its sequence.
+  /// Every valid usage event renews its identity and moves its sequence, even if it is a duplicate.
   private mutating func remember(_ event: UsageEvent, _ record: LogRecord) {
     window.insert(event.identity, at: record.offset)
     if let producer = event.numberedProducer, let sequence = event.sequence {
@@ -237,7 +240,7 @@ package struct PartitionRecount: Sendable {
     of producer: [UInt8], _ sequence: Int64, isCounting: Bool
   ) {
     let producer = ExactText(String(decoding: producer, as: UTF8.self))
-    // A resend changes nothing, also where the first sighting was valid and this one is too old.
+    // A resend changes nothing, even if the first sighting was valid and this one is too old.
     let highest = max(deadLetteredSequences[producer] ?? -1, sequences[producer] ?? -1)
     guard sequence > highest else { return }
     deadLetteredSequences[producer] = sequence
@@ -253,8 +256,8 @@ extension UsageEvent {
       subject: ExactText(subject), source: ExactText(source), id: ExactText(id))
   }
 
-  /// The producer of an event that has a sequence too; without either, rule (a) and the ledger
-  /// do not know the event.
+  /// The producer of an event that also has a sequence. Without both, rule (a) and the ledger do
+  /// not apply to the event.
   fileprivate var numberedProducer: ExactText? {
     sequence == nil ? nil : producer.map { ExactText($0) }
   }

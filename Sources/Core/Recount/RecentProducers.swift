@@ -1,8 +1,8 @@
-/// Which producers a partition remembers: those heard last, at most `maximum` of them.
+/// The producers that a partition remembers, which are the last `maximum` that were heard.
 struct RecentProducers: Sendable {
   let maximum: Int
   private var lastOffset: [ExactText: Int64] = [:]
-  /// Every hearing, oldest first, from `oldest` on; only a producer's last one counts.
+  /// Every hearing, oldest first, from `oldest` on. Only a producer's last hearing counts.
   private var hearings: [(offset: Int64, producer: ExactText)] = []
   private var oldest = 0
 
@@ -10,7 +10,7 @@ struct RecentProducers: Sendable {
     self.maximum = maximum
   }
 
-  /// Producers that were heard before the first record, in the order of their last records.
+  /// Adds producers that were heard before the first record, in the order of their last records.
   mutating func begin(with producers: [ExactText]) {
     for (place, producer) in producers.enumerated() {
       _ = hear(producer, at: Int64(place - producers.count))

@@ -1,17 +1,17 @@
 import Metering
 
-/// What a partition knew of its producers at an offset, for a recount that cannot read all records
-/// before it.
+/// What a partition knew about its producers at an offset. It is for a recount that cannot read all
+/// records before that offset.
 package struct RecountCheckpoint: Sendable {
   package struct Producer: Sendable {
     package var name: ExactText
-    /// Highest sequence of its valid events; −1: none.
+    /// The highest sequence of its valid events, or −1.
     package var sequence: Int64
-    /// Highest sequence of its dead letters; −1: none.
+    /// The highest sequence of its dead letters, or −1.
     package var deadSequence: Int64
-    /// Its sequences are no longer remembered.
+    /// Whether its sequences are no longer remembered.
     package var isForgotten: Bool
-    /// What had been counted of it.
+    /// What had been counted for it.
     package var entry: LedgerEntry
 
     package init(
@@ -26,9 +26,9 @@ package struct RecountCheckpoint: Sendable {
     }
   }
 
-  /// All records before this offset had been judged, and none from it on.
+  /// All records before this offset had been judged, and no record from it on.
   package var offset: Int64
-  /// Those heard least recently first.
+  /// The producers, beginning with the one heard least recently.
   package var producers: [Producer]
 
   package init(offset: Int64, producers: [Producer]) {

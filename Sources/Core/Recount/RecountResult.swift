@@ -15,9 +15,10 @@ package struct LogPosition: Hashable, Comparable, Sendable {
   }
 }
 
-/// The recounts of several partitions, put together.
+/// The combined recounts of several partitions.
 package struct RecountResult: Sendable {
-  /// Of partitions of a topic's generation: one license may lie in several, after growth.
+  /// The key includes the partition, because a license may be in several partitions after a topic
+  /// has grown.
   package struct ProvenanceKey: Hashable, Sendable {
     package var partition: Int32
     package var hour: PartitionRecount.ProvenanceKey
@@ -28,7 +29,7 @@ package struct RecountResult: Sendable {
     }
   }
 
-  /// By the minute; `rolledUp(to:)` gives hours and days.
+  /// The counts by minute. `rolledUp(to:)` gives hours and days.
   package private(set) var totals = Totals(window: .minute)
   package private(set) var dimensionTotals: [DimensionKey: Tally] = [:]
   package private(set) var provenance: [ProvenanceKey: OffsetRange] = [:]
@@ -37,7 +38,7 @@ package struct RecountResult: Sendable {
 
   package init() {}
 
-  /// Adds a partition, each only once.
+  /// Adds a partition. Each partition may be added only once.
   package mutating func merge(_ recount: PartitionRecount) {
     totals.merge(Totals(window: .minute, rows: recount.totals))
     for (key, tally) in recount.dimensionTotals {

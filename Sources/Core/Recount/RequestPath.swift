@@ -1,17 +1,16 @@
-/// The path of a request's target, read as a web server reads it before it chooses what to serve.
+/// Reads the path of a request's target as a web server does before it chooses what to serve.
 ///
 /// The rules, in this order:
-/// 1. Of an absolute target (`http://host/path`) only the path counts. What begins with `?` or `#`
-///   is no path.
-/// 2. The path is split at `/`, and empty segments are dropped: `//a///b` is `/a/b`.
-/// 3. A path parameter ends its segment: `a;jsessionid=1` is `a`.
+/// 1. Only the path of an absolute target (`http://host/path`) counts. A text that begins with `?` or
+///   `#` is not a path.
+/// 2. The path is split at `/`, and empty segments are dropped. `//a///b` is `/a/b`.
+/// 3. A path parameter ends its segment. `a;jsessionid=1` is `a`.
 /// 4. `%41` is the byte 0x41, decoded once. `%2F` is refused, because servers disagree whether it
-///   separates segments,
-///    and so is an escape that is none.
-/// 5. `.` is dropped, and `..` drops the segment before it (RFC 3986, section 5.2.4), also where
-///   they were encoded.
+///   separates segments. An invalid escape is refused too.
+/// 5. `.` is dropped, and `..` drops the segment before it (RFC 3986, section 5.2.4), even if they
+///   were encoded.
 package enum RequestPath {
-  /// The first segment, as text.
+  /// The first segment as text.
   package static func firstSegment(
     of target: ArraySlice<UInt8>
   ) throws(AccessLogError) -> String {
@@ -29,7 +28,7 @@ package enum RequestPath {
     guard let first = segments.first else {
       throw AccessLogError(reason: "the path has no first segment")
     }
-    // Bytes that are no text would all become U+FFFD, so that different ids could become one.
+    // Bytes that are not text would all become U+FFFD, so that different ids could become the same.
     guard let text = String(validating: first, as: UTF8.self) else {
       throw AccessLogError(reason: "the path's first segment is not UTF-8")
     }

@@ -12,14 +12,14 @@ enum Calendar {
     }
   }
 
-  /// Days from 1970-01-01, negative before it; nil if there is no such day.
+  /// The days from 1970-01-01, negative before it. Nil if there is no such day.
   ///
   /// - Parameter year: 1 to 9999.
   static func daysSinceEpoch(year: Int64, month: Int64, day: Int64) -> Int64? {
     guard (1...9999).contains(year), (1...12).contains(month),
       (1...daysInMonth(month, of: year)).contains(day)
     else { return nil }
-    // Days from 0001-01-01: whole years, then whole months, then days.
+    // These are the days from 0001-01-01, from whole years, whole months and days.
     let yearsBefore = year - 1
     var days = yearsBefore * 365 + yearsBefore / 4 - yearsBefore / 100 + yearsBefore / 400
     for earlier in 1..<month {
@@ -30,18 +30,19 @@ enum Calendar {
   }
 }
 
-/// Division that rounds down, so that times before 1970 fall into the window they lie in and not
-/// into the one behind it. `divisor` is positive.
+/// Divides and rounds down, so that times before 1970 fall into the window in which they lie and
+/// not into the next one. `divisor` is positive.
 package func floorDivide(_ dividend: Int64, by divisor: Int64) -> Int64 {
   let quotient = dividend / divisor
   return dividend % divisor < 0 ? quotient - 1 : quotient
 }
 
-/// The milliseconds since 1970 of a time by RFC 3339, or nil if `text` is none.
+/// The milliseconds since 1970 of an RFC 3339 time, or nil if `text` is not one.
 ///
-/// As docs/event-validation.md has it: years 0001 to 9999 as written, any number of digits in the
-/// fraction (truncated to the millisecond), `T` and `Z` in either case, offsets up to ±23:59,
-/// and second 60 where it is 23:59:60 in UTC, counted as second 59 (a fraction is kept).
+/// The rules are those of docs/event-validation.md. Years are 0001 to 9999 as written. The fraction
+/// may have any number of digits and is truncated to the millisecond. `T` and `Z` may be in either
+/// case. Offsets go up to ±23:59. Second 60 is accepted if it is 23:59:60 in UTC, and counts as
+/// second 59 (a fraction is kept).
 package func millisecondsFromRFC3339(_ text: [UInt8]) -> Int64? {
   var cursor = ByteCursor(text[...])
   guard let year = cursor.takeNumber(digits: 4), cursor.take("-"),
@@ -59,7 +60,7 @@ package func millisecondsFromRFC3339(_ text: [UInt8]) -> Int64? {
     millisecond = place * unit
     while let next = cursor.takeDigit() {
       place = next
-      unit /= 10  // 10, 1, then 0: digits behind the third weigh nothing
+      unit /= 10  // It is 10, 1, then 0, so digits after the third do not count.
       millisecond += place * unit
     }
   }
@@ -85,7 +86,7 @@ package func millisecondsFromRFC3339(_ text: [UInt8]) -> Int64? {
   return (minuteUTC * 60 + min(second, 59)) * 1000 + millisecond
 }
 
-/// A place in some bytes, and what can be taken from there on.
+/// A position in bytes from which parts can be taken.
 struct ByteCursor {
   private(set) var rest: ArraySlice<UInt8>
 
@@ -95,7 +96,7 @@ struct ByteCursor {
 
   var isAtEnd: Bool { rest.isEmpty }
 
-  /// Goes past `character` if it comes next.
+  /// Takes `character` if it comes next.
   mutating func take(_ character: Unicode.Scalar) -> Bool {
     guard rest.first == UInt8(ascii: character) else { return false }
     rest.removeFirst()
@@ -110,7 +111,7 @@ struct ByteCursor {
     return Int64(byte - UInt8(ascii: "0"))
   }
 
-  /// A number of exactly so many digits (at most 18).
+  /// Takes a number of exactly this many digits (at most 18).
   mutating func takeNumber(digits: Int) -> Int64? {
     var number: Int64 = 0
     for _ in 0..<digits {
@@ -120,7 +121,8 @@ struct ByteCursor {
     return number
   }
 
-  /// What stands before the next `character`, which is left in place; nil if it does not come.
+  /// Takes the bytes before the next `character` and leaves that in place. Returns nil if the
+  /// character does not follow.
   mutating func takeUpTo(_ character: Unicode.Scalar) -> ArraySlice<UInt8>? {
     guard let end = rest.firstIndex(of: UInt8(ascii: character)) else { return nil }
     defer { rest = rest[end...] }

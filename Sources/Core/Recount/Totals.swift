@@ -1,6 +1,6 @@
 import Metering
 
-/// How long a row of usage is.
+/// The length of a row of usage.
 package enum UsageWindow: String, CaseIterable, Sendable {
   case minute, hour, day
 
@@ -12,18 +12,18 @@ package enum UsageWindow: String, CaseIterable, Sendable {
     }
   }
 
-  /// The epoch minute at which the window begins that `minute` lies in.
+  /// The epoch minute at which the window that contains `minute` begins.
   package func start(ofMinute minute: Int64) -> Int64 {
     floorDivide(minute, by: minutes) * minutes
   }
 }
 
-/// What a row of usage is about.
+/// The key of a row of usage.
 package struct UsageKey: Hashable, Comparable, Sendable {
   package var license: ExactText
   package var meter: ExactText
-  /// The minute at which the row's window begins, in minutes since 1970 UTC; of hours and days
-  /// too. Negative before 1970.
+  /// The beginning of the row's window in minutes since 1970 UTC, also for hours and days. It is
+  /// negative before 1970.
   package var minuteStart: Int64
 
   package init(license: ExactText, meter: ExactText, minuteStart: Int64) {
@@ -37,10 +37,10 @@ package struct UsageKey: Hashable, Comparable, Sendable {
   }
 }
 
-/// What was counted for a row.
+/// The counts of a row.
 package struct Tally: Equatable, Sendable {
-  /// 128 bits, so that no sum overflows: where the aggregator quarantines a license because its
-  /// number no longer fits 64, the recount still knows the number.
+  /// The quantity has 128 bits, so that no sum overflows. If the aggregator quarantines a license
+  /// because its number no longer fits into 64 bits, the recount still knows the number.
   package var quantity: Int128
   package var eventCount: Int64
 
@@ -67,7 +67,7 @@ package struct Totals: Equatable, Sendable {
     self.rows = rows
   }
 
-  /// Adds the rows of another partition, of the same window.
+  /// Adds the rows of another partition with the same window.
   package mutating func merge(_ other: Totals) {
     precondition(window == other.window, "rows of different windows do not add up")
     for (key, tally) in other.rows {
@@ -93,7 +93,8 @@ package struct Totals: Equatable, Sendable {
   }
 }
 
-/// What a row of usage by dimension is about: a day's usage with one value of domain or feature.
+/// The key of a row of usage by dimension, which is a day's usage with one value of domain or
+/// feature.
 package struct DimensionKey: Hashable, Sendable {
   package enum Dimension: String, CaseIterable, Sendable {
     case domain, feature
@@ -133,19 +134,19 @@ package struct OffsetRange: Equatable, Sendable {
   }
 }
 
-/// What became of the numbered events of one producer.
+/// The outcomes of the numbered events of one producer.
 ///
-/// Requeued records are no deliveries of their producer, who accepted the event once and finds it
-/// under `deadLettered`: they stand in `requeued` alone.
+/// Requeued records count only in `requeued`. They are not deliveries of their producer, which
+/// accepted the event once and has it under `deadLettered`.
 package struct LedgerEntry: Equatable, Sendable {
   package var counted: Int64
-  /// All duplicates, repeated ones included.
+  /// All duplicates, including repeated ones.
   package var duplicates: Int64
-  /// Duplicates with a sequence above the highest: accepted as events of their own.
+  /// Duplicates with a sequence above the highest, which were accepted as separate events.
   package var repeated: Int64
-  /// Once for each sequence above the highest that was a dead letter before.
+  /// Dead letters. Each sequence above the highest counts once.
   package var deadLettered: Int64
-  /// Dead letters that counted after all.
+  /// Dead letters that were counted later.
   package var requeued: Int64
 
   package init(

@@ -1,15 +1,16 @@
 import Metering
 
-/// A record as it lies in the log.
+/// A record of the log.
 package struct LogRecord: Equatable, Sendable {
   package var partition: Int32
   package var offset: Int64
-  /// Milliseconds since 1970; negative where the record has none.
+  /// The timestamp in milliseconds since 1970. It is negative if the record has none.
   package var timestamp: Int64
   package var key: [UInt8]?
-  /// Nil is a tombstone; the empty value is a value.
+  /// Nil for a tombstone. The empty value is a value.
   package var value: [UInt8]?
-  /// The value of the header `dead-letter`: which dead letter this record requeues, if it does.
+  /// The value of the header `dead-letter`, which names the dead letter that this record requeues,
+  /// if it does.
   package var deadLetterHeader: String?
 
   package init(
@@ -25,7 +26,7 @@ package struct LogRecord: Equatable, Sendable {
   }
 }
 
-/// A valid `license.usage.recorded`. Its texts hold neither NUL nor a lone surrogate.
+/// A valid `license.usage.recorded`. Its texts contain neither NUL nor a lone surrogate.
 package struct UsageEvent: Sendable {
   package var id: String
   package var source: String
@@ -33,12 +34,12 @@ package struct UsageEvent: Sendable {
   package var subject: String
   package var producer: String?
   package var sequence: Int64?
-  /// Milliseconds since 1970, UTC; negative before.
+  /// The time in milliseconds since 1970, UTC. It is negative before 1970.
   package var timeMilliseconds: Int64
   package var importBatch: String?
   package var meter: String
   package var quantity: Int64
-  /// Cut to 256 bytes, as it is counted; nil where absent or empty.
+  /// The domain, cut to 256 bytes. Nil if it is absent or empty.
   package var domain: String?
   package var feature: String?
   /// The trace that the event belongs to, as version 00 of W3C Trace Context writes it.
@@ -65,7 +66,7 @@ package struct UsageEvent: Sendable {
 }
 
 extension UsageEvent: Equatable {
-  /// Byte for byte; see `ExactText` for why `String`'s own equality will not do.
+  /// Compares byte for byte. `ExactText` explains why `String`'s own equality is not enough.
   package static func == (left: UsageEvent, right: UsageEvent) -> Bool {
     left.texts == right.texts && left.sequence == right.sequence
       && left.timeMilliseconds == right.timeMilliseconds && left.quantity == right.quantity
@@ -78,7 +79,8 @@ extension UsageEvent: Equatable {
   }
 }
 
-/// A valid `license.producer.reported`: what a producer accepted, holds and gave up, so far.
+/// A valid `license.producer.reported`. It says how many events the producer has accepted, holds
+/// and has given up so far.
 package struct ProducerReport: Equatable, Sendable {
   package var producer: String
   package var accepted: Int64
@@ -95,33 +97,33 @@ package struct ProducerReport: Equatable, Sendable {
   }
 }
 
-/// What a record is, by itself, without regard to its neighbors.
+/// What a record is by itself, without regard to other records.
 package enum EventVerdict: Equatable, Sendable {
   case usage(UsageEvent)
   case report(ProducerReport)
-  /// A dead letter. `reason` is a word of docs/event-validation.md; `detail` is for people, says
-  /// which member, and never holds what stood there. `producer` and `sequence` are there both or
-  /// not at all: where they could be read.
+  /// A dead letter. `reason` is a word of docs/event-validation.md. `detail` is for people. It
+  /// names the member but never its value. `producer` and `sequence` are both present if both can
+  /// be read, and otherwise both absent.
   case rejected(reason: String, detail: String, producer: [UInt8]?, sequence: Int64?)
 }
 
-/// What cannot be read from the log but decides how it counts.
+/// The settings that decide how the log counts and cannot be read from it.
 package struct RecountSettings: Sendable {
   package static let defaultWindow: Int64 = 262_144
 
   /// `METER_MAX_QUANTITY`.
   package var maxQuantity: Int64
-  /// `METER_MAX_EVENT_AGE`; not negative.
+  /// `METER_MAX_EVENT_AGE`, which is not negative.
   package var maxEventAgeMilliseconds: Int64
-  /// How many producers a partition remembers the sequences of.
+  /// For how many producers a partition remembers the sequences.
   package var maxProducers: Int
   /// `oldest_time` of each registered batch, in milliseconds since 1970.
   package var importBatches: [ExactText: Int64]
-  /// Records that were dead letters for their age when they were counted: a batch that was
+  /// Records that were dead letters for their age when they were counted. A batch that was
   /// registered afterwards does not make them valid.
   package var refusedForAge: Set<LogPosition>
-  /// The sizes of a partition's dedupe window, each with the offset from which it holds. Order
-  /// does not matter. Below the first offset the default holds.
+  /// The sizes of a partition's dedupe window, each with the offset from which it applies, in any
+  /// order. Below the first offset the default applies.
   package var windows: @Sendable (_ partition: Int32) -> [WindowSize]
 
   package init(
@@ -141,7 +143,7 @@ package struct RecountSettings: Sendable {
   }
 }
 
-/// How many preceding offsets rule (b) looks at, from an offset on.
+/// The number of preceding offsets that rule (b) looks at, from an offset on.
 package struct WindowSize: Equatable, Sendable {
   package var fromOffset: Int64
   package var size: Int64

@@ -5,9 +5,9 @@ package import Metering
 package struct StripeEvent: Sendable, Equatable {
   package var customer: Identifier
   package var meter: String
-  /// The hour's first second, since 1970; also the event's timestamp.
+  /// The hour's first second since 1970, which is also the event's timestamp.
   package var hour: Int64
-  /// Counts the events of an hour, from 1.
+  /// The number of the event among the events of its hour, from 1.
   package var revision: Int64
   package var mode: StripeMode
   package var stripeCustomerID: String
@@ -31,20 +31,21 @@ package struct StripeEvent: Sendable, Equatable {
   /// A value has at most 15 digits.
   package static let largestValue: Int64 = 999_999_999_999_999
 
-  /// Events may be 35 days old. Ours are sent until 10 minutes before, since an answer takes a
-  /// while and clocks differ.
+  /// Events may be 35 days old. Ours are sent until 10 minutes before that, because an answer takes
+  /// a while and clocks differ.
   package static let sendableSeconds: Int64 = 35 * 86_400 - 600
-  /// An identifier is known for 24 hours at least. Until 10 minutes before, the same event may be
-  /// sent again and counts once.
+  /// Stripe knows an identifier for at least 24 hours. Until 10 minutes before that, the same event
+  /// may be sent again and counts once.
   package static let repeatableSeconds: Int64 = 86_400 - 600
 
-  /// Whether Stripe takes an event of that hour. An hour that has not ended is never exported, so
-  /// that no timestamp lies ahead.
+  /// Whether Stripe accepts an event for that hour. An hour that has not ended is never exported,
+  /// so no timestamp lies in the future.
   package static func isSendable(hour: Int64, now: Int64) -> Bool {
     now - hour < sendableSeconds && hour <= now
   }
 
-  /// The same for the same row and revision, so that an event that is sent again counts once.
+  /// The identifier is the same for the same row and revision, so that an event that is sent again
+  /// counts once.
   package var identifier: String {
     var hash = SHA256()
     for part in [
@@ -56,7 +57,7 @@ package struct StripeEvent: Sendable, Equatable {
     return "lm-" + Hexadecimal.text(Array(hash.finalize().prefix(20)))
   }
 
-  /// `application/x-www-form-urlencoded`, as `POST /v1/billing/meter_events` takes it.
+  /// The body of `POST /v1/billing/meter_events` as `application/x-www-form-urlencoded`.
   package var form: String {
     [
       ("event_name", eventName), ("identifier", identifier), ("timestamp", String(hour)),
@@ -64,32 +65,32 @@ package struct StripeEvent: Sendable, Equatable {
     ].map { "\(FormText.encode($0.0))=\(FormText.encode($0.1))" }.joined(separator: "&")
   }
 
-  /// What is to be done about an event that has no answer.
+  /// What to do about an event without an answer.
   package enum Errand: Sendable, Equatable {
     case send
-    /// It was never sent, and Stripe takes it no more.
+    /// It was never sent, and Stripe no longer accepts it.
     case withdraw
-    /// Stripe may have forgotten the identifier: its sums say whether the event is there.
+    /// Stripe may have forgotten the identifier, so its sums must tell whether it has the event.
     case settle
-    /// Neither may be done now.
+    /// None of these can be done now.
     case wait
   }
 
   /// - Parameters:
-  ///   - doubtSince: when it was first sent without an answer, in seconds since 1970; nil: Stripe
-  ///     does
-  ///     not have it.
-  ///   - now: seconds since 1970.
+  ///   - doubtSince: when it was first sent without an answer, in seconds since 1970. It is nil if
+  ///     Stripe does not have it.
+  ///   - now: the time in seconds since 1970.
   package func errand(doubtSince: Int64?, now: Int64) -> Errand {
     let isSendable = Self.isSendable(hour: hour, now: now)
     guard let doubtSince else { return isSendable ? .send : .withdraw }
     if now - doubtSince >= Self.repeatableSeconds { return .settle }
-    // A refusal for its age would not say whether the first one had arrived.
+    // A refusal because of its age would not tell whether the first event had arrived.
     return isSendable ? .send : .wait
   }
 }
 
-/// Texts in forms and queries: everything but unreserved characters is percent-encoded.
+/// Encodes texts for forms and queries. All characters except the unreserved ones are
+/// percent-encoded.
 package enum FormText {
   package static func encode(_ text: String) -> String {
     let digits = Array("0123456789ABCDEF".utf8)

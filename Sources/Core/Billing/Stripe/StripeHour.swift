@@ -1,15 +1,15 @@
 package import Metering
 
-/// How growth of an hour is told to Stripe.
+/// How the growth of an hour is reported to Stripe.
 package enum StripeMode: String, CaseIterable, Sendable {
-  /// The growth, as a further event: for meters that add up every event.
+  /// The growth is sent as a further event. It is for meters that add up all events.
   case sum
-  /// The whole hour again: for meters whose event time window is an hour, where the last event
-  /// counts.
+  /// The whole hour is sent again. It is for meters whose event time window is an hour, so that the
+  /// last event counts.
   case replace
 }
 
-/// What became of an exported hour.
+/// The state of an exported hour.
 ///
 ///     (nothing) ─► pending ─► sent ─► pending …     more was counted
 ///                     │        └────► credit        less was counted than Stripe has
@@ -17,19 +17,19 @@ package enum StripeMode: String, CaseIterable, Sendable {
 ///                     └─► unsettled                 no answer, and Stripe's sum fits neither
 ///     (nothing) ─► unlinked, too_old, too_large, shared
 package enum StripeStatus: String, CaseIterable, Sendable {
-  /// An event waits to be sent, or to be answered.
+  /// An event waits to be sent or to be answered.
   case pending
   /// Stripe has what is counted.
   case sent
-  /// Stripe has more than is counted: a credit is to be given.
+  /// Stripe has more than is counted, so the vendor should give a credit.
   case credit
   /// The customer has no `stripe_customer_id`.
   case unlinked
-  /// Stripe takes no events of so long ago.
+  /// Stripe does not accept events from so long ago.
   case tooOld = "too_old"
   /// Stripe takes at most 15 digits.
   case tooLarge = "too_large"
-  /// Several customers have one `stripe_customer_id`, and the last one's hour would replace the
+  /// Several customers have the same `stripe_customer_id`, so the last one's hour would replace the
   /// others'.
   case shared
   /// Stripe refused the event.
@@ -38,18 +38,18 @@ package enum StripeStatus: String, CaseIterable, Sendable {
   case unsettled
 }
 
-/// One hour of a customer and a meter: what is counted, and what Stripe has of it.
+/// One hour of a customer and a meter, with the counted quantity and the quantity that Stripe has.
 package struct StripeHour: Sendable, Equatable {
-  /// What was exported of it before.
+  /// What was exported for it before.
   package struct Known: Sendable, Equatable {
     package var status: StripeStatus
     package var mode: StripeMode?
-    /// The customer and the event name of the events that Stripe took.
+    /// The customer and the event name of the events that Stripe accepted.
     package var stripeCustomerID: String?
     package var eventName: String?
-    /// What Stripe has.
+    /// The quantity that Stripe has.
     package var accepted: Int64
-    /// The number of the last event; 0: there was none.
+    /// The number of the last event, or 0 if there was none.
     package var revision: Int64
     package var hasOpenEvent: Bool
 
@@ -92,19 +92,19 @@ package struct StripeHour: Sendable, Equatable {
 
   package enum Step: Sendable, Equatable {
     case nothing
-    /// There is nothing to send, and this is why.
+    /// There is nothing to send, for this reason.
     case mark(StripeStatus)
     case send(StripeEvent)
   }
 
-  /// What is to be done about the hour.
+  /// What to do about the hour.
   ///
-  /// What Stripe has of an hour stays where it is: growth goes to the customer, the meter and in
-  /// the mode of the events before, whatever the settings have become.
+  /// The quantity that Stripe has for an hour does not move. Growth goes to the customer and the
+  /// meter of the earlier events and in their mode, even if the settings have changed.
   ///
   /// - Parameters:
-  ///   - mode, eventName: of an hour of which Stripe has nothing.
-  ///   - now: seconds since 1970.
+  ///   - mode, eventName: they apply to an hour for which Stripe has nothing.
+  ///   - now: the time in seconds since 1970.
   package func step(mode: StripeMode, eventName: String, now: Int64) -> Step {
     if let known, known.hasOpenEvent || known.status == .unsettled { return .nothing }
     let accepted = known?.accepted ?? 0

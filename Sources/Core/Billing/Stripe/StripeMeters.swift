@@ -1,6 +1,6 @@
 import Metering
 
-/// Which meters are exported, and under which event name Stripe knows each: `METER_STRIPE_METERS`.
+/// The meters that are exported, each with its event name at Stripe, from `METER_STRIPE_METERS`.
 package struct StripeMeters: Sendable, Equatable {
   package struct Invalid: Error, Equatable, CustomStringConvertible {
     package let description: String
@@ -11,8 +11,8 @@ package struct StripeMeters: Sendable, Equatable {
 
   package var meters: [String] { eventNames.keys.sorted() }
 
-  /// - Parameter text: `meter=event_name,…`; empty: none.
-  /// - Throws: `Invalid`, one line without the variable's name.
+  /// - Parameter text: `meter=event_name,…`. An empty text stands for no meters.
+  /// - Throws: `Invalid` with one line that does not name the variable.
   package init(_ text: String) throws(Invalid) {
     var names: [String: String] = [:]
     for part in text.split(separator: ",") {
@@ -27,7 +27,7 @@ package struct StripeMeters: Sendable, Equatable {
         throw Invalid(
           description: "the event name of \(meter) must have 1 to 100 visible characters")
       }
-      // Two meters under one name could not be told apart in what Stripe answers.
+      // Two meters with the same event name could not be told apart in Stripe's answers.
       guard names[meter] == nil, !names.values.contains(where: { $0.utf8.elementsEqual(name.utf8) })
       else {
         throw Invalid(

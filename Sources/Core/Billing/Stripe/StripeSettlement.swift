@@ -1,17 +1,17 @@
-/// Whether events that were never answered have arrived, by Stripe's own sum of their hour.
+/// Decides by Stripe's own sum of an hour whether events without an answer have arrived.
 package enum StripeSettlement: Sendable, Equatable {
-  /// All of them are there.
+  /// All of them have arrived.
   case arrived
-  /// None of them is there, so that each may be sent as a new one.
+  /// None of them has arrived, so each may be sent as a new event.
   case lost
-  /// The sum fits neither: somebody else sends under the same name, or some arrived and some did
-  /// not.
+  /// The sum fits neither case. Somebody else sends events with the same name, or only some have
+  /// arrived.
   case unclear
 
   /// - Parameters:
-  ///   - accepted: what Stripe is known to have of the hour.
-  ///   - values: of the events in doubt.
-  ///   - stripe: Stripe's sum; 0 where it has none.
+  ///   - accepted: the quantity that Stripe is known to have for the hour.
+  ///   - values: the values of the events in doubt.
+  ///   - stripe: Stripe's sum, or 0 if it has none.
   package static func of(
     mode: StripeMode, accepted: Int64, values: [Int64], stripe: Int64?
   ) -> StripeSettlement {

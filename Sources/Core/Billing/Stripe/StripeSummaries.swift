@@ -1,20 +1,21 @@
 import JSONText
 
-/// What Stripe has of one customer and meter, hour by hour.
+/// The quantities that Stripe has for one customer and meter, hour by hour.
 package struct StripeSummaryPage: Sendable, Equatable {
   package struct Hour: Sendable, Equatable {
-    /// Seconds since 1970.
+    /// The hour in seconds since 1970.
     package var hour: Int64
-    /// Nil: no whole number within 64 bits, such as another program's fractions.
+    /// Nil if it is not a whole number of 64 bits, for example because another program sends
+    /// fractions.
     package var value: Int64?
   }
 
   package var hours: [Hour]
-  /// The id behind which the next page begins; nil: this is the last one.
+  /// The id after which the next page begins. Nil for the last page.
   package var next: String?
 
-  /// - Parameter body: of `GET /v1/billing/meters/{id}/event_summaries` by hours.
-  /// - Returns: nil where it is none.
+  /// - Parameter body: the answer of `GET /v1/billing/meters/{id}/event_summaries` by hours.
+  /// - Returns: nil if it is not such an answer.
   package init?(_ body: [UInt8]) {
     guard let members = StripeList.members(body), let data = members["data"]?.elements else {
       return nil
@@ -32,21 +33,21 @@ package struct StripeSummaryPage: Sendable, Equatable {
   }
 }
 
-/// Stripe's meters: what each event name stands for.
+/// Stripe's meters with their event names.
 package struct StripeMeterPage: Sendable, Equatable {
   package struct Meter: Sendable, Equatable {
     package var id: String
     package var eventName: String
     package var isActive: Bool
-    /// Nil: the answer does not say.
+    /// Nil if the answer does not say.
     package var formula: String?
-    /// Nil: events are not aggregated before; also where the answer does not say.
+    /// Nil if events are not aggregated before, or if the answer does not say.
     package var window: String?
     package var saysWindow: Bool
     package var customerKey: String
     package var valueKey: String
 
-    /// Why events of the mode would be counted wrongly; nil: they would not.
+    /// Why events of the mode would be counted wrongly. Nil if they would not.
     package func problem(_ mode: StripeMode) -> String? {
       let name = StripeErrorText.harmless(eventName)
       if !isActive { return "Stripe's meter \(name) is not active" }
@@ -104,7 +105,7 @@ package struct StripeMeterPage: Sendable, Equatable {
 
 private enum StripeList {
   static func members(_ body: [UInt8]) -> [JSONMember]? {
-    // Nil says that it is no list of Stripe's, and that is all that a caller can use.
+    // Nil means that it is not a list from Stripe. Callers need no more detail.
     (try? JSONReader.parse(body, maximumValues: 20_000))?.members
   }
 }

@@ -1,16 +1,16 @@
 import JSONText
 
-/// What an answer of Stripe says about an event.
+/// What Stripe's answer says about an event.
 package enum StripeVerdict: Sendable, Equatable {
-  /// Stripe has it, now or since an earlier try.
+  /// Stripe has it, from this attempt or an earlier one.
   case accepted
-  /// Stripe will not take it as it is.
+  /// Stripe does not accept it as it is.
   case refused(String)
-  /// The key is wrong or may not do this: no other event would be taken either.
+  /// The key is wrong or may not do this, so Stripe would not accept other events either.
   case locked(String)
-  /// It was not taken this time.
+  /// Stripe did not accept it this time.
   case busy(mayRetry: Bool, String)
-  /// Whether it was taken is not known.
+  /// It is unknown whether Stripe accepted it.
   case unknown(mayRetry: Bool, String)
 
   /// - Parameters:
@@ -30,13 +30,13 @@ package enum StripeVerdict: Sendable, Equatable {
     case 409, 429: return .busy(mayRetry: told ?? true, error.text)
     case 400..<500:
       return told == true ? .busy(mayRetry: true, error.text) : .refused(error.text)
-    // 3xx is no answer of Stripe's, and whatever stands between us may have passed the event on.
+    // Stripe does not answer with 3xx. A proxy between us may have passed the event on.
     default: return .unknown(mayRetry: told ?? (status >= 500), error.text)
     }
   }
 }
 
-/// `{"error": {"code", "message", "param", "type"}}`, made harmless and short.
+/// Stripe's `{"error": {"code", "message", "param", "type"}}`, made harmless and short.
 package struct StripeErrorText: Sendable, Equatable {
   package let text: String
   package let saysIdentifierIsThere: Bool
@@ -45,7 +45,7 @@ package struct StripeErrorText: Sendable, Equatable {
 
   package init(status: Int, body: [UInt8]) {
     let fields = (try? JSONReader.parse(body, maximumValues: 200))?.members?["error"]?.members
-    // What is no JSON is told by its status alone.
+    // An answer that is not JSON is described only by its status.
     let code = fields?["code"]?.text ?? ""
     let message = fields?["message"]?.text ?? ""
     saysIdentifierIsThere = Self.saysIdentifierIsThere(code: code, message: message.lowercased())
@@ -53,9 +53,10 @@ package struct StripeErrorText: Sendable, Equatable {
     text = Self.harmless(parts.joined(separator: ": "))
   }
 
-  /// Stripe's second interface names the case by a code, `duplicate_meter_event`. The first one has
-  /// no code for it, only "An event already exists with identifier …". Any other complaint about an
-  /// identifier, also one with `param` `identifier`, means that Stripe does not have the event.
+  /// Whether Stripe already has the event. Its second interface has the code
+  /// `duplicate_meter_event` for that. The first one has no code, only the text "An event already
+  /// exists with identifier …". Any other error about an identifier, even one with the `param`
+  /// `identifier`, means that Stripe does not have the event.
   private static func saysIdentifierIsThere(code: String, message: String) -> Bool {
     code.contains("duplicate")
       || message.contains("identifier")
@@ -75,19 +76,20 @@ package struct StripeErrorText: Sendable, Equatable {
   }
 }
 
-/// How long a try waits for the next one.
+/// How long to wait before the next attempt.
 package enum StripeBackoff {
   package static let mostTries = 6
   package static let paceMilliseconds: Int64 = 500
-  /// Where Stripe asks for a longer pause, the event waits for the next export.
+  /// If Stripe asks for a longer pause, the event waits for the next export.
   package static let mostMilliseconds: Int64 = 60_000
 
   /// - Parameters:
-  ///   - tries: that were made, from 1.
-  ///   - pace: the first pause at most; each further one is twice as long, up to 16 times.
-  ///   - retryAfterMilliseconds: of the answer's `Retry-After`.
-  ///   - random: from 0 to 1.
-  /// - Returns: nil: no further try.
+  ///   - tries: the number of attempts that were made, from 1.
+  ///   - pace: the longest first pause. Each further pause may be twice as long, up to 16 times the
+  ///     first.
+  ///   - retryAfterMilliseconds: the answer's `Retry-After`.
+  ///   - random: a random number from 0 to 1.
+  /// - Returns: nil if there is no further attempt.
   package static func milliseconds(
     tries: Int, pace: Int64 = paceMilliseconds, retryAfterMilliseconds: Int64?, random: Double
   ) -> Int64? {

@@ -1,10 +1,11 @@
 import Metering
 
-/// From which rows a range with its windows is summed up: whole UTC days where no bound lies within
-/// the day, hours of the days that are cut by a bound, minutes of the hours that are cut by one.
+/// The rows from which a range with its windows is summed up. They are whole UTC days if no bound
+/// lies within the day, hours of the days that a bound cuts, and minutes of the hours that a bound
+/// cuts.
 ///
-/// Every second of the range lies in exactly one run, and no run reaches over a bound within a unit. So the
-/// sum of the windows is the sum of the rows below, over every change of clocks.
+/// Every second of the range lies in exactly one run, and no run reaches over a bound within a
+/// unit. So the sum of the windows is the sum of their rows, even when clocks change.
 package struct UsagePlan: Sendable, Equatable {
   /// Days since 1970, half-open.
   package private(set) var days: [Range<Int64>] = []
@@ -13,12 +14,12 @@ package struct UsagePlan: Sendable, Equatable {
   /// Seconds since 1970, half-open, on minutes.
   package private(set) var minutes: [Range<Int64>] = []
 
-  /// Minutes are kept so long, in seconds.
+  /// How long minutes are kept, in seconds.
   package static let minutesKept: Int64 = SchemaContract.minuteDays * 86_400
-  /// Hours are kept so long.
+  /// How long hours are kept, in seconds.
   package static let hoursKept: Int64 = SchemaContract.hourDays * 86_400
 
-  /// A bound that the kept rows cannot answer.
+  /// A bound that the stored rows cannot answer.
   package struct Refusal: Error, Sendable, Equatable {
     /// The bound, in seconds since 1970.
     package let bound: Int64
@@ -28,8 +29,8 @@ package struct UsagePlan: Sendable, Equatable {
   }
 
   /// - Parameters:
-  ///   - bounds: ascending, at least two; milliseconds must have been refused before.
-  ///   - now: seconds since 1970.
+  ///   - bounds: at least two bounds in seconds, ascending.
+  ///   - now: the time in seconds since 1970.
   package init(bounds: [Int64], now: Int64) throws(Refusal) {
     guard let from = bounds.first, let to = bounds.last, from < to else { return }
     for bound in bounds { try Self.check(bound, from, now) }
@@ -60,7 +61,7 @@ package struct UsagePlan: Sendable, Equatable {
     if next < end { Self.append(next..<end, to: &hours) }
   }
 
-  /// Units with a bound within them, ascending, each once.
+  /// The units with a bound within them, ascending and without repetitions.
   private static func cut(_ bounds: some Sequence<Int64>, _ unit: Int64) -> [Int64] {
     var found: [Int64] = []
     for bound in bounds where bound % unit != 0 {
@@ -85,7 +86,7 @@ package struct UsagePlan: Sendable, Equatable {
       let before = floorDivide(bound, unit) * unit
       return Refusal(bound: bound, before: before, after: before + unit)
     }
-    // What is read is the part of the unit within the range, from its beginning on.
+    // Only the part of the unit within the range is read, from its beginning on.
     let day = max(floorDivide(bound, 86_400) * 86_400, from)
     if bound % 3_600 == 0 {
       if day < now - hoursKept { throw refuse(86_400) }
@@ -100,7 +101,7 @@ package struct UsagePlan: Sendable, Equatable {
 }
 
 extension RandomAccessCollection {
-  /// The first place from which on the condition holds, by bisection.
+  /// The first index from which on the condition is true, found by bisection.
   fileprivate func partitioningIndex(_ holds: (Element) -> Bool) -> Index {
     var low = startIndex
     var count = self.count

@@ -1,28 +1,30 @@
 import Foundation
 
-/// What a license may have used at the end of its period: an estimate, and never a number to invoice.
+/// An estimate of what a license will have used at the end of its period. It must never be
+/// invoiced.
 ///
-/// Each day that is left is expected to be as the same weekday was in the weeks before; a week counts
-/// half as much as the one two weeks later. Weekdays that were never seen are as the mean of all days.
-/// The range is what nine of ten periods fall into where days differ as they did. A license of less
-/// than a day is expected to go on as it began, within a factor of two.
+/// Each remaining day is expected to be like the same weekday in the weeks before. A week counts
+/// half as much as the week two weeks after it. A weekday that was never seen is expected to be
+/// like the mean of all days. Nine of ten periods fall into the range if days keep differing as
+/// they did. A license that is less than a day old is expected to go on as it began, within a
+/// factor of two.
 package struct UsageProjection: Sendable, Equatable {
   package let quantity: Int64
   package let low: Int64
   package let high: Int64
 
-  /// Days before today that are looked at.
+  /// How many days before today are considered.
   package static let daysBack: Int64 = 56
 
-  /// Five percent of the normal distribution lie beyond it.
+  /// Five percent of the normal distribution lie beyond this value.
   private static let ninetyFive = 1.645
 
   /// - Parameters:
-  ///   - days: what was used on each day (since 1970); a day that is absent had none.
-  ///   - firstDay: the first day with usage ever, or the first that is looked at.
-  ///   - now: seconds since 1970.
-  ///   - periodEnd: the day behind the period's last, since 1970.
-  ///   - used: in the period so far.
+  ///   - days: the usage of each day (since 1970). A day without usage may be absent.
+  ///   - firstDay: the first day with usage, or the first day that is considered.
+  ///   - now: the time in seconds since 1970.
+  ///   - periodEnd: the day after the period's last day, since 1970.
+  ///   - used: the usage in the period so far.
   package init(
     days: [Int64: Int64], firstDay: Int64, now: Int64, periodEnd: Int64, used: Int64
   ) {
@@ -36,7 +38,7 @@ package struct UsageProjection: Sendable, Equatable {
     let shape = WeeklyShape(days: days, from: max(firstDay, today - Self.daysBack), to: today)
     var (expected, variance) = (0.0, 0.0)
     if let shape {
-      // The rest of today, and then the days that are left.
+      // This is the rest of today, and then the remaining days.
       let first = shape.expectation(of: today)
       expected += first.mean * (1 - elapsed)
       variance += first.variance * (1 - elapsed)
@@ -61,7 +63,7 @@ package struct UsageProjection: Sendable, Equatable {
   }
 }
 
-/// The mean and the variance of each weekday, recent weeks counting more.
+/// The mean and the variance of each weekday. Recent weeks count more.
 private struct WeeklyShape {
   private struct Sum {
     var count = 0
@@ -83,7 +85,7 @@ private struct WeeklyShape {
   private var weekdays = Array(repeating: Sum(), count: 7)
   private var all = Sum()
 
-  /// Nil without a whole day.
+  /// Returns nil if there is no whole day.
   init?(days: [Int64: Int64], from: Int64, to: Int64) {
     guard from < to else { return nil }
     for day in from..<to {
@@ -99,7 +101,7 @@ private struct WeeklyShape {
   func expectation(of day: Int64) -> (mean: Double, variance: Double) {
     let own = weekdays[Self.weekday(day)]
     guard own.weight > 0 else { return (all.mean, all.variance) }
-    // Two weeks tell little of how much a weekday varies; all days together do.
+    // Two weeks say little about how much a weekday varies, so all days together are used.
     return (own.mean, own.count < 3 ? all.variance : own.variance)
   }
 }

@@ -1,21 +1,21 @@
-/// The instants of a question about usage: its range, its windows, and where they can be answered.
+/// The instants of a question about usage, which are its range and the bounds of its windows.
 package struct UsageTimes: Sendable, Equatable {
   package let from: Int64
   package let to: Int64
   package let window: UsageWindow
   package let zone: UsageZone
-  /// These are where windows begin and end, both ends included.
+  /// The bounds of the windows, including both ends of the range.
   package let bounds: [Int64]
   package let plan: UsagePlan
 
-  /// Why a range cannot be answered, and what can be.
+  /// Why a range cannot be answered, and which ranges can be.
   package struct Refusal: Error, Sendable, Equatable {
-    /// Seconds since 1970; where `from` or `to` is to blame, the nearest that work.
+    /// The nearest instants that work if `from` or `to` is wrong, in seconds since 1970.
     package var nearestFrom: [Int64] = []
     package var nearestTo: [Int64] = []
     /// The bound that cannot be answered.
     package var bound: Int64
-    /// The finest window that works for the range, or for the nearest one that does.
+    /// The finest window that works for the range, or for the nearest range that works.
     package var finest: UsageWindow?
 
     package init(
@@ -75,7 +75,7 @@ package struct UsageTimes: Sendable, Equatable {
     ofEdge edge: Int64, before end: Int64, _ now: Int64
   ) -> UsagePlan.Refusal? {
     do {
-      // A range from midnight of UTC to the edge is cut at the edge alone.
+      // A range from midnight UTC to the edge is cut only at the edge.
       let start = floorDivide(edge, 86_400) * 86_400
       if start == edge { return nil }
       _ = try UsagePlan(
@@ -91,16 +91,16 @@ package struct UsageTimes: Sendable, Equatable {
   ) -> UsageWindow? {
     [UsageWindow.minute, .hour, .day, .month, .total].first { window in
       guard let bounds = window.bounds(from: from, to: to, zone: zone) else { return false }
-      // Nil is a refusal.
+      // Nil means that it is refused.
       return (try? UsagePlan(bounds: bounds, now: now)) != nil
     }
   }
 
-  /// The same windows one range earlier: by whole months where the range is whole months of the
-  /// zone, by whole days where it is whole days, else by its length.
+  /// The same windows one range earlier. They move by whole months if the range is whole months of
+  /// the zone, by whole days if it is whole days, and by the range's length otherwise.
   ///
-  /// A window of a longer range that the earlier one does not have is empty there: its two bounds
-  /// are the same.
+  /// If the earlier range is shorter, the windows that it does not have are empty, with two equal
+  /// bounds.
   package func previous(now: Int64) throws(Failure) -> (bounds: [Int64], plan: UsagePlan) {
     let shift = shift
     let earlier = bounds.map { shift($0) }

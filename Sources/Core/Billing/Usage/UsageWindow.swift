@@ -1,4 +1,4 @@
-/// What usage is summed up by.
+/// The length of the windows that usage is summed up by.
 package enum UsageWindow: String, Sendable, CaseIterable {
   case minute
   case hour
@@ -8,14 +8,14 @@ package enum UsageWindow: String, Sendable, CaseIterable {
   case period
   case total
 
-  /// A range may have so many windows.
+  /// The largest number of windows of a range.
   package static let mostWindows = 12_000
 
-  /// Where windows of `[from, to)` begin and end, both ends included; the windows at the edges are cut
-  /// there. Minutes and hours are those of UTC; days and months begin at midnight of the zone. Nil:
-  /// there are more than `mostWindows`.
+  /// The bounds of the windows of `[from, to)`, including both ends. The windows at the edges are
+  /// cut there. Minutes and hours are those of UTC. Days and months begin at midnight of the zone.
+  /// Nil if there are more than `mostWindows`.
   ///
-  /// `period` is cut by each license's own dates, so it has no bounds but the range's.
+  /// Each license's own dates cut `period`, so it has only the bounds of the range.
   package func bounds(from: Int64, to: Int64, zone: UsageZone) -> [Int64]? {
     switch self {
     case .total, .period: return [from, to]
@@ -47,7 +47,7 @@ package enum UsageWindow: String, Sendable, CaseIterable {
       let next = start(index)
       index += 1
       if next >= to { break }
-      // A day that no clock of the zone has shown begins where the next one does.
+      // A day that the zone skipped begins where the next day does.
       if next > bounds[bounds.count - 1] { bounds.append(next) }
     }
     bounds.append(to)
@@ -55,7 +55,7 @@ package enum UsageWindow: String, Sendable, CaseIterable {
   }
 }
 
-/// A range by name.
+/// A named range.
 package enum NamedRange: String, Sendable, CaseIterable {
   case currentPeriod = "current_period"
   case lastPeriod = "last_period"
@@ -65,10 +65,11 @@ package enum NamedRange: String, Sendable, CaseIterable {
   case thisMonth = "this_month"
   case lastMonth = "last_month"
 
-  /// The range in seconds since 1970; nil for periods, which are each license's own.
+  /// The range in seconds since 1970. Nil for periods, which differ from license to license.
   ///
-  /// `last_…` ends with the running hour, so that what has just happened is in it; where usage is kept
-  /// by day alone (`byDay`), it ends with the running day. Months are those of the zone, whole.
+  /// `last_…` ends with the running hour, so that it includes what has just happened. For usage
+  /// that is kept only by day (`byDay`), it ends with the running day. Months are whole months of
+  /// the zone.
   package func range(now: Int64, zone: UsageZone, byDay: Bool) -> (from: Int64, to: Int64)? {
     func last(_ days: Int64) -> (from: Int64, to: Int64) {
       let unit: Int64 = byDay ? 86_400 : 3_600

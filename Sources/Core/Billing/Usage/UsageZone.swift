@@ -1,18 +1,19 @@
 import Foundation
 
-/// A time zone by its IANA name, as the calendar of days and months.
+/// A time zone with its IANA name, as a calendar of days and months.
 ///
 /// Instants are seconds since 1970, days are days since 1970-01-01 of the local date. A local day
-/// begins at the first instant that has its date: where clocks skip midnight that is the instant
-/// of the change, and where midnight comes twice it is the first of the two.
+/// begins at the first instant that has its date. If clocks skip midnight, that is the instant of
+/// the change. If midnight occurs twice, it is the first of the two.
 package struct UsageZone: Sendable, Equatable {
   package let name: String
   private let zone: TimeZone
 
   package static let utc = UsageZone("UTC")!
 
-  /// Nil unless it is the name of a zone: `UTC` or `Area/Place`. Abbreviations such as `CET` and
-  /// offsets such as `GMT+3` mean different things to different people.
+  /// Returns nil unless it is the name of a zone, which is `UTC` or `Area/Place`. Abbreviations
+  /// such as `CET` and offsets such as `GMT+3` are refused, because they mean different things to
+  /// different people.
   package init?(_ name: String) {
     guard (1...64).contains(name.utf8.count),
       name == "UTC" || name.utf8.contains(UInt8(ascii: "/")),
@@ -50,7 +51,7 @@ package struct UsageZone: Sendable, Equatable {
     let offsets = [offset(at: midnight - 86_400 * 3 / 2), offset(at: midnight + 86_400 * 3 / 2)]
     let found = offsets.map { midnight - $0 }.filter { $0 + offset(at: $0) == midnight }.min()
     if let found { return found }
-    // Midnight is skipped: the first instant that has a later date.
+    // Midnight is skipped, so find the first instant that has a later date.
     var before = midnight - 86_400 * 3 / 2
     var after = midnight + 86_400 * 3 / 2
     while after - before > 1 {
@@ -73,9 +74,9 @@ package struct CivilMonth: Sendable, Equatable {
 
   package init(index: Int64) { self.index = index }
 
-  /// - Parameter day: since 1970.
+  /// - Parameter day: a day since 1970.
   package init(ofDay day: Int64) {
-    // Howard Hinnant's `civil_from_days`: years are counted from March.
+    // This is Howard Hinnant's `civil_from_days`, which counts years from March.
     let shifted = day + 719_468
     let era = floorDivide(shifted, 146_097)
     let dayOfEra = shifted - era * 146_097
@@ -87,7 +88,7 @@ package struct CivilMonth: Sendable, Equatable {
 
   package var next: CivilMonth { CivilMonth(index: index + 1) }
 
-  /// Days since 1970 of its first day.
+  /// The month's first day, in days since 1970.
   package var firstDay: Int64 {
     let year = floorDivide(index, 12)
     let month = index - year * 12
@@ -99,5 +100,5 @@ package struct CivilMonth: Sendable, Equatable {
   }
 }
 
-/// Rounded towards negative infinity.
+/// The quotient, rounded towards negative infinity.
 package func floorDivide(_ a: Int64, _ b: Int64) -> Int64 { a / b - (a % b < 0 ? 1 : 0) }

@@ -1,7 +1,7 @@
-/// The domains that a license holds for: `example.com` is that name alone, `*.example.com` every
-/// name below it and not itself.
+/// The domains that a license is valid for. `example.com` is only that name. `*.example.com` is
+/// every name below it, but not the name itself.
 public struct BoundDomains: Sendable, Equatable {
-  /// Why a license cannot be bound to something.
+  /// Why a license cannot be bound to a domain.
   public enum Refusal: Error, Sendable, Equatable, CustomStringConvertible {
     case notADomain
     case publicSuffix
@@ -20,25 +20,25 @@ public struct BoundDomains: Sendable, Equatable {
   }
 
   private struct Pattern: Sendable, Equatable {
-    /// Without the `*.`.
+    /// The name without `*.`.
     var name: String
     var isWildcard: Bool
-    /// `.example.com`
+    /// The suffix of names that a wildcard covers, such as `.example.com`.
     var suffix: String
   }
 
   private var patterns: [Pattern] = []
 
-  /// What cannot be bound covers nothing and is left out: a license from elsewhere may hold it, and
-  /// must not hold for a whole registry.
+  /// A domain that cannot be bound covers nothing and is left out. A license from another vendor
+  /// may contain one, and it must not be valid for a whole registry.
   public init(_ domains: [String], rules: some DomainNameRules) {
     for domain in domains {
-      // Left out whatever the refusal, see above.
+      // It is left out for any refusal (see above).
       if let pattern = try? Self.pattern(domain, rules: rules) { patterns.append(pattern) }
     }
   }
 
-  /// The spelling to store.
+  /// The spelling of a domain that is stored.
   /// - Throws: `Refusal`.
   public static func normalized(
     _ domain: String, rules: some DomainNameRules
@@ -65,7 +65,7 @@ public struct BoundDomains: Sendable, Equatable {
   /// The names as they are stored, without those that cannot be bound.
   public var names: [String] { patterns.map { $0.isWildcard ? "*." + $0.name : $0.name } }
 
-  /// Whether the license holds there.
+  /// Whether the license is valid for the domain.
   public func covers(_ domain: DomainName) -> Bool {
     patterns.contains { pattern in
       pattern.isWildcard
@@ -75,8 +75,8 @@ public struct BoundDomains: Sendable, Equatable {
     }
   }
 
-  /// The one that a reader would think was meant: with the most labels in common from the right, of
-  /// these the first. Nil: none is bound.
+  /// The bound domain that was probably meant. It has the most labels in common from the right. If
+  /// several have, it is the first. Nil if none is bound.
   public func closest(to domain: DomainName) -> String? {
     let labels = domain.description.split(separator: ".").reversed()
     var best: (pattern: Pattern, common: Int)?

@@ -1,31 +1,34 @@
 import Metering
 
-/// What a domain name is judged with; handed in, so that this library needs neither list nor
-/// tables. `DomainNames` brings both.
+/// The rules for domain names. They are passed in, so that this library needs neither the suffix
+/// list nor Unicode tables. `DomainNames` has both.
 public protocol DomainNameRules: Sendable {
-  /// A name of any script in its ASCII form by UTS #46, non-transitional, lower case; nil where it
-  /// has none.
+  /// A name of any script in its ASCII form by UTS #46, non-transitional and in lower case. Nil if
+  /// it has none.
   func ascii(_ name: String) -> String?
   /// Whether the Public Suffix List has the name, in ASCII, as a suffix under which others register
-  /// (`co.uk`, `github.io`); names under no rule are judged by the list's default, by which the
-  /// last label is one.
+  /// (`co.uk`, `github.io`). For names under no rule the list's default applies, by which the last
+  /// label is a suffix.
   func isPublicSuffix(_ name: String) -> Bool
-  /// The public suffix and one label more; nil where there is no such label.
+  /// The public suffix with one more label. Nil if there is no such label.
   func registrableDomain(_ name: String) -> String?
 }
 
-/// The place where an application runs: a name or an address, in the one spelling that is compared.
+/// The place where an application runs. It is a name or an address in the one spelling that is
+/// compared.
 public struct DomainName: Sendable, Hashable, CustomStringConvertible {
-  /// Lower case, in ASCII, without trailing dot and port; an IPv6 address without brackets.
+  /// The name or address in lower case and ASCII, without trailing dot and port. An IPv6 address
+  /// has no brackets.
   public let description: String
-  /// An IPv4 or IPv6 address, no name.
+  /// Whether it is an IPv4 or IPv6 address and not a name.
   public let isAddress: Bool
 
-  /// Nil where it is neither a name (of 1 to 253 bytes, labels of 1 to 63 letters, digits, hyphens
-  /// and underscores) nor an address. An application's `Host` header does; a URL does not.
+  /// Returns nil if the text is neither a name nor an address. A name has 1 to 253 bytes, and
+  /// labels of 1 to 63 letters, digits, hyphens and underscores. The value of a `Host` header is
+  /// accepted, but a URL is not.
   ///
-  /// Hosts that end in a number but are no plain address (`127.1`, `0x7f000001`) are refused: some
-  /// readers would take them for one.
+  /// Hosts that end in a number but are not plain addresses (`127.1`, `0x7f000001`) are refused,
+  /// because some programs would read them as addresses.
   public init?(_ text: String, rules: some DomainNameRules) {
     guard (1...1_024).contains(text.utf8.count) else { return nil }
     if let address = Self.address(text) {
@@ -42,7 +45,7 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
       lower.append((0x41...0x5A).contains(byte) ? byte | 0x20 : byte)
       needsRules = needsRules || byte >= 0x80
     }
-    // Punycode is checked too: it could spell what no name may.
+    // Punycode is checked too, because it could encode characters that no name may contain.
     if needsRules || Self.hasPunycode(lower) {
       guard let ascii = rules.ascii(String(decoding: lower, as: UTF8.self)) else { return nil }
       lower = Array(ascii.utf8)
@@ -53,8 +56,8 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     isAddress = false
   }
 
-  /// `localhost`, `*.localhost`, `*.test` and loopback addresses: where developers run what they
-  /// write.
+  /// Whether it is `localhost`, `*.localhost`, `*.test` or a loopback address, where developers run
+  /// their programs.
   public var isLocal: Bool {
     if isAddress {
       guard let address = IPAddress(description) else { return false }
@@ -64,10 +67,10 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
       || description == "test" || description.hasSuffix(".test")
   }
 
-  /// The part that belongs to one owner: a name's registrable domain, an IPv4 address itself, or
-  /// the /64 of an IPv6 address, all of which one machine may have.
+  /// The part that belongs to one owner. It is a name's registrable domain, an IPv4 address itself,
+  /// or the /64 of an IPv6 address, which one machine may use as a whole.
   ///
-  /// Suffixes under which others register are their own.
+  /// A suffix under which others register stands for itself.
   package func registrable(by rules: some DomainNameRules) -> String {
     guard isAddress else { return rules.registrableDomain(description) ?? description }
     guard let address = IPAddress(description), address.isV6 else { return description }
@@ -78,9 +81,9 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     AddressRange($0)
   }
 
-  /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+  /// Reads addresses such as `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` and `[2001:db8::1]:80`.
   private static func address(_ text: String) -> IPAddress? {
-    // No name ends in a digit, nor has a colon but before its port.
+    // A name does not end in a digit, and it has no colon except before its port.
     guard let last = text.utf8.last,
       (0x30...0x39).contains(last) || text.utf8.contains(UInt8(ascii: ":"))
         || last == UInt8(ascii: "]")
@@ -102,7 +105,7 @@ public struct DomainName: Sendable, Hashable, CustomStringConvertible {
     return text[..<colon]
   }
 
-  /// Nothing, or `:` and a port by RFC 3986: digits, or none, of a number that a port can have.
+  /// Whether the text is empty, or `:` and a port as in RFC 3986. The digits may be missing.
   private static func isPort(_ text: Substring) -> Bool {
     if text.isEmpty { return true }
     let digits = text.dropFirst().utf8

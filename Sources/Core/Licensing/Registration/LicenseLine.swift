@@ -1,8 +1,8 @@
 package import JSONText
 package import Metering
 
-/// A license as it is registered: the object of an import's line, of `POST /v1/licenses`, and of a
-/// license with a merge patch applied. Checked to the last member.
+/// A license as it is registered. It is read from a line of an import, from the body of `POST
+/// /v1/licenses`, and from a license with a merge patch applied. Every member is checked.
 package struct LicenseLine: Sendable {
   /// The most items that a list, or the limits, may have.
   package static let maximumItems = 1_000
@@ -19,12 +19,12 @@ package struct LicenseLine: Sendable {
   /// Microseconds since 1970, as PostgreSQL keeps them.
   package var issuedAt: Int64
   package var expiresAt: Int64
-  /// nil: as the license has it, or the default.
+  /// Nil keeps the license's value, or uses the default for a new license.
   package var billingAnchorDay: Int64?
   package var trial: Bool?
   package var overagePolicy: String?
   package var alertThresholds: [Int64]?
-  /// Members that nobody reads; likely misspelled.
+  /// Members that are unknown and probably misspelled.
   package var unknown: [Identifier] = []
 
   package struct Limit: Equatable, Sendable {
@@ -32,9 +32,9 @@ package struct LicenseLine: Sendable {
     package var quantity: Int64
   }
 
-  /// What is wrong, without the value.
+  /// The error, without the value.
   package struct Invalid: Error, Equatable, Sendable, CustomStringConvertible {
-    /// The member, such as `limits.seats`; empty where the whole is to blame.
+    /// The member, such as `limits.seats`. It is empty if the whole text is wrong.
     package let member: String
     package let detail: String
 
@@ -51,7 +51,7 @@ package struct LicenseLine: Sendable {
     "expires_at", "billing_anchor_day", "trial", "overage_policy", "alert_thresholds",
   ]
 
-  /// - Throws: `Invalid`, the first offence.
+  /// - Throws: `Invalid` for the first error.
   package init(_ text: [UInt8], rules: some DomainNameRules) throws(Invalid) {
     let value: JSONValue
     do {
@@ -62,7 +62,7 @@ package struct LicenseLine: Sendable {
     try self.init(value, rules: rules)
   }
 
-  /// - Throws: `Invalid`, the first offence.
+  /// - Throws: `Invalid` for the first error.
   package init(_ value: JSONValue, rules: some DomainNameRules) throws(Invalid) {
     guard case .object(let members) = value else {
       throw Invalid("", "the line is not a JSON object")
@@ -100,8 +100,8 @@ package struct LicenseLine: Sendable {
   /// The meter of a limit, by the limit's name.
   package static func meter(_ name: String) -> String { name == "apiCalls" ? "api_calls" : name }
 
-  /// `apiCalls` is meter `api_calls`, `seats` no meter but the license's own, others are meters as
-  /// they stand.
+  /// `apiCalls` is the meter `api_calls`. `seats` is not a meter but a member of the license. All
+  /// other names are names of meters.
   private static func limits(_ fields: MemberReader) throws(Invalid) -> ([Limit], Int64?) {
     guard case .object(let members)? = fields.members["limits"] else {
       throw Invalid("limits", "must be an object, such as {\"apiCalls\":50000,\"seats\":10}")
@@ -124,7 +124,7 @@ package struct LicenseLine: Sendable {
       guard seen.insert(meter).inserted else {
         throw Invalid("limits.\(meter)", "must be given once")
       }
-      // Null is no limit, as if it were not there.
+      // Null stands for no limit, like an absent member.
       guard member.value != .null else { continue }
       if isSeats {
         seats = try own.integer(name, 0...Int64(Int32.max))
@@ -186,7 +186,7 @@ extension LicenseLine {
     writer.endObject()
   }
 
-  /// RFC 3339 with microseconds.
+  /// Writes a time as RFC 3339 with microseconds.
   private static func time(_ microseconds: Int64) -> String {
     let part = ((microseconds % 1_000) + 1_000) % 1_000
     let digits = String(part)

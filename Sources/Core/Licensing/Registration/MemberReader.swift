@@ -1,7 +1,7 @@
 import EventCodec
 package import JSONText
 
-/// The members of an object, read by name and type; what is wrong is told by the member's name.
+/// Reads the members of an object by name and type. Errors name the member.
 package struct MemberReader {
   package typealias Invalid = LicenseLine.Invalid
   package let members: [JSONMember]
@@ -13,7 +13,7 @@ package struct MemberReader {
     self.parent = parent
   }
 
-  /// False where the member is absent or null.
+  /// Whether the member is present and not null.
   package func has(_ name: String) -> Bool {
     members[name].map { $0 != .null } ?? false
   }
@@ -70,7 +70,7 @@ package struct MemberReader {
   }
 
   package func integer(_ name: String, _ range: ClosedRange<Int64>) throws(Invalid) -> Int64 {
-    // Digits alone: `1.0` and `1e2` are no integers here, as in the events.
+    // Only digits count. `1.0` and `1e2` are not integers here, as in events.
     guard let value = members[name]?.integer, range.contains(value) else {
       throw invalid(
         name, "must be an integer from \(range.lowerBound) to \(range.upperBound)")
@@ -90,7 +90,7 @@ package struct MemberReader {
     return integers
   }
 
-  /// Microseconds since 1970 of a time by RFC 3339; digits behind them are dropped.
+  /// The microseconds since 1970 of an RFC 3339 time. Smaller digits are dropped.
   package func microseconds(_ name: String) throws(Invalid) -> Int64 {
     guard case .string(let string)? = members[name],
       let milliseconds = string.bytes.withUnsafeBufferPointer({ Timestamp.milliseconds($0) })

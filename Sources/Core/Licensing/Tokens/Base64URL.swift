@@ -1,4 +1,4 @@
-/// RFC 4648 section 5, without padding, as RFC 7515 asks.
+/// Base64 as in RFC 4648 section 5 without padding, which RFC 7515 requires.
 package enum Base64URL {
   private static let alphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
@@ -19,7 +19,7 @@ package enum Base64URL {
     if done == nil { append(Array(bytes), to: &text) }
   }
 
-  /// Three bytes into four letters at a time.
+  /// Encodes three bytes into four letters at a time.
   private static func encode(
     _ bytes: UnsafeBufferPointer<UInt8>, into text: Slice<UnsafeMutableBufferPointer<UInt8>>
   ) {
@@ -54,9 +54,9 @@ package enum Base64URL {
     return String(decoding: text, as: UTF8.self)
   }
 
-  /// Nil unless it is the one spelling of its bytes: padding, other letters, blanks and bits behind
-  /// the last byte are refused, since two spellings of a token would be two tokens to whoever
-  /// compares them.
+  /// Returns nil unless it is the only spelling of its bytes. Padding, other letters, blanks and
+  /// bits after the last byte are refused, because a comparison would take two spellings of a token
+  /// for two tokens.
   package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
     guard text.count % 4 != 1 else { return nil }
     var bytes: [UInt8] = []

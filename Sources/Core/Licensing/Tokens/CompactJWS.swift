@@ -1,20 +1,19 @@
 import JSONText
 
-/// A compact JWS by RFC 7515, taken apart and its signature verified; what it carries is bytes
-/// still.
+/// Splits a compact JWS (RFC 7515) and verifies its signature. The payload is not parsed.
 struct CompactJWS {
   static let maximumBytes = 8_192
 
-  /// What is read of a header; what names keys or places of its own (`jwk`, `jku`, `x5u`, `x5c`) is
-  /// not looked at.
+  /// The members of a header that are read. Members that contain or locate keys (`jwk`, `jku`,
+  /// `x5u`, `x5c`) are ignored.
   private struct Header {
     var algorithm: SigningAlgorithm
     var keyID: String?
     var type: String?
   }
 
-  /// - Parameter types: what `typ` may be, in lower case, without `application/`; nil stands for an
-  ///   absent one.
+  /// - Parameter types: the allowed values of `typ`, in lower case and without `application/`. Nil
+  ///   stands for an absent one.
   /// - Returns: the payload.
   static func verify(
     _ token: String, keys: [JSONWebKey], types: [String?]
@@ -35,8 +34,8 @@ struct CompactJWS {
     return payload
   }
 
-  /// The one key that the header can mean: keys may share an id where their algorithms differ (RFC
-  /// 7517, section 4.5), and without an id only one key may have the algorithm.
+  /// The only key that the header can mean. Keys may share an id if their algorithms differ (RFC
+  /// 7517, section 4.5). If the header has no id, only one key may have the algorithm.
   private static func key(
     _ header: Header, among keys: [JSONWebKey]
   ) throws(TokenRefusal) -> JSONWebKey {
@@ -49,12 +48,12 @@ struct CompactJWS {
   }
 
   private static func read(_ bytes: [UInt8]) throws(TokenRefusal) -> Header {
-    // Whatever is wrong with the text, it is no header.
+    // The kind of error does not matter, because the text is not a header.
     guard let members = (try? JSONReader.parse(bytes))?.members, members.repeatedName == nil,
       let algorithm = members["alg"]?.text
     else { throw .badHeader }
     guard let known = SigningAlgorithm(name: algorithm) else { throw .unsupportedAlgorithm }
-    // `b64` is an extension too (RFC 7797), and must be critical to count.
+    // `b64` is an extension too (RFC 7797), which must be listed as critical.
     guard members["crit"] == nil, members["b64"] == nil else { throw .critical }
     var header = Header(algorithm: known)
     if let value = members["kid"] {
@@ -73,7 +72,7 @@ struct CompactJWS {
     private let key: JSONWebKey
     private let prefix: [UInt8]
 
-    /// Nil where the key is none that signs.
+    /// Returns nil if the key cannot sign.
     init?(key: JSONWebKey, type: String) {
       guard key.isPrivate else { return nil }
       self.key = key

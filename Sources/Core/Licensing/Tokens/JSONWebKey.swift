@@ -3,31 +3,31 @@ import CryptoExtras
 import FoundationEssentials
 import JSONText
 
-/// A key of a set by RFC 7517: `OKP` with Ed25519, `EC` with P-256, or `RSA` for verification
-/// alone.
+/// A key of a set as in RFC 7517. It is `OKP` with Ed25519, `EC` with P-256, or `RSA`, which can
+/// only verify.
 ///
-/// The algorithm belongs to the key, not to the token: what a token's header says of it can only
-/// agree or be refused.
+/// The algorithm belongs to the key and not to the token. A token whose header names another
+/// algorithm is refused.
 public struct JSONWebKey: Sendable {
-  /// What a key is for, as the member `purpose` says: a key for verdicts, which is on line, cannot
+  /// The purpose of a key, from the member `purpose`. A key for verdicts, which is on line, cannot
   /// make licenses.
   public enum Purpose: String, Sendable, CaseIterable {
     case license
     case verdict
   }
 
-  /// Why a key is refused; names members, never their values.
+  /// Why a key is refused. It names members but never their values.
   public struct Invalid: Error, Sendable, Equatable, CustomStringConvertible {
     /// One sentence.
     public let description: String
     init(_ description: String) { self.description = description }
   }
 
-  /// What names the key in headers; where a set gives none, its thumbprint by RFC 7638.
+  /// The name of the key in headers. If the set gives none, it is the thumbprint of RFC 7638.
   public let keyID: String
-  /// Absent in a set: for licenses.
+  /// A key without a purpose in its set is for licenses.
   public let purpose: Purpose
-  /// The one that fits the key.
+  /// The algorithm that fits the key.
   public var algorithm: SigningAlgorithm {
     switch verification {
     case .ed25519: .edDSA
@@ -35,7 +35,7 @@ public struct JSONWebKey: Sendable {
     case .rsa: .rs256
     }
   }
-  /// Whether it can sign; such a key is a secret.
+  /// Whether the key can sign. Such a key is a secret.
   public var isPrivate: Bool { signing != nil }
 
   let verification: Verification
@@ -44,7 +44,7 @@ public struct JSONWebKey: Sendable {
   enum Verification: Sendable {
     case ed25519(Curve25519.Signing.PublicKey)
     case p256(P256.Signing.PublicKey)
-    /// An RSA key with its modulus and exponent, because the library does not give them back.
+    /// An RSA key with its modulus and exponent, because the library does not return them.
     case rsa(_RSA.Signing.PublicKey, n: [UInt8], e: [UInt8])
   }
 
@@ -53,10 +53,10 @@ public struct JSONWebKey: Sendable {
     case p256(P256.Signing.PrivateKey)
   }
 
-  /// A new private key, from the system's randomness; its id is its thumbprint.
+  /// Makes a new private key from the system's randomness. Its id is its thumbprint.
   ///
-  /// - Parameter algorithm: `edDSA` or `es256`; RSA keys are only verified with, and nil is
-  ///   returned.
+  /// - Parameter algorithm: `edDSA` or `es256`. For `rs256` the result is nil, because RSA keys can
+  ///   only verify.
   public static func generate(_ algorithm: SigningAlgorithm, for purpose: Purpose) -> JSONWebKey? {
     switch algorithm {
     case .edDSA:
@@ -78,7 +78,7 @@ public struct JSONWebKey: Sendable {
     self.keyID = keyID ?? Self.thumbprint(verification)
   }
 
-  /// Ids are bytes: two spellings of one text are two ids.
+  /// Compares bytes, because two spellings of one text are two ids.
   func hasID(_ id: String) -> Bool { keyID.utf8.elementsEqual(id.utf8) }
 
   /// Whether a token could mean either of the two.
@@ -91,7 +91,7 @@ public struct JSONWebKey: Sendable {
       && isPrivate == other.isPrivate
   }
 
-  /// Without what must stay secret.
+  /// The key without its secret part.
   public var publicKey: JSONWebKey { JSONWebKey(verification, nil, keyID: keyID, purpose) }
 
   // MARK: Signatures
@@ -101,7 +101,7 @@ public struct JSONWebKey: Sendable {
     case .ed25519(let key):
       return signature.count == 64 && key.isValidSignature(signature, for: input)
     case .p256(let key):
-      // What is no signature is not valid, for whichever reason.
+      // A malformed signature is not valid, whatever the reason.
       guard signature.count == 64,
         let parsed = try? P256.Signing.ECDSASignature(rawRepresentation: signature)
       else { return false }
@@ -114,8 +114,8 @@ public struct JSONWebKey: Sendable {
     }
   }
 
-  /// Nil where it is no private key, or the system has no randomness: the only error that signing
-  /// has.
+  /// Returns nil if it is not a private key, or if the system has no randomness, which is the only
+  /// error of signing.
   func signature(for input: [UInt8]) -> [UInt8]? {
     switch signing {
     case .ed25519(let key): (try? key.signature(for: input)).map { [UInt8]($0) }
@@ -126,8 +126,7 @@ public struct JSONWebKey: Sendable {
 
   // MARK: JSON
 
-  /// Why a key of a set is of no use here, though nothing is wrong with it; nil, where it is of use
-  /// or malformed.
+  /// Why a valid key of a set cannot be used here. Nil if it can be used, or if it is malformed.
   static func reasonToSkip(_ members: [JSONMember]) -> String? {
     guard let type = members["kty"]?.text else { return nil }
     let curve = members["crv"]?.text
@@ -184,7 +183,7 @@ public struct JSONWebKey: Sendable {
   private static func material(
     _ members: [JSONMember]
   ) throws(Invalid) -> (Verification, Signing?) {
-    // The library's errors say that a key is none, as ours do, which also name the member.
+    // The library's errors only say that a key is invalid. Ours also name the member.
     switch (members["kty"]?.text, members["crv"]?.text) {
     case ("OKP", "Ed25519"):
       let x = try bytes("x", members, 32)
@@ -215,7 +214,7 @@ public struct JSONWebKey: Sendable {
       guard members["d"] == nil else { throw Invalid("an RSA key must be a public key, without d") }
       let n = try bytes("n", members, nil)
       let e = try bytes("e", members, nil)
-      // 16,384 bits are verified slowly enough to be an attack.
+      // Verifying with 16,384 bits is slow enough to be an attack.
       guard n.first != 0, (256...1_024).contains(n.count), (1...8).contains(e.count),
         let key = try? _RSA.Signing.PublicKey(n: n, e: e), key.keySizeInBits >= 2_048
       else { throw Invalid("n and e are not an RSA key of 2,048 to 8,192 bits") }
@@ -234,7 +233,7 @@ public struct JSONWebKey: Sendable {
     return bytes
   }
 
-  /// - Parameter withSecrets: also `d`, of a key that has one.
+  /// - Parameter withSecrets: whether to write `d` if the key has it.
   func write(to json: inout JSONWriter, withSecrets: Bool) {
     json.beginObject()
     for (name, value) in Self.required(verification) { json.member(name, value) }
@@ -252,7 +251,7 @@ public struct JSONWebKey: Sendable {
     json.endObject()
   }
 
-  /// The members that RFC 7638 hashes, in its order.
+  /// The members that RFC 7638 hashes, in their order.
   private static func required(_ verification: Verification) -> [(String, String)] {
     switch verification {
     case .ed25519(let key):

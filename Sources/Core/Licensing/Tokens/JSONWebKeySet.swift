@@ -1,12 +1,12 @@
 import JSONText
 
-/// Several keys, in the order of the file. The first private key of a purpose signs; all verify, so
-/// that what an older key signed holds on.
+/// Several keys in the order of the file. The first private key of a purpose signs. All keys
+/// verify, so that signatures of older keys stay valid.
 public struct JSONWebKeySet: Sendable {
   /// The keys, in the order of the file.
   public private(set) var keys: [JSONWebKey]
 
-  /// The most keys of a set. More would be a mistake, since each is found by its id alone.
+  /// The largest number of keys in a set. More keys would be a mistake.
   public static let maximumKeys = 100
 
   /// An empty set.
@@ -16,24 +16,23 @@ public struct JSONWebKeySet: Sendable {
   public struct Skipped: Sendable, Equatable, CustomStringConvertible {
     /// Its number in the set, from 1.
     public let number: Int
-    /// What it has that is not known here; nothing of its values.
+    /// The member that is unknown here, without its value.
     public let reason: String
 
-    /// Both in one clause.
+    /// The number and the reason in one clause.
     public var description: String { "key \(number): \(reason)" }
   }
 
-  /// The keys that were left out when the set was read; they are not in `publicJSON` and
+  /// The keys that were left out when the set was read. They are not in `publicJSON` and
   /// `privateJSON`.
   public private(set) var skipped: [Skipped] = []
 
-  /// Reads `{"keys":[…]}` by RFC 7517. Keys of kinds, curves, uses and algorithms that are not
-  /// known here are left out, as its section 5 asks, and so is a key that stands twice: see
-  /// `skipped`.
+  /// Reads `{"keys":[…]}` as in RFC 7517. Keys of unknown kinds, curves, uses and algorithms are
+  /// left out, as its section 5 asks, and so is a key that occurs twice (see `skipped`).
   ///
-  /// - Throws: `JSONWebKey.Invalid`, with the number of the key, from 1. A key of a kind that is
-  ///   known but malformed is refused rather than left out: a set that verifies less than was meant
-  ///   is found out too late.
+  /// - Throws: `JSONWebKey.Invalid` with the number of the key, from 1. A malformed key of a known
+  ///   kind is refused rather than left out, because otherwise nobody would notice in time that it
+  ///   does not verify.
   public init(json: some Sequence<UInt8>) throws(JSONWebKey.Invalid) {
     let bytes = Array(json.prefix(1_048_577))
     guard bytes.count <= 1_048_576 else { throw JSONWebKey.Invalid("the set has more than 1 MiB") }
@@ -65,9 +64,9 @@ public struct JSONWebKeySet: Sendable {
     }
   }
 
-  /// Adds a key behind the others. Keys may share an id if their algorithms or purposes differ.
+  /// Adds a key after the others. Keys may share an id if their algorithms or purposes differ.
   ///
-  /// - Throws: where a token could mean either of two keys.
+  /// - Throws: `Invalid` if a token could mean either of two keys.
   public mutating func add(_ key: JSONWebKey) throws(JSONWebKey.Invalid) {
     try check(key)
     keys.append(key)
@@ -79,14 +78,15 @@ public struct JSONWebKeySet: Sendable {
     }
   }
 
-  /// Before the others, so that it signs from now on.
+  /// Adds a key before the others, so that it signs from now on.
+  ///
   /// - Throws: as `add(_:)` does.
   public mutating func rotate(to key: JSONWebKey) throws(JSONWebKey.Invalid) {
     try check(key)
     keys.insert(key, at: 0)
   }
 
-  /// The first key of that id.
+  /// The first key with that id.
   public subscript(keyID: String) -> JSONWebKey? { keys.first { $0.hasID(keyID) } }
 
   /// The key that signs, if there is one.
@@ -94,7 +94,7 @@ public struct JSONWebKeySet: Sendable {
     keys.first { $0.isPrivate && $0.purpose == purpose }
   }
 
-  /// What `/.well-known/jwks.json` answers.
+  /// The document that `/.well-known/jwks.json` answers.
   public var publicJSON: [UInt8] { json(withSecrets: false) }
 
   /// The document with the private keys, which is a secret.

@@ -1,9 +1,9 @@
-/// Verifies license JWTs: no network, no clock; whether a license has expired is the verdict's to
-/// say (`LicenseTerms`).
+/// Verifies license JWTs without network and clock. The verdict decides whether a license has
+/// expired (`LicenseTerms`).
 public struct LicenseVerifier: Sendable {
   private let keys: [JSONWebKey]
 
-  /// - Parameter keys: those with purpose `license` are used; public ones do.
+  /// - Parameter keys: the keys with purpose `license` are used. Public keys are enough.
   public init(keys: JSONWebKeySet) {
     self.keys = keys.keys.filter { $0.purpose == .license }.map(\.publicKey)
   }
@@ -20,7 +20,7 @@ public struct LicenseVerifier: Sendable {
 public struct LicenseSigner: Sendable {
   private let signer: CompactJWS.Signer
 
-  /// Nil where the set has no private key for licenses.
+  /// Returns nil if the set has no private key for licenses.
   public init?(keys: JSONWebKeySet) {
     guard let key = keys.signingKey(for: .license),
       let signer = CompactJWS.Signer(key: key, type: "license+jwt")
@@ -28,8 +28,8 @@ public struct LicenseSigner: Sendable {
     self.signer = signer
   }
 
-  /// Nil where the system has no randomness, or the token would be longer than verifiers take (8
-  /// KiB).
+  /// Returns nil if the system has no randomness, or if the token would be longer than verifiers
+  /// accept (8 KiB).
   public func token(_ claims: LicenseClaims) -> String? {
     guard let token = signer.sign(claims.payload), token.count <= CompactJWS.maximumBytes else {
       return nil

@@ -1,7 +1,8 @@
-/// Why a token is not believed. Words for whoever sent it; nothing of the token.
+/// Why a token is not accepted, in words for the person who sent it. It contains nothing from the
+/// token.
 ///
-/// They help nobody who forges: up to the signature they say what the published keys and the
-/// token's own header say, and claims are only looked at behind a signature that fits.
+/// The words do not help a forger. Up to the signature they follow from the published keys and the
+/// token's own header, and claims are read only after the signature was verified.
 public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
   case tooLarge
   case notCompact
@@ -14,7 +15,7 @@ public enum TokenRefusal: Error, Sendable, Equatable, CustomStringConvertible {
   case badSignature
   case badClaims(Claim)
 
-  /// What is wrong with the claims: a member by its name, or all of them.
+  /// The claim that is wrong, or all claims.
   public enum Claim: String, Sendable, CaseIterable {
     case document = "claims"
     case repeated = "repeated claim"

@@ -3,11 +3,11 @@ import FoundationEssentials
 import JSONText
 import Metering
 
-/// Signs answers of the validation service, with a key of their own.
+/// Signs answers of the validation service with a separate key.
 public struct VerdictSigner: Sendable {
   private let signer: CompactJWS.Signer
 
-  /// Nil where the set has no private key for verdicts.
+  /// Returns nil if the set has no private key for verdicts.
   public init?(keys: JSONWebKeySet) {
     guard let key = keys.signingKey(for: .verdict),
       let signer = CompactJWS.Signer(key: key, type: "verdict+jwt")
@@ -15,20 +15,20 @@ public struct VerdictSigner: Sendable {
     self.signer = signer
   }
 
-  /// A compact JWS over `answer`, in ASCII; nil where the system has no randomness.
+  /// A compact JWS over `answer`, in ASCII. Nil if the system has no randomness.
   public func sign(_ answer: [UInt8]) -> [UInt8]? { signer.sign(answer) }
 }
 
-/// What a client asked for. An answer is believed only where it repeats all of it.
+/// The question of a client. An answer is accepted only if it repeats all of it.
 public struct VerdictQuestion: Sendable {
   /// The key as it was sent.
   public var licenseKey: String
-  /// The domain that was sent. It is nil if that was no domain name or address.
+  /// The domain that was sent. It is nil if that was neither a domain name nor an address.
   public var domain: DomainName?
   /// The nonce as it was sent.
   public var nonce: String
 
-  /// A question, in the client's own words.
+  /// Makes a question from the client's own texts.
   public init(licenseKey: String, domain: DomainName?, nonce: String) {
     self.licenseKey = licenseKey
     self.domain = domain
@@ -42,35 +42,34 @@ public struct VerdictQuestion: Sendable {
   }
 }
 
-/// Verifies that an answer comes from the service, and that it answers this very question. Clients
-/// use it.
+/// Verifies that an answer comes from the service and that it answers this question. Clients use
+/// it.
 public struct VerdictVerifier: Sendable {
   private let keys: [JSONWebKey]
 
-  /// - Parameter keys: those with purpose `verdict` are used, as `/.well-known/jwks.json` answers
-  ///   them.
+  /// - Parameter keys: the keys of `/.well-known/jwks.json`. Those with purpose `verdict` are used.
   public init(keys: JSONWebKeySet) {
     self.keys = keys.keys.filter { $0.purpose == .verdict }.map(\.publicKey)
   }
 
-  /// Why an answer is not believed.
+  /// Why an answer is not accepted.
   public enum Refusal: Error, Sendable, Equatable {
     case token(TokenRefusal)
-    /// The answer to another question: a captured one, replayed.
+    /// It is the answer to another question, so it may have been captured and replayed.
     case otherNonce
-    /// The answer about another license key or domain: somebody between changed the question.
+    /// It is about another license key or domain, so the question was changed on the way.
     case otherQuestion
-    /// Its timestamp is further from `now` than tolerated, or none.
+    /// Its timestamp is missing, or further from `now` than tolerated.
     case stale
   }
 
   /// - Parameters:
   ///   - signature: the answer's member `signature`.
-  ///   - question: what was sent.
-  ///   - now: milliseconds since 1970.
-  ///   - tolerance: milliseconds by which the clocks may differ, and the answer may be old.
-  /// - Returns: the answer that was signed, JSON. It alone is to be believed, not the members
-  ///   beside the signature.
+  ///   - question: the question that was sent.
+  ///   - now: the time in milliseconds since 1970.
+  ///   - tolerance: by how many milliseconds the clocks may differ, and how old the answer may be.
+  /// - Returns: the signed answer as JSON. Only this may be trusted, not the members beside the
+  ///   signature.
   public func verify(
     signature: String, question: VerdictQuestion, now: Int64, tolerance: Int64 = 300_000
   ) throws(Refusal) -> [UInt8] {
@@ -83,8 +82,8 @@ public struct VerdictVerifier: Sendable {
     return payload
   }
 
-  /// An answer that was verified when it came and is read back from a cache: to which nonce, and
-  /// how long ago, says nothing then.
+  /// Verifies an answer that is read back from a cache and was verified when it arrived. Its nonce
+  /// and its age are not checked.
   package func verifySaved(
     signature: String, licenseKey: String, domain: DomainName
   ) throws(Refusal) -> [UInt8] {
@@ -95,10 +94,10 @@ public struct VerdictVerifier: Sendable {
     return payload
   }
 
-  /// When the service signed an answer, whatever it is the answer to, in milliseconds since 1970;
-  /// nil where it is none of the service's.
+  /// The time at which the service signed an answer to any question, in milliseconds since 1970.
+  /// Nil if the service did not sign it.
   package func signedTime(_ signature: String) -> Int64? {
-    // Why it is not believed makes no difference.
+    // The reason why it is not accepted does not matter.
     (try? signed(signature)).flatMap { Self.time($0.members) }
   }
 
@@ -111,7 +110,7 @@ public struct VerdictVerifier: Sendable {
     } catch {
       throw .token(error)
     }
-    // What is no object holds no nonce.
+    // A text that is not an object has no nonce.
     return (payload, (try? JSONReader.parse(payload))?.members ?? [])
   }
 
@@ -131,7 +130,7 @@ public struct VerdictVerifier: Sendable {
 }
 
 extension JSONValue {
-  /// Whether it is this text, byte by byte.
+  /// Whether the value is this text, byte by byte.
   fileprivate func isText(_ text: String) -> Bool {
     if case .string(let string) = self { string.equals(text) } else { false }
   }
