@@ -1,4 +1,4 @@
-/// RFC 3492 with the parameters of IDNA: one label, without its `xn--`.
+/// Punycode (RFC 3492) with the parameters of IDNA, for one label without its `xn--`.
 enum Punycode {
   private static let base: UInt32 = 36
   private static let tMin: UInt32 = 1
@@ -7,10 +7,10 @@ enum Punycode {
   private static let damp: UInt32 = 700
   private static let initialBias: UInt32 = 72
   private static let initialN: UInt32 = 0x80
-  /// A label has at most 63 letters: no number within gets near 2^32.
+  /// A label has at most 63 letters, so no number in it comes near 2^32.
   private static let maximumScalars = 63
 
-  /// Nil where the label is longer than any may be.
+  /// Returns nil if the label is too long.
   static func encode(_ label: [Unicode.Scalar]) -> String? {
     guard label.count <= maximumScalars else { return nil }
     var output = label.filter(\.isASCII).map { UInt8($0.value) }
@@ -35,7 +35,7 @@ enum Punycode {
     return String(decoding: output, as: UTF8.self)
   }
 
-  /// Nil where the text is no punycode, or longer than a label may be.
+  /// Returns nil if the text is not punycode, or if it is too long.
   static func decode(_ text: String) -> [Unicode.Scalar]? {
     let bytes = Array(text.utf8)
     guard (1...maximumScalars).contains(bytes.count), bytes.allSatisfy({ $0 < 0x80 }) else {
@@ -60,7 +60,7 @@ enum Punycode {
     return label
   }
 
-  /// A number of variable length behind `position`.
+  /// Adds a number of variable length after `position`.
   private static func add(
     _ bytes: [UInt8], _ position: inout Int, _ bias: UInt32, to i: inout UInt32
   ) -> Bool {

@@ -1,13 +1,13 @@
-/// Names with symbols, such as `☕.example`: UTS #46 takes them (its NV8), and browsers send them,
-/// but IDNA2008 and with it libidn2 do not.
+/// Names with symbols, such as `☕.example`. UTS #46 allows them (its NV8), and browsers send them,
+/// but IDNA2008 and therefore libidn2 do not.
 ///
-/// Only names with such a symbol come here. All other letters of them are still mapped and checked
-/// by libidn2, piece by piece.
+/// Only names with such a symbol come here. libidn2 still maps and checks all their other letters,
+/// piece by piece.
 struct SymbolNames {
-  /// What libidn2 makes of a name or a piece of one; nil where it refuses it.
+  /// Converts a name or a piece of one with libidn2. Returns nil if libidn2 refuses it.
   let strict: (String) -> String?
 
-  /// More cannot be a name, and each symbol is looked at by itself.
+  /// A name cannot have more. The bound matters because each symbol is checked separately.
   private static let maximumScalars = 320
   /// The full stops of UTS #46.
   private static let separators: Set<Unicode.Scalar> = [".", "\u{3002}", "\u{FF0E}", "\u{FF61}"]
@@ -37,7 +37,7 @@ struct SymbolNames {
       return Punycode.encode(mapped).map { Self.prefix + $0 }
     }
     guard text.hasPrefix(Self.prefix), strict(text) == nil else { return text }
-    // The one spelling of a label that is mapped already.
+    // This is the only spelling of a label that is already mapped.
     guard let decoded = Punycode.decode(String(text.dropFirst(4))),
       !decoded.allSatisfy(\.isASCII), let again = mapped(decoded, &hasSymbol), again == decoded,
       Punycode.encode(decoded).map({ Self.prefix + $0 }) == text
@@ -64,7 +64,7 @@ struct SymbolNames {
     return mapped + rest
   }
 
-  /// Letters between symbols. Hyphens at their ends are none at the label's.
+  /// Maps the letters between symbols. Hyphens at their ends need not be at the label's ends.
   private func mappedPiece(_ piece: [Unicode.Scalar]) -> [Unicode.Scalar]? {
     if piece.allSatisfy(\.isASCII) { return piece }
     let head = piece.prefix { $0 == "-" }
@@ -77,7 +77,7 @@ struct SymbolNames {
     return own.map { Array(head) + $0 + Array(tail) }
   }
 
-  /// A symbol or a punctuation mark that UTS #46 maps to nothing else.
+  /// Whether it is a symbol or a punctuation mark that UTS #46 does not map.
   private func isSymbol(_ scalar: Unicode.Scalar) -> Bool {
     guard !scalar.isASCII, !Self.disallowed.contains(where: { $0.contains(scalar.value) }) else {
       return false
@@ -91,8 +91,8 @@ struct SymbolNames {
     }
   }
 
-  /// Symbols that UTS #46 disallows: comparisons that decompose into ASCII, descriptions of
-  /// ideographs, replacements.
+  /// Symbols that UTS #46 disallows. They are comparisons that decompose into ASCII, descriptions
+  /// of ideographs, and replacements.
   private static let disallowed: [ClosedRange<UInt32>] = [
     0x2260...0x2260, 0x226E...0x226F, 0x2FF0...0x2FFF, 0x303E...0x303E, 0x31E3...0x31EF,
     0xFE12...0xFE19, 0xFE30...0xFE6F, 0xFFFC...0xFFFD,

@@ -1,12 +1,12 @@
 import CRdKafka
 import Synchronization
 
-/// What librdkafka's callbacks record, for the client's owner to take.
+/// The events that librdkafka's callbacks record until the client's owner takes them.
 ///
-/// Lives as long as its `ClientHandle`, which hands librdkafka an unretained pointer to it.
+/// It lives as long as its `ClientHandle`, which gives librdkafka an unretained pointer to it.
 /// Rebalance callbacks run inside `consume` and `close`, delivery callbacks inside `poll` and
-/// `flush`, error callbacks inside any of these (`rd_kafka_poll_set_consumer`); a producer may be
-/// polled by several threads, hence the locks, which are never taken per message.
+/// `flush`, and error callbacks inside any of these (`rd_kafka_poll_set_consumer`). Several threads
+/// may poll a producer, so there are locks, but they are never taken per message.
 final class CallbackState: Sendable {
   /// One entry of the rebalance queue.
   struct PendingRebalance: Sendable {
@@ -15,7 +15,8 @@ final class CallbackState: Sendable {
     var isLost: Bool
   }
 
-  /// Errors kept until somebody asks: the health page shows a few, a storm must not grow memory.
+  /// The number of errors that are kept until somebody asks. The health page shows a few, and a
+  /// storm of errors must not grow memory.
   static let maximumErrors = 32
 
   private let isClosing = Atomic<Bool>(false)
@@ -33,7 +34,7 @@ final class CallbackState: Sendable {
     doubts = DoubtCollector(names)
   }
 
-  /// From now on the rebalance callback answers by itself, by giving everything up.
+  /// Makes the rebalance callback answer by itself from now on, by giving everything up.
   func beginClosing() { isClosing.store(true, ordering: .relaxed) }
 
   /// Whether the group has ever given this member an assignment, even an empty one.
@@ -52,7 +53,7 @@ final class CallbackState: Sendable {
 
   func record(_ error: KafkaError) {
     errors.withLock { list in
-      // The same broker's refusal comes again with every attempt to connect.
+      // A broker repeats its refusal at every attempt to connect.
       if list.contains(error) { return }
       if list.count == Self.maximumErrors { list.removeFirst() }
       list.append(error)
@@ -86,8 +87,8 @@ final class CallbackState: Sendable {
 
   /// Reads librdkafka's log lines for doubts and for the group's state.
   ///
-  /// - Parameter prints: the operator asked for the lines (`debug`, `log_level`), which librdkafka
-  ///   would print if nobody took them.
+  /// - Parameter prints: whether the operator asked for the lines with `debug` or `log_level`.
+  ///   librdkafka would print them if nobody took them.
   func registerLog(on conf: OpaquePointer?, prints: Bool) {
     if prints {
       rd_kafka_conf_set_log_cb(conf) { client, level, facility, line in
@@ -137,7 +138,8 @@ final class CallbackState: Sendable {
       wasAssigned.store(true, ordering: .relaxed)
     }
     if isClosing.load(ordering: .relaxed) {
-      // `rd_kafka_consumer_close` waits for this answer, and nobody takes rebalances any more.
+      // `rd_kafka_consumer_close` waits for this answer, and the owner takes no rebalances any
+      // more.
       KafkaConsumer.answerAtClose(client, partitions)
       return
     }
@@ -152,7 +154,7 @@ final class CallbackState: Sendable {
           partitions: PartitionList.copy(partitions, names), isAssignment: false,
           isLost: rd_kafka_assignment_lost(client) != 0))
     default:
-      // Any other code says that the rebalance failed; the remedy is to give up everything.
+      // Any other code means that the rebalance failed. Then everything must be given up.
       record(KafkaError(code, operation: "rebalance"))
       record(
         PendingRebalance(

@@ -2,9 +2,10 @@ import CRdKafka
 
 /// Owns one `rd_kafka_t` and, for a consumer, its queue.
 ///
-/// Freed in `deinit`, on whichever thread drops the last reference: a client, and every
-/// `MessageBatch` that still holds messages of it, keep one, since `rd_kafka_destroy` waits for
-/// messages that are out. `rd_kafka_destroy` blocks until librdkafka's threads have ended.
+/// It is freed in `deinit`, on the thread that drops the last reference. The client keeps a
+/// reference, and so does every `MessageBatch` that still holds its messages, because
+/// `rd_kafka_destroy` waits for those. `rd_kafka_destroy` blocks until librdkafka's threads have
+/// ended.
 ///
 /// `@unchecked Sendable`: both pointers are set once in `init`, and librdkafka documents that
 /// `rd_kafka_t` and `rd_kafka_queue_t` may be used by any thread. `callbacks` is guarded by itself.
@@ -14,13 +15,13 @@ final class ClientHandle: @unchecked Sendable {
   let queue: OpaquePointer
   let callbacks: CallbackState
   let names: TopicNames
-  /// Whether it is a member of a group, which `deinit` has to know.
+  /// Whether it is a member of a group. `deinit` needs to know that.
   private let isMember: Bool
 
   /// - Parameters:
-  ///   - defaults: what this kind of client wants; `configuration` is applied over it.
-  ///   - hasGroup: made with `group.id`: the main queue is forwarded to the consumer's, so that
-  ///     errors arrive in the same call as messages.
+  ///   - defaults: the settings of this kind of client. `configuration` overrides them.
+  ///   - hasGroup: whether there is a `group.id`. The main queue is then forwarded to the
+  ///     consumer's, so that errors arrive in the same call as messages.
   init(
     _ type: rd_kafka_type_t, _ configuration: KafkaConfiguration, defaults: [(String, String)],
     callbacks: CallbackState, hasGroup: Bool = false
@@ -28,14 +29,15 @@ final class ClientHandle: @unchecked Sendable {
     isMember = hasGroup
     names = configuration.names
     var conf: OpaquePointer? = rd_kafka_conf_new()
-    // `rd_kafka_new` takes the configuration over when it succeeds, and only then.
+    // `rd_kafka_new` takes over the configuration only if it succeeds.
     defer { if let conf { rd_kafka_conf_destroy(conf) } }
     for (key, value) in defaults + configuration.properties {
       try Self.set(conf, key, value)
     }
     let properties = configuration.properties
-    // By default librdkafka prints to stderr, between the lines of our own log; what it prints at
-    // that level reaches `error_cb` too. Whoever sets `debug` or `log_level` asks for it.
+    // By default librdkafka prints to stderr, between the lines of our own log. Its messages at
+    // that level also reach `error_cb`. An operator who sets `debug` or `log_level` wants the
+    // prints.
     let prints = properties.contains { $0.0 == "debug" || $0.0 == "log_level" }
     if hasGroup {
       callbacks.registerLog(on: conf, prints: prints)
@@ -47,7 +49,7 @@ final class ClientHandle: @unchecked Sendable {
 
     var message = [CChar](repeating: 0, count: 512)
     guard let raw = rd_kafka_new(type, conf, &message, message.count) else {
-      // librdkafka's text may quote a value (a path, a PEM error); none of it is a password.
+      // librdkafka's text may quote a value such as a path or a PEM error, but never a password.
       throw KafkaError(
         RD_KAFKA_RESP_ERR__INVALID_ARG, operation: "open", detail: Self.text(message))
     }
@@ -68,8 +70,8 @@ final class ClientHandle: @unchecked Sendable {
     if isMember, !callbacks.hasBeenAssigned {
       // librdkafka 2.0.2 aborts the process when it frees a consumer that joined a group and was
       // never assigned anything (`Assertion 'assignor_state' failed`; its issue 4312, mended in
-      // 2.3.0). `close` has left the group; the client, which has fetched nothing, stays until the
-      // process ends, with what its threads may still call.
+      // 2.3.0). `close` has left the group. The client has fetched nothing. It stays until the
+      // process ends, together with the objects that its threads may still call.
       _ = Unmanaged.passRetained(callbacks)
       return
     }
@@ -83,7 +85,7 @@ final class ClientHandle: @unchecked Sendable {
   private static func set(
     _ conf: OpaquePointer?, _ key: String, _ value: String
   ) throws(KafkaError) {
-    // librdkafka's own text would quote the value, so it is asked for none.
+    // librdkafka's own text would quote the value, so it is not requested.
     switch rd_kafka_conf_set(conf, key, value, nil, 0) {
     case RD_KAFKA_CONF_OK: return
     case RD_KAFKA_CONF_UNKNOWN:
@@ -97,9 +99,9 @@ final class ClientHandle: @unchecked Sendable {
     }
   }
 
-  /// The underlying error once the client is of no use any more.
+  /// The underlying error, once the client cannot be used any more.
   func fatalError(_ operation: String) -> KafkaError? {
-    // Every poll asks, so that the usual answer must not cost a buffer.
+    // Every poll calls this, so the usual answer must not cost a buffer.
     var nothing: CChar = 0
     let code = rd_kafka_fatal_error(raw, &nothing, 1)
     guard code != RD_KAFKA_RESP_ERR_NO_ERROR else { return nil }
@@ -109,10 +111,10 @@ final class ClientHandle: @unchecked Sendable {
       code: code.rawValue, operation: operation, isFatal: true, detail: Self.text(message))
   }
 
-  /// How many partitions the topic has; nil if no broker knows it (or does not let us see it).
+  /// The number of partitions of the topic. Nil if no broker knows it, or if none lets us see it.
   ///
-  /// Asks for all topics and picks one: naming a topic in the request makes brokers with
-  /// `auto.create.topics.enable` (the mock cluster too) create it.
+  /// It asks for all topics and picks one. Brokers with `auto.create.topics.enable`, and the mock
+  /// cluster, would create a topic that the request names.
   func partitionCount(_ topic: String, timeoutMilliseconds: Int32) throws(KafkaError) -> Int? {
     var metadata: UnsafePointer<rd_kafka_metadata>?
     try check(rd_kafka_metadata(raw, 1, nil, &metadata, timeoutMilliseconds), "metadata", topic)
@@ -133,8 +135,9 @@ final class ClientHandle: @unchecked Sendable {
 
   /// Asks the partition's leader for both ends of the log.
   ///
-  /// Asks with ListOffsets and the special times -2 and -1. `rd_kafka_query_watermark_offsets` of
-  /// 2.0.2 asks the same, but forgets its timeout while the leader is down and blocks for minutes.
+  /// It uses ListOffsets with the special times -2 and -1. `rd_kafka_query_watermark_offsets` of
+  /// 2.0.2 does the same, but it ignores its timeout while the leader is down and blocks for
+  /// minutes.
   func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> (low: Int64, high: Int64) {
@@ -145,10 +148,10 @@ final class ClientHandle: @unchecked Sendable {
     return (low, high)
   }
 
-  /// Both ends of many logs, each with an answer or an error of its own.
+  /// Both ends of many logs, each with its own answer or error.
   ///
-  /// One request a broker where all is well. A partition without a leader makes librdkafka wait for
-  /// the timeout and then refuse the whole list; the others are then asked for without it.
+  /// This usually takes one request to each broker. If a partition has no leader, librdkafka waits
+  /// for the timeout and then refuses the whole list. Then the others are asked for without it.
   func watermarks(
     of partitions: [TopicPartition], timeoutMilliseconds: Int32
   ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
@@ -176,8 +179,8 @@ final class ClientHandle: @unchecked Sendable {
     return answers
   }
 
-  /// Asks for each partition by itself, since a broker may hang. It takes some seconds in all at
-  /// most.
+  /// Asks for each partition separately, because a broker may hang. It takes a few seconds in total
+  /// at most.
   private func oneByOne(
     _ partitions: [TopicPartition], _ led: [TopicPartition], _ timeoutMilliseconds: Int32
   ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
@@ -206,7 +209,8 @@ final class ClientHandle: @unchecked Sendable {
       detail: partition.description)
   }
 
-  /// Those of the partitions that have a leader, as the brokers say.
+  /// The partitions that have a leader according to the brokers.
+  ///
   /// - Throws: no broker answers.
   private func ledPartitions(
     of partitions: [TopicPartition], _ timeoutMilliseconds: Int32
@@ -258,10 +262,10 @@ final class ClientHandle: @unchecked Sendable {
     return answers
   }
 
-  /// Why a topic that the list of all topics does not show is not there, if a broker says more than
-  /// that it is missing: it may be hidden from us. Asks for the topic by name, which creates
-  /// nothing because `allow.auto.create.topics` is off; the mock cluster, which creates it all the
-  /// same, is not asked.
+  /// Why the list of all topics does not contain a topic, if a broker gives a reason other than
+  /// that it does not exist. It may be hidden from us. This asks for the topic by name, which
+  /// creates nothing because `allow.auto.create.topics` is off. The mock cluster would create it
+  /// nevertheless, so it is not asked.
   func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
     guard let id = rd_kafka_clusterid(raw, timeoutMilliseconds) else { return nil }
     defer { rd_kafka_mem_free(raw, id) }
@@ -278,8 +282,8 @@ final class ClientHandle: @unchecked Sendable {
     return nil
   }
 
-  /// The error that explains another one best: a broker that cannot be reached may be one that
-  /// refuses the password or the certificate, which librdkafka tells by its error callback only.
+  /// The error that explains another one best. A broker that seems unreachable may be one that
+  /// refuses the password or the certificate, which librdkafka reports only to its error callback.
   func explained(_ error: KafkaError) -> KafkaError {
     if !isMember { rd_kafka_poll(raw, 0) }
     return callbacks.takeErrors().last { $0.isAccessRefused } ?? error

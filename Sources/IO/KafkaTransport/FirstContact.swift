@@ -1,14 +1,15 @@
 import CRdKafka
 
-/// The first contact of a tool with its cluster: bounded, and honest about what refused it.
+/// The first contact of a tool with its cluster. It is bounded in time and reports what refused the
+/// connection.
 ///
-/// librdkafka goes on trying after a wrong password or an unknown certificate, and its calls then end with a timeout,
-/// which reads as if no broker were there. What it said meanwhile comes by its error callback.
+/// After a wrong password or an unknown certificate, librdkafka goes on trying and its calls end
+/// with a timeout, as if there were no broker. The real errors come through its error callback.
 extension ClientHandle {
   /// Returns once a broker has answered.
   ///
-  /// - Throws: what refused the connection, as soon as it is known; else `_ALL_BROKERS_DOWN` after the timeout, with
-  ///   librdkafka's own words in `detail`.
+  /// - Throws: the refusal of the connection as soon as it is known. Otherwise `_ALL_BROKERS_DOWN`
+  ///   after the timeout, with librdkafka's own words in `detail`.
   func awaitBroker(timeoutMilliseconds: Int32) throws(KafkaError) {
     let clock = ContinuousClock()
     let start = clock.now
@@ -21,13 +22,14 @@ extension ClientHandle {
       rd_kafka_poll(raw, 0)
       for error in callbacks.takeErrors() where !said.contains(error) { said.append(error) }
       let waited = start.duration(to: clock.now)
-      // Other brokers of the list are given a moment: one that is down must not speak for all.
+      // The other brokers of the list get a moment, because the state of one broker must not decide
+      // for all.
       if waited > .milliseconds(1_500), let refusal = said.last(where: \.isAccessRefused) {
         throw KafkaError(
           code: refusal.code, operation: "connect", isRetriable: false, detail: refusal.detail)
       }
       guard waited < .milliseconds(timeoutMilliseconds) else {
-        // The general "all brokers are down" says less than the reason before it.
+        // The general "all brokers are down" says less than the reasons before it.
         let reasons = said.filter { $0.code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN.rawValue }
         throw KafkaError(
           RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, operation: "connect",
@@ -39,7 +41,7 @@ extension ClientHandle {
 }
 
 extension KafkaError {
-  /// A topic wants more copies than the cluster has brokers.
+  /// Whether a topic needs more copies than the cluster has brokers.
   package var isReplicationRefused: Bool {
     code == RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR.rawValue
   }

@@ -1,14 +1,15 @@
 import Synchronization
 
-/// Whether a consumer is on its way into its group, read from librdkafka's own log lines: nothing
-/// else tells it, and the rebalance callback comes when the way is over.
+/// Whether a consumer is joining its group. This is read from librdkafka's own log lines, because
+/// nothing else tells it. The rebalance callback comes only when the join is over.
 final class GroupState: Sendable {
   private let joins = Atomic<Bool>(false)
 
-  /// Between the request to join and the answer that says what to read.
+  /// Whether the request to join was sent and the assignment has not arrived yet.
   var isJoining: Bool { joins.load(ordering: .relaxed) }
 
-  /// Takes one line of librdkafka's log: `Group "g" changed join state steady -> init (state up)`.
+  /// Takes one line of librdkafka's log, such as `Group "g" changed join state steady -> init
+  /// (state up)`.
   func read(facility: UnsafePointer<CChar>, line: UnsafePointer<CChar>) {
     guard facility[0] == CChar(UInt8(ascii: "C")), String(cString: facility) == "CGRPJOINSTATE",
       let state = Self.state(String(cString: line))

@@ -1,6 +1,6 @@
-/// How long a thread that looks for work waits before it looks again: longer once it has found none
-/// for a while, so that an idle process costs next to nothing. What ends the quiet waits for the
-/// longer of the two pauses at most.
+/// How long a thread that looks for work waits before it looks again. The pause is longer once it
+/// has found none for a while, so that an idle process costs almost nothing. New work then waits
+/// for at most the longer pause.
 package struct IdlePause: Sendable {
   /// The pauses, in the unit in which the caller waits.
   private let busy: UInt32
@@ -8,7 +8,8 @@ package struct IdlePause: Sendable {
   private let patience: Int
   private var emptyLooks = 0
 
-  /// - Parameter patience: looks in a row without work after which it is quiet.
+  /// - Parameter patience: the number of looks in a row without work after which the pause becomes
+  ///   longer.
   package init(patience: Int, busy: UInt32, quiet: UInt32) {
     self.patience = patience
     self.busy = busy

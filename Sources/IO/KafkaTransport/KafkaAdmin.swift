@@ -2,16 +2,16 @@ import CRdKafka
 
 /// Creates and describes topics.
 ///
-/// Every call blocks for up to the timeout, so it belongs on a thread of its own; calls may come
-/// from any thread, one at a time. The mock cluster knows none of the admin requests: they throw an
-/// error with `isUnsupported` there.
+/// Every call blocks for up to the timeout, so it belongs on a separate thread. Calls may come from
+/// any thread, one at a time. The mock cluster supports no admin requests, so they throw an error
+/// with `isUnsupported` there.
 package final class KafkaAdmin {
   /// One setting of a topic.
   package struct ConfigEntry: Sendable, Hashable {
     package let name: String
-    /// nil: unset, or kept secret by the broker.
+    /// Nil if it is not set, or if the broker keeps it secret.
     package let value: String?
-    /// Set for this topic, not inherited from the broker or Kafka's own default.
+    /// Whether it is set for this topic and not inherited from the broker or Kafka's own default.
     package let isSetOnTopic: Bool
   }
 
@@ -37,7 +37,7 @@ package final class KafkaAdmin {
       callbacks: CallbackState(configuration.names))
   }
 
-  /// - Throws: `isTopicAlreadyThere`, `isUnsupported`, `isTimeout`, or what the broker refused.
+  /// - Throws: `isTopicAlreadyThere`, `isUnsupported`, `isTimeout`, or the broker's refusal.
   package func createTopic(
     _ name: String, partitions: Int, replication: Int, config: [(String, String)] = []
   ) throws(KafkaError) {
@@ -71,7 +71,7 @@ package final class KafkaAdmin {
     }
   }
 
-  /// - Returns: nil if the topic is missing.
+  /// - Returns: nil if the topic does not exist.
   package func describeTopic(_ name: String) throws(KafkaError) -> TopicDescription? {
     guard let shape = try shape(name) else { return nil }
     var config: [ConfigEntry]?
@@ -108,9 +108,9 @@ package final class KafkaAdmin {
 
   /// Sets these settings and leaves the topic's others as they are.
   ///
-  /// librdkafka 2.0.2 has AlterConfigs only, which reverts what is not named; so what is set on the
-  /// topic is read first and sent along. Two operators at the same time may undo each other's
-  /// change.
+  /// librdkafka 2.0.2 only has AlterConfigs, which reverts settings that are not named. So the
+  /// settings of the topic are read first and sent along. Two operators at the same time may undo
+  /// each other's change.
   package func alterConfig(
     _ topic: String, _ changes: [(String, String)]
   ) throws(KafkaError) {
@@ -138,7 +138,7 @@ package final class KafkaAdmin {
     }
   }
 
-  /// - Returns: nil if the topic is missing; never creates it.
+  /// - Returns: nil if the topic does not exist. The call never creates it.
   package func partitionCount(_ topic: String) throws(KafkaError) -> Int? {
     try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
   }
@@ -162,7 +162,7 @@ package final class KafkaAdmin {
     return (partitions, counts.min() ?? 0)
   }
 
-  /// Sends one request on a queue of its own and waits for the answer to it.
+  /// Sends one request on a separate queue and waits for its answer.
   func request(
     _ operation: rd_kafka_admin_op_t, _ name: String, detail: String,
     send: (_ options: OpaquePointer?, _ queue: OpaquePointer?) -> Void,
@@ -171,12 +171,12 @@ package final class KafkaAdmin {
     try refuseMockCluster(name)
     let options = rd_kafka_AdminOptions_new(handle.raw, operation)
     defer { rd_kafka_AdminOptions_destroy(options) }
-    // Refused only out of the range of 0 to an hour; then librdkafka's own timeout holds.
+    // This fails only outside of the range of 0 to an hour. Then librdkafka's own timeout applies.
     _ = rd_kafka_AdminOptions_set_request_timeout(options, timeoutMilliseconds, nil, 0)
     let queue = rd_kafka_queue_new(handle.raw)
     defer { rd_kafka_queue_destroy(queue) }
     send(options, queue)
-    // librdkafka answers within its own timeout; the margin is for a clock that stands still.
+    // librdkafka answers within its own timeout. The margin is for a clock that stands still.
     let event = rd_kafka_queue_poll(queue, timeoutMilliseconds + 5_000)
     guard let event else {
       throw KafkaError(RD_KAFKA_RESP_ERR__TIMED_OUT, operation: name, detail: detail)
@@ -188,9 +188,9 @@ package final class KafkaAdmin {
     try result(event)
   }
 
-  /// Says immediately what librdkafka would say only after the timeout, and then wrongly (it waits
-  /// for a controller, which the mock cluster is not). librdkafka offers no look at a broker's
-  /// ApiVersions, but the mock cluster's id says what it is.
+  /// Refuses immediately. librdkafka would fail only after the timeout and with a wrong reason,
+  /// because it waits for a controller, which the mock cluster does not have. librdkafka does not
+  /// show a broker's ApiVersions, but the mock cluster can be recognized by its id.
   private func refuseMockCluster(_ operation: String) throws(KafkaError) {
     guard let id = rd_kafka_clusterid(handle.raw, timeoutMilliseconds) else {
       throw KafkaError(

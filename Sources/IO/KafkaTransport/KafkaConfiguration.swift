@@ -3,28 +3,29 @@ import Foundation
 
 /// The librdkafka settings that a client starts from.
 ///
-/// Applied in this order, the last one wins: the client's own defaults (each client's docstring
-/// lists them), what `set` was given, the properties file.
+/// The settings are the client's own defaults (which each client's docstring lists), then the
+/// values of `set`, then the properties file. Later ones win.
 package struct KafkaConfiguration: Sendable {
   private var own: [(String, String)]
   private var fromFile: [(String, String)]
-  /// How the brokers know our topics and groups.
+  /// The names of our topics and groups at the brokers.
   package private(set) var names: TopicNames
 
   /// - Parameters:
   ///   - brokers: `host:port,…`
-  ///   - propertiesFile: lines of `key=value`; empty lines and lines that start with `#` are
-  ///     skipped; blanks around key and value are dropped; a later line wins. `topic.prefix` is
-  ///     not librdkafka's: it stands before the names of all topics and groups.
+  ///   - propertiesFile: a file with lines of `key=value`. Empty lines and lines that start with
+  ///     `#` are skipped, blanks around key and value are dropped, and later lines win.
+  ///     `topic.prefix` is our own property, which is put before the names of all topics and
+  ///     groups.
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if the file cannot be read or a line has no `=`.
-  ///   Whether librdkafka knows a key is found out when the client is made.
+  ///   Unknown keys are refused only when the client is made.
   package init(brokers: String, propertiesFile: String? = nil) throws(KafkaError) {
     own = [("bootstrap.servers", brokers)]
     fromFile = try propertiesFile.map(Self.read) ?? []
     names = try Self.takeNames(&fromFile, propertiesFile ?? "")
   }
 
-  /// A property of ours among those of librdkafka: the file is what all programs share.
+  /// Our own property among those of librdkafka. It is in the file because all programs share that.
   private static let prefixProperty = "topic.prefix"
 
   private static func takeNames(
@@ -45,13 +46,14 @@ package struct KafkaConfiguration: Sendable {
   /// The properties, in the order in which they are applied.
   package var properties: [(String, String)] { own + fromFile }
 
-  /// Sets or replaces a property; the properties file still wins.
+  /// Sets or replaces a property. The properties file still wins.
   package mutating func set(_ key: String, _ value: String) {
     own.removeAll { $0.0 == key }
     own.append((key, value))
   }
 
-  /// Sets a property on which the caller's correctness depends: not even the file changes it.
+  /// Sets a property on which the caller's correctness depends, so that not even the file changes
+  /// it.
   mutating func insist(_ key: String, _ value: String) {
     fromFile.removeAll { $0.0 == key }
     set(key, value)
@@ -65,13 +67,14 @@ package struct KafkaConfiguration: Sendable {
       throw refusal("cannot read the properties file \(path)")
     }
     var found: [(String, String)] = []
-    // `isNewline`, not "\n": in Swift "\r\n" is one Character, and equal to neither.
+    // This uses `isNewline` and not "\n", because in Swift "\r\n" is one Character that differs
+    // from both.
     let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
     for (number, line) in lines.enumerated() {
       let line = line.trimmingCharacters(in: .whitespacesAndNewlines)
       if line.isEmpty || line.hasPrefix("#") { continue }
       guard let equals = line.firstIndex(of: "="), equals != line.startIndex else {
-        // The line itself is not quoted: it may be half of a password.
+        // The line itself is not quoted, because it may be a part of a password.
         throw refusal("\(path), line \(number + 1): the line is not key=value")
       }
       found.append(

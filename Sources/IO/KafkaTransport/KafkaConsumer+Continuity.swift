@@ -4,29 +4,30 @@ import Foundation
 /// The guard against librdkafka 2.0.2 losing records of partitions that stay assigned.
 ///
 /// Every cooperative rebalance, and every incremental (un)assign, pauses and resumes all partitions
-/// of the consumer, from librdkafka's own thread. If that meets a batch that is being filled, the
-/// records are taken out of the batch again, but reading goes on behind them (measured: 4 to 7
-/// records of two partitions at 2 of 5 rebalances under light load; fixed in librdkafka 2.1.0,
-/// "intermittently skipping offsets", its pull request 4235). What is taken out may be judged by
-/// version numbers that are not comparable between partitions (4117 added that comparison), so one
-/// partition's seek or stop must be feared for all. Hence two rules:
+/// of the consumer, from librdkafka's own thread. If that happens while a batch is being filled,
+/// the records are removed from the batch again, but reading goes on after them. In a measurement
+/// this lost 4 to 7 records of two partitions at 2 of 5 rebalances under light load. librdkafka
+/// 2.1.0 has fixed it ("intermittently skipping offsets", its pull request 4235). The removal
+/// compares version numbers that are not comparable between partitions (since 4117), so a seek or
+/// stop of one partition may affect all. Hence there are two rules:
 ///
-/// 1. After each change of the assignment, all partitions are set to where the caller stands.
-/// 2. A partition goes on exactly where it stood. A gap may also be the log's own (control records,
-///    compaction, deleted records), so it is read once more: a gap that comes again is real.
+/// 1. After each change of the assignment, all partitions are set to the caller's positions.
+/// 2. A partition goes on exactly at its position. A gap may also be real (control records,
+///    compaction, deleted records), so it is read once more. A gap that appears again is real.
 ///
-/// Rejected: `rd_kafka_consumer_poll`, which does not lose any, at three times the cost a message.
+/// `rd_kafka_consumer_poll` loses no records, but it costs three times as much for each message, so
+/// it is not used.
 extension KafkaConsumer {
   struct Continuity {
-    /// Gaps seen once, by the offset behind them.
+    /// Gaps that were seen once, by the offset after them.
     var suspects: [TopicPartition: Int64] = [:]
-    /// Gaps of the log's own since the assignment changed.
+    /// The number of real gaps since the assignment changed.
     var realGaps = 0
-    /// How many gaps were read again. The health page and tests show it.
+    /// How many gaps were read again. The health page and tests show this number.
     var rereads = 0
 
-    /// A topic with transactions has a gap at each of them; reading each twice would cost more than
-    /// it guards against, since losses come with changes of the assignment.
+    /// A topic with transactions has a gap at each of them. Losses come only with changes of the
+    /// assignment, so reading every gap twice would cost more than it protects against.
     static let maximumRealGaps = 64
     static let seekAttempts = 4
   }
@@ -40,16 +41,17 @@ extension KafkaConsumer {
     topicNames.removeAll(keepingCapacity: true)
   }
 
-  /// Takes out of the batch what does not follow on what was delivered before, and has it read
-  /// again. One look-up a run of messages, not a message.
+  /// Removes records from the batch that do not follow the delivered ones, so that they are read
+  /// again. It costs one look-up for each run of messages.
   func checkContinuity(_ batch: MessageBatch) throws(KafkaError) {
     var gaps: [TopicPartition: Int64] = [:]
     batch.forEachRun(
       begin: { topic, partition, first in
         let key = TopicPartition(topic: name(of: topic), partition: partition)
-        // Not assigned: a straggler, which the caller drops by itself. Below 0: a logical start.
+        // Without a position it is a late message of a partition that is not assigned, which the
+        // caller drops. A position below 0 is a logical start.
         guard let expected = positions[key], expected >= 0 else { return 0 }
-        // Below: read twice, after a reread.
+        // Records below the position were read twice, because of a reread.
         if first <= expected { return expected }
         if gaps[key] != nil { return .max }
         if continuity.suspects[key] == first || continuity.realGaps >= Continuity.maximumRealGaps {
@@ -68,16 +70,18 @@ extension KafkaConsumer {
     guard !gaps.isEmpty else { return }
     continuity.suspects.merge(gaps) { $1 }
     continuity.rereads += 1
-    // All of them, not only those with a gap: one partition's seek can take records of another.
+    // All partitions are set, not only those with a gap, because one partition's seek can lose
+    // records of another.
     try reseat(positions)
   }
 
-  /// Sets these partitions to their positions; what was fetched ahead is fetched again.
+  /// Sets these partitions to their positions. Records that were fetched ahead are fetched again.
   func reseat(_ retained: [TopicPartition: Int64]) throws(KafkaError) {
     guard !retained.isEmpty else { return }
     var wanted = retained
-    // OUTDATED and the like: something else (a rebalance, a new leader) was done to the partition
-    // in the same moment. One that stays refused is not ours to use; the others are.
+    // OUTDATED and similar errors mean that something else, such as a rebalance or a new leader,
+    // happened to the partition at the same moment. A partition that stays refused must not be
+    // used, but the others may be.
     for attempt in 0..<Continuity.seekAttempts where !wanted.isEmpty {
       if attempt > 0 { usleep(UInt32(attempt) * 20_000) }
       for partition in wanted.keys { unseated[partition] = nil }
@@ -90,7 +94,7 @@ extension KafkaConsumer {
       for element in UnsafeBufferPointer(
         start: list.raw.pointee.elems, count: Int(list.raw.pointee.cnt))
       {
-        // STATE: not started yet, so it will start at the offset it was assigned with.
+        // STATE means that it has not started yet, so it will start at its assigned offset.
         if element.err == RD_KAFKA_RESP_ERR_NO_ERROR || element.err == RD_KAFKA_RESP_ERR__STATE {
           continue
         }

@@ -2,39 +2,41 @@ import CRdKafka
 
 /// One consumer of a group.
 ///
-/// All methods from ONE thread, the one that owns the partitions' state; only `waker` may be used
-/// by others. A batch read never runs beside an assignment: that is what librdkafka 2.0.2 asks for.
+/// All methods must be called from ONE thread, which owns the partitions' state. Other threads may
+/// use only `waker`. A batch must not be read during an assignment, which librdkafka 2.0.2
+/// requires.
 ///
-/// The cycle: `consume`, deal with the batch, then for every `takeRebalance()` answer `.assigned`
-/// with `assign` and `.revoked` with `unassign`. librdkafka fires no further rebalance and hands
-/// over no message of new partitions until it has its answer, so no message of the old assignment
-/// can mix with the new. Until `unassign` of revoked partitions their messages still arrive, and
-/// are still ours (unless `lost`).
+/// The cycle is to call `consume`, to process the batch, and to answer every `takeRebalance()`,
+/// `.assigned` with `assign` and `.revoked` with `unassign`. Until librdkafka has its answer, it
+/// starts no further rebalance and delivers no message of new partitions. So messages of the old
+/// and the new assignment do not mix. Messages of revoked partitions still arrive until `unassign`,
+/// and they are still ours (unless `lost`).
 ///
-/// Defaults, all of which the configuration may replace: no automatic commits or stored offsets,
+/// The configuration may replace all of these defaults: no automatic commits or stored offsets,
 /// `auto.offset.reset=error`, EOF events, cooperative-sticky, session timeout 6 s,
 /// `fetch.wait.max.ms=100`, read_committed, no automatic topics.
 package final class KafkaConsumer {
   package enum Rebalance: Sendable, Equatable {
-    /// Answer with `assign`; leaving a partition out leaves it unread until the next rebalance.
+    /// Answer with `assign`. A partition that is left out stays unread until the next rebalance.
     case assigned([TopicPartition])
-    /// Answer with `unassign`. `lost`: another consumer may own them already; write nothing.
+    /// Answer with `unassign`. If `lost` is true, another consumer may own them already, so write
+    /// nothing.
     case revoked([TopicPartition], lost: Bool)
   }
 
   let handle: ClientHandle
-  /// What is being read, and the offset of the record that the caller is owed next.
+  /// The partitions that are being read, with the offset of the record to deliver next.
   var positions: [TopicPartition: Int64] = [:]
-  /// Names by librdkafka's pointer. A pointer holds as long as one of the topic's partitions is
-  /// assigned, so this is emptied at every change of the assignment.
+  /// The names by librdkafka's pointer. A pointer is valid as long as one of the topic's partitions
+  /// is assigned, so this is emptied at every change of the assignment.
   var topicNames: [OpaquePointer: String] = [:]
   /// See `KafkaConsumer+Continuity.swift`.
   var continuity = Continuity()
-  /// Partitions that could not be set to their position: see `takeUnseated`.
+  /// Partitions that could not be set to their position (see `takeUnseated`).
   var unseated: [TopicPartition: KafkaError] = [:]
-  /// Offsets that Kafka is to be told once the group has settled.
+  /// Offsets to commit to Kafka once the group has settled.
   private var uncommitted: [TopicPartition: Int64] = [:]
-  /// Taken by the caller and not answered yet, for `close` to answer.
+  /// Whether the caller has taken a rebalance and not answered it yet. `close` then answers it.
   private var hasUnansweredRebalance = false
   private var isClosed = false
 
@@ -50,8 +52,8 @@ package final class KafkaConsumer {
 
   deinit { close() }
 
-  /// The group's subscription; replaces an earlier one. Topics should be there already: one that
-  /// is missing is looked for every 5 s.
+  /// Sets the group's subscription and replaces an earlier one. The topics should already exist. A
+  /// missing topic is looked for every 5 s.
   package func subscribe(_ topics: [String]) throws(KafkaError) {
     let list = PartitionList(
       topics.map { TopicPartition(topic: $0, partition: -1) }, handle.names)
@@ -61,17 +63,18 @@ package final class KafkaConsumer {
   /// Leaves the group but keeps the client. Go on with `consume` and answer the `.revoked` that
   /// follows.
   package func unsubscribe() {
-    // Fails only for a client that is closed or has no group, which this one has.
+    // This fails only for a client that is closed or has no group.
     _ = rd_kafka_unsubscribe(handle.raw)
   }
 
   /// Empties the batch, then fills it with up to `capacity` messages.
   ///
-  /// - Parameter timeoutMilliseconds: waited in full unless the batch fills up (librdkafka 2.0.2):
-  ///   5 to 20. Must be called at least every `max.poll.interval.ms` (5 min).
-  /// - Returns: the number of messages; 0 also when only callbacks were served or it was woken.
-  /// - Throws: a fatal error, after which the consumer is of no use. Errors of a partition are
-  ///   messages of kind `.error`; those of brokers are in `takeErrors()`.
+  /// - Parameter timeoutMilliseconds: 5 to 20. librdkafka 2.0.2 waits this long unless the batch
+  ///   fills up. The method must be called at least every `max.poll.interval.ms` (5 min).
+  /// - Returns: the number of messages. It is also 0 if only callbacks were served, or if it was
+  ///   woken.
+  /// - Throws: a fatal error, after which the consumer cannot be used. Errors of a partition are
+  ///   messages of kind `.error`, and errors of brokers are in `takeErrors()`.
   @discardableResult
   package func consume(
     into batch: MessageBatch, timeoutMilliseconds: Int32
@@ -90,7 +93,7 @@ package final class KafkaConsumer {
     return batch.count
   }
 
-  /// The oldest rebalance not taken yet, nil if there is none.
+  /// The oldest rebalance that was not taken yet, or nil.
   package func takeRebalance() -> Rebalance? {
     guard let next = handle.callbacks.takeRebalance() else { return nil }
     hasUnansweredRebalance = true
@@ -98,11 +101,12 @@ package final class KafkaConsumer {
       ? .assigned(next.partitions) : .revoked(next.partitions, lost: next.isLost)
   }
 
-  /// Starts reading each partition at its offset. Also outside a rebalance, for a partition of
-  /// this consumer that was left out or unassigned before.
+  /// Starts reading each partition at its offset. It may also be called outside of a rebalance for
+  /// a partition of this consumer that was left out or unassigned before.
   ///
-  /// - Parameter starts: offsets from 0; one outside the log comes back as a message of kind
-  ///   `.error` (`isOffsetOutOfRange`). May be empty: the answer must be given all the same.
+  /// - Parameter starts: offsets from 0. An offset outside of the log comes back as a message of
+  ///   kind `.error` (`isOffsetOutOfRange`). The list may be empty, but the answer must be given
+  ///   nevertheless.
   package func assign(_ starts: [(TopicPartition, offset: Int64)]) throws(KafkaError) {
     let retained: [TopicPartition: Int64]
     if isCooperative {
@@ -122,10 +126,10 @@ package final class KafkaConsumer {
     try reseat(retained)
   }
 
-  /// Stops reading these partitions, also after `lost`. Those that were never assigned are passed
-  /// over (librdkafka would refuse the whole list, and the rebalance would hang).
+  /// Stops reading these partitions, also after `lost`. Partitions that were never assigned are
+  /// ignored, because librdkafka would refuse the whole list and the rebalance would hang.
   package func unassign(_ partitions: [TopicPartition]) throws(KafkaError) {
-    // Their next owner tells Kafka where they stand.
+    // Their next owner commits their offsets.
     for partition in partitions { uncommitted[partition] = nil }
     if isCooperative {
       let list = PartitionList(partitions.filter { positions[$0] != nil }, handle.names)
@@ -142,7 +146,7 @@ package final class KafkaConsumer {
     try reseat(positions)
   }
 
-  /// Goes on reading a partition at another offset; what lies before it is passed over.
+  /// Goes on reading a partition at another offset and skips the records before it.
   package func skip(_ partition: TopicPartition, to offset: Int64) throws(KafkaError) {
     guard positions[partition] != nil else { return }
     positions[partition] = offset
@@ -150,30 +154,31 @@ package final class KafkaConsumer {
     try reseat(positions)
   }
 
-  /// Partitions that librdkafka did not set to their position, since the last call. What it hands
-  /// over of them must not be used: unassign them, and assign them again at the position wanted.
+  /// The partitions since the last call that librdkafka did not set to their position. Their
+  /// messages must not be used. Unassign them, and assign them again at the right position.
   package func takeUnseated() -> [TopicPartition: KafkaError] {
     defer { unseated.removeAll() }
     return unseated
   }
 
-  /// What was seen since the last call that calls for a look at the log. To be asked for after
-  /// `consume`, before the batch is used.
+  /// The events since the last call that require a look at the log. Call it after `consume`, before
+  /// the batch is used.
   package func takeDoubts() -> LogDoubts { handle.callbacks.doubts.take() }
 
-  /// What is being read, in no order.
+  /// The partitions that are being read.
   package var assignment: Set<TopicPartition> { Set(positions.keys) }
 
-  /// Asks the partition's leader; blocks for up to twice the timeout. `low` is the first offset of
-  /// the log; `high` the next one to be written, or, with read_committed while a transaction is
-  /// open, the first that may not be read yet.
+  /// Asks the partition's leader, and blocks for up to twice the timeout. `low` is the first offset
+  /// of the log. `high` is the next offset to be written. With read_committed, while a transaction
+  /// is open, it is the first offset that may not be read yet.
   package func watermarks(
     _ partition: TopicPartition, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> (low: Int64, high: Int64) {
     try handle.watermarks(partition, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// What the last fetch told, without a request; nil for a partition not fetched yet.
+  /// The high watermark of the last fetch, without a request. Nil for a partition that was not
+  /// fetched yet.
   package func cachedHighWatermark(_ partition: TopicPartition) -> Int64? {
     var low: Int64 = 0
     var high: Int64 = 0
@@ -182,25 +187,29 @@ package final class KafkaConsumer {
     return code == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0 ? high : nil
   }
 
-  /// Blocks for up to the timeout. - Returns: nil if the topic is missing; never creates it.
+  /// Blocks for up to the timeout and never creates the topic.
+  ///
+  /// - Returns: nil if the topic does not exist.
   package func partitionCount(
     _ topic: String, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> Int? {
     try handle.partitionCount(topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// Why a topic that seems to be missing is not shown to us; nil: it is missing. Blocks.
+  /// Why a topic that seems to be missing is not shown to us. Nil if it does not exist. The call
+  /// blocks.
   package func refusal(ofTopic topic: String, timeoutMilliseconds: Int32) -> KafkaError? {
     handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// Tells Kafka where the group stands, only so that the usual lag tools work.
+  /// Commits the group's offsets to Kafka. This is only for the usual lag tools.
   ///
-  /// Not while the consumer joins its group. A broker reads nothing of a connection on which a
-  /// member waits for the others, so it would judge the commit after that, when the generation is
-  /// another one. librdkafka 2.0.2 then gives up all partitions as lost and joins once more, and
-  /// every commit in the midst of that begins it anew: a group under steady load would never come
-  /// to rest. What is held back goes with the next `consume` after the group has settled.
+  /// It does not commit while the consumer joins its group. A broker does not read from a
+  /// connection on which a member waits for the others. So it would judge the commit later, in
+  /// another generation. librdkafka 2.0.2 then gives up all partitions as lost and joins again.
+  /// Every commit during that would start the join again, so a group under steady load would never
+  /// settle. Offsets that are held back are committed with the next `consume` after the group has
+  /// settled.
   package func commitAsync(_ offsets: [(TopicPartition, Int64)]) {
     for (partition, offset) in offsets { uncommitted[partition] = offset }
     commitIfSettled()
@@ -210,20 +219,21 @@ package final class KafkaConsumer {
     guard !uncommitted.isEmpty, !handle.callbacks.group.isJoining else { return }
     let list = PartitionList(uncommitted.map { ($0.key, $0.value) }, handle.names)
     uncommitted.removeAll(keepingCapacity: true)
-    // Failures do not matter: start positions come from PostgreSQL, never from here, and the next
-    // flush commits a later offset anyway.
+    // Failures do not matter. Start positions come from PostgreSQL and never from here, and the
+    // next flush commits a later offset anyway.
     _ = rd_kafka_commit(handle.raw, list.raw, 1)
   }
 
-  /// Errors of the whole client (all brokers down, authentication refused, …) since the last call;
-  /// each text once, the latest 32.
+  /// The errors of the whole client since the last call, such as all brokers down or authentication
+  /// refused. Each text occurs once, and only the latest 32 are kept.
   package func takeErrors() -> [KafkaError] { handle.callbacks.takeErrors() }
 
-  /// Ends a `consume` that waits, from any thread.
+  /// Any thread can end a `consume` that waits with it.
   package var waker: ConsumerWaker { ConsumerWaker(handle) }
 
-  /// Leaves the group immediately, so that others need not wait for the session to time out. Deal
-  /// with the batch, flush and recycle first. Blocks until the group has been left. Idempotent.
+  /// Leaves the group immediately, so that others need not wait for the session to time out.
+  /// Process the batch, flush and recycle first. It blocks until the group has been left. It may be
+  /// called more than once.
   package func close() {
     guard !isClosed else { return }
     isClosed = true
@@ -234,22 +244,22 @@ package final class KafkaConsumer {
     while handle.callbacks.takeRebalance() != nil { isPending = true }
     if isPending { Self.answerAtClose(handle.raw, nil) }
     positions = [:]
-    // An error here (no group, closed already) leaves nothing to be done.
+    // After an error here (no group, closed already) there is nothing to do.
     _ = rd_kafka_consumer_close(handle.raw)
   }
 
   private var isCooperative: Bool { Self.isCooperative(handle.raw) }
 
   private static func isCooperative(_ client: OpaquePointer) -> Bool {
-    // NONE: before the first join, and after the group was left.
+    // The protocol is NONE before the first join and after the group was left.
     rd_kafka_rebalance_protocol(client).map { String(cString: $0) != "EAGER" } ?? true
   }
 
-  /// Gives everything up. Called by `close` and from the rebalance callback within it.
+  /// Gives everything up. `close` and the rebalance callback within it call this.
   static func answerAtClose(
     _ client: OpaquePointer, _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
   ) {
-    // All partitions that are assigned, since a list that names another would be refused.
+    // This is for all assigned partitions, because a list that names another one would be refused.
     var assigned: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
     guard
       isCooperative(client),
@@ -259,7 +269,7 @@ package final class KafkaConsumer {
       return
     }
     defer { rd_kafka_topic_partition_list_destroy(assigned) }
-    // Its error cannot be answered: the client is about to be gone.
+    // Its error cannot be handled, because the client is about to be freed.
     if let error = rd_kafka_incremental_unassign(client, assigned) {
       rd_kafka_error_destroy(error)
     }
@@ -269,18 +279,19 @@ package final class KafkaConsumer {
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
-    // Without it librdkafka hands over whatever a disk or a network made of a batch.
+    // Without it, librdkafka would deliver batches that a disk or a network has damaged.
     ("check.crcs", "true"),
-    // Never printed: read by `DoubtCollector` and `GroupState`.
+    // These lines are never printed. `DoubtCollector` and `GroupState` read them.
     ("debug", "topic,broker,cgrp"),
     ("enable.partition.eof", "true"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "6000"),
     ("heartbeat.interval.ms", "1000"),
-    // The default, 500, makes an event on an idle topic wait 300 to 860 ms at a broker that answers
-    // late (measured); 20 costs an idle process with 64 partitions 0.6 % of a core more.
+    // With the default, 500, an event on an idle topic waits 300 to 860 ms at a broker that answers
+    // late (measured). With 20, an idle process with 64 partitions takes 0.6 % of a core more.
     ("fetch.wait.max.ms", "100"),
-    // The default, 100,000, drains in 0.1 s at speed, and 2.0.2 has no fetch.queue.backoff.ms.
+    // The default, 100,000, is empty after 0.1 s at full speed, and 2.0.2 has no
+    // fetch.queue.backoff.ms.
     ("queued.min.messages", "1000000"),
     ("queued.max.messages.kbytes", "262144"),
     ("fetch.message.max.bytes", "4194304"),
@@ -294,12 +305,12 @@ package final class KafkaConsumer {
   ]
 }
 
-/// Ends a consumer's wait. Holds the client, which is freed when neither is there any more.
+/// Ends a consumer's wait. It keeps the client alive.
 package struct ConsumerWaker: Sendable {
   private let handle: ClientHandle
 
   init(_ handle: ClientHandle) { self.handle = handle }
 
-  /// Ends the poll under way. Any thread may call it at any time, also after `close`.
+  /// Ends the poll that is under way. Any thread may call it at any time, also after `close`.
   package func wake() { rd_kafka_queue_yield(handle.queue) }
 }

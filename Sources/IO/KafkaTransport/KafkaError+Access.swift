@@ -4,7 +4,8 @@ import CRdKafka
 package enum AccessRefusal: Sendable, Hashable {
   /// The user name or the password is wrong.
   case credentials
-  /// TLS failed: no or another authority, a certificate that is asked for, or a port without TLS.
+  /// TLS failed. The authority is missing or wrong, the broker asks for a certificate, or the port
+  /// has no TLS.
   case certificate
   /// The brokers do not offer the SASL mechanism, or no SASL at all.
   case mechanism
@@ -13,10 +14,10 @@ package enum AccessRefusal: Sendable, Hashable {
 }
 
 extension KafkaError {
-  /// Nil for every error that may pass by itself, or that is about something else.
+  /// Nil for every error that may pass by itself or that is about something else.
   ///
-  /// librdkafka reports a broker that ends the TLS handshake as a lost connection, and says what
-  /// happened in words only. The same holds for a mechanism that the brokers do not offer.
+  /// If a broker ends the TLS handshake, librdkafka reports a lost connection and describes the
+  /// cause only in words. The same is true for a mechanism that the brokers do not offer.
   package var accessRefusal: AccessRefusal? {
     if detail.contains("SSL handshake failed") { return .certificate }
     switch rd_kafka_resp_err_t(code) {
@@ -36,14 +37,15 @@ extension KafkaError {
     }
   }
 
-  /// A password, a certificate or a missing permission: nothing that waiting heals.
+  /// Whether the cause is a password, a certificate or a missing permission, so that waiting does
+  /// not help.
   package var isAccessRefused: Bool { accessRefusal != nil }
 
   package var isGroupRefused: Bool {
     code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED.rawValue
   }
 
-  /// What the operator can do about a refusal; nil for other errors.
+  /// What the operator can do about a refusal. Nil for other errors.
   package var advice: String? {
     switch accessRefusal {
     case .credentials:
@@ -61,6 +63,6 @@ extension KafkaError {
     }
   }
 
-  /// The description, followed by the advice where there is one.
+  /// The description, followed by the advice if there is one.
   package var explanation: String { advice.map { "\(self); \($0)" } ?? description }
 }

@@ -1,18 +1,19 @@
 import CRdKafka
 
-/// What librdkafka or a broker refused, with the native code kept.
+/// An error of librdkafka or of a broker with its native code.
 ///
-/// `description` never holds a property's value, a payload or a key, so that it may be logged.
+/// `description` never contains a property's value, a payload or a key, so it may be logged.
 package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
-  /// `rd_kafka_resp_err_t`: negative is librdkafka's own, positive is the broker's.
+  /// The `rd_kafka_resp_err_t`. Negative codes are librdkafka's own, and positive codes are the
+  /// broker's.
   package let code: Int32
-  /// The call that met the error: `consume`, `assign`, `produce`, …
+  /// The call that failed, such as `consume`, `assign` or `produce`.…
   package let operation: String
   /// Whether the same call may succeed later with nothing else changed.
   package let isRetriable: Bool
-  /// Whether the client instance is of no use any more and must be replaced.
+  /// Whether the client cannot be used any more and must be replaced.
   package let isFatal: Bool
-  /// What librdkafka says beyond the code; may be empty.
+  /// What librdkafka says in addition to the code. It may be empty.
   package let detail: String
 
   package init(
@@ -83,9 +84,9 @@ package struct KafkaError: Error, Sendable, Hashable, CustomStringConvertible {
       || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION.rawValue
   }
 
-  /// What waits and tries again, as Java's client marks it `RetriableException`, and librdkafka's
-  /// local equivalents. Kept here because `rd_kafka_error_is_retriable` is set by transactional
-  /// calls only: of everything this module calls it would say no.
+  /// The codes that Java's client marks as `RetriableException`, and librdkafka's local
+  /// equivalents. The list is needed because only transactional calls set
+  /// `rd_kafka_error_is_retriable`. It would be false for every call of this module.
   private static let retriableCodes: Set<Int32> = Set(
     [
       RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN,

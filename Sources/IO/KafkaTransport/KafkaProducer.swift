@@ -3,28 +3,29 @@ import Synchronization
 
 /// An idempotent producer.
 ///
-/// Any thread may use it; `onDelivery` is called on the thread that calls `poll` or `flush`.
+/// Any thread may use it. `onDelivery` is called on the thread that calls `poll` or `flush`.
 ///
-/// Defaults, all of which the configuration may replace: `enable.idempotence`, `acks=all`,
-/// `murmur2_random` (Java's partitioner; records without a key are spread at random), zstd,
-/// `linger.ms=10`, batches of 1 MB, no delivery timeout: a record that was accepted is tried until
-/// it is delivered, finally refused, or the producer is freed.
+/// The configuration may replace all of these defaults: `enable.idempotence`, `acks=all`,
+/// `murmur2_random` (Java's partitioner, which spreads records without a key at random), zstd,
+/// `linger.ms=10`, batches of 1 MB, and no delivery timeout. An accepted record is tried until it
+/// is delivered, finally refused, or the producer is freed.
 ///
 /// `@unchecked Sendable`: `handle` is Sendable and set once; `topics` holds pointers that are only
 /// read and written under its lock, and `rd_kafka_topic_t` may be used by any thread.
 package final class KafkaProducer: @unchecked Sendable {
-  /// What became of one record.
+  /// The outcome of one record.
   package struct Delivery: Sendable {
     /// The number that was given to `produce`.
     package let opaque: UInt
     package let partition: Int32
-    /// -1001 if unknown: a retry of an idempotent producer that the broker had stored already.
+    /// The offset, or -1001 if it is unknown because the broker had already stored a retried
+    /// record.
     package let offset: Int64
-    /// nil: stored by all in-sync replicas.
+    /// Nil if all in-sync replicas have stored the record.
     package let error: KafkaError?
   }
 
-  /// Must not block, nor call `flush`; it may call `produce`.
+  /// It must not block or call `flush`. It may call `produce`.
   package typealias DeliveryHandler = @Sendable (Delivery) -> Void
 
   private let handle: ClientHandle
@@ -39,26 +40,28 @@ package final class KafkaProducer: @unchecked Sendable {
       callbacks: CallbackState(configuration.names, onDelivery: onDelivery))
   }
 
-  /// Records still queued are dropped, without a report: `flush` first.
+  /// Records that are still queued are dropped without a report, so call `flush` first.
   deinit {
-    // Only `flush` waits for deliveries; librdkafka's destroy would, without end.
+    // Only `flush` waits for deliveries. Without this, librdkafka's destroy would wait for ever.
     _ = rd_kafka_purge(handle.raw, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT)
     topics.withLock { topics in
       for bits in topics.values { rd_kafka_topic_destroy(OpaquePointer(bitPattern: bits)) }
     }
   }
 
-  /// Queues one record; key, value and headers are copied before it returns. Never blocks.
+  /// Queues one record and never blocks. Key, value and headers are copied before it returns.
   ///
   /// - Parameters:
-  ///   - partition: nil: by the key's hash.
-  ///   - key: nil: no key; an empty buffer is an empty key.
-  ///   - value: nil: a tombstone; an empty buffer is an empty value.
-  ///   - timestamp: milliseconds since 1970, above 0; nil: now. Ignored by LogAppendTime topics.
-  ///   - opaque: comes back in the delivery.
-  /// - Returns: false if the local queue is full (`queue.buffering.max.messages`, `…kbytes`):
-  ///   `poll`, then try again.
-  /// - Throws: the record is too large, the partition is unknown, or the producer is beyond help.
+  ///   - partition: nil chooses the partition by the key's hash.
+  ///   - key: nil for no key. An empty buffer is an empty key.
+  ///   - value: nil for a tombstone. An empty buffer is an empty value.
+  ///   - timestamp: milliseconds since 1970, above 0, or nil for now. Topics with LogAppendTime
+  ///     ignore it.
+  ///   - opaque: a number that comes back in the delivery.
+  /// - Returns: false if the local queue is full (`queue.buffering.max.messages`, `…kbytes`). Then
+  ///   call `poll` and try again.
+  /// - Throws: an error if the record is too large, the partition is unknown, or the producer
+  ///   cannot be used any more.
   package func produce(
     topic: String, partition: Int32? = nil, key: UnsafeRawBufferPointer?,
     value: UnsafeRawBufferPointer?, headers: [(String, [UInt8])] = [], timestamp: Int64? = nil,
@@ -66,13 +69,13 @@ package final class KafkaProducer: @unchecked Sendable {
   ) throws(KafkaError) -> Bool {
     let rkt = try topicHandle(topic)
     let argumentCount = 6 + (timestamp == nil ? 0 : 1) + (headers.isEmpty ? 0 : 1)
-    // librdkafka frees the list when it takes the message, and leaves it to us when it refuses.
+    // librdkafka frees the list if it accepts the message. If it refuses, we must free it.
     let list = headers.isEmpty ? nil : Self.headerList(headers)
     let error = withUnsafeTemporaryAllocation(of: rd_kafka_vu_t.self, capacity: argumentCount) {
       arguments -> OpaquePointer? in
       let base = UnsafeMutableRawPointer(arguments.baseAddress!)
-      // The memory of each union is written by field, at the union's offset: initializing whole
-      // values would copy 72 bytes eight times over.
+      // Each union is written field by field at the union's offset, because initializing whole
+      // values would copy 72 bytes eight times.
       func put<T>(_ i: Int, _ type: rd_kafka_vtype_t, _ field: T, at shift: Int = 0) {
         let element = base + i * MemoryLayout<rd_kafka_vu_t>.stride
         element.storeBytes(of: type, as: rd_kafka_vtype_t.self)
@@ -103,28 +106,32 @@ package final class KafkaProducer: @unchecked Sendable {
     throw KafkaError(taking: error, operation: "produce")
   }
 
-  /// Serves deliveries and errors; waits up to the timeout for the first of them.
+  /// Serves deliveries and errors. It waits up to the timeout for the first of them.
   @discardableResult
   package func poll(timeoutMilliseconds: Int32) -> Int {
     Int(rd_kafka_poll(handle.raw, timeoutMilliseconds))
   }
 
-  /// Records not delivered yet, and deliveries and errors not served yet: `poll` serves them.
+  /// The number of records that are not delivered yet, and of deliveries and errors that `poll` has
+  /// not served yet.
   package var queued: Int { Int(rd_kafka_outq_len(handle.raw)) }
 
-  /// Sends what is queued without lingering, and serves deliveries until none is left.
-  /// - Throws: `isTimeout` if some are left; they stay queued.
+  /// Sends queued records without lingering, and serves deliveries until none is left.
+  ///
+  /// - Throws: `isTimeout` if some records are left. They stay queued.
   package func flush(timeoutMilliseconds: Int32) throws(KafkaError) {
     try check(rd_kafka_flush(handle.raw, timeoutMilliseconds), "flush")
   }
 
-  /// The errors that callbacks told since the last call. `poll` and `flush` collect them.
+  /// The errors that callbacks have reported since the last call. `poll` and `flush` collect them.
   package func takeErrors() -> [KafkaError] { handle.callbacks.takeErrors() }
 
   /// The fatal error that ended this producer, if there is one.
   package var fatalError: KafkaError? { handle.fatalError("produce") }
 
-  /// Blocks for up to the timeout. - Returns: nil if the topic is missing; never creates it.
+  /// Blocks for up to the timeout and never creates the topic.
+  ///
+  /// - Returns: nil if the topic does not exist.
   package func partitionCount(
     _ topic: String, timeoutMilliseconds: Int32
   ) throws(KafkaError) -> Int? {
@@ -136,8 +143,8 @@ package final class KafkaProducer: @unchecked Sendable {
     handle.refusal(ofTopic: topic, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// The error that explains another one best, e.g. a refused password for a missing broker. Serves
-  /// deliveries.
+  /// The error that explains another one best, such as a refused password in place of a missing
+  /// broker. It serves deliveries.
   package func explained(_ error: KafkaError) -> KafkaError { handle.explained(error) }
 
   private func topicHandle(_ topic: String) throws(KafkaError) -> OpaquePointer {
@@ -157,11 +164,11 @@ package final class KafkaProducer: @unchecked Sendable {
     return rkt
   }
 
-  /// The union's place in `rd_kafka_vu_t`: after the 4 bytes of `vtype`, aligned to a pointer.
+  /// The union's offset in `rd_kafka_vu_t`, after the 4 bytes of `vtype`, aligned to a pointer.
   private static let unionOffset = MemoryLayout<rd_kafka_vu_t>.offset(of: \.u)!
 
-  /// A pointer that is NULL only for nil: Swift's empty buffers may have none, and NULL means a
-  /// null key or a tombstone.
+  /// A pointer that is NULL only for nil. Swift's empty buffers may have no pointer, but NULL means
+  /// a null key or a tombstone.
   private static func start(_ bytes: UnsafeRawBufferPointer?) -> UnsafeRawPointer? {
     guard let bytes else { return nil }
     return bytes.baseAddress ?? UnsafeRawPointer(bitPattern: 1)
@@ -170,7 +177,7 @@ package final class KafkaProducer: @unchecked Sendable {
   private static func headerList(_ headers: [(String, [UInt8])]) -> OpaquePointer {
     let list = rd_kafka_headers_new(headers.count)!
     for (name, value) in headers {
-      // Fails only for a header list that is read-only.
+      // This fails only for a read-only list of headers.
       _ = value.withUnsafeBytes {
         rd_kafka_header_add(list, name, -1, start($0), $0.count)
       }
@@ -188,9 +195,9 @@ package final class KafkaProducer: @unchecked Sendable {
     ("batch.num.messages", "100000"),
     ("queue.buffering.max.messages", "1000000"),
     ("queue.buffering.max.kbytes", "524288"),
-    // 0 is infinite: what the spool handed over must not be given up by a clock.
+    // 0 means no limit, because a record of the spool must not be given up after some time.
     ("message.timeout.ms", "0"),
-    // A topic is made by its file, with its partitions, or not at all.
+    // A topic is only made from its file, with its partitions.
     ("allow.auto.create.topics", "false"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.nagle.disable", "true"),

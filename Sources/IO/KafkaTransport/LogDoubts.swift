@@ -1,11 +1,13 @@
 import Synchronization
 
-/// What librdkafka saw that may mean that a partition's log is no longer the one it was: the reason
-/// to compare a remembered record before anything that was fetched later is used.
+/// Signs from librdkafka that a partition's log may have been replaced. Then a remembered record
+/// must be compared before anything that was fetched later is used.
 package struct LogDoubts: Sendable, Equatable {
-  /// Partitions that a broker did not serve: unknown, without a leader, led by another broker.
+  /// Partitions that a broker did not serve, because they are unknown, without a leader, or led by
+  /// another broker.
   package var partitions: Set<TopicPartition> = []
-  /// A broker was connected again, or a topic was away: any partition may be concerned.
+  /// Whether any partition may be concerned, because a broker was connected again or a topic had
+  /// disappeared.
   package var concernsAll = false
 
   package var isEmpty: Bool { partitions.isEmpty && !concernsAll }
@@ -15,20 +17,20 @@ package struct LogDoubts: Sendable, Equatable {
 ///
 /// librdkafka 2.0.2 handles these errors by itself and tells the application nothing. A topic that
 /// is deleted and created again within a second would be read on at the old position. The lines
-/// exist at debug level only (`debug=topic,broker`), and librdkafka writes them from the thread
-/// that parses a broker's answers, before it asks for more: whatever was fetched from the new log
-/// reaches the consumer after the doubt.
+/// exist only at debug level (`debug=topic,broker`). librdkafka writes them from the thread that
+/// parses a broker's answers, before it asks for more. So records that were fetched from the new
+/// log reach the consumer after the doubt.
 final class DoubtCollector: Sendable {
   private let isPending = Atomic<Bool>(false)
   private let doubts = Mutex(LogDoubts())
-  /// Brokers that were connected before: the first connection says nothing.
+  /// The brokers that were connected before. A first connection means nothing.
   private let connected = Mutex<Set<String>>([])
   private static let maximumBrokers = 1_000
   private let names: TopicNames
 
   init(_ names: TopicNames) { self.names = names }
 
-  /// Costs one atomic load if there is none.
+  /// Takes the doubts. It costs one atomic load if there are none.
   func take() -> LogDoubts {
     guard isPending.load(ordering: .acquiring) else { return LogDoubts() }
     return doubts.withLock { doubts in
@@ -66,7 +68,7 @@ final class DoubtCollector: Sendable {
     return String(line[end.upperBound...])
   }
 
-  /// What a line means; nil: nothing.
+  /// The doubt that a line expresses, or nil.
   static func doubt(facility: String, line: String) -> LogDoubts? {
     switch facility {
     case "BROKERUA":

@@ -1,9 +1,9 @@
 import CRdKafka
 
-/// Reads bounded stretches of partitions, without a group and without leaving a trace: for
-/// reconcile and explain.
+/// Reads ranges of partitions without a group and without leaving a trace, for reconcile and
+/// explain.
 ///
-/// Reads ranges of a log, outside of any group. One thread uses it.
+/// One thread uses it.
 ///
 /// It uses librdkafka's simple consumer, because `rd_kafka_assign` would need a group and the right
 /// to use it.
@@ -23,13 +23,14 @@ package final class LogReader {
 
   /// Which records lie before the end of a log, as `watermarks` tells it.
   ///
-  /// They differ while a producer's transaction is open: its records are in the log, and nobody may
-  /// read them yet.
+  /// The two differ while a producer's transaction is open. Its records are in the log then, but
+  /// nobody may read them yet.
   package enum Ends: Sendable {
-    /// Those that may be read: the last stable offset. For whoever reads up to the end.
+    /// The records that may be read, up to the last stable offset. It is for reading up to the end.
     case ofReadableRecords
-    /// All that the brokers have accepted: the high watermark. For whoever says what is missing or
-    /// how many records wait, because a record of an open transaction is neither read nor lost.
+    /// All records that the brokers have accepted, up to the high watermark. It is for telling what
+    /// is missing or how many records wait, because a record of an open transaction is neither read
+    /// nor lost.
     case ofAllRecords
   }
 
@@ -40,8 +41,8 @@ package final class LogReader {
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
   ///
   /// - Parameters:
-  ///   - ends: what the end of a log is; a properties file that says otherwise is overruled.
-  ///   - readsSingleRecords: fetches little ahead of what is read.
+  ///   - ends: which end of a log counts. It overrules a properties file.
+  ///   - readsSingleRecords: whether to fetch little ahead of what is read.
   package init(
     _ configuration: KafkaConfiguration, clientID: String, ends: Ends = .ofReadableRecords,
     stallTimeoutMilliseconds: Int32 = 60_000, readsSingleRecords: Bool = false
@@ -50,7 +51,7 @@ package final class LogReader {
     self.stallTimeoutMilliseconds = stallTimeoutMilliseconds
     var defaults = Self.defaults + [("client.id", clientID)]
     if readsSingleRecords {
-      // A broker sends a whole batch all the same, however large.
+      // A broker sends a whole batch in any case, however large.
       defaults += [("queued.min.messages", "1"), ("fetch.message.max.bytes", "65536")]
     }
     handle = try ClientHandle(
@@ -58,8 +59,8 @@ package final class LogReader {
       callbacks: CallbackState(configuration.names))
   }
 
-  /// What librdkafka is given: with `read_committed` it asks for the last stable offset, with
-  /// `read_uncommitted` for the high watermark.
+  /// The settings for librdkafka. With `read_committed` it asks for the last stable offset, and
+  /// with `read_uncommitted` for the high watermark.
   static func configuration(_ given: KafkaConfiguration, _ ends: Ends) -> KafkaConfiguration {
     var configuration = given
     switch ends {
@@ -69,14 +70,15 @@ package final class LogReader {
     return configuration
   }
 
-  /// Both ends of many logs, each with an answer or an error of its own.
+  /// Both ends of many logs, each with its own answer or error.
   package func watermarks(
     of partitions: [TopicPartition], timeoutMilliseconds: Int32
   ) -> [TopicPartition: Result<LogEnds, KafkaError>] {
     handle.watermarks(of: partitions, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// The error that explains another one best, e.g. a refused password for a missing broker.
+  /// The error that explains another one best, such as a refused password in place of a missing
+  /// broker.
   package func explained(_ error: KafkaError) -> KafkaError { handle.explained(error) }
 
   package func watermarks(
@@ -89,8 +91,8 @@ package final class LogReader {
     }
   }
 
-  /// - Returns: nil if the topic is missing; never creates it.
-  /// - Throws: also where the topic may be there but is not shown to us.
+  /// - Returns: nil if the topic does not exist. The call never creates it.
+  /// - Throws: also if the topic may exist but is not shown to us.
   package func partitionCount(
     _ topic: String, timeoutMilliseconds: Int32 = 10_000
   ) throws(KafkaError) -> Int? {
@@ -107,7 +109,9 @@ package final class LogReader {
     return nil
   }
 
-  /// One partition; see `readAll`. - Returns: the position reached.
+  /// Reads one partition (see `readAll`).
+  ///
+  /// - Returns: the position that was reached.
   @discardableResult
   package func read(
     _ partition: TopicPartition, from: Int64, to endExclusive: Int64,
@@ -119,17 +123,18 @@ package final class LogReader {
   /// Reads all ranges at the same time. The records of each come in the order of their offsets,
   /// mixed with those of the others.
   ///
-  /// A stretch ends by position (a record at or past `to`, or the end of the partition), not by
-  /// seeing an offset: control records and compaction leave gaps. One that reaches past the log's
-  /// end ends there.
+  /// A range ends at a position (a record at or after `to`, or the end of the partition) and not at
+  /// a certain record, because control records and compaction leave gaps. A range that reaches past
+  /// the log's end ends there.
   ///
   /// - Parameters:
-  ///   - ranges: at most one a partition.
-  ///   - progress: called about every 1,000 records with the number handed to `body` so far.
+  ///   - ranges: at most one range for each partition.
+  ///   - progress: called about every 1,000 records with the number of records so far.
   ///   - body: the record is valid only within the call.
-  /// - Returns: for each partition the position reached: `to`, or where the log ended before it.
-  /// - Throws: `isOffsetOutOfRange` if a `from` lies outside the log; `isTimeout` if no broker
-  ///   answers for the stall timeout; what `body` throws.
+  /// - Returns: the position that was reached for each partition. It is `to`, or the end of the log
+  ///   if that is before it.
+  /// - Throws: `isOffsetOutOfRange` if a `from` lies outside of the log. `isTimeout` if no broker
+  ///   answers for the stall timeout. Any error of `body`.
   @discardableResult
   package func readAll(
     _ ranges: [Range], progress: (Int64) -> Void = { _ in },
@@ -158,10 +163,10 @@ package final class LogReader {
     var handled = 0
     var handledBefore = 0
     while !session.isDone {
-      // One at a time, not in batches: a batch of librdkafka 2.0.2 can lose records of one
+      // Records are read one at a time, because a batch of librdkafka 2.0.2 can lose records of one
       // partition when another is started or stopped (see KafkaConsumer+Continuity.swift).
       guard let message = rd_kafka_consume_queue(session.queue, 20) else {
-        // Errors of brokers come by the main queue, which nobody else serves.
+        // Errors of brokers come through the main queue, which nobody else serves.
         rd_kafka_poll(handle.raw, 0)
         if handled != handledBefore {
           handledBefore = handled
@@ -217,7 +222,7 @@ package final class LogReader {
   ]
 }
 
-/// The partitions of one `readAll`, fed into one queue. Stopped and freed by `stop`.
+/// The partitions of one `readAll`, with one queue. `stop` stops and frees them.
 private final class ReadSession {
   private struct Stretch {
     var range: LogReader.Range
@@ -230,7 +235,7 @@ private final class ReadSession {
   let queue: OpaquePointer
   private var topics: [String: OpaquePointer] = [:]
   private var stretches: [Stretch] = []
-  /// The ranges by topic and partition. It is looked up once a record, without any String.
+  /// The ranges by topic and partition. Every record is looked up here, without any String.
   private var indices: [OpaquePointer: [Int32: Int]] = [:]
   private var remaining = 0
 
@@ -258,7 +263,7 @@ private final class ReadSession {
     guard
       rd_kafka_consume_start_queue(topic, range.partition.partition, range.from, queue) == 0
     else {
-      // The call itself tells no more: it fails only for a partition that is being read already.
+      // The call gives no reason. It fails only for a partition that is already being read.
       throw KafkaError(
         RD_KAFKA_RESP_ERR__CONFLICT, operation: "read", detail: "\(range.partition)")
     }
@@ -275,11 +280,12 @@ private final class ReadSession {
     let code = message.pointee.err
     let isEnd = code == RD_KAFKA_RESP_ERR__PARTITION_EOF
     if code != RD_KAFKA_RESP_ERR_NO_ERROR && !isEnd {
-      // What a stretch that is read already still meets, behind its end, does not matter.
+      // Records after the end of a finished range do not matter.
       if let index, stretches[index].isDone { return false }
       let error = KafkaError(
         code, operation: "read", detail: index.map { "\(stretches[$0].range.partition)" } ?? "")
-      // What passes by itself (a leader that moves) is waited for, until the stall timeout.
+      // An error that passes by itself, such as a moving leader, is waited for until the stall
+      // timeout.
       if error.isRetriable { return false }
       throw error
     }
@@ -300,7 +306,7 @@ private final class ReadSession {
   private func finish(_ index: Int) {
     stretches[index].isDone = true
     remaining -= 1
-    // Else it would go on to fetch up to the log's end.
+    // Otherwise it would go on fetching up to the log's end.
     rd_kafka_consume_stop(stretches[index].topic, stretches[index].range.partition.partition)
   }
 

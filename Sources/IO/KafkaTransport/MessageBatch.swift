@@ -1,32 +1,33 @@
 import CRdKafka
 
-/// What one element of a batch is.
+/// The kind of one element of a batch.
 package enum MessageKind: Sendable, Equatable {
-  /// A record of the log; a tombstone is one too (`value` nil).
+  /// A record of the log. A tombstone is one too (its `value` is nil).
   case record
-  /// The partition's end was reached; `offset(i)` is the position, the offset of the next record.
+  /// The partition's end was reached. `offset(i)` is the position, which is the offset of the next
+  /// record.
   case endOfPartition
-  /// Something went wrong in one partition or in the whole consumer; see `error(i)`.
+  /// Something went wrong in one partition or in the whole consumer (see `error(i)`).
   case error
 }
 
 /// A fixed array of messages that `consume` fills and the caller reads in place.
 ///
-/// Owned and used by one thread. Whatever points into it (`value`, `key`, `topicIdentity`, a
-/// `RecordView`) is valid until `recycle()`, the next `consume(into:)`, or `deinit`, whichever
-/// comes first. The array is allocated once; the messages are librdkafka's, destroyed by
-/// `recycle()`. A batch that holds messages keeps their client alive, since librdkafka's destroy
-/// waits for them.
+/// One thread owns and uses it. Pointers into it (`value`, `key`, `topicIdentity`, a `RecordView`)
+/// are valid until `recycle()`, the next `consume(into:)`, or `deinit`, whichever comes first. The
+/// array is allocated once. The messages belong to librdkafka, and `recycle()` destroys them. A
+/// batch that holds messages keeps their client alive, because librdkafka's destroy waits for them.
 package final class MessageBatch {
   package let capacity: Int
   package private(set) var count = 0
   private let messages: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
   private var owner: ClientHandle?
   private static let touchedBytes = 512
-  /// What `touch` has read, so that the compiler lets it read.
+  /// The bytes that `touch` has read. It exists so that the compiler does not remove the reads.
   private var sink: UInt8 = 0
 
-  /// - Parameter capacity: 1,000 reads at 73 to 115 ns a message; must be above 0.
+  /// - Parameter capacity: the number of messages, above 0. With 1,000, reading takes 73 to 115 ns
+  ///   for each message.
   package init(capacity: Int) {
     precondition(capacity > 0)
     self.capacity = capacity
@@ -39,14 +40,16 @@ package final class MessageBatch {
     messages.deallocate()
   }
 
-  /// Destroys all messages; the batch is empty then. O(count).
+  /// Destroys all messages, so that the batch is empty. O(count).
   package func recycle() {
     for i in 0..<count { rd_kafka_message_destroy(messages[i]) }
     count = 0
     owner = nil
   }
 
-  /// One call to librdkafka. - Returns: the number of messages, or -1 if the call failed.
+  /// Makes one call to librdkafka.
+  ///
+  /// - Returns: the number of messages, or -1 if the call failed.
   func fill(
     from queue: OpaquePointer, of client: ClientHandle, timeoutMilliseconds: Int32
   ) -> Int {
@@ -58,13 +61,13 @@ package final class MessageBatch {
     return filled
   }
 
-  /// Goes through the runs of one partition's messages (EOFs among them, errors not).
+  /// Goes through the runs of messages of one partition, including EOFs but not errors.
   ///
-  /// No allocation; O(count).
+  /// It is O(count) and does not allocate.
   /// - Parameters:
-  ///   - begin: given the run's first offset; messages below the offset that it returns are
-  ///     destroyed and taken out of the batch.
-  ///   - end: given the position that the rest of the run leads to, if there is a rest.
+  ///   - begin: gets the run's first offset. Messages below the offset that it returns are
+  ///     destroyed and removed from the batch.
+  ///   - end: gets the position after the rest of the run, if there is a rest.
   func forEachRun(
     begin: (_ topic: OpaquePointer, _ partition: Int32, _ first: Int64) -> Int64,
     end: (_ topic: OpaquePointer, _ partition: Int32, _ next: Int64) -> Void
@@ -110,15 +113,15 @@ package final class MessageBatch {
 
   /// Brings the bytes of some records into the cache.
   ///
-  /// librdkafka's thread may be far ahead of the caller's thread, and what it fetched then lies
-  /// outside of every cache. Reading many records' bytes in a loop of its own lets the waits for
-  /// memory overlap.
+  /// librdkafka's thread may be far ahead of the caller's thread, so that its records are no longer
+  /// in any cache. Reading the bytes of many records in a separate loop lets the waits for memory
+  /// overlap.
   package func touch(_ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= count, "message index out of range")
     var sink: UInt8 = 0
     for i in range {
       let message = messages[i].unsafelyUnwrapped
-      // The text of an error lies in the same place.
+      // The text of an error is in the same place.
       guard let value = message.pointee.payload else { continue }
       var at = 0
       while at < min(message.pointee.len, Self.touchedBytes) {
@@ -137,7 +140,7 @@ package final class MessageBatch {
     }
   }
 
-  /// A record with all its parts, without a copy.
+  /// A record with all its parts, without copying them.
   ///
   /// - Precondition: `kind(i) == .record`.
   package func record(_ i: Int) -> RecordView { RecordView(message(i)) }
@@ -146,15 +149,15 @@ package final class MessageBatch {
 
   package func offset(_ i: Int) -> Int64 { message(i).pointee.offset }
 
-  /// Milliseconds since 1970, the record's own or the broker's by the topic's timestamp type;
-  /// -1 if it has none.
+  /// The timestamp in milliseconds since 1970, or -1 if there is none. The topic's timestamp type
+  /// decides whether it is the record's or the broker's.
   package func timestamp(_ i: Int) -> Int64 { rd_kafka_message_timestamp(message(i), nil) }
 
-  /// One pointer a topic and consumer, to be compared, not used. nil for an error of the whole
+  /// A pointer for each topic and consumer that may only be compared. Nil for an error of the whole
   /// consumer.
   package func topicIdentity(_ i: Int) -> OpaquePointer? { message(i).pointee.rkt }
 
-  /// Allocates; empty for an error of the whole consumer.
+  /// The topic's name, which is allocated. It is empty for an error of the whole consumer.
   package func topicName(_ i: Int) -> String {
     guard let owner, let topic = message(i).pointee.rkt else { return "" }
     return owner.names.here(rd_kafka_topic_name(topic))
@@ -164,16 +167,16 @@ package final class MessageBatch {
     TopicPartition(topic: topicName(i), partition: partition(i))
   }
 
-  /// nil: a tombstone.
+  /// The value, or nil for a tombstone.
   package func value(_ i: Int) -> UnsafeRawBufferPointer? { record(i).value }
 
-  /// nil: a record without a key.
+  /// The key, or nil for a record without one.
   package func key(_ i: Int) -> UnsafeRawBufferPointer? { record(i).key }
 
-  /// The last header of that name, copied; nil if there is none, or its value is null.
+  /// A copy of the last header with that name. Nil if there is none, or if its value is null.
   package func header(_ i: Int, named name: String) -> [UInt8]? { record(i).header(named: name) }
 
-  /// nil unless `kind(i)` is `.error`.
+  /// The error. Nil unless `kind(i)` is `.error`.
   package func error(_ i: Int) -> KafkaError? {
     guard kind(i) == .error else { return nil }
     let message = message(i)

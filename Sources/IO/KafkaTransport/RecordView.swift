@@ -1,16 +1,17 @@
 import CRdKafka
 
-/// One record of the log, lent: valid as long as the batch (or the call) that lends it says.
+/// One record of the log. It is borrowed and valid as long as the batch (or the call) that lends it
+/// says.
 ///
-/// A copy of a few words of librdkafka's message; makes and keeps nothing.
+/// It is a copy of a few words of librdkafka's message and allocates nothing.
 package struct RecordView {
   package let partition: Int32
   package let offset: Int64
-  /// nil: a tombstone. An empty value is not nil.
+  /// The value, or nil for a tombstone. An empty value is not nil.
   package let value: UnsafeRawBufferPointer?
-  /// nil: a record without a key.
+  /// The key, or nil for a record without one.
   package let key: UnsafeRawBufferPointer?
-  /// A pointer that is only compared: each client has one for each topic.
+  /// A pointer that may only be compared. Each client has one for each topic.
   package let topicIdentity: OpaquePointer
   private let message: UnsafeMutablePointer<rd_kafka_message_t>
 
@@ -29,13 +30,13 @@ package struct RecordView {
     topicIdentity = message.pointee.rkt
   }
 
-  /// Milliseconds since 1970; -1 if it has none.
+  /// The timestamp in milliseconds since 1970, or -1 if there is none.
   package var timestamp: Int64 { rd_kafka_message_timestamp(message, nil) }
 
-  /// Allocates. As the brokers call it, with the prefix of `topic.prefix`.
+  /// The topic's name at the brokers, with the prefix of `topic.prefix`. It is allocated.
   package var topicName: String { String(cString: rd_kafka_topic_name(message.pointee.rkt)) }
 
-  /// The last header of that name, copied; nil if there is none, or its value is null.
+  /// A copy of the last header with that name. Nil if there is none, or if its value is null.
   package func header(named name: String) -> [UInt8]? {
     var headers: OpaquePointer?
     guard rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR else {
@@ -50,7 +51,7 @@ package struct RecordView {
     return [UInt8](UnsafeRawBufferPointer(start: bytes, count: size))
   }
 
-  /// All headers in the record's order, copied; a null value is an empty one.
+  /// Copies of all headers in the record's order. A null value becomes an empty one.
   package var headers: [(name: String, value: [UInt8])] {
     var headers: OpaquePointer?
     guard rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR else {

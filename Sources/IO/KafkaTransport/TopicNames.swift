@@ -1,13 +1,13 @@
-/// How the brokers know our topics and groups: with a prefix, where several installations share a
-/// cluster. Everybody else speaks of them without it.
+/// The names of our topics and groups at the brokers. They have a prefix if several installations
+/// share a cluster. All other code uses the names without it.
 package struct TopicNames: Sendable, Equatable {
-  /// May be empty.
+  /// The prefix, which may be empty.
   package let prefix: String
 
   package static let plain = TopicNames(prefix: "")
 
-  /// - Parameter prefix: Kafka's letters for topics: `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`; at most
-  ///   200 of them, because a name may have 249.
+  /// - Parameter prefix: at most 200 of the characters that Kafka allows in topics, which are
+  ///   `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`. A name may have 249.
   package init?(checking prefix: String) {
     let isLegal = prefix.utf8.allSatisfy { byte in
       switch byte {
@@ -27,7 +27,7 @@ package struct TopicNames: Sendable, Equatable {
   /// The name of a topic or group at the brokers.
   package func atBrokers(_ name: String) -> String { prefix.isEmpty ? name : prefix + name }
 
-  /// The name here of what the brokers call so. What has no such prefix keeps its name.
+  /// The name without the prefix. A name that does not have the prefix is returned as it is.
   func here(_ name: String) -> String {
     guard !prefix.isEmpty, name.utf8.starts(with: prefix.utf8) else { return name }
     return String(Substring(name.utf8.dropFirst(prefix.utf8.count)))

@@ -17,7 +17,7 @@ package struct TopicPartition: Hashable, Sendable, Comparable, CustomStringConve
   }
 }
 
-/// Both ends of a partition's log: its first offset, and the next that may be read.
+/// Both ends of a partition's log, which are its first offset and the next offset to read.
 package struct LogEnds: Sendable, Equatable {
   package var low: Int64
   package var high: Int64
@@ -28,7 +28,7 @@ package struct LogEnds: Sendable, Equatable {
   }
 }
 
-/// Owns a `rd_kafka_topic_partition_list_t`; freed in `deinit`, on any thread.
+/// Owns a `rd_kafka_topic_partition_list_t`, which is freed in `deinit` on any thread.
 struct PartitionList: ~Copyable {
   let raw: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>
 

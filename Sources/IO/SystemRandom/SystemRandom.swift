@@ -1,6 +1,6 @@
 import Metering
 
-/// Ids, secrets and keys that nobody can guess, from the system's generator.
+/// Makes ids, secrets and keys that nobody can guess, with the system's generator.
 package enum SystemRandom {
   private static let letters = Array(
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
@@ -15,15 +15,15 @@ package enum SystemRandom {
     return generator.next()
   }
 
-  /// 128 bits unless the caller asks for more or fewer, two digits a byte.
+  /// 128 bits, or as many as the caller asks for, with two digits for each byte.
   package static func hexadecimal(bytes count: Int = 16) -> String {
     Hexadecimal.text(bytes(count))
   }
 
-  /// 64 bits in base 36: at most 13 letters, which names of producers end in.
+  /// 64 bits in base 36, which are at most 13 characters. Names of producers end with them.
   package static func base36() -> String { String(word(), radix: 36) }
 
-  /// A prefix and so many bytes in base 62. 8 bytes name something, and a secret takes 32.
+  /// A prefix and a number of bytes in base 62. An id takes 8 bytes, and a secret takes 32.
   package static func base62(_ prefix: String, bytes: Int) -> String {
     var generator = SystemRandomNumberGenerator()
     return prefix
@@ -33,7 +33,7 @@ package enum SystemRandom {
         })
   }
 
-  /// RFC 9562, version 4, in lower case.
+  /// A UUID of RFC 9562, version 4, in lower case.
   package static func uuid() -> String {
     var bytes = bytes(16)
     bytes[6] = bytes[6] & 0x0F | 0x40
