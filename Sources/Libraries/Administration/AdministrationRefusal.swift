@@ -1,31 +1,31 @@
 package import Licensing
 
-/// Why a change that somebody asked for was not made. Nothing was changed.
+/// Why a requested change was refused. Nothing was changed.
 package struct AdministrationRefusal: Error, Sendable, Equatable, CustomStringConvertible {
   package enum Kind: Sendable, Equatable {
-    /// The request is wrong, whatever the state is.
+    /// The request itself is wrong.
     case invalid
     case notFound
     /// The state forbids it.
     case conflict
-    /// It changed since the caller looked.
+    /// The resource has changed since the caller read it.
     case changedMeanwhile
-    /// The actor may not, though the thing is the actor's.
+    /// The actor may see the resource but may not change it like this.
     case forbidden
     /// A setting is missing.
     case unavailable
   }
 
-  /// A parameter or member that is to blame.
+  /// A parameter or member that is wrong.
   package struct Blame: Sendable, Equatable {
     package var parameter: String
     package var detail: String
   }
 
   package var kind: Kind
-  /// For programs, such as `license_exists`.
+  /// A word for programs, such as `license_exists`.
   package var code: String
-  /// For people: what is wrong and what to do.
+  /// A text for people that says what is wrong and what to do.
   package var detail: String
   package var errors: [Blame] = []
 

@@ -3,15 +3,16 @@ import Licensing
 package import Metering
 package import PostgresStore
 
-/// Who changes things, with what. Every change and its row in the audit log are one transaction.
+/// Makes changes on behalf of an actor. Every change and its row in the audit log are one
+/// transaction.
 ///
 /// The rules of licenses, customers, tokens, portal sessions and webhook endpoints are in
-/// extensions of this type, once for `metering-api`, its pages and `meterctl`.
+/// extensions of this type. `metering-api`, its pages and `meterctl` share them.
 package struct Administrator {
   package let connection: PostgresConnection
   package let context: AuditContext
-  /// Whose things these are; nil: all, for the vendor. What is another's is as if it were not
-  /// there.
+  /// The customer whose resources may be changed, or nil for the vendor, who may change all.
+  /// Resources of others are treated as if they did not exist.
   package let tenant: Identifier?
 
   package init(
@@ -26,13 +27,13 @@ package struct Administrator {
     try AuditStore(connection).record(change, by: context, status: status)
   }
 
-  /// - Throws: `AdministrationRefusal` where `customer` is not the tenant.
+  /// - Throws: `AdministrationRefusal` if `customer` is not the tenant.
   func checkTenant(_ customer: Identifier?, _ thing: String) throws(AdministrationRefusal) {
     guard let tenant else { return }
     guard customer == tenant else { throw .noSuch(thing) }
   }
 
-  /// The list by which domains are judged.
+  /// The suffix list for checking domains.
   static func domainRules() throws(AdministrationRefusal) -> PublicSuffixList {
     guard let rules = PublicSuffixList.shared else {
       throw AdministrationRefusal(
@@ -42,7 +43,7 @@ package struct Administrator {
     return rules
   }
 
-  /// A text that somebody chose as an identifier: 1 to `bytes` bytes without control characters.
+  /// Whether a text may be an identifier, which has 1 to `bytes` bytes and no control characters.
   static func isIdentifier(_ text: String, bytes: Int) -> Bool {
     (1...bytes).contains(text.utf8.count) && text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
   }

@@ -2,11 +2,11 @@ package import JSONText
 import Licensing
 package import Metering
 
-/// Reading of bodies that people and programs send.
+/// Reads bodies of requests.
 extension Administrator {
-  /// The members of an object that holds no others than `known`, each once.
+  /// The members of an object, which may contain only `known` members, each once.
   ///
-  /// - Throws: `AdministrationRefusal`, `bad_request`.
+  /// - Throws: `AdministrationRefusal` with `bad_request`.
   package static func members(
     _ body: JSONValue, _ known: Set<Identifier>
   ) throws -> [JSONMember] {
@@ -26,7 +26,7 @@ extension Administrator {
     return members
   }
 
-  /// A text without control characters; nil where it is absent or null.
+  /// A text without control characters. Nil if it is absent or null.
   package static func text(
     _ members: [JSONMember], _ name: String, bytes: Int
   ) throws -> String? {
@@ -55,12 +55,12 @@ extension Administrator {
     try read(members, name) { try $0.integer(name, range) }
   }
 
-  /// Milliseconds since 1970 of a time by RFC 3339.
+  /// An RFC 3339 time in milliseconds since 1970.
   package static func milliseconds(_ members: [JSONMember], _ name: String) throws -> Int64? {
     try read(members, name) { try $0.microseconds(name) / 1_000 }
   }
 
-  /// Seconds of `15m`, `12h`, `90d`.
+  /// The seconds of a duration such as `15m`, `12h` or `90d`.
   package static func lifetime(
     _ members: [JSONMember], _ name: String, _ range: ClosedRange<Int64>, _ says: String
   ) throws -> Int64? {

@@ -3,16 +3,16 @@ import Licensing
 import Metering
 package import PostgresStore
 
-/// Customers: made and changed.
+/// Makes and changes customers.
 extension Administrator {
-  /// What may stand in the body of a customer.
+  /// The members that the body of a customer may have.
   private static let customerMembers: Set<Identifier> = [
     "customer_id", "name", "stripe_customer_id", "created_at",
   ]
 
-  /// - Parameter body: `customer_id`, `name` (the id where it is absent), `stripe_customer_id`
-  ///   (none).
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `customer_exists`; `PostgresError`.
+  /// - Parameter body: `customer_id`, `name` (default: the id), `stripe_customer_id` (default:
+  ///   none).
+  /// - Throws: `AdministrationRefusal` with `bad_request` or `customer_exists`, or `PostgresError`.
   package func createCustomer(_ body: JSONValue) throws -> CustomerStore.Customer {
     let members = try Self.members(
       body, Self.customerMembers.subtracting(["created_at"]))
@@ -32,10 +32,11 @@ extension Administrator {
     }
   }
 
-  /// Changes `name` or `stripe_customer_id` by a JSON Merge Patch.
+  /// Changes `name` or `stripe_customer_id` with a JSON Merge Patch.
   ///
-  /// - Parameter isExpected: what the caller last saw; false refuses with `changed_meanwhile`.
-  /// - Throws: `AdministrationRefusal`; `PostgresError`.
+  /// - Parameter isExpected: whether the customer is as the caller last saw it. If it returns
+  ///   false, the change is refused with `changed_meanwhile`.
+  /// - Throws: `AdministrationRefusal` or `PostgresError`.
   package func updateCustomer(
     _ id: String, patch: JSONValue, isExpected: (CustomerStore.Customer) -> Bool = { _ in true }
   ) throws -> CustomerStore.Customer {
@@ -64,7 +65,7 @@ extension Administrator {
     }
   }
 
-  /// Whose account at Stripe is charged is for the vendor to say.
+  /// Only the vendor may decide which Stripe account is charged.
   private func checkStripe(_ new: String?, _ old: String?) throws {
     if tenant != nil, new.map(Identifier.init(_:)) != old.map(Identifier.init(_:)) {
       throw AdministrationRefusal(

@@ -12,12 +12,13 @@ package final class DeadLetterSender: Sendable {
   private let producer: KafkaProducer
   private let acknowledged: Acknowledged
 
-  /// By the delivery's opaque number, an index into the page.
+  /// The records that the brokers accepted, by the delivery's opaque number, which is an index into
+  /// the page.
   private final class Acknowledged: Sendable {
     let results = Mutex<[UInt: KafkaError?]>([:])
   }
 
-  /// - Parameter configuration: of any client of the cluster.
+  /// - Parameter configuration: the configuration for any client of the cluster.
   package init(
     _ configuration: KafkaConfiguration, clientID: String
   ) throws {
@@ -30,17 +31,18 @@ package final class DeadLetterSender: Sendable {
     }
   }
 
-  /// Sends a page and waits up to 35 s for the brokers. Call it from one thread at a time, outside
-  /// of any transaction.
+  /// Sends a page and waits up to 35 s for the brokers. Call it from one thread at a time and
+  /// outside of any transaction.
   ///
-  /// - Parameter page: with their payloads, at most `pageRows`.
-  /// - Returns: the places of those that the brokers took, and why they did not take the others.
+  /// - Parameter page: at most `pageRows` dead letters with their payloads.
+  /// - Returns: the places of the dead letters that the brokers accepted, and why they refused the
+  ///   others.
   package func send(
     _ page: [DeadLetterStore.DeadLetter]
   ) throws -> (taken: [DeadLetterStore.Place], refusal: String?) {
     acknowledged.results.withLock { $0 = [:] }
     for (i, deadLetter) in page.enumerated() { try send(deadLetter, UInt(i)) }
-    // Its time-out says no more than the missing acknowledgements do.
+    // Its timeout tells no more than the missing acknowledgements.
     try? producer.flush(timeoutMilliseconds: Self.timeoutMilliseconds + 5_000)
     let results = acknowledged.results.withLock { $0 }
     let taken = page.indices.filter { results[UInt($0)] == .some(.none) }.map { page[$0].place }
@@ -69,10 +71,10 @@ package final class DeadLetterSender: Sendable {
     while try !produce() { producer.poll(timeoutMilliseconds: 100) }
   }
 
-  /// The key that the contract asks for: the subject, or of a report the producer; nil where the
-  /// value says none.
+  /// The key that the contract requires, which is the subject or, for a report, the producer. Nil
+  /// if the value has none.
   package static func key(of value: [UInt8]) -> [UInt8]? {
-    guard let json = try? JSONReader.parse(value),  // what does not parse keeps its key
+    guard let json = try? JSONReader.parse(value),  // A value that is not JSON keeps its key.
       case .object(let members) = json
     else { return nil }
     let isReport =

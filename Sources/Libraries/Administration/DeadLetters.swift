@@ -1,10 +1,10 @@
 package import PostgresStore
 
-/// Dead letters that are sent again.
+/// Records dead letters that were sent again.
 extension Administrator {
-  /// Notes which dead letters the brokers took, with who sent them.
+  /// Records which dead letters the brokers accepted, and who sent them.
   ///
-  /// - Parameter resource: what was chosen: `all`, a reason, or a place.
+  /// - Parameter resource: the choice, which is `all`, a reason, or a place.
   package func markRequeued(
     _ places: [DeadLetterStore.Place], resource: String
   ) throws {

@@ -1,11 +1,11 @@
 import SystemRandom
 package import WebhookDelivery
 
-/// What endpoints are judged by, from the settings that the dispatcher reads as well.
+/// The rules for endpoints, from settings that the dispatcher reads as well.
 package struct EndpointRules: Sendable {
   package var policy: TargetAddressPolicy
   package var allowsHTTP: Bool
-  /// Seals secrets; nil: none can be made.
+  /// Seals secrets. If it is nil, no secrets can be made.
   package var box: SecretBox?
 
   package init(policy: TargetAddressPolicy, allowsHTTP: Bool, box: SecretBox?) {
@@ -14,7 +14,8 @@ package struct EndpointRules: Sendable {
     self.box = box
   }
 
-  /// The URL as it will be sent to. Names are resolved and checked when webhooks are sent.
+  /// Checks a URL and returns it as it will be used. Names are resolved and checked when webhooks
+  /// are sent.
   func checkedURL(_ text: String) throws -> String {
     do {
       return try WebhookURL(text, policy: policy, allowsHTTP: allowsHTTP).description
@@ -23,7 +24,7 @@ package struct EndpointRules: Sendable {
     }
   }
 
-  /// Types of alerts, each once; `*` and none stand for all.
+  /// Checks types of alerts and returns each once. `*` and an empty list stand for all types.
   static func checkedEvents(_ events: [String]) throws -> [String] {
     var result: [String] = []
     for event in events {
@@ -36,7 +37,7 @@ package struct EndpointRules: Sendable {
     return result
   }
 
-  /// A new secret, and what of it is stored.
+  /// Makes a new secret and its stored form.
   func newSecret(
     _ scheme: SigningSecret.Scheme, endpoint: String
   ) throws -> (verifier: String, sealed: [UInt8]) {

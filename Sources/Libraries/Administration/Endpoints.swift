@@ -4,16 +4,17 @@ package import PostgresStore
 import SystemRandom
 package import WebhookDelivery
 
-/// Webhook endpoints: made, changed, tested, deleted.
+/// Makes, changes, tests and deletes webhook endpoints.
 extension Administrator {
   private var endpoints: EndpointStore { EndpointStore(connection) }
 
-  /// What an endpoint is made of.
+  /// The values of a new endpoint.
   package struct NewEndpoint: Sendable {
-    /// nil: alerts of all customers, for the vendor.
+    /// The customer whose alerts are sent. Nil stands for all customers, which only the vendor may
+    /// choose.
     package var customerID: String?
     package var url: String
-    /// Empty: all types.
+    /// The types of alerts. An empty list stands for all types.
     package var events: [String]
     package var signing: SigningSecret.Scheme
 
@@ -26,8 +27,9 @@ extension Administrator {
       self.signing = signing
     }
 
-    /// - Parameter body: `url`, `events` (all), `customer_id` (null: all customers), `signing` (`v1`).
-    /// - Throws: `AdministrationRefusal`, `bad_request`.
+    /// - Parameter body: `url`, `events` (default: all), `customer_id` (null for all customers),
+    ///   `signing` (default: `v1`).
+    /// - Throws: `AdministrationRefusal` with `bad_request`.
     package init(_ body: JSONValue) throws {
       let members = try Administrator.members(body, ["customer_id", "url", "events", "signing"])
       customerID = try Administrator.text(members, "customer_id", bytes: 256)
@@ -42,9 +44,10 @@ extension Administrator {
     }
   }
 
-  /// Makes an endpoint. Its secret is answered once, and kept encrypted.
+  /// Makes an endpoint. Its secret is returned once and stored encrypted.
   ///
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found` for the customer, `no_encryption_key`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `bad_request`, `not_found` (for the customer) or
+  ///   `no_encryption_key`, or `PostgresError`.
   package func createEndpoint(
     _ new: NewEndpoint, _ rules: EndpointRules
   ) throws -> (endpoint: EndpointStore.Endpoint, secret: String) {
@@ -67,11 +70,12 @@ extension Administrator {
     }
   }
 
-  /// Changes `url`, `events` or `status` (`active`, `disabled`) by a JSON Merge Patch. Disabled ones
-  /// are sent nothing; what is pending for them is discarded.
+  /// Changes `url`, `events` or `status` (`active`, `disabled`) with a JSON Merge Patch. A disabled
+  /// endpoint is sent nothing, and its pending deliveries are discarded.
   ///
-  /// - Parameter isExpected: what the caller last saw; false refuses with `changed_meanwhile`.
-  /// - Throws: `AdministrationRefusal`; `PostgresError`.
+  /// - Parameter isExpected: whether the endpoint is as the caller last saw it. If it returns
+  ///   false, the change is refused with `changed_meanwhile`.
+  /// - Throws: `AdministrationRefusal` or `PostgresError`.
   package func updateEndpoint(
     _ id: String, patch: JSONValue, _ rules: EndpointRules,
     isExpected: (EndpointStore.Endpoint) -> Bool = { _ in true }
@@ -79,7 +83,7 @@ extension Administrator {
     let members = try Self.members(patch, ["url", "events", "status"])
     let url = try Self.text(members, "url", bytes: 2_048).map { try rules.checkedURL($0) }
     if members["url"] == .null { throw AdministrationRefusal.invalid("url", "cannot be removed") }
-    // Null is what an endpoint has that was made without events: all of them.
+    // Null stands for all events, as for an endpoint that was made without events.
     let events =
       members["events"] == nil
       ? nil
@@ -103,7 +107,7 @@ extension Administrator {
     }
   }
 
-  /// Sends to it again, its breaker closed. What it missed meanwhile is sent by `recoverEndpoint`.
+  /// Enables an endpoint and closes its breaker. `recoverEndpoint` sends what it missed.
   package func enableEndpoint(_ id: String) throws -> EndpointStore.Endpoint {
     try connection.transaction {
       let before = try endpoint(id)
@@ -123,7 +127,8 @@ extension Administrator {
   /// Deletes it with its deliveries and attempts.
   package func deleteEndpoint(_ id: String) throws {
     let before = try endpoint(id)
-    // Outside of a transaction the deliveries go some at a time. The row says who began it.
+    // Outside of a transaction, the deliveries are deleted in batches. The audit row says who began
+    // it.
     try record(
       AuditedChange(
         "webhook_endpoint.delete", "webhook_endpoint", id, customerID: before.customer,
@@ -133,7 +138,7 @@ extension Administrator {
     }
   }
 
-  /// A new secret, which signs from now on; the one before it signs beside it for 24 hours.
+  /// Makes a new secret, which signs from now on. The secret before it also signs for 24 hours.
   package func rotateSecret(
     _ id: String, _ rules: EndpointRules
   ) throws -> (endpoint: EndpointStore.Endpoint, secret: String) {
@@ -153,9 +158,10 @@ extension Administrator {
     }
   }
 
-  /// An alert of the type `webhook.test` for it alone. Returns the delivery's id.
+  /// Raises an alert of the type `webhook.test` for this endpoint only, and returns the delivery's
+  /// id.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `endpoint_disabled`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found` or `endpoint_disabled`, or `PostgresError`.
   package func testEndpoint(_ id: String) throws -> Int64 {
     try connection.transaction {
       let found = try activeEndpoint(id)
@@ -168,10 +174,11 @@ extension Administrator {
     }
   }
 
-  /// Sends everything again that the endpoint missed of the half-open span: what failed or was discarded.
-  /// Returns how many deliveries that are.
+  /// Sends all deliveries of a half-open span again that failed or were discarded, and returns
+  /// their number.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `endpoint_disabled`, `bad_request`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, `endpoint_disabled` or `bad_request`, or
+  ///   `PostgresError`.
   package func recoverEndpoint(
     _ id: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
   ) throws -> Int {
@@ -190,9 +197,9 @@ extension Administrator {
     return count
   }
 
-  /// Sends one delivery again, now, under the same `webhook-id`, whatever became of it.
+  /// Sends one delivery again now under the same `webhook-id`, whatever its state.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `endpoint_disabled`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found` or `endpoint_disabled`, or `PostgresError`.
   package func redeliver(_ id: Int64) throws {
     try connection.transaction {
       guard let found = try endpoints.deliveries(id: id, limit: 1).first,

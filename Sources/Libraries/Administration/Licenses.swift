@@ -4,15 +4,15 @@ import Metering
 package import PostgresStore
 import ServiceRuntime
 
-/// Licenses: made, changed, suspended, issued.
+/// Makes, changes, suspends and issues licenses.
 extension Administrator {
   private var licenses: LicenseReads { LicenseReads(connection) }
 
   /// Registers a license.
   ///
-  /// - Parameter body: as an import's line; `status` (active), `features`, `limits` (none) and
-  ///   `issued_at` (now) may be absent.
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `license_exists`; `PostgresError`.
+  /// - Parameter body: the object of a line of an import. `status` (default: active), `features`,
+  ///   `limits` (default: none) and `issued_at` (default: now) may be absent.
+  /// - Throws: `AdministrationRefusal` with `bad_request` or `license_exists`, or `PostgresError`.
   package func createLicense(_ body: JSONValue) throws -> LicenseReads.Record {
     let line = try licenseLine(Self.completed(body))
     try checkTenant(line.customerID, "customer")
@@ -29,12 +29,13 @@ extension Administrator {
     }
   }
 
-  /// Changes a license by a JSON Merge Patch (RFC 7396) of what `createLicense` takes. Members that
-  /// nobody can change (`created_at`, …) may stand in it as they are.
+  /// Changes a license with a JSON Merge Patch (RFC 7396) of the body of `createLicense`. It may
+  /// contain members that cannot be changed (`created_at`, …) with their present values.
   ///
-  /// - Parameter isExpected: what the caller last saw; false refuses with `changed_meanwhile`.
+  /// - Parameter isExpected: whether the license is as the caller last saw it. If it returns false,
+  ///   the change is refused with `changed_meanwhile`.
   /// - Returns: the license, and whether anything about it changed.
-  /// - Throws: `AdministrationRefusal`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` or `PostgresError`.
   package func updateLicense(
     _ id: String, patch: JSONValue, isExpected: (LicenseReads.Record) -> Bool = { _ in true }
   ) throws -> (license: LicenseReads.Record, isChanged: Bool) {
@@ -70,11 +71,11 @@ extension Administrator {
     }
   }
 
-  /// Suspends, resumes or cancels. What is canceled stays so; a step that was taken before changes
-  /// nothing.
+  /// Suspends, resumes or cancels a license. A canceled license stays canceled. Repeating a step
+  /// changes nothing.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `license_canceled`, `changed_meanwhile`;
-  ///   `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, `license_canceled` or `changed_meanwhile`,
+  ///   or `PostgresError`.
   package func setLicense(
     _ id: String, _ step: LicenseStep, isExpected: (LicenseReads.Record) -> Bool = { _ in true }
   ) throws -> LicenseReads.Record {
@@ -86,10 +87,10 @@ extension Administrator {
     }
   }
 
-  /// Signs the license's JWT, which says its terms of now.
+  /// Signs the license's JWT with its present terms.
   ///
-  /// - Throws: `AdministrationRefusal`: `not_found`, `no_signing_key`, `license_too_large`;
-  ///   `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, `no_signing_key` or `license_too_large`,
+  ///   or `PostgresError`.
   package func issueLicense(_ id: String, keys: JSONWebKeySet?) throws -> String {
     guard let signer = keys.flatMap({ LicenseSigner(keys: $0) }) else {
       throw AdministrationRefusal(
@@ -136,7 +137,7 @@ extension Administrator {
     return license
   }
 
-  /// The license as it is now, with its audit row written.
+  /// Writes the audit row and returns the license as it is now.
   private func kept(
     _ id: String, _ action: String, before: LicenseReads.Record?, status: Int = 200
   ) throws -> LicenseReads.Record {
@@ -169,7 +170,7 @@ extension Administrator {
     return line
   }
 
-  /// A new license's body with what may be absent.
+  /// Adds the defaults to a new license's body.
   private static func completed(_ body: JSONValue) -> JSONValue {
     guard case .object(var members) = body else { return body }
     for (name, value) in [
@@ -182,7 +183,7 @@ extension Administrator {
     return .object(members)
   }
 
-  /// The patch in the spelling of the stored line, without what nobody can change.
+  /// The patch in the spelling of the stored line, without members that cannot be changed.
   private static func patch(
     _ patch: JSONValue, of license: LicenseReads.Record
   ) throws -> JSONValue {
@@ -216,7 +217,7 @@ extension Administrator {
     return .object(result)
   }
 
-  /// Meter `api_calls` stands as `apiCalls` in the stored line.
+  /// The meter `api_calls` is `apiCalls` in the stored line.
   private static func limit(_ member: JSONMember) -> JSONMember {
     guard member.name.equals("api_calls") else { return member }
     return JSONMember(name: JSONString(bytes: Array("apiCalls".utf8)), value: member.value)
@@ -231,7 +232,7 @@ extension Administrator {
     return value == other
   }
 
-  /// What the audit log keeps of a license.
+  /// What the audit log stores about a license.
   static func audited(_ license: LicenseReads.Record) -> String {
     var writer = JSONWriter()
     writer.beginObject()
@@ -257,7 +258,7 @@ extension Administrator {
 }
 
 extension LicenseStore {
-  /// Creates or changes licenses, no license twice, within the caller's transaction.
+  /// Creates or changes licenses within the caller's transaction. No license may occur twice.
   package func upsert(_ lines: [LicenseLine]) throws(PostgresError) -> Counts {
     var writer = JSONWriter(reserving: 512 * lines.count)
     writer.beginArray()

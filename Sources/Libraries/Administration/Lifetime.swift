@@ -1,6 +1,6 @@
-/// A length of time as people write it: `15m`, `12h`, `90d`.
+/// Reads durations as people write them, such as `15m`, `12h` and `90d`.
 package enum Lifetime {
-  /// Nil unless it is a number from 1 to 100,000 and a unit.
+  /// Returns nil unless it is a number from 1 to 100,000 with a unit.
   package static func seconds(_ text: String) -> Int64? {
     guard (2...7).contains(text.utf8.count), text.utf8.allSatisfy({ $0 < 0x80 && $0 != 0x2B }),
       let count = Int64(text.dropLast()), (1...100_000).contains(count)

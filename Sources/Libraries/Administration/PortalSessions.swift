@@ -3,16 +3,17 @@ import Metering
 package import PostgresStore
 import SystemRandom
 
-/// Links that sign a customer in to the portal.
+/// Makes and revokes links that sign a customer in to the portal.
 extension Administrator {
   package static let portalLifetime: ClosedRange<Int64> = 300...604_800
 
-  /// Makes a link for a customer. The secret that it holds is answered once; only its hash is kept.
+  /// Makes a link for a customer. Its secret is returned once, and only its hash is stored.
   ///
-  /// - Parameter body: `expires_in` (`1h`; 5 minutes to 7 days), `read_only` (true), `licenses`
-  ///   (all of the customer's), `return_url`, `theme` (`auto`).
-  /// - Returns: the session, and what `SessionStore.signIn` takes the hash of.
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found`; `PostgresError`.
+  /// - Parameter body: `expires_in` (from 5 minutes to 7 days, default: `1h`), `read_only`
+  ///   (default: true), `licenses` (default: all of the customer), `return_url`, `theme` (default:
+  ///   `auto`).
+  /// - Returns: the session, and the secret whose hash `SessionStore.signIn` takes.
+  /// - Throws: `AdministrationRefusal` with `bad_request` or `not_found`, or `PostgresError`.
   package func createPortalSession(
     customer: String, _ body: JSONValue
   ) throws -> (session: SessionStore.PortalSession, secret: String) {
@@ -49,9 +50,9 @@ extension Administrator {
     }
   }
 
-  /// Ends a session, and its link where nobody used it. One that ended before stays so.
+  /// Ends a session, or a link that nobody used. A session that has already ended does not change.
   ///
-  /// - Throws: `AdministrationRefusal`, `not_found`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, or `PostgresError`.
   package func revokePortalSession(_ id: String, customer: String) throws {
     try checkTenant(Identifier(customer), "customer")
     try connection.transaction {
@@ -79,8 +80,8 @@ extension Administrator {
 
   private static func returnURL(_ members: [JSONMember]) throws -> String? {
     guard let url = try text(members, "return_url", bytes: 2_048) else { return nil }
-    // It becomes a link on a page: no scheme that runs something, and no way to look like another
-    // host.
+    // The text becomes a link on a page. So it must not have a scheme that runs something, and it
+    // must not look like another host.
     let isWeb = url.hasPrefix("https://") || url.hasPrefix("http://")
     let host = url.drop { $0 != "/" }.dropFirst(2).prefix { !"/?#".contains($0) }
     guard isWeb, !host.isEmpty, !host.contains("@"), !host.contains("\\"),

@@ -2,30 +2,32 @@ import Billing
 package import Metering
 package import PostgresStore
 
-/// Who will exceed a limit before its period ends, by an estimate from the license's own weeks.
+/// A license that will probably exceed a limit before its period ends, by an estimate from its own
+/// past weeks.
 package struct ProjectedOverage: Sendable, Equatable {
   package var licenseID: Identifier
   package var customerID: Identifier
   package var meter: Identifier
-  /// Days since 1970, half-open.
+  /// The period as a half-open range of days since 1970.
   package var periodStart: Int64
   package var periodEnd: Int64
   package var used: Int64
   package var limit: Int64
-  /// At the end of the period, and the range that it likely falls into.
+  /// The estimate for the end of the period, and its probable range.
   package var quantity: Int64
   package var low: Int64
   package var high: Int64
 
   package var overage: Int64 { quantity - limit }
 
-  /// How many limits are looked at, those with the highest pace first.
+  /// How many limits are considered, beginning with the highest pace.
   package static let most = 1_000
 
-  /// Those that are expected beyond their limit, the furthest first.
+  /// The licenses that are expected to exceed a limit. The one furthest beyond its limit comes
+  /// first.
   ///
   /// - Parameters:
-  ///   - customer: nil: of all customers.
+  ///   - customer: nil for all customers.
   ///   - limit: at most `most`.
   package static func list(
     _ connection: PostgresConnection, customer: String?, limit: Int

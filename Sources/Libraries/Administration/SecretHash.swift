@@ -1,7 +1,7 @@
 import Crypto
 import Metering
 
-/// SHA-256 in hexadecimal: all that is kept of a token, a link or a cookie.
+/// Hashes with SHA-256 in hexadecimal. Only this is stored of a token, a link or a cookie.
 package enum SecretHash {
   package static func of(_ secret: String) -> String {
     Hexadecimal.text(Array(SHA256.hash(data: Array(secret.utf8))))

@@ -3,14 +3,14 @@ import Metering
 package import PostgresStore
 import SystemRandom
 
-/// API tokens: made and revoked.
+/// Makes and revokes API tokens.
 extension Administrator {
-  /// What a token is made of.
+  /// The values of a new token.
   package struct NewToken: Sendable {
     package var name: String
     package var scopes: [String]
     package var customerID: String?
-    /// nil: until it is revoked.
+    /// Nil if it is valid until it is revoked.
     package var lifetimeSeconds: Int64?
 
     package init(name: String, scopes: [String], customerID: String?, lifetimeSeconds: Int64?) {
@@ -20,8 +20,8 @@ extension Administrator {
       self.lifetimeSeconds = lifetimeSeconds
     }
 
-    /// - Parameter body: `name`, `scopes`, `customer_id` and `expires_in` (`90d`).
-    /// - Throws: `AdministrationRefusal`, `bad_request`.
+    /// - Parameter body: `name`, `scopes`, `customer_id` and `expires_in` (such as `90d`).
+    /// - Throws: `AdministrationRefusal` with `bad_request`.
     package init(_ body: JSONValue) throws {
       let members = try Administrator.members(
         body, ["name", "scopes", "customer_id", "expires_in"])
@@ -34,9 +34,9 @@ extension Administrator {
     }
   }
 
-  /// Makes a token. It is answered once; only its hash is kept.
+  /// Makes a token. Its secret is returned once, and only its hash is stored.
   ///
-  /// - Throws: `AdministrationRefusal`: `bad_request`, `not_found` for the customer;
+  /// - Throws: `AdministrationRefusal` with `bad_request` or `not_found` (for the customer), or
   ///   `PostgresError`.
   package func createToken(_ new: NewToken) throws -> (token: TokenReads.Token, secret: String) {
     guard Self.isIdentifier(new.name, bytes: 200) else {
@@ -72,9 +72,10 @@ extension Administrator {
     }
   }
 
-  /// Ends a token, within a second everywhere. One that ended before stays so.
+  /// Revokes a token, which all services notice within a second. A token that has already ended
+  /// does not change.
   ///
-  /// - Throws: `AdministrationRefusal`, `not_found`; `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, or `PostgresError`.
   package func revokeToken(_ id: String) throws {
     try connection.transaction {
       guard let token = try TokenReads(connection).list(id: id, limit: 1).first else {

@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// Holds up the listener while as many connections are open as there are descriptors for.
+/// Pauses the listener while there are no descriptors for more connections.
 package final class AcceptLimit: ChannelDuplexHandler {
   package typealias InboundIn = any Channel
   package typealias InboundOut = any Channel

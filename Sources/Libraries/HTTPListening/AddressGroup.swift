@@ -1,7 +1,7 @@
 package import Metering
 
-/// The addresses that count as one client: an IPv4 address, or the /64 of an IPv6 address, which is
-/// what a single customer of a provider is given.
+/// The addresses that count as one client. They are an IPv4 address, or the /64 of an IPv6 address,
+/// which a provider gives to a single customer.
 package struct AddressGroup: Hashable, Sendable {
   private let bits: UInt64
   private let isV6: Bool

@@ -1,9 +1,9 @@
 import Synchronization
 
-/// Bounds the bytes of bodies that are not answered yet, of all connections together and of each
-/// client.
+/// Bounds the bytes of bodies that are not answered yet, in total and for each client.
 package final class BodyMemory: Sendable {
-  /// The first bytes of each connection's body are not counted: connections are bounded themselves.
+  /// The first bytes of each connection's body are not counted, because the number of connections
+  /// is bounded.
   package static let freeBytes = 4_096
 
   private struct State {
@@ -15,15 +15,15 @@ package final class BodyMemory: Sendable {
   private let share: Int
   private let state = Mutex(State())
 
-  /// - Parameter share: how much of `limit` one client may take.
+  /// - Parameter share: how much of `limit` one client may use.
   package init(limit: Int, share: Int) {
     self.limit = limit
     self.share = share
   }
 
-  /// False, and nothing is taken, where there is no room for so many bytes more.
+  /// Takes room for more bytes. Returns false, and takes nothing, if there is not enough.
   ///
-  /// - Parameter client: nil where the client is not known; it has no share of its own then.
+  /// - Parameter client: nil if the client is unknown. Then only the total is bounded.
   package func take(_ bytes: Int, for client: AddressGroup?) -> Bool {
     state.withLock { state in
       guard state.used + bytes <= limit else { return false }

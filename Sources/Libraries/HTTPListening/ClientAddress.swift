@@ -1,28 +1,29 @@
 package import Metering
 package import NIOCore
 
-/// Whose request it is, by address.
+/// Finds out the client's address of a request.
 package struct ClientAddress: Sendable {
   /// How much of an address goes into events.
   package enum Detail: String, Sendable, CaseIterable {
     case full
-    /// IPv4 to /24, IPv6 to /48: enough for a country, too little for a person.
+    /// IPv4 is cut to /24 and IPv6 to /48. That is enough for a country and too little for a
+    /// person.
     case truncated
     case off
   }
 
-  /// An address, and what of it goes into events.
+  /// An address, and the part of it that goes into events.
   package struct Client: Sendable {
     package var address: IPAddress?
     package var text: String?
-    /// Whose word on whom it asks for is believed.
+    /// Whether it is a proxy whose statement about the client is trusted.
     package var isTrustedProxy: Bool
 
-    /// Whom the client counts to where clients have shares; nil where the address is not known.
+    /// The group whose share the client uses. Nil if the address is not known.
     package var group: AddressGroup? { address.map { AddressGroup($0) } }
   }
 
-  /// Proxies whose `X-Forwarded-For` is believed.
+  /// The proxies whose `X-Forwarded-For` is trusted.
   package var trustedProxies: [AddressRange]
   package var detail: Detail
 
@@ -31,10 +32,10 @@ package struct ClientAddress: Sendable {
     self.detail = detail
   }
 
-  /// Who is at the other end; asked once a connection.
+  /// The client at the other end. It is asked once for each connection.
   package func client(_ peer: SocketAddress?) -> Client { client(Self.address(peer)) }
 
-  /// Who asks: the address nearest to us that is no trusted proxy.
+  /// The client that sends the request, which is the nearest address that is not a trusted proxy.
   package func resolve(_ peer: Client, forwardedFor: String?) -> Client {
     guard peer.isTrustedProxy, let forwardedFor else { return peer }
     var found = peer
@@ -60,8 +61,9 @@ package struct ClientAddress: Sendable {
     peer?.ipAddress.flatMap { IPAddress($0) }.flatMap(plain)
   }
 
-  /// An address of a list: `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::1`, `[2001:db8::1]` or
-  /// `[2001:db8::1]:4711`, with blanks around it. Nil: it is none.
+  /// Reads an address of a list, such as `203.0.113.9`, `203.0.113.9:4711`, `2001:db8::1`,
+  /// `[2001:db8::1]` or `[2001:db8::1]:4711`, with blanks around it. Returns nil if it is not an
+  /// address.
   package static func hop(_ text: Substring) -> IPAddress? {
     func isBlank(_ character: Character) -> Bool { character == " " || character == "\t" }
     var text = text.drop(while: isBlank)
@@ -73,7 +75,7 @@ package struct ClientAddress: Sendable {
       let inner = IPAddress(text[text.index(after: text.startIndex)..<end])
       return inner?.isV6 == true ? inner.flatMap(plain) : nil
     }
-    // One colon: behind an IPv4 address. More of them belong to an IPv6 address.
+    // A single colon comes after an IPv4 address. More colons belong to an IPv6 address.
     if let colon = text.firstIndex(of: ":"), text.lastIndex(of: ":") == colon {
       guard isPort(text[text.index(after: colon)...]) else { return nil }
       text = text[..<colon]
@@ -86,7 +88,7 @@ package struct ClientAddress: Sendable {
       && UInt16(text) != nil
   }
 
-  /// IPv4 in IPv6 is IPv4.
+  /// Converts IPv4 within IPv6 to IPv4.
   private static func plain(_ address: IPAddress) -> IPAddress? {
     let bytes = address.bytes
     if bytes.count == 16, bytes[..<10].allSatisfy({ $0 == 0 }), bytes[10] == 0xFF, bytes[11] == 0xFF

@@ -1,6 +1,6 @@
 package import ServiceRuntime
 
-/// The listener's numbers, whenever somebody looks.
+/// The metrics of a listener, which are read at each scrape.
 package enum ConnectionMetrics {
   package static func register(_ table: ConnectionTable, on registry: MetricsRegistry) {
     let open = registry.gauge("meter_http_connections", help: "Connections that are open.")

@@ -1,24 +1,26 @@
 package import NIOCore
 package import Synchronization
 
-/// A listener's connections: how many there are, whose they are, and which one has to go when one
-/// too many comes.
+/// A listener's connections. The table knows how many there are, to which client each belongs, and
+/// which one must close when there are too many.
 ///
 /// Invariants:
-/// - At most `ceiling` descriptors are open. The listener accepts nothing while that many are.
-/// - At most `maximum` connections are served, and at most `share` of one address. A connection
-///   that comes when that many are there takes the place of an idle one, of its own address where
-///   the address has its share. It is refused where all of those have a request under way.
+/// - At most `ceiling` descriptors are open. While that many are open, the listener accepts
+///   nothing.
+/// - At most `maximum` connections are served, and at most `share` from one address. If there are
+///   that many, a new connection takes the place of an idle one. If its address has used its share,
+///   that is an idle connection from the same address. The new connection is refused if all of
+///   those have a request under way.
 package final class ConnectionTable: Sendable {
   /// One connection.
   package final class Entry: Sendable {
     package let channel: any Channel
     fileprivate let group: AddressGroup?
-    /// A request is under way.
+    /// Whether a request is under way.
     package let isBusy = Atomic<Bool>(false)
-    /// A request came since the table last looked for a connection to close.
+    /// Whether a request came since the table last looked for a connection to close.
     package let wasUsed = Atomic<Bool>(true)
-    /// Where it stands in the table's lists, or -1. The table's lock guards both.
+    /// Its position in the table's lists, or -1. The table's lock guards it.
     fileprivate let place = Atomic<Int>(-1)
     fileprivate let groupPlace = Atomic<Int>(-1)
 
@@ -43,7 +45,7 @@ package final class ConnectionTable: Sendable {
     package var refused = 0
   }
 
-  /// Connections in the order in which the hand passes them (CLOCK).
+  /// Connections in the order in which the hand of the CLOCK algorithm passes them.
   private struct Ring {
     var entries: [Entry] = []
     var hand = 0
@@ -60,15 +62,15 @@ package final class ConnectionTable: Sendable {
   package let share: Int
   package let ceiling: Int
   private let state = Mutex(State())
-  /// How many connections are looked at for one to close.
+  /// How many connections are checked to find one to close.
   private static let looks = 32
 
   /// - Parameters:
   ///   - descriptors: how many connections may be open.
-  ///   - share: connections of one address; nil for half of all.
+  ///   - share: how many connections one address may have. Nil stands for half of all.
   package init(descriptors: Int, share: Int?) {
     ceiling = max(descriptors, 2)
-    // The rest is for connections that are being closed.
+    // The remaining descriptors are for connections that are being closed.
     maximum = ceiling - max(1, ceiling / 16)
     self.share = min(share ?? max(maximum / 2, 1), maximum)
   }
@@ -77,7 +79,7 @@ package final class ConnectionTable: Sendable {
 
   // MARK: The listener's side
 
-  /// Whether another connection may be accepted; if not, `closed` says when it may.
+  /// Whether another connection may be accepted. If not, `closed` later says when it may.
   package func mayAccept() -> Bool {
     state.withLock { state in
       state.isAcceptHeld = state.statistics.open >= ceiling
@@ -85,10 +87,10 @@ package final class ConnectionTable: Sendable {
     }
   }
 
-  /// A connection was accepted and takes a descriptor from now on.
+  /// Notes that a connection was accepted and uses a descriptor from now on.
   package func opened() { state.withLock { $0.statistics.open += 1 } }
 
-  /// - Returns: whether accepting was held up, and may go on.
+  /// - Returns: whether accepting was paused and may go on.
   package func closed() -> Bool {
     state.withLock { state in
       state.statistics.open -= 1
@@ -102,7 +104,8 @@ package final class ConnectionTable: Sendable {
 
   /// Gives a connection its place.
   ///
-  /// - Parameter address: nil where the connection counts to no client: that of a trusted proxy.
+  /// - Parameter address: nil if the connection counts for no client, because it comes from a
+  ///   trusted proxy.
   package func admit(
     _ channel: any Channel, _ group: AddressGroup?
   ) throws(Refusal) -> Entry {
@@ -134,7 +137,7 @@ package final class ConnectionTable: Sendable {
     return entry
   }
 
-  /// The connection is closed; calls after the first do nothing.
+  /// Notes that the connection is closed. Further calls do nothing.
   package func leave(_ entry: Entry) { state.withLock { Self.remove(entry, &$0) } }
 
   private static func findIdle(_ ring: inout Ring) -> Entry? {
@@ -147,7 +150,7 @@ package final class ConnectionTable: Sendable {
         return entry
       }
     }
-    // Those that were used lately are idle too.
+    // Connections that were used recently may also be idle.
     for _ in 0..<min(looks, ring.entries.count) {
       ring.hand = (ring.hand + 1) % ring.entries.count
       let entry = ring.entries[ring.hand]

@@ -1,12 +1,12 @@
 import Metering
 
-/// The spelling of a time in the header `Date` (RFC 9110, section 5.6.7):
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Writes times for the header `Date` (RFC 9110, section 5.6.7), such as `Sun, 06 Nov 1994 08:49:37
+/// GMT`.
 package enum HTTPDate {
-  /// Bytes of a text.
+  /// The number of bytes of a text.
   package static let length = 29
 
-  /// - Parameter milliseconds: since 1970.
+  /// - Parameter milliseconds: the time in milliseconds since 1970.
   package static func write(_ milliseconds: Int64, to out: UnsafeMutableRawBufferPointer) {
     let days: StaticString = "ThuFriSatSunMonTueWed"
     let months: StaticString = "JanFebMarAprMayJunJulAugSepOctNovDec"

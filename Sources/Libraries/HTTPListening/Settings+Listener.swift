@@ -2,9 +2,9 @@ package import Metering
 package import NIOSSL
 package import ServiceRuntime
 
-/// What every listener of an API is configured by.
+/// The settings of every API listener.
 extension Settings {
-  /// `METER_TRUSTED_PROXIES`.
+  /// Reads `METER_TRUSTED_PROXIES`.
   package func trustedProxies() throws(ConfigurationError) -> [AddressRange] {
     var ranges: [AddressRange] = []
     for text in try self[DeclaredSettings.trustedProxies].split(separator: ",") {
@@ -17,7 +17,8 @@ extension Settings {
     return ranges
   }
 
-  /// What `METER_TLS_CERT` and `METER_TLS_KEY` make; nil where neither is set: plain HTTP.
+  /// The TLS context from `METER_TLS_CERT` and `METER_TLS_KEY`. Nil, for plain HTTP, if neither is
+  /// set.
   package func listenerTLS() throws(ConfigurationError) -> NIOSSLContext? {
     let certificate = try self[DeclaredSettings.tlsCertificate]
     let key = try self[DeclaredSettings.tlsKey]
@@ -27,7 +28,7 @@ extension Settings {
     }
     var configuration: TLSConfiguration
     do {
-      // PEM itself, or the path of a file that holds it.
+      // The value is PEM, or the path of a PEM file.
       let chain =
         certificate.contains("-----BEGIN")
         ? try NIOSSLCertificate.fromPEMBytes(Array(certificate.utf8))
@@ -45,7 +46,8 @@ extension Settings {
     configuration.minimumTLSVersion = .tlsv12
     configuration.applicationProtocols = ["http/1.1"]
     do {
-      // Here a key that is another certificate's is one line. Later it would fail every connection.
+      // A key that does not belong to the certificate is reported here with one line. Otherwise
+      // every connection would fail later.
       return try NIOSSLContext(configuration: configuration)
     } catch {
       throw ConfigurationError(

@@ -1,25 +1,25 @@
 package import Metering
 
-/// Corrections of what licenses used: manual ones and their counter-entries. Nothing is ever edited.
+/// Manual corrections of usage, and counter-entries. No correction is ever edited.
 package struct AdjustmentStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// The most that one manual adjustment may move, either way.
+  /// The largest quantity that one manual adjustment may add or remove.
   package static let maximumQuantity: Int64 = Limits.largestQuantity
 
   package struct Adjustment: Sendable, Equatable {
     package var license: Identifier
     package var meter: String
-    /// The first day of the period that it corrects, as `2026-11-01`.
+    /// The first day of the period that it corrects, such as `2026-11-01`.
     package var appliesTo: String
     /// Between `-maximumQuantity` and `maximumQuantity`.
     package var quantity: Int64
     package var eventCount: Int64
     package var reason: String
     package var recordedBy: String
-    /// The same key of the same person records once.
+    /// A key that the same person has used before records nothing again.
     package var idempotencyKey: String?
 
     package init(
@@ -42,14 +42,16 @@ package struct AdjustmentStore {
     /// The same key recorded it before.
     case repeated(id: String)
     case idempotencyMismatch
-    /// With the first day of the period that the day lies in.
+    /// The day is not the first of a period. The value is the first day of the period that contains
+    /// it.
     case notAPeriodStart(of: String)
     /// The period lies in the future.
     case notBegun
     case unknownLicense
     case unknownAdjustment
     case alreadyReversed
-    /// A late adjustment that still grows: it is final when the period is closed that it is invoiced with.
+    /// The late adjustment still grows. It is final once the period that it is invoiced with is
+    /// closed.
     case stillOpen
 
     init(_ outcome: String, _ detail: String) throws(PostgresError) {
@@ -70,7 +72,8 @@ package struct AdjustmentStore {
     }
   }
 
-  /// Records a manual adjustment. It waits for a close that runs; so keep the transaction short.
+  /// Records a manual adjustment. It waits for a running close, and a close waits for it, so keep
+  /// the transaction short.
   package func adjust(_ wanted: Adjustment) throws(PostgresError) -> Outcome {
     let rows = try connection.query(
       """
@@ -97,7 +100,7 @@ package struct AdjustmentStore {
 }
 
 extension AdjustmentStore {
-  /// Nil selects all.
+  /// Which adjustments to list. Nil selects all.
   package struct Filter: Sendable {
     package var license: Identifier?
     package var customer: Identifier?
@@ -136,15 +139,15 @@ extension AdjustmentStore {
     /// The counter-entry of this one.
     package var reversedBy: String?
 
-    /// Its place in the list.
+    /// The key of its place in the list.
     package var key: [String] {
       [UTCTime.day(appliesTo), license.string, meter, id]
     }
   }
 
-  /// The newest periods first; then in the order of licenses, meters and ids.
+  /// Lists adjustments, newest periods first, then by license, meter and id.
   ///
-  /// - Parameter after: the `key` of the entry before.
+  /// - Parameter after: the `key` of the previous entry.
   package func adjustments(
     _ filter: Filter, after: [String]? = nil, limit: Int
   ) throws(PostgresError) -> [Entry] {

@@ -1,10 +1,10 @@
-/// Alerts to look at.
+/// Reads alerts.
 package struct AlertReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Times in milliseconds since 1970.
+  /// An alert. Times are in milliseconds since 1970.
   package struct Alert: Sendable, Equatable {
     package var id: Int64
     package var type: String
@@ -12,28 +12,28 @@ package struct AlertReads {
     package var customerID: String?
     package var occurredAt: Int64
     package var createdAt: Int64
-    /// A JSON object.
+    /// The data, which is a JSON object.
     package var data: String
-    /// Where in the log the cause lies; JSON, for the vendor alone.
+    /// Where in the log the cause lies, as JSON. Only the vendor may see it.
     package var evidence: String?
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Which alerts to list. Nil sets no condition.
   package struct Filter: Sendable {
     package var id: Int64?
     package var license: String?
     package var customer: String?
     package var type: String?
-    /// Milliseconds since 1970, half-open.
+    /// The half-open range of times in milliseconds since 1970.
     package var from: Int64?
     package var to: Int64?
 
     package init() {}
   }
 
-  /// Those that happened last first.
+  /// Lists alerts, newest first.
   ///
-  /// - Parameter before: only those behind the alert of this id, which makes it a cursor.
+  /// - Parameter before: a cursor. Only alerts after the one with this id are listed.
   package func list(
     _ filter: Filter, before: Int64? = nil, limit: Int
   ) throws(PostgresError) -> [Alert] {

@@ -1,16 +1,17 @@
-/// Who asks for a write, and how it reached us. The same value goes with every write of a request.
+/// Who asks for a write, and how the request reached us. All writes of a request have the same
+/// value.
 package struct AuditContext: Sendable, Equatable {
   package enum ActorKind: String, Sendable, CaseIterable {
     case token
     case pageSession = "page_session"
     case portalSession = "portal_session"
-    /// A person at `meterctl`.
+    /// A person who uses `meterctl`.
     case `operator`
     case service
   }
 
   package var actorKind: ActorKind
-  /// A token's or session's id, or the name of an account of the operating system.
+  /// The id of a token or session, or the name of an operating system account.
   package var actorID: String
   package var requestID: String?
   package var address: String?
@@ -28,15 +29,16 @@ package struct AuditContext: Sendable, Equatable {
   }
 }
 
-/// What was written.
+/// One change to record.
 package struct AuditedChange: Sendable, Equatable {
-  /// Such as `license.suspend`.
+  /// The action, such as `license.suspend`.
   package var action: String
   package var resourceKind: String
   package var resourceID: String
   /// The customer that the resource belongs to. Nil means the vendor.
   package var customerID: String?
-  /// JSON objects without secrets. Nil before a creation, and after a deletion.
+  /// The resource before and after the change, as JSON objects without secrets. `before` is nil for
+  /// a creation, and `after` is nil for a deletion.
   package var before: String?
   package var after: String?
 
@@ -53,18 +55,19 @@ package struct AuditedChange: Sendable, Equatable {
   }
 }
 
-/// The log of all writes, which is only ever added to.
+/// The log of all writes. Rows are only ever added to it.
 package struct AuditStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// The most that `before` and `after` may hold, each; what is longer is left out and its size told.
+  /// The largest size of `before` and of `after`. A longer value is left out, and only its size is
+  /// stored.
   package static let maximumStateBytes = 65_536
 
-  /// Adds a row. Call it in the transaction of the change, so that neither is there without the other.
+  /// Adds a row. Call it in the transaction of the change, so that both are stored or neither is.
   ///
-  /// Where `before` and `after` are both there, only the members that differ are kept. Texts that an
+  /// If `before` and `after` are both given, only the members that differ are stored. Texts that an
   /// outsider chose (`requestID`, `userAgent`, `resourceID`) are cut to what the table allows.
   package func record(
     _ change: AuditedChange, by context: AuditContext, status: Int = 200
@@ -103,7 +106,7 @@ package struct AuditStore {
 
   package struct Entry: Sendable, Equatable {
     package var id: Int64
-    /// RFC 3339, UTC, microseconds.
+    /// The time as RFC 3339 in UTC with microseconds.
     package var at: String
     package var actorKind: String
     package var actorID: String
@@ -111,7 +114,7 @@ package struct AuditStore {
     package var resourceKind: String
     package var resourceID: String
     package var customerID: String?
-    /// JSON objects.
+    /// The resource before and after the change, as JSON objects.
     package var before: String?
     package var after: String?
     package var requestID: String?
@@ -120,23 +123,23 @@ package struct AuditStore {
     package var status: Int64
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Which entries to list. Nil sets no condition.
   package struct Filter: Sendable {
     package var actorID: String?
     package var action: String?
     package var resourceKind: String?
     package var resourceID: String?
     package var customerID: String?
-    /// Milliseconds since 1970, half-open.
+    /// The half-open range of times in milliseconds since 1970.
     package var fromMilliseconds: Int64?
     package var toMilliseconds: Int64?
 
     package init() {}
   }
 
-  /// The newest first.
+  /// Lists entries, newest first.
   ///
-  /// - Parameter before: only those behind the entry of this id, which makes it a cursor.
+  /// - Parameter before: a cursor. Only entries after the one with this id are listed.
   package func list(
     _ filter: Filter, before: Int64? = nil, limit: Int
   ) throws(PostgresError) -> [Entry] {
@@ -171,7 +174,8 @@ package struct AuditStore {
     }
   }
 
-  /// At most so many bytes, whole characters, without NUL, which PostgreSQL cannot store.
+  /// Cuts a text to a number of bytes at the end of a character, and removes NUL, which PostgreSQL
+  /// cannot store.
   private static func cut(_ text: String, _ bytes: Int) -> String {
     var result = String.UnicodeScalarView()
     var used = 0

@@ -1,11 +1,11 @@
 package import Metering
 
-/// What stands against a close, what it would close, and what is odd about it.
+/// The reasons against a close, the periods that it would close, and warnings.
 package struct ClosePreview: Sendable, Equatable {
   package struct Notice: Sendable, Equatable {
-    /// Such as `grace_not_over`.
+    /// A fixed word such as `grace_not_over`.
     package var code: String
-    /// A sentence, with what to do about it.
+    /// A sentence that also says what to do.
     package var detail: String
 
     package init(_ code: String, _ detail: String) {
@@ -24,12 +24,12 @@ package struct ClosePreview: Sendable, Equatable {
   package var warnings: [Notice] = []
   package var periods: Int64 = 0
   package var byMeter: [Meter] = []
-  /// Producers of which events are not counted yet.
+  /// The producers whose events are not all counted yet.
   package var inFlight: [Identifier] = []
 
   package init() {}
 
-  /// Whether nothing but events that are under way stands against the close. That passes within
+  /// Whether events that are under way are the only reason against the close. That passes within
   /// seconds.
   package var waitsForEventsOnly: Bool {
     !inFlight.isEmpty && blockers.allSatisfy { $0.code == Self.inFlightCode }
@@ -40,28 +40,30 @@ package struct ClosePreview: Sendable, Equatable {
   package var isReady: Bool { blockers.isEmpty }
 }
 
-/// Reads what `ClosePreview` says, at the snapshot of the caller's transaction.
+/// Reads a `ClosePreview` at the snapshot of the caller's transaction.
 package struct ClosePreviewStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
   package struct Question: Sendable {
-    /// Periods that end on this day or before it, as `2026-11-01`, UTC; what has not ended is left out.
+    /// A UTC day such as `2026-11-01`. The preview covers periods that end on this day or before it
+    /// and that have ended.
     package var endingBefore: String
     package var customer: Identifier?
     package var graceSeconds: Int64
     /// The group and the topic that usage is counted from.
     package var group: String
     package var topic: String
-    /// Milliseconds since 1970: the numbers hold every event that the log had received before; nil
-    /// where that is not known.
+    /// The numbers contain every event that the log had received before this time, in milliseconds
+    /// since 1970. Nil if that is unknown.
     package var completeThrough: Int64?
-    /// Whether the log itself must say so; if not, the reports of producers will do.
+    /// Whether the log itself must confirm it. Otherwise the reports of producers are enough.
     package var needsLog: Bool
-    /// Of an earlier look: only these producers' events stand against the close as being under way.
-    /// While events flow all the time, some producer's always are, but not always the same one's. A
-    /// producer that was seen without any has been judged. Nil: all producers.
+    /// The producers that had events under way at an earlier look. Only their events still count as
+    /// a reason against the close. While events flow all the time, some producer always has events
+    /// under way, but not always the same one. A producer that was seen without any needs no
+    /// further look. Nil stands for all producers.
     package var inFlightBefore: [Identifier]?
 
     package init(
@@ -79,9 +81,10 @@ package struct ClosePreviewStore {
     }
   }
 
-  /// Milliseconds since 1970: what was sent before is counted, or known to be missing; nil where that
-  /// is not known. By the log, as metering-api asks it; where it never did, by the oldest report of a
-  /// producer that is not judged yet, or else the present.
+  /// The time before which everything that was sent is counted or known to be missing, in
+  /// milliseconds since 1970. Nil if that is unknown. It comes from the log, which metering-api
+  /// asks. If metering-api never asked, it is the oldest report of a producer that still has to be
+  /// looked at, or the present.
   package func completeThrough(_ question: Question) throws(PostgresError) -> Int64? {
     if let known = try ProgressStore(connection).completeThrough() { return known }
     if question.needsLog { return nil }
@@ -93,8 +96,8 @@ package struct ClosePreviewStore {
     ).integer(0, 0)
   }
 
-  /// - Parameter onlyEnd: the end of the one period that is meant, milliseconds since 1970: then there
-  ///   are no sums and no warnings.
+  /// - Parameter onlyEnd: the end of the one period to close, in milliseconds since 1970. Then
+  ///   there are no sums and no warnings.
   package func preview(
     _ question: Question, onlyEnd: Int64? = nil
   ) throws(PostgresError) -> ClosePreview {
@@ -102,7 +105,7 @@ package struct ClosePreviewStore {
     let last = if let onlyEnd { onlyEnd as Int64? } else { try sums(question, &preview) }
     if let last {
       let isOver = try graceIsOver(question, last, &preview)
-      // What arrives within the grace is waited for as well.
+      // Events that arrive within the grace are waited for as well.
       completeness(question, isOver ? last + question.graceSeconds * 1_000 : last, &preview)
     }
     try ledger(question, &preview)

@@ -13,7 +13,7 @@ package struct CurrentUsageStore {
     /// The period that `today` lies in, in days since 1970. The end is not part of it.
     package var periodStart: Int64
     package var periodEnd: Int64
-    /// By meter; a meter without a row is unlimited.
+    /// The limits by meter. A meter without a row is unlimited.
     package var limits: [(meter: Identifier, quantity: Int64)]
 
     package static func == (a: License, b: License) -> Bool {
@@ -23,20 +23,20 @@ package struct CurrentUsageStore {
     }
   }
 
-  /// At one snapshot.
+  /// The result, read at one snapshot.
   package struct Found: Sendable {
-    /// Nil: nobody registered it.
+    /// The license. Nil if nobody registered it.
     package var license: License?
-    /// What was used, by meter and day (since 1970), in their order.
+    /// The usage by meter and day (since 1970), in this order.
     package var days: [(meter: Identifier, day: Int64, quantity: Int64)] = []
     package var standing: UsageStore.Standing = (0, nil, 0)
   }
 
-  /// Reads all of it by one message.
+  /// Reads everything with one message.
   ///
   /// - Parameters:
-  ///   - today: days since 1970.
-  ///   - daysBack: how many days before today are read; more than a period has.
+  ///   - today: the day, in days since 1970.
+  ///   - daysBack: how many days before today are read. It must be more than a period has.
   package func read(
     _ id: Identifier, today: Int64, daysBack: Int64
   ) throws(PostgresError) -> Found {
@@ -74,7 +74,7 @@ package struct CurrentUsageStore {
   private static let limits =
     "select meter, quantity from license_limit where license_id = $1 order by meter collate \"C\""
 
-  /// The months that are read are chosen when it is carried out.
+  /// PostgreSQL chooses the months to read when the statement runs.
   private static let days = """
     select meter, day - date '1970-01-01', sum(quantity)::bigint
     from (

@@ -1,6 +1,6 @@
 package import Metering
 
-/// Customers: who licenses belong to.
+/// Customers, to whom licenses belong.
 package struct CustomerStore {
   package let connection: PostgresConnection
 
@@ -10,16 +10,16 @@ package struct CustomerStore {
     package var id: Identifier
     package var name: String
     package var stripeCustomerID: String?
-    /// Milliseconds since 1970.
+    /// The time of creation in milliseconds since 1970.
     package var createdAt: Int64
     package var licenses: Int64
   }
 
-  /// In the order of the ids.
+  /// Lists customers in the order of their ids.
   ///
   /// - Parameters:
-  ///   - search: the beginning of an id, or a part of a name; nil selects all.
-  ///   - after: only ids behind this one.
+  ///   - search: the beginning of an id, or a part of a name. Nil selects all.
+  ///   - after: only ids after this one.
   package func list(
     id: String? = nil, search: String? = nil, after: String? = nil, limit: Int
   ) throws(PostgresError) -> [Customer] {
@@ -46,7 +46,7 @@ package struct CustomerStore {
     try list(id: id, limit: 1).first
   }
 
-  /// Until the transaction ends nobody else changes it. False where there is no such customer.
+  /// Locks a customer until the transaction ends. Returns false if there is no such customer.
   package func lock(_ id: String) throws(PostgresError) -> Bool {
     try connection.query(
       "select from customer where customer_id = $1 for no key update", [.text(id)],
@@ -54,7 +54,7 @@ package struct CustomerStore {
     ).rows.count > 0
   }
 
-  /// False where there is one of that id already.
+  /// Adds a customer. Returns false if the id is already in use.
   package func add(
     _ id: String, name: String, stripeCustomerID: String?
   ) throws(PostgresError) -> Bool {
@@ -65,7 +65,7 @@ package struct CustomerStore {
     ).affected == 1
   }
 
-  /// Sets both; false where there is no such customer.
+  /// Sets both values. Returns false if there is no such customer.
   package func update(
     _ id: String, name: String, stripeCustomerID: String?
   ) throws(PostgresError) -> Bool {

@@ -1,10 +1,10 @@
-/// Deliveries of alerts and webhook endpoints to look at; see `EndpointStore` for the writes.
+/// Reads deliveries of alerts and webhook endpoints. `EndpointStore` has the writes.
 package struct DeliveryReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Times in milliseconds since 1970.
+  /// A delivery. Times are in milliseconds since 1970.
   package struct Delivery: Sendable, Equatable {
     package var id: Int64
     package var webhookID: String
@@ -25,7 +25,7 @@ package struct DeliveryReads {
     package var endpointCustomerID: String?
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Which deliveries to list. Nil sets no condition.
   package struct Filter: Sendable {
     package var id: Int64?
     package var endpoint: String?
@@ -33,15 +33,15 @@ package struct DeliveryReads {
     package var license: String?
     package var status: String?
     package var webhookID: String?
-    /// To endpoints of this customer.
+    /// Only deliveries to endpoints of this customer.
     package var endpointCustomer: String?
 
     package init() {}
   }
 
-  /// The newest first.
+  /// Lists deliveries, newest first.
   ///
-  /// - Parameter before: only those with a smaller id.
+  /// - Parameter before: only deliveries with a smaller id.
   package func list(
     _ filter: Filter, before: Int64? = nil, limit: Int
   ) throws(PostgresError) -> [Delivery] {
@@ -77,7 +77,8 @@ package struct DeliveryReads {
     }
   }
 
-  /// The `data` of a delivery's webhook, as `webhook_claim` gives it to the dispatcher; a JSON object.
+  /// The `data` of a delivery's webhook, which is the JSON object that `webhook_claim` gives to the
+  /// dispatcher.
   package func data(_ id: Int64) throws(PostgresError) -> String? {
     try connection.query(
       """
@@ -89,9 +90,9 @@ package struct DeliveryReads {
     ).rows.first?[0]
   }
 
-  /// Endpoints in the order of their ids.
+  /// Lists endpoints in the order of their ids.
   ///
-  /// - Parameter after: only ids behind this one.
+  /// - Parameter after: only ids after this one.
   package func endpoints(
     customer: String?, status: String?, after: String?, limit: Int
   ) throws(PostgresError) -> [EndpointStore.Endpoint] {

@@ -1,6 +1,6 @@
 import Metering
 
-/// Which POST requests were carried out, and what they answered.
+/// The POST requests that were carried out, with their answers.
 package struct IdempotencyStore {
   package let connection: PostgresConnection
 
@@ -9,12 +9,12 @@ package struct IdempotencyStore {
   /// A request that was carried out before.
   package struct Earlier: Sendable {
     package let fingerprint: [UInt8]
-    /// As `finish` was given it.
+    /// The answer that was given to `finish`.
     package let answer: [UInt8]
   }
 
-  /// Takes a key for this transaction, or answers what came of the request that had it. Waits where
-  /// another transaction holds the key.
+  /// Takes a key for this transaction, or returns the outcome of the earlier request with this key.
+  /// It waits while another transaction holds the key.
   package func begin(key: [UInt8], fingerprint: [UInt8]) throws(PostgresError) -> Earlier? {
     let taken = try connection.query(
       """
@@ -28,16 +28,16 @@ package struct IdempotencyStore {
       answer: Hexadecimal.bytes(taken.text(0, 2) ?? ""))
   }
 
-  /// Keeps the answer of the request that took the key.
+  /// Stores the answer of the request that took the key.
   package func finish(key: [UInt8], answer: [UInt8]) throws(PostgresError) {
     try connection.query(
       "update api_idempotency set answer = $2 where key_hash = $1", [.bytes(key), .bytes(answer)],
       operation: "keep the answer")
   }
 
-  /// Forgets what is older than a day, a bounded number at a time.
+  /// Deletes rows that are older than a day, a bounded number at a time.
   ///
-  /// - Returns: how many.
+  /// - Returns: the number of deleted rows.
   @discardableResult
   package func forget() throws(PostgresError) -> Int {
     try connection.query(
@@ -50,7 +50,7 @@ package struct IdempotencyStore {
   }
 }
 
-/// The secret by which processes of `metering-api` recognize what another of them has signed.
+/// The secret by which processes of `metering-api` verify each other's signatures.
 package struct APISecretStore {
   package let connection: PostgresConnection
 

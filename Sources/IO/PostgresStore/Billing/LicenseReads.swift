@@ -1,26 +1,28 @@
 package import Metering
 
-/// Licenses to show and to change one by one; see `LicenseStore` for the writes.
+/// Reads licenses to show and to change. `LicenseStore` has the writes.
 package struct LicenseReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// A license as a reader sees it. Times in milliseconds since 1970; lists and objects as JSON.
+  /// A license. Times are in milliseconds since 1970. Lists and objects are JSON.
   package struct Record: Sendable, Equatable {
     package var licenseID: Identifier
     package var customerID: Identifier
     package var plan: String
     package var features: String
     package var domains: String
-    /// As an import's line has them: `apiCalls` is meter `api_calls`, and `seats` is among them.
+    /// The limits as in a line of an import. `apiCalls` is the meter `api_calls`, and `seats` is
+    /// included.
     package var limits: String
     package var status: String
     package var isTrial: Bool
     package var overagePolicy: String
     package var alertThresholds: String
     package var billingAnchorDay: Int64
-    /// Since when (null: ever) which day holds.
+    /// The billing anchor days, each with the date from which it applies. Null stands for the
+    /// beginning.
     package var billingAnchors: String
     package var issuedAt: Int64
     package var expiresAt: Int64
@@ -28,22 +30,23 @@ package struct LicenseReads {
     package var updatedAt: Int64
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Which licenses to list. Nil sets no condition.
   package struct Filter: Sendable {
     package var customer: String?
     package var status: String?
     package var plan: String?
-    /// Bound to exactly this, as it is stored.
+    /// Only licenses that are bound to exactly this domain, as it is stored.
     package var domain: String?
-    /// The beginning of a license id, a customer's id, a part of a customer's name, or a bound domain.
+    /// A text to search for. It may be the beginning of a license id, a customer's id, a part of a
+    /// customer's name, or a bound domain.
     package var search: String?
 
     package init() {}
   }
 
-  /// In the order of the ids.
+  /// Lists licenses in the order of their ids.
   ///
-  /// - Parameter after: only ids behind this one.
+  /// - Parameter after: only ids after this one.
   package func list(
     _ filter: Filter, after: String? = nil, limit: Int
   ) throws(PostgresError) -> [Record] {
@@ -62,7 +65,7 @@ package struct LicenseReads {
       ])
   }
 
-  /// - Parameter isLocked: until the transaction ends nobody else changes it.
+  /// - Parameter isLocked: whether to lock the license until the transaction ends.
   package func license(_ id: String, isLocked: Bool = false) throws(PostgresError) -> Record? {
     try records(
       "where license_id = $1" + (isLocked ? " for no key update of l" : ""), [.text(id)]

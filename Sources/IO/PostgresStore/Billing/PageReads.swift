@@ -1,12 +1,12 @@
 package import Metering
 
-/// What pages show and no operation of the API answers by itself.
+/// Reads what pages show and no operation of the API answers.
 package struct PageReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// How much of a limit a license has used in the period that runs now.
+  /// How much of a limit a license has used in the current period.
   package struct LimitUse: Sendable, Equatable {
     package var license: Identifier
     package var customer: Identifier?
@@ -15,9 +15,9 @@ package struct PageReads {
     package var limit: Int64
   }
 
-  /// Licenses that have used at least `percent` of a limit, the most used first.
+  /// The licenses that have used at least `percent` of a limit, most used first.
   ///
-  /// - Parameter customer: whose they are; nil: anybody's.
+  /// - Parameter customer: the customer of the licenses, or nil for all customers.
   package func nearLimits(
     percent: Int, customer: Identifier?, limit: Int
   ) throws(PostgresError) -> [LimitUse] {
@@ -29,7 +29,7 @@ package struct PageReads {
       """, [.int(percent), .optional(customer?.string), .int(limit)])
   }
 
-  /// The most used limit of each license, of those that have one.
+  /// The most used limit of each license that has limits.
   package func uses(
     of licenses: [Identifier]
   ) throws(PostgresError) -> [Identifier: LimitUse] {
@@ -60,7 +60,7 @@ package struct PageReads {
     }
   }
 
-  /// Something that has the id that was searched for.
+  /// A resource with the id that was searched for.
   package struct Hit: Sendable, Equatable {
     package enum Kind: String, Sendable {
       case license
@@ -78,8 +78,8 @@ package struct PageReads {
     package var detail: String
   }
 
-  /// Whatever has this id: a license, customer, endpoint, token, delivery, alert or bound domain. At
-  /// most 20 licenses of a domain.
+  /// Finds the license, customer, endpoint, token, delivery, alert or bound domain with this id. A
+  /// domain finds at most 20 licenses.
   package func find(_ id: String) throws(PostgresError) -> [Hit] {
     let rows = try connection.query(
       """

@@ -1,15 +1,15 @@
 import Metering
 
 /// Writes the statement of a page of periods. A filter that is not given adds no condition, so that
-/// one plan does for all filters of a shape.
+/// one plan fits all filters of the same shape.
 struct PeriodSQL {
   private(set) var parameters: [SQLValue] = []
   private let filter: PeriodStore.Filter
   private let limit: Int
   private let grace: String
-  /// Of the table `t`, whose columns are those of a total: its key and its end.
+  /// Conditions on the table `t`, whose columns are the key and the end of a total.
   private let wanted: [String]
-  /// Of the column `license_id` of another table.
+  /// A condition on the column `license_id` of another table.
   private let license: String?
   private let customer: String?
 
@@ -51,7 +51,7 @@ struct PeriodSQL {
     customer.map { "select l.license_id from license l where l.customer_id = \($0)" }
   }
 
-  /// On a row that is not closed.
+  /// Conditions on a row that is not closed.
   private var openOfAny: [String] {
     let end = "t.period_end::timestamp at time zone 'UTC' + \(grace)"
     var conditions = wanted
@@ -71,18 +71,18 @@ struct PeriodSQL {
     ]
   }
 
-  /// The same, of one of the customer's licenses.
+  /// The same for a license of the customer.
   private var open: String {
     Self.all(openOfAny + (customersLicenses.map { ["t.license_id in (\($0))"] } ?? []))
   }
 
-  /// The same, reached by the customer's licenses and not by walking over all of them.
+  /// The same, found through the customer's licenses and not by a walk over all licenses.
   private var openByIndex: String {
     Self.all(openOfAny + (customersLicenses.map { ["t.license_id = any (array(\($0)))"] } ?? []))
   }
 
-  /// The keys of a page. Each source gives its first rows by its index, and the first of all are
-  /// taken.
+  /// The keys of a page. Each source gives its first rows by its index, and the first rows of all
+  /// sources are taken.
   private func page(_ openSources: [String]) -> String {
     var sources = mayBeOpen ? openSources : []
     if mayBeClosed {
@@ -134,7 +134,7 @@ struct PeriodSQL {
       """
   }
 
-  /// While the totals of older days are made.
+  /// The statement for the time in which the totals of older days are made.
   var byDays: String {
     let ofLicense = license.map { ["v.license_id = \($0)"] } ?? []
     return """
@@ -151,7 +151,7 @@ struct PeriodSQL {
       """
   }
 
-  /// The rows of a page, with what is frozen of those that are closed.
+  /// The rows of a page. Closed periods have their frozen numbers.
   private var shown: String {
     """
     select u.license_id, u.meter,

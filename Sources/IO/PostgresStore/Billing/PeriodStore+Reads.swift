@@ -2,21 +2,21 @@ package import Metering
 
 extension PeriodStore {
   package enum Status: String, Sendable, CaseIterable {
-    /// Usage of it is still counted, or its grace is not over.
+    /// Its usage is still counted, or its grace is not over.
     case open
-    /// Ended, grace over, not closed.
+    /// It has ended, its grace is over, and it is not closed.
     case due
     case closed
   }
 
-  /// Which periods; nil selects all.
+  /// Which periods to list. Nil selects all.
   package struct Filter: Sendable {
     package var status: Status?
     package var customer: Identifier?
     package var license: Identifier?
-    /// Periods that end on this day or before it, as `2026-11-01`, UTC.
+    /// A UTC day such as `2026-11-01`. Only periods that end on this day or before it are listed.
     package var endingBefore: String?
-    /// How long after its end events of a period are waited for.
+    /// How long after its end a period waits for events.
     package var graceSeconds: Int64
 
     package init(
@@ -31,22 +31,23 @@ extension PeriodStore {
     }
   }
 
-  /// Times are milliseconds since 1970.
+  /// A period. Times are milliseconds since 1970.
   package struct Period: Sendable, Equatable {
     package var license: Identifier
     package var meter: String
     package var start: Int64
     package var end: Int64
-    /// The counts. Those of a closed period are as they were frozen.
+    /// The counts. A closed period has its frozen counts.
     package var quantity: Int64
     package var eventCount: Int64
     package var closedAt: Int64?
     package var included: Int64?
     package var overage: Int64?
-    /// The customer. That of a closed period is the customer of that time. Nil means nobody.
+    /// The customer. For a closed period, it is the customer at the time of the close. Nil means
+    /// nobody.
     package var customer: Identifier?
     package var status: Status
-    /// What arrived after the close, whatever invoice it goes on.
+    /// The usage that arrived after the close, on any invoice.
     package var lateQuantity: Int64
     package var lateEventCount: Int64
 
@@ -55,11 +56,11 @@ extension PeriodStore {
     }
   }
 
-  /// In the order of licenses, meters and beginnings.
+  /// Lists periods in the order of licenses, meters and beginnings.
   package func periods(
     _ filter: Filter, after: PeriodID? = nil, limit: Int
   ) throws(PostgresError) -> [Period] {
-    // Totals that were made once stay made, so this need not be of the snapshot of what follows.
+    // Totals that exist never disappear, so this need not use the snapshot of the following reads.
     let isComplete = try connection.prepared(
       "select is_complete from usage_total_state", operation: "read the totals"
     ).boolean(0, 0)
@@ -73,7 +74,7 @@ extension PeriodStore {
     return found
   }
 
-  /// Nil where nothing was used of that meter in such a period, and no adjustment goes on its invoice.
+  /// Returns nil if the meter was not used in the period and no adjustment goes on its invoice.
   package func period(_ id: PeriodID, graceSeconds: Int64 = 0) throws(PostgresError) -> Period? {
     let start = UTCTime.milliseconds(id.start + "T00:00:00.000Z") ?? 0
     let before = UTCTime.day(start - 86_400_000)

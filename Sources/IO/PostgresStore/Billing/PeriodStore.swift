@@ -1,25 +1,25 @@
 package import Metering
 
-/// Billing periods: what is open, what is closed, and the closing of them.
+/// Billing periods and how they are closed.
 ///
-/// What a close guarantees is written at the top of `v0023_periods.sql`.
+/// The top of `v0023_periods.sql` describes what a close guarantees.
 package struct PeriodStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// What somebody wants to be closed.
+  /// A request to close periods.
   package struct CloseRequest: Sendable, Equatable {
-    /// Periods that end on this day or before it, as `2026-11-01`, UTC. Periods that have not ended
-    /// are left open whatever it says.
+    /// A UTC day such as `2026-11-01`. Periods that end on this day or before it are closed, unless
+    /// they have not ended yet.
     package var endingBefore: String
-    /// Nil: the licenses of all customers, and those that nobody registered.
+    /// Nil stands for the licenses of all customers and for unregistered licenses.
     package var customer: Identifier?
     package var isForced: Bool
-    /// Required where it is forced.
+    /// The reason, which is required if the close is forced.
     package var reason: String?
     package var closedBy: String
-    /// A JSON array: what stood against the close when it was asked for.
+    /// The reasons against the close when it was requested, as a JSON array.
     package var blockers: String
 
     package init(
@@ -37,22 +37,24 @@ package struct PeriodStore {
 
   package struct CloseResult: Sendable, Equatable {
     package var closeID: Int64
-    /// Periods that this close closed.
+    /// The number of periods that this close closed.
     package var closed: Int64
-    /// Periods that it was asked for and that others had closed.
+    /// The number of requested periods that were already closed.
     package var alreadyClosed: Int64
   }
 
-  /// How many licenses one transaction closes. Merges wait for one such transaction; flushes wait for
-  /// none. A thousand licenses with a month of days each take about 0.1 s.
+  /// How many licenses one transaction closes. Merges wait for one such transaction, and flushes
+  /// wait for none. A thousand licenses with a month of days each take about 0.1 s.
   package static let licensesInABatch = 1_000
 
-  /// Closes, in many short transactions of the caller's connection, which must be in none.
+  /// Closes periods in many short transactions on the caller's connection, which must not be in a
+  /// transaction.
   ///
-  /// What is cut off is half done and nowhere half visible: each license is closed or not. Another
-  /// close continues. Two at once share the work.
+  /// If it is interrupted, each license is either closed or not, and another close continues. Two
+  /// closes at the same time share the work.
   ///
-  /// - Parameter batchEnded: called between two transactions, with the periods closed so far.
+  /// - Parameter batchEnded: called between two transactions with the number of periods that are
+  ///   closed so far.
   package func close(
     _ request: CloseRequest, batchEnded: (Int64) throws -> Void = { _ in }
   ) throws -> CloseResult {
@@ -68,7 +70,9 @@ package struct PeriodStore {
     return try finish(close, closed: closed, request)
   }
 
-  /// Writes that a close begins. - Returns: its id.
+  /// Records the beginning of a close.
+  ///
+  /// - Returns: the id of the close.
   package func begin(
     _ request: CloseRequest, periodID: String? = nil
   ) throws(PostgresError) -> Int64 {
@@ -85,9 +89,9 @@ package struct PeriodStore {
     ).integer(0, 0) ?? 0
   }
 
-  /// Closes the periods of the next `most` licenses, in one transaction.
+  /// Closes the periods of the next `most` licenses in one transaction.
   ///
-  /// - Returns: the last license that was looked at; nil behind the last.
+  /// - Returns: the last license that was looked at, or nil after the last license.
   package func closeNext(
     _ close: Int64, after: String, _ request: CloseRequest, most: Int
   ) throws(PostgresError) -> (last: String?, closed: Int64) {
@@ -100,7 +104,7 @@ package struct PeriodStore {
     return (rows.text(0, 0), rows.integer(0, 1) ?? 0)
   }
 
-  /// Writes that a close has ended.
+  /// Records the end of a close.
   package func finish(
     _ close: Int64, closed: Int64, _ request: CloseRequest
   ) throws(PostgresError) -> CloseResult {
@@ -120,12 +124,12 @@ package struct PeriodStore {
     case closed
     case alreadyClosed = "already_closed"
     case notEnded = "not_ended"
-    /// Nothing was used of that meter in such a period, and no adjustment goes on its invoice.
+    /// The meter was not used in such a period, and no adjustment goes on its invoice.
     case noPeriod = "no_period"
   }
 
-  /// Closes one meter's period of one license, in one transaction. Where it is not closed, no record
-  /// of the close is left.
+  /// Closes one meter's period of one license in one transaction. If it is not closed, no record of
+  /// the close is left.
   package func closeOne(
     _ period: PeriodID, _ request: CloseRequest
   ) throws -> (outcome: OneClosed, result: CloseResult) {
@@ -157,7 +161,8 @@ package struct PeriodStore {
     }
   }
 
-  /// A few times, for what a lock or a deadlock has cut off: nothing is half done then.
+  /// Repeats the body a few times if a lock or a deadlock interrupted it. Nothing of it is stored
+  /// then.
   private func retrying<T>(_ body: () throws(PostgresError) -> T) throws(PostgresError) -> T {
     for _ in 0..<4 {
       do { return try body() } catch {

@@ -1,4 +1,5 @@
-/// How far usage is counted, and until when everything that the log had received is.
+/// How far usage is counted, and the time up to which everything that the log had received is
+/// counted.
 package struct ProgressStore {
   package let connection: PostgresConnection
 
@@ -13,7 +14,7 @@ package struct ProgressStore {
   }
 
   package func offsets(group: String, topic: String) throws(PostgresError) -> Offsets {
-    // A statement of its own: the time must lie before everything that is read.
+    // This is a separate statement, because the time must lie before everything that is read.
     let clock = try connection.query(
       "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint",
       operation: "read the clock")
@@ -32,8 +33,8 @@ package struct ProgressStore {
     for i in rows.rows.indices {
       guard let partition = rows.integer(i, 0).map({ Int32($0) }) else { continue }
       if rows.boolean(i, 3) { offsets.halted.insert(partition) }
-      // A negative offset stands for a partition whose beginning is not known yet. Nothing of it is
-      // counted, as if it had no row.
+      // A negative offset stands for a partition whose beginning is not known yet. It is treated as
+      // if it had no row.
       if let next = rows.integer(i, 1), next >= 0, let epoch = rows.integer(i, 2) {
         offsets.rows.append((partition, next, Int32(epoch)))
       }
@@ -41,7 +42,7 @@ package struct ProgressStore {
     return offsets
   }
 
-  /// Milliseconds since 1970; nil: not known yet.
+  /// The time in milliseconds since 1970. Nil if it is not known yet.
   package func completeThrough() throws(PostgresError) -> Int64? {
     try connection.query(
       "select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress",
@@ -49,9 +50,9 @@ package struct ProgressStore {
     ).rows.first?[0].flatMap { Int64($0) }
   }
 
-  /// Moves the time forward; an earlier one changes nothing.
+  /// Moves the time forward. An earlier time changes nothing.
   ///
-  /// - Parameter time: milliseconds since 1970.
+  /// - Parameter time: the time in milliseconds since 1970.
   package func advance(to time: Int64) throws(PostgresError) {
     try connection.query(
       """

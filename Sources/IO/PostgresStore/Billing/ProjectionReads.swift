@@ -1,12 +1,12 @@
 package import Metering
 
-/// Which licenses may exceed a limit in their current period, for a projection to judge.
+/// Finds licenses that may exceed a limit in their current period. A projection then decides.
 package struct ProjectionReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// A limit and what is used of it. Days since 1970, the period half-open.
+  /// A limit with its usage. The period is a half-open range of days since 1970.
   package struct Candidate: Sendable, Equatable {
     package var licenseID: Identifier
     package var customerID: Identifier
@@ -15,17 +15,18 @@ package struct ProjectionReads {
     package var periodEnd: Int64
     package var used: Int64
     package var limit: Int64
-    /// What was used on each day from `daysBack` days ago on; a day that is absent had none.
+    /// The usage of each day since `daysBack` days ago. A day without usage may be absent.
     package var days: [Int64: Int64] = [:]
   }
 
-  /// Those that at the pace of the last seven days come to four fifths of their limit or more, the
-  /// furthest beyond it first.
+  /// The limits that would be used to four fifths or more at the pace of the last seven days. The
+  /// limit that would be exceeded furthest comes first.
   ///
   /// - Parameters:
-  ///   - customer: nil: of all customers.
-  ///   - daysBack: how many days before today are answered.
-  /// - Complexity: reads a week's days of all licenses, and `daysBack` days of those that are answered.
+  ///   - customer: nil for all customers.
+  ///   - daysBack: how many days before today are returned.
+  /// - Complexity: it reads a week of days for all licenses, and `daysBack` days for the returned
+  ///   ones.
   package func candidates(
     customer: String?, daysBack: Int64, limit: Int
   ) throws(PostgresError) -> [Candidate] {

@@ -1,10 +1,11 @@
 package import Metering
 
-/// Sessions of people: links to the portal with the sessions that they begin, and browsers that signed
-/// in to the pages with a token.
+/// Sessions of people. They are links to the portal with the sessions that begin with them, and
+/// browsers that signed in to the pages with a token.
 ///
-/// Secrets are made and hashed by the caller; only SHA-256 hashes, in hexadecimal, come here. A page reads
-/// a session by the hash of its cookie on every request, which is one probe of a unique index.
+/// The caller makes and hashes secrets, and only hexadecimal SHA-256 hashes come here. Every
+/// request for a page reads a session by the hash of its cookie, which is one probe of a unique
+/// index.
 package struct SessionStore {
   package let connection: PostgresConnection
 
@@ -15,10 +16,10 @@ package struct SessionStore {
   package struct PortalSession: Sendable, Equatable {
     package var id: String
     package var customerID: Identifier
-    /// Nil: all of the customer's.
+    /// The licenses that the session may see. Nil stands for all licenses of the customer.
     package var licenseIDs: [Identifier]?
     package var isReadOnly: Bool
-    /// `auto`, `light` or `dark`.
+    /// The theme, which is `auto`, `light` or `dark`.
     package var theme: String
     package var returnURL: String?
     /// RFC 3339, UTC, seconds.
@@ -28,7 +29,7 @@ package struct SessionStore {
     package var signedInAt: String?
     package var revokedAt: String?
     package var isExpired: Bool
-    /// 32 bytes, of a session that began; forms carry a token that is derived from it.
+    /// 32 bytes, once the session has begun. Forms carry a token that is derived from them.
     package var csrfSecret: [UInt8]?
   }
 
@@ -41,7 +42,7 @@ package struct SessionStore {
     package var returnURL: String?
     package var lifetimeSeconds: Int64
     package var createdBy: String
-    /// The hash of the secret that the link holds.
+    /// The hash of the link's secret.
     package var signInHash: String
 
     package init(
@@ -60,9 +61,9 @@ package struct SessionStore {
     }
   }
 
-  /// Makes a link, which nobody has used yet.
+  /// Makes a new link.
   ///
-  /// - Throws: `PostgresError`; 23503 where there is no such customer.
+  /// - Throws: `PostgresError`. It is 23503 if there is no such customer.
   package func create(_ new: NewPortalSession) throws(PostgresError) -> PortalSession {
     let rows = try connection.query(
       """
@@ -81,9 +82,10 @@ package struct SessionStore {
     return Self.portalSessions(rows)[0]
   }
 
-  /// A customer's sessions, the newest first, with those that are over and not yet deleted.
+  /// Lists a customer's sessions, newest first. Sessions that have ended are included until they
+  /// are deleted.
   ///
-  /// - Parameter before: only those behind the session of this id, which makes it a cursor.
+  /// - Parameter before: a cursor. Only sessions after the one with this id are listed.
   package func portalSessions(
     customer: String, id: String? = nil, before: String? = nil, limit: Int
   ) throws(PostgresError) -> [PortalSession] {
@@ -99,7 +101,7 @@ package struct SessionStore {
         operation: "read portal sessions"))
   }
 
-  /// Ends a session, and the link where it was not used. One that ended before keeps its time.
+  /// Ends a session, or a link that was not used. A session that ended before keeps its end.
   ///
   /// - Returns: whether the customer has such a session.
   package func revokePortalSession(
@@ -112,13 +114,14 @@ package struct SessionStore {
     ).affected == 1
   }
 
-  /// Uses a link up and begins its session, under a cookie. Of two that come with the same link, one gets nil.
+  /// Uses a link up and begins its session with a cookie. If two requests use the same link, one of
+  /// them gets nil.
   ///
   /// - Parameters:
-  ///   - signInHash: SHA-256 of what the link holds.
-  ///   - cookieHash: SHA-256 of the new cookie's value.
+  ///   - signInHash: the SHA-256 of the link's secret.
+  ///   - cookieHash: the SHA-256 of the new cookie's value.
   ///   - csrfSecret: 32 random bytes.
-  /// - Returns: nil where there is no such link, or it was used, revoked, or is too old.
+  /// - Returns: nil if there is no such link, or if it was used or revoked or is too old.
   package func signIn(
     signInHash: String, cookieHash: String, csrfSecret: [UInt8]
   ) throws(PostgresError) -> PortalSession? {
@@ -133,7 +136,7 @@ package struct SessionStore {
     ).first
   }
 
-  /// The session of a cookie; nil once it ended.
+  /// The session of a cookie. Nil once it has ended.
   package func portalSession(cookieHash: String) throws(PostgresError) -> PortalSession? {
     Self.portalSessions(
       try connection.prepared(
@@ -169,25 +172,25 @@ package struct SessionStore {
 
   package struct PageSession: Sendable, Equatable {
     package var id: String
-    /// What the session may do: what its token may.
+    /// The session's token, which decides what the session may do.
     package var token: AccessStore.TokenRow
     package var tokenName: String
-    /// 32 bytes; forms carry a token that is derived from it.
+    /// 32 bytes. Forms carry a token that is derived from them.
     package var csrfSecret: [UInt8]
     /// RFC 3339, UTC, seconds.
     package var expiresAt: String
   }
 
-  /// How many browsers a token may be signed in with; one more signs the oldest out.
+  /// In how many browsers a token may be signed in. One more signs the oldest out.
   package static let maximumPageSessions = 100
 
-  /// Begins a session for a token that holds. The session ends with the token at the latest.
+  /// Begins a session for a valid token. The session ends with the token at the latest.
   ///
   /// - Parameters:
-  ///   - tokenHash: SHA-256 of the token.
-  ///   - cookieHash: SHA-256 of the new cookie's value.
+  ///   - tokenHash: the SHA-256 of the token.
+  ///   - cookieHash: the SHA-256 of the new cookie's value.
   ///   - csrfSecret: 32 random bytes.
-  /// - Returns: nil where there is no such token, or it was revoked, or is too old.
+  /// - Returns: nil if there is no such token, or if it was revoked or has expired.
   package func signIn(
     id: String, tokenHash: String, cookieHash: String, csrfSecret: [UInt8], lifetimeSeconds: Int64
   ) throws(PostgresError) -> PageSession? {
@@ -213,7 +216,7 @@ package struct SessionStore {
     return try pageSession(cookieHash: cookieHash)
   }
 
-  /// The session of a cookie; nil once it or its token ended.
+  /// The session of a cookie. Nil once the session or its token has ended.
   package func pageSession(cookieHash: String) throws(PostgresError) -> PageSession? {
     let rows = try connection.prepared(
       """
@@ -250,8 +253,8 @@ package struct SessionStore {
 
   // MARK: Housekeeping
 
-  /// Deletes sessions that ended more than 30 days ago, at most `most` of each kind; the audit log keeps
-  /// that they were made.
+  /// Deletes sessions that ended more than 30 days ago, at most `most` of each kind. The audit log
+  /// still has their creation.
   package func retain(most: Int = 1_000) throws(PostgresError) {
     for table in ["portal_session", "page_session"] {
       try connection.query(

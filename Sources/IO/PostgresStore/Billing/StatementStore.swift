@@ -1,13 +1,13 @@
 package import Metering
 
-/// What a customer used in the periods that end in a month, as an invoice needs it.
+/// The usage of a customer in the periods that end in a month, as an invoice needs it.
 package struct StatementStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
   package struct Month: Sendable, Equatable {
-    /// As `2026-11`.
+    /// A month such as `2026-11`.
     package var month: String
     package var isClosed: Bool
     package var periods: Int64
@@ -16,8 +16,8 @@ package struct StatementStore {
     package var closedAt: Int64?
   }
 
-  /// Periods of `$1` by the month that their last day lies in. Those that are closed are the
-  /// customer's that had the license then; the others the present one's.
+  /// The periods of `$1` by the month of their last day. A closed period belongs to the customer
+  /// who had the license at the close. Other periods belong to the present customer.
   private static let lines = """
     line as materialized (
       select x.license_id, x.meter, x.period_start, x.period_end, x.quantity, x.event_count,
@@ -45,7 +45,8 @@ package struct StatementStore {
     )
     """
 
-  /// Months with a statement, the last first, before `before` where it is given.
+  /// The months with a statement, newest first. If `before` is given, only earlier months are
+  /// listed.
   package func months(
     customer: Identifier, before: String? = nil, limit: Int
   ) throws(PostgresError) -> [Month] {
@@ -74,10 +75,10 @@ package struct StatementStore {
 
   /// The statement as a JSON object, without its links and signature.
   ///
-  /// A closed one never changes: what is late stands on a later one.
+  /// A closed statement never changes. Late usage is on a later statement.
   ///
-  /// - Parameter month: as `2026-11`, and a real one.
-  /// - Returns: nil where there is no such customer.
+  /// - Parameter month: a valid month such as `2026-11`.
+  /// - Returns: nil if there is no such customer.
   package func document(
     customer: Identifier, month: String
   ) throws(PostgresError) -> String? {
@@ -141,7 +142,7 @@ package struct StatementStore {
     "to_char((\(column))::timestamptz at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
   }
 
-  /// `2027-01` of `2026-12`.
+  /// The month after a month, such as `2027-01` for `2026-12`.
   private static func nextMonth(_ month: String) -> String {
     let year = Int(month.prefix(4)) ?? 1970
     let number = Int(month.suffix(2)) ?? 1

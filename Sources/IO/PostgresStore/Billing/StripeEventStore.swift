@@ -1,6 +1,6 @@
 package import Metering
 
-/// The meter events of exports: what is to be sent, and what came of it.
+/// The meter events of exports, with their outcomes.
 package struct StripeEventStore {
   package let connection: PostgresConnection
 
@@ -18,7 +18,8 @@ package struct StripeEventStore {
     package var stripeCustomerID: String
     package var eventName: String
     package var value: Int64
-    /// Seconds since 1970; nil: Stripe does not have it.
+    /// When it was first sent without an answer, in seconds since 1970. Nil if Stripe does not have
+    /// it.
     package var doubtSince: Int64?
   }
 
@@ -36,9 +37,9 @@ package struct StripeEventStore {
     ).integer(0, 0) ?? 0
   }
 
-  /// Those without an answer, the oldest hours first.
+  /// The events without an answer, oldest hours first.
   ///
-  /// - Parameter after: the last one of the page before.
+  /// - Parameter after: the last event of the previous page.
   package func open(after: Open?, limit: Int) throws(PostgresError) -> [Open] {
     let rows = try connection.query(
       """
@@ -64,7 +65,7 @@ package struct StripeEventStore {
     }
   }
 
-  /// To be committed before any of them is sent.
+  /// Records that events are being sent. It must be committed before any of them is sent.
   package func beginSending(_ identifiers: [String]) throws(PostgresError) {
     try connection.query(
       """
@@ -73,7 +74,7 @@ package struct StripeEventStore {
       """, [.texts(identifiers)], operation: "begin to send exports")
   }
 
-  /// What came of one event.
+  /// The outcome of one event.
   package struct Result: Sendable {
     package enum State: String, Sendable {
       case open
@@ -86,7 +87,7 @@ package struct StripeEventStore {
     package var identifier: String
     package var state: State
     package var attempts: Int64
-    /// Only where the state is `open`.
+    /// Whether it is unknown if Stripe has the event. It is true only in the state `open`.
     package var isInDoubt: Bool
     package var error: String?
 
@@ -102,7 +103,7 @@ package struct StripeEventStore {
     }
   }
 
-  /// Stores what came of events, and with it where their hours stand, in one statement.
+  /// Stores the outcomes of events and the states of their hours in one statement.
   package func record(_ results: [Result]) throws(PostgresError) {
     guard !results.isEmpty else { return }
     try connection.query(

@@ -1,6 +1,6 @@
 package import Metering
 
-/// Exported hours as people and `meterctl reconcile stripe` see them.
+/// Exported hours, for people and for `meterctl reconcile stripe`.
 package struct StripeExportReads {
   package let connection: PostgresConnection
 
@@ -18,32 +18,32 @@ package struct StripeExportReads {
     package var quantity: Int64
     package var accepted: Int64
     package var revision: Int64
-    /// Of the last event.
+    /// The identifier of the last event.
     package var identifier: String?
     package var attempts: Int64
     package var detail: String?
     /// Milliseconds since 1970.
     package var updatedAt: Int64
 
-    /// What a page behind this row begins with.
+    /// The key of the row, after which the next page begins.
     package var key: [String] { [String(hour), customer.string, meter] }
   }
 
-  /// Which ones; nil asks for nothing.
+  /// Which hours to list. Nil sets no condition.
   package struct Filter: Sendable {
     package var status: String?
     package var customer: Identifier?
     package var meter: String?
-    /// Milliseconds since 1970, half-open.
+    /// The half-open range of hours in milliseconds since 1970.
     package var from: Int64?
     package var to: Int64?
 
     package init() {}
   }
 
-  /// The newest hours first.
+  /// Lists hours, newest first.
   ///
-  /// - Parameter after: the `key` of the row before.
+  /// - Parameter after: the `key` of the previous row.
   package func rows(
     _ filter: Filter, after: [String]?, limit: Int
   ) throws(PostgresError) -> [Row] {
@@ -88,11 +88,11 @@ package struct StripeExportReads {
 
   // MARK: Comparing
 
-  /// A customer and a meter of Stripe's, with the hours that were exported to them.
+  /// A customer and a meter at Stripe, with the hours that were exported to them.
   package struct Place: Sendable, Hashable {
     package var eventName: String
     package var stripeCustomerID: String
-    /// Seconds since 1970: the first exported hour, and the end of the last.
+    /// The first exported hour and the end of the last one, in seconds since 1970.
     package var first: Int64
     package var end: Int64
 
@@ -104,10 +104,10 @@ package struct StripeExportReads {
     }
   }
 
-  /// In the order of their names.
+  /// Lists places in the order of their names.
   ///
   /// - Parameters:
-  ///   - from, to: seconds since 1970, half-open; nil: all.
+  ///   - from, to: a half-open range in seconds since 1970. Nil stands for no bound.
   package func places(
     from: Int64?, to: Int64?, after: Place?, limit: Int
   ) throws(PostgresError) -> [Place] {
@@ -133,15 +133,15 @@ package struct StripeExportReads {
     }
   }
 
-  /// What Stripe should have of a place's hour.
+  /// What Stripe should have for a place's hour.
   package struct Expected: Sendable {
     /// Seconds since 1970.
     package var hour: Int64
     package var accepted: Int64
-    /// Of events that are in doubt.
+    /// The quantity of events that are in doubt.
     package var doubtful: Int64
     package var rows: Int64
-    /// Of the one row, where there is one.
+    /// The customer of the row, if there is only one row.
     package var customer: Identifier
     package var meter: String
     /// Seconds since 1970.
@@ -174,8 +174,8 @@ package struct StripeExportReads {
     }
   }
 
-  /// Takes Stripe's own number for what it has of an hour, so that the next export sends what is
-  /// lacking there. False where an event of the hour is still open.
+  /// Stores Stripe's own number as the quantity that Stripe has for an hour, so that the next
+  /// export sends the rest. Returns false if an event of the hour is still open.
   package func take(
     customer: Identifier, meter: String, hour: Int64, accepted: Int64
   ) throws(PostgresError) -> Bool {

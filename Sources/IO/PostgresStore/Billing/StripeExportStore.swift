@@ -1,12 +1,13 @@
 package import Metering
 
-/// What was exported to Stripe, and what is to be.
+/// Exported hours, and hours that must be exported.
 package struct StripeExportStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Takes the lock of whoever exports, one at a time for each database, for as long as the connection lives, or until `unlock`.
+  /// Takes the lock for exporting. Only one connection of a database has it, until `unlock` or the
+  /// end of the connection.
   package func tryLock() throws(PostgresError) -> Bool {
     try connection.tryLockForSession(.stripeExport, operation: "lock the export")
   }
@@ -15,14 +16,14 @@ package struct StripeExportStore {
     try connection.unlock(.stripeExport, operation: "unlock the export")
   }
 
-  /// PostgreSQL's clock, by which ages are told; seconds since 1970.
+  /// The time of PostgreSQL's clock in seconds since 1970. Ages are measured with it.
   package func now() throws(PostgresError) -> Int64 {
     try connection.query(
       "select floor(extract(epoch from clock_timestamp()))::bigint", operation: "read the clock"
     ).integer(0, 0) ?? 0
   }
 
-  /// The first hour of which every row of usage is still there: seconds since 1970.
+  /// The first hour whose usage rows are all still stored, in seconds since 1970.
   package func firstHour() throws(PostgresError) -> Int64 {
     try connection.query(
       """
@@ -35,7 +36,7 @@ package struct StripeExportStore {
 
   // MARK: Planning
 
-  /// Customers that have licenses or exported hours, in the order of their ids.
+  /// The customers that have licenses or exported hours, in the order of their ids.
   package func customers(after: String, limit: Int) throws(PostgresError) -> [String] {
     try connection.query(
       """
@@ -47,7 +48,7 @@ package struct StripeExportStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// An hour as it is counted, and what was exported of it.
+  /// An hour with its counts and what was exported for it.
   package struct Hour: Sendable {
     package var customer: Identifier
     package var meter: String
@@ -56,7 +57,7 @@ package struct StripeExportStore {
     package var quantity: Int64
     package var stripeCustomerID: String?
     package var isShared: Bool
-    /// Nil: there is no row yet.
+    /// The status. Nil if there is no row yet.
     package var status: String?
     package var mode: String?
     package var sentTo: String?
@@ -66,11 +67,11 @@ package struct StripeExportStore {
     package var hasOpenEvent: Bool
   }
 
-  /// Which hours are looked at: seconds since 1970, half-open.
+  /// The hours to look at, as a half-open range in seconds since 1970.
   package struct Range: Sendable {
     package var first: Int64
     package var end: Int64
-    /// An exported hour from here on that has no usage any more counts as 0.
+    /// From this hour on, an exported hour without usage counts as 0.
     package var firstSendable: Int64
 
     package init(first: Int64, end: Int64, firstSendable: Int64) {
@@ -80,10 +81,9 @@ package struct StripeExportStore {
     }
   }
 
-  /// The hours of some customers of which something may have to be done, by customer, meter and
-  /// hour.
+  /// The hours of some customers that may need an action, by customer, meter and hour.
   ///
-  /// - Parameter after: the last one of the page before.
+  /// - Parameter after: the last hour of the previous page.
   package func hours(
     of customers: [String], meters: [String], _ range: Range, after: Hour?, limit: Int
   ) throws(PostgresError) -> [Hour] {
@@ -142,14 +142,14 @@ package struct StripeExportStore {
     }
   }
 
-  /// What was decided about an hour.
+  /// The decision about an hour.
   package struct Plan: Sendable {
     package var customer: Identifier
     package var meter: String
     package var hour: Int64
     package var status: String
     package var quantity: Int64
-    /// Nil: there is nothing to send.
+    /// The event to send. Nil if there is nothing to send.
     package var event: Event?
 
     package init(
@@ -186,7 +186,7 @@ package struct StripeExportStore {
     }
   }
 
-  /// Stores what was decided; events wait to be sent from then on. Call it in a transaction.
+  /// Stores decisions. Their events then wait to be sent. Call it in a transaction.
   package func store(_ plans: [Plan]) throws(PostgresError) {
     guard !plans.isEmpty else { return }
     try connection.query(
@@ -230,7 +230,7 @@ package struct StripeExportStore {
       ], operation: "plan an export")
   }
 
-  /// How many rows stand where, without those that Stripe has.
+  /// The number of rows by status, without the rows that Stripe has.
   package func counts() throws(PostgresError) -> [String: Int64] {
     let rows = try connection.query(
       "select status, count(*) from stripe_export where status <> 'sent' group by status",
@@ -239,7 +239,7 @@ package struct StripeExportStore {
       uniqueKeysWithValues: rows.rows.map { ($0[0] ?? "", Int64($0[1] ?? "") ?? 0) })
   }
 
-  /// Customers with usage and without a `stripe_customer_id`.
+  /// The customers with usage and without a `stripe_customer_id`.
   package func unlinkedCustomers(limit: Int) throws(PostgresError) -> [String] {
     try connection.query(
       """
@@ -249,7 +249,7 @@ package struct StripeExportStore {
     ).rows.compactMap { $0[0] }
   }
 
-  /// Forgets hours of which usage is forgotten as well, a bounded number at a time.
+  /// Deletes hours whose usage is deleted as well, a bounded number at a time.
   @discardableResult
   package func retain() throws(PostgresError) -> Int {
     try connection.query(

@@ -1,12 +1,12 @@
 package import Metering
 
-/// API tokens to look at; see `AccessStore` for what makes and ends them.
+/// Reads API tokens. `AccessStore` makes and revokes them.
 package struct TokenReads {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// A token without what proves it. Times in milliseconds since 1970.
+  /// A token without its secret. Times are in milliseconds since 1970.
   package struct Token: Sendable, Equatable {
     package var id: String
     package var name: String
@@ -17,9 +17,9 @@ package struct TokenReads {
     package var revokedAt: Int64?
   }
 
-  /// The newest first.
+  /// Lists tokens, newest first.
   ///
-  /// - Parameter before: only those behind the token of this id, which makes it a cursor.
+  /// - Parameter before: a cursor. Only tokens after the one with this id are listed.
   package func list(
     id: String? = nil, customer: String? = nil, before: String? = nil, limit: Int
   ) throws(PostgresError) -> [Token] {

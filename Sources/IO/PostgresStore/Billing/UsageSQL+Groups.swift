@@ -1,12 +1,12 @@
 extension UsageSQL {
-  /// The largest groups, and the others as one; where rows are by meter, as one of each meter,
-  /// because calls and bytes do not add up.
+  /// The largest groups, with all others combined into one. If rows are by meter, the others are
+  /// combined for each meter, because calls and bytes cannot be added.
   mutating func ranked(_ top: Int) -> [String] {
     let limit = add(.int(top), "int")
     let keys = keyColumns
     let marked = keys.first { $0 != "meter" } ?? "meter"
     func shown(_ column: String) -> String {
-      // Licenses of several customers meet in `(other)`, so it has no customer.
+      // `(other)` combines licenses of several customers, so it has no customer.
       let other = column == marked ? "'\(Self.other)'" : column == "meter" ? "c.meter" : "null"
       return "case when r.place <= \(limit) then c.\(column) else \(other) end as \(column)"
     }
@@ -42,7 +42,7 @@ extension UsageSQL {
     } else {
       meters = "array[null::text]"
     }
-    // Where nobody asks for a meter, a license without any usage is shown with the usual one.
+    // If the question names no meter, a license without usage is shown with the default meter.
     let isMissing = question.meters.isEmpty
     if question.dimension == nil, question.top == nil, !question.licenses.isEmpty,
       question.byLicense
@@ -57,7 +57,7 @@ extension UsageSQL {
       return ["filled as (select * from \(source))"]
     }
     let count = add(.int(runs.bounds.count - 1), "bigint")
-    // `(other)` is a group of its own, so the columns that rows are by tell all groups apart.
+    // `(other)` is a separate group, so the grouping columns identify every group.
     let same = keyColumns.map { " and s.\($0) = g.\($0)" }.joined()
     return [
       "groups as (\(groups))",

@@ -1,9 +1,9 @@
-/// Which rows of the tables a question is about.
+/// The rows of the tables that a question needs.
 extension UsageSQL {
   /// Columns: license_id, customer_id, meter, at (seconds since 1970), quantity, event_count.
   mutating func rows(_ runs: UsageStore.Runs, usesTotals: Bool) -> String {
     var parts: [String] = []
-    // Days of meters are few hours of meters, and many days of customers.
+    // For whole days there are few rows of meters by hour, but many rows of customers by day.
     let wholeHours = Self.joined(
       runs.days.map { $0.lowerBound * 86_400..<$0.upperBound * 86_400 } + runs.hours)
     if usesTotals, hasMeterHours(wholeHours) {
@@ -29,7 +29,7 @@ extension UsageSQL {
     return parts.joined(separator: " union all ")
   }
 
-  /// Ascending, and those that touch each other as one.
+  /// Sorts runs and joins those that touch each other.
   static func joined(_ runs: [Range<Int64>]) -> [Range<Int64>] {
     var joined: [Range<Int64>] = []
     for run in runs.sorted(by: { $0.lowerBound < $1.lowerBound }) {
@@ -42,22 +42,22 @@ extension UsageSQL {
     return joined
   }
 
-  /// Where rows lie, as SQL: the bounds, and the list of them where there are several.
+  /// The SQL for where rows lie, with the bounds and, if there are several runs, a list of them.
   struct Spans {
     var low: String
     var high: String
-    /// Of a FROM; nil where there is only one, whose bounds the planner knows then: it leaves out the
-    /// partitions of other months.
+    /// An item of a FROM that lists the runs. Nil if there is only one run. Then the planner knows
+    /// its bounds and leaves out the partitions of other months.
     var list: String?
 
-    /// In front of a lateral item of a FROM.
+    /// The list in front of a lateral item of a FROM.
     var leading: String { list.map { $0 + ", " } ?? "" }
-    /// Behind another item of a FROM.
+    /// The list after another item of a FROM.
     var trailing: String { list.map { ", " + $0 } ?? "" }
     func holds(_ column: String) -> String { "\(column) >= \(low) and \(column) < \(high)" }
   }
 
-  /// One and two runs are read by themselves: a range has no more, but for odd time zones.
+  /// One or two runs are read separately. Only ranges in unusual time zones have more.
   private mutating func spans(_ runs: [Range<Int64>], _ bound: (String) -> String) -> [Spans] {
     if runs.count <= 2 {
       return runs.map { run in
@@ -84,12 +84,12 @@ extension UsageSQL {
 
   private static func date(_ name: String) -> String { "date '1970-01-01' + \(name)::int" }
   private static func time(_ name: String) -> String { "to_timestamp(\(name))" }
-  // Not by extract(), whose numbers are decimal ones and take as long as the rest of a row.
+  // This does not use extract(), whose decimal numbers take as long as the rest of a row.
   private static let dayStart = "(u.day - date '1970-01-01')::bigint * 86400"
   private static let hourStart = "date_part('epoch', u.hour)::bigint"
   private static let pendingDay = "(u.hour at time zone 'UTC')::date"
 
-  /// From a table by license and its pending rows: `merged` and `pending` are their conditions on
+  /// Reads a table by license and its pending rows. `merged` and `pending` are their conditions on
   /// `u`.
   private func union(
     _ spans: Spans, _ columns: String, merged: (table: String, at: String, condition: String),
@@ -107,8 +107,8 @@ extension UsageSQL {
       }
       let read = "select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count"
       if namesFew {
-        // One walk finds the blocks of all licenses, so that PostgreSQL asks the disk for many at a
-        // time: a first read of 2,600 rows took 70 ms and not 370.
+        // One walk finds the blocks of all licenses, so that PostgreSQL asks the disk for many at
+        // the same time. A first read of 2,600 rows took 70 ms in place of 370 ms.
         return """
           \(read) from \(spans.leading)lateral (
             \(body) and u.license_id = any (array(select license_id from wanted)) offset 0) u
@@ -120,7 +120,8 @@ extension UsageSQL {
           \(body) and u.license_id = f.license_id offset 0) u
         """
     }
-    // What no merge has taken has no index by license: it is walked over once, and not for each license.
+    // Rows that no merge has taken have no index by license, so they are walked over once and not
+    // for each license.
     let waiting =
       isWanted
       ? """
@@ -160,7 +161,8 @@ extension UsageSQL {
     }
   }
 
-  /// Whether nobody asks for a license or a customer, and the hours of meters reach back to the first.
+  /// Whether the question names no license and no customer, and the hours of meters reach back to
+  /// the first hour.
   private func hasMeterHours(_ hours: [Range<Int64>]) -> Bool {
     guard let from = totals.meterHoursFrom, let first = hours.map(\.lowerBound).min() else {
       return false
@@ -168,7 +170,7 @@ extension UsageSQL {
     return !question.byLicense && !question.byCustomer && !isWanted && first >= from
   }
 
-  /// Meters' hours, with what is not folded in yet.
+  /// The hours of meters, with the rows that are not folded in yet.
   private mutating func meterHours(_ hours: [Range<Int64>]) -> String {
     let spans = spans(hours, Self.time)
     let meters = meterCondition("u.meter")
@@ -195,7 +197,7 @@ extension UsageSQL {
         span, "u.meter, u.minutes as quantity, 0::bigint as event_count",
         merged: ("usage_hour", Self.hourStart, condition), pending: (Self.hourStart, condition))
     }
-    // An hour lies in one run at most, so no minute is taken twice.
+    // An hour lies in at most one run, so no minute is taken twice.
     let low = add(.integers(minutes.map(\.lowerBound)), "bigint[]")
     let high = add(.integers(minutes.map(\.upperBound)), "bigint[]")
     return """
@@ -207,7 +209,7 @@ extension UsageSQL {
       """
   }
 
-  /// Customers' days, with what is not folded in yet.
+  /// The days of customers, with the rows that are not folded in yet.
   private mutating func customerDays(_ days: [Range<Int64>]) -> String {
     let spans = spans(days, Self.date)
     let meters = meterCondition("u.meter")
@@ -229,7 +231,7 @@ extension UsageSQL {
     }
   }
 
-  /// Hours of which minutes are gone: their minutes do not add up to them.
+  /// The hours whose minutes are partly deleted, so that they do not add up to the hour.
   mutating func brokenHours(_ minutes: [Range<Int64>]) -> String {
     let hours = minutes.map { floor($0.lowerBound)..<floor($0.upperBound + 3_599) }
     let spans = spans(hours, Self.time)

@@ -1,21 +1,21 @@
 import Metering
 
-/// Writes the statement of a question. Everything that somebody chose goes as a parameter.
+/// Writes the statement for a question. All texts and numbers from outside are parameters.
 struct UsageSQL {
   private(set) var parameters: [SQLValue] = []
   let question: UsageStore.Question
   let totals: UsageStore.Totals
   let namesFew: Bool
 
-  /// - Parameter namesFew: the question names a few licenses or customers of a few, which are read
-  ///   in one walk over the table.
+  /// - Parameter namesFew: whether the question names few licenses, or customers with few licenses.
+  ///   Those are read in one walk over the table.
   init(_ question: UsageStore.Question, _ totals: UsageStore.Totals, namesFew: Bool) {
     self.question = question
     self.totals = totals
     self.namesFew = namesFew
   }
 
-  /// Where a group of the rows behind the largest stands for.
+  /// The name of the group that combines the rows after the largest groups.
   static let other = "(other)"
 
   mutating func add(_ value: SQLValue, _ type: String) -> String {
@@ -23,9 +23,9 @@ struct UsageSQL {
     return "$\(parameters.count)::\(type)"
   }
 
-  /// Whether one plan does for all questions of this shape. The rows of a few licenses are found by
-  /// an index, and the months are chosen when the statement runs. Domains and features are chosen
-  /// by constraints, which only a plan for the parameters can do.
+  /// Whether one plan fits all questions of this shape. An index finds the rows of a few licenses,
+  /// and the months are chosen when the statement runs. Domains and features are chosen by
+  /// constraints, which needs a plan for the actual parameters.
   var plansOnce: Bool {
     isWanted && namesFew && question.dimension == nil && !question.mayReadTotals
   }
@@ -60,12 +60,13 @@ struct UsageSQL {
     text += keyset(after)
     let order = question.top == nil ? keyColumns.map { "\($0) collate \"C\"" } : ["place", "meter"]
     text += " order by " + (order + ["w"]).joined(separator: ", ")
-    // In the text, because a plan for any limit would expect a tenth of the rows to be wanted.
+    // The limit is in the text, because a plan for any limit would expect to return a tenth of the
+    // rows.
     if let limit { text += " limit \(limit)" }
     return text
   }
 
-  /// The texts that tell groups apart.
+  /// The columns that identify a group.
   var keyColumns: [String] {
     if question.dimension != nil { return ["value"] }
     var columns: [String] = []
@@ -94,7 +95,7 @@ struct UsageSQL {
       question.byMeter && question.dimension == nil ? "meter" : "null::text as meter",
       question.dimension != nil ? "value" : "null::text as value",
     ]
-    // By the columns that the answer is ordered by first, so that it is sorted once.
+    // The grouping begins with the columns that order the answer, so that rows are sorted once.
     let first = keyColumns.compactMap(Self.groupColumns.firstIndex(of:)) + [4, 5]
     let order = (first + (0..<6).filter { !first.contains($0) }).map { String($0 + 1) }
     return """
@@ -119,7 +120,7 @@ struct UsageSQL {
 
   // MARK: Facts
 
-  /// Whether the licenses are named, by themselves or by their customers.
+  /// Whether the question names licenses or customers.
   var isWanted: Bool { !question.licenses.isEmpty || !question.customers.isEmpty }
 
   mutating func wanted() -> String {
@@ -167,7 +168,7 @@ struct UsageSQL {
     return "width_bucket(at, \(add(.integers(bounds), "bigint[]")))::bigint - 1"
   }
 
-  /// How many seconds each window has, where the bounds are its multiples but for the cut ends.
+  /// The length of the windows in seconds, if all bounds except the ends are multiples of it.
   static func length(_ bounds: [Int64]) -> Int64? {
     guard bounds.count > 3, bounds[0] >= 0 else { return nil }
     let length = bounds[2] - bounds[1]

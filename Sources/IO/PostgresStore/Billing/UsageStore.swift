@@ -1,23 +1,24 @@
 package import Metering
 
-/// What `GET /v1/usage` and the pages read: usage by groups and windows.
+/// Reads usage by groups and windows, for `GET /v1/usage` and the pages.
 ///
-/// A question names its rows by runs: whole days, hours of days that are cut, minutes of hours that
-/// are cut (`Billing.UsagePlan`). Whole days of customers come from the running totals.
+/// A question names its rows by runs. They are whole days, hours of days that are cut, and minutes
+/// of hours that are cut (`Billing.UsagePlan`). Whole days of customers come from the running
+/// totals.
 package struct UsageStore {
   package let connection: PostgresConnection
 
   package init(_ connection: PostgresConnection) { self.connection = connection }
 
-  /// Rows to be summed up, and the windows into which they fall.
+  /// The rows to sum up, and the windows into which they fall.
   package struct Runs: Sendable, Equatable {
     /// Days since 1970.
     package var days: [Range<Int64>]
     /// Seconds since 1970.
     package var hours: [Range<Int64>]
     package var minutes: [Range<Int64>]
-    /// Seconds since 1970, ascending: window i is from bound i to the next. Two that are the same make an
-    /// empty window.
+    /// The bounds in seconds since 1970, ascending. Window i reaches from bound i to the next
+    /// bound. Two equal bounds make an empty window.
     package var bounds: [Int64]
 
     package init(
@@ -40,38 +41,38 @@ package struct UsageStore {
     case lastPeriod(Int64)
   }
 
-  /// By what rows are grouped. A license implies its customer.
+  /// What rows are grouped by. A license implies its customer.
   package enum Dimension: String, Sendable {
     case domain
     case feature
   }
 
   package struct Question: Sendable {
-    /// Empty: all.
+    /// The licenses. An empty list stands for all.
     package var licenses: [Identifier] = []
     package var customers: [Identifier] = []
     package var meters: [Identifier] = []
     package var byLicense = true
     package var byCustomer = false
     package var byMeter = true
-    /// In place of the three.
+    /// A dimension to group by in place of license, customer and meter.
     package var dimension: Dimension?
     package var windows: Windows
     /// The same windows one range earlier.
     package var previous: Runs?
-    /// How many of the largest groups are answered; the others are answered as `(other)`.
+    /// How many of the largest groups are returned. The others are combined into `(other)`.
     package var top: Int?
     package var fillsWindows = false
 
     package init(windows: Windows) { self.windows = windows }
 
-    /// Whether `page` first asks which running totals there are. It then needs a transaction around
-    /// it, so that both see one snapshot.
+    /// Whether `page` first asks which running totals exist. Then it needs a transaction around it,
+    /// so that both reads see one snapshot.
     package var mayReadTotals: Bool {
       licenses.isEmpty && (customers.isEmpty || !byLicense) && dimension == nil
     }
 
-    /// The key of one of its rows.
+    /// The key of one of the question's rows.
     package func key(of row: Row) -> Key {
       let texts = [
         "license_id": row.license, "customer_id": row.customer, "meter": row.meter,
@@ -82,7 +83,7 @@ package struct UsageStore {
     }
   }
 
-  /// The key of a row, which a list goes on behind.
+  /// The key of a row, after which a list goes on.
   package struct Key: Sendable, Equatable {
     package var group: [String]
     package var window: Int64
@@ -94,36 +95,37 @@ package struct UsageStore {
   }
 
   package struct Row: Sendable, Equatable {
-    /// Nil where rows are not by it. `(other)` behind the largest.
+    /// The license. Nil if rows are not by license. It is `(other)` for the combined groups.
     package var license: String?
-    /// Nil also for licenses that nobody registered.
+    /// The customer. It is also nil for licenses that nobody registered.
     package var customer: String?
     package var meter: String?
     package var value: String?
     /// The number of the window from 0, or the period's first day since 1970.
     package var window: Int64
-    /// The day behind the period's last.
+    /// The day after the period's last day.
     package var periodEnd: Int64
     package var quantity: Int64
     package var eventCount: Int64
     package var previous: Int64
   }
 
-  /// What a page of an answer is made of, at one snapshot.
+  /// A page of an answer, read at one snapshot.
   package struct Page: Sendable {
     package var rows: [Row] = []
-    /// False where the hours that are read by minute have lost some of their minutes.
+    /// Whether the hours that are read by minute still have all their minutes.
     package var hasMinutes = true
     package var standing: Standing = (0, nil, 0)
   }
 
-  /// The rows with how far they are complete, in one round trip where the question names licenses.
+  /// The rows, and how far they are complete. If the question names licenses, this takes one round
+  /// trip.
   ///
   /// - Parameters:
   ///   - minutes: the hours that are read by minute.
-  ///   - after: rows behind this one.
-  ///   - limit: at most so many.
-  /// - Throws: 22003 where a sum is beyond 64 bits.
+  ///   - after: only rows after this one.
+  ///   - limit: the largest number of rows.
+  /// - Throws: 22003 if a sum does not fit into 64 bits.
   package func page(
     _ question: Question, minutes: [Range<Int64>] = [], after: Key? = nil, limit: Int
   ) throws(PostgresError) -> Page {
@@ -146,8 +148,8 @@ package struct UsageStore {
   }
 
   /// - Parameters:
-  ///   - limit: at most so many.
-  /// - Throws: 22003 where a sum is beyond 64 bits.
+  ///   - limit: the largest number of rows.
+  /// - Throws: 22003 if a sum does not fit into 64 bits.
   package func rows(_ question: Question, limit: Int) throws(PostgresError) -> [Row] {
     let statement = try statement(question, after: nil, limit: limit)
     var rows: [Row] = []
@@ -166,7 +168,7 @@ package struct UsageStore {
     return SQLStatement(text, sql.parameters, sql.plansOnce ? .onceByBlocks : .eachTime)
   }
 
-  /// How PostgreSQL reads what `rows` reads, a line each.
+  /// PostgreSQL's plan for `rows`, line by line.
   package func plan(_ question: Question, limit: Int) throws(PostgresError) -> [String] {
     let statement = try statement(question, after: nil, limit: limit)
     guard statement.planning == .onceByBlocks else {
@@ -187,7 +189,7 @@ package struct UsageStore {
     return rows.rows.map { $0[0] ?? "" }
   }
 
-  /// Begins to read all rows page by page, within a transaction; go on with `nextRows`.
+  /// Begins to read all rows page by page within a transaction. Go on with `nextRows`.
   package func open(_ question: Question) throws(PostgresError) {
     let isFew = try namesFew(question)
     var sql = UsageSQL(question, try totals(question), namesFew: isFew)
@@ -196,29 +198,29 @@ package struct UsageStore {
       "declare usage_rows no scroll cursor for " + text, sql.parameters, operation: "read usage")
   }
 
-  /// The next rows of what `open` began; fewer than `count` are the last.
+  /// The next rows after `open`. Fewer than `count` rows are the last ones.
   package func nextRows(_ count: Int) throws(PostgresError) -> [Row] {
     try connection.query(
       "fetch \(count) from usage_rows", operation: "read usage", each: UsageSQL.row)
   }
 
-  /// Which running totals are there.
+  /// Which running totals exist.
   struct Totals {
-    /// Those of customers' days and licenses' periods.
+    /// Whether the totals of customers' days and licenses' periods exist.
     var hasDays: Bool
-    /// The second from which on the totals of meters' hours are there. A fold may have dropped
-    /// earlier ones. It is nil if that is not known.
+    /// The second from which on the totals of meters' hours exist. A fold may have dropped earlier
+    /// ones. Nil if that is not known.
     var meterHoursFrom: Int64?
 
     static let none = Totals(hasDays: false, meterHoursFrom: nil)
   }
 
-  /// The largest number of licenses that are read in one walk. Beyond it a block whose rows PostgreSQL
-  /// did not remember one by one would be compared with all of them.
+  /// The largest number of licenses that are read in one walk. With more licenses, PostgreSQL would
+  /// compare all of them with every row of a block that it does not remember row by row.
   private static let few: Int64 = 1_000
 
   private func namesFew(_ question: Question) throws(PostgresError) -> Bool {
-    // The licenses that a question names are a hundred at most.
+    // A question names at most a hundred licenses.
     if question.customers.isEmpty || !question.licenses.isEmpty { return true }
     let found = try connection.prepared(
       "select count(*) from (select from license where customer_id = any ($1::text[]) limit $2) l",
@@ -238,8 +240,8 @@ package struct UsageStore {
     return Totals(hasDays: rows.boolean(0, 0), meterHoursFrom: rows.integer(0, 1))
   }
 
-  /// Whether the hours that are read by minute have all their minutes still: retention takes them 7
-  /// days after they were last written.
+  /// Whether the hours that are read by minute still have all their minutes. Retention deletes
+  /// minutes 7 days after they were last written.
   package func hasMinutes(
     _ question: Question, _ minutes: [Range<Int64>]
   ) throws(PostgresError) -> Bool {
@@ -250,14 +252,14 @@ package struct UsageStore {
     ).isEmpty
   }
 
-  /// A row of it: minutes are gone.
+  /// A statement that returns a row if minutes are missing.
   private func brokenHours(_ question: Question, _ minutes: [Range<Int64>]) -> SQLStatement {
     var sql = UsageSQL(question, .none, namesFew: false)
     let text = sql.brokenHours(minutes)
     return SQLStatement(text, sql.parameters)
   }
 
-  /// The customers of licenses; licenses that nobody registered are left out.
+  /// The customers of licenses, without licenses that nobody registered.
   package func customers(of licenses: [Identifier]) throws(PostgresError) -> [(
     license: Identifier, customer: Identifier
   )] {
@@ -267,8 +269,9 @@ package struct UsageStore {
     ).rows.map { (Identifier($0[0] ?? ""), Identifier($0[1] ?? "")) }
   }
 
-  /// The time of the snapshot; until when everything that the log had received is counted, nil: not
-  /// known yet; and the ledger's count of lost usage events. Times in milliseconds since 1970.
+  /// The time of the snapshot, the time up to which everything that the log had received is counted
+  /// (nil if it is not known yet), and the ledger's count of lost usage events. Times are in
+  /// milliseconds since 1970.
   package typealias Standing = (asOf: Int64, completeThrough: Int64?, missing: Int64)
 
   package func standing() throws(PostgresError) -> Standing {
