@@ -1,10 +1,10 @@
 import Metering
 
-/// Writes events as CloudEvents into memory of its own, which is used again and again.
+/// Writes events as CloudEvents into its own memory, which is used again for each event.
 ///
-/// Not thread-safe; the spool's lock guards it.
+/// It is not thread-safe. The spool's lock guards it.
 struct EventEncoder: ~Copyable {
-  /// No event is longer: every text is bounded, and a byte becomes six at most.
+  /// No event is longer, because every text is bounded and a byte becomes at most six.
   static let capacity = 32_768
 
   private let start: UnsafeMutablePointer<UInt8>
@@ -17,12 +17,13 @@ struct EventEncoder: ~Copyable {
 
   deinit { start.deallocate() }
 
-  /// What was encoded last; valid until the next.
+  /// The last encoded event. It is valid until the next one is encoded.
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
 
   // MARK: Events
 
-  /// Nil: encoded. `defaultID` is written where the event has none, the number behind it.
+  /// Returns nil if the event was encoded. If the event has no id, `defaultID` and the number after
+  /// it are written.
   mutating func encode(
     _ event: UsageEvent, producer: String, sequence: Int64, now: Int64
   ) -> PublishOutcome.Reason? {
@@ -66,7 +67,7 @@ struct EventEncoder: ~Copyable {
     return isBad ? .text : nil
   }
 
-  /// A ledger's report of one topic.
+  /// Encodes the ledger's report for one topic.
   mutating func encodeReport(
     producer: String, number: Int64, accepted: Int64, pending: Int64, dropped: Int64,
     isFinal: Bool, now: Int64
@@ -96,7 +97,7 @@ struct EventEncoder: ~Copyable {
   ) -> PublishOutcome.Reason? {
     guard (1...Limits.subjectBytes).contains(subject.utf8.count) else { return .subject }
     guard (1...Limits.identityBytes).contains(source.utf8.count) else { return .source }
-    // The years that RFC 3339 can spell.
+    // These are the years that RFC 3339 can write.
     guard (-62_135_596_800_000...253_402_300_799_999).contains(milliseconds) else { return .time }
     count = 0
     isBad = false
@@ -140,7 +141,7 @@ struct EventEncoder: ~Copyable {
     count += text.utf8CodeUnitCount
   }
 
-  /// Appends a text whose letters need no escape.
+  /// Appends a text that needs no escapes.
   private mutating func unquoted(_ text: String) {
     var text = text
     text.withUTF8 { bytes in
@@ -160,7 +161,7 @@ struct EventEncoder: ~Copyable {
     var value = value
     value.withUTF8 { bytes in
       var end = min(bytes.count, maximumBytes)
-      // Not within a character.
+      // A character is not cut.
       if end < bytes.count { while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 } }
       start[count] = UInt8(ascii: "\"")
       count += 1

@@ -5,20 +5,20 @@ import Metering
 public import ServiceLifecycle
 import Synchronization
 
-/// Hands events to Kafka without ever making the caller wait.
+/// Sends events to Kafka without ever making the caller wait.
 ///
-/// `publish` appends to a spool on the local disk and returns; a thread moves the spool's records
-/// to Kafka and frees them when all in-sync replicas have them. What a killed process had accepted,
-/// the next one on the same directory sends, under the same producer name and sequences, so that a
-/// consumer knows what it has seen, however late it comes again.
+/// `publish` appends to a spool on the local disk and returns. A thread moves the spool's records
+/// to Kafka and frees them once all in-sync replicas have them. If a process is killed, the next
+/// process with the same directory sends the events that it had accepted. It uses the same producer
+/// name and sequences, so that a consumer recognizes repeated events, however late they arrive.
 ///
-/// What `accepted` survives: the end of the process, however it ends, and Kafka being away for as
-/// long as the spool has room. The loss of power or of the kernel: only with `SyncMode.interval`,
-/// and what was older than a second.
+/// Accepted events survive the end of the process, however it ends. They survive an outage of Kafka
+/// for as long as the spool has room. They survive a loss of power or a crash of the kernel only
+/// with `SyncMode.interval`, and only if they are older than a second.
 public final class EventPublisher: Service, Sendable {
-  /// What is written to the disk, when; see `METER_SPOOL_SYNC`.
+  /// When the spool is written to the disk (see `METER_SPOOL_SYNC`).
   public enum SyncMode: String, Sendable, CaseIterable {
-    /// The kernel decides, as with any file: at most some 30 seconds are lost with the power.
+    /// The kernel decides, as with any file. A loss of power loses at most about 30 seconds.
     case none
     /// Every second.
     case interval
@@ -30,40 +30,42 @@ public final class EventPublisher: Service, Sendable {
     public var brokers: String
     /// A properties file of librdkafka settings (TLS, SASL, tuning), applied last.
     public var kafkaConfigFile: String?
-    /// Made if it is missing, its parent is not; one process at a time.
+    /// The spool's directory. It is made if it does not exist, but its parent must exist. Only one
+    /// process at a time may use it.
     public var spoolDirectory: String
-    /// How much of the disk is used before events are dropped; at least 1 MiB.
+    /// How many bytes of the disk are used before events are dropped. It must be at least 1 MiB.
     public var maximumBytes = 1 << 30
     /// See `SyncMode`.
     public var sync = SyncMode.none
-    /// Begins the name of a new spool: letters, digits, `.`, `_` and `-`, 1 to 100 of them.
+    /// The beginning of the name of a new spool. It has 1 to 100 letters, digits, `.`, `_` and `-`.
     public var producerPrefix = "publisher"
-    /// Where usage events go.
+    /// The topic of usage events.
     public var usageTopic = TopicName.usage
-    /// Where validation events go.
+    /// The topic of validation events.
     public var validationTopic = TopicName.validations
-    /// How long `run()` and `stop()` go on sending at the end, in milliseconds.
+    /// How many milliseconds `run()` and `stop()` go on sending at the end.
     public var drainMilliseconds = 5_000
     /// The size of one file of the spool. Nil means 16 MiB, or less in a small spool.
     public var segmentBytes: Int?
 
-    /// See the members.
+    /// The parameters are described at the members.
     public init(brokers: String, spoolDirectory: String) {
       self.brokers = brokers
       self.spoolDirectory = spoolDirectory
     }
   }
 
-  /// Numbers for a metrics page; cumulative over the life of the spool, unless said otherwise.
+  /// Numbers for a metrics page. They are cumulative over the life of the spool unless they say
+  /// otherwise.
   public struct Statistics: Sendable, Equatable {
     /// The counts of one topic.
     public struct Topic: Sendable, Equatable {
-      /// Valid events handed over, dropped ones included.
+      /// The valid events that were published, including dropped ones.
       public var accepted: Int64
-      /// In the spool, not known to be in Kafka.
+      /// The events in the spool that are not known to be in Kafka.
       public var pending: Int64
-      /// Events that are lost: there was no room, a file was damaged, or Kafka refused them
-      /// finally.
+      /// The events that are lost, because there was no room, a file was damaged, or Kafka finally
+      /// refused them.
       public var dropped: Int64
     }
 
@@ -71,13 +73,13 @@ public final class EventPublisher: Service, Sendable {
     public var usage: Topic
     /// The counts of the validation topic.
     public var validations: Topic
-    /// Events that break the contract, since the start of the process.
+    /// The events since the start of the process that break the contract.
     public var invalid: Int64
-    /// What the spool's files take.
+    /// The size of the spool's files.
     public var spoolBytes: Int
     /// How often sending has started over since the process started.
     public var restarts: Int64
-    /// Why events stay in the spool, one sentence; nil while they are sent.
+    /// One sentence that says why events stay in the spool. Nil while they are sent.
     public var problem: String?
   }
 
@@ -91,11 +93,11 @@ public final class EventPublisher: Service, Sendable {
   private let invalid = Atomic<Int64>(0)
   private let isStopped = Atomic<Bool>(false)
 
-  /// Opens the spool and begins to send what is in it. Does not wait for Kafka.
+  /// Opens the spool and begins to send its events. It does not wait for Kafka.
   ///
-  /// - Parameter onProblem: told why events stay in the spool, one sentence, and nil when they are
-  ///   sent again; on a thread of the publisher's.
-  /// - Throws: `SpoolError` where the directory cannot be used, or a setting cannot work.
+  /// - Parameter onProblem: called with one sentence that says why events stay in the spool, and
+  ///   with nil when they are sent again. It is called on a thread of the publisher.
+  /// - Throws: `SpoolError` if the directory cannot be used, or if a setting cannot work.
   public init(
     configuration: Configuration, logger: Logger,
     onProblem: @escaping @Sendable (String?) -> Void = { _ in }
@@ -122,7 +124,7 @@ public final class EventPublisher: Service, Sendable {
     } catch {
       throw .settings("METER_KAFKA_CONFIG_FILE: \(error.detail)")
     }
-    // For what the sender hands over beyond a round. A round is sent immediately.
+    // This is for records that the sender queues after a round. A round is sent immediately.
     kafka.set("linger.ms", "5")
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
@@ -158,11 +160,11 @@ public final class EventPublisher: Service, Sendable {
 
   // MARK: Publishing
 
-  /// Takes an event; from any thread, in about a microsecond.
+  /// Takes an event. Any thread may call it, and it takes about a microsecond.
   @discardableResult
   public func publish(_ event: UsageEvent) -> PublishOutcome { append(event) }
 
-  /// Takes an event; from any thread, in about a microsecond.
+  /// Takes an event. Any thread may call it, and it takes about a microsecond.
   @discardableResult
   public func publish(_ event: ValidationEvent) -> PublishOutcome { append(event) }
 
@@ -176,8 +178,8 @@ public final class EventPublisher: Service, Sendable {
     return outcome
   }
 
-  /// Takes all of the events or none: for callers who can come again. A few hundred KiB always fit
-  /// into an empty spool.
+  /// Takes all of the events or none. It is for callers who can try again. A few hundred KiB always
+  /// fit into an empty spool.
   public func publish(batch: [UsageEvent]) -> BatchOutcome {
     spool.append(batch: batch, now: Self.now)
   }
@@ -194,7 +196,7 @@ public final class EventPublisher: Service, Sendable {
   /// Waits for graceful shutdown or cancellation, then stops.
   public func run() async throws {
     try? await gracefulShutdown()
-    // It blocks: not on a thread of the cooperative pool.
+    // It blocks, so it must not run on a thread of the cooperative pool.
     await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
       Thread.detachNewThread {
         self.stop()
@@ -203,8 +205,9 @@ public final class EventPublisher: Service, Sendable {
     }
   }
 
-  /// Takes no more events, sends what it can within the configured time, and reports; what is left
-  /// is for the next process on the directory. Blocks; calls after the first return immediately.
+  /// Accepts no more events, sends as many as it can within the configured time, and reports. The
+  /// rest is for the next process with this directory. It blocks. Calls after the first return
+  /// immediately.
   public func stop() { stop(drainMilliseconds: drainMilliseconds) }
 
   private func stop(drainMilliseconds: Int) {
@@ -215,7 +218,7 @@ public final class EventPublisher: Service, Sendable {
     spool.unlock()
   }
 
-  /// A look at the numbers; cheap.
+  /// The current numbers. Reading them is cheap.
   public var statistics: Statistics {
     let status = sender.current
     func topic(_ index: Int) -> Statistics.Topic {

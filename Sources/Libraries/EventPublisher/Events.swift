@@ -1,29 +1,29 @@
-/// An API call, or so many of another meter, of a license.
+/// An API call of a license, or a quantity of another meter.
 ///
-/// Texts longer than the contract's bounds, with NUL, or empty where they must not be make it
-/// invalid: see `PublishOutcome.invalid`.
+/// It is invalid if a text is longer than the contract allows, contains NUL, or is empty although
+/// it must not be (see `PublishOutcome.invalid`).
 public struct UsageEvent: Sendable {
-  /// Names the event for good: the same (`subject`, `source`, `id`) counts once. Nil: the publisher
-  /// makes one.
+  /// Identifies the event for ever. The same (`subject`, `source`, `id`) counts once. If it is nil,
+  /// the publisher makes one.
   public var id: String?
-  /// Who observed it, 1 to 1,024 bytes: `/validation/eu-1`.
+  /// The observer of the event, such as `/validation/eu-1`, in 1 to 1,024 bytes.
   public var source: String
   /// The license's id, 1 to 512 bytes.
   public var subject: String
-  /// `[a-z][a-z0-9_]{0,63}`
+  /// The meter, which matches `[a-z][a-z0-9_]{0,63}`.
   public var meter: String
-  /// 0 to 10^9.
+  /// The quantity, from 0 to 10^9.
   public var quantity: Int64
-  /// Where it was used; cut at 256 bytes.
+  /// The domain where it was used. It is cut at 256 bytes.
   public var domain: String?
-  /// What was used; cut at 256 bytes.
+  /// The feature that was used. It is cut at 256 bytes.
   public var feature: String?
-  /// Milliseconds since 1970; nil: now.
+  /// The time in milliseconds since 1970. Nil stands for now.
   public var time: Int64?
-  /// The trace that the event belongs to, a W3C `traceparent`. What is none is left out.
+  /// The trace that the event belongs to, as a W3C `traceparent`. An invalid value is left out.
   public var traceparent: String?
 
-  /// See the members.
+  /// The parameters are described at the members.
   public init(
     id: String? = nil, source: String, subject: String, meter: String = "api_calls",
     quantity: Int64 = 1, domain: String? = nil, feature: String? = nil, time: Int64? = nil,
@@ -41,42 +41,42 @@ public struct UsageEvent: Sendable {
   }
 }
 
-/// A validation of a license, whatever came of it.
+/// A validation of a license with its outcome.
 public struct ValidationEvent: Sendable {
   /// How the application asked.
   public enum Mode: String, Sendable {
-    /// Over the network, answered by the service.
+    /// It asked the service over the network.
     case online
-    /// By itself, with the vendor's public key; reported later.
+    /// It checked the license with the vendor's public key, and reported that later.
     case offline
   }
 
-  /// As in `UsageEvent`.
+  /// The same as in `UsageEvent`.
   public var id: String?
-  /// As in `UsageEvent`.
+  /// The same as in `UsageEvent`.
   public var source: String
   /// The license's id, 1 to 512 bytes.
   public var subject: String
-  /// The verdict's code, such as `domain_mismatch`; cut at 64 bytes.
+  /// The verdict's code, such as `domain_mismatch`. It is cut at 64 bytes.
   public var code: String
   /// Whether the application may run.
   public var isValid: Bool
-  /// The domain that was asked for; cut at 256 bytes.
+  /// The domain of the request. It is cut at 256 bytes.
   public var domain: String?
   /// See `Mode`.
   public var mode: Mode
-  /// Cut at 64 bytes.
+  /// The client's address. It is cut at 64 bytes.
   public var clientIP: String?
-  /// `node/2.1.0`; cut at 128 bytes.
+  /// The SDK, such as `node/2.1.0`. It is cut at 128 bytes.
   public var sdk: String?
-  /// Microseconds that the validation took.
+  /// The duration of the validation in microseconds.
   public var duration: Int64
-  /// Milliseconds since 1970; nil: now.
+  /// The time in milliseconds since 1970. Nil stands for now.
   public var time: Int64?
-  /// The trace that the event belongs to, a W3C `traceparent`. What is none is left out.
+  /// The trace that the event belongs to, as a W3C `traceparent`. An invalid value is left out.
   public var traceparent: String?
 
-  /// See the members.
+  /// The parameters are described at the members.
   public init(
     id: String? = nil, source: String, subject: String, code: String, isValid: Bool,
     domain: String? = nil, mode: Mode = .online, clientIP: String? = nil, sdk: String? = nil,
@@ -97,14 +97,14 @@ public struct ValidationEvent: Sendable {
   }
 }
 
-/// What became of an event that was handed over.
+/// The outcome of publishing an event.
 public enum PublishOutcome: Sendable, Equatable {
-  /// It is in the spool, and will be in Kafka.
+  /// The event is in the spool and will be sent to Kafka.
   case accepted
-  /// The spool is full, or the publisher has stopped: the event is lost, and counted as such in
-  /// log, metric and ledger.
+  /// The event is lost, because the spool is full or the publisher has stopped. The log, the
+  /// metrics and the ledger count it as lost.
   case dropped
-  /// It breaks the contract, and would only have become a dead letter; it is counted apart.
+  /// The event breaks the contract and would have become a dead letter. It is counted separately.
   case invalid(Reason)
 
   /// The member that breaks it.
@@ -119,13 +119,13 @@ public enum PublishOutcome: Sendable, Equatable {
   }
 }
 
-/// What became of a batch.
+/// The outcome of publishing a batch.
 public enum BatchOutcome: Sendable, Equatable {
   /// Every event is in the spool.
   case accepted
-  /// None is: the spool has no room for all of them, or the publisher has stopped. They are not
-  /// counted as dropped: the caller still has them.
+  /// No event is in the spool, because there is no room for all of them or the publisher has
+  /// stopped. They do not count as dropped, because the caller still has them.
   case full
-  /// None is: the one at this index breaks the contract.
+  /// No event is in the spool, because the one at this index breaks the contract.
   case invalid(index: Int, PublishOutcome.Reason)
 }

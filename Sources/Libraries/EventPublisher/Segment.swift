@@ -1,23 +1,25 @@
 import CChecksum
 import Foundation
 
-/// One file of the spool, mapped whole: a header, then records one behind the other.
+/// One file of the spool, which is mapped as a whole. It has a header and then records, one after
+/// the other.
 ///
-/// Header, 64 bytes, little-endian: magic (8), the segment's number (8), of each topic how many
-/// events had been written before it (16), 28 bytes of zeros, CRC-32C of the 52 between magic and
-/// sum (4).
+/// The header has 64 bytes, little-endian: magic (8), the segment's number (8), the number of
+/// events of each topic that were written before it (16), 28 bytes of zeros, and the CRC-32C of the
+/// 52 bytes between magic and sum (4).
 ///
-/// Record: length of the body (4), CRC-32C of the body continued from one of number and place (4),
-/// body: sequence (8), topic (1), a zero (1), length of the key (2), key, value, zeros to a
-/// multiple of 8. A length of 0 ends the segment. Number and place are in the sum since files are
-/// used again: what an older life of the file left behind fits nowhere.
+/// A record has the length of the body (4), the CRC-32C of the body continued from one of number
+/// and place (4), and the body: sequence (8), topic (1), a zero (1), length of the key (2), key,
+/// value, and zeros to a multiple of 8. A length of 0 ends the segment. The sum includes number and
+/// place because files are used again, so that records from an older life of the file match
+/// nowhere.
 ///
-/// A process that dies leaves the pages to the kernel: whatever was written here is read by the
-/// next. The spool's lock guards all writes.
+/// The kernel keeps the pages of a process that dies, so the next process reads everything that was
+/// written. The spool's lock guards all writes.
 final class Segment: @unchecked Sendable {
   static let headerBytes = 64
   private static let magic: UInt64 = 0x3130_4C50_5352_544D  // "MTRSPL01"
-  /// In front of every body.
+  /// The bytes in front of every body.
   static let frameBytes = 8
   static let bodyHeaderBytes = 12
 
@@ -28,8 +30,8 @@ final class Segment: @unchecked Sendable {
 
   /// Makes the file, or opens one of this size, and maps it.
   ///
-  /// The blocks are allocated now: a disk that fills up later must not be found out by a signal in
-  /// the middle of a store.
+  /// The blocks are allocated now. Otherwise a full disk would later cause a signal in the middle
+  /// of a store.
   init(path: String, size: Int) throws(SpoolError) {
     self.path = path
     self.size = size
@@ -48,7 +50,8 @@ final class Segment: @unchecked Sendable {
 
   deinit { munmap(base, size) }
 
-  /// Begins a new life of the file. The magic comes last: without it the file says nothing.
+  /// Begins a new life of the file. The magic is written last, because the file means nothing
+  /// without it.
   func begin(number: UInt64, appendedBefore: [Int64]) {
     self.number = number
     memset(base, 0, Self.headerBytes + 4)
@@ -60,13 +63,14 @@ final class Segment: @unchecked Sendable {
     base.storeBytes(of: Self.magic, as: UInt64.self)
   }
 
-  /// The checksum of the header behind the magic number, which is compared directly.
+  /// The checksum of the header after the magic number. The magic number itself is compared
+  /// directly.
   private var headerSum: UInt32 { meter_crc32c(0, base + 8, 52) }
 
   var isUnused: Bool { base.load(as: UInt64.self) == 0 }
 
-  /// Reads the header; nil where it is none. Of each topic, what had been written before the
-  /// segment.
+  /// Reads the header and returns the number of events of each topic that were written before the
+  /// segment. Returns nil if there is no header.
   func readHeader() -> [Int64]? {
     guard base.load(as: UInt64.self) == Self.magic,
       base.load(fromByteOffset: 60, as: UInt32.self) == headerSum
@@ -75,15 +79,16 @@ final class Segment: @unchecked Sendable {
     return Spool.topicIndices.map { base.load(fromByteOffset: 16 + 8 * $0, as: Int64.self) }
   }
 
-  /// What a record takes, the end mark behind it not counted.
+  /// The size of a record without the end mark after it.
   static func recordBytes(key: Int, value: Int) -> Int {
     (frameBytes + bodyHeaderBytes + key + value + 7) & ~7
   }
 
   func hasRoom(at offset: Int, _ bytes: Int) -> Bool { offset + bytes + 4 <= size }
 
-  /// Writes a record; the length last, so that a half-written one ends the segment.
-  /// - Returns: the offset behind it.
+  /// Writes a record. The length is written last, so that a half-written record ends the segment.
+  ///
+  /// - Returns: the offset after it.
   func append(
     at offset: Int, sequence: Int64, topic: Int, key: UnsafeRawBufferPointer,
     value: UnsafeRawBufferPointer
@@ -108,25 +113,25 @@ final class Segment: @unchecked Sendable {
     UInt32(truncatingIfNeeded: number) &* 0x9E37_79B1 ^ UInt32(truncatingIfNeeded: offset)
   }
 
-  /// A record where it lies.
+  /// A record in the mapped file.
   struct Record {
     var sequence: Int64
     var topic: Int
     var key: UnsafeRawBufferPointer
     var value: UnsafeRawBufferPointer
-    /// The offset behind it.
+    /// The offset after it.
     var end: Int
   }
 
   enum Reading {
     case record(Record)
-    /// Nothing more.
+    /// There are no more records.
     case end
-    /// Bytes that are no record.
+    /// The bytes are not a record.
     case corrupt
   }
 
-  /// - Parameter verify: whether to sum; what this process wrote itself needs none.
+  /// - Parameter verify: whether to check the sum. Records that this process wrote need no check.
   func read(at offset: Int, verify: Bool) -> Reading {
     guard offset + Self.frameBytes + Self.bodyHeaderBytes <= size else { return .end }
     let length = Int(base.load(fromByteOffset: offset, as: UInt32.self))
@@ -154,11 +159,11 @@ final class Segment: @unchecked Sendable {
         end: end))
   }
 
-  /// Ends the segment here, whatever lies behind.
+  /// Ends the segment here, whatever comes after it.
   func cut(at offset: Int) {
     if offset + 4 <= size { base.storeBytes(of: 0, toByteOffset: offset, as: UInt32.self) }
   }
 
-  /// Writes the pages to the disk; blocks for as long as that takes.
+  /// Writes the pages to the disk, and blocks for as long as that takes.
   func sync() { msync(base, size, MS_SYNC) }
 }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The directory of a spool, which one process at a time has.
+/// The directory of a spool, which one process at a time may use.
 extension Spool {
   static func lock(_ directory: String) throws(SpoolError) -> Int32 {
     if mkdir(directory, 0o700) != 0, errno != EEXIST {
@@ -16,15 +16,15 @@ extension Spool {
     return file
   }
 
-  /// `lstat` would follow a link that has a slash behind it.
+  /// Removes trailing slashes, because `lstat` would follow a link that has one.
   static func withoutSlashes(_ directory: String) -> String {
     var path = directory
     while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
     return path
   }
 
-  /// Whoever else can write there, or put another directory in its place, could make events or take
-  /// them away.
+  /// Refuses a directory that others can write to or replace, because they could forge or remove
+  /// events.
   private static func refuseUnsafe(_ directory: String) throws(SpoolError) {
     var status = stat()
     guard lstat(directory, &status) == 0 else { throw .system("read its directory", errno) }

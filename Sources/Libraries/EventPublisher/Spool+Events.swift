@@ -1,4 +1,4 @@
-/// How events are kept in a spool: in which topic, with how much of the room, and spelled how.
+/// How a spool stores events: their topic, their share of the room, and their encoding.
 extension UsageEvent: Spool.Event {
   static var topic: Int { 0 }
   var share: Spool.Share { .whole }
@@ -12,7 +12,7 @@ extension UsageEvent: Spool.Event {
 
 extension ValidationEvent: Spool.Event {
   static var topic: Int { 1 }
-  /// A stranger can invent licenses and signatures as fast as they are answered.
+  /// Strangers can invent licenses and signatures as fast as they are answered.
   var share: Spool.Share {
     code == "not_found" || code == "invalid_signature" ? .quarter : .half
   }

@@ -2,23 +2,23 @@ import Foundation
 import Synchronization
 import SystemRandom
 
-/// Events that were accepted and are not in Kafka yet, in files that outlive the process.
+/// Accepted events that are not in Kafka yet, in files that outlive the process.
 ///
-/// `append` is called by whoever publishes, everything else by the sender's and the upkeep's
-/// thread. One lock guards it; nothing under it waits for a disk or a network, only for pages of
-/// the kernel's.
+/// Publishers call `append`. The threads of the sender and of the upkeep call all other functions.
+/// One lock guards the spool. Code that holds it never waits for a disk or a network, only for the
+/// kernel's pages.
 final class Spool: @unchecked Sendable {
-  /// 0: usage, 1: validations.
+  /// The indices of the topics. 0 is usage, and 1 is validations.
   static let topicIndices = 0..<2
 
-  /// How far a reader is.
+  /// The position of a reader.
   struct Position: Equatable {
     var segment: UInt64
     var offset: Int
   }
 
-  /// How much of the spool an event may be behind: while Kafka is away, what a stranger can cause
-  /// without end leaves room for what is billed.
+  /// How much of the spool may be used for an event to be accepted. While Kafka does not answer,
+  /// events that strangers can cause without end leave room for billed events.
   enum Share: Int {
     case whole = 4
     case half = 2
@@ -34,30 +34,30 @@ final class Spool: @unchecked Sendable {
     var dropped: Int64 = 0
   }
 
-  /// What opening found that somebody should know.
+  /// What an operator should know about the recovery when the spool was opened.
   struct Recovery: Sendable, Equatable {
     var pending: Int64 = 0
-    /// Accepted by an earlier process, and not readable any more.
+    /// The events that an earlier process accepted and that cannot be read any more.
     var lost: Int64 = 0
-    /// Segments whose end could not be read; kept as `.corrupt`.
+    /// The segments whose end could not be read. They are kept as `.corrupt`.
     var damaged: [String] = []
   }
 
   private struct Core: ~Copyable {
     var encoder = EventEncoder()
-    /// The oldest first; the last is written to.
+    /// The segments, oldest first. Events are written to the last one.
     var segments: [Segment] = []
     var offset = Segment.headerBytes
-    /// Made ahead, or freed: the next ones, so that an append never waits for a file.
+    /// The next segments, which were made ahead or freed, so that an append never waits for a file.
     var spares: [Segment] = []
     var nextSequence: Int64 = 1
-    /// Below it sequences may be given: the disk knows.
+    /// Sequences below it may be used, because the reservation is on the disk.
     var sequenceEnd: Int64 = 1
     var pending: [Int64] = [0, 0]
-    /// It has been signaled, and has not looked yet: once is enough.
+    /// Whether the upkeep was signaled and has not looked yet. One signal is enough.
     var isKeeperCalled = false
     var isStopped = false
-    /// Its files may belong to another process by now.
+    /// Whether its files may already belong to another process.
     var isUnlocked = false
   }
 
@@ -66,23 +66,24 @@ final class Spool: @unchecked Sendable {
   private let directory: String
   private let segmentBytes: Int
   private let maximumSegments: Int
-  /// So many are made ahead: two, of small ones more.
+  /// How many segments are made ahead. They are two, or more if segments are small.
   private let spareSegments: Int
-  /// Files are named in the order in which they were made; what lies in them says their headers.
+  /// The number of the next file. Files are named in the order in which they were made. Their
+  /// headers describe their contents.
   private let nextFile: Atomic<UInt64>
   private let state: SpoolState
   private let lockFile: Int32
   private let core: Mutex<Core>
   /// Signaled when there is something for the upkeep.
   let wakeUpkeep = DispatchSemaphore(value: 0)
-  /// Where the first record lies that is not known to be delivered.
+  /// The position of the first record that is not known to be delivered.
   let firstPending: Position
 
-  /// How many sequences are reserved together: the disk is written once for so many events.
+  /// How many sequences are reserved together. The disk is written once for this many events.
   private static let reservation: Int64 = 1 << 24
 
-  /// - Parameter producerPrefix: of the name that a new spool gets: letters, digits, `.`, `_` and
-  ///   `-`.
+  /// - Parameter producerPrefix: the prefix of the name of a new spool, with letters, digits, `.`,
+  ///   `_` and `-`.
   init(
     directory: String, maximumBytes: Int, segmentBytes: Int, producerPrefix: String
   ) throws(SpoolError) {
@@ -132,7 +133,7 @@ final class Spool: @unchecked Sendable {
 
   // MARK: Writing
 
-  /// Whether there was room.
+  /// Appends an event. Returns whether there was room.
   private static func append(
     _ core: inout Core, _ state: SpoolState, topic: Int, key: UnsafeRawBufferPointer
   ) -> Bool {
@@ -154,7 +155,7 @@ final class Spool: @unchecked Sendable {
     return true
   }
 
-  /// Whether an event of that share may still be written.
+  /// Whether an event with that share may still be written.
   private func hasRoom(_ core: borrowing Core, for share: Share) -> Bool {
     if share == .whole { return true }
     var waiting = (core.segments.count - 1) * segmentBytes + core.offset
@@ -164,7 +165,7 @@ final class Spool: @unchecked Sendable {
     return waiting <= share.bytes(of: maximumSegments * segmentBytes)
   }
 
-  /// An event of either kind, and what is asked of it.
+  /// The requirements for an event of either kind.
   protocol Event: Sendable {
     static var topic: Int { get }
     var subject: String { get }
@@ -188,7 +189,7 @@ final class Spool: @unchecked Sendable {
         && key.withUTF8 {
           Self.append(&core, state, topic: topic, key: UnsafeRawBufferPointer($0))
         }
-      // A full spool is looked after by the clock, not by each event that it drops.
+      // The clock wakes the upkeep of a full spool, and not each dropped event.
       if fits, core.spares.count < spareSegments, !core.isKeeperCalled {
         core.isKeeperCalled = true
         needsUpkeep = true
@@ -201,13 +202,13 @@ final class Spool: @unchecked Sendable {
     return outcome
   }
 
-  /// All or nothing; a process that dies in the middle may leave the first of them.
+  /// Appends all events or none. If the process dies in the middle, the first of them may remain.
   func append<E: Event>(batch: [E], now: Int64) -> BatchOutcome {
     let outcome = core.withLock { core -> BatchOutcome in
       guard !core.isStopped,
         core.nextSequence + Int64(batch.count) < core.sequenceEnd
       else { return .full }
-      // In what is left of this segment and in those that are ready.
+      // This is the room in the rest of this segment and in the segments that are ready.
       var room = core.segments[core.segments.count - 1].size - core.offset - 4
       var spares = core.spares.count
       for (i, event) in batch.enumerated() {
@@ -240,10 +241,10 @@ final class Spool: @unchecked Sendable {
     return outcome
   }
 
-  /// From now on everything is dropped.
+  /// Drops all events from now on.
   func stop() { core.withLock { $0.isStopped = true } }
 
-  /// Lets another process have it; nothing may be appended any more.
+  /// Releases the spool for another process. Nothing may be appended any more.
   func unlock() {
     core.withLock { $0.isUnlocked = true }
     _ = flock(lockFile, LOCK_UN)
@@ -251,7 +252,7 @@ final class Spool: @unchecked Sendable {
 
   // MARK: Reading
 
-  /// Records from here on lie in `segment` up to `end`; nil: there are none yet.
+  /// The segment and the range of the records after a position. Nil if there are none yet.
   func window(from position: Position) -> (segment: Segment, start: Int, end: Int)? {
     core.withLock { core in
       guard var index = core.segments.firstIndex(where: { $0.number >= position.segment }) else {
@@ -260,7 +261,7 @@ final class Spool: @unchecked Sendable {
       var start =
         core.segments[index].number == position.segment
         ? max(position.offset, Segment.headerBytes) : Segment.headerBytes
-      // A sealed segment ends where its end mark is.
+      // A sealed segment ends at its end mark.
       while index < core.segments.count - 1,
         case .end = core.segments[index].read(at: start, verify: false)
       {
@@ -273,9 +274,10 @@ final class Spool: @unchecked Sendable {
     }
   }
 
-  /// All before `position` is delivered: so many of each topic since the last call.
+  /// Notes that everything before `position` is delivered, with the number of records of each topic
+  /// since the last call.
   ///
-  /// - Parameter unsendable: how many of them were finally refused.
+  /// - Parameter unsendable: how many of these were finally refused.
   func delivered(to position: Position, counts: [Int64], unsendable: [Int64]) {
     let hasTooMany = core.withLock { core in
       for topic in Self.topicIndices {
@@ -293,7 +295,7 @@ final class Spool: @unchecked Sendable {
     if hasTooMany { wakeUpkeep.signal() }
   }
 
-  /// Where to send from again: behind what is known to be delivered.
+  /// The position from which to send again, after the records that are known to be delivered.
   func resume() -> Position {
     core.withLock { core in
       let oldest = core.segments[0]
@@ -322,14 +324,14 @@ final class Spool: @unchecked Sendable {
 
   // MARK: Keeping
 
-  /// Has the next segment ready, and sequences ahead: what an append must not wait for.
+  /// Prepares the next segment and reserves sequences, so that an append need not wait for them.
   ///
-  /// - Returns: why there is no next segment, where it is the system's fault.
+  /// - Returns: why there is no next segment, if a system call failed.
   @discardableResult
   func prepare() -> SpoolError? {
     let (missing, surplus, sequenceEnd) = core.withLock { core in
       core.isKeeperCalled = false
-      // Files of another size were made under an earlier setting.
+      // Files with another size come from an earlier setting.
       var surplus = core.spares.filter { $0.size != segmentBytes }
       core.spares.removeAll { $0.size != segmentBytes }
       while core.spares.count > spareSegments { surplus.append(core.spares.removeLast()) }
@@ -359,7 +361,7 @@ final class Spool: @unchecked Sendable {
     return nil
   }
 
-  /// Writes to the disk what there is; blocks for as long as that takes.
+  /// Writes all events to the disk, and blocks for as long as that takes.
   func sync() {
     for segment in core.withLock({ $0.segments }) { segment.sync() }
     state.sync()

@@ -1,14 +1,14 @@
 import Foundation
 
-/// Why a spool cannot be opened or used; one line, with what to do.
+/// Why a spool cannot be opened or used. The description is one line that also says what to do.
 public enum SpoolError: Error, Sendable, Equatable, CustomStringConvertible {
   /// Another process has it open.
   case inUse(String)
-  /// A call of the system failed: what was tried, and `errno`.
+  /// A system call failed. The values are what was tried, and `errno`.
   case system(String, Int32)
-  /// A file that is not what this program writes.
+  /// A file has contents that this program does not write.
   case damaged(String)
-  /// A setting that cannot work.
+  /// A setting cannot work.
   case settings(String)
 
   /// One line.

@@ -1,9 +1,10 @@
 import KafkaTransport
 import Synchronization
 
-/// What the publisher tells of itself: how many events it accepted, and how many are lost or wait.
+/// The publisher's reports about itself, with the numbers of events that it accepted, that are lost
+/// and that wait.
 extension SpoolForwarder {
-  /// - Returns: whether there was a report of each topic that has anything to tell.
+  /// - Returns: whether every topic with something to report was reported.
   @discardableResult
   func report(isFinal: Bool) -> Bool {
     guard let producer, reportsInFlight == 0 || isFinal else { return false }
@@ -32,7 +33,7 @@ extension SpoolForwarder {
 
   func finish() {
     report(isFinal: true)
-    // A report that does not arrive is made up for by the next process's.
+    // If a report does not arrive, the next process's report makes up for it.
     let left = max(deadline.load(ordering: .relaxed) - Self.now, 200)
     if let producer {
       try? producer.flush(timeoutMilliseconds: Int32(clamping: left))

@@ -3,18 +3,18 @@ import KafkaTransport
 import Logging
 import Synchronization
 
-/// Moves records from the spool to Kafka, in their order, on a thread of its own.
+/// Moves records from the spool to Kafka in their order, on its own thread.
 ///
-/// A record may be sent again, by this process or the next, but never behind one that came after
-/// it: the consumer knows a resend by its sequence only if sequences never go back. So any failure
-/// ends the producer (`enable.gapless.guarantee`), and a new one begins at the first record that is
-/// not known to be delivered.
+/// This process or the next may send a record again, but never after a later record. The consumer
+/// recognizes a resend by its sequence only if sequences never go back. So any failure ends the
+/// producer (`enable.gapless.guarantee`), and a new one begins at the first record that is not
+/// known to be delivered.
 final class SpoolForwarder: @unchecked Sendable {
-  // All but `status` and `isStopping` belongs to the thread.
+  // Everything except `status` and `isStopping` belongs to the thread.
 
-  /// What the outside may ask for.
+  /// The state that other threads may read.
   struct Status: Sendable, Equatable {
-    /// Why nothing is sent, for people; nil while it is.
+    /// A text for people that says why nothing is sent. Nil while records are sent.
     var problem: String?
     var restarts: Int64 = 0
   }
@@ -26,7 +26,7 @@ final class SpoolForwarder: @unchecked Sendable {
     var isUnsendable = false
   }
 
-  /// Deliveries of one producer; filled while it is polled.
+  /// The deliveries of one producer, which are filled while it is polled.
   private final class Deliveries: @unchecked Sendable {
     var list: [KafkaProducer.Delivery] = []
   }
@@ -43,31 +43,33 @@ final class SpoolForwarder: @unchecked Sendable {
 
   var producer: KafkaProducer?
   private var deliveries = Deliveries()
-  /// In the order of the spool; the first `head` are done with.
+  /// The records in flight in the order of the spool. The first `head` are finished.
   private var inFlight: [InFlight] = []
   private var head = 0
-  /// How many were sent before `inFlight` begins: a delivery's opaque counts on from it.
+  /// How many records were sent before `inFlight` begins. A delivery's opaque number counts on from
+  /// it.
   private var sent = 0
   private var cursor: Spool.Position
   private var knownTopics: Set<Int> = []
-  /// One record a batch, for so many records: to find the one that no broker takes.
+  /// For this many records, each batch has only one record, to find the record that no broker
+  /// accepts.
   private var careful = 0
   private var pauseUntil = 0
-  /// Whether Kafka was in trouble while there was nothing to send: only an answer ends that.
+  /// Whether Kafka had a problem while there was nothing to send. Only an answer ends that.
   private var wantsProbe = false
-  /// The refusal that was heard last, until Kafka answers.
+  /// The last refusal, until Kafka answers.
   private var accessRefusal: KafkaError?
-  /// What the producer would not take, and why.
+  /// Why the producer refused a record.
   private var refusal: KafkaError?
   private var lastDelivery = SpoolForwarder.now
-  /// How long nothing may come back; doubled each time that it did not, since brokers may be slow
-  /// rather than away.
+  /// How long deliveries may fail to come. It is doubled each time, because brokers may only be
+  /// slow.
   private var stallMilliseconds = SpoolForwarder.firstStallMilliseconds
   var encoder = EventEncoder()
   var reportsInFlight = 0
   var reports: Int64 = 0
-  /// At once: an earlier process's last report may have told of events pending that this one
-  /// delivers.
+  /// The first report is made immediately, because an earlier process may have reported events as
+  /// pending that this process delivers.
   private var nextReport = 0
 
   private static let maximumInFlight = 100_000
@@ -79,7 +81,7 @@ final class SpoolForwarder: @unchecked Sendable {
   private static let roundMilliseconds: Int32 = 100
   private static let reportMilliseconds = 10_000
   private static let retryMilliseconds = 500
-  /// Errors of single brokers are no news while others take what is sent.
+  /// Errors of single brokers do not matter while other brokers accept records.
   private static let quietMilliseconds = 1_000
   static let reportOpaque = UInt.max
 
@@ -103,7 +105,7 @@ final class SpoolForwarder: @unchecked Sendable {
 
   var current: Status { status.withLock { $0 } }
 
-  /// Sends what it can until the time is over, makes the final report, and ends.
+  /// Sends as many records as it can until the time is over, makes the final report, and ends.
   func stop(milliseconds: Int) {
     deadline.store(Self.now + milliseconds, ordering: .relaxed)
     isStopping.store(true, ordering: .releasing)
@@ -127,13 +129,13 @@ final class SpoolForwarder: @unchecked Sendable {
     finish()
   }
 
-  /// One round: what the spool has is handed over and sent immediately. The next round waits until
-  /// it is delivered.
+  /// Runs one round. It queues the spool's records and sends them immediately. The next round waits
+  /// until they are delivered.
   ///
-  /// So nothing lies queued in librdkafka behind a request that gets no answer: 2.0.2's broker
-  /// thread spins for as long as anything does (measured: a quarter of the CPU of a service that
-  /// has better to do). Where more comes than fits a round, batches fill by themselves, and waiting
-  /// for them would cost a fifth of the events/s.
+  /// So no records are queued in librdkafka after a request that gets no answer. The broker thread
+  /// of 2.0.2 spins while there are any, which took a quarter of a service's CPU in a measurement.
+  /// If more records come than fit into a round, batches fill by themselves, and waiting for them
+  /// would cost a fifth of the events/s.
   private func step() {
     guard let producer = producer ?? open() else { return }
     if isHeldUp {
@@ -143,10 +145,10 @@ final class SpoolForwarder: @unchecked Sendable {
       let out = inFlight.count - head
       if handed < Self.pressing {
         if out > 0, out <= Self.roundRecords {
-          // What is not delivered in time, `take` and the next round see to.
+          // `take` and the next round handle records that are not delivered in time.
           try? producer.flush(timeoutMilliseconds: Self.roundMilliseconds)
         }
-        // Few at a time cost as much as many: more are let come together.
+        // A few records at a time cost as much as many, so the thread waits for more.
         usleep(gathering.next(foundWork: handed > 0 || out > 0))
       }
       producer.poll(timeoutMilliseconds: 0)
@@ -159,11 +161,11 @@ final class SpoolForwarder: @unchecked Sendable {
     }
   }
 
-  /// Asks whether Kafka is there when nothing else would tell.
+  /// Asks whether Kafka answers if nothing else would show it.
   private func probe() {
     guard wantsProbe, Self.now >= pauseUntil, let producer else { return }
     if inFlight.count > head {
-      // What is on its way tells.
+      // Records that are on their way will show it.
       wantsProbe = false
       return
     }
@@ -171,7 +173,7 @@ final class SpoolForwarder: @unchecked Sendable {
     wantsProbe = !isKnown(0, producer)
   }
 
-  /// Whether the brokers answer nothing, just now.
+  /// Whether the brokers do not answer at the moment.
   private var isHeldUp: Bool {
     inFlight.count > head && Self.now - lastDelivery > Int(Self.roundMilliseconds)
   }
@@ -195,7 +197,9 @@ final class SpoolForwarder: @unchecked Sendable {
     return producer
   }
 
-  /// Hands over what there is room for. - Returns: how many records.
+  /// Queues as many records as there is room for.
+  ///
+  /// - Returns: the number of records.
   private func fill(_ producer: KafkaProducer) -> Int {
     var handed = 0
     while inFlight.count - head < Self.maximumInFlight, handed < 4_096,
@@ -205,7 +209,7 @@ final class SpoolForwarder: @unchecked Sendable {
       reading: while offset < window.end, handed < 4_096 {
         switch window.segment.read(at: offset, verify: false) {
         case .end, .corrupt:
-          // Sealed: what follows is in the next.
+          // The segment is sealed, so the following records are in the next one.
           cursor = Spool.Position(segment: window.segment.number + 1, offset: 0)
           break reading
         case .record(let record):
@@ -221,7 +225,8 @@ final class SpoolForwarder: @unchecked Sendable {
     return handed
   }
 
-  /// Sent before the topic is there, records would be refused, each for itself and in no order.
+  /// Whether the topic exists. If records were sent before that, they would be refused one by one
+  /// and in no order.
   func isKnown(_ topic: Int, _ producer: KafkaProducer) -> Bool {
     if knownTopics.contains(topic) { return true }
     if Self.now < pauseUntil { return false }
@@ -239,7 +244,8 @@ final class SpoolForwarder: @unchecked Sendable {
       }
     } catch {
       let cause = producer.explained(error)
-      // librdkafka tells a refusal once in half a minute; until Kafka answers, it stays the reason.
+      // librdkafka reports a refusal once in half a minute. It stays the reason until Kafka
+      // answers.
       if cause.isAccessRefused { accessRefusal = cause }
       say(
         accessRefusal.map { "Kafka refuses: \($0.explanation)" }
@@ -259,12 +265,12 @@ final class SpoolForwarder: @unchecked Sendable {
           opaque: UInt(sent + inFlight.count))
       else { return false }
     } catch  where error.isRecordRefused {
-      // Larger than the operator's librdkafka settings allow.
+      // The record is larger than the operator's librdkafka settings allow.
       append(record, segment, isUnsendable: true)
       logger.error("an event cannot be sent", metadata: ["reason": "\(error)"])
       return true
     } catch {
-      // The topic or the producer is refused, and that can end.
+      // The topic or the producer is refused, which may be temporary.
       refusal = error
       return false
     }
@@ -293,7 +299,7 @@ final class SpoolForwarder: @unchecked Sendable {
       guard inFlight.indices.contains(index) else { continue }
       if let error = delivery.error {
         failure = failure ?? error
-        // Sent alone and refused for what it is: no broker will ever take it.
+        // It was sent alone and refused for its content, so no broker will ever accept it.
         if careful > 0, error.isRecordRefused {
           inFlight[index].isDone = true
           inFlight[index].isUnsendable = true
@@ -305,7 +311,7 @@ final class SpoolForwarder: @unchecked Sendable {
       }
     }
     if inFlight.count == head { lastDelivery = Self.now }
-    // Also what was refused on the spot, of which no delivery tells.
+    // This includes records that were refused immediately and have no delivery.
     release()
     if !deliveries.list.isEmpty {
       deliveries.list.removeAll(keepingCapacity: true)
@@ -327,8 +333,8 @@ final class SpoolForwarder: @unchecked Sendable {
     if let error = producer.fatalError ?? failure {
       restart(after: "Kafka refused records: \(failure ?? error)", failure ?? error)
     } else if Self.now - lastDelivery > stallMilliseconds {
-      // A producer whose broker does not answer spins (measured: a third of a core, of a service
-      // that has better to do). A new one sends nothing before it has had an answer.
+      // A producer whose broker does not answer spins, which took a third of a core in a
+      // measurement. A new producer sends nothing before it has had an answer.
       stallMilliseconds = min(stallMilliseconds * 2, Self.longestStallMilliseconds)
       restart(after: "Kafka does not answer", nil)
     }
@@ -361,7 +367,8 @@ final class SpoolForwarder: @unchecked Sendable {
     reportsInFlight = 0
     knownTopics = []
     sent += inFlight.count
-    // What was delivered behind the first that was not is sent again, and known by its sequence.
+    // Records that were delivered after the first undelivered one are sent again. Consumers
+    // recognize them by their sequences.
     inFlight = []
     head = 0
     cursor = spool.resume()
@@ -375,7 +382,7 @@ final class SpoolForwarder: @unchecked Sendable {
     pauseUntil = Self.now + Self.retryMilliseconds
   }
 
-  /// Logs what changed, once.
+  /// Logs a change once.
   private func say(_ problem: String?) {
     let before = status.withLock { status in
       defer { status.problem = problem }
@@ -392,7 +399,7 @@ final class SpoolForwarder: @unchecked Sendable {
 }
 
 extension KafkaError {
-  /// Refused for what the record is: the same broker will refuse it for ever.
+  /// Whether the record was refused for its content, so that brokers will refuse it for ever.
   fileprivate var isRecordRefused: Bool {
     [10, 2, 87].contains(code)  // MSG_SIZE_TOO_LARGE, INVALID_MSG, INVALID_RECORD
   }

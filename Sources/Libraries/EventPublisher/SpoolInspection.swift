@@ -1,6 +1,6 @@
 import Foundation
 
-/// A look at a spool, whether a process has it open or not; changes nothing.
+/// The state of a spool, whether or not a process has it open. Reading it changes nothing.
 public struct SpoolInspection: Sendable, Equatable {
   /// The spool's name in the ledger.
   public var producer: String
@@ -10,10 +10,10 @@ public struct SpoolInspection: Sendable, Equatable {
   public var usage: EventPublisher.Statistics.Topic
   /// The counts of the validation topic.
   public var validations: EventPublisher.Statistics.Topic
-  /// What its segments take.
+  /// The size of its segments.
   public var bytes: Int
 
-  /// - Throws: `SpoolError` where there is no spool, or its state is damaged.
+  /// - Throws: `SpoolError` if there is no spool, or if its state is damaged.
   public init(directory: String) throws(SpoolError) {
     guard access(directory + "/state", R_OK) == 0 else {
       throw .damaged("there is no spool in \(directory)")

@@ -1,17 +1,17 @@
 import Foundation
 
-/// Reads what an earlier process left: segments in order, their records summed, what cannot be read
-/// cut off and told.
+/// Reads the spool of an earlier process. It reads the segments in order, checks the sums of their
+/// records, and cuts off and reports the parts that cannot be read.
 struct SpoolRecovery {
   private(set) var segments: [Segment] = []
-  /// Where the first record lies that is not known to be delivered; nil: there is none.
+  /// The position of the first record that is not known to be delivered. Nil if there is none.
   private(set) var start: Spool.Position?
   private(set) var pending: [Int64] = [0, 0]
   private(set) var lastSequence: Int64 = 0
   private(set) var nextNumber: UInt64 = 1
-  /// A file name that is not taken.
+  /// The number of an unused file name.
   private(set) var nextFile: UInt64 = 1
-  /// Where the last segment goes on; nil: a new one is begun.
+  /// Where the last segment goes on. Nil if a new one must be begun.
   private(set) var lastEnd: Int?
   var summary = Spool.Recovery()
 
@@ -19,7 +19,8 @@ struct SpoolRecovery {
     let delivered = Spool.Position(
       segment: UInt64(clamping: state[.deliveredSegment]),
       offset: Int(clamping: state[.deliveredOffset]))
-    // Never that one's number again: the place in it would be taken for a place in the new one.
+    // The number must not be used again, because the place in the old segment would be taken for a
+    // place in the new one.
     nextNumber = delivered.segment + 1
     var kept: [(segment: Segment, appendedBefore: [Int64])] = []
     for path in try Self.files(directory) {
@@ -42,15 +43,15 @@ struct SpoolRecovery {
         for topic in Spool.topicIndices {
           let appended = entry.appendedBefore[topic] + counted[topic]
           isShort = isShort || appended < state[.appended, topic: topic]
-          // An append may have died between its record and the counter.
+          // The process may have died between a record and the counter.
           state[.appended, topic: topic] = max(state[.appended, topic: topic], appended)
         }
-        // It goes on, so that processes that start and die do not make the spool grow; but not
-        // where records are missing from its count.
+        // The segment goes on, so that processes that start and die do not make the spool grow. It
+        // does not if records are missing.
         lastEnd = isShort ? nil : end
       }
-      // A record that a process died in was never counted: then nothing is missing, and nothing is
-      // damaged.
+      // If the process died in the middle of a record, that was never counted. Then nothing is
+      // missing and nothing is damaged.
       if !isIntact, isShort { setAside(entry.segment) }
       if !isIntact { entry.segment.cut(at: end) }
     }
@@ -59,7 +60,7 @@ struct SpoolRecovery {
       let lost = max(state[.appended, topic: topic] - known, 0)
       summary.lost += lost
       state[.lost, topic: topic] += lost
-      // A process may have died between writing the place of what is delivered and its count.
+      // A process may have died between writing the place and the count of delivered records.
       state[.delivered, topic: topic] =
         state[.appended, topic: topic] - state[.lost, topic: topic] - pending[topic]
     }
@@ -78,8 +79,8 @@ struct SpoolRecovery {
     return names.sorted()
   }
 
-  /// Nil where it holds nothing: made ready and never used, or its header is damaged (then it is
-  /// set aside).
+  /// Returns nil if the segment has no records, because it was never used or because its header is
+  /// damaged. In the second case it is set aside.
   private mutating func open(_ path: String) throws(SpoolError) -> (Segment, [Int64])? {
     var status = stat()
     guard lstat(path, &status) == 0 else { throw .system("read a segment", errno) }
@@ -101,13 +102,14 @@ struct SpoolRecovery {
     return nil
   }
 
-  /// Counts its records up to the last good one.
+  /// Counts the segment's records up to the last good one.
   private mutating func scan(
     _ segment: Segment, delivered: Spool.Position
   ) -> (counted: [Int64], end: Int, isIntact: Bool) {
     var offset = Segment.headerBytes
     var counted: [Int64] = [0, 0]
-    // A place that is no record's is not believed: then all is sent again, and known as such.
+    // A place that is not the beginning of a record is ignored. Then all records are sent again,
+    // and consumers recognize them.
     var seen = segment.number == delivered.segment ? delivered.offset : offset
     if !isPlace(seen, in: segment) { seen = offset }
     while true {
@@ -134,11 +136,11 @@ struct SpoolRecovery {
     return offset == place
   }
 
-  /// Keeps the bytes for whoever wants to look.
+  /// Keeps the bytes for a later analysis.
   private mutating func setAside(_ segment: Segment) {
     let target = segment.path + ".corrupt"
     summary.damaged.append(target)
-    // Without room for a copy the events count all the same.
+    // If there is no room for a copy, the events count nevertheless.
     try? FileManager.default.removeItem(atPath: target)
     try? FileManager.default.copyItem(atPath: segment.path, toPath: target)
   }

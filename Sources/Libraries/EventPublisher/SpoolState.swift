@@ -1,17 +1,18 @@
 import CChecksum
 import Foundation
 
-/// What outlives the segments: the producer's name, counters, how far everything is delivered. One
-/// page, mapped; each number is stored whole, so that a process that dies leaves all of them. The
-/// spool's lock guards the numbers, but for `reserved`, which the upkeep's thread alone writes.
+/// The state that outlives the segments. It has the producer's name, counters, and the place up to
+/// which everything is delivered. It is one mapped page. Each number is stored as a whole, so that
+/// it survives a process that dies. The spool's lock guards the numbers except `reserved`, which
+/// only the upkeep's thread writes.
 ///
-/// Little-endian: magic (8), sum of the name (4), length of the name (4), name (256), then the
-/// numbers of `Field`.
+/// The layout is little-endian: magic (8), sum of the name (4), length of the name (4), name (256),
+/// and then the numbers of `Field`.
 final class SpoolState: @unchecked Sendable {
   enum Field: Int {
-    /// Sequences below it may be in use; the disk knows it before any is.
+    /// Sequences below it may be in use. It is written to the disk before any of them is used.
     case reserved = 0
-    /// All before this place (segment, offset) is delivered.
+    /// Everything before this place (segment, offset) is delivered.
     case deliveredSegment
     case deliveredOffset
     /// How many events of each topic were written to segments.

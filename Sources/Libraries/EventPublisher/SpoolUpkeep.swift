@@ -2,12 +2,12 @@ import Foundation
 import Logging
 import Synchronization
 
-/// Does for the spool what an append must not wait for: files, the disk, words about what was
-/// dropped.
+/// Does the work for the spool that an append must not wait for. It makes files, writes to the
+/// disk, and logs dropped events.
 ///
-/// It is woken by the spool, and once a second by a timer of the monotonic clock. A wait of a
-/// semaphore with a time limit ends at a time of day: after a step of the clock by an hour back,
-/// nothing would be written to the disk and a full spool would not grow, for an hour.
+/// The spool wakes it, and so does a timer of the monotonic clock once a second. A semaphore's wait
+/// with a time limit would end at a time of day. If the clock was set back by an hour, nothing
+/// would be written to the disk and a full spool would not grow for an hour.
 final class SpoolUpkeep: Sendable {
   private let spool: Spool
   private let syncs: Bool
@@ -28,7 +28,7 @@ final class SpoolUpkeep: Sendable {
     thread.start()
   }
 
-  /// An event found no room.
+  /// Notes that there was no room for an event.
   func noteDrop() { drops.add(1, ordering: .relaxed) }
 
   func stop() {

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Stands in for `LicenseClient` in tests: no network, no clock. It answers what it was told and
-/// remembers what it was asked.
+/// Stands in for `LicenseClient` in tests, without network and clock. It gives the answer that it
+/// was made with, and remembers the questions.
 public final class FakeLicenseClient: LicenseValidator, Sendable {
   private struct Seen {
     var result: LicenseResult
@@ -26,7 +26,7 @@ public final class FakeLicenseClient: LicenseValidator, Sendable {
     FakeLicenseClient(.denied(code, code == "unreachable" ? .none : .online))
   }
 
-  /// What it answers from now on.
+  /// The answer from now on.
   public var result: LicenseResult {
     get { seen.withLock(\.result) }
     set { seen.withLock { $0.result = newValue } }
@@ -40,7 +40,7 @@ public final class FakeLicenseClient: LicenseValidator, Sendable {
     }
   }
 
-  /// Keeps the record.
+  /// Remembers the record.
   @discardableResult
   public func record(_ usage: UsageRecord) -> Bool {
     seen.withLock { $0.recorded.append(usage) }
@@ -50,6 +50,6 @@ public final class FakeLicenseClient: LicenseValidator, Sendable {
   /// The domains that were asked about so far.
   public var asked: [String] { seen.withLock(\.asked) }
 
-  /// The usage so far.
+  /// The usage that was recorded so far.
   public var recorded: [UsageRecord] { seen.withLock(\.recorded) }
 }

@@ -4,13 +4,13 @@ import NIOCore
 import Synchronization
 import SystemRandom
 
-/// Questions to the service, and what makes their answers believable.
+/// Asks the service and verifies its answers.
 extension LicenseClient {
   /// The version of this SDK.
   public static let version = "0.1.0"
 
   private static let maximumAnswerBytes = 65_536
-  /// A key set, or the answer to a batch of events.
+  /// The largest size of a key set, and of the answer to a batch of events.
   private static let maximumSetBytes = 1_048_576
   private static let tries = 3
   private static let firstDelayMilliseconds = 100.0
@@ -18,7 +18,7 @@ extension LicenseClient {
   private static let keysPause = TimeAmount.minutes(1)
   private static let maximumPause = Duration.seconds(300)
 
-  /// Why the service is left alone now; nil where it is not.
+  /// Why the service is not asked now. Nil if it may be asked.
   var pauseProblem: String? {
     state.withLock { state in
       guard let until = state.pausedUntil, NIODeadline.now() < until else { return nil }
@@ -26,7 +26,7 @@ extension LicenseClient {
     }
   }
 
-  /// Joins an equal question that is on its way.
+  /// Asks a question, or joins an equal question that is on its way.
   func ask(_ question: Question) -> Task<Result<VerdictCache.Entry, NoAnswer>, Never> {
     state.withLock { state in
       if let flight = state.flights[question.key] { return flight }
@@ -72,7 +72,7 @@ extension LicenseClient {
         headers: Self.headers(options, contentType: "application/json")
           + [("Idempotency-Key", SystemRandom.hexadecimal())],
         body: json.bytes, maximumAnswerBytes: Self.maximumAnswerBytes), deadline)
-    // What is no JSON object has no signature.
+    // A body that is not a JSON object has no signature.
     guard let members = (try? JSONReader.parse(body))?.members, members.repeatedName == nil,
       let signature = members["signature"]?.text
     else { throw .untrusted }
@@ -126,7 +126,7 @@ extension LicenseClient {
     return keys
   }
 
-  /// The body of an answer with status 200.
+  /// Retries until the deadline, and returns the body of an answer with status 200.
   private func retrying(
     _ request: ServiceTransport.Request, _ deadline: NIODeadline
   ) async throws(NoAnswer) -> [UInt8] {
@@ -145,8 +145,8 @@ extension LicenseClient {
       let pause = max(jitter, failure.retryAfter)
       delay *= 2
       guard NIODeadline.now() + TimeAmount(pause) < deadline else { throw failure }
-      // Cut short where the question is not waited for any more; the deadline bounds it all the
-      // same.
+      // The sleep is cut short if nobody waits for the question any more. The deadline bounds it in
+      // any case.
       try? await Task.sleep(for: pause)
     }
     throw .connection
@@ -179,7 +179,7 @@ extension LicenseClient {
     guard answer.status == 202 else {
       throw .status(answer.status, retryAfter: answer.retryAfter)
     }
-    // An answer that cannot be read says nothing: the batch is sent again, and counts once.
+    // An answer that cannot be read tells nothing. The batch is sent again and counts once.
     guard let members = (try? JSONReader.parse(answer.body))?.members,
       let rejected = members["rejected"]?.elements?.count ?? Optional(0), rejected <= count
     else { throw NoAnswer(problem: "untrusted", isTemporary: true) }

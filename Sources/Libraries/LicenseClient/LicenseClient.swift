@@ -4,14 +4,15 @@ import Metering
 import NIOCore
 import Synchronization
 
-/// What asks about licenses: `LicenseClient`, or `FakeLicenseClient` in tests.
+/// Validates licenses. It is a `LicenseClient`, or a `FakeLicenseClient` in tests.
 public protocol LicenseValidator: Sendable {
-  /// Whether the license holds for a domain.
+  /// Whether the license is valid for a domain.
   func validate(_ domain: String) async -> LicenseResult
 }
 
-/// Asks the validation service whether a license holds, remembers its signed answers while it is
-/// away, judges license tokens offline, and reports usage. One client serves a whole process.
+/// Asks the validation service whether a license is valid, uses its earlier signed answers while it
+/// does not answer, checks license tokens offline, and reports usage. One client serves a whole
+/// process.
 ///
 /// ```swift
 /// let client = try LicenseClient(
@@ -20,12 +21,12 @@ public protocol LicenseValidator: Sendable {
 /// print(result.isValid, result.code, result.features.has("analytics"))
 /// ```
 ///
-/// - An answer is believed where the service signed it for this nonce, license key and domain
-///   within 5 minutes of the clock. All else is no answer, and never means that a license is
+/// - An answer is accepted if the service signed it for this nonce, license key and domain within 5
+///   minutes of the clock. Anything else counts as no answer and never means that a license is
 ///   invalid.
 /// - A "yes" that the service has signed is used for up to seven days while it cannot be reached. A
 ///   signed "no" ends that.
-/// - `sdks/README.md` describes what all SDKs have in common; `sdks/conformance` holds them to it.
+/// - `sdks/README.md` describes what all SDKs have in common, and `sdks/conformance` tests it.
 public final class LicenseClient: LicenseValidator, Sendable {
   /// Why a client could not be made.
   public typealias InvalidOptions = LicenseClientOptions.Invalid
@@ -33,7 +34,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
   struct State {
     var keys: JSONWebKeySet?
     var keysAsked: NIODeadline?
-    /// Questions that are on their way.
+    /// The questions that are on their way.
     var flights: [VerdictCache.Key: Task<Result<VerdictCache.Entry, NoAnswer>, Never>] = [:]
     var pausedUntil: NIODeadline?
     /// Why the last question had no answer.
@@ -41,7 +42,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
   }
 
   static let toleranceMilliseconds: Int64 = 300_000
-  /// A "no" is asked about sooner than a "yes".
+  /// A "no" is checked again sooner than a "yes".
   private static let noIsFreshMilliseconds: Int64 = 60_000
 
   let options: LicenseClientOptions
@@ -51,9 +52,9 @@ public final class LicenseClient: LicenseValidator, Sendable {
   let state: Mutex<State>
   private let usage: UsageQueue
 
-  /// Asks nothing yet.
+  /// Makes a client, which asks nothing yet.
   ///
-  /// - Throws: `InvalidOptions`, where options cannot be meant, or there is no Public Suffix List.
+  /// - Throws: `InvalidOptions` if an option is invalid, or if there is no Public Suffix List.
   public init(_ options: LicenseClientOptions) throws(InvalidOptions) {
     try options.check()
     guard let rules = options.rules ?? PublicSuffixList.shared else {
@@ -61,7 +62,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
     }
     let folder = options.cacheDirectory.map { VerdictFolder(path: $0) }
     let transport = try ServiceTransport(options)
-    // Saved keys that cannot be read are fetched.
+    // If saved keys cannot be read, they are fetched.
     let keys =
       options.keys
       ?? folder?.read(VerdictFolder.keysFile)?.keys.flatMap { try? JSONWebKeySet(json: $0.utf8) }
@@ -76,12 +77,13 @@ public final class LicenseClient: LicenseValidator, Sendable {
     }
   }
 
-  /// Whether the license holds for a domain: a host name or an address, as a `Host` header has it.
+  /// Whether the license is valid for a domain, which is a host name or an address as in a `Host`
+  /// header.
   public func validate(_ domain: String) async -> LicenseResult {
     await validate(domain, licenseKey: options.licenseKey)
   }
 
-  /// Whether another license than the client's holds for a domain.
+  /// Whether a license other than the client's is valid for a domain.
   public func validate(_ domain: String, licenseKey: String) async -> LicenseResult {
     guard licenseKey.isPlain(upTo: LicenseClientOptions.maximumKeyBytes) else {
       return .denied("not_found", .none, problem: "bad_license_key")
@@ -103,10 +105,10 @@ public final class LicenseClient: LicenseValidator, Sendable {
     return await withoutAnswer(question, problem)
   }
 
-  /// Judges a license token by its signature alone: nothing is asked. It needs keys, compiled in or
-  /// fetched before.
+  /// Checks a license token only by its signature, without asking the service. It needs keys that
+  /// are compiled in or were fetched before.
   ///
-  /// - Parameter licenseKey: a license token; nil takes the client's license key.
+  /// - Parameter licenseKey: a license token. Nil stands for the client's license key.
   public func validateOffline(_ domain: String, licenseKey: String? = nil) -> LicenseResult {
     if isRolledBack { return .denied("clock_rolled_back", .offline) }
     guard let keys = state.withLock(\.keys) else {
@@ -134,41 +136,41 @@ public final class LicenseClient: LicenseValidator, Sendable {
     return result
   }
 
-  /// Queues usage, without waiting.
+  /// Queues usage without waiting.
   ///
-  /// - Returns: false where it was dropped: the queue is full, the client is closed, or the record
-  ///   breaks a rule.
+  /// - Returns: false if it was dropped, because the queue is full, the client is closed, or the
+  ///   record breaks a rule.
   @discardableResult
   public func record(_ usage: UsageRecord) -> Bool {
     let own = options.licenseKey.utf8.contains(UInt8(ascii: ".")) ? "" : options.licenseKey
     return self.usage.record(usage, licenseID: usage.licenseID ?? own, now: options.clock())
   }
 
-  /// Queues usage of the client's own license, without waiting; see `record(_:)`.
+  /// Queues usage of the client's own license without waiting (see `record(_:)`).
   @discardableResult
   public func record(_ meter: String, _ quantity: Int64 = 1, feature: String? = nil) -> Bool {
     record(UsageRecord(meter: meter, quantity: quantity, feature: feature))
   }
 
-  /// What became of the usage so far.
+  /// The outcomes of the usage so far.
   public var usageStatistics: UsageStatistics { usage.statistics }
 
-  /// Sends the usage that is queued now; whether all of it went out. A request that has begun by
-  /// then may take `totalTimeout` more.
+  /// Sends the usage that is queued now, and returns whether all of it was sent. A request that has
+  /// begun by the end of the time may take `totalTimeout` more.
   @discardableResult
   public func flush(within limit: Duration = .seconds(5)) async -> Bool {
     await usage.flush(until: .now() + TimeAmount(limit))
   }
 
-  /// Sends what is queued, as `flush` does, and takes no usage any more. What is left is dropped
-  /// and counted. Call it before the process ends: the queue is in memory.
+  /// Sends queued usage like `flush`, and then accepts no more. The rest is dropped and counted.
+  /// Call it before the process ends, because the queue is in memory.
   public func close(within limit: Duration = .seconds(5)) async {
     await usage.close(until: .now() + TimeAmount(limit))
   }
 
   // MARK: - What is remembered
 
-  /// What is asked about.
+  /// The subject of a question.
   struct Question: Sendable {
     var licenseKey: String
     var domain: DomainName
@@ -187,7 +189,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
     let age = ageInCache(known)
     if age < freshness(known) { return result(known, .cache) }
     guard known.verdict.isValid, age < 2 * options.freshFor.milliseconds else { return nil }
-    // Refreshed behind the answer.
+    // The entry is refreshed after the answer is given.
     if pauseProblem == nil { _ = ask(question) }
     return result(known, .cache)
   }
@@ -231,7 +233,7 @@ public final class LicenseClient: LicenseValidator, Sendable {
     return entry.verdict.isValid ? fresh : min(fresh, Self.noIsFreshMilliseconds)
   }
 
-  /// Whether the license has reached an end since: it is asked about then.
+  /// Whether the license has reached an end since the verdict. Then the service is asked.
   private func hasEnded(_ entry: VerdictCache.Entry) -> Bool {
     entry.verdict.ends.map { options.clock() >= $0 } ?? false
   }

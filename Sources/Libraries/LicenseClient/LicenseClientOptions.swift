@@ -1,20 +1,21 @@
 import FoundationEssentials
 public import Licensing
 
-/// What a `LicenseClient` is told. Only the URL is needed, and a license key where the application
-/// has one of its own.
+/// The options of a `LicenseClient`. Only the URL is required, and a license key if the application
+/// has one.
 public struct LicenseClientOptions: Sendable {
-  /// What happens while the service gives no answer and nothing is known of a license.
+  /// What happens while the service does not answer and nothing is known about a license.
   public enum Unknown: String, Sendable, CaseIterable {
-    /// A verified "yes" is used for up to `graceFor`; then the answer is "no".
+    /// A verified "yes" is used for up to `graceFor`. After that the answer is "no".
     case graceThenDeny
-    /// A verified "yes" is used for up to `graceFor`; then the answer is "yes", without features.
+    /// A verified "yes" is used for up to `graceFor`. After that the answer is "yes" without
+    /// features.
     case allow
     /// The answer is "no" as soon as the last verdict is not fresh.
     case deny
   }
 
-  /// What happens where the service's certificate has none of the pinned keys.
+  /// What happens if the service's certificate has none of the pinned keys.
   public enum PinMode: String, Sendable, CaseIterable {
     /// The connection is refused.
     case enforce
@@ -22,44 +23,46 @@ public struct LicenseClientOptions: Sendable {
     case report
   }
 
-  /// `https://licenses.example.com`; plain http is for loopback addresses.
+  /// The service's URL, such as `https://licenses.example.com`. Plain HTTP works only for loopback
+  /// addresses.
   public var url: String
   /// A license's id or its token.
   public var licenseKey: String
   /// An API token with the scope `usage:write`, which `record` needs.
   public var token: String?
-  /// The service's public keys, compiled in. Without them they are fetched from the service over
-  /// TLS.
+  /// The service's public keys, compiled in. If there are none, they are fetched from the service
+  /// over TLS.
   public var keys: JSONWebKeySet?
-  /// `sha256/` and the base64 of the SHA-256 of a public key (SPKI); at least two, or none.
+  /// The pins, each `sha256/` and the base64 of the SHA-256 of a public key (SPKI). There must be
+  /// at least two, or none.
   public var pins: [String] = []
   /// See `PinMode`.
   public var pinMode = PinMode.enforce
-  /// A file of the authorities to trust, in PEM, in place of the system's.
+  /// A PEM file of the authorities to trust in place of the system's.
   public var caFile: String?
-  /// A folder that keeps verdicts over a restart; the client makes it.
+  /// A folder that keeps verdicts over a restart. The client makes it.
   public var cacheDirectory: String?
-  /// How long a verdict is used without asking: 1 minute to 1 hour.
+  /// How long a verdict is used without asking, from 1 minute to 1 hour.
   public var freshFor = Duration.seconds(300)
-  /// How long a verified "yes" is used while the service gives no answer: at most seven days.
+  /// How long a verified "yes" is used while the service does not answer, at most seven days.
   public var graceFor = Duration.seconds(7 * 86_400)
   /// See `Unknown`.
   public var onUnknown = Unknown.graceThenDeny
-  /// Judges a license token by itself where nothing is known and the service gives no answer.
+  /// Whether to check a license token offline if nothing is known and the service does not answer.
   public var offlineFallback = false
-  /// How long a connection may take, its TLS included.
+  /// How long connecting may take, including TLS.
   public var connectTimeout = Duration.seconds(2)
-  /// How long a question may take, retries included.
+  /// How long a question may take, including retries.
   public var totalTimeout = Duration.seconds(5)
-  /// How long the service is left alone after it gave no answer.
+  /// How long the service is not asked after it gave no answer.
   public var pauseAfterFailure = Duration.seconds(10)
-  /// How many events wait at most.
+  /// The largest number of events that wait.
   public var maximumUsageQueue = 10_000
-  /// Called with the name of each problem, from any thread; it must not wait.
+  /// Called with the name of each problem on any thread. It must not block.
   public var onProblem: @Sendable (String) -> Void = { _ in }
-  /// What domain names are judged with; nil takes the system's Public Suffix List.
+  /// The rules for domain names. Nil stands for the system's Public Suffix List.
   public var rules: (any DomainNameRules)?
-  /// Milliseconds since 1970; for tests.
+  /// The clock in milliseconds since 1970. Tests replace it.
   public var clock: @Sendable () -> Int64 = { Int64(Date().timeIntervalSince1970 * 1_000) }
 
   /// Options with their defaults.
@@ -68,7 +71,7 @@ public struct LicenseClientOptions: Sendable {
     self.licenseKey = licenseKey
   }
 
-  /// Why options cannot be meant.
+  /// Why options are invalid.
   public struct Invalid: Error, Sendable, Equatable, CustomStringConvertible {
     /// One sentence.
     public let description: String
@@ -98,7 +101,8 @@ public struct LicenseClientOptions: Sendable {
 }
 
 extension Duration {
-  /// Rounded down; beyond 64 bits the most that they hold.
+  /// The milliseconds, rounded down. A value that does not fit into 64 bits becomes the largest
+  /// one.
   var milliseconds: Int64 {
     let (seconds, attoseconds) = components
     let (product, isTooLarge) = seconds.multipliedReportingOverflow(by: 1_000)
@@ -107,7 +111,7 @@ extension Duration {
 }
 
 extension String {
-  /// Not empty, of at most so many bytes, without control characters.
+  /// Whether the text is not empty, has at most this many bytes, and has no control characters.
   func isPlain(upTo bytes: Int) -> Bool {
     (1...bytes).contains(utf8.count) && utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
   }

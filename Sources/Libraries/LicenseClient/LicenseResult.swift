@@ -1,18 +1,18 @@
 public import Licensing
 import Metering
 
-/// Whether the application may run, why, and how this is known. A "no" is a result and never an
-/// error.
+/// Whether the application may run, why, and where the result comes from. A "no" is a result and
+/// never an error.
 public struct LicenseResult: Sendable {
-  /// How a result is known.
+  /// Where a result comes from.
   public enum Source: String, Sendable, CaseIterable {
     /// The service has just signed it.
     case online
-    /// The service signed it a while ago.
+    /// The service signed it some time ago.
     case cache
-    /// It is remembered while the service gives no answer.
+    /// It is an earlier verdict that is used while the service does not answer.
     case grace
-    /// It was judged from the license token itself.
+    /// It comes from the license token itself.
     case offline
     /// Nothing is known.
     case none
@@ -20,34 +20,34 @@ public struct LicenseResult: Sendable {
 
   /// Whether the application may run.
   public var isValid: Bool
-  /// One of the service's (`Verdict.Code`), `clock_rolled_back` or `unreachable`.
+  /// One of the service's codes (`Verdict.Code`), `clock_rolled_back` or `unreachable`.
   public var code: String
   /// See `Source`.
   public var source: Source
   /// How long ago the service signed it.
   public var age = Duration.zero
-  /// Empty where the license is not known.
+  /// It is empty if the license is not known.
   public var licenseID = ""
-  /// Empty where the license is not known.
+  /// It is empty if the license is not known.
   public var plan = ""
-  /// Empty where the license does not hold.
+  /// The features, which are empty if the license is not valid.
   public var features = LicenseFeatures()
-  /// By name: `apiCalls`, `seats`, meters.
+  /// The limits by name, which is `apiCalls`, `seats` or a meter.
   public var limits: [LicenseClaims.Limit] = []
-  /// Milliseconds since 1970; nil where it is not known.
+  /// When the license expires, in milliseconds since 1970. Nil if that is not known.
   public var expiresAt: Int64?
-  /// The license has expired and holds for up to seven days more.
+  /// Whether the license has expired but is still valid for up to seven days.
   public var isInGrace = false
-  /// Its usage is beyond a limit.
+  /// Whether its usage is beyond a limit.
   public var isOverLimit = false
-  /// One sentence for a developer; nil where the license holds.
+  /// One sentence for a developer. Nil if the license is valid.
   public var explanation: String?
-  /// Why the service gave no answer: `timeout`, `connection`, `tls`, `pin_mismatch`, `too_large`,
-  /// `untrusted`, `http_503` and others of the kind; or why a license token is not believed
-  /// offline. Nil where there is nothing to tell.
+  /// Why the service gave no answer, such as `timeout`, `connection`, `tls`, `pin_mismatch`,
+  /// `too_large`, `untrusted` or `http_503`. For an offline check, it is why a license token is not
+  /// accepted. Nil if there was no problem.
   public var problem: String?
 
-  /// A result; the client and its test double make them.
+  /// Makes a result. Only the client and its test double need this.
   public init(isValid: Bool, code: String, source: Source) {
     self.isValid = isValid
     self.code = code
@@ -71,7 +71,7 @@ public struct LicenseResult: Sendable {
   ]
 }
 
-/// What a license unlocks. Names are compared by their bytes.
+/// The features that a license unlocks. Names are compared by their bytes.
 public struct LicenseFeatures: Sendable, Equatable, ExpressibleByArrayLiteral {
   private var identifiers: Set<Identifier>
 
@@ -81,9 +81,9 @@ public struct LicenseFeatures: Sendable, Equatable, ExpressibleByArrayLiteral {
   /// Those names.
   public init(arrayLiteral names: String...) { self.init(names) }
 
-  /// Whether the license unlocks it.
+  /// Whether the license unlocks the feature.
   public func has(_ name: String) -> Bool { identifiers.contains(Identifier(name)) }
 
-  /// Sorted by their bytes.
+  /// The names, sorted by their bytes.
   public var names: [String] { identifiers.sorted().map(\.string) }
 }

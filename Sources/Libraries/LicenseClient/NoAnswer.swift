@@ -2,14 +2,14 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 
-/// Why the service gave no answer that can be believed. It never means that a license is invalid.
+/// Why the service gave no answer that can be trusted. It never means that a license is invalid.
 struct NoAnswer: Error, Sendable, Equatable {
-  /// `timeout`, `connection`, `tls`, `pin_mismatch`, `too_large`, `untrusted`, or `http_503` and
-  /// other statuses.
+  /// The name of the problem, which is `timeout`, `connection`, `tls`, `pin_mismatch`, `too_large`,
+  /// `untrusted`, or a status such as `http_503`.
   var problem: String
-  /// Whether another try may succeed.
+  /// Whether another attempt may succeed.
   var isTemporary = false
-  /// How long the service asked to be left alone.
+  /// How long the service asked not to be called.
   var retryAfter = Duration.zero
 
   static let timeout = NoAnswer(problem: "timeout", isTemporary: true)
@@ -19,10 +19,10 @@ struct NoAnswer: Error, Sendable, Equatable {
   static let tooLarge = NoAnswer(problem: "too_large")
   static let untrusted = NoAnswer(problem: "untrusted")
 
-  /// An answer of a status that is none.
+  /// Converts a status that is not an answer.
   static func status(_ status: Int, retryAfter: String?) -> NoAnswer {
     let isTemporary = status == 408 || status == 429 || status >= 500
-    // A day is longer than anybody waits; dates are not read, as in the other SDKs.
+    // Nobody waits longer than a day. Dates are not read, as in the other SDKs.
     let seconds = retryAfter.flatMap { UInt32($0) }.map { min($0, 86_400) } ?? 0
     return NoAnswer(
       problem: "http_\(status)", isTemporary: isTemporary,
@@ -35,7 +35,7 @@ struct NoAnswer: Error, Sendable, Equatable {
     self.retryAfter = retryAfter
   }
 
-  /// What a connection failed with.
+  /// Converts the error of a connection.
   init(_ error: any Error) {
     switch error {
     case let error as NoAnswer: self = error

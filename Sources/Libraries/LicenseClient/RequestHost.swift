@@ -1,16 +1,16 @@
 import JSONText
 import Metering
 
-/// Which domain a web application's request was meant for: what a proxy says counts only where the
-/// proxy is trusted. For middleware.
+/// Finds the domain that a web application's request was meant for. A proxy's header counts only if
+/// the proxy is trusted. It is for middleware.
 package struct RequestHost: Sendable {
   private let domain: String?
   private let trustedProxies: [AddressRange]
 
   /// - Parameters:
-  ///   - domain: what to ask about in place of the request's host.
+  ///   - domain: the domain to ask about in place of the request's host.
   ///   - trustedProxies: addresses and ranges, such as `10.0.0.0/8`.
-  /// - Throws: where a proxy is neither.
+  /// - Throws: an error if a proxy is neither.
   package init(
     domain: String?, trustedProxies: [String]
   ) throws(LicenseClientOptions.Invalid) {
@@ -26,12 +26,12 @@ package struct RequestHost: Sendable {
   }
 
   /// - Parameters:
-  ///   - peer: who is at the other end of the connection, an address.
+  ///   - peer: the address at the other end of the connection.
   ///   - host: the `Host` header.
   ///   - forwarded: the `X-Forwarded-Host` headers, in order.
   package func domain(peer: String?, host: String?, forwarded: [String]) -> String {
     if let domain { return domain }
-    // The last is the trusted proxy's own; what stands before may be the client's.
+    // The last value comes from the trusted proxy. The values before it may come from the client.
     guard isTrusted(peer), let last = forwarded.last?.split(separator: ",").last else {
       return host ?? ""
     }
@@ -48,7 +48,7 @@ package struct RequestHost: Sendable {
 }
 
 extension IPAddress {
-  /// `::ffff:192.0.2.1` as the IPv4 address that it is.
+  /// The IPv4 address of an address such as `::ffff:192.0.2.1`.
   fileprivate var unmapped: IPAddress {
     let prefix = [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF]
     guard isV6, bytes.starts(with: prefix) else { return self }
@@ -57,8 +57,8 @@ extension IPAddress {
 }
 
 extension LicenseResult {
-  /// How a web application answers where the license does not hold: 503 while nothing is known of
-  /// it, else 403; `application/problem+json`.
+  /// The answer of a web application if the license is not valid, as `application/problem+json`.
+  /// The status is 503 while nothing is known about the license, and 403 otherwise.
   package var refusal: (status: Int, body: [UInt8]) {
     let isUnknown = code == "unreachable"
     let status = isUnknown ? 503 : 403

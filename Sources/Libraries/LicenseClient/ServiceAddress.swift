@@ -1,19 +1,20 @@
 import Metering
 
-/// Where the service is, taken apart: `https://licenses.example.com:8443/base`.
+/// The parsed URL of the service, such as `https://licenses.example.com:8443/base`.
 struct ServiceAddress: Sendable, Equatable {
   let isTLS: Bool
   /// A name, or an address without brackets.
   let host: String
   let port: Int
-  /// What `Host` says.
+  /// The value of the header `Host`.
   let authority: String
-  /// Without a slash at its end.
+  /// The path of the URL, which has no slash at its end.
   let basePath: String
-  /// What TLS verifies; nil where the host is an address, which is verified then.
+  /// The name that TLS verifies. Nil if the host is an address, which TLS then verifies.
   var serverName: String? { IPAddress(host) == nil ? host : nil }
 
-  /// - Throws: where it is no such URL, or would send secrets over a network in plain text.
+  /// - Throws: an error if it is not such a URL, or if it would send secrets over a network in
+  ///   plain text.
   init(_ url: String) throws(LicenseClientOptions.Invalid) {
     let invalid = LicenseClientOptions.Invalid("url must be https://host[:port][/path]")
     guard (1...2_048).contains(url.utf8.count), url.utf8.allSatisfy({ (0x21...0x7E).contains($0) }),

@@ -2,14 +2,14 @@ import Crypto
 import FoundationEssentials
 import NIOSSL
 
-/// The public keys that the service's certificate may have, beside everything that TLS checks.
+/// The public keys that the service's certificate may have, in addition to all checks of TLS.
 struct ServicePins: Sendable {
   private let digests: Set<[UInt8]>
   private let mode: LicenseClientOptions.PinMode
   private let onProblem: @Sendable (String) -> Void
 
-  /// - Throws: where a pin is none, or there is only one: a new key of the service would lock every
-  ///   client out.
+  /// - Throws: an error if a pin is malformed, or if there is only one pin. A new key of the
+  ///   service would then lock every client out.
   init(_ options: LicenseClientOptions) throws(LicenseClientOptions.Invalid) {
     var digests: Set<[UInt8]> = []
     for pin in options.pins {
@@ -31,11 +31,11 @@ struct ServicePins: Sendable {
 
   var isEmpty: Bool { digests.isEmpty }
 
-  /// - Parameter certificate: the service's own; nil stands for none, which has no pinned key.
-  /// - Throws: `NoAnswer.pinMismatch`, where pins are enforced.
+  /// - Parameter certificate: the service's certificate, or nil if there is none.
+  /// - Throws: `NoAnswer.pinMismatch` if no key is pinned and pins are enforced.
   func check(_ certificate: NIOSSLCertificate?) throws(NoAnswer) {
     guard !isEmpty else { return }
-    // A key that cannot be read is none of the pinned ones.
+    // A key that cannot be read is not pinned.
     if let key = try? certificate?.extractPublicKey().toSPKIBytes(),
       digests.contains(Array(SHA256.hash(data: key)))
     {

@@ -4,20 +4,20 @@ import NIOSSL
 import NIOTLS
 import WebhookDelivery
 
-/// Makes requests to the service, each on a connection of its own. Nothing is followed or
-/// decompressed.
+/// Makes requests to the service, each on its own connection. It follows no redirects and
+/// decompresses nothing.
 struct ServiceTransport: Sendable {
-  /// What is asked for.
+  /// A request to the service.
   struct Request: Sendable {
     var method = "POST"
     var path: String
     var headers: [(name: String, value: String)]
     var body: [UInt8] = []
-    /// A longer answer is not read.
+    /// The largest answer that is read.
     var maximumAnswerBytes: Int
   }
 
-  /// What came, read to its end.
+  /// An answer that was read to its end.
   struct Answer: Sendable {
     var status: Int
     var body: [UInt8]
@@ -42,7 +42,7 @@ struct ServiceTransport: Sendable {
     configuration.minimumTLSVersion = .tlsv12
     configuration.applicationProtocols = ["http/1.1"]
     if let file = options.caFile {
-      // Why it cannot be read is the same to the application: the file has to be another.
+      // The reason does not matter to the application, because it needs another file in any case.
       guard let roots = try? NIOSSLCertificate.fromPEMFile(file), !roots.isEmpty else {
         throw .init("caFile contains no certificate in PEM")
       }
@@ -57,8 +57,8 @@ struct ServiceTransport: Sendable {
 
   /// Makes one request.
   ///
-  /// - Throws: `NoAnswer` where no whole answer came until the deadline; a status of any kind is an
-  ///   answer.
+  /// - Throws: `NoAnswer` if no complete answer came before the deadline. An answer may have any
+  ///   status.
   func send(_ request: Request, deadline: NIODeadline) async throws(NoAnswer) -> Answer {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
     let promise = loop.makePromise(of: HTTPAnswerReader.self)
@@ -111,7 +111,7 @@ struct ServiceTransport: Sendable {
 
 /// One request and its answer on one connection.
 ///
-/// `@unchecked Sendable`: what changes is touched on the channel's event loop alone.
+/// `@unchecked Sendable`: all mutable state is used only on the channel's event loop.
 private final class ServiceExchange: ChannelInboundHandler, @unchecked Sendable {
   typealias InboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -119,8 +119,7 @@ private final class ServiceExchange: ChannelInboundHandler, @unchecked Sendable 
   private let channel: any Channel
   private let request: [UInt8]
   private let promise: EventLoopPromise<HTTPAnswerReader>
-  /// What TLS is checked with beyond its own checks, and how long it may take; nil where there is
-  /// none.
+  /// The pins to check and the time limit of the handshake. Nil if there is no TLS.
   private let handshake: (pins: ServicePins, timeout: TimeAmount)?
   private var handshakeTimer: Scheduled<Void>?
   private var reader: HTTPAnswerReader
@@ -136,7 +135,7 @@ private final class ServiceExchange: ChannelInboundHandler, @unchecked Sendable 
     self.handshake = handshake
     reader = HTTPAnswerReader(
       maximumBodyBytes: maximumAnswerBytes + 1, keptBytes: maximumAnswerBytes + 1)
-    // However it ends, by the deadline too, the connection ends with it.
+    // The connection ends with the exchange, even if the deadline ends it.
     promise.futureResult.whenComplete { _ in channel.close(promise: nil) }
   }
 
@@ -155,7 +154,7 @@ private final class ServiceExchange: ChannelInboundHandler, @unchecked Sendable 
     if case TLSUserEvent.handshakeCompleted = event {
       handshakeTimer?.cancel()
       do {
-        // The handler is in the pipeline for as long as the channel has TLS.
+        // The handler is in the pipeline if the channel has TLS.
         try handshake?.pins.check(
           try? context.channel.pipeline.syncOperations.nioSSL_peerCertificate())
         writeRequest()

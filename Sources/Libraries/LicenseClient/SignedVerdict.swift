@@ -2,7 +2,7 @@ import JSONText
 import Licensing
 import Metering
 
-/// What the service has signed, read from a payload whose signature was verified. Times are
+/// A verdict that the service has signed, read from a payload with a verified signature. Times are
 /// milliseconds since 1970.
 struct SignedVerdict: Sendable {
   var isValid: Bool
@@ -17,9 +17,9 @@ struct SignedVerdict: Sendable {
   var isOverLimit: Bool
   var explanation: String?
 
-  /// Nil where a member that decides is missing or of another type.
+  /// Returns nil if a required member is missing or has another type.
   init?(payload: [UInt8]) {
-    // What is no JSON is no verdict.
+    // A payload that is not JSON is not a verdict.
     guard let members = (try? JSONReader.parse(payload))?.members, members.repeatedName == nil,
       let isValid = members["valid"]?.boolean, let code = members["code"]?.text,
       let timestamp = members["timestamp"]?.text.flatMap(UTCTime.milliseconds)
@@ -42,7 +42,7 @@ struct SignedVerdict: Sendable {
     explanation = members["error"]?.text
   }
 
-  /// Whether it is about the license, whatever the domain that was asked for.
+  /// Whether the verdict is about the license and applies to every domain.
   var concernsEveryDomain: Bool {
     switch Verdict.Code(rawValue: code) {
     case .invalidSignature, .notFound, .canceled, .suspended, .expired: !isValid
@@ -50,8 +50,8 @@ struct SignedVerdict: Sendable {
     }
   }
 
-  /// The first moment at which the license has reached an end that the verdict did not know of yet;
-  /// nil where there is none.
+  /// The first moment at which the license reaches an end that the verdict does not include yet.
+  /// Nil if there is none.
   var ends: Int64? {
     guard isValid, let expiresAt else { return nil }
     return isInGrace ? expiresAt + Verdict.graceMilliseconds : expiresAt

@@ -6,18 +6,18 @@ import SystemRandom
 
 /// What was used.
 public struct UsageRecord: Sendable {
-  /// `[a-z][a-z0-9_]{0,63}`
+  /// The meter, which matches `[a-z][a-z0-9_]{0,63}`.
   public var meter: String
-  /// 0 to 10^9.
+  /// The quantity, from 0 to 10^9.
   public var quantity: Int64
-  /// Whose it is; nil takes the client's license key, where that is an id.
+  /// The license's id. Nil stands for the client's license key if that is an id.
   public var licenseID: String?
-  /// Where it was used.
+  /// The domain where it was used.
   public var domain: String?
   /// What was used.
   public var feature: String?
 
-  /// A record of the client's own license.
+  /// Makes a record of the client's own license.
   public init(
     meter: String, quantity: Int64 = 1, licenseID: String? = nil, domain: String? = nil,
     feature: String? = nil
@@ -30,28 +30,28 @@ public struct UsageRecord: Sendable {
   }
 }
 
-/// What became of the usage that was recorded.
+/// The outcomes of the recorded usage.
 public struct UsageStatistics: Sendable, Equatable {
-  /// Taken into the queue.
+  /// The number of records that the queue accepted.
   public var accepted = 0
-  /// The service has it.
+  /// The number of records that the service has.
   public var sent = 0
-  /// The service refused it.
+  /// The number of records that the service refused.
   public var rejected = 0
-  /// The queue was full, the record broke a rule, the service will never take it, or the client was
-  /// closed before it went out.
+  /// The number of records that were dropped, because the queue was full, a record broke a rule,
+  /// the service will never accept it, or the client was closed before it was sent.
   public var dropped = 0
-  /// In the queue still.
+  /// The number of records that are still in the queue.
   public var pending = 0
 }
 
 /// Sends events in batches, one at a time. A retry has the same ids, so that each counts once.
 final class UsageQueue: Sendable {
-  /// How many of a batch the service rejected.
+  /// Sends a batch and returns how many events the service rejected.
   typealias Send = @Sendable (_ batch: [UInt8], _ count: Int) async throws(NoAnswer) -> Int
 
   private struct Queue {
-    /// Each is an event in JSON.
+    /// The events in JSON.
     var events: [[UInt8]] = []
     var statistics = UsageStatistics()
     var failures = 0
@@ -64,7 +64,7 @@ final class UsageQueue: Sendable {
   private static let batchEvents = 500
   private static let batchBytes = 512 * 1_024
   private static let interval = Duration.seconds(1)
-  /// 2^6 intervals: a minute.
+  /// The longest pause is 2^6 intervals, which is a minute.
   private static let maximumFailures = 6
   private static let maximumQuantity: Int64 = 1_000_000_000
   private static let maximumDimensionBytes = 1_024
@@ -91,7 +91,7 @@ final class UsageQueue: Sendable {
     }
   }
 
-  /// Never waits. False where it was dropped.
+  /// Queues usage without waiting. Returns false if it was dropped.
   func record(_ usage: UsageRecord, licenseID: String, now: Int64) -> Bool {
     let event = event(usage, licenseID: licenseID, now: now)
     let (isTaken, isFull) = queue.withLock { queue -> (Bool, Bool) in
@@ -109,7 +109,7 @@ final class UsageQueue: Sendable {
     return isTaken
   }
 
-  /// Nil where it breaks the contract of events.
+  /// Returns nil if it breaks the contract of events.
   private func event(_ usage: UsageRecord, licenseID: String, now: Int64) -> [UInt8]? {
     guard licenseID.isPlain(upTo: Limits.subjectBytes), MeterName.isValid(usage.meter),
       (0...Self.maximumQuantity).contains(usage.quantity),
@@ -137,12 +137,12 @@ final class UsageQueue: Sendable {
     return json.bytes
   }
 
-  /// Ends with the queue, or when it is closed.
+  /// The loop ends with the queue or when the queue is closed.
   private func loop() -> Task<Void, Never> {
     Task { [weak self] in
       var failures = 0
       while !Task.isCancelled {
-        // Cut short when the queue is closed.
+        // The sleep is cut short when the queue is closed.
         try? await Task.sleep(for: Self.interval * (1 << failures))
         guard let self, !Task.isCancelled else { return }
         await deliver()
@@ -151,14 +151,15 @@ final class UsageQueue: Sendable {
     }
   }
 
-  /// Sends what is queued. Whether all of it went out.
+  /// Sends queued events, and returns whether all of them were sent.
   ///
-  /// - Parameter deadline: none is begun behind it; one that is on its way has its own time limit.
+  /// - Parameter deadline: no request begins after it. A request that is on its way has its own
+  ///   time limit.
   func flush(until deadline: NIODeadline) async -> Bool {
     while statistics.pending > 0, NIODeadline.now() < deadline {
       if await !deliver() {
         let pause = min(.milliseconds(200), deadline - .now())
-        // Cut short where whoever flushes was canceled: the deadline ends the loop.
+        // The sleep is cut short if the caller was canceled. The deadline ends the loop.
         try? await Task.sleep(for: .nanoseconds(max(0, pause.nanoseconds)))
         if Task.isCancelled { break }
       }
@@ -166,7 +167,7 @@ final class UsageQueue: Sendable {
     return statistics.pending == 0
   }
 
-  /// As `flush`; then takes no usage any more. What is left is dropped and counted.
+  /// Sends like `flush`, and then accepts no more usage. The rest is dropped and counted.
   func close(until deadline: NIODeadline) async {
     _ = await flush(until: deadline)
     let left = queue.withLock { queue in
@@ -180,8 +181,8 @@ final class UsageQueue: Sendable {
     if left > 0 { onProblem("usage_dropped") }
   }
 
-  /// Sends one batch, whose events stay in the queue until it is known what became of them; waits
-  /// for the one that is on its way where there is one. Whether that is known.
+  /// Sends one batch, or waits for the one that is on its way. Its events stay in the queue until
+  /// their outcome is known. Returns whether it is known.
   @discardableResult
   private func deliver() async -> Bool {
     let sending = queue.withLock { queue -> Task<Bool, Never>? in
@@ -195,7 +196,7 @@ final class UsageQueue: Sendable {
     return await sending?.value ?? true
   }
 
-  /// As many of the first as fit.
+  /// As many of the first events as fit into a batch.
   private static func batch(_ events: [[UInt8]]) -> [[UInt8]] {
     var bytes = 0
     return Array(
@@ -215,7 +216,7 @@ final class UsageQueue: Sendable {
     }
   }
 
-  /// The service will never take such a batch, however often it comes.
+  /// The problems after which the service will never accept the batch.
   private static let refusals: Set = ["http_400", "http_404", "http_413", "http_415", "http_422"]
 
   private func settle(_ count: Int, rejected: Int, failure: NoAnswer?) -> Bool {
@@ -228,7 +229,8 @@ final class UsageQueue: Sendable {
         return
       }
       queue.failures = 0
-      // What was closed meanwhile was counted as dropped, and may count all the same.
+      // If the queue was closed in the meantime, the events were counted as dropped, although the
+      // service may have counted them.
       guard !queue.isClosed else { return }
       queue.events.removeFirst(count)
       if isRefused {

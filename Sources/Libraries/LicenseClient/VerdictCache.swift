@@ -3,9 +3,10 @@ import Metering
 import NIOPosix
 import Synchronization
 
-/// Verdicts by license and domain, at most 1,000 in memory and on disk; the oldest leave first.
+/// Verdicts by license and domain, at most 1,000 in memory and on disk. The oldest are removed
+/// first.
 final class VerdictCache: Sendable {
-  /// What names a verdict.
+  /// The key of a verdict.
   struct Key: Hashable, Sendable {
     var licenseKey: Identifier
     var domain: Identifier
@@ -16,7 +17,8 @@ final class VerdictCache: Sendable {
     }
   }
 
-  /// A verdict, its signature, and when it came by the local clock, in milliseconds since 1970.
+  /// A verdict, its signature, and the time of its arrival by the local clock in milliseconds since
+  /// 1970.
   struct Entry: Sendable {
     var verdict: SignedVerdict
     var signature: String
@@ -45,7 +47,7 @@ final class VerdictCache: Sendable {
   private let folder: VerdictFolder?
   private let kept: Mutex<Kept>
 
-  /// - Parameter keys: those that are known now, with which the latest time on disk is verified.
+  /// - Parameter keys: the keys that are known now. They verify the latest time on disk.
   init(
     folder: VerdictFolder?, keys: JSONWebKeySet?,
     maximumEntries: Int = VerdictCache.maximumEntries
@@ -56,11 +58,11 @@ final class VerdictCache: Sendable {
     kept.withLock { $0.highestTime = VerdictVerifier(keys: keys).signedTime(latest) ?? 0 }
   }
 
-  /// The latest time that the service has signed, in milliseconds since 1970; 0 where none is
+  /// The latest time that the service has signed, in milliseconds since 1970, or 0 if none is
   /// known.
   var highestTime: Int64 { kept.withLock(\.highestTime) }
 
-  /// What memory holds.
+  /// The entry in memory.
   func get(_ key: Key) -> Entry? {
     kept.withLock { kept in
       guard let entry = kept.entries[key]?.entry else { return nil }
@@ -70,16 +72,16 @@ final class VerdictCache: Sendable {
     }
   }
 
-  /// The newer of what memory and disk hold; another process may have written it.
+  /// The newer of the entries in memory and on disk. Another process may have written the latter.
   func load(_ key: Key, domain: DomainName, keys: JSONWebKeySet?) async -> Entry? {
     let known = get(key)
     guard let folder, let keys else { return known }
-    // The pool runs for as long as the process does.
+    // The pool runs as long as the process.
     let saved = try? await NIOThreadPool.singleton.runIfActive {
       folder.read(VerdictFolder.name(key))?.signature
     }
     guard let signature = saved ?? nil, signature != known?.signature,
-      // What was changed on disk is not known.
+      // A file that somebody has changed counts as absent.
       let payload = try? VerdictVerifier(keys: keys).verifySaved(
         signature: signature, licenseKey: key.licenseKey.string, domain: domain),
       let verdict = SignedVerdict(payload: payload),
@@ -90,7 +92,7 @@ final class VerdictCache: Sendable {
     return loaded
   }
 
-  /// Keeps a verdict. A "no" replaces what was kept for the domain, and for the whole license where
+  /// Stores a verdict. A "no" replaces the verdict of the domain, and those of the whole license if
   /// it is about that.
   func put(_ entry: Entry, _ key: Key) async {
     let isLatest = kept.withLock { kept in
@@ -102,16 +104,16 @@ final class VerdictCache: Sendable {
       return isLatest
     }
     guard let folder else { return }
-    // A full or forbidden disk takes the cache's survival of a restart away, and nothing else.
+    // With a full or forbidden disk, the cache only does not survive a restart.
     try? await NIOThreadPool.singleton.runIfActive {
       try folder.save(entry, key, isLatest: isLatest)
     }
   }
 
-  /// Keeps the keys that were fetched.
+  /// Stores the keys that were fetched.
   func put(keys: [UInt8]) async {
     guard let folder else { return }
-    // Without them a restart fetches the keys again, and nothing else.
+    // Without them, a restart only has to fetch the keys again.
     try? await NIOThreadPool.singleton.runIfActive {
       try folder.write(VerdictFolder.keysFile, .init(keys: String(decoding: keys, as: UTF8.self)))
     }

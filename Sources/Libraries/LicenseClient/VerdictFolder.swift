@@ -5,10 +5,10 @@ import JSONText
 import Metering
 import SystemRandom
 
-/// Verdicts on disk: the signed texts themselves, which are verified again when they are read. The
-/// license key is not among them. Its functions wait for the disk.
+/// Verdicts on disk. The files contain the signed texts, which are verified again when they are
+/// read, but not the license key. The functions wait for the disk.
 struct VerdictFolder: Sendable {
-  /// What a file holds: the one or the other.
+  /// The contents of a file, which is either a verdict or keys.
   struct Saved: Sendable {
     var signature: String?
     var keys: String?
@@ -18,9 +18,9 @@ struct VerdictFolder: Sendable {
       self.keys = keys
     }
 
-    /// Nil where the bytes are no JSON object.
+    /// Returns nil if the bytes are not a JSON object.
     init?(_ json: [UInt8]) {
-      // What cannot be read is not known.
+      // A file that cannot be read counts as absent.
       guard let members = (try? JSONReader.parse(json))?.members else { return nil }
       signature = members["signature"]?.text
       keys = members["keys"]?.text
@@ -38,15 +38,15 @@ struct VerdictFolder: Sendable {
 
   static let latestFile = "latest.json"
   static let keysFile = "keys.json"
-  /// A key set has at most 1 MiB, and twice as much as a text in JSON.
+  /// A key set has at most 1 MiB, and at most twice as much as a text in JSON.
   private static let maximumFileBytes = 1 << 21
   private static let hashLength = 32
 
   let path: String
-  /// Of verdicts; the oldest leave first.
+  /// The largest number of verdicts. The oldest are removed first.
   var maximumEntries = VerdictCache.maximumEntries
 
-  /// `<hash of the license key>-<hash of the domain>.json`
+  /// The file's name, `<hash of the license key>-<hash of the domain>.json`.
   static func name(_ key: VerdictCache.Key) -> String {
     "\(shortHash(key.licenseKey))-\(shortHash(key.domain)).json"
   }
@@ -55,13 +55,14 @@ struct VerdictFolder: Sendable {
     Hexadecimal.text(Array(SHA256.hash(data: Array(identifier.utf8))).prefix(hashLength / 2))
   }
 
-  /// Two hashes, the hyphen and the ending; nothing else in the folder is so long and ends so.
+  /// Whether the name has the length of two hashes, the hyphen and the ending. No other file in the
+  /// folder does.
   private static func isEntry(_ name: String) -> Bool {
     name.utf8.count == 2 * hashLength + 6 && name.utf8.dropFirst(hashLength).first == 0x2D
       && name.hasSuffix(".json")
   }
 
-  /// Nil where there is no such file, or it cannot be read.
+  /// Returns nil if the file does not exist or cannot be read.
   func read(_ name: String) -> Saved? {
     let descriptor = open(path + "/" + name, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
@@ -77,7 +78,7 @@ struct VerdictFolder: Sendable {
     return nil
   }
 
-  /// Writes a file of the owner's alone, whole or not at all.
+  /// Writes a file that only the owner can read, as a whole or not at all.
   func write(_ name: String, _ saved: Saved) throws {
     try FileManager.default.createDirectory(
       atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -109,7 +110,8 @@ struct VerdictFolder: Sendable {
     }
   }
 
-  /// Names that were never valid leave no file: whoever asks for them must not fill the disk.
+  /// Saves a verdict. Domains that were never valid get no file, so that questions about them
+  /// cannot fill the disk.
   func save(_ entry: VerdictCache.Entry, _ key: VerdictCache.Key, isLatest: Bool) throws {
     let name = Self.name(key)
     let saved = Saved(signature: entry.signature)
@@ -128,7 +130,7 @@ struct VerdictFolder: Sendable {
   }
 
   private var entries: [String] {
-    // A folder that is not there, or cannot be read, has none.
+    // A folder that does not exist or cannot be read has no entries.
     ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).filter(Self.isEntry)
   }
 
@@ -140,7 +142,7 @@ struct VerdictFolder: Sendable {
     for (name, _) in oldest where name != kept { unlink(path + "/" + name) }
   }
 
-  /// In seconds since 1970; 0 of a file that is gone.
+  /// The time of the last change in seconds since 1970, or 0 if the file is gone.
   private func changed(_ name: String) -> Int {
     var status = stat()
     return stat(path + "/" + name, &status) == 0 ? status.st_mtim.tv_sec : 0

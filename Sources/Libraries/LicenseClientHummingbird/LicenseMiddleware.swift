@@ -3,14 +3,14 @@ public import Hummingbird
 public import LicenseClient
 import NIOCore
 
-/// A request context that holds what the middleware found.
+/// A request context with the result of the middleware.
 public protocol LicenseRequestContext: RemoteAddressRequestContext {
-  /// Set by `LicenseMiddleware` before a route runs; the license holds then.
+  /// The result, which `LicenseMiddleware` sets before a route runs. The license is valid then.
   var license: LicenseResult? { get set }
 }
 
-/// Lets requests through where the license holds. Where it does not, the answer is 403, and 503
-/// while nothing is known of it, as `application/problem+json`.
+/// Lets requests through if the license is valid. If it is not, the answer is 403, or 503 while
+/// nothing is known about the license, as `application/problem+json`.
 ///
 /// ```swift
 /// router.add(middleware: try LicenseMiddleware(client))
@@ -25,11 +25,11 @@ public struct LicenseMiddleware<Context: LicenseRequestContext>: RouterMiddlewar
 
   /// - Parameters:
   ///   - client: a `LicenseClient`, or a `FakeLicenseClient` in tests.
-  ///   - domain: what to ask about in place of the request's host.
+  ///   - domain: the domain to ask about in place of the request's host.
   ///   - trustedProxies: addresses and ranges, such as `10.0.0.0/8`, whose `X-Forwarded-Host` is
-  ///     believed.
-  ///   - onDenied: answers in place of 403 and 503.
-  /// - Throws: where a proxy is neither address nor range.
+  ///     trusted.
+  ///   - onDenied: makes the answer in place of 403 and 503.
+  /// - Throws: an error if a proxy is neither an address nor a range.
   public init(
     _ client: any LicenseValidator, domain: String? = nil, trustedProxies: [String] = [],
     onDenied: (@Sendable (Request, LicenseResult) async throws -> Response)? = nil
@@ -39,7 +39,7 @@ public struct LicenseMiddleware<Context: LicenseRequestContext>: RouterMiddlewar
     self.onDenied = onDenied
   }
 
-  /// Asks about the request's host, and runs the route where the license holds.
+  /// Asks about the request's host, and runs the route if the license is valid.
   public func handle(
     _ request: Request, context: Context,
     next: (Request, Context) async throws -> Response
