@@ -8,7 +8,7 @@ public struct UsageEvent: Sendable {
   public var id: String?
   /// The observer of the event, such as `/validation/eu-1`, in 1 to 1,024 bytes.
   public var source: String
-  /// The license's id, 1 to 512 bytes.
+  /// The license's id in 1 to 512 bytes.
   public var subject: String
   /// The meter, which matches `[a-z][a-z0-9_]{0,63}`.
   public var meter: String
@@ -55,7 +55,7 @@ public struct ValidationEvent: Sendable {
   public var id: String?
   /// The same as in `UsageEvent`.
   public var source: String
-  /// The license's id, 1 to 512 bytes.
+  /// The license's id in 1 to 512 bytes.
   public var subject: String
   /// The verdict's code, such as `domain_mismatch`. It is cut at 64 bytes.
   public var code: String

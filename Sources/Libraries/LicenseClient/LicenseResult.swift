@@ -75,10 +75,10 @@ public struct LicenseResult: Sendable {
 public struct LicenseFeatures: Sendable, Equatable, ExpressibleByArrayLiteral {
   private var identifiers: Set<Identifier>
 
-  /// Those names.
+  /// Makes a set of those names.
   public init(_ names: [String] = []) { identifiers = Set(names.map(Identifier.init(_:))) }
 
-  /// Those names.
+  /// Makes a set of those names.
   public init(arrayLiteral names: String...) { self.init(names) }
 
   /// Whether the license unlocks the feature.

@@ -4,7 +4,7 @@ import NIOCore
 import Synchronization
 import SystemRandom
 
-/// What was used.
+/// Usage to report.
 public struct UsageRecord: Sendable {
   /// The meter, which matches `[a-z][a-z0-9_]{0,63}`.
   public var meter: String
@@ -14,7 +14,7 @@ public struct UsageRecord: Sendable {
   public var licenseID: String?
   /// The domain where it was used.
   public var domain: String?
-  /// What was used.
+  /// The feature that was used.
   public var feature: String?
 
   /// Makes a record of the client's own license.

@@ -7,15 +7,15 @@ package import Recount
 /// Finds one event in the log by its id, and says what happened to it.
 ///
 /// The log has no index by id. So its newest offsets are read, bounded in number and in time, and
-/// the answer says which. What is found is judged with the records of a dedupe window before it, by
-/// the same code as `reconcile` and `explain`.
+/// the answer says which offsets those are. The events that are found are judged with the records
+/// of a dedupe window before them, by the same code as in `reconcile` and `explain`.
 package struct EventSearch {
   package enum Outcome: Sendable, Equatable {
     case counted
-    /// The earlier sighting of the same identity, where it was read as well.
+    /// It is a duplicate. The offset is that of the earlier sighting, if that was read as well.
     case duplicate(Decision.Cause, of: Int64?)
     case deadLetter(reason: String, detail: String)
-    /// It lies behind what is counted so far.
+    /// It lies after everything that is counted so far.
     case pending
   }
 
@@ -23,14 +23,14 @@ package struct EventSearch {
     package var partition: Int32
     package var logEpoch: Int32
     package var offset: Int64
-    /// Of the record, in milliseconds since 1970; negative where it has none.
+    /// The record's timestamp in milliseconds since 1970. It is negative if the record has none.
     package var recordTime: Int64
-    /// Nil of a dead letter.
+    /// The event. Nil for a dead letter.
     package var event: UsageEvent?
     package var outcome: Outcome
   }
 
-  /// What was read of a partition, half-open.
+  /// The half-open range of offsets that was read of a partition.
   package struct Stretch: Sendable {
     package var partition: Int32
     package var logEpoch: Int32
@@ -40,7 +40,7 @@ package struct EventSearch {
 
   package private(set) var sightings: [Sighting] = []
   package private(set) var searched: [Stretch] = []
-  /// The time came before all was read.
+  /// Whether the deadline came before everything was read.
   package private(set) var wasCutOff = false
 
   private let id: String
@@ -50,16 +50,16 @@ package struct EventSearch {
   private let requeues: Requeues
   private let topic: String
 
-  /// Sightings beyond these are not looked at.
+  /// The largest number of sightings that are looked at.
   private static let mostSightings = 50
-  /// The same of records that are no JSON, and hold the id somewhere.
+  /// The same for records that are not JSON and contain the id somewhere.
   private static let mostTexts = 10
 
   private struct TimeIsUp: Error {}
 
   /// - Parameters:
-  ///   - offsets: read at most so many, shared evenly by the partitions.
-  ///   - deadline: reads nothing behind it.
+  ///   - offsets: how many offsets to read at most, shared evenly by the partitions.
+  ///   - deadline: when to stop reading.
   package init(
     _ connection: PostgresConnection, _ reader: LogReader, group: String, topic: String, id: String,
     source: String?, settings: RecountSettings, offsets: Int64, deadline: ContinuousClock.Instant
@@ -85,7 +85,7 @@ package struct EventSearch {
     }
   }
 
-  /// Where records lie that have the id, or may have it.
+  /// The places of records that have the id or may have it.
   private mutating func candidates(
     _ reader: LogReader, offsets: Int64
   ) throws -> [Int32: [Int64]] {
@@ -110,7 +110,8 @@ package struct EventSearch {
       try reader.readAll(ranges) { view in
         if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
         guard let value = view.value, let match = Self.match(value, needle) else { return }
-        // Each kind has a bound of its own: text that merely holds the id must not crowd it out.
+        // Each kind has its own bound, so that texts that merely contain the id do not displace
+        // events.
         switch match {
         case .event where events < Self.mostSightings: events += 1
         case .text where texts < Self.mostTexts: texts += 1
@@ -125,16 +126,17 @@ package struct EventSearch {
   }
 
   enum Match: Equatable {
-    /// A JSON object whose `id` it is.
+    /// It is a JSON object with this `id`.
     case event
-    /// No JSON, and somewhere in it stands the id in quotes: a dead letter.
+    /// It is not JSON but contains the id in quotes, so it is a dead letter.
     case text
   }
 
-  /// What a record has to do with an id; nil: nothing.
+  /// How a record is related to an id, or nil.
   static func match(_ value: UnsafeRawBufferPointer, _ id: [UInt8]) -> Match? {
     guard mayHold(value, id) else { return nil }
-    // Whatever is wrong with it: what cannot be read is a dead letter, if anything.
+    // The kind of error does not matter, because a record that cannot be read can only be a dead
+    // letter.
     guard let json = try? JSONReader.parse(Array(value)) else {
       return holds(value, [UInt8(ascii: "\"")] + id + [UInt8(ascii: "\"")]) ? .text : nil
     }
@@ -142,7 +144,7 @@ package struct EventSearch {
       guard member.name.equals("id") else { return false }
       switch member.value {
       case .string(let text): return text.bytes == id
-      // A dead letter, since an id must be a string.
+      // It is a dead letter, because an id must be a string.
       case .number(let digits): return digits.utf8.elementsEqual(id)
       default: return false
       }
@@ -157,7 +159,8 @@ package struct EventSearch {
     }
   }
 
-  /// Whether the bytes hold the id. With an escape in them it may be spelled otherwise.
+  /// Whether the bytes may contain the id. If they have an escape, the id may be spelled
+  /// differently.
   private static func mayHold(_ value: UnsafeRawBufferPointer, _ id: [UInt8]) -> Bool {
     guard value.count >= id.count, let first = id.first else { return false }
     var i = 0

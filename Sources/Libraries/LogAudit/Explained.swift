@@ -3,13 +3,13 @@ import Metering
 package import PostgresStore
 package import Recount
 
-/// A license's events of a time, and what PostgreSQL says of them.
+/// A license's events in a range of time, compared with PostgreSQL's numbers.
 package struct Explained {
   package struct Line: Sendable {
     package var partition: Int32
     package var logEpoch: Int32
     package var offset: Int64
-    /// Of the record, in milliseconds since 1970; negative where it has none.
+    /// The record's timestamp in milliseconds since 1970. It is negative if the record has none.
     package var recordTime: Int64
     package var event: UsageEvent
     package var duplicate: Decision.Cause?
@@ -17,27 +17,27 @@ package struct Explained {
 
   package enum Status: String, Sendable {
     case equal, different
-    /// Not all of it can be read back.
+    /// Not all events can be read back.
     case notProvable = "not_provable"
   }
 
-  /// Why not all could be read back.
+  /// Why not all events could be read back.
   package struct Gap: Sendable, CustomStringConvertible {
     package let description: String
-    /// Events are gone; else they are there, and only what repeats earlier ones cannot be told
-    /// apart.
+    /// Whether events are lost. Otherwise they exist, and only repetitions of earlier events cannot
+    /// be told apart.
     package let isLoss: Bool
   }
 
-  /// What one reading may cost.
+  /// Bounds on the cost of one reading.
   package struct Bounds: Sendable {
-    /// Offsets that are read, all partitions together; nil: as many as it takes.
+    /// How many offsets of all partitions may be read. Nil for no bound.
     package var offsets: Int64?
-    /// Lines that are kept of each partition.
+    /// How many lines of each partition are kept.
     package var lines: Int?
-    /// Lines behind this place only.
+    /// Only lines after this place are kept.
     package var after: (partition: Int32, offset: Int64)?
-    /// The reading is given up then.
+    /// When the reading is given up.
     package var deadline: ContinuousClock.Instant?
 
     package init() {}
@@ -45,7 +45,7 @@ package struct Explained {
 
   /// A reading would go beyond its bounds.
   package enum Beyond: Error, Sendable {
-    /// So many offsets lie in the stretches.
+    /// The ranges have this many offsets.
     case offsets(Int64)
     case time
   }
@@ -56,9 +56,9 @@ package struct Explained {
   package let range: UsageReads.Minutes
   package private(set) var stored: StoredUsage
   package var bounds = Bounds()
-  /// Rows of the hours touched, by place.
+  /// The rows of the hours that the range touches, by place.
   private var hours: [UsageReads.Stored] = []
-  /// What the views say, by meter.
+  /// The numbers of the views, by meter.
   package private(set) var view: [ExactText: Tally] = [:]
 
   package private(set) var lines: [Line] = []
@@ -112,13 +112,13 @@ package struct Explained {
   private struct Stretch {
     var range: LogReader.Range
     var checkpoint: AuditCheckpointStore.Place?
-    /// Nothing before this offset matters; nil: all of it does.
+    /// Nothing before this offset matters. Nil if everything does.
     var windowBegins: Int64?
   }
 
-  /// - Parameter knowsSequences: it is read from a checkpoint or the log's beginning, not only from
-  ///   a window before.
-  /// - Throws: `Beyond` where it would cost more than `bounds` allow.
+  /// - Parameter knowsSequences: whether to read from a checkpoint or the log's beginning, and not
+  ///   only from a window before the events.
+  /// - Throws: `Beyond` if it would cost more than `bounds` allow.
   package mutating func read(
     _ source: LogRecount, knowsSequences: Bool, progress: (Int64, Int64) -> Void
   ) throws {
@@ -221,7 +221,7 @@ package struct Explained {
           description: "\(place): the log begins at offset \(low), so repetitions of earlier "
             + "events cannot be told apart", isLoss: false))
     }
-    // What repeats these events lies behind them, seldom far.
+    // Repetitions of these events come after them, and rarely far after.
     let to = min(next, high, offsets.last + window)
     return Stretch(
       range: .init(place, from: from, to: max(to, offsets.last + 1)), checkpoint: checkpoint,

@@ -3,7 +3,7 @@ import Metering
 package import Recount
 
 extension LogRecord {
-  /// With its header `dead-letter` only where that is borne out.
+  /// Makes a record. It has its header `dead-letter` only if the header is confirmed.
   package init(_ view: RecordView, _ requeues: Requeues) throws {
     self.init(
       partition: view.partition, offset: view.offset, timestamp: view.timestamp,

@@ -3,16 +3,16 @@ import Metering
 package import PostgresStore
 package import Recount
 
-/// One partition, counted over again from its log, as far as that reaches.
+/// One partition, counted again from its log as far as that reaches.
 package struct CountedPartition {
   package let partition: Int32
   package let logEpoch: Int32
   package let low: Int64
   package let high: Int64
   package let nextOffset: Int64
-  /// Timestamp of the first record that can be read.
+  /// The timestamp of the first record that can be read.
   package var logBegins: Int64?
-  /// Why nothing of it could be counted; nil if it was.
+  /// Why the partition could not be counted. Nil if it was.
   package var unreadable: String?
 
   package var events: Int64 = 0
@@ -22,20 +22,22 @@ package struct CountedPartition {
   package var dimensionTotals: [DimensionKey: Tally] = [:]
   package var provenance: [PartitionRecount.ProvenanceKey: OffsetRange] = [:]
   package var deadLetters: [Int64: String] = [:]
-  /// Of the records from the checkpoint on, where there is one.
+  /// The ledger of the records from the checkpoint on, if there is one.
   package var ledger: [ExactText: LedgerEntry] = [:]
-  /// Of the records before it.
+  /// The ledger of the records before the checkpoint.
   package var ledgerBefore: [ExactText: LedgerEntry] = [:]
-  /// From its offset on, the producers' sequences are known, however much of the log is gone.
+  /// The checkpoint. From its offset on, the producers' sequences are known, however much of the
+  /// log is gone.
   package var checkpoint: RecountCheckpoint?
-  /// Events in the window's size behind this offset may repeat what cannot be read; nil: none do.
+  /// Events within a window after this offset may repeat events that cannot be read. Nil if none
+  /// can.
   package var windowBegins: Int64?
-  /// Of each hour, the timestamp of the earliest record that counted.
+  /// The timestamp of the earliest record that counted in each hour.
   package var earliest: [PartitionRecount.ProvenanceKey: Int64] = [:]
-  /// Events that count by what can be read, but might be duplicates of what cannot: by producer
-  /// where its sequence alone is in doubt.
+  /// Events that count according to the readable records but might be duplicates of unreadable
+  /// ones. They are by producer if only its sequence is in doubt.
   package var doubtful: [DoubtKey: Tally] = [:]
-  /// The `dead-letter` headers that counted, with what they counted for.
+  /// The `dead-letter` headers that counted, with the key that they counted for.
   package var requeued: [ExactText: DoubtKey] = [:]
   package var requeuedTallies: [ExactText: Tally] = [:]
 
@@ -44,12 +46,13 @@ package struct CountedPartition {
     package var usage: UsageKey
   }
 
-  /// Whether records of this partition's past, in this epoch or before, cannot be read any more.
+  /// Whether past records of this partition, in this epoch or before, cannot be read any more.
   package var hasUnreadablePast: Bool {
     low > 0 || logEpoch > 1 || unreadable != nil || hasUnreadableAncestors
   }
 
-  /// Records that this partition's keys had in another partition, before the topic grew, are gone.
+  /// Whether records that this partition's keys had in another partition before the topic grew are
+  /// gone.
   package var hasUnreadableAncestors = false
 
   package init(partition: Int32, logEpoch: Int32, low: Int64, high: Int64, nextOffset: Int64) {
@@ -60,7 +63,7 @@ package struct CountedPartition {
     self.nextOffset = nextOffset
   }
 
-  /// Whether the ids before a record at `offset` are known as far back as the window reaches.
+  /// Whether all ids within the window before `offset` are known.
   package func knowsWindow(at offset: Int64, _ windows: [WindowSize]) -> Bool {
     guard let windowBegins else { return true }
     let window =
@@ -107,12 +110,12 @@ package struct LogRecount {
     self.checkpoints = checkpoints
   }
 
-  /// A window's identities and the texts of a batch are held for each partition that is read at
-  /// once; several at once, since a fetch of the embedded broker brings a single batch of a
-  /// partition.
+  /// How many partitions are read at the same time. Each holds a window's identities and the texts
+  /// of a batch in memory. Several are read together, because a fetch from the embedded broker
+  /// returns a single batch of a partition.
   private static let partitionsAtOnce = 8
 
-  /// - Parameter progress: offsets done and offsets in all.
+  /// - Parameter progress: called with the number of offsets that are done, and with the total.
   package func run(progress: (Int64, Int64) -> Void) throws -> [CountedPartition] {
     var partitions = try bounds()
     let readable = partitions.indices.filter { partitions[$0].unreadable == nil }
@@ -146,7 +149,8 @@ package struct LogRecount {
       let (low, high) = try reader.watermarks(TopicPartition(topic: topic, partition: partition))
       var result = CountedPartition(
         partition: partition, logEpoch: position.logEpoch, low: low, high: high,
-        // Negative while its beginning is not known: nothing of it is counted.
+        // The offset is negative while the beginning is not known. Nothing of the partition is
+        // counted then.
         nextOffset: position.nextOffset < 0 ? low : position.nextOffset)
       if position.nextOffset < 0 {
         return result
@@ -182,7 +186,7 @@ package struct LogRecount {
     }
     let reached = try reader.readAll(ranges, progress: progress) { view in
       let record = try LogRecord(view, requeues)
-      // Taken out and put back, so that the dictionaries inside are changed in place.
+      // The entry is taken out and put back, so that its dictionaries are changed in place.
       guard var entry = recounts.removeValue(forKey: record.partition) else { return }
       let index = entry.index
       let decision = entry.recount.feed(record)
@@ -205,7 +209,7 @@ package struct LogRecount {
     }
   }
 
-  /// Nil if it was removed meanwhile.
+  /// Returns nil if it was removed in the meantime.
   package func checkpoint(at place: AuditCheckpointStore.Place) throws -> RecountCheckpoint? {
     try checkpoints.producers(at: place).map { producers in
       RecountCheckpoint(
@@ -213,7 +217,7 @@ package struct LogRecount {
     }
   }
 
-  /// A recount with what is known of the time before the log's beginning.
+  /// Makes a recount with everything that is known about the time before the log's beginning.
   private func begin(_ partition: inout CountedPartition) throws -> PartitionRecount {
     let place = stored.checkpoint(of: partition.partition, low: partition.low)
     partition.checkpoint = try place.flatMap { try checkpoint(at: $0) }
@@ -233,8 +237,8 @@ package struct LogRecount {
     return recount
   }
 
-  /// A dead letter counts once in all partitions together; which of two was the one, the logs do
-  /// not say.
+  /// A dead letter counts once in all partitions together. The logs do not tell which of two
+  /// records counted.
   private func doubtRequeuedTwice(_ partitions: inout [CountedPartition]) {
     var seen: [ExactText: Int] = [:]
     for partition in partitions {

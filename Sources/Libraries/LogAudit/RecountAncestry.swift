@@ -2,18 +2,18 @@ import KafkaTransport
 import PostgresStore
 package import Recount
 
-/// What a partition of a grown topic inherits, for the recount: the window and the sequences of the
-/// partition that its keys were in before. The aggregator reads only the window; here the sequences
-/// too come from the log alone.
+/// What a partition of a grown topic inherits for the recount. It inherits the window and the
+/// sequences of the partition that its keys were in before. The aggregator reads only the window
+/// from the log, but here the sequences come from the log too.
 extension LogRecount {
-  /// Feeds the records of the partition's ancestors, the oldest first, as far as the log still has
-  /// them. They are judged and counted nowhere.
+  /// Feeds the records of the partition's ancestors, oldest first, as far as the log still has
+  /// them. They are judged but not counted.
   ///
   /// - Parameters:
   ///   - low: the lowest offset of the partition itself.
-  ///   - since: nothing before this offset of the child is fed.
-  /// - Returns: which of the ancestors' records cannot be read any more, as the child's offset
-  ///   behind the last of them; nil: all of them can.
+  ///   - since: the first offset of the child to feed.
+  /// - Returns: the child's offset after the last ancestor's record that cannot be read any more.
+  ///   Nil if all can be read.
   package func feedAncestors(
     of partition: Int32, low: Int64, since: Int64? = nil, into recount: inout PartitionRecount
   ) throws -> Int64? {
@@ -46,7 +46,7 @@ extension LogRecount {
     var stretches: [Stretch] = []
     var current = partition
     var shift: Int64 = 0
-    // The bound is for rows that contradict each other.
+    // The bound protects against rows that contradict each other.
     while stretches.count < 32, let branch = stored.branches[current] {
       shift += branch.firstOffset - branch.parentOffset
       stretches.append(

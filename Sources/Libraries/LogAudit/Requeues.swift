@@ -1,13 +1,13 @@
 package import PostgresStore
 package import Recount
 
-/// Which records are requeued dead letters. Anybody may set the header `dead-letter`, so a row of
-/// `dead_letter` must have that place and the record's value; else the record is an event like any
-/// other.
+/// Decides which records are requeued dead letters. Anybody may set the header `dead-letter`, so a
+/// row of `dead_letter` must have that place and the record's value. Otherwise the record is an
+/// ordinary event.
 package struct Requeues {
   let connection: PostgresConnection
   let topic: String
-  /// Of each partition, the epoch that is read.
+  /// The epoch that is read, for each partition.
   let epochs: [Int32: Int32]
 
   package init(_ connection: PostgresConnection, topic: String, _ stored: StoredUsage) {
@@ -16,16 +16,16 @@ package struct Requeues {
     epochs = stored.positions.mapValues(\.logEpoch)
   }
 
-  /// The header, where the record stands for the dead letter that it names.
+  /// Returns the header if the record really stands for the dead letter that it names.
   package func confirmed(_ header: [UInt8], of record: LogRecord) throws -> String? {
-    // epoch/topic/partition/offset, the numbers as they are written without sign or leading zeros.
+    // The header is epoch/topic/partition/offset. The numbers have no sign and no leading zeros.
     let fields = header.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     guard fields.count == 4, fields[1].elementsEqual(topic.utf8), let value = record.value,
       let epoch = Self.number(fields[0]), let partition = Self.number(fields[2]),
       let offset = Self.number(fields[3]), let current = epochs[record.partition],
       epoch <= Int64(current), partition <= Int64(Int32.max)
     else { return nil }
-    // A dead letter stands before the record that requeues it.
+    // A dead letter comes before the record that requeues it.
     if epoch == Int64(current), partition == Int64(record.partition), offset >= record.offset {
       return nil
     }

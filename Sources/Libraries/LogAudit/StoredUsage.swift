@@ -15,8 +15,8 @@ package struct StoredKey: Hashable {
   }
 }
 
-/// What PostgreSQL says at one snapshot: all that reconcile compares, and what it needs to judge
-/// the log.
+/// What PostgreSQL stores at one snapshot. It has everything that reconcile compares, and
+/// everything that it needs to judge the log.
 package struct StoredUsage {
   package struct Hour {
     package var tally: Tally
@@ -40,19 +40,19 @@ package struct StoredUsage {
   }
 
   package var range: UsageReads.Minutes
-  /// Of the snapshot, in milliseconds since 1970.
+  /// The time of the snapshot in milliseconds since 1970.
   package var takenAt: Int64 = 0
   package var positions: [Int32: Position] = [:]
   package var windows: [Int32: [WindowSize]] = [:]
   package var importBatches: [ExactText: Int64] = [:]
   package var gaps: [UsageReads.Gap] = []
-  /// Where partitions of a grown topic begin.
+  /// The places at which partitions of a grown topic begin.
   package var branches: [Int32: GrowthStore.Branch] = [:]
-  /// Where it is known what the producers' sequences were, ascending.
+  /// The places at which the producers' sequences are known, ascending.
   package var checkpoints: [Int32: [AuditCheckpointStore.Place]] = [:]
   package var deadLetters: [UsageReads.DeadLetterPlace] = []
   package var producers: [ProducerKey: LedgerEntry] = [:]
-  /// Partitions that gave up producers of which no report was known.
+  /// Partitions that forgot producers without a known report.
   package var forgetful: Set<Int32> = []
   package var ledger: [UsageReads.LedgerSum] = []
   /// All hours that touch the range.
@@ -63,7 +63,8 @@ package struct StoredUsage {
   package var disagreements: [UsageReads.Disagreement] = []
   package var quarantined: [(license: String, rows: Int64)] = []
 
-  /// What was too old when it was counted: registering its import batch afterwards changes nothing.
+  /// The records that were too old when they were counted. Registering their import batch
+  /// afterwards changes nothing.
   package var refusedForAge: Set<LogPosition> {
     Set(
       deadLetters.filter {
@@ -76,7 +77,7 @@ package struct StoredUsage {
     self.range = range
   }
 
-  /// Gaps of a partition's epoch that is being read.
+  /// The gaps of a partition in the epoch that is being read.
   package func gaps(of partition: Int32) -> [UsageReads.Gap] {
     gaps.filter { $0.partition == partition && $0.logEpoch == positions[partition]?.logEpoch }
   }
@@ -90,8 +91,8 @@ package struct StoredUsage {
     }
   }
 
-  /// The last checkpoint before `offset` that a log which begins at `low` still reaches; else the
-  /// first one behind it.
+  /// The last checkpoint before `offset` that a log which begins at `low` still reaches. If there
+  /// is none, the first one after it.
   package func checkpoint(
     of partition: Int32, low: Int64, before offset: Int64
   ) -> AuditCheckpointStore.Place? {
@@ -99,7 +100,7 @@ package struct StoredUsage {
       ?? checkpoint(of: partition, low: low)
   }
 
-  /// Where the log is read and how it is judged; part of a snapshot.
+  /// Reads where the log is read and how it is judged, as a part of a snapshot.
   package mutating func readPositions(
     _ connection: PostgresConnection, group: String, topic: String
   ) throws {
@@ -148,7 +149,7 @@ package struct StoredUsage {
           tally: row.tally, firstOffset: row.firstOffset, lastOffset: row.lastOffset)
       }
       try reads.minutes(in: hours) { row in stored.minutes[row.key] = row.tally }
-      // Whole days only are compared; their hours were read where the range holds them.
+      // Only whole days are compared. Their hours were read if they are in the range.
       try reads.days(in: range) { row in
         let key = UsageKey(
           license: ExactText(row.license), meter: ExactText(row.meter), minuteStart: row.start)

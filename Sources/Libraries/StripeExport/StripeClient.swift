@@ -7,9 +7,9 @@ import ServiceRuntime
 import Synchronization
 import WebhookDelivery
 
-/// Speaks with Stripe, over connections that it keeps.
+/// Sends requests to Stripe over connections that it keeps.
 package final class StripeClient: Sendable {
-  /// What came of a request: an answer, or why there is none.
+  /// The answer to a request.
   struct Answer: Sendable {
     var status: Int
     var body: [UInt8]
@@ -32,9 +32,9 @@ package final class StripeClient: Sendable {
   private static let mostIdle = 32
 
   /// - Parameters:
-  ///   - trustRoots: whose certificates are believed; nil: the system's.
-  ///   - patienceMilliseconds: for one answer.
-  ///   - paceMilliseconds: the first pause behind a failed try; see `StripeBackoff`.
+  ///   - trustRoots: the certificate authorities to trust. Nil stands for the system's.
+  ///   - patienceMilliseconds: how long one answer may take.
+  ///   - paceMilliseconds: the first pause after a failed attempt (see `StripeBackoff`).
   package init(
     _ settings: StripeSettings, trustRoots: NIOSSLTrustRoots? = nil,
     patienceMilliseconds: Int64 = 30_000,
@@ -49,14 +49,15 @@ package final class StripeClient: Sendable {
     tls = Result { [configuration] in try NIOSSLContext(configuration: configuration) }
   }
 
-  /// - Throws: `Unreachable`, `CancellationError`.
+  /// - Throws: `Unreachable` or `CancellationError`.
   func get(_ path: String, _ query: [(String, String)]) async throws -> Answer {
     let text = query.map { "\(FormText.encode($0.0))=\(FormText.encode($0.1))" }
     return try await exchange(
       "GET \(settings.target(path))?\(text.joined(separator: "&")) HTTP/1.1", form: nil)
   }
 
-  /// - Throws: `Unreachable`, `CancellationError`: whether it arrived is not known.
+  /// - Throws: `Unreachable` or `CancellationError`. It is then unknown whether the request
+  ///   arrived.
   func post(_ path: String, form: String) async throws -> Answer {
     try await exchange("POST \(settings.target(path)) HTTP/1.1", form: form)
   }
@@ -67,7 +68,8 @@ package final class StripeClient: Sendable {
       do {
         return try await send(request, connection)
       } catch is StripeConnection.ClosedBeforeUse {
-        // It was closed while it was idle. Where the request did arrive, the identifier tells.
+        // The connection was closed while it was idle. If the request did arrive, the identifier
+        // shows it.
       }
     }
     return try await send(request, try await connect())
@@ -132,7 +134,7 @@ package final class StripeClient: Sendable {
       description: harmless("\(settings.base.authority) gave no answer: \(error)"))
   }
 
-  /// A text that may go into logs and answers: short, one line, without the key.
+  /// Shortens a text to one line without the key, so that it may go into logs and answers.
   func harmless(_ text: String) -> String {
     StripeErrorText.harmless(text.replacing(settings.key, with: "(key)"))
   }

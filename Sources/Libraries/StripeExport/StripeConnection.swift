@@ -1,12 +1,12 @@
 import NIOCore
 import WebhookDelivery
 
-/// One connection to Stripe, which carries one request at a time.
+/// One connection to Stripe with one request at a time.
 ///
-/// The bytes of answers go into `HTTPAnswerReader`, which traps on no input: the address can be
-/// set, so an answer is a stranger's here as well.
+/// The bytes of answers go into `HTTPAnswerReader`, which never traps. The address can be
+/// configured, so an answer may come from a stranger.
 ///
-/// `@unchecked Sendable`: what changes is touched on the channel's event loop alone; every method
+/// `@unchecked Sendable`: all mutable state is used only on the channel's event loop. Every method
 /// that others call goes there first.
 final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
   typealias InboundIn = ByteBuffer
@@ -16,7 +16,7 @@ final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
     let description = "Stripe did not answer in time"
   }
 
-  /// It had been used before and was found closed, before anything of an answer came.
+  /// A connection that was used before turned out to be closed before any part of an answer came.
   struct ClosedBeforeUse: Error {}
 
   /// A page of 100 summaries has 25 KB.
@@ -51,7 +51,7 @@ final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
     }
   }
 
-  /// Ends it now, whatever is under way.
+  /// Closes the connection now, even if a request is under way.
   func cut() { channel.eventLoop.execute { self.end(CancellationError()) } }
 
   private func begin(
@@ -99,7 +99,7 @@ final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
 
   private func end(_ error: any Error) {
     if failure == nil { failure = error }
-    // Before the close, which calls `channelInactive` and so this function again.
+    // This comes before the close, which calls `channelInactive` and so this function again.
     let current = exchange
     exchange = nil
     if !isOver {
@@ -109,7 +109,7 @@ final class StripeConnection: ChannelInboundHandler, @unchecked Sendable {
     guard let ended = current else { return }
     ended.timer.cancel()
     if ended.reader.status != nil, !(error is CancellationError) {
-      // The status says what the answer means, whatever became of its body.
+      // The status says what the answer means, even if its body is incomplete.
       ended.promise.succeed(ended.reader)
     } else {
       ended.promise.fail(

@@ -1,9 +1,9 @@
 import Foundation
 package import PostgresStore
 
-/// One connection on a thread of its own: libpq blocks, and nothing blocks the cooperative pool.
+/// One connection on a separate thread. libpq blocks, and nothing may block the cooperative pool.
 ///
-/// `@unchecked Sendable`: the connection is touched on the queue alone.
+/// `@unchecked Sendable`: the connection is used only on the queue.
 package final class StripeDatabase: @unchecked Sendable {
   private let queue = DispatchQueue(label: "stripe-export")
   private let connection: PostgresConnection

@@ -1,27 +1,28 @@
 package import Billing
 package import JSONText
 
-/// What an export did, and what it left.
+/// The result of an export.
 package struct StripeExportReport: Sendable {
   package var mode: StripeMode
-  /// Only hours that end by then were looked at; milliseconds since 1970.
+  /// The export considered hours that end by this time, in milliseconds since 1970.
   package var through: Int64
   package var completeThrough: Int64
-  /// Events that this export made, and the sum of their values.
+  /// The number of events that this export made, and the sum of their values.
   package var planned: Int64 = 0
   package var plannedQuantity: Int64 = 0
-  /// Events that Stripe took during this export, those of earlier ones included.
+  /// The number of events that Stripe accepted during this export, including events of earlier
+  /// exports.
   package var sent: Int64 = 0
-  /// Events that wait for the next export.
+  /// The number of events that wait for the next export.
   package var pending: Int64 = 0
-  /// Rows by status, other than sent.
+  /// The number of rows by status, except for sent ones.
   package var counts: [String: Int64] = [:]
-  /// The first hundred.
+  /// The first hundred customers without a `stripe_customer_id`.
   package var unlinkedCustomers: [String] = []
   package var isFinished = false
   /// Why sending stopped early.
   package var problem: String?
-  /// What would be sent, of a dry run: the first ones.
+  /// The first events that a dry run would send.
   package var listed: [StripeEvent] = []
 
   package init(mode: StripeMode, through: Int64, completeThrough: Int64) {
@@ -30,14 +31,14 @@ package struct StripeExportReport: Sendable {
     self.completeThrough = completeThrough
   }
 
-  /// What people have to look at, in the order in which it is told.
+  /// The statuses that people have to look at, in the order of the report.
   package static let told: [StripeStatus] = [
     .credit, .unlinked, .tooOld, .tooLarge, .shared, .refused, .unsettled,
   ]
 
   package func count(_ status: StripeStatus) -> Int64 { counts[status.rawValue] ?? 0 }
 
-  /// As `POST /v1/exports/stripe` answers it.
+  /// Writes the answer of `POST /v1/exports/stripe`.
   package func write(to json: inout JSONWriter) {
     json.member("status", isFinished ? "finished" : "sending")
     json.member("mode", mode.rawValue)
@@ -54,13 +55,13 @@ package struct StripeExportReport: Sendable {
 
 /// Why nothing was exported.
 package enum StripeExportRefusal: Error, Sendable, CustomStringConvertible {
-  /// Something is missing in the numbers: `lag` or `missing`, as at the close of periods.
+  /// The numbers are incomplete. The code is `lag` or `missing`, as for the close of periods.
   case notReady(code: String, detail: String)
   /// Another export is under way.
   case underway
-  /// The meters of Stripe's do not fit the mode.
+  /// Stripe's meters do not fit the mode.
   case meters(String)
-  /// No meter is named.
+  /// No meter is configured.
   case noMeters
   /// Stripe does not let us in, or does not answer.
   case stripe(String)

@@ -2,19 +2,19 @@ package import Billing
 import Metering
 package import PostgresStore
 
-/// The export of usage to Stripe: settles what is in doubt, plans what is new, and sends it.
+/// Exports usage to Stripe. It settles events in doubt, plans new events, and sends them.
 ///
-/// What it guarantees, whatever ends it at whatever line:
+/// It guarantees the following, even if it is interrupted at any line:
 /// - An event is stored, and its doubt noted, before it is sent.
 /// - Within 24 hours an event without an answer is sent again under its identifier, and counts
 ///   once.
-/// - After that it is never sent again blindly: Stripe's own sum of the hour says whether it
+/// - After that it is never sent again blindly. Stripe's own sum of the hour tells whether it
 ///   arrived.
 /// - Only one export runs at a time for each database.
 package struct StripeExporter: Sendable {
   package let database: StripeDatabase
   package let client: StripeClient
-  /// Told of what is done, of what is to do, and what it is.
+  /// Called with the number of finished steps, the total, and the kind of step.
   package var progress: @Sendable (Int64, Int64, String) -> Void = { _, _, _ in }
 
   private static let eventsInAPage = 256
@@ -29,11 +29,12 @@ package struct StripeExporter: Sendable {
   }
 
   /// - Parameters:
-  ///   - through: only hours that end by then; milliseconds since 1970. Nil: all complete ones.
-  ///   - needsLog: as at the close of periods: whether only the log says what is complete.
-  ///   - context: who exports, for the audit log.
-  ///   - planned: called when all events are stored, before the first one is sent.
-  /// - Throws: `StripeExportRefusal`; `PostgresError`. Where sending stops early, the report says
+  ///   - through: only hours that end by this time are exported, in milliseconds since 1970. Nil
+  ///     stands for all complete hours.
+  ///   - needsLog: whether only the log decides what is complete, as for the close of periods.
+  ///   - context: the actor, for the audit log.
+  ///   - planned: called when all events are stored and before the first one is sent.
+  /// - Throws: `StripeExportRefusal` or `PostgresError`. If sending stops early, the report says
   ///   why.
   package func export(
     mode: StripeMode, through: Int64?, needsLog: Bool, isDryRun: Bool = false,
@@ -54,7 +55,7 @@ package struct StripeExporter: Sendable {
     }
   }
 
-  /// Ends what an earlier export has begun and planned; nothing new is planned.
+  /// Finishes an earlier export without planning anything new.
   package func resume() async throws -> (sent: Int64, problem: String?) {
     guard try await database.run({ try StripeEventStore($0).hasOpen() }) else { return (0, nil) }
     return try await locked(waitSeconds: 0) {
@@ -76,13 +77,13 @@ package struct StripeExporter: Sendable {
       try await database.run { try StripeExportStore($0).unlock() }
       return value
     } catch {
-      // The first error is the one to tell; where the connection is gone, so is the lock.
+      // The first error is the one to report. If the connection is lost, so is the lock.
       try? await database.run { try StripeExportStore($0).unlock() }
       throw error
     }
   }
 
-  /// Where the key may not read meters, or the server has none, nothing is checked.
+  /// Nothing is checked if the key may not read meters, or if the server has none.
   private func checkMeters(_ mode: StripeMode) async throws {
     let meters: [String: StripeMeterPage.Meter]
     do {
@@ -159,7 +160,7 @@ package struct StripeExporter: Sendable {
 
   // MARK: Sending
 
-  /// - Returns: how many Stripe took, and why the others were not tried.
+  /// - Returns: how many events Stripe accepted, and why the others were not tried.
   private func send() async throws -> (Int64, String?) {
     let total = try await database.run { try StripeEventStore($0).countOpen() }
     var (sent, done, after): (Int64, Int64, StripeEventStore.Open?) = (0, 0, nil)
@@ -212,8 +213,8 @@ package struct StripeExporter: Sendable {
 
   // MARK: Settling
 
-  /// Events in doubt whose identifiers Stripe may have forgotten, by the place and hour of which
-  /// Stripe has one sum.
+  /// Events in doubt whose identifiers Stripe may have forgotten, by place and hour. Stripe has one
+  /// sum for each.
   private struct Doubt: Hashable {
     let eventName: Identifier
     let customer: Identifier
@@ -269,7 +270,7 @@ package struct StripeExporter: Sendable {
       first: place.hour, end: place.hour + 3_600)
     try await database.transaction { connection in
       let expected = try StripeExportReads(connection).expected(at).first
-      // Another event of the hour may still be sent again: its answer comes first.
+      // Another event of the hour may still be sent again, so its answer must come first.
       guard expected?.doubtful == events.reduce(0, { $0 + $1.value }) else { return }
       let verdict = StripeSettlement.of(
         mode: events.first?.event?.mode ?? .sum, accepted: expected?.accepted ?? 0,

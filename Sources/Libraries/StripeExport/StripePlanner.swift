@@ -2,21 +2,21 @@ import Billing
 import Metering
 import PostgresStore
 
-/// Decides hour by hour what is to be sent, and stores it, some customers at a time.
+/// Decides hour by hour what to send and stores it, for a few customers at a time.
 struct StripePlanner: Sendable {
   let database: StripeDatabase
   let meters: StripeMeters
   let mode: StripeMode
-  /// Seconds since 1970: hours that end by then are looked at.
+  /// Hours that end by this time are considered, in seconds since 1970.
   let through: Int64
   let isDryRun: Bool
 
   private static let customersInABatch = 50
   private static let hoursInAPage = 5_000
-  /// How many events of a dry run are listed.
+  /// How many events a dry run lists.
   private static let listed = 1_000
 
-  /// - Parameter report: gets what was planned.
+  /// - Parameter report: receives the planned numbers.
   func plan(
     _ report: inout StripeExportReport, progress: (Int64) -> Void
   ) async throws {

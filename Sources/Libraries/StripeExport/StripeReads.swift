@@ -1,10 +1,10 @@
 import Billing
 
-/// What Stripe has: its meters, and its sums by hours.
+/// Reads Stripe's meters and its sums by hour.
 struct StripeReads: Sendable {
   let client: StripeClient
 
-  /// Bounds the pages of one list: a server that says `has_more` for ever ends here.
+  /// The largest number of pages of one list, in case a server says `has_more` for ever.
   private static let mostPages = 1_000
 
   enum Failure: Error, CustomStringConvertible {
@@ -38,11 +38,11 @@ struct StripeReads: Sendable {
     throw Failure.failed("Stripe's list of meters does not end")
   }
 
-  /// Sums by hour; an hour that Stripe has nothing of is absent, and nil is a sum that is no whole
-  /// number. Of a customer that Stripe does not know it has nothing.
+  /// The sums by hour. An hour for which Stripe has nothing is absent. Nil stands for a sum that is
+  /// not a whole number. The result is empty for a customer that Stripe does not know.
   ///
   /// - Parameters:
-  ///   - first, end: seconds since 1970, whole hours, half-open.
+  ///   - first, end: a half-open range of whole hours in seconds since 1970.
   func sums(
     meter: String, customer: String, first: Int64, end: Int64
   ) async throws -> [Int64: Int64?] {
@@ -72,7 +72,7 @@ struct StripeReads: Sendable {
     throw Failure.failed("Stripe's event summaries do not end")
   }
 
-  /// A read may be tried as often as one likes.
+  /// A read may be repeated any number of times.
   private func get(
     _ path: String, _ query: [(String, String)], after: String?
   ) async throws -> [UInt8] {

@@ -12,24 +12,24 @@ package struct StripeReconciler: Sendable {
     self.client = client
   }
 
-  /// One hour of which Stripe has something else than was sent.
+  /// One hour for which Stripe's sum differs from what was sent.
   package struct Difference: Sendable, Equatable {
     package var eventName: String
     package var stripeCustomerID: String
     /// Seconds since 1970.
     package var hour: Int64
-    /// Nil: nothing was exported of this hour.
+    /// The customer. Nil if nothing was exported for this hour.
     package var customer: Identifier?
     package var meter: String?
     package var sent: Int64
-    /// Of events without an answer: they may be in Stripe's number.
+    /// The quantity of events without an answer, which may be in Stripe's number.
     package var doubtful: Int64
-    /// Nil: Stripe's sum is no whole number.
+    /// Stripe's sum. Nil if it is not a whole number.
     package var stripe: Int64?
-    /// Stripe adds up within minutes: what was sent less than an hour ago may not be in its sum
-    /// yet.
+    /// Whether something was sent less than an hour ago. Stripe adds up within minutes, so its sum
+    /// may not include that yet.
     package var isRecent: Bool
-    /// Whether Stripe's number was taken for what was sent.
+    /// Whether Stripe's number was stored in place of what was sent.
     package var isRepaired = false
   }
 
@@ -37,7 +37,7 @@ package struct StripeReconciler: Sendable {
     package var hours: Int64 = 0
     package var equal: Int64 = 0
     package var differences: [Difference] = []
-    /// Those that are listed, and the others.
+    /// The number of all differences, including those that are not listed.
     package var different: Int64 = 0
     package var repaired: Int64 = 0
 
@@ -48,12 +48,13 @@ package struct StripeReconciler: Sendable {
   private static let placesInAPage = 200
 
   /// - Parameters:
-  ///   - from, to: seconds since 1970, whole hours, half-open; nil: all that was exported.
+  ///   - from, to: a half-open range of whole hours in seconds since 1970. Nil stands for
+  ///     everything that was exported.
   ///   - isRepairing: takes Stripe's number for what was sent, so that the next export sends what
   ///     is
   ///     lacking there, and lists what is too much as a credit.
-  ///   - progress: the hours that were compared.
-  /// - Throws: `StripeExportRefusal`; `PostgresError`.
+  ///   - progress: called with the number of hours that were compared.
+  /// - Throws: `StripeExportRefusal` or `PostgresError`.
   package func run(
     from: Int64?, to: Int64?, maxDifferences: Int, isRepairing: Bool, by context: AuditContext,
     progress: (Int64) -> Void
@@ -112,7 +113,7 @@ package struct StripeReconciler: Sendable {
           sent: row.accepted, doubtful: row.doubtful, stripe: stripe,
           isRecent: now - row.updatedAt < Self.recentSeconds))
     }
-    // What somebody else sends to the same customer and meter.
+    // These are sums that somebody else sends for the same customer and meter.
     for (hour, stripe) in sums.sorted(by: { $0.key < $1.key })
     where !known.contains(hour) && stripe != .some(0) {
       report.hours += 1
@@ -131,8 +132,8 @@ package struct StripeReconciler: Sendable {
     }
   }
 
-  /// False where it cannot be known what is right: Stripe may still be adding, or several customers
-  /// of ours share the hour.
+  /// Repairs an hour. Returns false if the right number is unknown, because Stripe may still be
+  /// adding or several of our customers share the hour.
   private func repair(_ difference: Difference, _ context: AuditContext) async throws -> Bool {
     guard let customer = difference.customer, let meter = difference.meter,
       let stripe = difference.stripe, stripe >= 0, !difference.isRecent, difference.doubtful == 0

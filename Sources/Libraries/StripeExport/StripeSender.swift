@@ -3,18 +3,19 @@ import Metering
 import PostgresStore
 import Synchronization
 
-/// Sends events that are stored already, and says what came of each.
+/// Sends events that are already stored, and reports the outcome of each.
 ///
-/// Events of one customer and meter go one behind the other, as Stripe asks; up to `lanes` of them
-/// are under way at a time.
+/// Events of one customer and meter are sent one after the other, as Stripe requires. Up to `lanes`
+/// of these sequences run at the same time.
 struct StripeSender: Sendable {
   let client: StripeClient
 
   private static let lanes = 16
-  /// So many events in a row without an answer: Stripe is away, and the others are not tried.
+  /// After this many events in a row without an answer, Stripe counts as unreachable and the others
+  /// are not tried.
   private static let mostFailures = 8
 
-  /// Why the others are not tried any more, and how many have failed in a row.
+  /// Why the remaining events are not tried any more, and how many have failed in a row.
   private final class Course: Sendable {
     private let state = Mutex<(stop: String?, failures: Int)>((nil, 0))
 
@@ -36,7 +37,7 @@ struct StripeSender: Sendable {
     var stop: String?
   }
 
-  /// - Parameter events: marked by `beginSending` already.
+  /// - Parameter events: events that `beginSending` has marked.
   func send(_ events: [StripeEventStore.Open]) async -> Outcome {
     let course = Course()
     let lanes = Self.lanes(events)
@@ -82,7 +83,7 @@ struct StripeSender: Sendable {
     return results
   }
 
-  /// Tries one event until it has an answer that holds, or may not be tried any more.
+  /// Tries one event until it has a final answer or may not be tried any more.
   private func send(
     _ event: StripeEventStore.Open, _ course: Course
   ) async -> StripeEventStore.Result {
@@ -109,7 +110,7 @@ struct StripeSender: Sendable {
       case .refused(let why):
         course.note(isFailure: false, nil)
         error = why
-        // An earlier try may have arrived, and then the refusal is not the last word.
+        // An earlier attempt may have arrived, so the refusal is not final.
         if isInDoubt { return open() }
         return StripeEventStore.Result(
           identifier: event.identifier, state: .refused, attempts: tries, error: why)
@@ -126,7 +127,7 @@ struct StripeSender: Sendable {
         tries: Int(tries), pace: client.paceMilliseconds, retryAfterMilliseconds: retryAfter,
         random: Double.random(in: 0...1))
       guard mayRetry, let pause else { break }
-      // It ends early where the export is canceled, and then the loop does.
+      // The sleep ends early if the export is canceled, and the loop ends with it.
       try? await Task.sleep(for: .milliseconds(pause))
     }
     if tries > 0 { course.note(isFailure: true, error) }
@@ -146,7 +147,7 @@ struct StripeSender: Sendable {
 }
 
 extension StripeVerdict {
-  /// The same with another text.
+  /// The same verdict with another text.
   fileprivate func map(_ change: (String) -> String) -> StripeVerdict {
     switch self {
     case .accepted: .accepted
@@ -159,7 +160,7 @@ extension StripeVerdict {
 }
 
 extension StripeEventStore.Open {
-  /// Nil only where a newer program has stored a mode that this one does not know.
+  /// Nil only if a newer program has stored a mode that this one does not know.
   var event: StripeEvent? {
     StripeMode(rawValue: mode).map { mode in
       StripeEvent(

@@ -2,9 +2,9 @@ package import Billing
 package import ServiceRuntime
 package import WebhookDelivery
 
-/// Where Stripe is, by what key, and which meters go there.
+/// The address of Stripe, the key, and the meters to export.
 ///
-/// Its description holds no key, and neither does an error.
+/// Neither its description nor its errors contain the key.
 package struct StripeSettings: Sendable, CustomStringConvertible {
   package let base: WebhookURL
   package let meters: StripeMeters
@@ -12,8 +12,9 @@ package struct StripeSettings: Sendable, CustomStringConvertible {
 
   package var description: String { base.description }
 
-  /// - Returns: nil where `METER_STRIPE_API_KEY` is not set.
-  /// - Throws: `ConfigurationError`, one line that names the variable and holds no key.
+  /// - Returns: nil if `METER_STRIPE_API_KEY` is not set.
+  /// - Throws: `ConfigurationError` with one line that names the variable and does not contain the
+  ///   key.
   package init?(_ settings: Settings) throws {
     let key = try settings[DeclaredSettings.stripeAPIKey]
     let base = try settings[DeclaredSettings.stripeAPIBase]
@@ -52,7 +53,7 @@ package struct StripeSettings: Sendable, CustomStringConvertible {
     }
   }
 
-  /// A path of Stripe's API below the base, which may have one itself.
+  /// The target of a path of Stripe's API, below the path of the base address.
   func target(_ path: String) -> String {
     var prefix = base.pathAndQuery
     while prefix.hasSuffix("/") { prefix.removeLast() }

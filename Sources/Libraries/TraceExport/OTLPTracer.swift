@@ -2,9 +2,10 @@ import Metering
 import Synchronization
 package import Tracing
 
-/// Makes spans of traces that are sampled, and hands those that have ended to an exporter.
+/// Makes spans of sampled traces, and gives ended spans to an exporter.
 ///
-/// Whether a trace is sampled was decided where it began: this tracer begins no trace itself.
+/// The service that began a trace has decided whether it is sampled. This tracer begins no traces
+/// itself.
 package struct OTLPTracer: Tracer {
   private let exporter: SpanExporter
 
@@ -29,7 +30,7 @@ package struct OTLPTracer: Tracer {
     return OTLPSpan(context: context, operationName, record: record, exporter)
   }
 
-  /// Spans are sent four times a second, so there is nothing to hurry.
+  /// Spans are sent four times a second, so nothing needs to be flushed.
   package func forceFlush() {}
 
   package func extract<Carrier, Extract: Extractor>(
@@ -47,7 +48,7 @@ package struct OTLPTracer: Tracer {
   }
 }
 
-/// A span, until it has ended. What is set on it afterwards, or without a record, is dropped.
+/// A span until its end. Values that are set on it after that, or without a record, are dropped.
 package final class OTLPSpan: Span {
   package let context: ServiceContext
   private let state: Mutex<State>
@@ -55,7 +56,7 @@ package final class OTLPSpan: Span {
 
   private struct State {
     var name: String
-    /// Nil where the trace is not sampled, and once the span has ended.
+    /// Nil if the trace is not sampled, and once the span has ended.
     var record: SpanRecord?
   }
 

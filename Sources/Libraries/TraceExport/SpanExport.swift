@@ -5,12 +5,13 @@ package import ServiceRuntime
 import SystemRandom
 import Tracing
 
-/// Tracing as the settings want it.
+/// Sets up tracing as the settings ask.
 package enum SpanExport {
-  /// Has the process make spans, where `METER_OTLP_ENDPOINT` is set. Called at most once a process.
+  /// Makes the process record spans if `METER_OTLP_ENDPOINT` is set. It may be called at most once
+  /// in a process.
   ///
-  /// - Returns: what has to run for that, before all services whose spans it sends.
-  /// - Throws: one line that names the variable.
+  /// - Returns: the services that must run for that, before all services whose spans they send.
+  /// - Throws: an error with one line that names the variable.
   package static func begin(
     _ settings: ServiceRuntime.Settings, service: String, metrics: MetricsRegistry, logger: Logger
   ) throws(ConfigurationError) -> [any Service] {
@@ -36,7 +37,7 @@ package enum SpanExport {
     return text.hasSuffix("/") ? String(text.dropLast()) : text
   }
 
-  /// `name=value,…`, the values percent-encoded where they hold commas.
+  /// Reads `name=value,…`. Values with commas are percent-encoded.
   static func headers(
     _ text: String?
   ) throws(ConfigurationError) -> [(name: String, value: String)] {

@@ -6,20 +6,21 @@ import ServiceLifecycle
 import ServiceRuntime
 import Synchronization
 
-/// Sends spans that have ended to an OpenTelemetry collector, by OTLP over HTTP in JSON.
+/// Sends ended spans to an OpenTelemetry collector with OTLP over HTTP in JSON.
 ///
-/// Whoever ends a span never waits. The queue is bounded: while the collector is slow or away, what
-/// does not fit is dropped and counted. A batch that the collector may take later is sent again.
+/// Ending a span never blocks. The queue is bounded. While the collector is slow or does not
+/// answer, spans that do not fit are dropped and counted. A batch that the collector may accept
+/// later is sent again.
 package final class SpanExporter: Service {
   struct Settings: Sendable {
-    /// Of the collector; `/v1/traces` is appended.
+    /// The collector's URL, to which `/v1/traces` is appended.
     var endpoint: String
     var headers: [(name: String, value: String)] = []
     var timeoutMilliseconds: Int64 = 5_000
     var intervalMilliseconds: Int64 = 250
     var queueSpans = 8_192
     var batchSpans = 512
-    /// How long it goes on sending when the service stops.
+    /// How many milliseconds it goes on sending when the service stops.
     var farewellMilliseconds: Int64 = 2_000
   }
 
@@ -55,7 +56,7 @@ package final class SpanExporter: Service {
     refused = dropped("refused")
   }
 
-  /// Takes a span that has ended; from any thread, without waiting.
+  /// Takes an ended span without blocking. Any thread may call it.
   func add(_ span: SpanRecord) {
     let isTaken = queue.withLock { queue -> Bool in
       guard queue.count < settings.queueSpans else { return false }
@@ -66,13 +67,13 @@ package final class SpanExporter: Service {
   }
 
   package func run() async throws {
-    // A redirect would take the headers, which may hold a token, to another host.
+    // A redirect would send the headers, which may contain a token, to another host.
     let client = HTTPClient(
       eventLoopGroupProvider: .singleton,
       configuration: HTTPClient.Configuration(redirectConfiguration: .disallow))
     await cancelWhenGracefulShutdown { await self.exportUntilCanceled(client) }
     await farewell(client)
-    // The process ends: what cannot be closed is closed with it.
+    // The process ends, and all connections end with it.
     try? await client.shutdown()
   }
 
@@ -80,7 +81,7 @@ package final class SpanExporter: Service {
     var pause = settings.intervalMilliseconds
     var isAway = false
     while !Task.isCancelled {
-      // Canceled, it only ends sooner, and so does the loop.
+      // If it is canceled, the sleep ends early and so does the loop.
       try? await Task.sleep(for: .milliseconds(pause))
       while !Task.isCancelled {
         let batch = takeBatch()
@@ -147,11 +148,11 @@ package final class SpanExporter: Service {
     request.body = .bytes(ByteBuffer(bytes: SpanRecord.document(batch, of: resource)))
     do {
       let answer = try await client.execute(request, timeout: .milliseconds(milliseconds))
-      // It is read so that the connection can be used again. What it says is of no use.
+      // The body is read only so that the connection can be used again.
       _ = try? await answer.body.collect(upTo: Self.answerBytes)
       switch answer.status.code {
       case 200..<300: return .taken
-      // As OTLP lists them: they may be sent again.
+      // After these statuses OTLP allows sending again.
       case 429, 502, 503, 504: return .later
       default: return .refused
       }

@@ -2,9 +2,9 @@ import JSONText
 import Metering
 import Tracing
 
-/// What is told of a span.
+/// The exported data of a span.
 struct SpanRecord: Sendable {
-  /// What is beyond is dropped, so that no span is large.
+  /// The largest number of events. More are dropped, so that no span is large.
   static let mostEvents = 32
   static let mostAttributes = 64
   static let mostTextBytes = 1_024
@@ -36,8 +36,8 @@ struct SpanRecord: Sendable {
 
   // MARK: OTLP
 
-  /// The body of an OTLP request, in protobuf's JSON as OTLP spells it: ids in hexadecimal, 64-bit
-  /// numbers as texts.
+  /// The body of an OTLP request in OTLP's form of protobuf JSON. Ids are hexadecimal, and 64-bit
+  /// numbers are texts.
   static func document(_ spans: some Collection<SpanRecord>, of resource: Resource) -> [UInt8] {
     var json = JSONWriter(reserving: 512 * (1 + spans.count))
     json.beginObject()
@@ -67,7 +67,7 @@ struct SpanRecord: Sendable {
     return json.bytes
   }
 
-  /// Who makes the spans.
+  /// The program that makes the spans.
   struct Resource: Sendable {
     let attributes: SpanAttributes
 

@@ -1,13 +1,13 @@
 package import Metering
 package import Tracing
 
-/// Spans as the services begin them, of whatever tracer the process has.
+/// Begins spans with the tracer of the process.
 package enum Spans {
-  /// Begins a span that `cause` has led to. Its own identity is `trace(of:)`.
+  /// Begins a span that was caused by `cause`. Its own identity is `trace(of:)`.
   ///
   /// - Parameters:
-  ///   - own: an identity that was chosen already. Nil lets the tracer choose one.
-  ///   - nanoseconds: since 1970, when it began. Nil means now.
+  ///   - own: an identity that was chosen before. Nil lets the tracer choose one.
+  ///   - nanoseconds: when it began, in nanoseconds since 1970. Nil means now.
   package static func begin(
     _ name: String, _ kind: SpanKind, cause: TraceContext, as own: TraceContext? = nil,
     at nanoseconds: UInt64? = nil
@@ -22,7 +22,8 @@ package enum Spans {
       at: DefaultTracerClock.Timestamp(nanosecondsSinceEpoch: nanoseconds))
   }
 
-  /// What a span hands on to what it leads to. Without a tracer that is what it was begun with.
+  /// The context that a span passes on. Without a tracer it is the context that the span was begun
+  /// with.
   package static func trace(of span: any Span) -> TraceContext? { span.context.trace }
 }
 
@@ -30,13 +31,13 @@ private enum TraceKey: ServiceContextKey { typealias Value = TraceContext }
 private enum ChosenTraceKey: ServiceContextKey { typealias Value = TraceContext }
 
 extension ServiceContext {
-  /// The span that what happens in this context belongs to.
+  /// The trace of this context.
   var trace: TraceContext? {
     get { self[TraceKey.self] }
     set { self[TraceKey.self] = newValue }
   }
 
-  /// The identity of the span that is begun next.
+  /// The identity for the span that is begun next.
   var chosenTrace: TraceContext? {
     get { self[ChosenTraceKey.self] }
     set { self[ChosenTraceKey.self] = newValue }
