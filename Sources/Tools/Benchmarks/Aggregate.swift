@@ -4,7 +4,8 @@ import KafkaTransport
 import MeteringTestKit
 import PostgresStore
 
-/// The whole aggregator beside the bare librdkafka consume loop: same machine, same log, one after the other.
+/// Measures the whole aggregator and the bare librdkafka consume loop on the same machine and the
+/// same log, one after the other.
 struct Aggregate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Events/s of the whole aggregator as a share of the bare consume loop.",
@@ -115,7 +116,7 @@ struct Aggregate: ParsableCommand {
     measured.peakKiB = ProcessFigures.status(aggregator.pid, "VmHWM")
     measured.postgresCPU =
       ProcessFigures.cpuSeconds(ofTree: postgres.postmasterPID ?? 0) - cpuBefore
-    // Behind what is measured: adding up all hours costs as much as a merge.
+    // This comes after the measurement, because adding up all hours costs as much as a merge.
     let counted = try watch.query("select sum(event_count)::bigint from usage_by_hour").integer(
       0, 0)
     guard counted == Int64(events) else {

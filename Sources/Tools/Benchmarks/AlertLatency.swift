@@ -10,8 +10,9 @@ import PostgresStore
 import Synchronization
 import WebhookDelivery
 
-/// From the event that reaches a limit, in the producer's call, to the first byte at the customer's endpoint: the whole pipeline, while other
-/// events flow, one endpoint in ten is dead and one in ten takes 10 s.
+/// Measures the whole pipeline from the producer's call with the event that reaches a limit to the
+/// first byte at the customer's endpoint. Other events flow meanwhile, one endpoint in ten is dead,
+/// and one in ten takes 10 s.
 struct AlertLatency: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "alert-latency",
@@ -37,7 +38,7 @@ struct AlertLatency: AsyncParsableCommand {
     try eventually("limits are watched", within: 60) {
       try database.integer("select count(*) from limit_change") == 0
     }
-    // The hints are read right behind the sweep.
+    // The hints are read directly after the sweep.
     try await Task.sleep(for: .seconds(2))
     var kafka = try stage.kafka()
     kafka.set("linger.ms", "5")
@@ -61,7 +62,7 @@ struct AlertLatency: AsyncParsableCommand {
     try await receiver.close()
   }
 
-  /// The first tenth is dead, the next takes 10 s.
+  /// The first tenth of the endpoints is dead, and the next tenth takes 10 s.
   private func isBad(_ endpoint: Int) -> Bool { endpoint < 2 * max(1, endpoints / 10) }
 
   private func url(_ endpoint: Int, _ receiver: HookReceiver) -> String {
@@ -121,7 +122,8 @@ struct AlertLatency: AsyncParsableCommand {
   }
 }
 
-/// Notes when the first byte about each license came, and answers: on `/slow` after 10 s.
+/// Records when the first byte about each license came, and answers. On `/slow` it answers after 10
+/// s.
 private final class HookReceiver: Sendable {
   private let channel: any Channel
   private let log = ArrivalLog()

@@ -2,7 +2,7 @@ import Foundation
 import KafkaTransport
 import MeteringTestKit
 
-/// Usage events in a broker, and the bare loop that reads them: what services are measured beside.
+/// Usage events in a broker, and the bare loop that reads them, with which services are compared.
 struct BenchmarkLog {
   let kafka: KafkaConfiguration
   let events: Int
@@ -33,7 +33,8 @@ struct BenchmarkLog {
     try producer.flush(timeoutMilliseconds: 120_000)
   }
 
-  /// Seconds of a bare rd_kafka_consume_batch_queue loop, from the assignment, as the services' are measured, to the last message.
+  /// The seconds that a bare rd_kafka_consume_batch_queue loop takes from the assignment to the
+  /// last message. The services are measured in the same way.
   func bareLoop(_ run: Int) throws -> Double {
     let consumer = try KafkaConsumer(kafka, group: "bare-\(run)-\(UUID())", clientID: "bare")
     try consumer.subscribe([UsageLog.topic])

@@ -2,7 +2,7 @@ import ArgumentParser
 import Dispatch
 import UsageAggregation
 
-/// Decode, dedupe and count alone: no broker, no database, one thread.
+/// Measures only decoding, deduplicating and counting, in one thread without broker and database.
 struct Count: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Nanoseconds an event of decoding, deduplicating and counting, in memory.")
@@ -17,7 +17,7 @@ struct Count: ParsableCommand {
       events: events, licenses: licenses, minutes: minutes, now: 1_790_000_000_000, seed: 1)
     var key: [UInt8] = []
     var value: [UInt8] = []
-    // Runs of one partition, as fetches bring them.
+    // These are runs of one partition, like those of fetches.
     var logs: [[(key: Range<Int>, value: Range<Int>)]] = Array(repeating: [], count: partitions)
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: events * 420, alignment: 64)
     defer { bytes.deallocate() }

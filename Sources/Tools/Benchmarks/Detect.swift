@@ -4,7 +4,8 @@ import KafkaTransport
 import MeteringTestKit
 import PostgresStore
 
-/// The whole detector beside the bare librdkafka consume loop, and how soon a foreign domain is told while events flow.
+/// Measures the whole detector and the bare librdkafka consume loop, and how soon a foreign domain
+/// is reported while events flow.
 struct Detect: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract:
@@ -80,7 +81,7 @@ struct Detect: ParsableCommand {
     let started = DispatchTime.now().uptimeNanoseconds
     let cpu = ProcessFigures.cpuSeconds(of: detector.pid)
     func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e9 }
-    // Offsets move with checkpoints, seconds later: what is read is told by the lag.
+    // Offsets move with checkpoints, which is seconds later, so the lag tells what is read.
     while !Self.isRead(port) {
       guard elapsed() < 300, detector.isRunning else {
         throw ValidationError("not read after \(Int(elapsed())) s:\n\(detector.output)")

@@ -1,6 +1,7 @@
 import Metering
 
-/// Usage events as a validation service would send them, from a seed: licenses by a skewed law, times over some minutes.
+/// Makes usage events from a seed, like those of a validation service. The licenses follow a skewed
+/// distribution, and the times are spread over some minutes.
 struct EventMaker {
   private var random: SplitMix64
   private let licenses: Int
@@ -13,13 +14,14 @@ struct EventMaker {
   ]
 
   /// - Parameters:
-  ///   - minutes: event times advance through so many minutes up to `now`.
+  ///   - minutes: the number of minutes up to `now` through which event times advance.
   ///   - now: milliseconds since 1970.
   init(events: Int, licenses: Int, minutes: Int, now: Int64, seed: UInt64) {
     total = events
     self.licenses = licenses
     self.minutes = minutes
-    // Whole minutes, so that the number of license-minutes does not depend on when the run starts.
+    // The times begin at a whole minute, so that the number of license-minutes does not depend on
+    // when the run starts.
     start = (now / 60_000 - Int64(minutes)) * 60_000
     random = SplitMix64(seed: seed)
   }
@@ -27,7 +29,8 @@ struct EventMaker {
   /// Writes the next event's key and value.
   mutating func next(key: inout [UInt8], value: inout [UInt8]) {
     let unit = Double(random.next() >> 11) / Double(1 << 53)
-    // A fifth of the licenses makes nine tenths of the traffic. No single one makes much: a partition of the embedded broker keeps 5 MB.
+    // A fifth of the licenses makes nine tenths of the traffic. No license makes much, because a
+    // partition of the embedded broker keeps only 5 MB.
     let busy = max(1, licenses / 5)
     let license =
       random.next() % 10 != 0

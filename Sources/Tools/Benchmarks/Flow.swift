@@ -2,9 +2,10 @@ import Foundation
 import KafkaTransport
 import MeteringTestKit
 
-/// Sends events at an even rate from a thread of its own.
+/// Sends events at an even rate from its own thread.
 final class Flow: @unchecked Sendable {
-  // `finished` is used with the lock held; `sentRate` is written before it is set and read after.
+  // `finished` is used with the lock held. `sentRate` is written before `finished` is set and read
+  // after that.
   private let lock = NSLock()
   private var finished = false
   private(set) var sentRate = 0
@@ -34,7 +35,7 @@ final class Flow: @unchecked Sendable {
           maker.next(key: &key, value: &value)
           let isQueued = key.withUnsafeBytes { key in
             value.withUnsafeBytes {
-              // A refusal means a full queue or a broken setup; the rate that is printed shows either.
+              // A refusal means a full queue or a broken setup. The printed rate shows both.
               (try? producer.produce(topic: UsageLog.topic, key: key, value: $0)) ?? false
             }
           }

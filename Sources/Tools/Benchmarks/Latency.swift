@@ -5,7 +5,8 @@ import Metering
 import MeteringTestKit
 import PostgresStore
 
-/// How long an event takes from the producer's call until a reader of the views sees it: alone, and while others flow.
+/// Measures how long an event takes from the producer's call until a reader of the views sees it.
+/// It does so with a single event and while others flow.
 struct Latency: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Milliseconds from produce to visible in PostgreSQL, idle and under load.",
@@ -40,7 +41,7 @@ struct Latency: ParsableCommand {
     kafka.set("linger.ms", "5")
     let producer = try KafkaProducer(kafka, clientID: "probe")
     var prober = Prober(producer: producer, watch: watch)
-    // The first ones pay for connections and plans.
+    // The first events pay for connections and plans.
     for _ in 0..<5 { _ = try prober.probe() }
 
     note("idle")
@@ -81,7 +82,8 @@ struct Latency: ParsableCommand {
     let watch: PostgresConnection
     var sent: Int64 = 0
 
-    /// Sends one marked event and waits until the view counts it: the milliseconds between.
+    /// Sends one marked event, waits until the view counts it, and returns the milliseconds in
+    /// between.
     mutating func probe() throws -> Double {
       sent += 1
       let now = UTCTime.text(Int64(Date().timeIntervalSince1970 * 1_000))
@@ -92,7 +94,7 @@ struct Latency: ParsableCommand {
       func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - started) / 1e6 }
       try Array(Latency.probe.utf8).withUnsafeBytes { key in
         try value.withUnsafeBytes {
-          // Refused while the queue is full; its wait counts.
+          // It is refused while the queue is full. That wait counts.
           while try !producer.produce(topic: Latency.topic, key: key, value: $0) {
             _ = producer.poll(timeoutMilliseconds: 1)
           }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What /proc says of other processes.
+/// Figures of other processes from /proc.
 enum ProcessFigures {
   private static func stat(_ pid: Int32) -> [Substring] {
     guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
@@ -16,7 +16,7 @@ enum ProcessFigures {
       / Double(sysconf(Int32(_SC_CLK_TCK)))
   }
 
-  /// The process, its ended children, and those that run.
+  /// The CPU time of the process, its ended children and its running children.
   static func cpuSeconds(ofTree pid: Int32) -> Double {
     let fields = stat(pid)
     guard fields.count > 14 else { return 0 }

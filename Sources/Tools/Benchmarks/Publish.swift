@@ -6,7 +6,8 @@ import KafkaTransport
 import Logging
 import MeteringTestKit
 
-/// The publisher beside a bare `rd_kafka_produce` loop of the same events, to the same broker, in one run.
+/// Measures the publisher and a bare `rd_kafka_produce` loop with the same events and the same
+/// broker in one run.
 struct Publish: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "publish(): time of a call, events a second, allocations, beside bare librdkafka.")
@@ -18,7 +19,7 @@ struct Publish: ParsableCommand {
     var eventsPerSecond = 0.0
     var deliveredPerSecond = 0.0
     var cpuPerMillion = 0.0
-    /// Nanoseconds, of every call.
+    /// The nanoseconds of the calls.
     var p50 = 0.0
     var p99 = 0.0
     var p999 = 0.0
@@ -85,7 +86,7 @@ struct Publish: ParsableCommand {
 
   private func runBare(_ stage: Stage) throws -> Result {
     let producer = try KafkaProducer(stage.kafka(), clientID: "bare", onDelivery: { _ in })
-    // As long as the publisher's; made beforehand.
+    // The value is as long as the publisher's and is made beforehand.
     let value = Array(
       #"{"specversion":"1.0","id":"bench-0000000000000-1000000","source":"/validation/eu-1","type":"license.usage.recorded","subject":"lic_100","time":"2026-11-23T18:40:00.123Z","datacontenttype":"application/json","producer":"bench-0000000000000","sequence":1000000,"data":{"meter":"api_calls","quantity":1,"domain":"app.example.com"}}"#
         .utf8)

@@ -4,8 +4,8 @@ import Foundation
 import NIOCore
 import NIOHTTP1
 
-/// Reads of a running metering-api, beside the bare SQL of the same questions through pgbench, in one
-/// run.
+/// Measures reads of a running metering-api, and the bare SQL of the same questions through
+/// pgbench, in one run.
 struct Query: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Reads of metering-api beside the same SQL through pgbench.",
@@ -30,7 +30,7 @@ struct Query: AsyncParsableCommand {
   @Option(help: "Close what ended before this day, such as 2026-11-01. It cannot be undone.")
   var close: String?
 
-  /// A read, and the SQL of it where it is compared.
+  /// A read, with its SQL if it is compared.
   private struct Read {
     var name: String
     var target: Double
@@ -39,7 +39,7 @@ struct Query: AsyncParsableCommand {
     var isPage = false
   }
 
-  /// It asks for no compression, and so it need not guess how large an answer may become.
+  /// It asks for no compression, so it need not guess how large an answer may become.
   private static let client = HTTPClient(
     eventLoopGroup: HTTPClient.defaultEventLoopGroup,
     configuration: HTTPClient.Configuration(redirectConfiguration: .disallow))
@@ -48,7 +48,7 @@ struct Query: AsyncParsableCommand {
     do {
       try await measureAll()
     } catch {
-      // The first error is the one to tell.
+      // The first error is the one to report.
       try? await Self.client.shutdown()
       throw error
     }
@@ -137,9 +137,10 @@ struct Query: AsyncParsableCommand {
     """
   }
 
-  /// Transactions a second, of about as many seconds as the API is asked.
+  /// The transactions per second. It runs for about as many seconds as the API is asked.
   private func pgbench(_ sql: String) throws -> Double {
-    // A number of transactions, because the signal that ends a time is blocked in a child.
+    // The run has a number of transactions and not a time, because the signal that would end it is
+    // blocked in a child.
     let short = try pgbench(sql, transactions: 10)
     let wanted = Int(short * Double(seconds)) / clients
     return try pgbench(sql, transactions: min(max(wanted, 10), 100_000))
@@ -229,7 +230,7 @@ struct Query: AsyncParsableCommand {
   }
 
   private func csv() async throws {
-    // Whole hours of yesterday, of which each license has a row.
+    // These are whole hours of yesterday, for which each license has a row.
     let day = Date().timeIntervalSince1970 / 86_400
     let from = Date(timeIntervalSince1970: (day.rounded(.down) - 1) * 86_400)
     let to = from + Double(3_600 * min(max(csvRows / licenses, 1), 24))

@@ -5,7 +5,8 @@ import MeteringTestKit
 import PostgresStore
 import WebhookDelivery
 
-/// An embedded broker with the topics of `topics/`, and the services under measure, built beside this program.
+/// An embedded broker with the topics of `topics/`, and the measured services, which are built
+/// beside this program.
 struct Stage {
   let broker: ChildProcess
   let servers: String

@@ -3,7 +3,7 @@ import Dispatch
 import MeteringTestKit
 import PostgresStore
 
-/// Fills the project's own tables by SQL at a given shape, and measures sizes, merges and reads.
+/// Fills the project's own tables with SQL, and measures sizes, merges and reads.
 struct Storage: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Sizes, merges and reads of a filled database.",
@@ -64,7 +64,7 @@ struct Storage: ParsableCommand {
         where to_regclass($1 || '_' || to_char(m, 'YYYYMM')) is null
         """, [.text(table), .int(span + 1)])
     }
-    // In the order of time, as merges would have written them.
+    // The rows are in the order of time, as merges would have written them.
     _ = try store.rows(
       """
       insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
@@ -118,7 +118,7 @@ struct Storage: ParsableCommand {
       print("\(name): \(rows) rows, \(Int(bytes) / max(rows, 1)) bytes a row with indexes")
       if name == "usage_hour" {
         let each = Double(bytes) / Double(max(rows, 1))
-        // A license that is used in every hour of the 400 days that hours are kept.
+        // This is a license that is used in every hour of the 400 days for which hours are kept.
         print(
           "  by extrapolation: \(Self.rounded(each * 9_600 / 1e6)) MB a license that never rests,")
         print("  and \(Self.rounded(each * 1e9 / 1e9)) GB for a billion rows")
@@ -175,7 +175,7 @@ struct Storage: ParsableCommand {
           + "with the fold \(Int(Double(licenses) / (merged + folded)))")
     }
     let appended = try store.integer("select count(*) from usage_appended") ?? 0
-    // As if nothing had been appended for a while, so that all of it is combined.
+    // This is the state after a while without new rows, so that all rows are combined.
     try store.execute(
       """
       update usage_append_state set seen = (select last_value from usage_append_count),
@@ -188,8 +188,9 @@ struct Storage: ParsableCommand {
         + "\(Int(Double(licenses * max(merges, 1)) / (busy + combined))) license-hours/s")
   }
 
-  /// Each round brings an hour that no license has yet, so every row is written once at each place:
-  /// the dearest traffic that there is. What a round brings is merged and folded before the next one.
+  /// Each round brings an hour that no license has yet, so every row is written once at each place.
+  /// This is the most expensive traffic. The rows of a round are merged and folded before the next
+  /// one.
   private func printSustained(_ store: TestDatabase) throws {
     let upkeep = UsageUpkeep(try store.connection())
     let began = DispatchTime.now().uptimeNanoseconds

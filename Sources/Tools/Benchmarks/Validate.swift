@@ -6,7 +6,8 @@ import Metering
 import MeteringTestKit
 import PostgresStore
 
-/// The validation service under wrk, beside a bare Hummingbird handler that answers as many static bytes, in one run.
+/// Measures the validation service with wrk, and a bare Hummingbird handler that answers with as
+/// many static bytes, in one run.
 struct Validate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Requests a second of the validation service beside a bare Hummingbird handler.",
@@ -44,7 +45,7 @@ struct Validate: AsyncParsableCommand {
       var requestsPerSecond: Double
       /// Milliseconds.
       var p99: Double
-      /// Of the server, in microseconds a request.
+      /// The server's CPU time in microseconds for each request.
       var cpu: Double
     }
 
@@ -105,7 +106,7 @@ struct Validate: AsyncParsableCommand {
       func measure(_ name: String, _ script: String, before: () throws -> Void = {}) throws {
         var pairs: [(bare: Load, ours: Load)] = []
         for _ in 0..<rounds {
-          // Else the events of before are sent at its cost.
+          // Otherwise it would pay for sending the earlier events.
           try drain(adminPort)
           let base = try wrk(bare, byID, seconds)
           try before()
@@ -134,7 +135,7 @@ struct Validate: AsyncParsableCommand {
       return token
     }
 
-    /// Medians of the rounds; the ratios are of pairs.
+    /// Prints the medians of the rounds. The ratios are those of pairs.
     private func show(_ name: String, _ pairs: [(bare: Load, ours: Load)]) {
       func median(_ value: ((bare: Load, ours: Load)) -> Double) -> Double {
         pairs.map(value).sorted()[pairs.count / 2]

@@ -9,7 +9,8 @@ import PostgresStore
 import Synchronization
 import WebhookDelivery
 
-/// Deliveries, signed and written down, beside the same bytes posted bare, to the same receiver, in one run.
+/// Measures deliveries, which are signed and recorded, and bare posts of the same bytes to the same
+/// receiver, in one run.
 struct Webhooks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Deliveries a second beside a bare POST loop; the claim with a million pending.")
@@ -102,7 +103,8 @@ struct Webhooks: AsyncParsableCommand {
     }
   }
 
-  /// One endpoint with everything pending, and a hundred with one delivery each.
+  /// Compares one endpoint with all pending deliveries and a hundred endpoints with one delivery
+  /// each.
   private func claims(_ database: TestDatabase) throws {
     try database.addLicense("lic_1")
     try addEndpoints(101, url: "http://127.0.0.1:1/", database)
@@ -140,7 +142,7 @@ private final class Tally: Sendable {
   init(_ value: Int) { self.value = Atomic(value) }
 }
 
-/// Answers every POST with 200, and counts them.
+/// Answers every POST with 200 and counts them.
 private final class Receiver: Sendable {
   private let channel: any Channel
   private let counter = Tally(0)

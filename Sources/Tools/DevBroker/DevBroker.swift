@@ -9,7 +9,7 @@ import ServiceRuntime
   import Darwin
 #endif
 
-/// The embedded broker for one machine: librdkafka's own mock cluster, in this process.
+/// The embedded broker for one machine, which is librdkafka's own mock cluster in this process.
 @main
 struct DevBroker: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -53,7 +53,8 @@ struct DevBroker: ParsableCommand {
   }
 
   func run() throws {
-    // Blocked before any thread is there to be killed by one; waited for below.
+    // The signals are blocked before any thread exists that they could kill, and are waited for
+    // below.
     var signals = sigset_t()
     sigemptyset(&signals)
     sigaddset(&signals, SIGTERM)
@@ -79,9 +80,10 @@ struct DevBroker: ParsableCommand {
     withExtendedLifetime(cluster) {}
   }
 
-  /// So that nobody takes an earlier run's address for this one's.
+  /// Removes the file, so that nobody uses an earlier run's address.
   private func removeReadyFile() {
-    // A file that is not there, or cannot be removed, says the same: writing it will tell.
+    // It does not matter here if the file does not exist or cannot be removed. Writing it will fail
+    // then.
     if let readyFile { try? FileManager.default.removeItem(atPath: readyFile) }
   }
 }

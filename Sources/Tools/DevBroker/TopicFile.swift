@@ -2,10 +2,11 @@ import ArgumentParser
 import Foundation
 import Metering
 
-/// What the broker needs to know of a topic's YAML file.
+/// The parts of a topic's YAML file that the broker needs.
 ///
-/// A scan for two top-level lines, `name:` and `partitions:`, not a YAML parser: `meterctl` reads
-/// these files in full; here a parser would only add a dependency to a development tool.
+/// It scans for the two top-level lines `name:` and `partitions:` and is not a YAML parser.
+/// `meterctl` reads these files in full. Here a parser would only add a dependency to a development
+/// tool.
 struct TopicFile: Equatable {
   var name: String
   var partitions: Int
@@ -16,7 +17,7 @@ struct TopicFile: Equatable {
     TopicFile(name: TopicName.deadLetters, partitions: 8),
   ]
 
-  /// - Returns: nil if the folder is not there.
+  /// - Returns: nil if the folder does not exist.
   static func all(in folder: String) throws -> [TopicFile]? {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: folder, isDirectory: &isFolder), isFolder.boolValue
@@ -34,7 +35,7 @@ struct TopicFile: Equatable {
     }
   }
 
-  /// nil unless both lines are there and partitions is a number above 0.
+  /// Returns nil unless both lines exist and partitions is a number above 0.
   init?(yaml: String) {
     var values: [Substring: String] = [:]
     for line in yaml.split(whereSeparator: \.isNewline) {
