@@ -382,7 +382,7 @@ extension PageFixtures {
     context.session = nil
     return (
       "sign-in",
-      SignInPage.make(next: "/\(quotes)", problem: "This token is not known.", in: context), context
+      SignInPage.make(next: "/\(quotes)", problem: "This token is unknown.", in: context), context
     )
   }
 

@@ -12,7 +12,7 @@ import Testing
     let reader = PageReader(api: api)
     let refused = try reader.send("/sign-in", ["token": "mtr_wrong", "next": "/alerts"])
     #expect(refused.status == 401)
-    #expect(refused.body.contains("This token is not known"))
+    #expect(refused.body.contains("This token is unknown"))
     #expect(refused.body.contains("name=\"next\" value=\"/alerts\""))
     #expect(refused.headers["set-cookie"] == nil)
     let signedIn = try reader.send(

@@ -19,7 +19,7 @@ import Testing
     #expect(added.status == 303, "\(added.body)")
     let page = "/customers/cus%20%2F%C3%A9"
     #expect(added.headers["location"]?.hasPrefix(page) == true, "\(added.headers)")
-    #expect(try reader.get(page + "?done=added").body.contains("The customer is there."))
+    #expect(try reader.get(page + "?done=added").body.contains("The customer is added."))
     #expect(!(try reader.get(page).body.contains("<script>x")))
     let changed = try reader.submit(
       page + "/change", from: page,

@@ -102,8 +102,9 @@ struct ListenerTests {
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0)
     for (certificate, key, says) in [
-      (one.certificate, other.key, "do not belong together"), (one.key, one.key, "must be PEM"),
-      ("/nowhere", one.key, "must be PEM"), (one.certificate, "", "must both be set"),
+      (one.certificate, other.key, "does not belong to the certificate"),
+      (one.key, one.key, "in PEM"),
+      ("/nowhere", one.key, "in PEM"), (one.certificate, "", "must both be set"),
     ] {
       let process = try ChildProcess(
         ChildProcess.product("validation-service"),

@@ -31,7 +31,7 @@ struct StartTests {
     let setup = try Setup(databaseURL: url.string)
     try eventually("it says so") {
       HTTPGet.get(port: setup.adminPort, "/health/ready")?.body
-        .contains("PostgreSQL has no such database: METER_DATABASE_URL") == true
+        .contains("PostgreSQL has no such database, so METER_DATABASE_URL") == true
     }
   }
 

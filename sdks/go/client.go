@@ -26,12 +26,12 @@ const (
 )
 
 var explanations = map[string]string{
-	"domain_mismatch":   "The license does not hold for this domain.",
+	"domain_mismatch":   "The license is not valid for this domain.",
 	"expired":           "The license has expired.",
-	"not_yet_valid":     "The license does not hold yet.",
+	"not_yet_valid":     "The license is not valid yet.",
 	"invalid_signature": "The license key is not accepted: it was not signed by its vendor, or was changed since.",
-	"clock_rolled_back": "The clock stands behind a time that the license service has signed before.",
-	"unreachable":       "The license service gave no answer that can be believed, and nothing is known of the license.",
+	"clock_rolled_back": "The clock is behind a time that the license service has signed.",
+	"unreachable":       "The license service gave no valid answer, and nothing is known about the license.",
 }
 
 // Options of a Client. What is zero has its default.

@@ -87,7 +87,7 @@ func refuse(writer http.ResponseWriter, result Result) {
 	}
 	detail := result.Explanation
 	if detail == "" {
-		detail = "The license does not hold."
+		detail = "The license is not valid."
 	}
 	writer.Header().Set("Content-Type", "application/problem+json")
 	writer.WriteHeader(status)

@@ -283,7 +283,7 @@ def drift(space, name):
     # Between the plan and its execution somebody changes it once more.
     api.ask("PATCH", f"/v1/licenses/lic_{name}", {"plan": "trial"})
     output = space.run("apply", "-input=false", "plan.out", status=1)
-    expect_in("HTTP 412 changed_meanwhile: The license is no longer as it was read", output, "a plan that is out of date")
+    expect_in("HTTP 412 changed_meanwhile: The license has changed since it was read", output, "a plan that is out of date")
     space.apply(stack(name, more='status = "active"'))
     license = api.ask("GET", f"/v1/licenses/lic_{name}")
     expect((license["plan"], license["status"], license["limits"]),
@@ -307,7 +307,7 @@ def imports(space, name):
     }
     space.run("state", "rm", *ids)
     output = space.apply(status=1)
-    expect_in("HTTP 409 customer_exists: There is a customer of that id already", output, "a customer that is there")
+    expect_in("HTTP 409 customer_exists: There is already a customer with this id", output, "a customer that is there")
     expect_in("import it by its id: terraform import", output, "the way out")
     space.write(stack(name, domains='["*.example.com", "xn--bcher-kva.example"]', more='status = "active"'))
     for address, id in ids.items():

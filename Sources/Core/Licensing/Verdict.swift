@@ -47,7 +47,7 @@ public struct Verdict: Sendable, Equatable {
     switch code {
     case .invalidSignature:
       "The license key is not accepted: "
-        + (refusal?.description ?? "it was not signed by its vendor, or it was changed after that")
+        + (refusal?.description ?? "it was not signed by its vendor, or was changed since")
         + "."
     case .notFound: "There is no such license."
     case .canceled: "The license was canceled."

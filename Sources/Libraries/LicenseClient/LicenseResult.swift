@@ -65,7 +65,7 @@ public struct LicenseResult: Sendable {
 
   private static let explanations = [
     "clock_rolled_back":
-      "The clock shows an earlier time than one that the license service has signed before.",
+      "The clock is behind a time that the license service has signed.",
     "unreachable":
       "The license service gave no valid answer, and nothing is known about the license.",
   ]

@@ -84,7 +84,7 @@ namespace LicenseMetering
             var status = StatusOf(result);
             var texts = Json.Object(
                 "type", "about:blank", "title", status == 503 ? "Service Unavailable" : "Forbidden", "code", result.Code, "detail",
-                result.Explanation.Length > 0 ? result.Explanation : "The license does not hold.");
+                result.Explanation.Length > 0 ? result.Explanation : "The license is not valid.");
             return texts.Substring(0, texts.Length - 1) + ",\"status\":" + status.ToString(CultureInfo.InvariantCulture) + "}";
         }
     }

@@ -35,7 +35,7 @@ function problem(result) {
   const status = result.code === 'unreachable' ? 503 : 403;
   return {
     type: 'about:blank', title: status === 503 ? 'Service Unavailable' : 'Forbidden', status, code: result.code,
-    detail: result.explanation ?? 'The license does not hold.',
+    detail: result.explanation ?? 'The license is not valid.',
   };
 }
 

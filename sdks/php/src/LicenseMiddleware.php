@@ -50,7 +50,7 @@ final class LicenseMiddleware implements MiddlewareInterface
             'title' => $status === 503 ? 'Service Unavailable' : 'Forbidden',
             'status' => $status,
             'code' => $result->code,
-            'detail' => $result->explanation ?? 'The license does not hold.',
+            'detail' => $result->explanation ?? 'The license is not valid.',
         ]));
         return $response;
     }

@@ -137,7 +137,7 @@ impl Refusal {
             _ => (403, "Forbidden"),
         };
         let detail = match outcome.explanation.as_str() {
-            "" => "The license does not hold.",
+            "" => "The license is not valid.",
             explanation => explanation,
         };
         let texts = [

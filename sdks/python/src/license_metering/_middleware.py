@@ -43,6 +43,6 @@ def refusal(result: Result) -> Tuple[int, bytes]:
         "title": "Service Unavailable" if status == 503 else "Forbidden",
         "status": status,
         "code": result.code,
-        "detail": result.explanation or "The license does not hold.",
+        "detail": result.explanation or "The license is not valid.",
     }
     return status, json.dumps(problem).encode()

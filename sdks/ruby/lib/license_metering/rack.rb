@@ -51,7 +51,7 @@ module LicenseMetering
       status = result.code == "unreachable" ? 503 : 403
       problem = {
         type: "about:blank", title: status == 503 ? "Service Unavailable" : "Forbidden", status:,
-        code: result.code, detail: result.explanation || "The license does not hold."
+        code: result.code, detail: result.explanation || "The license is not valid."
       }
       [status, { "content-type" => "application/problem+json" }, [JSON.generate(problem)]]
     end

@@ -73,7 +73,7 @@ public final class LicenseFilter implements Filter {
         answer.setStatus(isUnknown ? 503 : 403);
         answer.setContentType("application/problem+json");
         answer.setCharacterEncoding("UTF-8");
-        String detail = result.explanation() == null ? "The license does not hold." : result.explanation();
+        String detail = result.explanation() == null ? "The license is not valid." : result.explanation();
         answer.getWriter().write(String.format(
             "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"detail\":\"%s\"}",
             isUnknown ? "Service Unavailable" : "Forbidden", isUnknown ? 503 : 403, escaped(result.code()), escaped(detail)));
