@@ -46,13 +46,11 @@ final class SpoolForwarder: @unchecked Sendable {
   /// The records in flight in the order of the spool. The first `head` are finished.
   private var inFlight: [InFlight] = []
   private var head = 0
-  /// How many records were sent before `inFlight` begins. A delivery's opaque number counts on from
-  /// it.
+  /// How many records were sent before `inFlight` begins. Opaque numbers count on from it.
   private var sent = 0
   private var cursor: Spool.Position
   private var knownTopics: Set<Int> = []
-  /// For this many records, each batch has only one record, to find the record that no broker
-  /// accepts.
+  /// For this many records, a batch has one record, to find the one that no broker accepts.
   private var careful = 0
   private var pauseUntil = 0
   /// Whether Kafka had a problem while there was nothing to send. Only an answer ends that.
@@ -62,8 +60,7 @@ final class SpoolForwarder: @unchecked Sendable {
   /// Why the producer refused a record.
   private var refusal: KafkaError?
   private var lastDelivery = SpoolForwarder.now
-  /// How long deliveries may fail to come. It is doubled each time, because brokers may only be
-  /// slow.
+  /// How long deliveries may fail to come. It doubles each time, as brokers may be slow.
   private var stallMilliseconds = SpoolForwarder.firstStallMilliseconds
   var encoder = EventEncoder()
   var reportsInFlight = 0
@@ -225,8 +222,7 @@ final class SpoolForwarder: @unchecked Sendable {
     return handed
   }
 
-  /// Whether the topic exists. If records were sent before that, they would be refused one by one
-  /// and in no order.
+  /// Whether the topic exists. Until then the brokers refuse records in no order.
   func isKnown(_ topic: Int, _ producer: KafkaProducer) -> Bool {
     if knownTopics.contains(topic) { return true }
     if Self.now < pauseUntil { return false }
@@ -244,8 +240,7 @@ final class SpoolForwarder: @unchecked Sendable {
       }
     } catch {
       let cause = producer.explained(error)
-      // librdkafka reports a refusal once in half a minute. It stays the reason until Kafka
-      // answers.
+      // librdkafka reports a refusal once in half a minute. It stays until Kafka answers.
       if cause.isAccessRefused { accessRefusal = cause }
       say(
         accessRefusal.map { "Kafka refuses: \($0.explanation)" }
@@ -367,8 +362,7 @@ final class SpoolForwarder: @unchecked Sendable {
     reportsInFlight = 0
     knownTopics = []
     sent += inFlight.count
-    // Records that were delivered after the first undelivered one are sent again. Consumers
-    // recognize them by their sequences.
+    // Later records may be delivered already. Consumers recognize them by their sequences.
     inFlight = []
     head = 0
     cursor = spool.resume()
