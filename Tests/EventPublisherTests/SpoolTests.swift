@@ -449,7 +449,7 @@ struct SpoolTests {
     #expect(refusal(folder.path + "/dangling")?.contains("symbolic link") == true)
     let file = folder.path + "/file"
     #expect(FileManager.default.createFile(atPath: file, contents: nil))
-    #expect(refusal(file)?.contains("no directory") == true)
+    #expect(refusal(file)?.contains("not a directory") == true)
     // Neither are its files links to somewhere else.
     for name in ["lock", "state", "00000000000000000007.seg"] {
       let directory = folder.path + "/with-" + name
