@@ -44,8 +44,9 @@ package struct PeriodStore {
   }
 
   /// How many licenses one transaction closes. Merges wait for one such transaction, and flushes
-  /// wait for none. A thousand licenses with a month of days each take about 0.1 s.
-  package static let licensesInABatch = 1_000
+  /// wait for none. Two thousand licenses take about 0.1 s. Each transaction walks over what is
+  /// pending, so smaller ones cost more while much is counted.
+  package static let licensesInABatch = 2_000
 
   /// Closes periods in many short transactions on the caller's connection, which must not be in a
   /// transaction.
