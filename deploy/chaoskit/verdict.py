@@ -1,6 +1,7 @@
 """What must hold after the faults. Each check returns sentences; none means that it holds."""
 
 import json
+import subprocess
 
 from .pipeline import LICENSES, LOAD_LICENSES
 
@@ -74,8 +75,11 @@ def ledger(pipeline):
     return [f"ledger: {row}" for row in rows if [row[8], row[9]] != ["0", "0"]]
 
 
-def reconcile(pipeline):
-    done = pipeline.run_meterctl("reconcile", "--json")
+def reconcile(pipeline, seconds=300):
+    try:
+        done = pipeline.run_meterctl("reconcile", "--json", timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return [f"reconcile: no answer within {seconds} s"]
     try:
         state = json.loads(done.stdout)["status"]
     except (ValueError, KeyError):
