@@ -70,10 +70,13 @@ package struct UsageWatchStore {
       isChosenToday: row.boolean(0, 4))
   }
 
+  /// Notes that everything before `minute` is in the database once these ends of the log are
+  /// reached. What another process has noted for a later minute stays.
   package func cover(until minute: Int64, logEnds: [Int64]) throws(PostgresError) {
     try connection.query(
       """
       update usage_watch set covered_until = to_timestamp($1::bigint * 60), log_ends = $2::bigint[]
+      where covered_until is null or covered_until < to_timestamp($1::bigint * 60)
       """, [.integer(minute), .integers(logEnds)], operation: "watch totals")
   }
 

@@ -94,22 +94,38 @@ final class UsageWatcher: Sendable {
   private func step(
     _ connection: PostgresConnection, _ ends: () throws -> [Int64]
   ) throws -> Bool {
-    let told = try connection.transaction {
-      try Self.judgeNext(
-        UsageWatchStore(connection), topic: settings.topic, customers: Self.customers, ends)
+    let store = UsageWatchStore(connection)
+    let outcome = try connection.transaction {
+      try Self.judgeNext(store, topic: settings.topic, customers: Self.customers)
     }
-    for anomaly in told ?? [] { metrics.found(anomaly) }
-    return told != nil
+    switch outcome {
+    case .idle: return false
+    case .needsEnds(let minute):
+      // Kafka may take its time for each partition, and the server ends a transaction that is idle
+      // for 10 s.
+      let logEnds = try ends()
+      try store.cover(until: minute, logEnds: logEnds)
+      return false
+    case .judged(let anomalies):
+      for anomaly in anomalies { metrics.found(anomaly) }
+      return true
+    }
+  }
+
+  enum Outcome: Equatable {
+    /// Another process judges, or the next slot cannot be judged yet.
+    case idle
+    /// What comes before this minute can be judged once the aggregator has passed the ends that the
+    /// log has now.
+    case needsEnds(before: Int64)
+    case judged([UsageAnomaly])
   }
 
   /// Judges the next slot within the caller's transaction.
-  ///
-  /// - Parameter ends: asks Kafka for the ends of the log's partitions.
-  /// - Returns: the anomalies found; nil if no step was judged.
   static func judgeNext(
-    _ store: UsageWatchStore, topic: String, customers: Int, _ ends: () throws -> [Int64]
-  ) throws -> [UsageAnomaly]? {
-    guard try store.lock() else { return nil }
+    _ store: UsageWatchStore, topic: String, customers: Int
+  ) throws -> Outcome {
+    guard try store.lock() else { return .idle }
     var progress = try store.progress(group: group, topic: topic)
     let rowMinutes = UsageWatch.rowMinutes
     let oldest = (progress.now - Self.oldest) / rowMinutes * rowMinutes
@@ -118,17 +134,15 @@ final class UsageWatcher: Sendable {
       try store.advance(to: oldest)
     }
     let slotEnd = progress.nextSlot + rowMinutes
-    guard slotEnd + grace <= progress.now else { return nil }
+    guard slotEnd + grace <= progress.now else { return .idle }
     guard let covered = progress.coveredUntil, covered >= slotEnd else {
-      try store.cover(
-        until: (progress.now - grace) / rowMinutes * rowMinutes, logEnds: try ends())
-      return nil
+      return .needsEnds(before: (progress.now - grace) / rowMinutes * rowMinutes)
     }
-    guard progress.isReached else { return nil }
+    guard progress.isReached else { return .idle }
     if !progress.isChosenToday { try store.choose(customers: customers) }
     let told = try judge(store, slot: progress.nextSlot)
     try store.advance(to: slotEnd)
-    return told
+    return .judged(told)
   }
 
   /// Judges the totals of a slot, and raises alerts for what it finds.
