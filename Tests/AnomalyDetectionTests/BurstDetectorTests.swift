@@ -41,7 +41,7 @@ import Testing
     #expect(told == [2_500])
   }
 
-  @Test("Nothing is told of a license's first hour")
+  @Test("Nothing is reported in a license's first hour")
   func firstHour() {
     var detector = BurstDetector()
     for row in 0..<59 {

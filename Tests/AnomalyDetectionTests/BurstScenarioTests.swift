@@ -55,7 +55,7 @@ import Testing
     #expect(alerts.isEmpty)
   }
 
-  @Test("A burst ends, and after the cool-down the next one is told again")
+  @Test("A burst ends, and after the cool-down the next one is reported again")
   func endsAndComesAgain() {
     var scenario = BurstScenario.make(.steady, 0, seed: 5, days: 20, withBursts: false)
     scenario.base = 50
@@ -67,7 +67,7 @@ import Testing
     for (start, label) in zip(starts, scenario.labels) { #expect(abs(start - label.start) <= 1) }
   }
 
-  @Test("A level that stays is told once and then is the usual")
+  @Test("A level that stays is reported once and then is normal")
   func newLevel() {
     var scenario = BurstScenario.make(.steady, 0, seed: 5, days: 40, withBursts: false)
     scenario.base = 50

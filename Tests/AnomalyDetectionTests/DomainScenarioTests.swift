@@ -113,7 +113,7 @@ struct DomainScenario: CustomTestStringConvertible {
   }
 
   @Test(arguments: DomainScenario.all(seed: 1) + DomainScenario.all(seed: 2))
-  func `A leak is told as a spread, and what is none is not`(scenario: DomainScenario) {
+  func `A leak is reported as a spread, and other domains are not`(scenario: DomainScenario) {
     let told = Self.run(scenario)
     #expect(told.firstMismatch == 0, "the first foreign domain is told at once")
     #expect(scenario.leakBegins == nil ? told.spreads.isEmpty : !told.spreads.isEmpty)
@@ -130,7 +130,7 @@ struct DomainScenario: CustomTestStringConvertible {
   }
 
   @Test(arguments: [true, false])
-  func `A license that has ended is told at its first request, and daily while they come`(
+  func `A license that has ended is reported at its first request, and daily while requests come`(
     isCanceled: Bool
   ) {
     var watch = DomainWatch(seed: 7)

@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  @Test("The first of a pair is told at once, the others once an hour with their count")
+  @Test("The first of a pair is reported immediately, and the others once an hour with their count")
   func pairs() {
     var log = Log()
     log.see("a.com", at: 0)
@@ -57,7 +57,7 @@ import Testing
     #expect(log.take().count == 1)
   }
 
-  @Test("What was counted in an hour is told at its end, though the pair is quiet since")
+  @Test("The count of an hour is reported at its end, even if the pair has been quiet since")
   func digestOfAPair() {
     var log = Log()
     log.see("a.com", at: 0)
@@ -95,7 +95,7 @@ import Testing
     #expect((900...1_080).contains(distinct) && frequent.count == 10)
   }
 
-  @Test("Who hides behind random domains is first in the digest, with the number of requests")
+  @Test("A domain among random domains is first in the digest, with its number of requests")
   func pirateBehindNoise() throws {
     var log = Log()
     var random = SeededRandom(seed: 25)
@@ -208,7 +208,7 @@ import Testing
     #expect(one.found.count > 100)
   }
 
-  @Test("An allowance beyond what is told apart is judged by the estimate")
+  @Test("An allowance beyond the exact count is judged by the estimate")
   func largeAllowance() {
     var settings = DomainWatch.Settings()
     settings.allowance = 50
@@ -228,7 +228,7 @@ import Testing
         && (44...60).contains(spreads[0].at))
   }
 
-  @Test("A canceled license that goes on is told at once, and then daily with its count")
+  @Test("A canceled license in use is reported immediately, and then daily with its count")
   func ended() {
     var log = Log()
     for n in 0..<100 { log.end(at: Int64(n) * Self.minute) }

@@ -29,7 +29,7 @@ import Testing
     #expect(found.filter { $0 > 600 }.count <= 3, "\(found)")
   }
 
-  @Test("A flash crowd is told within three rows, and not again while it lasts", arguments: 1...8)
+  @Test("A flash crowd is reported within three rows, and once while it lasts", arguments: 1...8)
   func flashCrowd(seed: Int) {
     var random = SeededRandom(seed: UInt64(seed))
     var values = Self.daily(4_000, &random)
@@ -38,7 +38,7 @@ import Testing
     #expect(!found.isEmpty && found[0] < 3_003 && found.count <= 2, "\(found)")
   }
 
-  @Test("A level that stays elsewhere is told, and then becomes the usual", arguments: 1...8)
+  @Test("A level that stays elsewhere is reported, and then becomes normal", arguments: 1...8)
   func newLevel(seed: Int) {
     var random = SeededRandom(seed: UInt64(seed))
     let values = (0..<8_000).map { ($0 < 3_000 ? 100.0 : 250) + 5 * Self.noise(&random) }
@@ -85,7 +85,7 @@ import Testing
     }
   }
 
-  @Test func `A rare single call is chance; the same in a series of no counts is told`() {
+  @Test func `A rare single call is chance, but the same in a series without counts is reported`() {
     let rare = (0..<2_000).map { $0 % 71 == 70 ? 1.0 : 0 }
     #expect(Self.detections(rare).isEmpty)
     #expect(!Self.detections(rare + Array(repeating: 9, count: 3)).isEmpty)

@@ -19,7 +19,7 @@ import Testing
     #expect(Wording.compact(.max) == "9.2E")
   }
 
-  @Test func `a time is told relative to now`() {
+  @Test func `a time is written relative to now`() {
     #expect(Wording.relative(1_000, now: 2_000) == "just now")
     #expect(Wording.relative(0, now: 45_000) == "45 s ago")
     #expect(Wording.relative(0, now: 7_200_000) == "2 h ago")
@@ -28,7 +28,7 @@ import Testing
     #expect(Wording.relative(.min, now: .max) == "never")
   }
 
-  @Test func `a change is told in words`() {
+  @Test func `a change is described in words`() {
     #expect(Wording.change(100, before: 100) == "the same as")
     #expect(Wording.change(112, before: 100) == "12 % more than")
     #expect(Wording.change(88, before: 100) == "12 % less than")

@@ -30,7 +30,7 @@ import Testing
     #expect(machine.advance(rows([3, 3]), halted: []) == nil)
   }
 
-  @Test func `A suspended partition, and one that nobody has counted, hold the time up`() {
+  @Test func `A suspended partition and a partition that was never counted hold the time up`() {
     var machine = ProgressMachine()
     machine.observe(at: 1, before: rows([3]), ends: [3, 4])
     #expect(machine.advance(rows([3]), halted: []) == nil)

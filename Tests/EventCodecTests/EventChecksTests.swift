@@ -412,7 +412,7 @@ struct EventChecksTests {
     #expect(harness.reason(report) == "bad_data")
   }
 
-  @Test("Data that stands twice, or in bytes that are no JSON object, is a dead letter")
+  @Test("Repeated data, or data that is not a JSON object, makes a dead letter")
   func badBinaryData() {
     let valid = Document().encoded(#"{"quantity":41}"#)
     let encoded = Data(#"{"quantity":41}"#.utf8).base64EncodedString()

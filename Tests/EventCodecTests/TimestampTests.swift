@@ -104,7 +104,7 @@ struct TimestampTests {
     #expect(decoded(bytes("0001-01-01T23:58:60-00:01")) != nil)
   }
 
-  @Test("Digits of a fraction behind the third are dropped")
+  @Test("Digits of a fraction after the third are dropped")
   func fractions() {
     let whole = decoded(bytes("2026-06-30T00:00:00Z")) ?? 0
     for (digits, milliseconds) in [

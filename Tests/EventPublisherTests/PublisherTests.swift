@@ -92,7 +92,7 @@ struct PublisherTests {
     #expect(try Count(log).total == 1_001)
   }
 
-  @Test("A connection that Kafka refuses is told as such, not as a broker that is away")
+  @Test("A connection that Kafka refuses is reported as such, not as a missing broker")
   func refusedConnection() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -109,7 +109,7 @@ struct PublisherTests {
     publisher.stop()
   }
 
-  @Test("Kafka's absence is told while nothing is published, and until Kafka answers")
+  @Test("Kafka's absence is reported while nothing is published, and until Kafka answers")
   func idleOutage() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -146,7 +146,7 @@ struct PublisherTests {
     #expect(try Count(log).total == 100)
   }
 
-  @Test("Refusals of the broker make it begin again where it was, never behind it")
+  @Test("After refusals of the broker, it begins again where it was, and never after that")
   func refusals() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -207,7 +207,8 @@ struct PublisherTests {
     #expect(report.accepted - report.dropped - report.pending == 298)
   }
 
-  @Test("A start reports at once: the last process's report told of events that this one delivers")
+  @Test(
+    "A start reports immediately, since the last process may have reported these events as pending")
   func reportsAtOnce() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()

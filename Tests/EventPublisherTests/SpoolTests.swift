@@ -205,7 +205,7 @@ struct SpoolTests {
     #expect(zip(pending, pending.dropFirst()).allSatisfy { $1.sequence - $0.sequence >= 1 << 24 })
   }
 
-  @Test("A segment's number is never given again, though the segment itself is gone")
+  @Test("A segment's number is never used again, even if the segment is gone")
   func numbers() throws {
     let folder = try TemporaryFolder()
     var spool: Spool? = try Self.open(folder)

@@ -15,7 +15,7 @@ struct AlertBudgetTests {
     budget.spend(key: key, license: license, customer: customer, recordedAt: time)
   }
 
-  @Test("A license, a customer and nobody's licenses each have their share")
+  @Test("A license, a customer and unregistered licenses each have their share")
   func shares() {
     var budget = AlertBudget(
       limits: .init(license: 3, customer: 8, registered: 100, unregistered: 2))

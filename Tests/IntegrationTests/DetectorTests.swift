@@ -18,7 +18,7 @@ extension IntegrationTests {
         """, [.text(reason)])
     }
 
-    @Test("A foreign domain is told at once and a pair once, whatever dies in between")
+    @Test("A foreign domain is reported immediately and a pair once, whatever dies in between")
     func domains() throws {
       let pipeline = try Pipeline(partitions: 4)
       try pipeline.database.addLicense(
@@ -99,7 +99,7 @@ extension IntegrationTests {
       try pipeline.expectStops(detector)
     }
 
-    @Test("A burst is told once, by events that count once, whatever is killed and whoever goes on")
+    @Test("A burst is reported once, and its events count once, whichever process is killed")
     func burst() throws {
       let pipeline = try Pipeline(partitions: 4)
       try pipeline.database.addLicense("lic_burst")

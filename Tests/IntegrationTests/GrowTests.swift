@@ -95,7 +95,7 @@ extension IntegrationTests {
       try refusal("1 records of partition 0 left")
     }
 
-    @Test(.mockClusterOnly) func `Where the broker makes no partitions, nothing is left behind`()
+    @Test(.mockClusterOnly) func `If the broker makes no partitions, nothing is left behind`()
       throws
     {
       let pipeline = try Pipeline(partitions: 2)
@@ -116,7 +116,7 @@ extension IntegrationTests {
   }
 
   @Suite struct UnregisteredTests {
-    @Test func `Usage of licenses that nobody registered is listed by pages, and counted`() throws {
+    @Test func `Usage of unregistered licenses is listed by pages and counted`() throws {
       let pipeline = try Pipeline(partitions: 2)
       try pipeline.database.addLicense("lic_1")
       var traffic = Traffic(pipeline.log)

@@ -4,7 +4,7 @@ import Testing
 
 extension IntegrationTests {
   @Suite struct LimitAlertTests {
-    @Test("A threshold is told at once, though no merge is due for minutes")
+    @Test("A threshold raises its alert immediately, even if no merge is due for minutes")
     func atOnce() throws {
       let pipeline = try Pipeline(partitions: 4)
       let database = pipeline.database

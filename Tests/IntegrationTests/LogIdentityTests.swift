@@ -107,7 +107,7 @@ extension IntegrationTests {
     }
 
     @Test(.mockClusterOnly)
-    func `After retention, the calls behind a checkpoint are proved row by row`() throws {
+    func `After retention, the calls after a checkpoint are proved row by row`() throws {
       let pipeline = try Pipeline(partitions: 1)
       let environment = ["METER_DEDUPE_WINDOW": "1024"]
       let first = try pipeline.start(environment: environment)

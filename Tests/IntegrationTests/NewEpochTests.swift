@@ -35,8 +35,7 @@ extension IntegrationTests {
       #expect(try pipeline.database.integer("select max(log_epoch) from consumer_offset") == 2)
     }
 
-    @Test func `A topic that was made anew gets its new epoch, and its halts are forgotten`() throws
-    {
+    @Test func `A topic that was created again gets its new epoch and loses its halts`() throws {
       let old = try Pipeline(partitions: 2)
       let first = try old.start()
       var traffic = Traffic(old.log)

@@ -161,7 +161,7 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test("The offset behind a transaction's marker at the end of the log is stored")
+    @Test("The offset after a transaction's marker at the end of the log is stored")
     func controlRecords() throws {
       let pipeline = try Pipeline(partitions: 2)
       let aggregator = try pipeline.start()
@@ -214,7 +214,7 @@ extension IntegrationTests {
 
   /// What `/health/ready` says of Kafka.
   @Suite(.mockClusterOnly) struct KafkaHealthTests {
-    @Test("Kafka's absence is told for as long as it lasts")
+    @Test("Kafka's absence is reported as long as it lasts")
     func outage() throws {
       let pipeline = try Pipeline(partitions: 2)
       let aggregator = try pipeline.start()
@@ -236,7 +236,7 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test("A connection that is refused is told as such, not as a broker that is away")
+    @Test("A refused connection is reported as such, not as a missing broker")
     func refused() throws {
       let pipeline = try Pipeline(partitions: 2)
       let aggregator = try pipeline.start(kafka: ["security.protocol": "ssl"])
@@ -245,7 +245,7 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test("A topic that may not be read is told as such")
+    @Test("A topic that may not be read is reported as such")
     func topicNotAuthorized() throws {
       let pipeline = try Pipeline(partitions: 2)
       pipeline.log.cluster.setTopicError(UsageLog.topic, code: 29)

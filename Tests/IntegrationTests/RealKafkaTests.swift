@@ -81,7 +81,7 @@ extension IntegrationTests {
     }
 
     @Test
-    func `A topic that is made anew while it is read stops its partitions before more is counted`()
+    func `A topic that is created again while it is read stops its partitions first`()
       throws
     {
       let old = try Pipeline(partitions: 2)

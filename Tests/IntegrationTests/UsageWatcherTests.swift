@@ -100,7 +100,7 @@ extension IntegrationTests {
       #expect(try database.integer("select count(*) from usage_watch_series where is_open") == 0)
     }
 
-    @Test func `An outage is told by the meter and its largest customers, with the number of all`()
+    @Test func `An outage is reported for the meter and its largest customers, with the total`()
       throws
     {
       let (database, store, next) = try Self.watched()
@@ -197,7 +197,7 @@ extension IntegrationTests {
     }
 
     @Test
-    func `Ten minutes are judged when the aggregator has passed what the log held behind them`()
+    func `Ten minutes are judged when the aggregator has passed the records after them`()
       throws
     {
       let database = try TestDatabase()

@@ -76,7 +76,7 @@ import Testing
     consumer.close()
   }
 
-  @Test func `A wrong password is told as one, by a broker that refuses it`() throws {
+  @Test func `A wrong password is reported as such by a broker that refuses it`() throws {
     let broker = try RefusingBroker()
     var configuration = try KafkaConfiguration(brokers: "127.0.0.1:\(broker.port)")
     for (key, value) in [
@@ -105,7 +105,7 @@ import Testing
     withExtendedLifetime(server) {}
   }
 
-  @Test func `An authority file that is not there is told before anything is connected`() throws {
+  @Test func `A missing authority file is reported before anything is connected`() throws {
     var configuration = try KafkaConfiguration(brokers: "127.0.0.1:9")
     configuration.set("security.protocol", "ssl")
     configuration.set("ssl.ca.location", "/does/not/exist.pem")

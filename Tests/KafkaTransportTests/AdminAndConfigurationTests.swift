@@ -3,7 +3,7 @@ import KafkaTransport
 import Testing
 
 @Suite(.serialized) struct AdminTests {
-  @Test func theMockClusterDescribesTopicsWithoutTheirConfig() throws {
+  @Test func `The mock cluster describes topics without their config`() throws {
     let fixture = try Fixture(topics: [("t", 5)])
     let admin = try KafkaAdmin(fixture.configuration(), clientID: "test")
     let described = try admin.describeTopic("t")
@@ -14,7 +14,7 @@ import Testing
     #expect(try admin.partitionCount("missing") == nil)
   }
 
-  @Test func whatTheMockClusterCannotDoIsRecognizable() throws {
+  @Test func `Requests that the mock cluster does not support are recognizable`() throws {
     let fixture = try Fixture()
     let admin = try KafkaAdmin(
       fixture.configuration(), clientID: "test", timeoutMilliseconds: 5_000)
@@ -28,7 +28,7 @@ import Testing
     #expect(altered?.isUnsupported == true)
   }
 
-  @Test func noBrokerIsATimeoutThatCanBeTriedAgain() throws {
+  @Test func `No broker is a timeout that can be tried again`() throws {
     let fixture = try Fixture()
     let admin = try KafkaAdmin(
       fixture.configuration(), clientID: "test", timeoutMilliseconds: 300)
@@ -45,7 +45,7 @@ import Testing
     return path
   }
 
-  @Test func theFileIsAppliedLast() throws {
+  @Test func `The file is applied last`() throws {
     let path = try file("# tuning\n\n linger.ms = 7 \r\nssl.key.password=a=b\n")
     var configuration = try KafkaConfiguration(brokers: "h:1", propertiesFile: path)
     configuration.set("linger.ms", "1")
@@ -56,7 +56,7 @@ import Testing
       ])
   }
 
-  @Test func whatIsWrongIsSaidWithoutTheValue() throws {
+  @Test func `An error does not show the value`() throws {
     let secret = "hunter2"
     let path = try file("sasl.password \(secret)\n")
     let unread = #expect(throws: KafkaError.self) {
@@ -79,7 +79,7 @@ import Testing
     }
   }
 
-  @Test func `A prefix of the file stands before topics and groups, and nobody here sees it`()
+  @Test func `A prefix in the file is put before topics and groups, and callers do not see it`()
     throws
   {
     let fixture = try Fixture(topics: [("eu.prod.t", 2)])
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func anErrorReadsAsOperationTextAndDetail() {
+  @Test func `An error reads as operation text and detail`() {
     let error = KafkaError(code: -187, operation: "consume", detail: "2/2 brokers are down")
     #expect(
       error.description

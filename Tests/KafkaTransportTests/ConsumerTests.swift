@@ -4,7 +4,7 @@ import Testing
 
 /// Serialized: each test has its own cluster and blocks a thread of the pool.
 @Suite(.serialized) struct ConsumerTests {
-  @Test func ownersComeAndGoAndEveryRecordReachesTheCurrentOwnerOnce() throws {
+  @Test func `Owners come and go, and every record reaches the current owner once`() throws {
     let partitions = 6
     let fixture = try Fixture(topics: [("t", partitions)])
     let producer = try fixture.producer([("linger.ms", "1")])
@@ -89,7 +89,7 @@ import Testing
     for driver in drivers { driver.consumer.close() }
   }
 
-  @Test func aMillionthOfASecondAMessage() throws {
+  @Test func `Every message of a long log is read`() throws {
     let fixture = try Fixture(topics: [("t", 8)])
     let total = 200_000
     let producer = try fixture.producer()
@@ -134,7 +134,7 @@ import Testing
     consumer.close()
   }
 
-  @Test func tombstonesNullKeysEmptyValuesAndHeadersArriveAsTheyWereSent() throws {
+  @Test func `Tombstones, null keys, empty values and headers arrive as they were sent`() throws {
     let fixture = try Fixture()
     let producer = try fixture.producer()
     try producer.send(key: nil, value: "plain", timestamp: 1_700_000_000_123)
@@ -175,7 +175,7 @@ import Testing
     #expect(high == 4)
   }
 
-  @Test func theEndOfAPartitionIsToldEachTimeItIsReached() throws {
+  @Test func `The end of a partition is reported each time it is reached`() throws {
     let fixture = try Fixture()
     let store = Driver.Store()
     let driver = try Driver(fixture.consumer(), ["t"], store)
@@ -187,7 +187,7 @@ import Testing
     driver.consumer.close()
   }
 
-  @Test func aStartOutsideTheLogIsAnErrorOfThatPartitionAlone() throws {
+  @Test func `A start outside of the log is an error of that partition alone`() throws {
     let fixture = try Fixture(topics: [("t", 2)])
     try fixture.fill(partition: 0, count: 3)
     try fixture.fill(partition: 1, count: 3)
@@ -213,7 +213,7 @@ import Testing
     driver.consumer.close()
   }
 
-  @Test func aPartitionLeftOutOfTheAssignmentHangsNoLaterRebalance() throws {
+  @Test func `A partition left out of the assignment hangs no later rebalance`() throws {
     let fixture = try Fixture(topics: [("t", 2)])
     let consumer = try fixture.consumer()
     let batch = MessageBatch(capacity: 100)
@@ -244,7 +244,7 @@ import Testing
     consumer.close()
   }
 
-  @Test func brokersThatAreDownForAWhileLoseNothing() throws {
+  @Test func `Brokers that are down for a while lose nothing`() throws {
     let fixture = try Fixture(topics: [("t", 2)])
     let store = Driver.Store()
     let driver = try Driver(fixture.consumer(), ["t"], store)
@@ -267,7 +267,7 @@ import Testing
     driver.consumer.close()
   }
 
-  @Test func aTopicThatAppearsLaterIsFound() throws {
+  @Test func `A topic that appears later is found`() throws {
     let fixture = try Fixture(topics: [("there", 1)])
     let store = Driver.Store()
     let driver = try Driver(fixture.consumer(), ["there", "later"], store)
@@ -283,7 +283,7 @@ import Testing
     driver.consumer.close()
   }
 
-  @Test func closingAnswersARebalanceThatNobodyAnswered() throws {
+  @Test func `Closing answers a rebalance that nobody answered`() throws {
     let fixture = try Fixture()
     for takes in [true, false] {
       let consumer = try fixture.consumer("g\(takes)")
@@ -307,7 +307,7 @@ import Testing
     }
   }
 
-  @Test func closingWorksWithTheBrokersDownAndMessagesOut() throws {
+  @Test func `Closing works while the brokers are down and messages are held`() throws {
     let fixture = try Fixture()
     try fixture.fill(count: 3)
     let batch = MessageBatch(capacity: 3)
@@ -325,7 +325,7 @@ import Testing
     #expect(batch.count == 0)
   }
 
-  @Test func aWakeEndsTheWait() throws {
+  @Test func `A wake ends the wait`() throws {
     let fixture = try Fixture()
     let consumer = try fixture.consumer()
     let batch = MessageBatch(capacity: 3)
@@ -340,7 +340,7 @@ import Testing
     waker.wake()
   }
 
-  @Test func theEagerProtocolWorksToo() throws {
+  @Test func `The eager protocol works too`() throws {
     let fixture = try Fixture(topics: [("t", 4)])
     try fixture.fill(count: 4)
     let store = Driver.Store()

@@ -35,7 +35,7 @@ import Testing
     return offsets
   }
 
-  @Test func recordsThatWerePassedOverAreReadAgain() throws {
+  @Test func `Records that were skipped are read again`() throws {
     let fixture = try Fixture()
     let (consumer, batch) = try consumerThatSkips(fixture)
     let read = try offsets(consumer, batch)
@@ -45,7 +45,7 @@ import Testing
     withExtendedLifetime(fixture) {}
   }
 
-  @Test func aGapThatComesAgainIsTheLogsOwn() throws {
+  @Test func `A gap that appears again is real`() throws {
     let fixture = try Fixture()
     let (consumer, batch) = try consumerThatSkips(fixture)
     consumer.continuity.suspects[partition] = 5
@@ -57,7 +57,7 @@ import Testing
     withExtendedLifetime(fixture) {}
   }
 
-  @Test func recordsThatWereDeliveredAreNotDeliveredAgain() throws {
+  @Test func `Records that were delivered are not delivered again`() throws {
     let fixture = try Fixture()
     let (consumer, batch) = try consumerThatSkips(fixture)
     consumer.positions[partition] = 8

@@ -7,7 +7,7 @@ import Testing
 @Suite(.serialized) struct LogReaderTests {
   private let partition = TopicPartition(topic: "t", partition: 0)
 
-  @Test func aStretchIsReadFromItsStartUpToItsEnd() throws {
+  @Test func `A range is read from its start up to its end`() throws {
     let fixture = try Fixture()
     try fixture.fill(count: 100)
     let reader = try fixture.reader()
@@ -27,7 +27,7 @@ import Testing
     #expect(unmoved == 5)
   }
 
-  @Test func aStretchPastTheEndEndsWhereTheLogEnds() throws {
+  @Test func `A range past the end ends where the log ends`() throws {
     let fixture = try Fixture()
     try fixture.fill(count: 10)
     var count = 0
@@ -36,7 +36,7 @@ import Testing
     #expect(reached == 10)
   }
 
-  @Test func aStartOutsideTheLogIsAClearError() throws {
+  @Test func `A start outside the log is a clear error`() throws {
     let fixture = try Fixture()
     // 8 MB that do not shrink: the mock cluster drops the oldest beyond 5 MB.
     let producer = try fixture.producer([("compression.type", "none"), ("linger.ms", "0")])
@@ -59,7 +59,7 @@ import Testing
     #expect(first == low)
   }
 
-  @Test func manyPartitionsAreReadAtOnceWithProgress() throws {
+  @Test func `Many partitions are read together with progress`() throws {
     let fixture = try Fixture(topics: [("t", 4), ("u", 1)])
     for p in 0..<4 { try fixture.fill(partition: Int32(p), count: 1_000 * (p + 1)) }
     try fixture.fill("u", count: 7)
@@ -78,7 +78,7 @@ import Testing
     for range in ranges { #expect(reached[range.partition] == range.to) }
   }
 
-  @Test func anErrorOfTheBodyEndsTheReadAndTheReaderGoesOn() throws {
+  @Test func `An error of the body ends the read and the reader goes on`() throws {
     struct Stop: Error {}
     let fixture = try Fixture()
     try fixture.fill(count: 50)
@@ -91,7 +91,7 @@ import Testing
     #expect(count == 50)
   }
 
-  @Test func aReadThatMakesNoProgressThrows() throws {
+  @Test func `A read that makes no progress throws`() throws {
     let fixture = try Fixture()
     // A batch a record, and the mock cluster answers a fetch with one batch: the broker is down
     // long before the last.

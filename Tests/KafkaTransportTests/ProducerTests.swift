@@ -4,7 +4,7 @@ import Synchronization
 import Testing
 
 @Suite(.serialized) struct ProducerTests {
-  @Test func everyRecordIsReportedOnceWithItsOpaqueAndOffset() throws {
+  @Test func `Every record is reported once with its opaque and offset`() throws {
     let fixture = try Fixture()
     let reports = Reports()
     let producer = try fixture.producer { reports.append($0) }
@@ -16,7 +16,7 @@ import Testing
     #expect(reports.all.allSatisfy { $0.error == nil && $0.partition == 0 })
   }
 
-  @Test func aFullQueueSaysFalseAndKeepsTheRecordOut() throws {
+  @Test func `A full queue says false and keeps the record out`() throws {
     let fixture = try Fixture()
     try fixture.cluster.setBrokerDown()
     let producer = try fixture.producer([
@@ -38,7 +38,7 @@ import Testing
       try fixture.reader().watermarks(TopicPartition(topic: "t", partition: 0)).high == 2)
   }
 
-  @Test func aProducerThatCannotDeliverIsFreedAtOnce() throws {
+  @Test func `A producer that cannot deliver is freed immediately`() throws {
     let fixture = try Fixture()
     try fixture.cluster.setBrokerDown()
     do {
@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  @Test func aRecordThatIsTooLargeIsRefusedAtTheCall() throws {
+  @Test func `A record that is too large is refused at the call`() throws {
     let fixture = try Fixture()
     let producer = try fixture.producer()
     let error = #expect(throws: KafkaError.self) {
@@ -57,7 +57,7 @@ import Testing
     #expect(error?.isRetriable == false)
   }
 
-  @Test func keysAreSpreadAsJavaDoes() throws {
+  @Test func `Keys are spread as Java does`() throws {
     // Kafka's own test vectors of murmur2: "21" -> -973932308, "foobar" -> -790332482,
     // masked to positive, modulo the partition count.
     let fixture = try Fixture(topics: [("t", 64)])
@@ -74,7 +74,7 @@ import Testing
     #expect(reports.all.count == 3)
   }
 
-  @Test func transientBrokerErrorsAreTriedAgain() throws {
+  @Test func `Transient broker errors are tried again`() throws {
     let fixture = try Fixture()
     let reports = Reports()
     let producer = try fixture.producer { reports.append($0) }
@@ -86,7 +86,7 @@ import Testing
     #expect(reports.all.first?.error == nil)
   }
 
-  @Test func producingCostsLittle() throws {
+  @Test func `Producing costs little`() throws {
     let fixture = try Fixture(topics: [("t", 8)])
     let producer = try fixture.producer()
     let bytes = [UInt8](repeating: 7, count: 250)

@@ -53,7 +53,7 @@ struct VerdictFolderTests {
     #expect(folder.read(VerdictFolder.latestFile)?.signature == "signature-10")
   }
 
-  @Test("Memory and disk hold no more than so many verdicts")
+  @Test("Memory and disk hold a limited number of verdicts")
   func bounded() async throws {
     let path = NSTemporaryDirectory() + "verdicts-\(UUID().uuidString)"
     defer { try? FileManager.default.removeItem(atPath: path) }  // The system clears it too.

@@ -135,7 +135,7 @@ struct TokenTests {
     #expect(throws: TokenRefusal.self) { try Self.verifier.verify(token) }
   }
 
-  @Test("Padding, blanks, further parts and bits behind the last byte are refused")
+  @Test("Padding, blanks, further parts and bits after the last byte are refused")
   func spelling() throws {
     let token = Self.token(header: Self.header(""), payload: Self.goodPayload)
     for other in [
@@ -367,7 +367,7 @@ struct TokenTests {
     #expect(!String(decoding: set.publicJSON, as: UTF8.self).contains("AAAA"))
   }
 
-  @Test("Keys may share an id where a token cannot mean either; a key that stands twice is one")
+  @Test("Keys may share an id if no token could mean both, and a repeated key counts as one")
   func sharedIDs() throws {
     func named(_ key: JSONWebKey) -> String {
       String(decoding: Self.set(key).publicJSON.dropFirst(9).dropLast(2), as: UTF8.self)

@@ -77,7 +77,7 @@ import Testing
     #expect(health.isReady)
   }
 
-  @Test func `a refusal is told as it is, whatever else fails`() throws {
+  @Test func `a refusal is reported as it is, whatever else fails`() throws {
     var life = try life()
     life.isSilent(error(topicRefused), at: 1_000)
     #expect(!health.isReady)

@@ -53,7 +53,7 @@ import Testing
     #expect(watch.problem(at: .max / 2) == nil)
   }
 
-  @Test func `A group that does not answer is told, and after a while ends the session`() {
+  @Test func `A group that does not answer is reported, and after a while ends the session`() {
     var watch = MovementWatch()
     watch.waitsForGroup(at: 0)
     #expect(watch.problem(at: MovementWatch.groupNewsMilliseconds) == nil)

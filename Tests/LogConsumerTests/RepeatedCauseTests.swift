@@ -3,7 +3,7 @@ import Testing
 @testable import LogConsumer
 
 @Suite struct RepeatedCauseTests {
-  @Test func `a cause is told when it is new, and then with its count every half minute`() {
+  @Test func `a cause is reported when it is new, and then with its count every half minute`() {
     var repeated = RepeatedCause()
     #expect(repeated.note("away", at: 0) == 1)
     #expect(repeated.note("away", at: 1) == nil)

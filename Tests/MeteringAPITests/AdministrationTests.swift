@@ -180,7 +180,7 @@ struct AdministrationAPITests {
       try setup.database.integer("select count(*) from api_token where name = 'once'") == 1)
   }
 
-  @Test func `Lists go on behind their cursor, once each, and a changed one is refused`() throws {
+  @Test func `Lists go on after their cursor, once each, and a changed one is refused`() throws {
     let fixture = try AdministrationFixture()
     let setup = fixture.setup
     for i in 1...7 { try setup.addLicense("lic_page_\(i)", customer: "cus_page") }
@@ -250,7 +250,7 @@ struct UsageAttentionTests {
     #expect(csv.body.split(separator: "\r\n").count == 3)
   }
 
-  @Test func `Usage of licenses that nobody registered is listed with its days`() throws {
+  @Test func `Usage of unregistered licenses is listed with its days`() throws {
     let setup = try APISetup()
     try setup.addLicense("lic_1")
     try setup.database.execute(

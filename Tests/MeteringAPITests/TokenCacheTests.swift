@@ -5,7 +5,7 @@ import Testing
 @Suite struct TokenCacheTests {
   private let caller = Caller(kind: .token("tok"), customerID: nil, scopes: ["usage:read"])
 
-  @Test func `A token is looked up once in its time, and again behind it`() async throws {
+  @Test func `A token is looked up once within its time, and again after it`() async throws {
     let cache = TokenCache()
     var count = 0
     func ask(_ now: Int) async throws -> Caller? {

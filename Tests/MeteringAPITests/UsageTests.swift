@@ -126,7 +126,7 @@ struct UsageTests {
     #expect(try setup.get("/v1/usage?\(range)", headers: ["Accept": "text/csv"]).body == csv.body)
   }
 
-  @Test func `A page goes on where the one before ended, while counts grow; a tag is told once`()
+  @Test func `A page goes on where the one before ended while counts grow, and a tag is sent once`()
     throws
   {
     let setup = try APISetup()

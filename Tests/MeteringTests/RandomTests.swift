@@ -13,7 +13,7 @@ import Testing
       ])
   }
 
-  @Test func `What nobody may guess has its length and its letters, and never comes twice`() {
+  @Test func `Random texts have their length and their letters, and never repeat`() {
     #expect(SystemRandom.bytes(32).count == 32)
     #expect(SystemRandom.hexadecimal().utf8.count == 32)
     #expect(SystemRandom.hexadecimal(bytes: 4).utf8.count == 8)

@@ -95,7 +95,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     }
   }
 
-  @Test func `Every reader answers the same before a merge, behind it and while rows are combined`()
+  @Test func `Every reader answers the same before a merge, after it and while rows are combined`()
     throws
   {
     let database = try database()

@@ -73,7 +73,7 @@ import Testing
     #expect(try store.producers(at: gone) == nil)
   }
 
-  @Test func `An offset that is set back takes away the checkpoints behind it`() throws {
+  @Test func `An offset that is set back removes the checkpoints after it`() throws {
     let offsets = OffsetStore(try database.connection(), group: "g", topic: "t")
     _ = try offsets.claim([(0, 0)], owner: "o")
     try producer("a", 6, lastOffset: 9)

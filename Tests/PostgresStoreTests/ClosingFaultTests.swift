@@ -65,7 +65,7 @@ import Testing
     return Dictionary(uniqueKeysWithValues: rows.map { ($0[0]!, $0[1]!) })
   }
 
-  @Test func `A close that ends behind any of its statements is continued by the next`() throws {
+  @Test func `A close that ends after any of its statements is continued by the next`() throws {
     for statements in [0, 1, 2, 5, Self.licenses, Self.licenses + 1] {
       let database = try database()
       try database.execute(Self.append(0))
@@ -97,7 +97,7 @@ import Testing
     }
   }
 
-  @Test func `What a merge that dies leaves behind is closed with its period`() throws {
+  @Test func `The rows that a dying merge leaves behind are closed with their period`() throws {
     let database = try database()
     try database.execute(Self.append(0))
     let events = try #require(
@@ -183,7 +183,7 @@ import Testing
   }
 
   @Test(arguments: MergeKind.allCases)
-  func `Whatever closes, merges, folds and adjusts at once, and whoever is killed, sums agree`(
+  func `Sums agree while closes, merges, folds and adjustments run and are killed`(
     kind: MergeKind
   ) async throws {
     let database = try database(registered: 10)

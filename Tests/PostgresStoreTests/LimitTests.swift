@@ -58,7 +58,7 @@ import Testing
     ).map { $0[0]! }
   }
 
-  @Test("Each threshold is told once, when it is reached, with what it is about")
+  @Test("Each threshold raises one alert, when it is reached, with its facts")
   func thresholds() throws {
     let database = try database()
     _ = try database.rows(
@@ -125,7 +125,7 @@ import Testing
     #expect(try evidence() == [last, nil])
   }
 
-  @Test("What one merge passes is told together; of further hundreds the highest")
+  @Test("One merge raises all thresholds that it passes, and of further hundreds the highest")
   func jump() throws {
     let database = try database()
     try use(570, database)
@@ -139,7 +139,7 @@ import Testing
     #expect(try alerts(database).last == "exceeded 600 of 100 at 600")
   }
 
-  @Test("A raised or lowered limit alerts anew, by the use so far; the same one never again")
+  @Test("A raised or lowered limit raises alerts again, and the same limit does not")
   func changedLimit() throws {
     let database = try database()
     try use(100, database)
@@ -192,7 +192,7 @@ import Testing
     #expect(try alerts(none) == ["exceeded 100 of 0 at 1"])
   }
 
-  @Test("Each period begins at 0; late events reach the one before; of long ago nobody is told")
+  @Test("Each period begins at 0, late events reach theirs, and old periods raise no alerts")
   func periods() throws {
     let database = try database()
     let start = "date_trunc('month', now(), 'UTC')"

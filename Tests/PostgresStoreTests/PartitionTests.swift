@@ -129,7 +129,7 @@ import Testing
     }
   }
 
-  @Test func `An open reader keeps a partition from being attached, and nobody waits for that`()
+  @Test func `An open reader keeps a partition from being attached, and nothing waits for that`()
     throws
   {
     let database = try TestDatabase()
@@ -195,7 +195,7 @@ import Testing
     try reader.execute("commit")
   }
 
-  @Test func `Retention passes by an hour that a merge is writing, and waits for nobody`() throws {
+  @Test func `Retention skips an hour that a merge is writing, and does not wait`() throws {
     let database = try TestDatabase()
     for license in ["lic_1", "lic_2"] {
       try append(database, license, "now() - interval '3 hours'")

@@ -163,7 +163,7 @@ import Testing
   }
 
   @Test(arguments: MergeKind.allCases, [1, 2] as [UInt64])
-  func `In every snapshot the rows behind the marks are all that is pending`(
+  func `In every snapshot the rows after the marks are all pending rows`(
     _ kind: MergeKind, _ seed: UInt64
   ) throws {
     var run = try Run(seed: seed, kind)

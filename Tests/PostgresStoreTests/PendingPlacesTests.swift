@@ -46,8 +46,7 @@ import Testing
     try database.integer("select coalesce(sum(event_count), 0)::bigint from usage_by_hour")
   }
 
-  @Test func `An offset that is set back while a merge runs takes the mark back behind it`() throws
-  {
+  @Test func `An offset that is set back while a merge runs moves the mark back`() throws {
     let database = try database()
     try flush(database, 20)
     let merging = TestDatabase(url: database.url)
@@ -100,7 +99,7 @@ import Testing
     #expect(try counted(database) == 28)
   }
 
-  @Test func `What a merge does not see of a flush lies behind its mark`() throws {
+  @Test func `Rows of a flush that a merge does not see lie after its mark`() throws {
     let database = try database()
     try flush(database, 20)
     let flushing = TestDatabase(url: database.url)

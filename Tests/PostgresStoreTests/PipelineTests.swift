@@ -150,7 +150,7 @@ import Testing
       try connection.query("select count(*) from pg_prepared_statements").integer(0, 0) ?? 0 <= 4)
   }
 
-  @Test func `Of many statements the last used stay prepared`() throws {
+  @Test func `The statements that were used last stay prepared`() throws {
     let connection = try TestDatabase().connection()
     for n in 0..<KeptStatements.most * 2 {
       #expect(try texts(connection, [SQLStatement("select \(n)", [], .kept)]) == [["\(n)"]])

@@ -28,14 +28,14 @@ import Testing
     #expect(error.detail == nil)
   }
 
-  @Test func aRefusedConnectionIsLostAndRetriable() throws {
+  @Test func `A refused connection is lost and retriable`() throws {
     let error = try #require(throws: PostgresError.self) {
       try PostgresConnection(url: "postgresql://u@127.0.0.1:1/d", application: "test")
     }
     #expect(error.isConnectionLost && error.isRetriable)
   }
 
-  @Test func aStatementErrorHoldsNoParameter() throws {
+  @Test func `A statement error contains no parameter`() throws {
     let database = try TestDatabase()
     let error = try #require(throws: PostgresError.self) {
       try database.rows("select $1::int", [.text("hunter2-not-a-number")])
@@ -85,7 +85,7 @@ import Testing
     #expect(try connection.query("select pg_current_xact_id_if_assigned()").text(0, 0) == nil)
   }
 
-  @Test func aTransactionThatThrowsLeavesNothing() throws {
+  @Test func `A transaction that throws leaves nothing`() throws {
     struct Stop: Error {}
     let database = try TestDatabase()
     try database.execute("create table t (n int)")
@@ -106,7 +106,7 @@ import Testing
     #expect(try database.integer("select count(*) from t") == 0)
   }
 
-  @Test func parametersArriveAsTheyWereGiven() throws {
+  @Test func `Parameters arrive as they were given`() throws {
     let database = try TestDatabase()
     let texts = ["", "a\"b", "a\\b", "{x,y}", "NULL", "größe", " ", "a,b", "'"]
     let rows = try database.rows(
@@ -125,7 +125,7 @@ import Testing
     #expect(try database.rows("select unnest($1::text[])", [.texts([])]).isEmpty)
   }
 
-  @Test func copyStoresRowsAndNothingOfOneThatIsGivenUp() throws {
+  @Test func `A copy stores its rows, and a copy that is given up stores none`() throws {
     struct Row {
       var text: String
       var number: Int64
@@ -181,7 +181,7 @@ import Testing
     #expect(try database.integer("select 1") == 1)
   }
 
-  @Test func aConnectionThatTheServerEndsSaysSo() throws {
+  @Test func `A connection that the server ends says so`() throws {
     let database = try TestDatabase()
     let connection = try PostgresConnection(url: database.url, application: "victim")
     _ = try database.rows(
@@ -195,7 +195,7 @@ import Testing
     #expect(!connection.isOpen)
   }
 
-  @Test func commitWithRunsBothOrNeither() throws {
+  @Test func `A commit with statements runs all or none`() throws {
     let database = try TestDatabase()
     let connection = try database.connection()
     try connection.execute("create table t (n int unique deferrable initially deferred)")

@@ -76,7 +76,8 @@ import Testing
 }
 
 @Suite struct ProgressStoreTests {
-  @Test func `A partition whose beginning is not known has no offset, and its halt is told`() throws
+  @Test func `A partition with an unknown beginning has no offset, and its halt is reported`()
+    throws
   {
     let database = try TestDatabase()
     try database.execute(

@@ -8,7 +8,7 @@ import Testing
     TestDatabase(url: try SharedPostgres.makeDatabase(migrated: false))
   }
 
-  @Test func migratingTwiceAppliesOnce() throws {
+  @Test func `Migrating twice applies once`() throws {
     let database = try emptyDatabase()
     #expect(try Schema.state(database.connection()) == .empty)
     #expect(try Schema.migrate(database.connection()) == Schema.migrations.map(\.name))
@@ -16,7 +16,7 @@ import Testing
     #expect(try Schema.state(database.connection()) == .current)
   }
 
-  @Test func migratingAtOnceAppliesOnce() throws {
+  @Test func `Two migrations at the same time apply once`() throws {
     let database = try emptyDatabase()
     let lock = NSLock()
     nonisolated(unsafe) var results: [Result<[String], any Error>] = []  // Guarded by `lock`.
@@ -32,7 +32,7 @@ import Testing
     #expect(try Schema.state(database.connection()) == .current)
   }
 
-  @Test func aSchemaOutsideOfTheRangeIsNamed() throws {
+  @Test func `A schema outside of the range is named`() throws {
     let database = try TestDatabase()
     try database.execute("update schema_version set version = 99, min_compatible = 98")
     #expect(try Schema.state(database.connection()) == .tooNew(99, minCompatible: 98))

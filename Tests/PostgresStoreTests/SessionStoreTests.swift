@@ -44,7 +44,7 @@ import Testing
     #expect(try store.portalSession(cookieHash: hash("02")) == nil)
   }
 
-  @Test func `A revoked or late link signs nobody in`() throws {
+  @Test func `A revoked or late link signs no one in`() throws {
     _ = try link("ps_1", hash("01"))
     _ = try link("ps_2", hash("02"))
     #expect(try store.revokePortalSession("ps_1", customer: "cus_1"))

@@ -167,7 +167,7 @@ import Testing
   }
 
   @Test(arguments: MergeKind.allCases)
-  func `Totals are the sum of their days whatever merges, folds and changes run at once`(
+  func `Totals are the sum of their days while merges, folds and changes run together`(
     kind: MergeKind
   ) async throws {
     let database = try database()

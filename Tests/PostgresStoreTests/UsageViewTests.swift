@@ -32,7 +32,7 @@ import Testing
     ).map { $0[0]! }
   }
 
-  @Test func periodsFollowTheAnchorDay() throws {
+  @Test func `Periods follow the anchor day`() throws {
     let database = try TestDatabase()
     try database.addLicense("lic_31", anchorDay: 31)
     try database.addLicense("lic_15", anchorDay: 15)
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test func aChangeOfAnchorMakesOneShortPeriod() throws {
+  @Test func `A change of anchor makes one short period`() throws {
     let database = try TestDatabase()
     try database.addLicense("lic_1", anchorDay: 1)
     try database.execute("insert into license_billing_anchor values ('lic_1', '2027-03-15', 15)")
@@ -82,7 +82,7 @@ import Testing
         "select count(*) - count(distinct period_id) from usage_by_period") == 0)
   }
 
-  @Test func dimensionsAreCappedAndBoundDomainsStay() throws {
+  @Test func `Dimensions are capped and bound domains stay`() throws {
     let database = try TestDatabase()
     try database.addLicense("lic_1", domains: ["bound.example.com"])
     for n in 0..<260 {
@@ -126,7 +126,7 @@ import Testing
       try database.integer("select max(length(dimensions)) from usage_day") ?? 0 < 40_000)
   }
 
-  @Test func mergedMinutesAreCompactedWithoutChangingSums() throws {
+  @Test func `Merged minutes are compacted without changing sums`() throws {
     let database = try TestDatabase()
     for round in 0..<300 {
       try append(database, "lic_1", "2027-01-01 10:00Z", quantity: Int64(round))
@@ -141,7 +141,7 @@ import Testing
     #expect(try database.integer("select max(length(minutes)) from usage_hour") ?? 0 < 2_500)
   }
 
-  @Test func mergesOfTheSamePartitionsAtOnceMoveEachRowOnce() throws {
+  @Test func `Simultaneous merges of the same partitions move each row once`() throws {
     let database = try TestDatabase()
     let url = database.url
     for n in 0..<200 { try append(database, "lic_\(n % 5)", "2027-01-01 10:00Z", partition: n % 2) }
@@ -164,7 +164,7 @@ import Testing
     }
   }
 
-  @Test func aTotalThatDoesNotFitIsSetAsideAlone() throws {
+  @Test func `A total that does not fit is set aside alone`() throws {
     let database = try TestDatabase()
     try append(database, "lic_huge", "2027-01-01 10:00Z", quantity: 60_000_000_000_000_000)
     #expect(try merge(database) == 1)
@@ -182,7 +182,7 @@ import Testing
         == [["lic_1", "1"], ["lic_huge", "60000000000000003"]])
   }
 
-  @Test func viewsAnswerForEverybodyWhileATotalDoesNotFit() throws {
+  @Test func `Views answer for all licenses while a total does not fit`() throws {
     let database = try TestDatabase()
     // Each fits a row; together, before a merge has looked, they do not fit 64 bits.
     for _ in 0..<2 { try append(database, "lic_huge", "2027-01-01 10:00Z", quantity: .max - 1) }
@@ -197,7 +197,7 @@ import Testing
     #expect(try database.integer("select count(*) from usage_by_day") == 1)
   }
 
-  @Test func retentionKeepsDaysAndPeriods() throws {
+  @Test func `Retention keeps days and periods`() throws {
     let database = try TestDatabase()
     for n in 0..<3 { try append(database, "lic_\(n)", "2027-01-01 10:00Z") }
     _ = try merge(database)

@@ -185,7 +185,7 @@ struct JSONReaderTests {
     }
   }
 
-  @Test("No prefix of a valid event is valid, and none behind it but white space")
+  @Test("No prefix of a valid event is valid, and only white space may follow an event")
   func refusesEveryPrefix() throws {
     let whole = bytes(EventFixture().json)
     for length in 0..<whole.count {

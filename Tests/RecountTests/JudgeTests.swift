@@ -28,7 +28,7 @@ struct JudgeTests {
     #expect(more.verdict() == base.verdict())
   }
 
-  @Test("Of a name that stands twice the last counts, whole")
+  @Test("If a name occurs twice, the last value counts as a whole")
   func lastMemberCounts() {
     #expect(base.adding("id", #""e-2""#).event()?.id == "e-2")
     #expect(base.adding("id", "7").reason() == "not_cloudevent")

@@ -51,7 +51,7 @@ struct TotalsTests {
     #expect(Array(kept.rows.keys) == [key("a", 0)])
   }
 
-  @Test("Every row that differs is told, in order, and rows of nothing equal missing ones")
+  @Test("Every row that differs is reported in order, and empty rows equal missing ones")
   func compares() {
     let expected = Totals(
       window: .hour,

@@ -21,7 +21,7 @@ import Testing
       ("METER_ENCRYPTON_KEY_FILE", "METER_ENCRYPTION_KEY_FILE"),
       ("METER_database_url", nil), ("METER_ZQX", nil), ("METER_", nil),
     ] as [(String, String?)])
-  func `A variable that nobody reads is named, with the name that was meant`(
+  func `An unknown variable is named, with the name that was probably meant`(
     name: String, meant: String?
   ) {
     let end = meant.map { "; did you mean \($0)?" } ?? ""

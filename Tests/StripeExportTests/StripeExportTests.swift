@@ -192,7 +192,7 @@ struct StripeExportTests {
     #expect(repaired.count(.credit) == 1 && repaired.planned == 0)
   }
 
-  @Test func `What Stripe throws away behind its answer is found by reconcile and sent again`()
+  @Test func `Events that Stripe drops after its answer are found by reconcile and sent again`()
     async throws
   {
     let setup = try ExportSetup()
@@ -244,7 +244,7 @@ struct StripeExportTests {
     #expect(try ExportSetup.json(shared.output)["shared"] as? Int == 1, "\(shared.output)")
   }
 
-  @Test func `A key that Stripe refuses ends the export, and is told to nobody`() throws {
+  @Test func `A key that Stripe refuses ends the export, and is shown to no one`() throws {
     let setup = try ExportSetup()
     try setup.addCustomer("cus_1")
     for hour in 1...30 { try setup.use("cus_1", hoursAgo: hour, 1) }

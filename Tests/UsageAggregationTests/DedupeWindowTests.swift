@@ -63,7 +63,8 @@ struct DedupeWindowTests {
     }
   }
 
-  @Test("An identity is remembered for exactly so many offsets", arguments: [1, 2, 3, 7, 64])
+  @Test(
+    "An identity is remembered for exactly the offsets of the window", arguments: [1, 2, 3, 7, 64])
   func exactSize(_ size: Int) {
     for (distance, expected) in [(size - 1, true), (size, true), (size + 1, false)]
     where distance > 0 {

@@ -26,7 +26,7 @@ import UsageAggregation
     #expect(flush.refused([0, 1]) == .finish(isStored: false))
   }
 
-  @Test func `a refusal that names nobody ends the flush`() {
+  @Test func `a refusal that names no partition ends the flush`() {
     var flush = machine()
     #expect(flush.refused([]) == .finish(isStored: false))
     #expect(flush.takenOver == [0, 1])
@@ -48,7 +48,7 @@ import UsageAggregation
     #expect(flush.takenOver == [1])
   }
 
-  @Test func `a refusal behind a lost commit may be its own, and the offsets tell`() {
+  @Test func `a refusal after a lost commit may be its own, and the offsets tell`() {
     var flush = machine()
     _ = flush.failed(.connectionLost, at: 0, patience: 60_000)
     _ = flush.resumed()

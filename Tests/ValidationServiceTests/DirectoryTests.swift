@@ -112,7 +112,7 @@ struct DirectoryTests {
     _ = await running.result
   }
 
-  @Test("However many keys are asked for, so many are kept, and those in use stay")
+  @Test("However many keys are asked for, a limited number is kept, and keys in use stay")
   func bounded() {
     var cache = BoundedCache<Int, Int>(capacity: 1_000)
     cache.set(-1, -1)
@@ -174,7 +174,7 @@ struct DirectoryTests {
   }
 
   @Test
-  func `What nobody waits for any more is not wanted, and reads that fail leave no keys`()
+  func `A key that nobody waits for is not looked up, and reads that fail leave no keys`()
     async throws
   {
     let rows = ReadThrough<String, Int>(

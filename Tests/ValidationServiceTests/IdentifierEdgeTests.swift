@@ -70,7 +70,7 @@ struct IdentifierEdgeTests {
     #expect(try post(setup, [event("a", subject: "lic_2")]).status == 202)
   }
 
-  @Test func `A NUL in an identifier is refused, and nobody else notices`() throws {
+  @Test func `A NUL in an identifier is refused, and other requests are not affected`() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1", customer: "cus_1")
     try addToken(setup, token, customer: "cus_1")

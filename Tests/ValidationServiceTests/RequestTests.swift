@@ -49,7 +49,7 @@ struct RequestTests {
     #expect(try client("10.1.2.3", forwarded: "198.51.100.7", trusted: []).text == "10.1.2.3")
   }
 
-  @Test("Of an address goes into events what the setting says")
+  @Test("The setting decides how much of an address goes into events")
   func detail() throws {
     func text(_ peer: String, _ detail: ClientAddress.Detail) throws -> String? {
       try client(peer, forwarded: nil, detail: detail).text

@@ -25,7 +25,7 @@ struct StartTests {
   }
 
   @Test
-  func `An unknown database is told as that, and not as a server that is away`() throws {
+  func `An unknown database is reported as such, not as a missing server`() throws {
     var url = try #require(URLComponents(string: try SharedPostgres.makeDatabase()))
     url.path = "/nowhere"
     let setup = try Setup(databaseURL: url.string)

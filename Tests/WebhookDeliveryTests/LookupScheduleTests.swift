@@ -54,7 +54,7 @@ import WebhookDelivery
     #expect(schedule.next(now: 2) == ["known"])
   }
 
-  @Test("A name that nobody waits for any more is not looked up")
+  @Test("A name that no delivery waits for is not looked up")
   func withdrawn() {
     var schedule = Self.schedule()
     for name in ["a", "b", "c", "d"] { schedule.add(name) }

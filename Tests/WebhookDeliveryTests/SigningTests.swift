@@ -84,7 +84,7 @@ import WebhookDelivery
     }
   }
 
-  @Test("Of several keys the first one seals, and each one opens")
+  @Test("The first of several keys seals, and every key opens")
   func severalKeys() throws {
     let old = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     let new = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

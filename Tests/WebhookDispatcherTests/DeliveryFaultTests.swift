@@ -208,7 +208,7 @@ import WebhookDelivery
     #expect(old.status == 1 && old.output.contains("ep_a"), "\(old)")
   }
 
-  @Test("A secret that does not open holds up its own endpoint only, and is told as degraded")
+  @Test("A secret that does not open holds up only its own endpoint, and is reported as degraded")
   func oneBadSecret() throws {
     let setup = try Setup()
     try setup.endpoint("ep_good", "/good")

@@ -66,7 +66,7 @@ import WebhookDelivery
     }
   }
 
-  @Test("An alert reaches the customer's and the vendor's endpoint at once, and each once")
+  @Test("An alert reaches the customer's and the vendor's endpoint immediately, and each once")
   func delivered() throws {
     let setup = try Setup()
     try setup.endpoint("ep_a", "/a")
@@ -165,7 +165,7 @@ import WebhookDelivery
     #expect(try store.delivery(id)?.trace == cause)
   }
 
-  @Test("Endpoints that hang or fail hold up nobody; each is bounded to its connections")
+  @Test("Endpoints that hang or fail hold up no other, and each has few connections")
   func fairness() throws {
     let setup = try Setup()
     for n in 0..<20 { try setup.endpoint("ep_hang\(n)", "/hang") }

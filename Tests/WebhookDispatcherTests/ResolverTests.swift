@@ -58,7 +58,7 @@ import WebhookDispatcher
     #expect(server.count("silent") <= 2)
   }
 
-  @Test("A look-up that never began is told apart from one that was cut off")
+  @Test("A look-up that never began is distinguished from one that was cut off")
   func neverBegan() async throws {
     let server = NameServer()
     var limits = LookupSchedule.Limits()

@@ -160,7 +160,7 @@ import WebhookDispatcher
     await fixture.end()
   }
 
-  @Test("An endless answer is dropped behind 16 KiB, and is a success if its status was one")
+  @Test("An endless answer is dropped after 16 KiB, and is a success if its status was one")
   func bomb() async throws {
     let fixture = try Fixture(timeoutMilliseconds: 10_000)
     let attempt = await fixture.attempt(fixture.server.url("/bomb"))
@@ -191,7 +191,7 @@ import WebhookDispatcher
     }
   }
 
-  @Test("The address that was checked is the one connected to, though the name has another by then")
+  @Test("The checked address is the one connected to, even if the name has another by then")
   func rebinding() async throws {
     // The name is one that no resolver knows: were it resolved again for the connection, that would fail.
     let resolver = ScriptedResolver([["127.0.0.1"], ["10.0.0.1"]])
