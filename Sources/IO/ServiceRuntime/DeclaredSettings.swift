@@ -61,10 +61,10 @@ package enum DeclaredSettings {
     "How long an event waits for company before it is stored.")
   package static let catchUpFlushInterval = Setting.duration(
     "METER_CATCH_UP_FLUSH_INTERVAL", default: 4_000, in: 1...60_000,
-    "The same while the consumer is far behind: larger flushes write fewer rows.")
+    "The same while the consumer is far behind, because larger flushes write fewer rows.")
   package static let maxBatchEntries = Setting.integer(
     "METER_MAX_BATCH_ENTRIES", default: 1_000_000, in: 1...2_000_000,
-    "A flush is due when it holds so many license-hours, license-minutes and values.")
+    "A flush is due when it has this many license-hours, license-minutes and values.")
   package static let databasePatience = Setting.duration(
     "METER_DATABASE_PATIENCE", default: 60_000, in: 100...240_000,
     "How long failing flushes are tried again before the group is left.")
@@ -88,7 +88,7 @@ package enum DeclaredSettings {
     "The time between stored states of the detector.")
   package static let alertMaxAge = Setting.duration(
     "METER_ALERT_MAX_AGE", default: 86_400_000, in: 60_000...(3_650 * 86_400_000),
-    "What happened longer ago raises no alert.")
+    "Findings that are older raise no alert.")
 
   // MARK: Validating
 
@@ -112,16 +112,16 @@ package enum DeclaredSettings {
     "METER_REQUIRE_API_KEY", default: false,
     "Whether validations need a token with the scope licenses:validate or usage:write.")
   package static let rateLimit = rate(
-    "METER_RATE_LIMIT", 10_000, 20_000, "Requests a second of a token.")
+    "METER_RATE_LIMIT", 10_000, 20_000, "Requests per second with one token.")
   package static let anonymousRateLimit = rate(
     "METER_ANONYMOUS_RATE_LIMIT", 1_000, 5_000,
-    "Requests a second of a license and an address without a token.")
+    "Requests per second for one license from one address, without a token.")
   package static let addressRateLimit = rate(
     "METER_ADDRESS_RATE_LIMIT", 20_000, 100_000,
-    "Requests a second of an address without a token.")
+    "Requests per second from one address, without a token.")
   package static let unknownRateLimit = rate(
     "METER_UNKNOWN_RATE_LIMIT", 200, 2_000,
-    "Requests a second of an address for licenses that do not exist.")
+    "Requests per second from one address for licenses that do not exist.")
   package static let maxConnectionsPerAddress = Setting.optionalInteger(
     "METER_MAX_CONNECTIONS_PER_ADDRESS", in: 1...1_048_576,
     "Connections that one address (IPv6: a /64) may have open. The default is half of all.")
@@ -139,9 +139,10 @@ package enum DeclaredSettings {
     "The licenses and tokens that are kept in memory.")
   package static let requestTimeout = Setting.duration(
     "METER_REQUEST_TIMEOUT", default: 15_000, in: 100...3_600_000,
-    "How long a request may take to come in.")
+    "How long a request may take to arrive.")
   package static let tlsCertificate = Setting<String?>.optional(
-    "METER_TLS_CERT", values: "PEM, or a path", "The certificate chain; with it, https is served.")
+    "METER_TLS_CERT", values: "PEM, or a path",
+    "The certificate chain. With it, the service uses HTTPS.")
   package static let tlsKey = Setting<String?>.optional(
     "METER_TLS_KEY", values: "PEM, or a path", "The key of METER_TLS_CERT.")
 
