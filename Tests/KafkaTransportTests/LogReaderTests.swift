@@ -105,7 +105,7 @@ import Testing
       }
     }
     #expect(error?.isTimeout == true)
-    #expect(error?.detail.contains("nothing for 500 ms") == true)
+    #expect(error?.detail.contains("nothing arrived for 500 ms") == true)
     #expect(count > 0 && count < 500)
     #expect(throws: KafkaError.self) {
       try reader.watermarks(partition, timeoutMilliseconds: 200)
