@@ -85,6 +85,10 @@ extension IntegrationTests {
       let validation = try ValidationProcess(
         brokers: pipeline.log.brokers, databaseURL: guarded.url("meter_validation_service"))
       for process in [aggregator, detector, dispatcher, api] { try process.waitUntilReady() }
+      // A limit that is summed up after the merge tells of no trace, because merges take the traces.
+      try eventually("the new limit is known") {
+        try database.integer("select count(*) from limit_change") == 0
+      }
 
       var traffic = Traffic(pipeline.log)
       var traced = UsageEventText(id: "traced", subject: "lic_0")
