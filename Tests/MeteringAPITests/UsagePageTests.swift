@@ -23,6 +23,8 @@ import Testing
     #expect(!overview.contains("No usage has been counted yet"))
     let isSameHour = try hour() == began
     #expect(overview.contains("4,711 calls so far") || !isSameHour)
+    // What is compared is not the sum that is shown, and the page says so.
+    #expect(overview.contains("; until ") && overview.contains("the same as before (0)"))
     // The charts of the license agree with its card.
     let license = try reader.get("/licenses/lic_new").body
     #expect(license.components(separatedBy: "4,711 calls").count > 2, "\(license)")

@@ -4,7 +4,7 @@
 /// continues its parent's window, as if the parent's last records came before its own first one. A
 /// parent may itself be the child of an earlier growth.
 package enum WindowAncestry {
-  /// Where one partition branched off another.
+  /// The place at which one partition branched off another.
   package struct Parent: Equatable, Sendable {
     /// The first offset of the child that counts.
     package var firstOffset: Int64

@@ -8,7 +8,7 @@ import Foundation
 /// the records are removed from the batch again, but reading goes on after them. In a measurement
 /// this lost 4 to 7 records of two partitions at 2 of 5 rebalances under light load. librdkafka
 /// 2.1.0 has fixed it ("intermittently skipping offsets", its pull request 4235). The removal
-/// compares version numbers that are not comparable between partitions (since 4117), so a seek or
+/// compares version numbers that are not comparable between partitions (4117 added them), so a seek or
 /// stop of one partition may affect all. Hence there are two rules:
 ///
 /// 1. After each change of the assignment, all partitions are set to the caller's positions.

@@ -11,7 +11,7 @@ struct SpoolRecovery {
   private(set) var nextNumber: UInt64 = 1
   /// The number of an unused file name.
   private(set) var nextFile: UInt64 = 1
-  /// Where the last segment goes on. Nil if a new one must be begun.
+  /// The offset at which the last segment goes on. Nil if a new one must be begun.
   private(set) var lastEnd: Int?
   var summary = Spool.Recovery()
 

@@ -4,7 +4,7 @@ import Metering
 /// Whether the application may run, why, and where the result comes from. A "no" is a result and
 /// never an error.
 public struct LicenseResult: Sendable {
-  /// Where a result comes from.
+  /// The origin of a result.
   public enum Source: String, Sendable, CaseIterable {
     /// The service has just signed it.
     case online

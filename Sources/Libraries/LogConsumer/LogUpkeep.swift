@@ -13,6 +13,8 @@ final class LogUpkeep: Sendable {
   /// An hour of usage that begins after a checkpoint can be recounted for as long as the log
   /// reaches back to that checkpoint.
   private static let checkpointMilliseconds = 600_000
+  /// How often rows that are too old are removed.
+  private static let retentionMilliseconds = 3_600_000
 
   private let settings: ConsumerSettings
   private let health: HealthState
@@ -63,12 +65,13 @@ final class LogUpkeep: Sendable {
           try takeCheckpoints(connection, isFirst: lastCheckpoints < 0)
           lastCheckpoints = Monotonic.milliseconds
         }
-        if Monotonic.milliseconds - lastRetention > 3_600_000 {
+        if Monotonic.milliseconds - lastRetention > Self.retentionMilliseconds {
           try retain(connection)
           try retainRecords(connection, reader!)
           // An open reader kept a month's partition from being attached. It is tried again soon.
           let isSoon = try PartitionStore(connection).isKeepingMonthsOut()
-          lastRetention = Monotonic.milliseconds - (isSoon ? 3_540_000 : 0)
+          lastRetention =
+            Monotonic.milliseconds - (isSoon ? Self.retentionMilliseconds - 60_000 : 0)
         }
         health.degraded(settings.healthName("housekeeping"), problem: nil)
       } catch let error as PostgresError where error.isOfSchema {

@@ -101,11 +101,13 @@ package struct Chart: Sendable {
   private func summary(in context: PageContext) -> String {
     let range = "\(context.zone.minute(from)) to \(context.zone.minute(to))"
     let sum = "\(Wording.number(total)) \(unit), \(range) (\(context.zone.name))"
-    guard points.contains(where: { $0.previous != nil }) else { return sum }
-    let before = Self.sum(points.compactMap(\.previous))
     // A window that is not over is compared with nothing.
-    let compared = Self.sum(points.filter { $0.previous != nil }.map(\.value))
-    return "\(sum); \(Wording.change(compared, before: before)) before (\(Wording.number(before)))"
+    let compared = points.filter { $0.previous != nil }
+    guard let end = compared.last?.end else { return sum }
+    let before = Self.sum(compared.compactMap(\.previous))
+    let until = compared.count < points.count ? "until \(context.zone.clock(end)) " : ""
+    let change = Wording.change(Self.sum(compared.map(\.value)), before: before)
+    return "\(sum); \(until)\(change) before (\(Wording.number(before)))"
   }
 
   private var legend: [ChartFigure.Entry] {

@@ -33,7 +33,7 @@ package enum AlertsPage {
     package var alert: AlertLine
     /// What was observed and expected, in the order of display.
     package var facts: [(name: String, value: String)]
-    /// Where in the log the events are. Only the vendor sees this.
+    /// The places of the events in the log. Only the vendor sees this.
     package var evidence: [(name: String, value: String)]
     package var json: String
     package var deliveries: [DeliveryLine]

@@ -14,7 +14,7 @@ package struct AlertReads {
     package var createdAt: Int64
     /// The data, which is a JSON object.
     package var data: String
-    /// Where in the log the cause lies, as JSON. Only the vendor may see it.
+    /// The places of the cause in the log, as JSON. Only the vendor may see it.
     package var evidence: String?
   }
 

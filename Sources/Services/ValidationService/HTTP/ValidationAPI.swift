@@ -167,7 +167,7 @@ final class ValidationAPI: Sendable {
     }
   }
 
-  /// Whose share of the memory for bodies a request uses; nil if the caller is not known.
+  /// The caller whose share of the memory for bodies a request uses; nil if the caller is not known.
   func bodyOwner(_ peer: ClientAddress.Client, _ fields: RequestFields) -> AddressGroup? {
     let client = settings.address.resolve(peer, forwardedFor: fields.forwardedFor)
     return client.isTrustedProxy ? nil : client.group

@@ -81,7 +81,7 @@ extension Topics {
         text: "\(topic)[\(partition)]: gave up \(first) to \(last); \(group) goes on at \(next)")
     }
 
-    /// Where to go on. It never goes back over records that were counted already, because they
+    /// The offset at which to go on. It never goes back over records that were counted already, because they
     /// would count twice.
     static func target(
       stored: Int64, low: Int64, high: Int64, asked: Int64?
