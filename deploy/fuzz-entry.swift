@@ -1,7 +1,8 @@
 import FuzzTargets
 import Glibc
 
-/// What libFuzzer calls; deploy/fuzz compiles it. The target's name comes from the environment, since libFuzzer has the arguments.
+/// The target that libFuzzer calls. deploy/fuzz compiles this file. The name comes from the
+/// environment, because libFuzzer has the arguments.
 private let target: FuzzTarget = {
   guard let name = getenv("METER_FUZZ_TARGET"), let target = FuzzTarget(rawValue: String(cString: name)),
     target.isAvailable

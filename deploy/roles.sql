@@ -3,14 +3,14 @@
 --   meterctl migrate                                                   as the owner of the database
 --   psql "$METER_DATABASE_URL" -v ON_ERROR_STOP=1 -1 -f deploy/roles.sql    as the owner again, after every migrate
 --
--- The owner needs CREATEROLE, or is a superuser. The roles below cannot log in. Each process gets a login of its own that is a
+-- The owner needs CREATEROLE, or is a superuser. The roles below cannot log in. Each process gets its own login that is a
 -- member of one of them, so that a password or certificate can be changed while others run:
 --
 --   create role aggregator_1 login password '…' in role meter_usage_aggregator;
 --
 -- How it works: a service reads and appends with plain grants. Whatever touches more than its own tables is a function that
--- runs with the owner's rights (security definer, with a fixed search_path); the service may call it and cannot reach the tables
--- behind it. Nobody but the owner may make temporary tables, because a function would find them in place of its own.
+-- runs with the owner's rights (security definer, with a fixed search_path). The service may call it and cannot reach the tables
+-- behind it. Nobody but the owner may make temporary tables, because a function would find them instead of its own.
 -- The file can be run any number of times. `create or replace function` in a migration takes `security definer` away again,
 -- which is why it must be run after every migrate.
 
@@ -33,7 +33,7 @@ begin
   execute format('revoke execute on all functions in schema %I from public', current_schema);
 end $roles$;
 
--- What may be called, by whom. A name stands for all functions of that name; one that this schema has not is passed over.
+-- Says who may call which function. A name stands for all functions of that name. A name that this schema does not have is skipped.
 do $functions$
 declare
   entry record;
@@ -109,7 +109,7 @@ end $functions$;
 grant select on schema_version to meter_usage_aggregator, meter_anomaly_detector, meter_webhook_dispatcher,
   meter_validation_service, meter_metering_api, meter_operator, meter_reader;
 
--- The consumers of the log: their offsets, windows, producers and dead letters.
+-- The consumers of the log have their offsets, windows, producers and dead letters here.
 grant select, insert, update on consumer_offset, producer_sequence, producer_report, dedupe_window, dead_letter
   to meter_usage_aggregator, meter_anomaly_detector;
 grant select, insert, update, delete on partition_halt to meter_usage_aggregator, meter_anomaly_detector;
@@ -136,7 +136,7 @@ end $newer$;
 grant select, insert, delete on detector_state to meter_anomaly_detector;
 grant select (license_id, customer_id, domains, status) on license to meter_anomaly_detector;
 
--- The dispatcher opens the endpoints' secrets, which lie here encrypted; it sees no usage and no license.
+-- The dispatcher opens the endpoints' secrets, which are stored encrypted. It sees no usage and no license.
 grant select on webhook_secret to meter_webhook_dispatcher;
 grant delete on webhook_secret to meter_webhook_dispatcher;
 grant select on webhook_endpoint to meter_webhook_dispatcher;
@@ -146,9 +146,9 @@ grant select, delete on webhook_delivery to meter_webhook_dispatcher;
 -- The validation service only reads.
 grant select on license, license_limit, limit_state, api_token to meter_validation_service;
 
--- People, and the API of the billing team, read everything. They write what people decide, and never what was counted, nor what
--- the consumers remember of the log: a correction of usage is an adjustment. What is written down about who changed what can
--- only be added to.
+-- People, and the API of the billing team, read everything. They write what people decide, but never what was counted, nor what
+-- the consumers remember of the log: a correction of usage is an adjustment. To the record of who changed what, they can only
+-- add.
 do $people$
 declare
   place text;
@@ -182,17 +182,17 @@ begin
   end loop;
 end $people$;
 
--- For reports and invoices: the relations of docs/schema.md, without secrets and without what is only storage.
+-- Reports and invoices use the relations of docs/schema.md, without secrets and without what is only storage.
 grant select on customer, license, license_limit, license_billing_anchor, usage_by_minute, usage_by_hour, usage_by_day,
   usage_by_dimension_day, usage_by_period, usage_provenance, producer_ledger, alert, dead_letter, consumer_offset,
   partition_halt, limit_state, import_batch, log_gap, webhook_endpoint, webhook_delivery, webhook_attempt to meter_reader;
 
--- What a change of a license sets off reaches the totals and limits, which its author may not write. All trigger functions
+-- The effects of a change of a license reach the totals and limits, which its author may not write. All trigger functions
 -- therefore run with the owner's rights.
 --
--- The aggregator empties usage_pending, usage_delta and usage_appended and vacuums them right behind it, since readers walk over
--- every page. Up to PostgreSQL 16 only the owner of a table may vacuum it: there these, which hold nothing but the queue of the
--- aggregator's own work, belong to it, and the owner of the database is a member of its role.
+-- The aggregator empties usage_pending, usage_delta and usage_appended and vacuums them right afterwards, because readers walk
+-- over every page. These tables hold nothing but the queue of the aggregator's own work. Up to PostgreSQL 16, only the owner of a
+-- table may vacuum it. There they belong to the aggregator, and the owner of the database is a member of its role.
 do $last$
 declare
   called record;

@@ -17,9 +17,9 @@ CONSUMERS = ["usage-aggregator-1", "usage-aggregator-2", "anomaly-detector-1", "
 SENDERS = ["validation-service-1", "validation-service-2"]
 DISPATCHERS = ["webhook-dispatcher-1", "webhook-dispatcher-2"]
 SERVICES = CONSUMERS + SENDERS + DISPATCHERS
-# What has a proxy before Kafka.
+# These have a proxy before Kafka.
 KAFKA_CLIENTS = CONSUMERS + SENDERS + ["load"]
-# Those that run under libfaketime. The consumers cannot: librdkafka waits by C11's cnd_timedwait, which libfaketime does
+# These run under libfaketime. The consumers cannot, because librdkafka waits by C11's cnd_timedwait, which libfaketime does
 # not know, for deadlines that it computes by the faked clock.
 CLOCKED = ["validation-service-2", "webhook-dispatcher-2"]
 
@@ -36,24 +36,24 @@ class Fault:
 
 
 def schedule(seed, duration, kinds):
-    """First each kind once, in any order, and then as their weights say. Some overlap."""
+    """Takes each kind once, in any order, and then as their weights say. Some overlap."""
     rng = random.Random(seed)
     first = [kind for kind in WEIGHTS if kind in kinds]
     rng.shuffle(first)
     faults, at = [], 1.0
-    # Room at the end, so that the last ones act on traffic.
+    # There is room at the end, so that the last ones act on traffic.
     while at < duration - 3 and kinds:
         kind = first.pop() if first else rng.choices(list(kinds), [WEIGHTS[k] for k in kinds])[0]
         seconds = rng.uniform(0.5, 6)
         target, value = None, 0.0
         if kind == "stop":
-            # Longer than the session of 6 s, and than a dispatcher's lease.
+            # This is longer than the session of 6 s and than a dispatcher's lease.
             target, seconds = rng.choice(SERVICES), rng.uniform(7, 10)
         elif kind in ("kill", "terminate"):
             target, seconds = rng.choice(SERVICES), rng.uniform(0, 1.5)
         elif kind == "clock":
             target = rng.choice(CLOCKED)
-            # The service's producer is librdkafka too: ahead by more than a little, it would stand still for as long.
+            # The service's producer is librdkafka too. If its clock was far ahead, it would stand still for as long.
             value = rng.choice([-5, -120, -1_500, -3_000, 5] + ([120, 3_000] if target in DISPATCHERS else []))
         elif kind.startswith("kafka"):
             target = rng.choice(KAFKA_CLIENTS + ["all"])
@@ -69,7 +69,7 @@ def schedule(seed, duration, kinds):
 
 
 class Runner:
-    """Carries out a schedule. Each fault has a thread of its own."""
+    """Carries out a schedule. Each fault has its own thread."""
 
     def __init__(self, pipeline, say):
         self.pipeline, self.say = pipeline, say
@@ -100,7 +100,7 @@ class Runner:
         self.threads = []
 
     def _one(self, fault, at):
-        # One fault of a kind at a place: a process that is stopped is not killed by a second thread.
+        # A place has one fault of a kind at a time, so a process that is stopped is not killed by a second thread.
         family = fault.kind.split("-")[0] if fault.kind.startswith(("kafka", "postgres")) else "process"
         place = self.busy[("endpoint" if fault.kind == "endpoint" else family, fault.target)]
         if fault.kind in ("postgres-crash", "postgres-failover"):
@@ -121,7 +121,7 @@ class Runner:
         finally:
             place.release()
 
-    # --- One method for each kind; False: it could not be done now
+    # --- One method for each kind. It returns False if the fault could not be made now.
 
     def _kill(self, fault):
         process = self.pipeline.services[fault.target]
@@ -156,7 +156,7 @@ class Runner:
         self.pipeline.receiver.failing = None
 
     def _spool_full(self, fault):
-        """Kafka is away from one service until its spool has no room, on a disk that is smaller than the spool's limit."""
+        """Keeps Kafka away from one service until its spool has no room, on a disk that is smaller than the spool's limit."""
         kafka = self.pipeline.kafka[fault.target]
         kafka.fault("refuse")
         enough = threading.Event()
@@ -165,7 +165,7 @@ class Runner:
         try:
             was_full = self.pipeline.clients.fill(
                 int(fault.at * 1000), self.pipeline.http_ports[fault.target], enough)
-            # A while with a full spool, in which validations go on.
+            # The spool is full for a while, and validations go on.
             if was_full:
                 time.sleep(2)
         finally:
@@ -200,7 +200,7 @@ class Runner:
     def _postgres_failover(self, fault):
         del fault
         postgres = self.pipeline.postgres
-        # To a standby that lags, nobody may fail over: what it lacks was promised.
+        # Nobody may fail over to a standby that lags, because what it lacks was promised.
         if not postgres.is_synchronous():
             return False
         port = postgres.fail_over()

@@ -3,7 +3,7 @@
 import struct
 
 METADATA, FIND_COORDINATOR, API_VERSIONS, CREATE_PARTITIONS = 3, 10, 18, 37
-# Of an answer: the correlation id.
+# An answer's header is the correlation id.
 HEADER = 4
 
 
@@ -41,7 +41,7 @@ class Reader:
 def with_ports(frame, ports):
     """The same answer with other ports behind the loopback address, and another cluster id. No length changes.
 
-    By its id meterctl knows the mock cluster, which it sends no admin requests.
+    meterctl recognizes the mock cluster by its id, and sends it no admin requests.
     """
     frame = frame.replace(b"mockCluster", b"chaosProxie")
     for old, new in ports.items():
@@ -54,7 +54,7 @@ def with_create_partitions(frame):
     """An answer to ApiVersions that has CreatePartitions version 0 too."""
     reader = Reader(frame, HEADER)
     if reader.int16() != 0:
-        # An unsupported version: the client asks again with an older one.
+        # The version is not supported, and the client asks again with an older one.
         return frame
     at = reader.at
     count = reader.int32()
@@ -81,7 +81,7 @@ def with_partitions(frame, version, visible):
         reader.int32()
     out = bytearray(frame[: reader.at])
     if version >= 1:
-        # The mock cluster names no controller; CreatePartitions goes to one.
+        # The mock cluster names no controller, but CreatePartitions goes to one.
         out[-4:] = struct.pack(">i", 1)
     topics = reader.int32()
     out += struct.pack(">i", topics)

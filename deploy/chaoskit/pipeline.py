@@ -1,4 +1,4 @@
-"""The whole pipeline as processes, each behind proxies of its own."""
+"""The whole pipeline as processes, each behind its own proxies."""
 
 import collections
 import datetime
@@ -27,7 +27,7 @@ class Pipeline:
 
     def __init__(self, programs, folder, seed, rate, duration, kinds, say, older=None):
         self.newer, self.older = programs, older
-        # What is run now: an upgrade begins with the older programs.
+        # These are run now. An upgrade begins with the older programs.
         programs = older or programs
         self.programs, self.folder, self.say = programs, folder, say
         self.seed, self.rate, self.duration = seed, rate, duration
@@ -36,7 +36,7 @@ class Pipeline:
         self.loop = proxy.Loop()
         self.services, self.kafka, self.database, self.http_ports = {}, {}, {}, {}
         self.today = datetime.datetime.now(datetime.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-        # Only where clocks are to jump: it makes every look at the clock slower.
+        # It is only used where clocks are to jump, because it makes every look at the clock slower.
         self.faketime = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None) if "clock" in kinds else None
         self.has_small_disks = False
         self.postgres = self.broker = self.load = None
@@ -132,10 +132,10 @@ class Pipeline:
             service.wait_ready()
         self._start_load()
 
-    # --- An upgrade: migrate while the older services run, then one of each pair, then the other
+    # --- An upgrade migrates while the older services run, and replaces one of each pair and then the other
 
     def migrate_to_newer(self):
-        """The newer schema, under the older services and their traffic."""
+        """Migrates to the newer schema, under the older services and their traffic."""
         self.programs = self.newer
         self.meterctl("migrate")
 
@@ -176,8 +176,8 @@ class Pipeline:
             environment["METER_KAFKA_BROKERS"] = self.kafka[name].brokers
         if name in CLOCKED and self.faketime:
             self.set_clock(name, 0)
-            # The last one: what Debian builds takes deadlines of the monotonic clock for those of the faked one, so that
-            # every wait for them ended at once, and the process did nothing but wait (a quarter of a core and more).
+            # The last setting is needed because Debian's build takes deadlines of the monotonic clock for those of the faked
+            # one. Every wait for them ended immediately, and the process did nothing but wait (a quarter of a core and more).
             environment.update({
                 "LD_PRELOAD": self.faketime, "FAKETIME_TIMESTAMP_FILE": f"{self.folder}/{name}.clock",
                 "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0"})
@@ -242,7 +242,7 @@ class Pipeline:
         return json.loads(self.meterctl(*arguments, "--json"))
 
     def lag(self):
-        """Records that are not counted yet, over all groups; None: unknown."""
+        """Records that are not counted yet, over all groups. None means unknown."""
         self.check_broker()
         done = self.run_meterctl("status", "--json")
         try:
@@ -254,7 +254,7 @@ class Pipeline:
         return sum(topic["lag"] for topic in topics)
 
     def diagnosis(self):
-        """What everybody says of itself, for a report of something that did not happen in time."""
+        """What every part says about itself, for a report of something that did not happen in time."""
         lines = [f"{name}: {service.health()}" for name, service in self.services.items() if not service.is_ready()]
         return "\n".join(["PostgreSQL: " + self.postgres.replication(), "Endpoints: " + self._endpoints(), *lines])
 

@@ -12,7 +12,7 @@ import urllib.request
 
 
 class NeverHappened(Exception):
-    """Something that must happen did not, in the time that it was given."""
+    """Something that must happen did not happen in the time that it was given."""
 
 
 class BrokerEnded(Exception):
@@ -36,7 +36,7 @@ def outer_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("METER_")}
 
 
-# The schedule of faults has generators of its own, which a busy port must not disturb.
+# The schedule of faults has other generators, which a busy port must not disturb.
 _port_generator = random.SystemRandom()
 _given_ports = set()
 
@@ -96,7 +96,7 @@ class Process:
         self.child.wait()
 
     def stop(self, seconds=15):
-        """SIGTERM; returns the exit status."""
+        """Sends SIGTERM and returns the exit status."""
         self.is_meant_to_run = False
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
@@ -110,10 +110,9 @@ class Process:
         with open(self.log, errors="replace") as file:
             return "".join(file.readlines()[-lines:]).strip()
 
-    # --- What it costs
-
+    # --- Its cost
     def usage(self):
-        """Resident bytes, open descriptors, threads, seconds of CPU; None if it does not run."""
+        """Resident bytes, open descriptors, threads, seconds of CPU. None if it does not run."""
         try:
             pid = self.child.pid
             with open(f"/proc/{pid}/stat") as file:
@@ -145,7 +144,7 @@ class Service(Process):
             return False
 
     def health(self):
-        """What it says of itself."""
+        """What it says about itself."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/health/ready", timeout=2) as answer:
                 return answer.read().decode()
@@ -159,7 +158,7 @@ class Service(Process):
 
 
 class PostgreSQL:
-    """A primary, and its synchronous standby if it is to have one, in folders of their own."""
+    """A primary, and its synchronous standby if it is to have one, each in its own folder."""
 
     def __init__(self, folder, binaries, prefix, settings=(), has_standby=True):
         self.folder, self.binaries, self.prefix = folder, binaries, prefix
@@ -186,7 +185,7 @@ class PostgreSQL:
                               stdin=subprocess.DEVNULL, timeout=timeout)
 
     def _pg(self, program, *arguments):
-        # pg_ctl's server would hold a pipe open: files instead of pipes.
+        # There are files instead of pipes, because pg_ctl's server would hold a pipe open.
         subprocess.run([*self.prefix, f"{self.binaries}/{program}", *arguments], cwd="/", check=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
 
@@ -199,21 +198,21 @@ class PostgreSQL:
                  f"{self.folder}/log{generation}", "-o", f"-p {port}")
 
     def crash_and_recover(self):
-        """The primary ends without a checkpoint, and comes back by its WAL."""
+        """Ends the primary without a checkpoint. It comes back by its WAL."""
         self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
         self.start_server(self.generation, self.port)
         self.await_standby()
 
     def await_standby(self):
-        """Every commit waits for the standby, without any time limit. One that does not come back is made again, as
-        whoever looks after a cluster would do."""
+        """Waits for the standby, because every commit does, without any time limit. A standby that does not come back is
+        made again, as a cluster's operator would do."""
         try:
             eventually("the standby is synchronous again", 30, self.is_synchronous)
         except NeverHappened:
             self.remake_standby()
 
     def remake_standby(self):
-        """A standby that does not come back is replaced. Until then the primary commits alone."""
+        """Replaces a standby that does not come back. Until then the primary commits alone."""
         self.standbys_remade += 1
         print(f"           the standby is away and is made again; {self.replication()}", flush=True)
         self.commit_alone()
@@ -233,7 +232,7 @@ class PostgreSQL:
             return False  # It is starting.
 
     def replication(self):
-        """What the primary knows of its standby, and which sessions have waited for long, for whoever looks for a cause."""
+        """What the primary knows of its standby, and which sessions have waited for long. It helps to find a cause."""
         def said(sql):
             try:
                 return self.query(sql, database="postgres").replace("\n", "; ") or "none"
@@ -248,7 +247,7 @@ class PostgreSQL:
               and now() - state_change > interval '2 s'""")
 
     def commit_alone(self):
-        """Commits wait for nobody, and those that wait for a standby are answered."""
+        """Lets commits wait for nobody. Those that wait for a standby are answered."""
         def is_alone():
             try:
                 self.query("alter system reset synchronous_standby_names", database="postgres")
@@ -260,7 +259,7 @@ class PostgreSQL:
         eventually("the primary takes settings", 60, is_alone)
 
     def make_standby(self):
-        """A new standby of the primary; commits wait for it from then on."""
+        """Makes a new standby of the primary. Commits wait for it from then on."""
         self.standby_port = free_port()
         data = self.data(self.generation + 1)
         self._pg("pg_basebackup", "-d", f"host=127.0.0.1 port={self.port} user=metering", "-D", data, "-R",
@@ -271,13 +270,13 @@ class PostgreSQL:
         try:
             eventually("the standby is synchronous", 60, self.is_synchronous)
         except NeverHappened as error:
-            # Else every commit would wait for it, for ever.
+            # Otherwise every commit would wait for it for ever.
             told = self.replication()
             self.commit_alone()
             raise NeverHappened(f"{error}; {told}") from None
 
     def fail_over(self):
-        """The primary is lost and its standby takes over. Returns the new primary's port."""
+        """Loses the primary, so that its standby takes over. Returns the new primary's port."""
         self._pg("pg_ctl", "stop", "-m", "immediate", "-D", self.data(self.generation))
         self._pg("pg_ctl", "promote", "-w", "-D", self.data(self.generation + 1))
         self.generation += 1
@@ -285,12 +284,12 @@ class PostgreSQL:
         return self.port
 
     def tidy_after_fail_over(self):
-        """The new primary commits alone until it has a standby. The lost server's data goes."""
+        """Lets the new primary commit alone until it has a standby, and removes the lost server's data."""
         self.commit_alone()
         self.run("rm", "-rf", self.data(self.generation - 1))
 
     def keep_logs(self, folder):
-        """Copies the servers' logs to where those of the services are."""
+        """Copies the servers' logs to the folder of the services' logs."""
         for generation in range(1, self.generation + 2):
             try:
                 log = self.run("cat", f"{self.folder}/log{generation}").stdout
@@ -339,7 +338,7 @@ def postgres_binaries():
 
 
 def postgres_prefix():
-    """What makes a program run as a user whom PostgreSQL accepts."""
+    """The words that make a program run as a user whom PostgreSQL accepts."""
     if "METER_TEST_PG_RUN" in os.environ:
         return os.environ["METER_TEST_PG_RUN"].split()
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []

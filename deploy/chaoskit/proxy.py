@@ -1,6 +1,6 @@
 """TCP proxies that delay, cut, blackhole and trickle what passes through them.
 
-All proxies run on one event loop in a thread of its own. A fault is set from any thread.
+All proxies run on one event loop in a separate thread. A fault can be set from any thread.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Loop:
 
 
 class Link:
-    """One client's connection and the one that stands for it at the server."""
+    """One client's connection, and the connection to the server that stands for it."""
 
     def __init__(self, proxy, client, server):
         self.proxy = proxy
@@ -53,12 +53,12 @@ class Link:
                 writer.transport.abort()
 
     async def send(self, writer, data, is_joining=False):
-        """Forwards data as the fault of the moment lets it."""
+        """Forwards data as the current fault lets it."""
         proxy = self.proxy
         while proxy.mode == "blackhole" and not is_joining:
             await proxy.healed.wait()
         if self.cut_next and not is_joining and not self.is_joining():
-            # In the middle of a message: the receiver has a part of it.
+            # The cut is in the middle of a message, so the receiver has a part of it.
             writer.write(data[: len(data) // 2])
             await writer.drain()
             self.abort()
@@ -75,7 +75,7 @@ class Link:
 
 
 class Proxy:
-    """Bytes of any protocol; PostgreSQL's here. `target` may change: new connections go there."""
+    """Forwards bytes of any protocol, here PostgreSQL's. `target` may change, and new connections go there."""
 
     holds_half_open = True
     pause = 0.0
@@ -97,7 +97,7 @@ class Proxy:
     # --- Faults, from any thread
 
     def fault(self, mode, delay=0.0):
-        """pass, delay, cut (all connections, once), refuse, blackhole or trickle."""
+        """Sets the mode: pass, delay, cut (all connections, once), refuse, blackhole or trickle."""
         self.loop.soon(self._fault, mode, delay)
 
     def _fault(self, mode, delay):
@@ -128,7 +128,7 @@ class Proxy:
                 link.abort()
 
     def retarget(self, port):
-        """New connections go to the other server; the old ones end."""
+        """Sends new connections to the other server. The old ones end."""
 
         def change():
             self.target = port
@@ -142,7 +142,7 @@ class Proxy:
     async def _serve(self, reader, writer):
         if self.mode == "refuse":
             return writer.transport.abort()
-        # A blackhole swallows the client's SYN too; its connection is made when it heals.
+        # A blackhole swallows the client's SYN too. The connection is made when the blackhole heals.
         while self.mode == "blackhole":
             await self.healed.wait()
         try:
@@ -157,7 +157,7 @@ class Proxy:
         down = asyncio.ensure_future(self.pump_down(link, server_reader, writer))
         try:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-            # The news that the client has gone does not pass a blackhole: the server keeps its locks.
+            # The news that the client has gone does not pass a blackhole, so the server keeps its locks.
             while self.holds_half_open and self.mode == "blackhole" and up.done():
                 await self.healed.wait()
             if link.is_joining():
@@ -170,7 +170,7 @@ class Proxy:
             await asyncio.gather(up, down, return_exceptions=True)
 
     async def drain(self, link, down):
-        """What is to be done before the server learns that the client has gone."""
+        """Does what is to be done before the server learns that the client has gone."""
 
     async def pump_up(self, link, reader, writer):
         while data := await reader.read(65536):
@@ -195,11 +195,11 @@ class KafkaProxy(Proxy):
     def __init__(self, loop, target, seed, cluster, name=""):
         self.cluster, self.name = cluster, name
         self.siblings = {}  # broker's port -> its proxy's port
-        self.draining = set()  # Of all proxies of the process.
+        self.draining = set()  # The process's proxies share it.
         super().__init__(loop, target, seed)
 
     async def pump_up(self, link, reader, writer):
-        """Reads on while a fault holds back what was read, so that the client's end is seen at once."""
+        """Reads on while a fault holds back what was read, so that the client's end is seen immediately."""
         requests = asyncio.Queue()
         sender = asyncio.ensure_future(self._send_requests(link, requests, writer))
         try:
@@ -210,7 +210,7 @@ class KafkaProxy(Proxy):
             sender.cancel()
 
     async def drain(self, link, down):
-        """The client has gone, and an answer to it is held back: the broker must not hear of another join before."""
+        """Waits for an answer that is held back from a client that has gone. No other join may reach the broker before."""
         self.draining.add(link)
         self.trace(link, "drains", JOIN_GROUP, 0)
         try:
@@ -221,7 +221,7 @@ class KafkaProxy(Proxy):
             self.draining.discard(link)
 
     def trace(self, link, verb, key, correlation, error=None):
-        """What a group is asked and answered, with CHAOS_TRACE=1; heartbeats where they are refused."""
+        """Prints what a group asks and hears, with CHAOS_TRACE=1. Of the heartbeats, only refused ones are printed."""
         if not TRACES or key not in GROUP_REQUESTS or (key == HEARTBEAT and not error):
             return
         text = f"{GROUP_REQUESTS[key]} {correlation}" + ("" if error is None else f" error {error}")
@@ -239,12 +239,12 @@ class KafkaProxy(Proxy):
                 continue
             while self.mode == "blackhole":
                 await self.healed.wait()
-            # It joins again because the group has moved on: the broker answers what it holds back first.
+            # It joins again because the group has moved on. The broker first answers what it holds back.
             if key == JOIN_GROUP and (link.is_joining() or self.draining):
                 self.trace(link, "waits", key, correlation)
             while key == JOIN_GROUP and (link.is_joining() or self.draining):
                 await asyncio.sleep(0.05)
-            # Produce with acks=0 alone is unanswered, and nobody here uses it.
+            # Only Produce with acks=0 is not answered, and nobody here uses it.
             link.outstanding[correlation] = (key, version)
             self.trace(link, "asks", key, correlation)
             await link.send(writer, data, key in (JOIN_GROUP, SYNC_GROUP))
@@ -283,7 +283,7 @@ class KafkaSide:
 
 
 class Cluster:
-    """What the proxies make of the broker's answers: how many partitions of a topic can be seen.
+    """Changes the broker's answers, and so decides how many partitions of a topic can be seen.
 
     The mock broker makes no partitions. It has them from the start, and they are hidden until CreatePartitions asks for them.
     """
@@ -293,7 +293,7 @@ class Cluster:
         self.grown = []
 
     def answer(self, key, version, frame):
-        """The answer to a request that the broker does not know; None: it is for the broker."""
+        """The answer to a request that the broker does not know. None means that the request is for the broker."""
         if key != kafka_wire.CREATE_PARTITIONS:
             return None
         topics = kafka_wire.create_partitions_request(frame)

@@ -1,4 +1,4 @@
-"""What is said, and what is measured on the side."""
+"""What a run prints, and what it measures on the side."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class Sampler:
         self.thread.join()
 
     def trend(self, name, key):
-        """The mean of the second fifth of the samples and that of the last fifth: what grows, shows."""
+        """The mean of the second fifth of the samples and that of the last fifth. What grows shows in them."""
         values = [sample[key] for sample in self.samples.get(name, [])]
         fifth = max(1, len(values) // 5)
         if len(values) < 5:

@@ -1,8 +1,8 @@
-"""A long run as rounds: each has a seed and a pipeline of its own, and is judged for itself.
+"""A long run as rounds. Each has its own seed and pipeline, and is judged for itself.
 
-The mock broker keeps its log in memory and ends by an assertion of its own after some ten minutes of faults. A broker
-that has ended takes the log with it, so that nothing can be proved any more. A round is shorter than that. One whose
-broker ends all the same counts as a round that proves nothing, and its faults are not added up.
+The mock broker keeps its log in memory and ends by one of its assertions after some ten minutes of faults. A broker
+that has ended takes the log with it, so that nothing can be proved any more. A round is shorter than that. If its broker
+ends nevertheless, the round proves nothing, and its faults are not added up.
 """
 
 import collections
@@ -48,7 +48,7 @@ class Rounds:
         return HOLDS if self.results[HOLDS] else PROVES_NOTHING
 
     def _one(self, seed):
-        """One round in a process of its own: its exit status and its figures."""
+        """Runs one round in a separate process. Returns its exit status and its figures."""
         with tempfile.NamedTemporaryFile(suffix=".json") as figures:
             command = [sys.executable, self.program, "--duration", str(self.options.duration), "--seed", str(seed),
                        "--rate", str(self.options.rate), "--faults", self.options.faults, "--json", figures.name]
@@ -60,7 +60,7 @@ class Rounds:
             try:
                 status = round_process.wait()
             except (SystemExit, KeyboardInterrupt):
-                # It ends what it has started.
+                # The round ends what it has started.
                 round_process.send_signal(signal.SIGTERM)
                 round_process.wait()
                 raise

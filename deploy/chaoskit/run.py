@@ -1,4 +1,4 @@
-"""One run: start, break, settle, judge, say."""
+"""One run: it starts, breaks, settles, judges and reports."""
 
 import json
 import time
@@ -38,7 +38,7 @@ class Run:
     # --- Faults
 
     def _break(self):
-        """The schedule in two halves; between them, with no fault, a topic grows. Periods are closed in both."""
+        """Carries out the schedule in two halves. Between them, with no fault, a topic grows. Periods are closed in both."""
         begun = time.monotonic()
         if self.options.upgrade_from:
             self._upgrade_one_of_each()
@@ -54,7 +54,7 @@ class Run:
                 self._finish_upgrade()
             self._grow()
         except (NeverHappened, RuntimeError, TimeoutError) as error:
-            # Told at once, and judged at the end.
+            # The failure is reported immediately, and judged at the end.
             say(f"           the growth failed: {error}\n{self.pipeline.diagnosis()}")
             self.runner.errors.append(f"the growth failed: {error}")
             self._settle()
@@ -65,7 +65,7 @@ class Run:
         time.sleep(max(0, begun + self.options.duration - time.monotonic()))
 
     def _upgrade_one_of_each(self):
-        """The newer schema under the older services, then one of each pair is replaced, while traffic flows."""
+        """Migrates to the newer schema under the older services, then replaces one of each pair, while traffic flows."""
         pipeline = self.pipeline
         say(f"           the older programs run: {pipeline.versions()}")
         time.sleep(3)
@@ -77,7 +77,7 @@ class Run:
         say(f"           one of each pair is newer: {self.figures['versions']}")
 
     def _finish_upgrade(self):
-        """Back and forth once: a release is taken back while the schema stays, and then it is finished."""
+        """Goes back and forth once: a release is taken back while the schema stays, and then it is finished."""
         pipeline = self.pipeline
         self._settle()
         pipeline.replace(1, pipeline.older)
@@ -89,17 +89,17 @@ class Run:
         say(f"           all are newer: {pipeline.versions()}")
 
     def _close(self):
-        """Closes what has ended, while everything goes on; what is closed must stay as it is."""
+        """Closes what has ended, while everything goes on. What is closed must stay as it is."""
         day = self.pipeline.today.strftime("%Y-%m-%d")
         try:
             done = self.pipeline.meterctl(
                 "periods", "close", "--ending-before", day, "--force", "--reason", "chaos")
         except RuntimeError as error:
-            # PostgreSQL may be failing over at this moment. The close is for later then.
+            # PostgreSQL may be failing over at this moment. Then the close comes later.
             say(f"           no close now: {str(error)[-120:]}")
             return
         say(f"           {done.strip()}")
-        # As each was when it was first seen closed.
+        # Each is kept as it was when it was first seen closed.
         known = {row[0] for row in self.closed}
         rows = self._while_database(lambda: self.pipeline.postgres.rows(verdict.CLOSED))
         self.closed += [row for row in rows if row[0] not in known]
@@ -116,7 +116,7 @@ class Run:
     def _settle(self):
         self.runner.settle()
         self.pipeline.heal()
-        # If a fault has left it away, commits would wait for it, which proves nothing of the services.
+        # If a fault has left the standby away, commits would wait for it, which proves nothing about the services.
         self.pipeline.postgres.await_standby()
         self.pipeline.revive()
         for service in self.pipeline.services.values():
@@ -124,7 +124,7 @@ class Run:
                 service.start()
 
     def _wait_until_counted(self, what, seconds=120):
-        """For as long as the lag falls: a busy machine takes its time, and that is no fault."""
+        """Waits for as long as the lag falls. A busy machine takes its time, and that is no fault."""
         least, since = None, time.monotonic()
         while (lag := self.pipeline.lag()) != 0:
             self.pipeline.revive()
@@ -135,7 +135,7 @@ class Run:
             time.sleep(0.5)
 
     def _grow(self):
-        """The drained procedure of docs/operations.md: producers stop, everything is counted, then the topic grows."""
+        """Follows the drained procedure of docs/operations.md: producers stop, everything is counted, the topic grows."""
         if self.options.faults == "none":
             return
         self._settle()
@@ -154,7 +154,7 @@ class Run:
         self.pipeline.meterctl("topics", "grow", USAGE, "--to", str(2 * PARTITIONS), "--quiet", "1s", "--yes")
         for name in SENDERS:
             self.pipeline.services[name].start()
-        # It would number its events from 1 again.
+        # Under the same name it would number its events from 1 again.
         load.command = ["load-2" if word == "load" and load.command[n - 1] == "--producer" else word
                         for n, word in enumerate(load.command)]
         load.command[load.command.index("--seed") + 1] = str(self.pipeline.seed + 1)
@@ -166,7 +166,7 @@ class Run:
     load_accepted = 0
 
     def _load_accepted(self):
-        """What the load that ended last says that it accepted, with those before it."""
+        """The events that all loads say they accepted, up to the one that ended last."""
         with open(self.pipeline.load.log, encoding="utf-8", errors="replace") as file:
             text = file.read()
         found, decoder = 0, json.JSONDecoder()
@@ -198,7 +198,7 @@ class Run:
             status = pipeline.load.stop(60)
             if status != 0:
                 wrong.append(f"meterctl load ended with {status}")
-            # Their last reports say that nothing is left in the spools.
+            # The last reports of these services say that nothing is left in the spools.
             for name in SENDERS:
                 pipeline.services[name].stop(30)
             self._wait_until_counted("everything is counted")
@@ -218,7 +218,7 @@ class Run:
         for name, service in pipeline.services.items():
             if service.unexpected_ends:
                 self.figures.setdefault("ended_by_themselves", {})[name] = service.unexpected_ends
-            # 1 is what a supervisor is for: a Kafka client that hangs. A trap of the language is a bug.
+            # A status of 1 is for the supervisor: a Kafka client hangs. A trap of the language is a bug.
             wrong += [f"{name} crashed with {status}" for status in service.unexpected_ends if status not in (0, 1)]
         return wrong
 

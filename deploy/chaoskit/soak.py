@@ -1,4 +1,4 @@
-"""A soak: steady traffic without faults, samples of everything that could grow, and a judgment of how it grew."""
+"""A soak has steady traffic without faults, samples everything that could grow, and judges how it grew."""
 
 import json
 import threading
@@ -8,13 +8,13 @@ from . import verdict
 from .processes import NeverHappened, eventually
 from .report import say
 
-# Tables whose rows come and go: they must not grow, whatever is counted.
+# The rows of these tables come and go. They must not grow, whatever is counted.
 PASSING = ("usage_pending", "usage_delta", "usage_appended", "consumer_offset", "partition_claim", "idempotency")
 MIB = 1 << 20
 
 
 def halves(values):
-    """The means of the second and of the last fifth: the first fifth is how it warms up."""
+    """The means of the second and of the last fifth. The first fifth is for warming up."""
     fifth = max(1, len(values) // 5)
     early, late = values[fifth:2 * fifth], values[-fifth:]
     return sum(early) / len(early), sum(late) / len(late)
@@ -72,7 +72,7 @@ class Soak:
         load.stop(60)
         eventually("the records of the calibration are counted", 600, lambda: self.pipeline.lag() == 0, pause=1)
         say(f"At most {found:.0f} records a second are counted here (of {self._counted() - before} that were sent)")
-        # It would number its events from 1 again.
+        # Under the same name it would number its events from 1 again.
         load.command = ["load-soak" if word == "load" and load.command[n - 1] == "--producer" else word
                         for n, word in enumerate(load.command)]
         load.command[load.command.index("--seed") + 1] = str(self.pipeline.seed + 1)

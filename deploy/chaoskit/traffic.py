@@ -27,7 +27,7 @@ class Truth:
         self.mismatches = set()  # (license, domain) answered domain_mismatch
         self.refusals = collections.Counter()  # reason -> events that were rejected
         self.attempts, self.failures = 0, 0
-        self.errors = []  # What no client expects.
+        self.errors = []  # No client expects these.
 
     def count(self, events):
         with self.lock:
@@ -44,7 +44,7 @@ class Clients:
         self.ports, self.licenses, self.token = ports, licenses, token
         self.truth = Truth()
         self.stopping, self.paused = threading.Event(), threading.Event()
-        self.late_until = None  # Events of before this time are sent too.
+        self.late_until = None  # Events from before this time are sent too.
         self.idle = [threading.Event() for _ in range(threads)]
         self.threads = [
             threading.Thread(target=self._run, args=(n, random.Random(seed * 1000 + n), threads / rate), daemon=True)
@@ -134,7 +134,7 @@ class Clients:
                 self.truth.refusals["validation: " + answer["code"]] += 1
 
     def fill(self, seed, port, enough):
-        """Large events to one service until it says that its spool is full. What it refuses, any service is sent later."""
+        """Sends large events to one service until its spool is full. What it refuses is sent later, to any service."""
         rng, batches = random.Random(seed), 0
         while not enough.is_set():
             batches += 1
@@ -150,7 +150,7 @@ class Clients:
             if status == 202:
                 self.truth.count(events)
                 continue
-            # Refused as a whole, or unanswered: a thread of its own sends it with the same ids until it is answered.
+            # It was refused as a whole, or not answered. A separate thread sends it with the same ids until it is answered.
             thread = threading.Thread(target=self._send_later, args=(rng, events), daemon=True)
             self.threads.append(thread)
             thread.start()
@@ -178,7 +178,7 @@ class Clients:
                     with self.truth.lock:
                         self.truth.unanswered[of] += 1
             self.truth.failures += 1
-            # Another service, if there is one.
+            # The next try goes to another service, if there is one.
             port = rng.choice([p for p in ports if p != port] or ports)
             time.sleep(pause)
             pause = min(pause * 2, 1)
@@ -197,7 +197,7 @@ class Clients:
 
 
 class Receiver:
-    """An endpoint that verifies signatures, and fails when it is told to: at most once for each webhook-id."""
+    """An endpoint that verifies signatures. It fails when it is told to, at most once for each webhook-id."""
 
     def __init__(self, seed):
         self.lock = threading.Lock()
@@ -223,7 +223,7 @@ class Receiver:
             request_queue_size = 128
 
             def handle_error(self, *_):
-                pass  # A dispatcher that was killed or cut off: that is what this program is for.
+                pass  # A dispatcher was killed or cut off, which is what this program is for.
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
@@ -253,7 +253,7 @@ class Receiver:
 
 
 def get_label(port, name, label):
-    """A label's value of a metric's first series; None while nobody answers."""
+    """A label's value of a metric's first series. None while nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
             found = re.search(rf'^{name}\{{[^}}]*\b{label}="([^"]*)"', answer.read().decode(), re.MULTILINE)
@@ -263,7 +263,7 @@ def get_label(port, name, label):
 
 
 def get_metric(port, name):
-    """The sum of a metric over its labels; None while nobody answers."""
+    """The sum of a metric over its labels. None while nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=3) as answer:
             text = answer.read().decode()

@@ -1,4 +1,4 @@
-"""What must hold after the faults. Each check returns sentences; none means that it holds."""
+"""What must hold after the faults. Each check returns sentences, and none if it holds."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ CLOSED = """
     select period_id, quantity, event_count, included, overage, closed_at
     from usage_by_period where closed_at is not null order by 1"""
 
-# The days of a period = its quantity + its late adjustments, whether it is closed or open.
+# A period's days add up to its quantity and its late adjustments, whether it is closed or open.
 DAYS = """
     select count(*) from (
       select p.license_id, p.meter, p.period_start, sum(p.quantity + coalesce(a.quantity, 0)) as quantity,
@@ -28,7 +28,7 @@ DAYS = """
     ) d using (license_id, meter, period_start)
     where coalesce(v.quantity, 0) <> coalesce(d.quantity, 0) or coalesce(v.events, 0) <> coalesce(d.events, 0)"""
 
-# Thresholds that open periods have reached, and those that were told.
+# The thresholds that open periods have reached, and those that raised an alert.
 REACHED = """
     select l.license_id, l.meter, p.period_start, t.percent
     from usage_by_period p join license_limit l using (license_id, meter), (values (80), (100)) t(percent)
@@ -54,7 +54,7 @@ def counts(pipeline, load_accepted):
         expected = (truth.events[key], truth.quantity[key])
         if found.get(key, (0, 0)) != expected:
             wrong.append(f"{key}: {found.get(key)} counted, {expected} answered for")
-    # A validation is sent again where no answer came, so attempts may count too; one that was dropped was reported.
+    # A validation is sent again if no answer came, so attempts may count too. One that was dropped was reported.
     dropped = sum(int(row[4] or 0) for row in pipeline.postgres.rows(LEDGER) if row[0] == "usage-aggregator")
     for license_id in LICENSES:
         calls = found.get((license_id, "api_calls"), (0, 0))[0]
