@@ -3,7 +3,7 @@ import Testing
 
 @testable import AnomalyDetector
 
-/// Which alerts an hour has room for.
+/// Which alerts still fit into an hour's budget.
 struct AlertBudgetTests {
   private static let hour: Int64 = 3_600_000
   private static let start = 500_000 * hour
@@ -21,13 +21,14 @@ struct AlertBudgetTests {
       limits: .init(license: 3, customer: 8, registered: 100, unregistered: 2))
     for n in 0..<3 { #expect(Self.spend(&budget, "a\(n)", "a") == .raise) }
     #expect(Self.spend(&budget, "a3", "a") == .suppress(.license))
-    // From its half on a customer is told that only further licenses are heard of.
+    // Once half of its share is spent, the customer is told that only further licenses raise
+    // alerts.
     let notice = AlertBudget.Decision.raiseWithNotice(until: Self.start + Self.hour)
     #expect(Self.spend(&budget, "b0", "b") == notice)
     #expect(Self.spend(&budget, "b1", "b") == .suppress(.customer))
     for license in ["c", "d", "e", "f"] { #expect(Self.spend(&budget, license, license) == notice) }
     #expect(Self.spend(&budget, "g", "g") == .suppress(.customer))
-    // Nobody else pays for it.
+    // This takes nothing from other customers.
     #expect(Self.spend(&budget, "z", "z", "other") == .raise)
     for n in 0..<2 { #expect(Self.spend(&budget, "u\(n)", "u\(n)", nil) == .raise) }
     #expect(Self.spend(&budget, "u2", "u2", nil) == .suppress(.unregistered))
@@ -39,11 +40,11 @@ struct AlertBudgetTests {
       limits: .init(license: 2, customer: 10, registered: 3, unregistered: 1))
     for _ in 0..<50 { #expect(Self.spend(&budget, "a", "a") == .raise) }
     #expect(Self.spend(&budget, "b", "b", "cus_b") == .raise)
-    // The second half of the whole is kept for licenses that had none.
+    // The second half of the whole budget is kept for licenses that had no alert yet.
     #expect(Self.spend(&budget, "a1", "a") == .suppress(.registered))
     #expect(Self.spend(&budget, "c", "c", "cus_c") == .raise)
     #expect(Self.spend(&budget, "d", "d", "cus_d") == .suppress(.registered))
-    // A partition that is behind takes from the present hour.
+    // A partition that is behind spends from the current hour.
     #expect(
       Self.spend(&budget, "e", "e", "cus_e", at: Self.start - Self.hour) == .suppress(.registered))
     #expect(Self.spend(&budget, "d", "d", "cus_d", at: Self.start + Self.hour) == .raise)

@@ -4,7 +4,7 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// The command as scripts use it.
+  /// The command is called as scripts call it.
   @Suite struct BacktestTests {
     private func backtest(
       _ input: Data, _ arguments: [String] = []
@@ -78,7 +78,7 @@ extension IntegrationTests {
         }.map(\.offset)
         let told = found.filter { (4 * 1_440 + 120..<4 * 1_440 + 125).contains($0) }
         #expect(told.first == 4 * 1_440 + 120, "\(found)")
-        // The first morning is new to it, and told as such.
+        // The first morning is new to the detector, and is reported as such.
         if arguments == ["--bursts"] {
           #expect(found.filter { $0 > 1_440 } == told && told.count == 1, "\(found)")
         }
@@ -115,7 +115,7 @@ extension IntegrationTests {
   }
 }
 
-/// The names of a document's elements; throws where it is not well-formed.
+/// The names of a document's elements. Throws if the document is not well-formed.
 private final class XMLElements: NSObject, XMLParserDelegate {
   struct NotWellFormed: Error {}
   private var names: [String] = []

@@ -5,11 +5,12 @@ import PostgresStore
 import Testing
 
 extension IntegrationTests {
-  /// Everything at once. `METER_TEST_SEED` repeats a run's events and faults (not its timing).
+  /// All faults together. `METER_TEST_SEED` repeats a run's events and faults, but not its timing.
   @Suite struct ChaosTests {
-    /// Makes events on a thread of its own until it is stopped, and keeps the truth.
+    /// Makes events on its own thread until it is stopped, and keeps the truth.
     private final class Producer: @unchecked Sendable {
-      // `isStopped` is used with its lock held; all else belongs to the thread until `stop` has returned.
+      // `isStopped` is used with the lock held. Everything else belongs to the thread until `stop`
+      // has returned.
       private let lock = NSLock()
       private var isStopped = false
       private let done = DispatchSemaphore(value: 0)
@@ -17,13 +18,14 @@ extension IntegrationTests {
       private var random: SeededRandom
 
       private(set) var truth = UsageTruth()
-      /// What each garbage value must be refused as; the tombstones have no value to tell them by.
+      /// The reason with which each garbage value must be refused. Tombstones have no value, so
+      /// they are not in it.
       private(set) var reasons: [[UInt8]: String] = [:]
       private(set) var records = 0
       private(set) var failure: String?
       private var sequences: [String: Int64] = [:]
       private let names = ["eu-1", "eu-2", "us-1"]
-      /// Sent again later, oldest first.
+      /// Records that are sent again later, oldest first.
       private var again: [(key: String?, value: [UInt8]?)] = []
       private var recent: [UsageEventText] = []
 
@@ -39,7 +41,7 @@ extension IntegrationTests {
         }
       }
 
-      /// Ends with what is still to be resent, and the final reports.
+      /// At the end, the thread sends everything that is still to be resent, and the final reports.
       func stop() {
         lock.lock()
         isStopped = true
@@ -73,7 +75,7 @@ extension IntegrationTests {
       private func one(_ n: Int) throws {
         var event = UsageEventText(
           id: "e\(n)", subject: "lic_\(Int.random(in: 0..<50, using: &random))")
-        // Hours, and now and then weeks, late.
+        // Events are hours late, and some of them weeks.
         let late = Int.random(in: 0..<100, using: &random)
         let span: Int64 = late < 80 ? 3_600_000 * 2 : late < 97 ? 3_600_000 * 30 : 86_400_000 * 33
         event.milliseconds -= Int64.random(in: 0..<span, using: &random)
@@ -92,7 +94,8 @@ extension IntegrationTests {
         truth.count(event)
         recent.append(event)
         if recent.count > 2_000 { recent.removeFirst(1_000) }
-        // The same event as a new one of its producer: only its id tells.
+        // The same event under a new sequence of its producer. Only its id shows that it is a
+        // duplicate.
         if Int.random(in: 0..<50, using: &random) == 0,
           var old = recent.randomElement(using: &random)
         {
@@ -100,7 +103,7 @@ extension IntegrationTests {
           old.sequence = nextSequence(name)
           try send(old.subject, Array(old.json().utf8))
         }
-        // What was sent a while ago comes once more.
+        // A record that was sent a while ago is sent once more.
         if again.count > 500, let record = again.first {
           again.removeFirst()
           try put(record.key, record.value)
@@ -110,10 +113,10 @@ extension IntegrationTests {
       private func garbage(_ n: Int, _ event: UsageEventText, _ name: String) throws {
         var event = event
         let kind = Int.random(in: 0..<20, using: &random)
-        // The ledger knows those whose producer and sequence can be read.
+        // The ledger counts those whose producer and sequence can be read.
         let isReadable = ![0, 1, 2, 16, 17, 19].contains(kind)
         if isReadable { event.sequence = nextSequence(name) }
-        // Its sequence is what is made bad; there must be one.
+        // This kind makes the sequence invalid, so there must be one.
         if kind == 17 { event.sequence = 0 }
         let bad = DeadLetterTests.garbage(kind, event)
         if let value = bad.value { reasons[value] = bad.reason }
@@ -125,7 +128,7 @@ extension IntegrationTests {
         return sequences[name]!
       }
 
-      /// Once to three times, at once or later.
+      /// Sends a record one to three times, immediately or later.
       private func send(_ key: String?, _ value: [UInt8]?) throws {
         try put(key, value)
         for _ in 0..<Int.random(in: 0...2, using: &random) {
@@ -178,15 +181,15 @@ extension IntegrationTests {
       let producer = Producer(pipeline.log, seed: random.next())
       producer.start(eventsPerSecond: 900)
 
-      // Each fault, in any order, and some twice.
+      // Each fault happens in any order, and some happen twice.
       var faults = Fault.allCases + [.kill, .leaveAndJoin]
-      // A given Kafka cannot be taken away.
+      // The test cannot stop a Kafka that it was given.
       if GivenKafka.brokers != nil { faults.removeAll { $0 == .takeBrokersAway } }
       faults.shuffle(using: &random)
       for fault in faults {
         print("chaos: \(fault), \(pipeline.log.partitions) partitions")
         let victim = Int.random(in: 0..<members.count, using: &random)
-        // Time in which the fault lasts, not time in which something must have happened.
+        // The sleeps are how long the fault lasts. Nothing has to happen within them.
         switch fault {
         case .kill:
           members[victim].process.killNow()
@@ -203,9 +206,9 @@ extension IntegrationTests {
           Thread.sleep(forTimeInterval: 5)
           try postgres.start()
         case .takeBrokersAway:
-          // Only while the group is at rest, and for less than a session: librdkafka 2.0.2's mock
+          // Only while the group is at rest, and for less than a session. librdkafka 2.0.2's mock
           // cluster aborts this process (`!member->resp` in rdkafka_mock_cgrp.c) when a member asks
-          // to join while an answer to it is still held back, as it does after lost connections.
+          // to join while an answer to it is still held back. After lost connections that happens.
           try eventually("every partition is owned once", within: 60) {
             members.reduce(0) { $0 + ($1.metric("meter_owned_partitions") ?? 0) } == 8
               && members.allSatisfy { $0.ready()?.status == 200 }
@@ -214,7 +217,7 @@ extension IntegrationTests {
           Thread.sleep(forTimeInterval: 3)
           try pipeline.log.cluster.setBrokerUp()
         case .leaveAndJoin:
-          // A signal to a program that is still being loaded just ends it.
+          // A program that is still being loaded is simply ended by a signal.
           try eventually("it runs") { members[victim].ready() != nil }
           try pipeline.expectStops(members[victim])
           members[victim] = try member()
@@ -231,7 +234,7 @@ extension IntegrationTests {
       expectNone(try producer.truth.differences(pipeline.database, anchors: anchors))
       try expectDeadLetters(producer.reasons, pipeline)
       try expectLedger(pipeline)
-      // Once more when all is merged.
+      // The comparison is repeated after everything is merged.
       try eventually("merged") {
         try pipeline.database.integer("select count(*) from usage_pending") == 0
       }
@@ -241,7 +244,8 @@ extension IntegrationTests {
       for member in members { try pipeline.expectStops(member) }
     }
 
-    /// Each garbage record that the log holds (an idempotent producer's retry may stand there twice) is a dead letter, nothing else is.
+    /// Each garbage record in the log is a dead letter, and nothing else is. A retry of an
+    /// idempotent producer may stand in the log twice.
     private func expectDeadLetters(_ reasons: [[UInt8]: String], _ pipeline: Pipeline) throws {
       var expected: Set<String> = []
       try pipeline.log.readAll { record in
@@ -257,7 +261,8 @@ extension IntegrationTests {
       #expect(Set(found).symmetricDifference(expected).sorted().prefix(10) == [])
     }
 
-    /// Every threshold that a period's usage has reached was told once, and no other; the running sums equal the rows.
+    /// Every threshold that a period's usage reached raised exactly one alert, and no other
+    /// threshold did. The running sums equal the rows.
     private func expectLimitAlerts(_ pipeline: Pipeline) throws {
       let reached = """
         select l.license_id, l.meter, p.period_start, t.percent

@@ -5,7 +5,7 @@ import Testing
 
 extension IntegrationTests {
   @Suite struct DeadLetterTests {
-    /// What is wrong with a record, and the reason that docs/event-validation.md gives it.
+    /// A record with something wrong, and the reason that docs/event-validation.md gives for it.
     static func garbage(_ n: Int, _ event: UsageEventText) -> (
       key: String?, value: [UInt8]?, reason: String
     ) {
@@ -74,7 +74,7 @@ extension IntegrationTests {
         Dictionary(uniqueKeysWithValues: found.map { ($0[0]!, Int($0[1]!)!) }) == expected)
       #expect(aggregator.metric("meter_dead_letters_total") == 20)
 
-      // Copied to their topic, with headers that say why and where.
+      // Dead letters are copied to their topic, with headers that say why and where.
       try eventually("forwarded") {
         try pipeline.database.integer(
           "select count(*) from dead_letter where forwarded_at is null") == 0
@@ -103,7 +103,7 @@ extension IntegrationTests {
       let pipeline = try Pipeline(partitions: 2)
       var aggregator = try pipeline.start()
       var traffic = Traffic(pipeline.log)
-      // Too old for now: its import is registered later.
+      // The event is too old for now. Its import is registered later.
       var event = UsageEventText(id: "late", subject: "lic_1")
       event.milliseconds -= 60 * 86_400_000
       event.quantity = 17
@@ -121,7 +121,7 @@ extension IntegrationTests {
           key: event.subject, value: Array(event.json().utf8),
           headers: [("dead-letter", Array(place.utf8))])
       }
-      // Before it can be valid: it dies again.
+      // The event is sent before it can be valid, so it becomes a dead letter again.
       try requeue()
       try pipeline.waitUntilCounted()
       expectNone(try traffic.truth.differences(pipeline.database))
@@ -131,7 +131,7 @@ extension IntegrationTests {
         values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
         """)
       traffic.truth.count(event)
-      // Twice in one flush, once in a later one, once for another process.
+      // It is sent twice in one flush, once in a later one, and once to another process.
       try requeue()
       try requeue()
       try pipeline.waitUntilCounted()
@@ -202,7 +202,7 @@ extension IntegrationTests {
         for (n, header) in forged.enumerated() {
           var event = UsageEventText(id: "forged-\(n)", subject: "lic_\(n)")
           event.quantity = 3
-          // The second time they are duplicates, whatever they claim.
+          // The second time they are duplicates, whatever their headers claim.
           if round == 0 { traffic.truth.count(event) }
           try pipeline.log.send(
             key: event.subject, value: Array(event.json().utf8),
@@ -273,7 +273,7 @@ extension IntegrationTests {
     @Test("A copy that Kafka refused is not marked as forwarded, and is tried again")
     func refusedCopies() throws {
       let pipeline = try Pipeline(partitions: 1)
-      // Too small for any copy, even one without its value.
+      // This is too small for any copy, even for one without its value.
       let first = try pipeline.start(kafka: ["message.max.bytes": "1000"])
       try pipeline.log.send(
         key: "lic_1", value: Array(#"{"x":"\#(String(repeating: "y", count: 3_000))"}"#.utf8))

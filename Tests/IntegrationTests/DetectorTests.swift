@@ -4,7 +4,7 @@ import PostgresStore
 import Testing
 
 extension IntegrationTests {
-  /// The detector as a process, with the log and the database that it has in service.
+  /// The detector as a process, with a log and a database as in production.
   @Suite struct DetectorTests {
     private static let brief = ["METER_CHECKPOINT_INTERVAL": "200ms"]
 
@@ -44,7 +44,7 @@ extension IntegrationTests {
       ]
       try eventually("three alerts") { try alerts(pipeline, "domain_mismatch").count >= 3 }
       #expect(try alerts(pipeline, "domain_mismatch") == expected)
-      // Each with its delivery, its place in the log, and what made it.
+      // Each alert has its delivery, its place in the log, and the data that caused it.
       #expect(try pipeline.database.integer("select count(*) from webhook_delivery") == 3)
       #expect(
         try pipeline.database.integer(
@@ -70,7 +70,7 @@ extension IntegrationTests {
     )
     func spreadAndCanceled() throws {
       let pipeline = try Pipeline(partitions: 2)
-      // Names of the license's own domain that are not bound do not count as foreign ones.
+      // Unbound names below the license's own domain do not count as foreign ones.
       try pipeline.database.addLicense("lic_1", domains: ["example.com"])
       let detector = try pipeline.startDetector(environment: Self.brief)
       try detector.waitUntilReady()
@@ -119,14 +119,14 @@ extension IntegrationTests {
             var event = UsageEventText(id: "e\(sent)", subject: license)
             event.milliseconds =
               (end - 360 + Int64(minute)) * 60_000 + Int64(random.next() % 60_000)
-            // The calm one's are all sent ten times, which counts once.
+            // The calm license's events are all sent ten times, which counts once.
             for _ in 0..<(license == "lic_calm" && minute > 300 ? 10 : 1) {
               try pipeline.log.send(event)
             }
           }
         }
         if minute % 60 == 30 {
-          // Half of them are killed while they read, the other half goes on.
+          // Half of the members are killed while they read, and the other half goes on.
           let killed = members.removeFirst()
           killed.process.signal(SIGKILL)
           members.append(try pipeline.startDetector(environment: Self.brief))
@@ -145,7 +145,7 @@ extension IntegrationTests {
       if let minute = found.first?.last.flatMap({ Int64($0 ?? "") }) {
         #expect((340...342).contains(minute - (end - 360)))
       }
-      // The detector's group has its own ledger and dead letters of usage are the aggregator's.
+      // The detector's group has its own ledger. Dead letters of usage belong to the aggregator.
       #expect(try pipeline.database.integer("select count(*) from dead_letter") == 0)
       for member in members { try pipeline.expectStops(member) }
     }
@@ -164,7 +164,8 @@ extension IntegrationTests {
       var log = ValidationLog(pipeline.log)
       var licenses = 0
       func send() throws {
-        // A new license each time, and the domains of one before: told once, counted on.
+        // Each round uses a new license, and repeats the domains of an earlier one. Those were
+        // reported once and are only counted now.
         licenses += 1
         for n in 0..<3 {
           try log.send("lic_\(licenses)", "domain_mismatch", domain: "d\(n).com")
@@ -193,7 +194,7 @@ extension IntegrationTests {
           == Int64(
             3 * licenses))
       #expect(try pipeline.database.integer("select count(*) from alert") == Int64(3 * licenses))
-      // One state a partition and topic, as of its offset.
+      // There is one state per partition and topic, as of its offset.
       #expect(
         try pipeline.database.integer(
           """
@@ -231,7 +232,7 @@ extension IntegrationTests {
         try log.send(
           "lic_7", "domain_mismatch", domain: "pirate.com", at: start + 6_000 + Int64(n))
       }
-      // A record of now ends the hour.
+      // A record with the current time ends the hour.
       try log.send("other", "valid", domain: "example.com")
       try log.waitUntilRead(pipeline)
       let digest = "data->>'reason' = 'domain_mismatch' and data ? 'most_frequent'"
@@ -245,7 +246,8 @@ extension IntegrationTests {
       }
       let told = try pipeline.database.integer("select count(*) from alert where not (\(digest))")!
       #expect((50...100).contains(told))
-      // Those behind the first half are of licenses that had none, and say that more are left out.
+      // Alerts after the first half belong to licenses that had none before, and say that more are
+      // left out.
       #expect(
         try pipeline.database.integer(
           "select count(*) from alert where data ? 'further_alerts_suppressed_until'") == told - 49)
@@ -276,9 +278,10 @@ extension IntegrationTests {
       }
       try log.waitUntilRead(pipeline)
       #expect(try alerts(pipeline, "domain_mismatch").filter { $0[0] == "lic_real" }.count == 1)
-      // Licenses that nobody registered are told of, but not without end.
+      // Unregistered licenses raise alerts, but only a bounded number of them.
       #expect(try pipeline.database.integer("select count(*) from alert")! <= 501)
-      // Of validations two partitions' bound; the table of calls has room for far more than were sent.
+      // For validations, the bound is that of two partitions. The table of calls has room for far
+      // more licenses than were sent.
       #expect(detector.metric("meter_detector_licenses")! <= 2 * 2_048 + 20_000)
       try pipeline.expectStops(detector)
     }
@@ -286,7 +289,7 @@ extension IntegrationTests {
 }
 
 extension Pipeline {
-  /// Starts one more member of the detector's group.
+  /// Starts another member of the detector's group.
   func startDetector(
     by url: String? = nil, environment: [String: String] = [:]
   ) throws -> ConsumerProcess {
@@ -301,7 +304,7 @@ private struct ValidationLog {
 
   init(_ log: UsageLog) { self.log = log }
 
-  /// - Parameter milliseconds: the record's and the event's time; nil: now.
+  /// - Parameter milliseconds: the record's and the event's time; nil for now.
   mutating func send(
     _ license: String, _ code: String, domain: String, at milliseconds: Int64? = nil
   ) throws {

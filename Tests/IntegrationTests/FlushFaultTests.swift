@@ -8,14 +8,15 @@ extension IntegrationTests {
   @Suite struct FlushFaultTests {
     enum Fault: String, CaseIterable { case cut, stall, kill }
 
-    /// One aggregator after the other lives through all steps: joining the group anew takes seconds.
+    /// One aggregator after another goes through all steps, because joining the group again takes
+    /// seconds.
     @Test("Counts equal the truth after a fault at any step of a flush", arguments: Fault.allCases)
     func faultAtEachStep(_ fault: Fault) throws {
       let pipeline = try Pipeline()
       let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
       defer { proxy.shutDown() }
       let url = proxy.url(like: pipeline.database.url)
-      // Merges by the same proxy, but seldom, so that what waits is seen too.
+      // Merges use the same proxy, but rarely, so that rows waiting for a merge are read too.
       let environment = ["METER_MERGE_INTERVAL": "500ms"]
       var aggregator = try pipeline.start(by: url, environment: environment)
       var traffic = Traffic(pipeline.log)
@@ -28,7 +29,7 @@ extension IntegrationTests {
         case .stall: proxy.arm(step, flushesBefore: number % 2, .stall(seconds: 1.5))
         case .kill: proxy.arm(step, .run { process.killNow() })
         }
-        // Enough that the trap's flush comes, whichever it is.
+        // This sends enough for the trap's flush to come, whichever flush that is.
         for _ in 0..<6 where !proxy.waitUntilFired(seconds: 0) {
           try traffic.send(60)
           _ = proxy.waitUntilFired(seconds: 1)
@@ -57,8 +58,9 @@ extension IntegrationTests {
       try traffic.send(200)
       try pipeline.waitUntilCounted()
 
-      // The server holds the commit back, and does not learn meanwhile that its client is gone.
-      // A connection of its own: within a transaction, pg_stat_activity stands still.
+      // The server holds the commit back and meanwhile does not notice that its client is gone. The
+      // locker has its own connection, because pg_stat_activity does not change within a
+      // transaction.
       let locker = try PostgresConnection(url: pipeline.database.url, application: "locker")
       try locker.execute("begin; select * from consumer_offset for update")
       proxy.arm(.commitForwarded, .cut)
@@ -78,7 +80,8 @@ extension IntegrationTests {
     }
   }
 
-  /// A process that was stopped in mid-flush, and comes back when another one has its partitions.
+  /// A process that was stopped in the middle of a flush and comes back when another one has its
+  /// partitions.
   @Suite struct ZombieTests {
     @Test(
       "The work of a process that was stopped in mid-flush is dropped",
@@ -98,7 +101,7 @@ extension IntegrationTests {
       first.process.signal(SIGSTOP)
       defer { first.process.signal(SIGCONT) }
       let second = try pipeline.start()
-      // The second counts what the first has half written.
+      // The second process counts what the first one has half written.
       try pipeline.waitUntilCounted()
       expectNone(try traffic.truth.differences(pipeline.database))
 
@@ -109,7 +112,7 @@ extension IntegrationTests {
           || (first.metric("meter_flush_failures_total") ?? 0) > 0
       }
       if step == .midCopy {
-        // Its transaction was alive: only the compare-and-set stood in the way.
+        // Its transaction was alive, so only the compare-and-set stopped it.
         try eventually("takeovers") { (first.metric("meter_partition_takeovers_total") ?? 0) > 0 }
       }
       try traffic.send(300)

@@ -6,7 +6,8 @@ extension IntegrationTests {
   @Suite struct GrowTests {
     private static let grow = ["topics", "grow", UsageLog.topic, "--quiet", "300ms", "--yes"]
 
-    /// A topic whose partitions were doubled by other means: the cluster has four, and two were counted.
+    /// A topic whose partitions were doubled without `meterctl`: the cluster has four, and two were
+    /// counted.
     private func grownPipeline() throws -> Pipeline {
       let pipeline = try Pipeline(partitions: 4)
       let aggregator = try pipeline.start()
@@ -35,11 +36,11 @@ extension IntegrationTests {
       let again = try Meterctl.run(Self.grow + ["--to", "4"], pipeline)
       #expect(again.exit == 0 && again.output.contains("already"), "\(again.output)")
 
-      // The keys have moved: what partition p had comes to p + 2.
+      // The keys have moved. What went to partition p now goes to p + 2.
       for n in 0..<60 {
         var event = UsageEventText(id: "e\(n)", subject: "lic_\(n % 5)")
         if n % 4 == 0 {
-          // Known by its sequence alone.
+          // This event is recognized by its sequence alone.
           event.id = "other\(n)"
           event.producer = "eu-1"
           event.sequence = Int64(n + 1)
@@ -52,7 +53,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       #expect(
         try pipeline.database.integer("select sum(quantity)::bigint from usage_by_hour") == 120)
-      // A restart reads the window again, of which the child has only a part.
+      // After a restart the window is read again. The child has only a part of it.
       try pipeline.expectStops(aggregator)
       for n in 0..<60 where n % 4 != 0 {
         try pipeline.log.send(
@@ -64,7 +65,7 @@ extension IntegrationTests {
         try pipeline.database.integer("select sum(quantity)::bigint from usage_by_hour") == 120)
       try pipeline.expectStops(aggregator)
       try Meterctl.expectReconciled(pipeline)
-      // Many of the child's records repeat its parent's.
+      // Many of the child's records repeat records of its parent.
       let hour = UsageEventText.now / 3_600_000 * 3_600_000
       let explained = try Meterctl.run(
         [
@@ -133,7 +134,7 @@ extension IntegrationTests {
       #expect(rest.output.contains("lic_5") && rest.output.contains("lic_6"), "\(rest.output)")
       #expect(!rest.output.contains("lic_4"))
 
-      // The gauge looks when the process starts.
+      // The gauge is computed when the process starts.
       try pipeline.expectStops(aggregator)
       aggregator = try pipeline.start()
       try eventually("the gauge") { aggregator.metric("meter_unregistered_licenses") == 6 }

@@ -8,7 +8,7 @@ extension IntegrationTests {
   @Suite struct HealthTests {
     @Test("What is missing at the start is named, and healed from without a restart")
     func missingThings() throws {
-      // Nothing is there: no schema, no topic; then one after the other comes.
+      // At first there is neither a schema nor a topic. Then they come one after the other.
       let database = TestDatabase(url: try SharedPostgres.makeDatabase(migrated: false))
       let pipeline = try Pipeline(
         log: UsageLog(partitions: 2, makesTopics: false), database: database)
@@ -22,14 +22,17 @@ extension IntegrationTests {
       try database.execute("update schema_version set version = 0, min_compatible = 0")
       try aggregator.waitUntilUnavailable("the schema is at version 0")
       try database.execute("update schema_version set version = 99, min_compatible = 1")
-      // Newer, but compatible: it goes on to the broker, which is away.
+      // This schema is newer but compatible, so the aggregator goes on to the broker, which is
+      // down.
       try aggregator.waitUntilUnavailable("Broker transport failure")
-      // Known to the mock cluster only, which answers as if it were not (UNKNOWN_TOPIC_OR_PART).
+      // The topic is known to the mock cluster, which answers as if it were not
+      // (UNKNOWN_TOPIC_OR_PART).
       do {
         try pipeline.log.cluster.createTopic(UsageLog.topic, partitions: 2)
       } catch {
         guard error.isTopicAlreadyThere else { throw error }
-        // The mock cluster makes a topic as soon as anybody asks for it, whatever the asker allows.
+        // The mock cluster creates a topic as soon as anybody asks for it, even if the request does
+        // not allow that.
       }
       pipeline.log.cluster.setTopicError(UsageLog.topic, code: 3)
       try pipeline.log.cluster.setBrokerUp()
@@ -89,7 +92,7 @@ extension IntegrationTests {
       try aggregator.waitUntilReady()
       #expect(HTTPGet.get(port: aggregator.adminPort, "/health/live")?.status == 200)
 
-      // PostgreSQL gets the commit, and its answer goes nowhere: the flusher waits in libpq.
+      // PostgreSQL gets the commit, and its answer is held back. The flusher waits in libpq.
       proxy.arm(.answerLost, .hold)
       var traffic = Traffic(pipeline.log)
       try traffic.send(50)
@@ -99,7 +102,7 @@ extension IntegrationTests {
       #expect(live.status == 503)
       #expect(live.body.contains(#""status":"stalled","problems":{"thread flusher":"it has not"#))
       #expect(try #require(aggregator.metric("meter_threads_standing_still")) >= 1)
-      // The consumer waits for the flusher, and says so by its own heartbeat.
+      // The consumer waits for the flusher, and its own heartbeat says so.
       #expect(!live.body.contains("thread consumer"))
 
       proxy.release()
@@ -110,7 +113,7 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    /// No time limit of a statement ends this wait: the statement is over, and the commit waits.
+    /// No statement timeout ends this wait, because the statement is over and the commit waits.
     @Test
     func `Commits that wait for a standby that is away are told, and counted once when it is back`()
       throws
@@ -140,14 +143,15 @@ extension IntegrationTests {
     @Test("SIGTERM stores everything taken and exits 0 within 10 s")
     func sigterm() throws {
       let pipeline = try Pipeline(partitions: 2)
-      // Nothing is flushed by the clock: only the end does it.
+      // No flush is due by time, so only the shutdown flushes.
       let aggregator = try pipeline.start(
         environment: ["METER_FLUSH_INTERVAL": "10s", "METER_CATCH_UP_FLUSH_INTERVAL": "10s"])
       try aggregator.waitUntilReady()
       try eventually("partitions") { aggregator.metric("meter_owned_partitions") == 2 }
       var traffic = Traffic(pipeline.log)
       try traffic.send(500)
-      // Gauges are written every 500 ms: taken is what shows no lag for longer than that.
+      // Gauges are written every 500 ms. Everything is taken once they show no lag for longer than
+      // that.
       var calm = 0
       try eventually("taken") {
         calm = aggregator.metric("meter_consumer_lag") == 0 ? calm + 1 : 0

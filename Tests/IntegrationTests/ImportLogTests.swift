@@ -3,7 +3,7 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// A real server's log of 2015, which is no part of the project.
+  /// A real server's log of 2015. It is not part of the project.
   @Suite struct ImportLogTests {
     private static let log = URL(fileURLWithPath: #filePath)
       .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
@@ -15,7 +15,8 @@ extension IntegrationTests {
     func realLog() throws {
       let pipeline = try Pipeline(partitions: 8)
       let aggregator = try pipeline.start()
-      // Ten times over, so that it can be cut off, and with two lines that are none.
+      // The log is repeated ten times, so that the import can be cut off, and gets two lines that
+      // are no log lines.
       let file = NSTemporaryDirectory() + "access-\(UUID().uuidString).log"
       defer { try? FileManager.default.removeItem(atPath: file) }
       let text = try String(contentsOfFile: Self.log, encoding: .utf8)

@@ -2,14 +2,14 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// Real processes, a real PostgreSQL, and librdkafka's mock cluster in the test process, or the
-/// Kafka of `METER_TEST_KAFKA_BROKERS`.
+/// Real processes and a real PostgreSQL. The log is librdkafka's mock cluster in the test process,
+/// or the Kafka of `METER_TEST_KAFKA_BROKERS`.
 ///
-/// One test at a time: each starts processes that need the machine. Suites are nested here by
-/// extension, a file each.
+/// Tests run one at a time, because each starts processes that need the whole machine. Suites are
+/// nested here by extensions, one file each.
 @Suite(.serialized) enum IntegrationTests {}
 
-/// A log and a database, and the aggregators between them.
+/// A log, a database, and the aggregators between them.
 final class Pipeline {
   let log: UsageLog
   let database: TestDatabase
@@ -26,7 +26,7 @@ final class Pipeline {
     }
   }
 
-  /// Starts one more member of the group.
+  /// Starts another member of the group.
   @discardableResult
   func start(
     _ product: String = "usage-aggregator", by url: String? = nil, briefSessions: Bool = true,
@@ -41,7 +41,8 @@ final class Pipeline {
     return made
   }
 
-  /// Waits until every record that is in the log now is counted; else tells what the members say.
+  /// Waits until every record that is in the log now is counted. If that fails, reports what the
+  /// members say.
   func waitUntilCounted(within seconds: Double = 60) throws {
     do { try log.waitUntilCounted(database, within: seconds) } catch {
       let said = aggregators.suffix(4).map {
@@ -51,7 +52,7 @@ final class Pipeline {
     }
   }
 
-  /// SIGTERM ends it with 0 within 10 s.
+  /// The process exits with 0 within 10 s after SIGTERM.
   func expectStops(
     _ aggregator: ConsumerProcess, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
@@ -59,14 +60,14 @@ final class Pipeline {
     try eventually("exit within 10 s of SIGTERM", within: 10.5) { !aggregator.process.isRunning }
     let code = aggregator.process.wait()
     if code == 0 { return }
-    // A crash says more than a test's message should hold.
+    // The output of a crash is too long for a test's message.
     let file = NSTemporaryDirectory() + "usage-aggregator-\(aggregator.process.pid).log"
     try aggregator.process.output.write(toFile: file, atomically: true, encoding: .utf8)
     Issue.record("exit \(code), see \(file)", sourceLocation: sourceLocation)
   }
 }
 
-/// Says what differs, which an expectation of a throwing expression does not.
+/// Reports the differences. An expectation of a throwing expression would not.
 func expectNone(
   _ differences: [String], _ comment: Comment? = nil,
   sourceLocation: SourceLocation = #_sourceLocation
@@ -74,7 +75,7 @@ func expectNone(
   #expect(differences == [], comment, sourceLocation: sourceLocation)
 }
 
-/// Events of a few licenses, counted as they are sent.
+/// Events of a few licenses, which are counted as they are sent.
 struct Traffic {
   let log: UsageLog
   var truth = UsageTruth()
@@ -100,7 +101,7 @@ struct Traffic {
   }
 }
 
-/// `meterctl` of this build against a pipeline.
+/// Runs the `meterctl` of this build against a pipeline.
 enum Meterctl {
   static func run(_ arguments: [String], _ pipeline: Pipeline) throws -> (
     exit: Int32, output: String
@@ -116,7 +117,7 @@ enum Meterctl {
     return (code, process.output)
   }
 
-  /// Recounts the log by other code and compares.
+  /// Recounts the log by independent code and compares the result.
   static func expectReconciled(
     _ pipeline: Pipeline, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {

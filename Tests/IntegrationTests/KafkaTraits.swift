@@ -2,12 +2,12 @@ import MeteringTestKit
 import Testing
 
 extension Trait where Self == ConditionTrait {
-  /// Needs the faults, or the limits, of librdkafka's mock cluster.
+  /// The test needs the faults, or the limits, of librdkafka's mock cluster.
   static var mockClusterOnly: Self {
     .enabled(if: GivenKafka.brokers == nil, "it needs what only the mock cluster can do")
   }
 
-  /// Needs what only a real broker has.
+  /// The test needs something that only a real broker has.
   static var realKafkaOnly: Self {
     .enabled(if: GivenKafka.brokers != nil, "it needs METER_TEST_KAFKA_BROKERS")
   }

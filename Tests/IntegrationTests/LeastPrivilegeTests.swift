@@ -4,8 +4,9 @@ import PostgresStore
 import Synchronization
 import Testing
 
-/// A PostgreSQL that lets services in over TLS with certificates of their own, each as a member of one
-/// of the roles of `deploy/roles.sql`. Its schema belongs to an owner who is no superuser.
+/// A PostgreSQL that accepts services only over TLS with their own certificates. Each is a member
+/// of one of the roles in `deploy/roles.sql`. The schema belongs to an owner who is not a
+/// superuser.
 private final class GuardedPostgres {
   let server: PrivatePostgres
   let authority: PrivateAuthority
@@ -22,16 +23,16 @@ private final class GuardedPostgres {
       url: "postgresql://owner@127.0.0.1:\(server.port)/guarded", application: "test")
     _ = try Schema.migrate(owner)
     let roles = try String(contentsOfFile: Project.folder + "/deploy/roles.sql", encoding: .utf8)
-    // It is run after every migration, so once more changes nothing.
+    // The script is run after every migration, so running it again must change nothing.
     for _ in 0..<2 { try owner.execute(roles) }
     authority = try PrivateAuthority("authority", beside: server)
     try server.requireCertificates(of: authority)
     database = TestDatabase(url: server.url("guarded"))
-    // The settings are taken up some moments after the reload.
+    // The server applies the settings some moments after the reload.
     try eventually("TLS is on") { try database.rows("show ssl") == [["on"]] }
   }
 
-  /// The URL of a new login with a role, that is what a service of the role is given.
+  /// The URL of a new login with a role. A service with that role is given such a URL.
   func url(_ role: String, changing changes: [String: String] = [:]) throws -> String {
     let login = "login_" + UUID().uuidString.lowercased().prefix(8)
     try database.execute("create role \(login) login in role \(role)")
@@ -85,7 +86,8 @@ extension IntegrationTests {
       let validation = try ValidationProcess(
         brokers: pipeline.log.brokers, databaseURL: guarded.url("meter_validation_service"))
       for process in [aggregator, detector, dispatcher, api] { try process.waitUntilReady() }
-      // A limit that is summed up after the merge tells of no trace, because merges take the traces.
+      // A limit that is summed up after the merge has no trace in its alert, because merges remove
+      // the traces.
       try eventually("the new limit is known") {
         try database.integer("select count(*) from limit_change") == 0
       }
@@ -98,7 +100,7 @@ extension IntegrationTests {
       try pipeline.log.send(
         key: "lic_0", value: Array(traced.json(changing: ["traceparent": "\"\(trace)\""]).utf8))
       try traffic.send(300)
-      // A record that is none becomes a dead letter, which somebody forwards.
+      // A record that is no event becomes a dead letter, which the aggregator forwards.
       try pipeline.log.send(key: "lic_0", value: Array("no event".utf8))
       try validation.waitForMismatch("lic_0", domain: "stolen.example.net")
       try pipeline.waitUntilCounted()
@@ -223,7 +225,7 @@ extension IntegrationTests {
         insert into license_limit (license_id, meter, quantity) values ('lic_1', 'api_calls', 5);
         update license set alert_thresholds = '{50}' where license_id = 'lic_1'
         """)
-      // A trigger wrote it, into a table that the operator may not write.
+      // A trigger wrote the row into a table that the operator may not write.
       #expect(
         try guarded.database.integer("select count(*) from limit_change where license_id = 'lic_1'")
           == 1)
@@ -286,13 +288,13 @@ extension IntegrationTests {
   }
 }
 
-/// Answers every request with 200 and ends the connection.
+/// Answers every request with 200 and closes the connection.
 final class HookAnswerer: Sendable {
   let port: Int
   private let listener: Int32
   private let received: Mutex<[String]>
 
-  /// Those that came, as they were written.
+  /// The requests that came, as they were written.
   var requests: [String] { received.withLock { $0 } }
 
   init() throws {
@@ -303,7 +305,7 @@ final class HookAnswerer: Sendable {
     Thread.detachNewThread { [weak self] in
       while let peer = TCP.accept(listener) {
         var request = ""
-        // The dispatcher writes head and body together, but they may come in pieces.
+        // The dispatcher writes head and body together, but they may arrive in pieces.
         while !request.hasSuffix("}"), let part = TCP.read(peer, atMost: 65_536) {
           request += String(decoding: part, as: UTF8.self)
         }
@@ -318,7 +320,7 @@ final class HookAnswerer: Sendable {
 
   private func note(_ request: String) { received.withLock { $0.append(request) } }
 
-  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  /// The thread closes the descriptor, so that it cannot be reused while the thread still accepts.
   deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 }
 
@@ -349,11 +351,12 @@ final class ValidationProcess {
 
   deinit {
     if process.isRunning { process.killNow() }
-    // It lies in the temporary folder: what is left there is lost room and nothing else.
+    // The folder is a temporary one. If it stays, only some disk space is lost.
     try? FileManager.default.removeItem(atPath: folder)
   }
 
-  /// Waits until it judges a license for a domain that is not its own, so that it has read it.
+  /// Waits until the service refuses a foreign domain for the license, which shows that it has read
+  /// it.
   func waitForMismatch(_ license: String, domain: String) throws {
     var last = "no answer"
     try eventually("a mismatch, but \(last); \(process.output.suffix(2_000))") {
@@ -362,7 +365,7 @@ final class ValidationProcess {
     }
   }
 
-  /// The answer, as text; nil while nobody listens.
+  /// The answer as text; nil while nobody listens.
   func validate(_ license: String, domain: String, header: String = "") -> String? {
     guard let socket = TCP.connect(port: port, timeoutSeconds: 5) else { return nil }
     defer { close(socket) }
@@ -379,7 +382,7 @@ final class ValidationProcess {
   }
 }
 
-/// Where the project's files lie.
+/// Where the project's files are.
 enum Project {
   static let folder = URL(fileURLWithPath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path

@@ -40,7 +40,8 @@ extension IntegrationTests {
           ["lic_7", "80", "80"], ["lic_7", "100", "100"], ["lic_3", "80", "80"],
         ]
       }
-      // A limit that is raised: heard without a restart, and judged by the new one.
+      // The limit is raised. The service notices without a restart, and compares with the new
+      // limit.
       try database.execute("update license_limit set quantity = 120 where license_id = 'lic_7'")
       try eventually("the raised limit's") {
         try alerts().contains(["lic_7", "80", "100"])

@@ -5,7 +5,7 @@ import PostgresStore
 import Testing
 
 extension IntegrationTests {
-  /// The topic was made anew while nobody looked.
+  /// The topic was created again while no consumer was running.
   @Suite struct LogIdentityTests {
     @Test(
       "A log that is not the one remembered stops the count until a new epoch begins",
@@ -89,7 +89,7 @@ extension IntegrationTests {
         topic: UsageLog.topic, groups: ["usage-aggregator"],
         (0..<2).map { (Int32($0), Int64(0)) })
       let second = try new.start()
-      // Some were sent again: only their sequences tell, and those are of the old log.
+      // Some events were sent again. Only their sequences show it, and those belong to the old log.
       try Self.send(41...100, of: "lic_a", to: new.log)
       try Self.send(101...140, of: "lic_gone", to: new.log)
       try new.waitUntilCounted()
@@ -114,7 +114,7 @@ extension IntegrationTests {
       let hour = UsageEventText.now / 3_600_000 * 3_600_000
       try Self.send(1...60, of: "lic_a", at: hour - 7_200_000, to: pipeline.log)
       try pipeline.waitUntilCounted()
-      // The mock cluster keeps 5 MB of a partition.
+      // The mock cluster keeps 5 MB per partition.
       var random = SeededRandom(seed: 7)
       let letters = Array("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
       for n in 0..<170 {
@@ -143,7 +143,8 @@ extension IntegrationTests {
       let whole = try Meterctl.run(["reconcile", "--json"], pipeline)
       #expect(whole.exit == 0, "\(whole.output.suffix(4_000))")
       #expect(whole.output.contains(#""not_provable""#))
-      // That of lic_gone. The log has a part of those of lic_a and lic_filler.
+      // The equal hour is that of lic_gone. The log has only a part of the hours of lic_a and
+      // lic_filler.
       #expect(try Self.rows("hour", whole.output).equal == 1, "\(whole.output.suffix(4_000))")
       #expect(try Self.rows("hour", whole.output).atLeast >= 1)
       try pipeline.database.execute(
@@ -162,7 +163,7 @@ extension IntegrationTests {
       to log: UsageLog
     ) throws {
       for n in sequences {
-        // Ids of their own, so that a repeated sequence is known by nothing else.
+        // Every event has its own id, so that a repeated sequence is recognized by nothing else.
         var event = UsageEventText(id: "\(license)-\(sequences.lowerBound)-\(n)", subject: license)
         event.milliseconds = milliseconds ?? event.milliseconds
         event.producer = "eu-1"
@@ -178,7 +179,7 @@ extension IntegrationTests {
       }
     }
 
-    /// Takes all of lic_gone out of the tables, as if it had never been counted.
+    /// Removes all of lic_gone from the tables, as if it had never been counted.
     private static func expectRemovalIsSeen(_ pipeline: Pipeline) throws {
       for table in ["usage_hour", "usage_day", "usage_delta", "usage_license_period"] {
         try pipeline.database.execute("delete from \(table) where license_id = 'lic_gone'")
@@ -189,7 +190,7 @@ extension IntegrationTests {
       #expect(answer.output.contains(#""license_id": "lic_gone""#))
     }
 
-    /// What reconcile's JSON says of one kind of row.
+    /// What reconcile's JSON says about one kind of row.
     private static func rows(
       _ kind: String, _ output: String
     ) throws -> (equal: Int, different: Int, atLeast: Int) {
@@ -215,7 +216,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       try pipeline.expectStops(aggregator)
       try pipeline.start()
-      // Some of them are remembered, others known by their ids alone; both are resends.
+      // Some producers are remembered, and of others only the ids are known. Both are resends.
       for n in stride(from: 0, to: 6_000, by: 50) { try send(n, counts: false) }
       for n in 6_000..<6_100 { try send(n, counts: true) }
       try pipeline.waitUntilCounted()
@@ -227,7 +228,7 @@ extension IntegrationTests {
   }
 }
 
-/// What a URL of the tests says.
+/// Parts of a test database's URL.
 enum PostgresAddress {
   static func port(of url: String) throws -> Int {
     let host = url.split(separator: "@").last ?? ""

@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// One series of a metrics page, or what an expression asks for.
+/// One series of a metrics page, or a series that an expression asks for.
 private struct Selector: Hashable, CustomStringConvertible {
   var name: String
   var labels: [String: String] = [:]
@@ -15,8 +15,8 @@ private struct Selector: Hashable, CustomStringConvertible {
   /// Labels that Prometheus adds when it scrapes.
   private static let added: Set<String> = ["job", "instance"]
 
-  /// What a PromQL expression asks for, of the metrics that our processes serve. Conditions other than
-  /// equality, and those with a variable of the dashboard, demand nothing.
+  /// The series of our processes' metrics that a PromQL expression asks for. Conditions other than
+  /// equality, and those with a variable of the dashboard, are ignored.
   static func all(in expression: String) throws -> [Selector] {
     let metric = /\b(?<name>(?:meter|process)_[a-z_]+)(?:\{(?<labels>[^}]*)\})?/
     let matcher = /(?<label>[a-z_]+)(?<operator>=~|!=|!~|=)"(?<value>[^"]*)"/
@@ -32,7 +32,7 @@ private struct Selector: Hashable, CustomStringConvertible {
     }
   }
 
-  /// Whether a line of a metrics page is such a series.
+  /// Whether a line of a metrics page belongs to this series.
   func isServed(by line: Substring) -> Bool {
     guard line.hasPrefix(name + " ") || line.hasPrefix(name + "{") else { return false }
     return labels.allSatisfy { line.contains("\($0)=\"\($1)\"") }
@@ -47,7 +47,7 @@ extension IntegrationTests {
       try String(contentsOfFile: folder + "/" + name, encoding: .utf8)
     }
 
-    /// The expressions of the alert rules: each stands alone on the line behind `expr: >-`.
+    /// The expressions of the alert rules. Each stands alone on the line after `expr: >-`.
     private static func rules() throws -> [String] {
       let lines = try text("alerts.yaml").split(separator: "\n")
       return lines.indices.filter { lines[$0].hasSuffix("expr: >-") }.map { String(lines[$0 + 1]) }
@@ -84,7 +84,7 @@ extension IntegrationTests {
         brokers: pipeline.log.brokers, databaseURL: database)
       let ports = [aggregator, detector, dispatcher, api].map(\.adminPort) + [validation.adminPort]
       var missing = wanted
-      // The API has series of what it was asked for.
+      // The API has series only after it was asked for something.
       try eventually("the API answers") { HTTPGet.get(port: apiPort, "/v1/status") != nil }
       try eventually("all are served, but not \(missing)") {
         let pages = ports.compactMap { HTTPGet.get(port: $0, "/metrics")?.body }

@@ -23,7 +23,7 @@ extension IntegrationTests {
       expectNone(try traffic.truth.differences(pipeline.database))
       try pipeline.expectStops(aggregator)
 
-      // An accepted gap leaves no record to compare with, so it stays refused.
+      // An accepted gap leaves no record to compare with, so the log is still refused.
       try pipeline.database.execute(
         "update consumer_offset set last_record_offset = null, last_record_hash = null")
       let unproven = try Meterctl.run(

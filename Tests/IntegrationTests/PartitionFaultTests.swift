@@ -5,7 +5,7 @@ import PostgresStore
 import Testing
 
 extension IntegrationTests {
-  /// Each partition is judged by itself.
+  /// Each partition is judged separately.
   @Suite(.mockClusterOnly) struct PartitionFaultTests {
     private func place(_ partition: Int32) -> TopicPartition {
       TopicPartition(topic: UsageLog.topic, partition: partition)
@@ -39,13 +39,13 @@ extension IntegrationTests {
       try send(60, "a", to: [0, 1, 2, 3, 4, 5], pipeline, &truth)
       try pipeline.log.cluster.setLeader(place(3), broker: nil)
       let aggregator = try pipeline.start()
-      // Ten of the sixty lie in partition 3.
+      // Ten of the sixty are in partition 3.
       try waitUntilCounted(50, pipeline)
       try aggregator.waitUntilUnavailable("partition 3")
       let text = try #require(aggregator.ready()?.body)
       #expect(!text.contains("partition 2"), "\(text)")
 
-      // Another one loses its leader while it is read.
+      // Another partition loses its leader while it is read.
       try pipeline.log.cluster.setLeader(place(4), broker: nil)
       try aggregator.waitUntilUnavailable("partitions 3-4", within: 60)
       try send(40, "b", to: [0, 1, 2, 5], pipeline, &truth)
@@ -112,7 +112,8 @@ extension IntegrationTests {
       try aggregator.waitUntilUnavailable("meterctl topics new-epoch")
       try send(20, "b", to: [0], pipeline, &truth)
       try waitUntilCounted(60, pipeline)
-      // It is told from the first moment on, whatever is looked at again.
+      // The halt is reported from the first moment on, however often the partition is checked
+      // again.
       let late = UsageEventText(id: "late", subject: "lic_1")
       try pipeline.log.send(late, partition: 1)
       try pipeline.log.flush()
@@ -143,7 +144,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       try pipeline.expectStops(first)
       #expect(try pipeline.database.integer("select count(*) from consumer_offset") == 4)
-      // As if the topic had had three partitions when the group began.
+      // This looks as if the topic had had three partitions when the group began.
       try pipeline.database.execute("delete from consumer_offset where partition = 3")
       let aggregator = try pipeline.start()
       try aggregator.waitUntilUnavailable("meterctl topics grow")
@@ -199,7 +200,7 @@ extension IntegrationTests {
         try pipeline.database.integer(
           "select next_offset from consumer_offset where partition = 1"))
       #expect(bad == 10)
-      // Given up, it goes on behind it.
+      // Once the record is given up, counting goes on behind it.
       let gap = try Meterctl.run(
         [
           "topics", "accept-gap", "--partition", "1", "--to", "\(bad + 1)", "--reason", "test",
@@ -212,7 +213,7 @@ extension IntegrationTests {
     }
   }
 
-  /// What `/health/ready` says of Kafka.
+  /// What `/health/ready` says about Kafka.
   @Suite(.mockClusterOnly) struct KafkaHealthTests {
     @Test("Kafka's absence is reported as long as it lasts")
     func outage() throws {
@@ -221,7 +222,7 @@ extension IntegrationTests {
       try aggregator.waitUntilReady()
       try pipeline.log.cluster.setBrokerDown()
       try aggregator.waitUntilUnavailable("kafka")
-      // Longer than librdkafka repeats its errors.
+      // This is longer than librdkafka repeats its errors.
       var answers: Set<Int> = []
       for _ in 0..<120 {
         answers.insert(aggregator.ready()?.status ?? 0)
@@ -258,21 +259,22 @@ extension IntegrationTests {
   }
 }
 
-/// Produce requests by hand: the client libraries make no batch that is wrong, and the mock cluster
-/// no transactions.
+/// Produce requests made by hand. The client libraries make no invalid batch, and the mock cluster
+/// has no transactions.
 enum RawProduce {
   static func batchWithWrongChecksum(brokers: String, topic: String, partition: Int32) throws {
     let batch = body(attributes: 0, key: nil, value: Array("{}".utf8))
     try send(batch, checksum: ~crc32c(batch), brokers, topic, partition)
   }
 
-  /// What a committed transaction leaves in the log.
+  /// Writes the marker that a committed transaction leaves in the log.
   static func commitMarker(brokers: String, topic: String, partition: Int32) throws {
     let batch = body(attributes: 0x30, key: [0, 0, 0, 1], value: [0, 0, 0, 0, 0, 0])
     try send(batch, checksum: crc32c(batch), brokers, topic, partition)
   }
 
-  /// A batch of one record, from its attributes on: what its checksum covers.
+  /// A batch of one record, beginning with its attributes. This is the part that its checksum
+  /// covers.
   private static func body(attributes: Int16, key: [UInt8]?, value: [UInt8]) -> [UInt8] {
     var record: [UInt8] = [0, 0, 0]
     record += key.map { [UInt8($0.count << 1)] + $0 } ?? [1]
@@ -297,7 +299,7 @@ enum RawProduce {
     request += big(Int32(1)) + big(partition) + big(Int32(records.count)) + records
     try #require(TCP.write(socket, big(Int32(request.count)) + request))
     let answer = try #require(TCP.read(socket, atMost: 4_096))
-    // Length, correlation id, topics, name, partitions, partition, error.
+    // The fields are length, correlation id, topics, name, partitions, partition and error.
     let at = 4 + 4 + 4 + 2 + topic.utf8.count + 4 + 4
     try #require(answer.count > at + 1)
     #expect(answer[at] == 0 && answer[at + 1] == 0, "\(answer)")

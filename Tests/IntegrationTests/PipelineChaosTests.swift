@@ -3,7 +3,8 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// `deploy/chaos` itself, for a short time. `METER_TEST_SEED` repeats a run's schedule of faults.
+  /// Runs `deploy/chaos` itself for a short time. `METER_TEST_SEED` repeats a run's schedule of
+  /// faults.
   @Suite struct PipelineChaosTests {
     @Test func `The whole pipeline counts every event once, whatever is broken at random`() throws {
       let seed = SeededRandom.testSeed()
@@ -14,7 +15,7 @@ extension IntegrationTests {
           "--duration", "30", "--rate", "30", "--seed", "\(seed)",
           "--programs", ChildProcess.productsFolder,
         ])
-      // Asked to end, it ends what it started.
+      // When it is asked to end, it ends the processes that it started.
       defer {
         if chaos.isRunning {
           chaos.signal(SIGTERM)
@@ -26,7 +27,8 @@ extension IntegrationTests {
       }
       let status = chaos.wait()
       try eventually("all of its output") { chaos.outputEnded }
-      // By its own words it kills, stops, cuts and fails over; the last line says whether all holds.
+      // Its output says that it kills, stops, cuts and fails over. The last line says whether
+      // everything holds.
       #expect(status == 0 && chaos.output.contains("everything holds"), "\(chaos.output)")
       #expect(chaos.output.contains("topic growth"))
     }

@@ -3,7 +3,7 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// What librdkafka's mock cluster does not have, and the Kafka of `METER_TEST_KAFKA_BROKERS` does.
+  /// What librdkafka's mock cluster lacks and the Kafka of `METER_TEST_KAFKA_BROKERS` has.
   @Suite(.realKafkaOnly) struct RealKafkaTests {
     private func event(_ id: String) -> (key: String?, value: [UInt8]) {
       (key: "lic_1", value: Array(UsageEventText(id: id, subject: "lic_1").json().utf8))
@@ -34,7 +34,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       #expect(try count(pipeline) == 60)
       try pipeline.expectStops(aggregator)
-      // The stored offset lies behind the last marker, so that the next process begins there.
+      // The stored offset is behind the last marker, so that the next process begins there.
       let second = try pipeline.start()
       try second.waitUntilReady()
       #expect(second.metric("meter_consumer_lag") == 0)
@@ -131,7 +131,7 @@ extension IntegrationTests {
         partitions: 1, mayBeGiven: true, config: [("message.timestamp.type", "LogAppendTime")])
       let pipeline = try Pipeline(log: log)
       let aggregator = try pipeline.start()
-      // By the record's time of its producer this event would be two days ahead, and a dead letter.
+      // By the producer's record time this event would be two days ahead, and so a dead letter.
       try log.send(
         key: "lic_1", value: event("e1").value, timestamp: UsageEventText.now - 2 * 86_400_000)
       try pipeline.waitUntilCounted()

@@ -3,14 +3,14 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// `deploy/drill`: `pg_basebackup`, archived WAL, and both restores that follow.
+  /// Runs `deploy/drill`: `pg_basebackup`, archived WAL, and both restores that follow.
   @Suite struct RestoreDrillTests {
     @Test func `Last night's backup counts on from the log, and WAL brings back what people did`()
       throws
     {
       let drill = try ChildProcess(
         "deploy/drill", ["--events", "500", "--programs", ChildProcess.productsFolder])
-      // Asked to end, it ends what it started.
+      // When it is asked to end, it ends the processes that it started.
       defer {
         if drill.isRunning {
           drill.signal(SIGTERM)

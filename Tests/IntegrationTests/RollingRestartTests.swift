@@ -4,9 +4,9 @@ import Testing
 
 extension IntegrationTests {
   @Suite struct RollingRestartTests {
-    /// Sends a little to every partition, and remembers when what first became visible.
+    /// Sends a little to every partition all the time, and keeps the truth.
     private final class Heartbeat: @unchecked Sendable {
-      // Used with its lock held.
+      // These are used with the lock held.
       private let lock = NSLock()
       private var isStopped = false
       private var sent: [Int: (at: UInt64, end: Int64)] = [:]
@@ -31,11 +31,12 @@ extension IntegrationTests {
           var n = 0
           while goesOn {
             for partition in 0..<log.partitions {
-              // By the key's own partition would be more honest, but leave some empty.
+              // Choosing the key's own partition would be more realistic, but would leave some
+              // partitions empty.
               var event = UsageEventText(id: "h\(n)", subject: "lic_\(partition)")
               event.domain = "a.example.com"
               truth.count(event)
-              // A queue that is never full, and a partition that exists.
+              // This cannot fail: the queue is never full, and the partition exists.
               try? log.send(event, partition: Int32(partition))
               n += 1
             }
@@ -49,8 +50,9 @@ extension IntegrationTests {
     @Test("No partition stands still for longer than 15 s while the group restarts one by one")
     func rolling() throws {
       let pipeline = try Pipeline(partitions: 6)
-      // Brief sessions: the mock cluster lets every rebalance last a session less one second, however soon all members have
-      // joined again (20 s for a leave and a join with ours of 6 s); Kafka does not.
+      // Sessions are brief, because the mock cluster lets every rebalance last a session less one
+      // second, however soon all members have joined again. With our sessions of 6 s, a leave and a
+      // join take 20 s. Kafka does not do that.
       var members = [try pipeline.start(), try pipeline.start()]
       for member in members { try member.waitUntilReady() }
       try eventually("shared") {
@@ -82,7 +84,7 @@ extension IntegrationTests {
           try watch()
           return members.allSatisfy { ($0.metric("meter_owned_partitions") ?? 0) == 3 }
         }
-        // And they move on after the change.
+        // The partitions must also move on after the change.
         let before = try pipeline.log.ends()
         try eventually("all move", within: 20) {
           try watch()

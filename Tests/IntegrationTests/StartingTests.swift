@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// What each program does before it does anything.
+/// What each program does before anything else.
 @Suite struct StartingTests {
   private static let programs = [
     "validation-service", "usage-aggregator", "anomaly-detector", "webhook-dispatcher", "meterctl",
@@ -54,7 +54,7 @@ import Testing
       return Set(families.map { $0.split(separator: " ")[2] })
     }
     let shared = try names("usage-aggregator").intersection(names("anomaly-detector"))
-    // These tell of the process, not of what it counts.
+    // These metrics describe the process, not what it counts.
     #expect(
       shared == [
         "meter_build_info", "meter_ready", "meter_degraded", "meter_threads_standing_still",

@@ -5,7 +5,7 @@ import Testing
 extension IntegrationTests {
   @Suite struct StatusTests {
     private func document(_ output: String) throws -> [String: Any] {
-      // stderr is in the output as well: the document begins at the first brace.
+      // The output includes stderr, so the document begins at the first brace.
       let text = output.drop { $0 != "{" }
       return try #require(
         try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])

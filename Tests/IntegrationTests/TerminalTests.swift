@@ -4,9 +4,10 @@ import Testing
 @testable import meterctl
 
 extension IntegrationTests {
-  /// What people see of ids that customers choose.
+  /// How people see ids that customers choose.
   @Suite struct TerminalTests {
-    /// Clears the screen, forges a line, turns the direction, and ends with a C1 control and a tag.
+    /// Clears the screen, forges a line, changes the text direction, and ends with a C1 control and
+    /// a tag.
     private static let hostile = "lic_\u{1B}[2J\nEQUAL\u{202E}\u{2066}\u{9B}31m\u{E0041}"
 
     private static func expectTame(

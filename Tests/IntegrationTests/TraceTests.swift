@@ -3,7 +3,7 @@ import MeteringTestKit
 import Testing
 
 extension IntegrationTests {
-  /// What an application's trace becomes, through every process.
+  /// How an application's trace travels through every process.
   @Suite struct TraceTests {
     private static let first = "4bf92f3577b34da6a3ce929d0e0e4736"
     private static let second = "0af7651916cd43dd8448eb211c80319c"
@@ -46,7 +46,7 @@ extension IntegrationTests {
           header: "traceparent: \(Self.traceparent(Self.first))\r\n")
         #expect(answer?.contains(#""valid":true"#) == true)
       }
-      // One that is no trace context is no reason to refuse a request, and goes no further.
+      // An invalid trace context is no reason to refuse a request, and is not passed on.
       for header in ["nonsense", Self.traceparent(Self.first) + ", x"] {
         _ = validation.validate(
           "lic_1", domain: "example.com", header: "traceparent: \(header)\r\n")
@@ -107,7 +107,7 @@ extension IntegrationTests {
         try pipeline.log.send(key: event.subject, value: Array(json.utf8))
         try pipeline.log.flush()
       }
-      // Nobody merges, and no hint calls for it, because nothing was ever used of these limits.
+      // Nobody merges, and no hint asks for a merge, because these limits have no usage yet.
       let environment = ["METER_MERGE_INTERVAL": "10m"]
       var aggregator = try pipeline.start(environment: environment)
       try aggregator.waitUntilReady()
@@ -115,7 +115,7 @@ extension IntegrationTests {
       try pipeline.waitUntilCounted()
       aggregator.process.signal(SIGKILL)
       _ = aggregator.process.wait()
-      // It is killed wherever it stands with this one.
+      // This one is killed at whatever point it has reached.
       aggregator = try pipeline.start(environment: environment)
       try send(1)
       aggregator.process.signal(SIGKILL)

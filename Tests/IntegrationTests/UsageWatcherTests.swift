@@ -7,13 +7,13 @@ import Testing
 @testable import AnomalyDetector
 
 extension IntegrationTests {
-  /// Totals from rows of the database to alerts, with no process and no broker.
+  /// From totals in database rows to alerts, without a process or a broker.
   @Suite struct UsageWatcherTests {
     /// A Monday, 00:00 UTC, long ago.
     private static let start: Int64 = 29_700_000 / 10_080 * 10_080 + 4 * 1_440
     private static let day: Int64 = 1_440
 
-    /// A database with one customer's usage watched, ten days of which are learnt.
+    /// A database in which one customer's usage is watched and ten days of it are learnt.
     private static func watched() throws -> (TestDatabase, UsageWatchStore, next: Int64) {
       let database = try TestDatabase()
       try database.addLicense("lic_1")
@@ -27,7 +27,8 @@ extension IntegrationTests {
       return (database, try teach(database, until: next), next)
     }
 
-    /// Lets the totals of all and of one customer know ten days of about 100 calls a minute.
+    /// Teaches the series of all customers and of one customer ten days of about 100 calls a
+    /// minute.
     @discardableResult
     private static func teach(
       _ database: TestDatabase, until next: Int64
@@ -64,7 +65,7 @@ extension IntegrationTests {
     {
       let (database, store, next) = try Self.watched()
       for slot in 0..<6 {
-        // What dies before its commit has told nothing and learnt nothing.
+        // An attempt that dies before its commit has reported nothing and learnt nothing.
         #expect(throws: Death.self) {
           try store.connection.transaction {
             _ = try UsageWatcher.judge(store, slot: next + Int64(slot) * 10)
@@ -118,7 +119,7 @@ extension IntegrationTests {
           == [["41"]])
       #expect(
         try database.integer("select count(*) from usage_watch_series where is_open") == 21)
-      // Who was not told of the beginning is not told of the end either.
+      // A customer who was not told about the beginning is not told about the end either.
       let minutes = (0..<60).map { "[\($0),100,100]" }.joined(separator: ",")
       try database.execute(
         """
@@ -160,7 +161,7 @@ extension IntegrationTests {
         "insert into webhook_endpoint (endpoint_id, url) values ('ep_vendor', 'https://example.org/')"
       )
       try Self.teach(database, until: first)
-      // The totals that have an anomaly going on stay when the detector chooses what to watch.
+      // Totals with an open anomaly stay when the detector chooses what to watch.
       try database.execute("update usage_watch_series set is_open = true")
       try database.execute(
         "insert into usage_watch (next_slot) values (to_timestamp(\(first)::bigint * 60))")
@@ -218,13 +219,13 @@ extension IntegrationTests {
       func judge() throws -> Bool {
         if case .judged = try judgeNext() { true } else { false }
       }
-      // Kafka is asked outside of the transaction, because the server ends one that is idle.
+      // Kafka is asked outside of the transaction, because the server ends an idle one.
       guard case .needsEnds(let minute) = try judgeNext() else {
         Issue.record("the log's ends are not asked for")
         return
       }
       try store.cover(until: minute, logEnds: [0, 5])
-      // A slower process does not take back what is known of a later minute.
+      // A slower process does not take back what is known about a later minute.
       try store.cover(until: minute - 10, logEnds: [0, 0])
       #expect(try judgeNext() == .idle)
       try database.execute(
@@ -237,7 +238,7 @@ extension IntegrationTests {
       #expect(
         try database.rows("select customer_id from usage_watch_series order by 1").map { $0[0] }
           == ["", "cus_1"])
-      // Whoever does not hold the lock judges nothing.
+      // A process that does not hold the lock judges nothing.
       let other = try PostgresConnection(url: database.url, application: "other")
       try other.execute("begin")
       #expect(try UsageWatchStore(other).lock())

@@ -5,9 +5,9 @@ import Testing
 
 extension IntegrationTests {
   @Suite struct ViewTests {
-    /// Reads all sums at one snapshot, again and again.
+    /// Reads all sums in one snapshot, again and again.
     private final class Reader: @unchecked Sendable {
-      // Used with its lock held.
+      // These are used with the lock held.
       private let lock = NSLock()
       private var isStopped = false
       private var wrong: [String] = []
@@ -44,7 +44,7 @@ extension IntegrationTests {
         }
       }
 
-      /// In several statements, as a reader of several views would.
+      /// Reads in several statements, as a reader of several views would.
       private static func sums(_ database: TestDatabase) throws -> [String] {
         let connection = try database.connection()
         return try connection.transaction("begin isolation level repeatable read read only") {
@@ -80,7 +80,7 @@ extension IntegrationTests {
       #expect(result.wrong.prefix(3) == [])
       #expect(result.snapshots > 20)
       expectNone(try traffic.truth.differences(pipeline.database, anchors: ["lic_1": 31]))
-      // Where each row's events lie.
+      // Every row says where its events are.
       #expect(
         try pipeline.database.integer(
           "select count(*) from usage_provenance where first_offset > last_offset or log_epoch <> 1"
@@ -111,7 +111,7 @@ extension IntegrationTests {
       try eventually("merged") {
         try pipeline.database.integer("select count(*) from usage_pending") == 0
       }
-      // Counted nowhere or set aside, lost nowhere.
+      // The events are counted or set aside, and none is lost.
       #expect(
         try pipeline.database.integer(
           """

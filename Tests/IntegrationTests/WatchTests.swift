@@ -39,13 +39,14 @@ extension IntegrationTests {
   }
 }
 
-/// What a terminal shows of the bytes that it was sent: the few sequences that `meterctl` uses.
+/// What a terminal shows for the bytes that it was sent. It knows the few sequences that `meterctl`
+/// uses.
 struct TerminalScreen {
   private(set) var lines: [String]
   private(set) var scrolled = 0
   /// The styles that were turned on.
   private(set) var styles: Set<String> = []
-  /// How often the screen was begun again.
+  /// How often drawing began again.
   private(set) var refreshes = 0
   private let columns: Int
   private var row = 0
@@ -133,7 +134,7 @@ enum PseudoTerminal {
     var screen = TerminalScreen(columns: size.columns, rows: size.rows)
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4_096)
-    // The third refresh begins when the second is whole.
+    // When the third refresh begins, the second one is complete.
     while screen.refreshes < 3 {
       let count = read(own, &buffer, buffer.count)
       guard count > 0 else { throw NeverHappened(description: "status ended: \(screen.lines)") }
