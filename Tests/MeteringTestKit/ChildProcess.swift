@@ -1,8 +1,9 @@
 import Foundation
 
-/// A program started by a test, killed with it at the latest when the object goes.
+/// A program that a test starts. It is killed with this object at the latest.
 package final class ChildProcess: @unchecked Sendable {
-  // `Process` may be asked from any thread; nothing of ours is mutable after init but what `condition` guards.
+  // `Process` may be used from any thread. After init, our own state changes only under
+  // `condition`.
   private let process = Process()
   private let condition = NSCondition()
   private var text = ""
@@ -10,8 +11,8 @@ package final class ChildProcess: @unchecked Sendable {
   package let name: String
 
   /// - Parameters:
-  ///   - environment: replaces nothing but the named variables of this process's own environment.
-  ///     A program that is given the Kafka of `METER_TEST_KAFKA_BROKERS` is told the names there.
+  ///   - environment: replaces only the named variables of this process's environment.
+  ///     A program that is given the Kafka of `METER_TEST_KAFKA_BROKERS` is also told the names there.
   package init(
     _ executable: String, _ arguments: [String] = [], environment: [String: String] = [:]
   )
@@ -30,14 +31,14 @@ package final class ChildProcess: @unchecked Sendable {
     process.standardOutput = pipe
     process.standardError = pipe
     try process.run()
-    // Only the child holds it now, so that its end is the output's.
+    // From now on only the child holds it, so the output ends when the child does.
     try pipe.fileHandleForWriting.close()
     let reading = pipe.fileHandleForReading
     Thread.detachNewThread { [weak self] in Self.read(reading) { self?.take($0) } }
   }
 
-  /// A thread of its own that blocks in `read`: `readabilityHandler` lost the tail of 98 KB that a program wrote
-  /// just before it ended.
+  /// Blocks in `read` on its own thread. `readabilityHandler` lost the tail of 98 KB that a program
+  /// wrote just before it ended.
   private static func read(_ handle: FileHandle, _ take: (Data) -> Void) {
     while true {
       let data = handle.availableData
@@ -78,7 +79,7 @@ package final class ChildProcess: @unchecked Sendable {
 
   package func signal(_ number: Int32) { kill(pid, number) }
 
-  /// Waits for the end; the exit code, or minus the signal.
+  /// Waits for the end. Returns the exit code, or minus the signal.
   @discardableResult
   package func wait() -> Int32 {
     process.waitUntilExit()
@@ -86,13 +87,13 @@ package final class ChildProcess: @unchecked Sendable {
       ? -process.terminationStatus : process.terminationStatus
   }
 
-  /// SIGKILL, and waits.
+  /// Sends SIGKILL and waits.
   package func killNow() {
     signal(SIGKILL)
     process.waitUntilExit()
   }
 
-  /// Waits until the output holds `needle`; false at the end of the output or of the time.
+  /// Waits until the output contains `needle`. Returns false if the output or the time ends first.
   package func waitForOutput(_ needle: String, seconds: Double = 60) -> Bool {
     let end = Date(timeIntervalSinceNow: seconds)
     condition.lock()
@@ -103,7 +104,7 @@ package final class ChildProcess: @unchecked Sendable {
     return true
   }
 
-  /// The folder that holds the project's executables: beside the running test bundle or benchmark.
+  /// The folder with the project's executables, beside the running test bundle or benchmark.
   package static var productsFolder: String {
     let own = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath()
     return own.deletingLastPathComponent().path

@@ -2,7 +2,8 @@ import Glibc
 
 /// Runs a command to its end, silently.
 ///
-/// Not Foundation's `Process`: it learns of the end by a socket that daemons inherit, and would wait for PostgreSQL itself after `pg_ctl start`.
+/// It does not use Foundation's `Process`, which notices the end by a socket that daemons inherit.
+/// After `pg_ctl start` it would wait for PostgreSQL itself.
 package enum Command {
   package struct Failed: Error, CustomStringConvertible { package let description: String }
 

@@ -7,7 +7,7 @@ package final class ConsumerProcess {
   private let propertiesFile: String?
 
   /// - Parameters:
-  ///   - product: which.
+  ///   - product: the program to run.
   ///   - kafka: librdkafka properties, applied last.
   ///   - environment: added to what every aggregator needs.
   package init(
@@ -37,13 +37,14 @@ package final class ConsumerProcess {
 
   deinit {
     if process.isRunning { process.killNow() }
-    // Without it nothing else is lost than a little room in the temporary folder.
+    // If it stays, only a little space in the temporary folder is lost.
     if let propertiesFile { try? FileManager.default.removeItem(atPath: propertiesFile) }
   }
 
-  /// A group that notices a dead member soon: tests wait for it often. The mock cluster lets a join take 3 s, in
-  /// which nobody sends heartbeats: a shorter session would end before it began. Other brokers
-  /// refuse sessions below `group.min.session.timeout.ms`, 6 s by default.
+  /// Settings for a group that notices a dead member soon, because tests often wait for that. The
+  /// mock cluster lets a join take 3 s, in which nobody sends heartbeats. A shorter session would
+  /// end before it began. Other brokers refuse sessions below `group.min.session.timeout.ms`, 6 s
+  /// by default.
   package static let briefSessions = [
     "session.timeout.ms": GivenKafka.brokers == nil ? "4000" : "6000",
     "heartbeat.interval.ms": "300",
@@ -64,7 +65,7 @@ package final class ConsumerProcess {
     }
   }
 
-  /// Waits for 503 with a body that holds `reason`.
+  /// Waits for status 503 with a body that contains `reason`.
   package func waitUntilUnavailable(_ reason: String, within seconds: Double = 30) throws {
     var last = "no answer"
     try eventually("503 with \(reason), but \(last)", within: seconds) {

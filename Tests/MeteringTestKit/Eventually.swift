@@ -1,13 +1,14 @@
 import Foundation
 
-/// A condition did not come about in the time that it was given.
+/// A condition was not met within the given time.
 package struct NeverHappened: Error, CustomStringConvertible {
   package let description: String
 
   package init(description: String) { self.description = description }
 }
 
-/// Asks until the answer is not nil. The time bounds a broken test; a working one never waits for it.
+/// Asks until the answer is not nil. The time only limits a broken test. A working one never
+/// reaches it.
 package func eventually<T>(
   _ what: @autoclosure () -> String, within seconds: Double = 30, _ probe: () throws -> T?
 ) throws -> T {

@@ -1,10 +1,10 @@
 import Foundation
 
-/// The server of `Tests/StripeExportTests/Stripe`, which behaves as Stripe documents, with a clock
-/// and faults that tests set.
+/// The server of `Tests/StripeExportTests/Stripe`. It behaves as Stripe documents, and tests set
+/// its clock and its faults.
 package final class FakeStripe {
   package let port: Int
-  /// Where it speaks TLS; nil without a certificate.
+  /// The port with TLS; nil without a certificate.
   package let tlsPort: Int?
   package let process: ChildProcess
   package static let key = "sk_test_fake"
@@ -13,7 +13,7 @@ package final class FakeStripe {
     URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
     + "/StripeExportTests/Stripe"
 
-  /// - Parameter arguments: of the server.
+  /// - Parameter arguments: the server's arguments.
   package init(_ arguments: [String] = []) throws {
     let given = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""
     process = try ChildProcess(
@@ -28,7 +28,7 @@ package final class FakeStripe {
     tlsPort = ports.count == 2 ? ports[1] : nil
   }
 
-  /// What programs are given to export to it.
+  /// The settings of programs that export to it.
   package var environment: [String: String] {
     [
       "METER_STRIPE_API_KEY": Self.key, "METER_STRIPE_API_BASE": "http://127.0.0.1:\(port)",
@@ -36,7 +36,7 @@ package final class FakeStripe {
     ]
   }
 
-  /// - Parameter form: percent-encoded.
+  /// - Parameter form: the percent-encoded form.
   @discardableResult
   package func api(_ method: String, _ path: String, _ form: String = "") throws -> [String: Any] {
     try request(
@@ -44,7 +44,7 @@ package final class FakeStripe {
       "Authorization: Bearer \(Self.key)\r\nContent-Type: application/x-www-form-urlencoded\r\n")
   }
 
-  /// A customer of Stripe's; its id.
+  /// Adds a customer at Stripe and returns its id.
   package func addCustomer() throws -> String {
     try api("POST", "/v1/customers")["id"] as? String ?? ""
   }

@@ -2,17 +2,17 @@ import CRdKafka
 import Foundation
 package import KafkaTransport
 
-/// The Kafka that `METER_TEST_KAFKA_BROKERS` names. The integration tests run on it in place of
-/// librdkafka's mock cluster, and the tests of what only a real broker has run at all.
+/// The Kafka that `METER_TEST_KAFKA_BROKERS` names. The integration tests use it instead of
+/// librdkafka's mock cluster. Tests of what only a real broker has run only with it.
 ///
 /// The names of topics and groups have a prefix that is made up for each run, so that the cluster
-/// may have others. Each test makes the topics and removes them at its end.
+/// may have others. Each test creates the topics and removes them at its end.
 package enum GivenKafka {
   private static let variable = "METER_TEST_KAFKA_BROKERS"
   private static let lock = NSLock()
   private nonisolated(unsafe) static var owner = 0  // Guarded by `lock`.
 
-  /// `host:port,…`; nil where there is none.
+  /// `host:port,…`; nil if none is given.
   package static var brokers: String? {
     let value = ProcessInfo.processInfo.environment[variable] ?? ""
     return value.isEmpty ? nil : value
@@ -43,7 +43,7 @@ package enum GivenKafka {
     return FileManager.default.createFile(atPath: path, contents: text) ? path : nil
   }()
 
-  /// What clients of a test are made with.
+  /// The configuration of a test's own clients.
   package static func configuration() throws -> KafkaConfiguration {
     var made = try KafkaConfiguration(brokers: required())
     made.name(with: names)
@@ -52,9 +52,10 @@ package enum GivenKafka {
 
   static let topics = [UsageLog.topic, UsageLog.validationTopic, UsageLog.deadLetterTopic]
 
-  /// Makes the topics, after removing those of the test before.
+  /// Creates the topics, after removing those of the test before.
   ///
-  /// - Returns: what `removeTopics` is given: topics that were made later are not removed by it.
+  /// - Returns: the argument of `removeTopics`, which does not remove topics that were created
+  ///   later.
   static func makeTopics(
     partitions: Int, config: [(String, String)]
   ) throws -> Int {
@@ -76,7 +77,7 @@ package enum GivenKafka {
     do {
       try remove(topics, KafkaAdmin(configuration(), clientID: "test"))
     } catch {
-      // The next test removes them. After the last one they stay, under names that say whose they
+      // The next test removes them. After the last test they stay, under names that say whose they
       // are.
       print("the topics were not removed: \(error)")
     }
@@ -113,7 +114,7 @@ package enum GivenKafka {
   }
 }
 
-/// Requests that no part of the product makes. Names of topics are those of the brokers.
+/// Requests that no part of the product makes. Topics have the brokers' names.
 package final class RawAdmin {
   private let raw: OpaquePointer
   private let queue: OpaquePointer
@@ -145,7 +146,7 @@ package final class RawAdmin {
     }
   }
 
-  /// Removes what lies before `offset`.
+  /// Removes the records before `offset`.
   package func deleteRecords(_ topic: String, partition: Int32, before offset: Int64) throws {
     let list = rd_kafka_topic_partition_list_new(1)
     rd_kafka_topic_partition_list_add(list, topic, partition)?.pointee.offset = offset
@@ -175,9 +176,9 @@ package final class RawAdmin {
   }
 }
 
-/// What a group has told Kafka of where it stands.
+/// What a group has committed to Kafka about its position.
 package enum GroupOffsets {
-  /// - Returns: nil if the group has committed nothing of the partition.
+  /// - Returns: nil if the group has committed nothing for the partition.
   package static func committed(
     brokers: String, group: String, topic: String, partition: Int32
   ) throws -> Int64? {
@@ -201,7 +202,7 @@ package enum GroupOffsets {
   }
 }
 
-/// A producer of transactions, which no part of the product is.
+/// A producer of transactions. No part of the product is one.
 package final class TransactionalProducer {
   private let raw: OpaquePointer
 
@@ -223,12 +224,12 @@ package final class TransactionalProducer {
   package func commit() throws { try Self.check(rd_kafka_commit_transaction(raw, 30_000)) }
   package func abort() throws { try Self.check(rd_kafka_abort_transaction(raw, 30_000)) }
 
-  /// Returns when the brokers have them.
+  /// Returns when the brokers have the records.
   package func send(_ topic: String, count: Int) throws {
     try send(topic, (0..<count).map { (key: nil, value: Array("\($0)".utf8)) })
   }
 
-  /// To partition 0. Returns when the brokers have them.
+  /// Sends to partition 0. Returns when the brokers have the records.
   package func send(_ topic: String, _ records: [(key: String?, value: [UInt8])]) throws {
     guard let handle = rd_kafka_topic_new(raw, topic, nil) else {
       throw NeverHappened(description: "no topic")

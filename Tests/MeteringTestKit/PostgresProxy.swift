@@ -1,18 +1,19 @@
 import Foundation
 
-/// A proxy before PostgreSQL that understands just enough of the frontend protocol (PostgreSQL documentation, 55.7) to do harm
-/// at a chosen step of a flush.
+/// A proxy in front of PostgreSQL. It understands just enough of the frontend protocol (PostgreSQL
+/// documentation, 55.7) to do harm at a chosen step of a flush.
 package final class PostgresProxy: @unchecked Sendable {
-  /// In the order in which a flush goes through them.
+  /// The steps in the order in which a flush goes through them.
   package enum Step: String, CaseIterable, Sendable {
     case beforeCopy
     /// Half of a CopyData message has been forwarded.
     case midCopy
     case afterCopyDone
     case beforeCommit
-    /// The whole message from flush_offsets to COMMIT, and nobody waits for what comes of it.
+    /// The whole message from flush_offsets to COMMIT was forwarded, and nobody waits for the
+    /// result.
     case commitForwarded
-    /// The server has answered; nothing of it was forwarded.
+    /// The server has answered, and none of the answer was forwarded.
     case answerLost
     /// Half of the answer was forwarded.
     case midAnswer
@@ -21,11 +22,11 @@ package final class PostgresProxy: @unchecked Sendable {
   package enum Action: Sendable {
     /// Both sides lose the connection.
     case cut
-    /// Nothing goes either way for so long.
+    /// Nothing passes in either direction for that long.
     case stall(seconds: Double)
-    /// Nothing goes either way until `release`.
+    /// Nothing passes in either direction until `release`.
     case hold
-    /// Runs, then cuts.
+    /// Runs the closure, then cuts.
     case run(@Sendable () -> Void)
   }
 
@@ -38,7 +39,7 @@ package final class PostgresProxy: @unchecked Sendable {
   package let port: Int
   private let target: Int
   private let listener: Int32
-  // Used with its lock held: all below.
+  // Everything below is used with its lock held.
   private let condition = NSCondition()
   private var trap: Trap?
   private var hasFired = false
@@ -46,7 +47,7 @@ package final class PostgresProxy: @unchecked Sendable {
   private var links: [Link] = []
   private var isClosed = false
 
-  /// - Parameter port: PostgreSQL's, on 127.0.0.1.
+  /// - Parameter port: PostgreSQL's port on 127.0.0.1.
   package init(to port: Int) throws {
     target = port
     (listener, self.port) = try TCP.listen()
@@ -70,7 +71,7 @@ package final class PostgresProxy: @unchecked Sendable {
     let all = links
     links = []
     condition.unlock()
-    // Its thread closes the descriptor then, which may be another connection's from there on.
+    // The thread closes the descriptor then, and its number may be reused from that moment on.
     if !wasClosed { shutdown(listener, Int32(SHUT_RDWR)) }
     release()
     for link in all { link.cut() }
@@ -78,12 +79,12 @@ package final class PostgresProxy: @unchecked Sendable {
 
   deinit { if !isClosed { shutdown(listener, Int32(SHUT_RDWR)) } }
 
-  /// The same database by way of this proxy.
+  /// The URL of the same database through this proxy.
   package func url(like url: String) -> String {
     url.replacingOccurrences(of: ":\(target)/", with: ":\(port)/")
   }
 
-  /// Does `action` at that step of a flush, once: after so many flushes that pass.
+  /// Does `action` once at that step of a flush, after `flushesBefore` flushes have passed.
   package func arm(_ step: Step, flushesBefore: Int = 0, _ action: Action) {
     condition.lock()
     trap = Trap(step: step, flushesBefore: flushesBefore, action: action)
@@ -119,7 +120,7 @@ package final class PostgresProxy: @unchecked Sendable {
     link.start()
   }
 
-  /// A flush begins on a link: the step at which something will happen to it.
+  /// A flush begins on a link. Returns the step at which something will happen to it.
   fileprivate func beginFlush() -> (Step, Action)? {
     condition.lock()
     defer { condition.unlock() }
@@ -147,20 +148,20 @@ package final class PostgresProxy: @unchecked Sendable {
   }
 }
 
-/// One connection through the proxy: a thread each way.
+/// One connection through the proxy, with one thread for each direction.
 private final class Link: @unchecked Sendable {
   private let proxy: PostgresProxy
   private let client: Int32
   private let server: Int32
-  // Used with its lock held: all below.
+  // Everything below is used with its lock held.
   private let condition = NSCondition()
-  /// What the server said goes to `answer` instead of the client.
+  /// The server's messages go to `answer` instead of the client.
   private var keepsAnswer = false
   private var answer: [UInt8] = []
   private var isStalled = false
   private var isCut = false
   private var threads = 2
-  /// Only the frontend's thread uses it.
+  /// Only the frontend's thread uses this.
   private var plan: (step: PostgresProxy.Step, action: PostgresProxy.Action)?
 
   init(_ proxy: PostgresProxy, client: Int32, server: Int32) {
@@ -189,7 +190,8 @@ private final class Link: @unchecked Sendable {
   func cut() {
     condition.lock()
     isCut = true
-    // Descriptors are closed when both threads have ended, and may be others' then.
+    // Both descriptors are closed once both threads have ended. After that their numbers may be
+    // reused.
     if threads > 0 {
       shutdown(client, Int32(SHUT_RDWR))
       shutdown(server, Int32(SHUT_RDWR))
@@ -212,7 +214,7 @@ private final class Link: @unchecked Sendable {
   // MARK: From the client
 
   private func frontend() {
-    // Startup packets have no type; SSLRequest and GSSENCRequest are followed by another one.
+    // Startup packets have no type. SSLRequest and GSSENCRequest are followed by another one.
     while true {
       guard let head = TCP.read(client, exactly: 4),
         let body = TCP.read(client, exactly: Self.integer(head) - 4),
@@ -340,7 +342,7 @@ private final class Link: @unchecked Sendable {
   private func giveAnswer(from start: Int) -> Bool {
     condition.lock()
     defer { condition.unlock() }
-    // With the lock held, so that nothing overtakes it.
+    // This is written with the lock held, so that nothing overtakes it.
     keepsAnswer = false
     let rest = Array(answer[start...])
     answer = []

@@ -1,11 +1,12 @@
 import Foundation
 
-/// A certificate authority of a test, made by `openssl`, in a folder of a server whose user owns the keys.
+/// A test's certificate authority, made by `openssl` in a folder of the server, whose user owns the
+/// keys.
 package struct PrivateAuthority {
   package let folder: String
   private let server: PrivatePostgres
 
-  /// - Parameter name: of the folder, below the server's.
+  /// - Parameter name: the name of the folder, below the server's.
   package init(_ name: String, beside server: PrivatePostgres) throws {
     self.server = server
     folder = server.folder + "/" + name
@@ -15,7 +16,7 @@ package struct PrivateAuthority {
 
   package var certificate: String { folder + "/ca.pem" }
 
-  /// The files of a certificate that the authority signed, made by this call.
+  /// Makes a certificate that the authority has signed, and returns its files.
   package func issue(
     _ subject: String, alternativeName: String? = nil
   ) throws -> (certificate: String, key: String) {
@@ -36,7 +37,7 @@ package struct PrivateAuthority {
 }
 
 extension PrivatePostgres {
-  /// Lets its superuser in as before, and everybody else over TLS only, with a certificate that the
+  /// Admits the superuser as before, and everybody else only over TLS with a certificate that the
   /// authority has signed for the name of the login.
   package func requireCertificates(of authority: PrivateAuthority) throws {
     let own = try authority.issue("localhost", alternativeName: "DNS:localhost")

@@ -1,9 +1,11 @@
 import Foundation
 import PostgresStore
 
-/// A PostgreSQL server of Debian's, in a folder of its own under the temporary folder, on a free port.
+/// A PostgreSQL server of Debian's packages, on a free port, with its own folder below the
+/// temporary one.
 ///
-/// PostgreSQL refuses to run as root; there it runs as the user that Debian's package makes.
+/// PostgreSQL refuses to run as root. In that case it runs as the user that Debian's package
+/// creates.
 package final class PrivatePostgres: @unchecked Sendable {
   // Only the owner calls the methods, one after the other.
   package let folder: String
@@ -20,7 +22,8 @@ package final class PrivatePostgres: @unchecked Sendable {
     FileManager.default.isExecutableFile(atPath: binaries + "/initdb")
   }
 
-  /// What makes a program run as a user whom PostgreSQL accepts: `METER_TEST_PG_RUN`, or Debian's user where this is root.
+  /// The prefix of commands that run as a user whom PostgreSQL accepts. It is `METER_TEST_PG_RUN`,
+  /// or Debian's user if this process is root.
   private static let prefix: [String] = {
     if let given = ProcessInfo.processInfo.environment["METER_TEST_PG_RUN"] {
       return given.split(separator: " ").map(String.init)
@@ -34,16 +37,16 @@ package final class PrivatePostgres: @unchecked Sendable {
     return given.isEmpty ? "/tmp" : given
   }()
 
-  /// Starts with fsync on, as a user would run it.
+  /// Starts with fsync on, as in production.
   package init(settings: [String: String] = [:]) throws {
     folder = Self.temporaryFolder + "/metering-pg-" + UUID().uuidString.prefix(8)
     port = try FreePort.next()
-    // By its own user, whose folder it must be.
+    // It runs as the server's own user, who must own the folder.
     try Self.run([
       Self.binaries + "/initdb", "-D", folder + "/data", "-A", "trust", "-U", "metering",
       "--no-locale", "-E", "UTF8", "--no-sync",
     ])
-    // No socket: the paths of sockets are short, those of projects are not.
+    // There is no socket, because the paths of sockets must be short and those of projects are not.
     var lines = [
       "port = \(port)", "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''",
       "max_connections = 200", "shared_buffers = 256MB", "max_wal_size = 4GB",
@@ -59,7 +62,8 @@ package final class PrivatePostgres: @unchecked Sendable {
 
   deinit {
     try? stop(mode: "immediate")
-    // By the user who made it; what cannot be removed lies in a temporary folder.
+    // The user who made the folder removes it. Files that cannot be removed are in a temporary
+    // folder.
     try? Self.run(["rm", "-rf", folder])
   }
 
@@ -70,7 +74,8 @@ package final class PrivatePostgres: @unchecked Sendable {
     ])
   }
 
-  /// `fast` ends cleanly, `immediate` is a crash: no checkpoint, recovery at the next start.
+  /// `fast` is a clean end. `immediate` is a crash without a checkpoint, so the next start
+  /// recovers.
   package func stop(mode: String = "fast") throws {
     try Self.run([
       Self.binaries + "/pg_ctl", "-D", folder + "/data", "-w", "-m", mode, "stop",
@@ -111,7 +116,7 @@ package final class PrivatePostgres: @unchecked Sendable {
     try run(["sh", "-c", #"printf '%s\n' "$@" > "$0""#, folder + "/" + name] + lines)
   }
 
-  /// Takes up changes of its files.
+  /// Applies changes of the configuration files.
   package func reload() throws {
     try run([Self.binaries + "/pg_ctl", "-D", folder + "/data", "reload"])
   }

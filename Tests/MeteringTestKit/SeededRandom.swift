@@ -1,14 +1,14 @@
 import Foundation
 import Metering
 
-/// Random choices of a test, the same from the same seed on every machine.
+/// Random choices of a test. The same seed makes the same choices on every machine.
 package struct SeededRandom: RandomNumberGenerator, Sendable {
   private var generator: SplitMix64
 
   package init(seed: UInt64) { generator = SplitMix64(seed: seed) }
 
-  /// The generator of a test: its seed is made of the test's name, so it is the same in every run.
-  /// `METER_TEST_SEED` replaces the seed, to look elsewhere or to come back.
+  /// The generator of a test. The seed is made from the test's name, so it is the same in every
+  /// run. `METER_TEST_SEED` replaces the seed, to try others or to repeat a run.
   package init(of test: String) {
     let given = ProcessInfo.processInfo.environment["METER_TEST_SEED"].flatMap { UInt64($0) }
     // FNV-1a, 64 bits.
@@ -21,7 +21,7 @@ package struct SeededRandom: RandomNumberGenerator, Sendable {
 
   package mutating func next() -> UInt64 { generator.next() }
 
-  /// `METER_TEST_SEED`, or a new one each run; the test prints it.
+  /// `METER_TEST_SEED`, or a new seed for each run, which the test prints.
   package static func testSeed() -> UInt64 {
     ProcessInfo.processInfo.environment["METER_TEST_SEED"].flatMap { UInt64($0) }
       ?? UInt64.random(in: 1...UInt64(UInt32.max))

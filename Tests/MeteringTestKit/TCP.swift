@@ -1,7 +1,7 @@
 import Foundation
 import Synchronization
 
-/// Blocking sockets of 127.0.0.1.
+/// Blocking sockets on 127.0.0.1.
 package enum TCP {
   private static func address(_ port: Int) -> sockaddr_in {
     var address = sockaddr_in()
@@ -38,9 +38,9 @@ package enum TCP {
     return nil
   }
 
-  /// A listening socket.
+  /// Opens a listening socket.
   ///
-  /// - Parameter port: 0 leaves the choice to the system.
+  /// - Parameter port: with 0 the system chooses.
   package static func listen(port: Int = 0) throws -> (descriptor: Int32, port: Int) {
     let descriptor = make()
     var address = address(port)
@@ -67,7 +67,7 @@ package enum TCP {
     return accepted
   }
 
-  /// nil at the end, or on any error.
+  /// Returns nil at the end, or after any error.
   package static func read(_ descriptor: Int32, atMost count: Int) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: count)
     let got = recv(descriptor, &bytes, count, 0)
@@ -104,13 +104,13 @@ package enum TCP {
 package enum FreePort {
   private static let given = Mutex<Set<Int>>([])
 
-  /// A port that nobody listens on, and that was not given before; whoever asked for it should bind
-  /// it soon. It lies below those that the system gives to outgoing connections, which could take
-  /// it before its service listens.
+  /// A port that nobody listens on and that was not returned before. The caller should bind it
+  /// soon. It is below the ports that the system gives to outgoing connections, because one of
+  /// those could take it before its service listens.
   package static func next() throws -> Int {
     for _ in 0..<1_000 {
       let port = Int.random(in: 20_000..<32_000)
-      // Somebody may listen there.
+      // Another process may listen there.
       guard let (descriptor, _) = try? TCP.listen(port: port) else { continue }
       close(descriptor)
       if given.withLock({ $0.insert(port).inserted }) { return port }

@@ -1,15 +1,16 @@
 import Foundation
 package import PostgresStore
 
-/// One database of a test, with a connection that comes back after the server did.
+/// One database of a test, with a connection that is opened again after a restart of the server.
 package final class TestDatabase: @unchecked Sendable {
-  // Used by one thread, the test's; a second one makes its own.
+  // One thread uses it, the test's. A second thread makes its own.
   package let url: String
   private var open: PostgresConnection?
 
   package init(url: String) { self.url = url }
 
-  /// On the server that `deploy/test` gives, or else on one that this process starts and ends.
+  /// The database is on the server that `deploy/test` gives, or else on one that this process
+  /// starts and ends.
   package convenience init() throws {
     self.init(url: try SharedPostgres.makeDatabase())
   }
@@ -25,7 +26,7 @@ package final class TestDatabase: @unchecked Sendable {
     try connection().query(sql, parameters, operation: "test").rows
   }
 
-  /// nil while the server is away.
+  /// Returns nil while the server is down.
   package func rowsIfReachable(_ sql: String) -> [[String?]]? {
     do { return try rows(sql) } catch {
       open = nil
@@ -39,7 +40,7 @@ package final class TestDatabase: @unchecked Sendable {
 
   package func execute(_ sql: String) throws { try connection().execute(sql) }
 
-  /// A customer and a license, with the anchor that `meterctl license import` would write.
+  /// Adds a customer and a license, with the anchor that `meterctl license import` would write.
   package func addLicense(_ license: String, anchorDay: Int = 1, domains: [String] = []) throws {
     try connection().transaction {
       try execute(
@@ -57,7 +58,8 @@ package final class TestDatabase: @unchecked Sendable {
   }
 }
 
-/// One server for all tests that do not break theirs: `METER_TEST_DATABASE_URL`, or a private one that ends with the process.
+/// One server for all tests that do not break theirs. It is that of `METER_TEST_DATABASE_URL`, or a
+/// private one that ends with the process.
 package enum SharedPostgres {
   private static let lock = NSLock()
   private nonisolated(unsafe) static var server: PrivatePostgres?  // Guarded by `lock`.
@@ -82,7 +84,7 @@ package enum SharedPostgres {
     lock.unlock()
   }
 
-  /// A new database with the schema of this build.
+  /// Makes a new database with the schema of this build.
   package static func makeDatabase(migrated: Bool = true) throws -> String {
     try PrivatePostgres.makeDatabase(adminURL: adminURL(), migrated: migrated)
   }

@@ -1,7 +1,7 @@
 import Foundation
 import Metering
 
-/// A usage event as a test means it, and the bytes that say it.
+/// A usage event in a test's values, and its bytes.
 package struct UsageEventText: Sendable {
   package var id: String
   package var subject: String
@@ -21,10 +21,11 @@ package struct UsageEventText: Sendable {
     self.milliseconds = milliseconds
   }
 
-  /// The wall clock, by which records are stamped.
+  /// The wall clock, which stamps records.
   package static var now: Int64 { Int64(Date().timeIntervalSince1970 * 1_000) }
 
-  /// Members that `changing` names are replaced by that raw JSON, added, or left out where it is nil.
+  /// The members that `changing` names are replaced by that raw JSON, or added. Those with nil are
+  /// left out.
   package func json(changing changes: [String: String?] = [:]) -> String {
     var members: [(String, String)] = [
       ("specversion", #""1.0""#), ("id", Self.quoted(id)), ("source", Self.quoted(source)),
@@ -54,7 +55,7 @@ package struct UsageEventText: Sendable {
       + #""producer":"\#(producer)","data":{"accepted":\#(accepted),"pending":0,"dropped":0,"final":\#(isFinal)}}"#
   }
 
-  /// RFC 3339, UTC.
+  /// The time in RFC 3339, UTC.
   package static func time(milliseconds: Int64) -> String {
     UTCTime.text(milliseconds)
   }

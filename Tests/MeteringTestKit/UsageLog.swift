@@ -1,10 +1,10 @@
 import Foundation
 package import KafkaTransport
 
-/// A mock cluster with the topics, or those of a given Kafka, and what tests do with it: write, ask
-/// for the ends, read all of it.
+/// The topics in a mock cluster or in a given Kafka, and what tests do with them: write records,
+/// ask for the ends, and read everything.
 package final class UsageLog: @unchecked Sendable {
-  // All members are set once; producer and cluster are Sendable.
+  // All members are set once, and both the producer and the cluster are Sendable.
   package static let topic = "license.usage.v1"
   package static let validationTopic = "license.validations.v1"
   package static let deadLetterTopic = "license.dead-letter.v1"
@@ -17,8 +17,8 @@ package final class UsageLog: @unchecked Sendable {
   package let names: TopicNames
   private let producer: KafkaProducer
 
-  /// - Parameter mayBeGiven: use the Kafka of `METER_TEST_KAFKA_BROKERS` if there is one. Only one such
-  ///   log is in use at a time; making the next one makes the topics anew, with `config`.
+  /// - Parameter mayBeGiven: use the Kafka of `METER_TEST_KAFKA_BROKERS` if there is one. Only one
+  ///   such log is in use at a time. Making the next one creates the topics again, with `config`.
   package init(
     partitions: Int = 8, brokers: Int = 1, makesTopics: Bool = true, mayBeGiven: Bool = false,
     config: [(String, String)] = []
@@ -52,7 +52,7 @@ package final class UsageLog: @unchecked Sendable {
   /// What the brokers call the topic of usage.
   package var nameAtBrokers: String { names.atBrokers(Self.topic) }
 
-  /// For faults; such a test is `mockClusterOnly`.
+  /// Used for faults. A test that needs it is `mockClusterOnly`.
   package var cluster: MockCluster {
     guard let mock else { preconditionFailure("a given Kafka has no faults: mockClusterOnly") }
     return mock
@@ -96,7 +96,7 @@ package final class UsageLog: @unchecked Sendable {
     return made
   }
 
-  /// The log end of every partition.
+  /// The end of every partition's log.
   package func ends(_ topic: String = UsageLog.topic) throws -> [Int64] {
     let reader = try reader()
     return try (0..<(try reader.partitionCount(topic) ?? 0)).map {
@@ -104,7 +104,7 @@ package final class UsageLog: @unchecked Sendable {
     }
   }
 
-  /// Every record of the topic, each partition in order.
+  /// Reads every record of the topic, each partition in order.
   package func readAll(_ topic: String = UsageLog.topic, _ body: (RecordView) throws -> Void) throws
   {
     let ends = try ends(topic)

@@ -1,7 +1,7 @@
 import Foundation
 import PostgresStore
 
-/// What the views must say, counted by the test itself as it makes its events.
+/// The expected content of the views. A test counts it itself while it makes its events.
 package struct UsageTruth: Sendable {
   package struct Sum: Equatable, Sendable {
     package var quantity: Int64 = 0
@@ -53,7 +53,7 @@ package struct UsageTruth: Sendable {
     regrouped { $0.start -= $0.start % seconds }
   }
 
-  /// - Parameter anchors: the billing anchor day of each license; 1 where there is none.
+  /// - Parameter anchors: the billing anchor day of each license; 1 for those that are missing.
   package func periods(anchors: [String: Int]) -> [Row: Sum] {
     regrouped {
       let (start, end) = Self.period(day: $0.start / 86_400, anchor: anchors[$0.license] ?? 1)
@@ -62,8 +62,8 @@ package struct UsageTruth: Sendable {
     }
   }
 
-  /// The first day of the period that `day` lies in, and the first day of the next one: walks from
-  /// day to day, so that nobody has to trust arithmetic on months.
+  /// The first day of the period that contains `day`, and the first day of the next one. It steps
+  /// from day to day, so that nobody has to trust arithmetic on months.
   package static func period(day: Int64, anchor: Int) -> (Int64, Int64) {
     func isAnchor(_ day: Int64) -> Bool {
       let (this, next) = (dayOfMonth(day), dayOfMonth(day + 1))
@@ -94,7 +94,8 @@ package struct UsageTruth: Sendable {
     return sums
   }
 
-  /// Every row of every view that is not as it should be, at one snapshot; at most ten a view.
+  /// Every row of every view that differs from the expectation, in one snapshot. At most ten per
+  /// view are returned.
   package func differences(_ database: TestDatabase, anchors: [String: Int] = [:]) throws
     -> [String]
   {

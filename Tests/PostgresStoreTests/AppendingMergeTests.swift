@@ -3,14 +3,15 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// How merges write: small ones into the hour and day rows, large ones append.
+/// The two ways in which merges write: small ones into the hour and day rows, large ones by
+/// appending.
 enum MergeKind: CaseIterable, CustomTestStringConvertible {
   case settling
   case appending
 
   var testDescription: String { self == .settling ? "settling" : "appending" }
 
-  /// Makes merges of any size append, and each walk combine the keys of more than one row.
+  /// Makes merges of any size append. Each walk then combines the keys that have more than one row.
   func set(_ database: TestDatabase) throws {
     guard self == .appending else { return }
     try database.execute(
@@ -35,7 +36,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     return database
   }
 
-  /// Three pending rows of each of eight licenses, two of which nobody registered.
+  /// Three pending rows for each of eight licenses, two of which are unregistered.
   private func append(_ database: TestDatabase, hour: String, partition: Int = 0) throws {
     try database.execute(
       """
@@ -54,7 +55,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     try database.integer("select count(*) from usage_appended")
   }
 
-  /// The first batch of a walk that takes every row.
+  /// Runs the first batch of a walk that takes every row.
   private func combine(_ database: TestDatabase, most: Int = 100_000) throws {
     try database.execute(
       "update usage_append_state set walked_through = null, began = '-infinity', key_rows = 1")
@@ -75,7 +76,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     "period_domains('lic_3', 'a', '2025-01-09', '2025-02-09')",
   ]
 
-  /// What every reader answers at one snapshot.
+  /// What every reader answers in one snapshot.
   private func answers(_ database: TestDatabase) throws -> [String: [String]] {
     let connection = try database.connection()
     return try connection.transaction("begin isolation level repeatable read read only") {
@@ -114,11 +115,11 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     }
     var expected = try answers(database)
     #expect(expected.values.allSatisfy { !$0.isEmpty })
-    // A late adjustment tells since when it is one, once it is merged.
+    // A late adjustment has a fixed time only once it is merged.
     expected["usage_adjustment"] = nil
     try merge(database)
     #expect(try database.integer("select count(*) from only usage_pending") == 0)
-    // Three days, of which one has two hours, and the hour that two partitions know.
+    // Three days, one of which has two hours. One of these hours comes from two partitions.
     #expect(try appended(database) == 8 * 5)
     let merged = try answers(database)
     expected["usage_adjustment"] = merged["usage_adjustment"]
@@ -173,14 +174,14 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     let other = TestDatabase(url: database.url)
     try other.execute("begin")
     try combine(other)
-    // But for one that would wait for rows that are being combined.
+    // This does not apply to a merge that would wait for rows that are being combined.
     try append(database, hour: "2025-03-01 11:00Z")
     try merge(database)
     #expect(
       try database.integer("select sum(event_count)::bigint from usage_by_day") == 48)
     try other.execute("commit")
     #expect(try appended(database) == 8)
-    // And while a merge writes hour and day rows, nothing is combined.
+    // While a merge writes hour and day rows, nothing is combined.
     try append(database, hour: "2025-03-01 11:00Z")
     try other.execute("begin")
     try merge(other)
@@ -238,7 +239,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
     #expect(
       try database.integer("select quantity from usage_by_day where license_id = 'lic_0'")
         == 60_000_000_000_000_000)
-    // Where small amounts have passed by all the same, that license waits and nobody else does.
+    // If small amounts have passed nevertheless, only that license waits.
     try use("lic_2", 1)
     try merge(database)
     try database.execute(

@@ -11,7 +11,7 @@ import Testing
     store = AuditCheckpointStore(try database.connection(), group: "g", topic: "t")
   }
 
-  /// `partition epoch:offset`, with `*` where an epoch begins.
+  /// The places as `partition epoch:offset`, with `*` where an epoch begins.
   private func places() throws -> [String] {
     try store.places().map {
       "\($0.partition) \($0.logEpoch):\($0.nextOffset)\($0.beginsEpoch ? "*" : "")"
@@ -94,7 +94,7 @@ import Testing
     for n in 1...40 {
       try move(to: Int64(n * 10))
       try store.take(leastAgeSeconds: 0)
-      // Four a day for ten days, the newest of them some hours old.
+      // There are four a day for ten days, and the newest is some hours old.
       try database.execute(
         """
         update audit_checkpoint set taken_at = date_trunc('day', now(), 'UTC') - interval '10 days'

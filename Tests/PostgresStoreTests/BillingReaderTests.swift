@@ -3,7 +3,8 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// deploy/billing-reader.sql: a role for people who use SQL. Roles are the server's, so one test at a time.
+/// deploy/billing-reader.sql makes a role for people who use SQL. Roles belong to the server, so
+/// the tests run one at a time.
 @Suite(.serialized) struct BillingReaderTests {
   private static let views = [
     "billing_customer", "billing_license", "billing_usage_by_period", "billing_usage_by_day",
@@ -27,7 +28,7 @@ import Testing
       .deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("deploy/billing-reader.sql")
     let sql = try String(contentsOf: script, encoding: .utf8)
-    // Twice: it may be run again.
+    // It may be run again, so this runs it twice.
     for _ in 0..<2 { try database.execute(sql) }
     return database
   }
@@ -42,7 +43,7 @@ import Testing
     ).compactMap { $0[0] }
     #expect(tables.count > 30 && tables.contains("api_token") && tables.contains("webhook_secret"))
     try database.execute("set role billing_reader")
-    // The database is a test's own; what is left set there harms nobody.
+    // The database belongs to this test, so a setting that stays there harms nobody.
     defer { _ = try? database.execute("reset role") }
     for view in Self.views { _ = try database.rows("select * from \(view)") }
     for table in tables {
@@ -57,7 +58,7 @@ import Testing
   @Test func `The views carry the customer and tell current periods from past ones`() throws {
     let database = try database()
     try database.execute("set role billing_reader")
-    // The database is a test's own; what is left set there harms nobody.
+    // The database belongs to this test, so a setting that stays there harms nobody.
     defer { _ = try? database.execute("reset role") }
     let periods = try database.rows(
       """

@@ -4,11 +4,11 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Closes that are cut off, that meet each other, and that meet merges which die.
+/// Closes that are cut off, that meet each other, or that meet merges which die.
 @Suite struct ClosingFaultTests {
   private static let licenses = 12
 
-  /// - Parameter registered: how many of the licenses; nobody registered the others.
+  /// - Parameter registered: how many of the licenses are registered.
   private func database(registered: Int = licenses) throws -> TestDatabase {
     let database = try TestDatabase()
     try database.execute(
@@ -29,7 +29,8 @@ import Testing
     return database
   }
 
-  /// Pending rows of all licenses from January to March 2025, and how many.
+  /// Appends pending rows of all licenses from January to March 2025, and notes how many events
+  /// they have.
   private static func append(_ partition: Int) -> String {
     """
     with added as (
@@ -135,7 +136,7 @@ import Testing
     let close = try store.begin(request)
     try closing.execute("begin")
     _ = try store.closeNext(close, after: "", request, most: 1_000)
-    // It would be refused, did it wait for a lock.
+    // If the flush waited for a lock, it would be refused.
     try database.execute("set lock_timeout = '1s'; set statement_timeout = '20s'")
     try database.execute(Self.append(1))
     try check(database, "before the close is committed")
@@ -267,7 +268,7 @@ import Testing
 
 /// A thread's answer. Waiting for a lock blocks, and the pool of tasks has few threads.
 private final class ThreadResult<T: Sendable>: @unchecked Sendable {
-  // Written once, before `done` is signaled.
+  // This is written once, before `done` is signaled.
   private var result: Result<T, any Error>?
   private let done = DispatchSemaphore(value: 0)
 

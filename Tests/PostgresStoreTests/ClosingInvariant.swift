@@ -1,9 +1,9 @@
 import PostgresStore
 
-/// What holds at every snapshot, whatever runs at the same time.
+/// Statements that hold in every snapshot, whatever runs at the same time.
 enum ClosingInvariant {
   private static let statements = [
-    // The days of a closed period = its closed quantity + its late adjustments.
+    // The days of a closed period are its closed quantity and its late adjustments.
     """
     select 'days', v.*, d.quantity, d.events
     from (
@@ -25,14 +25,14 @@ enum ClosingInvariant {
     where coalesce(v.quantity, 0) <> coalesce(d.quantity, 0)
       or coalesce(v.events, 0) <> coalesce(d.events, 0)
     """,
-    // No late adjustment is without its period.
+    // Every late adjustment has its period.
     """
     select 'stray', a.adjustment_id from usage_adjustment a
     where a.kind = 'late' and not exists (
       select from usage_by_period p where p.license_id = a.license_id and p.meter = a.meter
         and p.period_start = a.applies_to_period_start and p.closed_at is not null)
     """,
-    // The running totals without what is late = the view.
+    // The running totals without late usage are equal to the view.
     """
     select 'totals', v.license_id, v.meter, v.period_start::text, t.quantity, v.quantity
     from usage_total_by_period t full join (
@@ -41,7 +41,7 @@ enum ClosingInvariant {
       from usage_by_period) v using (license_id, meter, period_start)
     where t.quantity is distinct from v.quantity or t.event_count is distinct from v.event_count
     """,
-    // Both forms of the reads have one answer.
+    // Both forms of the reads give the same answer.
     """
     (select 'customer', * from customer_periods_by_totals('cus_0', '2025-02-01', '2025-05-01')
       except select 'customer', * from customer_periods_by_days('cus_0', '2025-02-01', '2025-05-01'))
@@ -65,7 +65,7 @@ enum ClosingInvariant {
     """,
   ]
 
-  /// Rows that break it, at the caller's snapshot; three of each kind tell enough.
+  /// Rows that break the invariant, in the caller's snapshot. Three of each kind are enough.
   static func differences(_ connection: PostgresConnection) throws -> [String] {
     try statements.flatMap { sql in
       try connection.query(sql, operation: "compare").rows.prefix(3).map {

@@ -1,7 +1,7 @@
 import MeteringTestKit
 
-/// What closes and adjustments must make of usage, as simply as it can be said: what is late is what
-/// the days add up to beyond what was frozen. Days are counted since 1970.
+/// What closes and adjustments must make of usage, as simply as possible. Late usage is what the
+/// days add up to beyond what was frozen. Days are counted since 1970.
 struct ClosingModel {
   struct Sum: Equatable {
     var quantity: Int64 = 0
@@ -39,7 +39,7 @@ struct ClosingModel {
   static let forever = Int64.min / 2
   var customers: [String: String] = [:]
   var anchors: [String: [Int64: Int]] = [:]
-  /// By license and meter.
+  /// The limits by license and meter.
   var limits: [String: Int64] = [:]
   var days: [Key: Sum] = [:]
   var closedThrough: [String: Int64] = [:]
@@ -75,7 +75,7 @@ struct ClosingModel {
     return start
   }
 
-  /// Sums of days by period.
+  /// The sums of days by period.
   var periods: [Key: Sum] {
     var sums: [Key: Sum] = [:]
     for (key, sum) in days {
@@ -86,7 +86,7 @@ struct ClosingModel {
     return sums
   }
 
-  /// What is late and on no closed invoice, with the period that will take it.
+  /// Late usage that is on no closed invoice, with the period that will take it.
   var openLate: [(key: Key, invoiced: Int64, sum: Sum)] {
     periods.filter { isClosed($0.key) }.compactMap { key, sum in
       var late = sum - (closed[key]?.sum ?? Sum())
@@ -113,7 +113,7 @@ struct ClosingModel {
     freeze(key.license, key.day..<period(key.license, key.day).end, meter: key.meter)
   }
 
-  /// - Returns: nil where there is nothing to close.
+  /// - Returns: nil if there is nothing to close.
   func canCloseOne(_ key: Key) -> Bool {
     periods[key] != nil
       || entries.contains {
@@ -160,7 +160,8 @@ struct ClosingModel {
 
   // MARK: What readers must see
 
-  /// Rows of `usage_by_period`, as `license meter start end quantity events closed? included overage`.
+  /// Rows of `usage_by_period`, as `license meter start end quantity events closed? included
+  /// overage`.
   var periodRows: [String] {
     var rows: [String] = []
     for (key, sum) in periods where closed[key] == nil {

@@ -4,10 +4,10 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Random usage, merges, changes of anchors, closes and adjustments against `ClosingModel`.
+/// Compares random usage, merges, changes of anchors, closes and adjustments with `ClosingModel`.
 @Suite struct ClosingModelTests {
   private static let meters = ["a", "b"]
-  /// 2025-01-01 and five months: long ago, whatever day it is.
+  /// Five months from 2025-01-01 on. They are long ago, whatever day it is.
   private static let days: Range<Int64> = 20_089..<20_240
 
   private static func date(_ day: Int64) -> String {
@@ -43,7 +43,7 @@ import Testing
         "insert into license_billing_anchor values ($1, '-infinity', $2::int)",
         [.text(license), .int(anchor)])
       model.customers[license] = customer
-      // Closed periods followed the calendar month.
+      // Periods that were closed before followed the calendar month.
       model.anchors[license] = [
         ClosingModel.forever: model.frozen(license) == nil ? anchor : 1
       ]

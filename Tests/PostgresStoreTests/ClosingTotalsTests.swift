@@ -3,7 +3,7 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Where a close takes its sums from: the running totals, what waits for them, or the days.
+/// The sources of a close's sums: the running totals, the rows that wait for them, or the days.
 @Suite struct ClosingTotalsTests {
   /// The licenses whose totals are made, in the order of bytes.
   enum Made: CaseIterable, CustomTestStringConvertible {
@@ -13,7 +13,7 @@ import Testing
 
     var testDescription: String { "\(self)" }
 
-    /// The totals of no further license are made.
+    /// From then on, no totals of further licenses are made.
     func set(_ database: TestDatabase) throws {
       try ClosingTotalsTests.makeTotals(database)
       guard self != .all else { return }
@@ -54,7 +54,7 @@ import Testing
     return database
   }
 
-  /// One row of each day that a key is given for: a quantity, and the events behind it.
+  /// Adds one row for each day of a key, with a quantity and a number of events.
   private func use(_ database: TestDatabase, _ quantity: Int, events: Int) throws {
     _ = try database.rows(
       """
@@ -75,8 +75,8 @@ import Testing
       """, [.int(quantity), .int(events)])
   }
 
-  /// What each way of a row into the totals holds: 1000 events folded, 100 merged and not folded, 10
-  /// appended, and 1 pending.
+  /// Puts something into each stage of a row's way into the totals: 1000 events are folded, 100 are
+  /// merged and not folded, 10 are appended, and 1 is pending.
   private func fill(_ database: TestDatabase, _ made: Made) throws {
     try use(database, 2_000, events: 1_000)
     _ = try database.rows("select usage_merge('{0}')")
@@ -120,7 +120,7 @@ import Testing
     let database = try database()
     try fill(database, made)
     let store = PeriodStore(try database.connection())
-    // One meter's period alone, and less than all of the rest, and then the rest.
+    // First one meter's period alone is closed, then a part of the rest, then the rest.
     let alone = try #require(PeriodID("lic_one:a:2025-01-09"))
     #expect(try store.closeOne(alone, request("2025-03-31")).outcome == .closed)
     #expect(try closed(database) == ["lic_one a 2025-01-09 2025-02-09 2345 1111"])
@@ -131,7 +131,7 @@ import Testing
       try database.rows(
         "select included, overage from usage_period_closed where license_id = 'lic_31' "
           + "and period_start = '2025-01-31'") == [["100", "4590"]])
-    // What is open stays as it was, and what comes now is late.
+    // Open periods stay as they were, and what comes now is late.
     try use(database, 6, events: 1)
     _ = try database.rows("select usage_merge('{0}')")
     #expect(try store.close(request("2025-04-30")).closed == 7)
@@ -149,7 +149,7 @@ import Testing
   @Test func `Totals that are made between two steps of a close change no number`() throws {
     let database = try database()
     try fill(database, .all)
-    // As on the day of the upgrade that brings the totals.
+    // This is the state on the day of the upgrade that brings the totals.
     try database.execute(
       """
       delete from usage_license_period;
@@ -163,7 +163,7 @@ import Testing
     var (after, steps): (String?, Int) = ("", 0)
     while let next = after {
       after = try store.closeNext(close, after: next, request, most: 1).last
-      // The totals are made faster than periods are closed, and then slower.
+      // The totals are made faster than periods are closed at first, and slower later.
       if steps % 2 == 0 { _ = try database.rows("select usage_fold(4)") }
       steps += 1
     }
@@ -176,7 +176,7 @@ import Testing
   @Test func `A close reads no days, and walks over no table that grows with the years`() throws {
     let database = try TestDatabase()
     try Made.all.set(database)
-    // Years of closed periods, of which none is of a license that is closed now.
+    // There are years of closed periods, but none of a license that is closed now.
     try database.execute(
       """
       insert into customer (customer_id, name) values ('cus_0', 'a');

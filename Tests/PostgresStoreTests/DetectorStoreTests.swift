@@ -28,7 +28,7 @@ import Testing
       ], [1: 1, 2: 1])
     let first = try #require(try detector.state(of: 1))
     #expect(first.epoch == 1 && first.nextOffset == 10 && first.bytes == large)
-    // Of a partition that is not written nothing is.
+    // A partition that is not in the checkpoint has no state.
     #expect(try detector.state(of: 3) == nil)
     try store(detector, [.init(partition: 1, nextOffset: 20, bytes: [])], [1: 1])
     let second = try #require(try detector.state(of: 1))

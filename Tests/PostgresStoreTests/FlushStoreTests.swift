@@ -28,7 +28,7 @@ import Testing
     return c
   }
 
-  /// What a flush says of a producer of partition 0.
+  /// What a flush says about a producer of partition 0.
   private func producer(
     _ name: String, at offset: Int64, sequence: Int64, dead: Int64 = -1, counted: Int64,
     duplicates: Int64 = 0, repeated: Int64 = 0, deadLettered: Int64 = 0, isForgotten: Bool = false
@@ -80,16 +80,16 @@ import Testing
     #expect(try offsets.stored().map(\.nextOffset) == [8, 4, 10])
     #expect(try offsets.stored().map(\.lastRecordHash) == [56, 28, 70])
 
-    // Twice is a refusal, of those that do not fit; nothing of it is stored.
+    // A second try is refused, naming the partitions that do not fit. Nothing of it is stored.
     #expect(
       try store(database, owner: "a", commit([0, 1, 2], expected: [5, 4, 9], next: [8, 6, 10])) == [
         0, 2,
       ])
     #expect(try offsets.stored().map(\.nextOffset) == [8, 4, 10])
     #expect(try database.integer("select count(*) from dead_letter") == 1)
-    // A partition that nobody has claimed.
+    // Nobody has claimed this partition.
     #expect(try store(database, owner: "a", commit([7], expected: [0], next: [1])) == [7])
-    // Another epoch.
+    // The flush belongs to another epoch.
     #expect(try store(database, owner: "a", commit([0], expected: [8], next: [9], epoch: 2)) == [0])
   }
 
@@ -104,7 +104,7 @@ import Testing
       try store(database, owner: "a", commit([0, 1], expected: [0, 0], next: [3, 3])) == [1])
     #expect(try store(database, owner: "a", commit([0], expected: [0], next: [3])) == [])
     #expect(try store(database, owner: "b", commit([1], expected: [0], next: [2])) == [])
-    // A claim starts where the store stands, whatever the log's beginning.
+    // A claim starts at the stored offset, wherever the log begins.
     #expect(try offsets.claim([(0, 100)], owner: "b").map(\.nextOffset) == [3])
   }
 
@@ -132,7 +132,7 @@ import Testing
       }
     }
     #expect(failures == [])
-    // Every flush that was taken left its work, every other one nothing.
+    // Every accepted flush left its work, and every other flush left nothing.
     #expect(
       try database.integer(
         "select (select sum(next_offset) from consumer_offset)::bigint - 8 * (select count(*) from dead_letter)"
@@ -152,7 +152,7 @@ import Testing
     #expect(stored.map(\.nextOffset) == [0, 3, 0])
     #expect(
       stored.allSatisfy { $0.logEpoch == 2 && $0.lastRecordHash == nil && $0.claimedBy == nil })
-    // Whoever still writes in the old one is refused.
+    // A flush of the old epoch is refused.
     #expect(
       try store(database, owner: "a", commit([0, 1], expected: [0, 3], next: [1, 4])) == [0, 1])
     // A partition that comes later begins in the newest epoch.
@@ -311,7 +311,7 @@ import Testing
     try store.open([(0, 0), (1, 0), (2, 0), (3, 0)])
     #expect(try store.stored().map(\.partition) == [0, 1, 2])
     #expect(try store.stored().map(\.nextOffset) == [5, -1, 9])
-    // What could not be asked for then is known when it is claimed.
+    // Positions that were unknown then are known when the partition is claimed.
     let claimed = try store.claim([(1, 7), (2, 100)], owner: "a")
     #expect(claimed.sorted { $0.partition < $1.partition }.map(\.nextOffset) == [7, 9])
   }

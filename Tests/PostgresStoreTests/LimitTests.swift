@@ -29,7 +29,7 @@ import Testing
     _ = try database.rows("select limit_sweep(100)")
   }
 
-  /// Uses some today (or at another time) and merges it.
+  /// Adds usage of today (or of another time) and merges it.
   private func use(
     _ quantity: Int64, _ database: TestDatabase, at time: String = "now()", partition: Int = 0
   ) throws {
@@ -47,7 +47,7 @@ import Testing
       """, [.integer(quantity), .int(partition)])
   }
 
-  /// `approaching 80 of 100 at 80`, in the order of their making.
+  /// The alerts as `approaching 80 of 100 at 80`, oldest first.
   private func alerts(_ database: TestDatabase) throws -> [String] {
     try database.rows(
       """
@@ -102,11 +102,11 @@ import Testing
         $0[0]
       }
     }
-    // Far from the limit: nobody hears of it.
+    // This is far from the limit, so there is no alert.
     _ = try trace("lic_1", span: 1, offset: 9)
     try use(10, database)
     #expect(try database.integer("select count(*) from usage_trace") == 0)
-    // A license without a limit never raises an alert of one.
+    // A license without a limit never raises an alert about one.
     _ = try trace("lic_2", span: 2, offset: 9)
     #expect(try database.integer("select count(*) from usage_trace") == 0)
     _ = try trace("lic_1", span: 3, offset: 8)
@@ -114,7 +114,7 @@ import Testing
     let later = try trace("lic_1", span: 5, offset: 10)
     try use(70, database)
     #expect(try evidence() == [last])
-    // It belongs to a flush that came while the merge ran.
+    // This trace belongs to a flush that came while the merge ran.
     #expect(try database.rows("select traceparent from usage_trace") == [[later]])
     #expect(
       try database.rows(
@@ -204,7 +204,7 @@ import Testing
     #expect(try alerts(database) == ["approaching 80 of 100 at 80"])
     let day = try database.integer("select extract(day from now() at time zone 'UTC')::int")!
     try use(70, database, at: "\(start) - interval '1 hour'")
-    // Up to a week after its end.
+    // Alerts are raised up to a week after a period's end.
     #expect(try alerts(database).count == (day <= 8 ? 3 : 1))
     #expect(
       try database.rows("select used from limit_state order by period_start") == [["100"], ["80"]])
@@ -323,10 +323,11 @@ import Testing
     let days = try TestDatabase()
     let anchor = try days.integer("select extract(day from \(today) - 40)::int")!
     let database = try database(anchorDay: Int(anchor))
-    // The period ended 40 days ago; the second event is older than the 45 days that states are kept.
+    // The period ended 40 days ago. The second event is older than the 45 days for which states are
+    // kept.
     try use(50, database, at: "now() - interval '41 days'")
     try use(30, database, at: "now() - interval '60 days'")
-    // Of a period that ended before that, no state is made.
+    // A period that ended before that gets no state.
     try use(7, database, at: "now() - interval '120 days'")
     #expect(
       try database.rows("select used from limit_state where used > 0") == [["80"]])

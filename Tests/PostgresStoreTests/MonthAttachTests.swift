@@ -15,11 +15,11 @@ import Testing
       """, [.int(offset)])[0][0]!
   }
 
-  /// 19 MB of one month lie in the default partition, and the next month has no partition.
+  /// The default partition has 19 MB of one month, and the next month has no partition.
   private func database() throws -> TestDatabase {
     let database = try TestDatabase()
     try database.addLicense("lic_1")
-    // A vacuum that begins now may hold up a step for longer than a step waits on a busy machine.
+    // On a busy machine, a vacuum that begins now may block a step for longer than the step waits.
     try database.execute(
       """
       alter table usage_hour_default set (autovacuum_enabled = off);
@@ -84,7 +84,7 @@ import Testing
       #expect(try database.integer("select sum(event_count)::bigint from usage_by_day") == 3)
       try fold(database)
     }
-    // Whoever kept the month out was killed, and this is another process.
+    // The process that kept the month out was killed, and this is another one.
     let other = TestDatabase(url: database.url)
     #expect(try PartitionStore(other.connection()).isKeepingMonthsOut())
     #expect(
@@ -104,7 +104,8 @@ import Testing
     try database.execute("select pg_stat_force_next_flush()")
     try database.execute("begin")
     #expect(try step(database) == "usage_hour_\(try month(database, 1))")
-    // Once to prove that no row of the month is left, before the lock. Attaching would be the second.
+    // The one scan proves before the lock that no row of the month is left. Attaching would be a
+    // second one.
     #expect(
       try database.integer(
         "select seq_scan from pg_stat_xact_user_tables where relname = 'usage_hour_default'") == 1)

@@ -4,7 +4,7 @@ import PostgresStore
 import Synchronization
 import Testing
 
-/// Partitions of months, and the retention that they carry.
+/// Partitions by month, and the retention that uses them.
 @Suite struct PartitionTests {
   private func month(_ database: TestDatabase, _ offset: Int) throws -> String {
     try database.rows(
@@ -63,7 +63,7 @@ import Testing
     try append(database, "lic_1", "now()")
     try merge(database)
     #expect(try database.integer("select count(*) from usage_hour_default") == 20)
-    // A reader whose snapshot is older than the move, and who has not read the table yet.
+    // The reader's snapshot is older than the move, and it has not read the table yet.
     let reader = TestDatabase(url: database.url)
     try reader.execute("begin isolation level repeatable read; select count(*) from license")
     try PartitionStore(database.connection()).makeMissing(monthsAhead: 3)
@@ -91,7 +91,7 @@ import Testing
     let late = TestDatabase(url: database.url)
     let patient = "set idle_in_transaction_session_timeout = 0; begin"
     try late.execute("\(patient) isolation level repeatable read; select count(*) from license")
-    // Whoever reads a table's rows keeps it from being changed until he ends.
+    // A transaction that reads a table's rows keeps the table from being changed until it ends.
     let reader = TestDatabase(url: database.url)
     try reader.execute("\(patient); select count(*) from usage_hour")
     let maker = TestDatabase(url: database.url)
@@ -180,7 +180,7 @@ import Testing
       made.withLock { $0 = result }
     }
     thread.start()
-    // Far less than the reader stays: whoever queued behind it would fail.
+    // This is far shorter than the reader stays, so a merge that queued behind it would fail.
     try database.execute("set lock_timeout = '5s'")
     var round = 0
     while made.withLock({ $0 == nil }) {
@@ -229,7 +229,7 @@ import Testing
     #expect(try database.integer("select count(*) from usage_partition_repair") == 2)
     try store.repair()
     #expect(try database.integer("select count(*) from usage_partition_repair") == 0)
-    // A making that was cut off leaves an index that is not valid.
+    // When making a partition is cut off, an invalid index remains.
     try database.execute(
       "update pg_index set indisvalid = false where indexrelid = 'usage_hour_\(first)_by_hour'::regclass"
     )
@@ -275,7 +275,7 @@ import Testing
       """
       update usage_hour set written_at = now() - interval '8 days' where license_id <> 'lic_kept'
       """)
-    // The days were looked at just now.
+    // The days have just been looked at.
     try retain()
     #expect(try database.rows(minutes).count == 3)
     try database.execute("update usage_hour_look set next_look = now()")

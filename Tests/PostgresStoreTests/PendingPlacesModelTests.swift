@@ -3,19 +3,20 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Random flushes, merges, set-back offsets, new epochs and readers that stay open: in every snapshot
-/// the rows behind the marks are all rows that are pending, and every reader counts each event once.
+/// Random flushes, merges, offsets that are set back, new epochs and readers that stay open. In
+/// every snapshot, the rows after the marks are all pending rows, and every reader counts each
+/// event once.
 @Suite struct PendingPlacesModelTests {
   private struct Reader {
     let database: TestDatabase
     let expected: Int64
   }
 
-  /// A transaction that is open on a connection of its own.
+  /// An open transaction on its own connection.
   private struct Open {
     let database: TestDatabase
     var partitions: [Int] = []
-    /// Events that count once it commits.
+    /// The events that count once it commits.
     var events: Int64 = 0
     var place: (partition: Int, next: Int64)?
   }
@@ -23,7 +24,8 @@ import Testing
   private struct Run {
     let database: TestDatabase
     var random: SeededRandom
-    /// By partition. The last one is not known to any group: somebody writes rows of it all the same.
+    /// The next offset of each partition. No group knows the last partition, and rows of it are
+    /// written nevertheless.
     var next: [Int64] = [0, 0, 0, 0]
     var events: Int64 = 0
     var readers: [Reader] = []
@@ -41,7 +43,7 @@ import Testing
       ).claim((0..<4).map { (Int32($0), 0) }, owner: "test")
     }
 
-    /// What every reader adds up, and the two ways to read what is pending, in one snapshot.
+    /// Compares what every reader adds up, and the two ways to read pending rows, in one snapshot.
     func check(_ database: TestDatabase, _ expected: Int64, _ what: Comment) throws {
       let row = try database.rows(
         """
@@ -61,8 +63,8 @@ import Testing
 
     // MARK: Steps
 
-    /// A flush of some rows, a requeued dead letter among them: such an event is a record like others,
-    /// at the end of the log. It stays open, or ends.
+    /// Flushes some rows, one of which may be of a requeued dead letter. Such an event is a record
+    /// like any other, at the end of the log. The flush stays open or ends.
     mutating func beginFlush() throws {
       guard flush == nil else { return try endFlush() }
       let open = Open(database: TestDatabase(url: database.url))
@@ -113,7 +115,8 @@ import Testing
       try open.database.execute(random.chance(75) ? "commit" : "rollback")
     }
 
-    /// The log of a partition lost its end, or its row, and is counted again from an earlier offset.
+    /// The log of a partition lost its end, or its row, and is counted again from an earlier
+    /// offset.
     mutating func setBack() throws {
       let partition = Int.random(in: 0..<4, using: &random)
       guard flush?.place?.partition != partition, merge?.partitions.contains(partition) != true
@@ -179,7 +182,7 @@ import Testing
     _ = try run.database.rows("select usage_merge('{0,1,2,3,4}')")
     try run.check(run.database, run.events, "at the end")
     #expect(try run.database.integer("select count(*) from only usage_pending") == 0)
-    // No mark is behind what is counted, and they do move.
+    // No mark is ahead of what is counted, and the marks do move.
     #expect(
       try run.database.integer(
         """

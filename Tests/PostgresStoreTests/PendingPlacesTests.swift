@@ -17,8 +17,8 @@ import Testing
       database.connection(), group: ConsumerGroup.aggregator, topic: TopicName.usage)
   }
 
-  /// One row for each of `count` licenses in partition 0, at the offsets behind the stored one, each
-  /// larger by so many bytes.
+  /// Adds one row for each of `count` licenses in partition 0, at the offsets after the stored one.
+  /// Each row is `padding` bytes larger than usual.
   private func flush(_ database: TestDatabase, _ count: Int, padding: Int = 0) throws {
     try database.connection().transaction {
       let next = try database.integer(
@@ -54,7 +54,7 @@ import Testing
     #expect(try merge(merging) == 20)
     let url = database.url
     let done = DispatchSemaphore(value: 0)
-    nonisolated(unsafe) var failure: (any Error)?  // Read behind the semaphore.
+    nonisolated(unsafe) var failure: (any Error)?  // Read after the semaphore.
     Thread {
       do {
         try OffsetStore(
@@ -141,7 +141,7 @@ import Testing
     "usage_minutes('lic_7', '2027-02-01 10:00Z', '2027-02-01 11:00Z')",
   ]
 
-  /// Pages of the table that this database's sessions have looked at.
+  /// How many pages of the table this database's sessions have read.
   private func pages(_ database: TestDatabase) throws -> Int64 {
     _ = try database.rows("select pg_stat_force_next_flush()")
     return try database.integer(
@@ -223,7 +223,7 @@ import Testing
     try flush(database, 30)
     #expect(try merge(database) == 30)
     try flush(database, 12)
-    // A run was cut off in the middle of the index.
+    // Making the index was cut off in the middle.
     try database.execute(
       """
       create index usage_pending_by_place on usage_pending (partition, log_epoch, first_offset);

@@ -64,7 +64,7 @@ import Testing
     try database.execute("create table t (n int)")
     let connection = try database.connection()
     try connection.readOnly()
-    // The second statement ends once a row was committed.
+    // The second statement ends only once another connection has committed a row.
     let (url, locked) = (database.url, DispatchSemaphore(value: 0))
     Thread {
       do {
@@ -139,7 +139,7 @@ import Testing
     try connection.execute("deallocate all")
     #expect(try connection.prepared("select * from t", operation: "test").rows == [["7"]])
     #expect(try texts(connection, [read]) == [["7"]])
-    // Within a transaction it fails, and works in the next one.
+    // Within a transaction the statement fails, and it works in the next one.
     try database.execute("alter table t alter n type int using n::int")
     #expect(throws: PostgresError.self) {
       try connection.transaction { _ = try texts(connection, [read]) }

@@ -40,7 +40,7 @@ import Testing
     let error = try #require(throws: PostgresError.self) {
       try database.rows("select $1::int", [.text("hunter2-not-a-number")])
     }
-    // PostgreSQL quotes the value in its primary message here; the code is what callers decide by.
+    // PostgreSQL quotes the value in its primary message here. Callers decide by the code.
     #expect(error.sqlState == "22P02")
     #expect(!error.isRetriable && !error.isConnectionLost)
   }
@@ -80,7 +80,7 @@ import Testing
         }
       }
     }
-    // The connection goes on, outside of any transaction.
+    // The connection stays usable, outside of any transaction.
     #expect(try connection.query("select $1::text", [.text("a")]).text(0, 0) == "a")
     #expect(try connection.query("select pg_current_xact_id_if_assigned()").text(0, 0) == nil)
   }
@@ -96,7 +96,7 @@ import Testing
       }
     }
     #expect(try database.integer("select count(*) from t") == 0)
-    // An error of the server's ends it alike, and the connection goes on.
+    // An error from the server ends it in the same way, and the connection stays usable.
     #expect(throws: PostgresError.self) {
       try database.connection().transaction {
         try database.execute("insert into t values (1)")
@@ -166,7 +166,8 @@ import Testing
     #expect(error.sqlState == "XX999")
     #expect(connection.isOpen)
     #expect(try database.integer("select count(*) from t") == 10_000)
-    // What PostgreSQL cannot store is the server's error, and the connection goes on.
+    // A value that PostgreSQL cannot store is an error from the server, and the connection stays
+    // usable.
     let refused = try #require(throws: PostgresError.self) {
       try copy([Row(text: "a\0b", number: 1)])
     }
@@ -187,7 +188,8 @@ import Testing
     _ = try database.rows(
       "select pg_terminate_backend($1::int)", [.int(Int(connection.backendPID))])
     let error = try #require(throws: PostgresError.self) {
-      // The first may still be on its way while the server ends it; the second is not.
+      // The first statement may still be on its way when the server ends the connection. The second
+      // is not.
       try connection.execute("select pg_sleep(5)")
       try connection.execute("select 1")
     }
@@ -217,7 +219,7 @@ import Testing
     }
     #expect(commit.sqlState == "23505")
     #expect(try database.rows("select n from t") == [["1"]])
-    // And it is no longer in a transaction.
+    // The connection is no longer in a transaction.
     try connection.execute("begin; insert into t values (3); commit")
     #expect(try database.integer("select count(*) from t") == 2)
   }

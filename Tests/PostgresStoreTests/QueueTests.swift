@@ -2,8 +2,8 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Folds while a reader's transaction keeps the rows that they have taken. `PendingPlacesTests` are
-/// those of merges.
+/// Folds while a reader's transaction keeps the rows that they have taken. `PendingPlacesTests` has
+/// the same tests for merges.
 @Suite struct QueueTests {
   private func append(_ database: TestDatabase, _ count: Int) throws {
     try database.execute(
@@ -22,7 +22,7 @@ import Testing
     try database.integer("select sum(event_count)::bigint from usage_by_hour")
   }
 
-  /// Pages of the deltas that this database's sessions have looked at.
+  /// How many pages of the deltas this database's sessions have read.
   private func pages(_ database: TestDatabase) throws -> Int64 {
     _ = try database.rows("select pg_stat_force_next_flush()")
     return try database.integer(
@@ -39,7 +39,7 @@ import Testing
     let reader = TestDatabase(url: database.url)
     try reader.execute(
       "begin isolation level repeatable read; select count(*) from usage_delta")
-    // Rows that are dead, of so many bytes that a walk over all of them would be dear.
+    // These dead rows have so many bytes that a walk over all of them would be expensive.
     try database.execute(
       """
       insert into usage_delta
@@ -47,7 +47,7 @@ import Testing
       delete from usage_delta
       """)
     #expect(try database.integer("select pg_relation_size('usage_delta') / 8192") ?? 0 > 8_192)
-    // The first of a session looks at all.
+    // The first fold of a session looks at all rows.
     try append(database, 20)
     #expect(try merge(database) == 20)
     _ = try database.rows("select usage_fold(1000)")

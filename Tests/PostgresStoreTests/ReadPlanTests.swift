@@ -3,9 +3,9 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// The plans of the reads that the metering API is made of: none walks over a big table.
+/// The plans of the metering API's reads. None of them walks over a big table.
 @Suite struct ReadPlanTests {
-  /// 3,000 licenses of three customers, with 40 days and as many hours each.
+  /// 3,000 licenses of thirty customers, with 40 days and as many hours each.
   private static func filled() throws -> TestDatabase {
     let database = try TestDatabase()
     try database.execute(
@@ -27,7 +27,7 @@ import Testing
       _ = try database.rows("select usage_fold(50000)")
       return try database.integer("select count(*) from usage_total_state where is_complete") == 1
     }
-    // Long ended, so that the open periods are a part of all.
+    // These periods ended long ago, so that the open ones are only a part of all.
     try database.execute(
       """
       insert into usage_license_period
@@ -63,7 +63,7 @@ import Testing
       }
       #expect(isBig == [], "\(read)\n\(plan.joined(separator: "\n"))")
     }
-    // The month that most of the days lie in, at least 20, whatever day it is.
+    // The month that most of the days are in. It has at least 20 of them, whatever day it is.
     let month = try database.rows(
       """
       select min(day) - date '1970-01-01', max(day) + 1 - date '1970-01-01' from usage_day
@@ -75,8 +75,9 @@ import Testing
       days: month[0]..<month[1])
   }
 
-  /// A customer's days and a license's hours are found in one walk over each index, of the months that
-  /// are asked for alone; the many licenses of many customers one by one. The rows are the same.
+  /// A customer's days and a license's hours are found in one walk over each index, and only in the
+  /// requested months. The many licenses of many customers are looked up one by one. The rows are
+  /// the same.
   private func checkUsage(_ store: UsageStore, days: Range<Int64>) throws {
     let bounds = (days.lowerBound...days.upperBound).map { $0 * 86_400 }
     var byDay = UsageStore.Question(

@@ -2,7 +2,7 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// What leaves after 400 days, and what must stay.
+/// What is removed after 400 days, and what must stay.
 @Suite struct RetentionTests {
   private let database: TestDatabase
   private let store: RetentionStore

@@ -4,7 +4,7 @@ import Testing
 
 @testable import PostgresStore
 
-/// What Swift and SQL say twice is the same.
+/// Facts that both Swift and SQL state are the same in both.
 @Suite struct SchemaContractTests {
   private static let root = URL(filePath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
@@ -60,7 +60,7 @@ import Testing
     let named = #"hashtextextended\('([^']*)'"#
     let sql = try Self.schema("functions").values.flatMap { try Self.matches(named, $0) }
     let swift = try Self.swift()
-    // Whoever takes a lock in Swift takes it by its name in the contract.
+    // Swift code takes a lock by its name in the contract.
     for (file, text) in swift where file != "AdvisoryLock.swift" {
       #expect(!text.contains("advisory_lock") && !text.contains("advisory_xact"), "\(file)")
     }

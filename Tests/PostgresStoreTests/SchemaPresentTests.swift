@@ -46,7 +46,7 @@ import Testing
     #expect(rows.flatMap { $0.compactMap { $0 } }.sorted() == [])
   }
 
-  /// Relative names with their SQL.
+  /// The files by relative name, with their SQL.
   private static func files() throws -> [(name: String, sql: String)] {
     try ["tables", "views", "functions"].flatMap { kind in
       try FileManager.default

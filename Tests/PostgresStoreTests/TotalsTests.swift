@@ -3,9 +3,9 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// The running totals against the days below them.
+/// Compares the running totals with the days below them.
 @Suite struct TotalsTests {
-  /// Totals, by whatever path, that differ from the views at one snapshot.
+  /// Totals, read in any way, that differ from the views in one snapshot.
   private func differences(_ database: TestDatabase) throws -> [[String?]] {
     let connection = try database.connection()
     return try connection.transaction("begin isolation level repeatable read read only") {
@@ -62,7 +62,7 @@ import Testing
     ]
   }
 
-  /// Some pending rows of ten licenses in three months, most of them in one.
+  /// Adds some pending rows of ten licenses in three months, most of them in one.
   private static let append = """
     insert into usage_pending
     select 1, n % 2, 'lic_' || (random() * 9)::int, case when random() < 0.8 then 'a' else 'b' end,
@@ -108,7 +108,7 @@ import Testing
     }
   }
 
-  /// Merges, folds and changes of licenses at once, and a reader that compares all the while.
+  /// Merges, folds and changes of licenses run together, while a reader compares all the time.
   /// - Parameter killing: whether the folds' connections are ended at any moment.
   private func storm(_ database: TestDatabase, killing: Bool, rounds: Int = 40) async throws {
     let url = database.url
@@ -135,7 +135,8 @@ import Testing
         let own = TestDatabase(url: url)
         var random = SeededRandom(seed: SeededRandom.testSeed())
         for _ in 0..<rounds {
-          // Two changes of the same totals may meet in another order: whoever loses tries again.
+          // Two changes of the same totals may meet in a different order. The one that loses tries
+          // again.
           do { try own.execute(Self.changes.randomElement(using: &random)!) } catch let error
             as PostgresError
           { guard error.isRetriable else { throw error } }
@@ -157,7 +158,7 @@ import Testing
       }
       try await group.waitForAll()
     }
-    // Until the totals of older days are made, they hold less.
+    // Until the totals of older days are made, they are too small.
     if try database.integer("select count(*) from usage_total_state where is_complete") == 1 {
       #expect(try differences(database).prefix(3) == [])
     }
@@ -175,7 +176,7 @@ import Testing
     try foldAll(database)
     try await storm(database, killing: false)
     #expect(try database.integer("select count(*) from usage_license_period") ?? 0 > 10)
-    // What is appended goes into the days as well, now that nothing more comes.
+    // Nothing more comes, so the appended rows now go into the days as well.
     for _ in 0..<100 where try database.integer("select count(*) from usage_appended") ?? 0 > 0 {
       try database.execute("update usage_append_state set began = '-infinity', key_rows = 1")
       _ = try database.rows("select usage_fold(1000)")
@@ -203,9 +204,9 @@ import Testing
     try database.execute(Self.changes.last!)
     for _ in 0..<30 { try database.execute(Self.append) }
     _ = try database.rows("select usage_merge('{0,1}')")
-    // As the migration finds them.
+    // This is the state in which the migration finds the database.
     try database.execute("truncate usage_delta")
-    // Until all are made, the reads answer from the days.
+    // Until all totals are made, the reads answer from the days.
     let read =
       "select * from customer_usage_by_day('cus_0', '2027-01-01', '2028-01-01') order by 1, 2"
     let before = try database.rows(read)
@@ -224,7 +225,7 @@ import Testing
     _ = try database.rows("select usage_merge('{0,1}')")
     try database.execute("truncate usage_delta")
     let other = TestDatabase(url: database.url)
-    // An open transaction that may have begun before the migration.
+    // This open transaction may have begun before the migration.
     try other.execute("begin; update customer set name = 'c' where customer_id = 'cus_0'")
     try database.execute("update usage_total_state set installed_by = pg_current_xact_id()")
     _ = try database.rows("select usage_fold(100)")
@@ -269,7 +270,7 @@ import Testing
     let size = "select pg_relation_size('usage_pending')"
     let before = try #require(try database.integer(size))
     let upkeep = UsageUpkeep(try database.connection())
-    // A table that is not large keeps them for the next rows.
+    // A table that is not large keeps its pages for the next rows.
     try upkeep.vacuum(.pending)
     #expect(try database.integer(size) == before)
     try eventually("the pages are given back") {

@@ -16,8 +16,8 @@ import Testing
   }
 
   @Test(arguments: [
-    // A day with a change of clocks; months; days that begin within an hour; two that are the same;
-    // ends beyond a window; before 1970; too few to tell.
+    // The cases are a day with a change of clocks, months, days that begin within an hour, two
+    // equal bounds, ends beyond a window, times before 1970, and too few bounds to tell.
     [0, 86_400, 169_200, 255_600], [0, 2_678_400, 5_097_600, 7_776_000],
     [0, 66_600, 153_000, 239_400], [0, 3_600, 3_600, 7_200], [0, 7_200, 10_800, 14_400],
     [3_600, 7_200, 10_800, 18_000], [-3_600, 0, 3_600, 7_200], [0, 3_600], [0, 3_600, 7_200], [],

@@ -3,9 +3,9 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// What the views and functions of the migration make of pending rows.
+/// What the migration's views and functions make of pending rows.
 @Suite struct UsageViewTests {
-  /// One pending row with one minute, and values as `["domain",…]`.
+  /// Adds one pending row with one minute, and with values as `["domain",…]`.
   private func append(
     _ database: TestDatabase, _ license: String, _ hour: String, quantity: Int64 = 1,
     partition: Int = 0, domains: [String] = []
@@ -59,7 +59,7 @@ import Testing
         try periods(database, "lic_none") == [
           "2027-01-01 2027-02-01 2", "2027-02-01 2027-03-01 2", "2027-03-01 2027-04-01 2",
         ])
-      // The same once merged.
+      // The same must hold after the merge.
       _ = try merge(database)
     }
   }
@@ -93,7 +93,7 @@ import Testing
       #expect(
         try database.integer("select sum(quantity)::bigint from usage_by_dimension_day") == 265,
         when)
-      // 200 values, and the rest in one more row or as one of them.
+      // There are 200 values, and the rest is in one more row or in one of them.
       let values = try #require(try database.integer("select count(*) from usage_by_dimension_day"))
       #expect((200...201).contains(values), when)
       #expect(
@@ -108,7 +108,7 @@ import Testing
     try check("pending")
     _ = try merge(database)
     try check("merged")
-    // Merged again and again, and so compacted.
+    // Many merges follow, which compact the row.
     for round in 0..<40 {
       for n in 0..<5 {
         try append(database, "lic_1", "2027-01-01 0\(n):00Z", domains: ["late\(round)-\(n).com"])
@@ -184,7 +184,7 @@ import Testing
 
   @Test func `Views answer for all licenses while a total does not fit`() throws {
     let database = try TestDatabase()
-    // Each fits a row; together, before a merge has looked, they do not fit 64 bits.
+    // Each of the two fits a row. Together they do not fit 64 bits, and no merge has looked yet.
     for _ in 0..<2 { try append(database, "lic_huge", "2027-01-01 10:00Z", quantity: .max - 1) }
     try append(database, "lic_1", "2027-01-01 10:00Z")
     for view in ["usage_by_minute", "usage_by_hour", "usage_by_day", "usage_by_period"] {
@@ -215,7 +215,8 @@ import Testing
     #expect(try licenses("usage_by_hour") == ["lic_0", "lic_1"])
     #expect(try licenses("usage_by_day") == ["lic_0", "lic_1", "lic_2"])
     #expect(try licenses("usage_by_period") == ["lic_0", "lic_1", "lic_2"])
-    // What comes late to an hour whose minutes are gone, or whose row is, is in the longer windows only.
+    // Usage that comes late, when the hour's minutes or its row are gone, is only in the longer
+    // windows.
     for n in 1...2 { try append(database, "lic_\(n)", "2027-01-01 10:00Z", quantity: 4) }
     try append(database, "lic_2", "2027-01-01 11:00Z", quantity: 7)
     for isMerged in [false, true] {
