@@ -3,25 +3,25 @@ import Licensing
 import MeteringTestKit
 import Testing
 
-/// Two customers with everything that is administered, behind the real service.
+/// Two customers with everything that can be administered, behind the real service.
 final class AdministrationFixture {
   let setup: APISetup
-  /// Of the first customer.
+  /// The first customer's endpoint.
   let endpoint: String
   let delivery: Int64
   let alert: Int64
   let session: String
   let token: String
 
-  /// One operation, and what of the first customer it is about.
+  /// One operation on something of the first customer.
   struct Operation: CustomStringConvertible {
     var method: String
     var path: String
     var scope: String
     var body = ""
-    /// The answer to somebody who may.
+    /// The status for a caller who is allowed to do it.
     var status = 200
-    /// What a token of another customer is answered.
+    /// The status for a token of another customer.
     var foreignStatus = 404
     var description: String { "\(method) \(path)" }
   }
@@ -53,7 +53,7 @@ final class AdministrationFixture {
     session = try post("/v1/customers/cus_1/portal-sessions", "{}")["session_id"]
     token = try post(
       "/v1/tokens", #"{"name":"a","scopes":["usage:read"],"customer_id":"cus_1"}"#)["token_id"]
-    // Of alerts that are judged, a customer's carry its id.
+    // Alerts that are raised by judging have such evidence, and a customer's alert has its id.
     try setup.database.execute("update alert set evidence = '[{\"partition\":3}]'")
     try setup.database.execute(
       """
@@ -62,7 +62,7 @@ final class AdministrationFixture {
       """)
   }
 
-  /// Reads of the first customer's things.
+  /// Reads of the first customer's data.
   var reads: [Operation] {
     let customer = "/v1/customers/cus_1"
     return [
@@ -95,7 +95,7 @@ final class AdministrationFixture {
     ]
   }
 
-  /// Lists that show each caller what is its own.
+  /// Lists that show each caller only its own entries.
   var lists: [Operation] {
     [
       ("/v1/customers", "licenses:read"), ("/v1/licenses", "licenses:read"),
@@ -104,7 +104,7 @@ final class AdministrationFixture {
     ].map { Operation(method: "GET", path: $0.0, scope: $0.1, foreignStatus: 200) }
   }
 
-  /// Writes, in an order in which each of them works.
+  /// Writes, in an order in which all of them work.
   var writes: [Operation] {
     let license = "/v1/licenses/lic_cus_1"
     let hook = "/v1/webhook-endpoints/\(endpoint)"
@@ -165,7 +165,7 @@ final class AdministrationFixture {
     "usage:read", "usage:write", "webhooks:read", "webhooks:write",
   ]
 
-  /// All scopes but those that let somebody do what needs `scope`.
+  /// All scopes except those that allow what needs `scope`.
   static func allBut(_ scope: String) -> [String] {
     let wider: [String: [String]] = [
       "licenses:read": ["licenses:write"], "webhooks:read": ["webhooks:write"],

@@ -36,7 +36,7 @@ struct AdministrationAPITests {
     try expectNowhere(secrets, fixture)
   }
 
-  /// What was shown once is neither kept, nor logged, nor shown again.
+  /// A secret that was shown once is neither stored, nor logged, nor shown again.
   private func expectNowhere(_ secrets: [String], _ fixture: AdministrationFixture) throws {
     var kept = fixture.setup.process.output
     for table in ["audit_log", "api_token", "portal_session", "webhook_secret", "alert"] {
@@ -99,7 +99,7 @@ struct AdministrationAPITests {
     let own = try fixture.setup.request(
       "POST", "/v1/licenses/lic_cus_2/suspend", token: "mtr_two")
     #expect(own.status == 200 && own["status"] == "suspended")
-    // A customer sees what an alert says, and not where in the log that stands.
+    // A customer sees what an alert says, but not where in the log its cause is.
     try fixture.setup.addToken("mtr_one", scopes: "webhooks:read", customer: "cus_1")
     let path = "/v1/alerts/\(fixture.alert)"
     #expect(try fixture.setup.get(path, token: "mtr_one").json["evidence"] == nil)
@@ -210,7 +210,7 @@ struct AdministrationAPITests {
   }
 }
 
-/// Lists of what concerns money before an invoice is made.
+/// Lists of things that concern money before an invoice is made.
 @Suite(.serialized)
 struct UsageAttentionTests {
   @Test func `Who will exceed a limit is listed, the furthest first, and who stays below is not`()

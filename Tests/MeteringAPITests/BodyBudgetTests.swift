@@ -37,7 +37,7 @@ import Testing
     #expect(answer.status == .ok)
     let refusal = await #expect(throws: Problem.self) { try await whileHeld(budget, one, one, 60) }
     #expect(refusal?.status == .serviceUnavailable)
-    // What was held is given back, refused or not.
+    // Held room is given back, whether the body was refused or not.
     for _ in 0..<50 { _ = try await whileHeld(budget, one, other, 60) }
   }
 

@@ -3,14 +3,14 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// A browser that people use: Debian's Chromium, driven by Playwright, with axe for WCAG. Where one
-/// of them is missing, the test is skipped.
+/// A browser that people use: Debian's Chromium, driven by Playwright, with axe for WCAG. If one of
+/// them is missing, the test is skipped.
 enum Browser {
   static let chromium = ["/usr/bin/chromium", "/usr/lib/chromium/chromium"].first {
     FileManager.default.isExecutableFile(atPath: $0)
   }
 
-  /// A Python that has both packages; nil: none.
+  /// A Python that has both packages; nil if there is none.
   static let python: String? = {
     let given = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""
     guard FileManager.default.isExecutableFile(atPath: given) else { return nil }
@@ -53,7 +53,7 @@ enum Browser {
     #expect(browser.wait() == 0, "\(browser.output)")
   }
 
-  /// Two licenses with usage since the month before last, by hour and minute; one is over a limit.
+  /// Two licenses with usage by hour and minute since the month before last. One is over a limit.
   private func seed(_ api: APISetup, license: String) throws {
     try api.addCustomer("cus_1")
     try api.database.execute("update customer set name = '<script>alert(1)</script>'")

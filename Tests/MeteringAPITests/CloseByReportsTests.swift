@@ -5,8 +5,8 @@ import MeteringTestKit
 import Synchronization
 import Testing
 
-/// What real producers report decides over a close: `EventPublisher` writes into a log, and
-/// usage-aggregator counts it.
+/// Reports of real producers decide whether a period can be closed. `EventPublisher` writes into a
+/// log, and usage-aggregator counts it.
 @Suite(.serialized)
 struct CloseByReportsTests {
   /// A producer that publishes an event every few milliseconds until it is stopped.
@@ -26,7 +26,7 @@ struct CloseByReportsTests {
       }.start()
     }
 
-    /// The publisher's last report tells what it accepted in all.
+    /// The publisher's last report contains the total that it accepted.
     func stop() {
       if isStopped.exchange(true, ordering: .relaxed) { return }
       stopping.signal()
@@ -59,7 +59,7 @@ struct CloseByReportsTests {
     let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
     let spool = NSTemporaryDirectory() + "close-spool-\(UUID().uuidString)"
     defer { try? FileManager.default.removeItem(atPath: spool) }  // The system clears it too.
-    // The first life of the producer. The second begins with a report of what it took over.
+    // This is the first life of the producer. The second begins with a report of what it took over.
     let first = try publisher(log, spool)
     for _ in 0..<50 { first.publish(UsageEvent(source: "/test", subject: "lic_1")) }
     first.stop()
@@ -88,7 +88,7 @@ struct CloseByReportsTests {
     #expect(closed.status == 200 && closed["closed"] == "1", "\(closed.body)")
     #expect(flow.publisher.statistics.usage.accepted > before, "events flow all the while")
 
-    // One event of the log is stepped over, as if it had never come.
+    // The aggregator skips one event of the log, as if it had never come.
     aggregator.process.killNow()
     try eventually("events wait in the log") {
       try setup.database.integer(

@@ -7,8 +7,8 @@ import Testing
 /// A month can be closed while events flow all the time.
 @Suite(.serialized)
 struct CloseUnderTrafficTests {
-  /// Forty producers. At every moment that a reader can see, events of exactly one of them are
-  /// under way, and a moment later those of the next one.
+  /// Forty producers. In every snapshot, events of exactly one of them are under way, and a moment
+  /// later those of the next one.
   private final class Traffic: Sendable {
     private let isStopped = Atomic<Bool>(false)
     private let isOver = DispatchSemaphore(value: 0)

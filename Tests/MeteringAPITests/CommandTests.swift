@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// `meterctl statement` and `meterctl export` beside the API: both say the same.
+/// Compares `meterctl statement` and `meterctl export` with the API. Both must say the same.
 @Suite(.serialized)
 struct CommandTests {
   private func run(_ setup: APISetup, _ arguments: [String]) throws -> (Int32, String) {
@@ -76,7 +76,7 @@ struct CommandTests {
       #expect(status == 0 && output == answer.body, "\(arguments): \(output) \(answer.body)")
       #expect(output.split(separator: "\r\n").count > 1)
     }
-    // What a spreadsheet would run is neutralized in both.
+    // A value that a spreadsheet would run is neutralized in both.
     #expect(try run(setup, ["export"] + days).1.contains("'=lic_4"))
     #expect(try run(setup, ["export", "--from", "2025-02-01", "--to", "2025-01-01"]).0 == 2)
     let outside = ["export", "--from", "2024-01-01", "--to", "2024-02-01"]

@@ -134,7 +134,7 @@ struct ContractTests {
     #expect(try setup.get(path, token: "mtr_read").status == 200)
     #expect(try setup.request("DELETE", "/v1/tokens/tok_mtr_read").status == 204)
     #expect(try setup.get(path, token: "mtr_read").status == 401)
-    // One that another process revokes, within a moment.
+    // A token that another process revokes is refused within a moment.
     try setup.addToken("mtr_other", scopes: "usage:read")
     #expect(try setup.get(path, token: "mtr_other").status == 200)
     try setup.database.execute(

@@ -23,14 +23,16 @@ struct DescriptionTests {
       PythonPrograms.folder + "schemathesis",
       [
         "run", "http://127.0.0.1:\(setup.port)/openapi.yaml", "--max-examples", "25", "--no-color",
-        // The same requests in every run. METER_TEST_SEED adds random ones and sequences of them.
+        // The requests are the same in every run. METER_TEST_SEED adds random ones and sequences of
+        // them.
         "--seed", seed ?? "20260729",
         "--phases", seed == nil ? "examples,coverage" : "examples,coverage,fuzzing,stateful",
-        // What stands in no schema: a zone's name, a range that begins after its end.
+        // No schema can state these rules: the name of a zone must exist, and a range must end
+        // after its start.
         "--exclude-checks",
-        // A token or endpoint that was revoked or deleted can still be looked at, with its end.
+        // A token or endpoint that was revoked or deleted can still be read, with its end.
         "negative_data_rejection,positive_data_acceptance,use_after_free",
-        // These need Kafka, and answer 503 without.
+        // These need Kafka, and answer 503 without it.
         "--exclude-path", "/v1/events/{id}", "--exclude-path", "/v1/usage/events",
         "--exclude-path", "/v1/dead-letters/requeue",
         "-H", "Authorization: Bearer \(APISetup.adminToken)",
@@ -57,7 +59,8 @@ struct DescriptionTests {
   }
 }
 
-/// PyPI's programs that the test command brings; the tests that need them are skipped elsewhere.
+/// PyPI's programs that the test command installs. Where they are missing, the tests that need them
+/// are skipped.
 enum PythonPrograms {
   static let folder: String = {
     let python = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""

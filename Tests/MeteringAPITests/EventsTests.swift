@@ -55,7 +55,7 @@ struct EventsTests {
     #expect(nowhere["status"] == "not_found" && (nowhere.json["searched"] as? [Any])?.count == 1)
     #expect(try setup.get("/v1/events/e1", token: "mtr_c2")["status"] == "not_found")
 
-    // In another epoch of the log the events cannot be read back any more.
+    // Once the log has another epoch, the events can no longer be read back.
     aggregator.process.killNow()
     try setup.database.execute("update consumer_offset set log_epoch = log_epoch + 1")
     let gone = try setup.get(path)
@@ -69,7 +69,7 @@ struct EventsTests {
     let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
     try setup.addLicense("lic_1", customer: "cus_1")
     let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
-    // Too old until its import is registered.
+    // The event is too old until its import is registered.
     var event = UsageEventText(id: "late", subject: "lic_1")
     event.milliseconds -= 60 * 86_400_000
     event.quantity = 17
@@ -92,7 +92,7 @@ struct EventsTests {
     try eventually("it counts") {
       try setup.database.integer("select sum(quantity) from usage_by_day") == 17
     }
-    // It was sent already, and counts already.
+    // It was already sent and already counts.
     #expect(try requeue()["requeued"] == "0")
     let counted = try setup.database.rows(
       "select requeued_at is not null, counted_at is not null from dead_letter")

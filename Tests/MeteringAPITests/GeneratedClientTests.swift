@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// A client that is generated from the description works against the service.
+/// A client that is generated from the description works with the service.
 @Suite struct GeneratedClientTests {
   private static let generator = PythonPrograms.folder + "openapi-python-client"
 
@@ -35,7 +35,8 @@ import Testing
     let status = made.wait()
     try eventually("it has said all") { made.outputEnded }
     #expect(status == 0, "\(made.output)")
-    // The document itself is YAML, for which it has no model. Everything else must have one.
+    // The generator has no model for the document itself, which is YAML. Everything else must have
+    // one.
     #expect(made.output.components(separatedBy: "WARNING").count <= 2, "\(made.output)")
     let client = try ChildProcess(
       PythonPrograms.folder + "python",

@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// What strangers send ends nothing, holds up nobody and takes bounded memory.
+/// Hostile requests end nothing, hold up nobody and take bounded memory.
 @Suite(.serialized)
 struct HostileClientTests {
   @Test func `Bodies of 10 MB, floods of headers and what is no HTTP get a clear 4xx`() throws {
@@ -11,7 +11,7 @@ struct HostileClientTests {
     let body = String(repeating: "a", count: 10 << 20)
     let large = try setup.request("GET", "/v1/status", body: body)
     #expect(large.status == 413 && large["code"] == "too_large")
-    // Without a token nothing of a body is read.
+    // Without a token, no body is read.
     #expect(try setup.request("GET", "/v1/status", token: nil, body: body).status == 401)
     let long = String(repeating: "x", count: 20_000)
     #expect(try setup.get("/v1/status", headers: ["X-Long": long]).status == 431)
@@ -25,7 +25,7 @@ struct HostileClientTests {
         #expect((400..<500).contains(answer.status), "\(text): \(answer.status)")
       }
     }
-    // Targets that are whole addresses, or none.
+    // Some targets are whole addresses, and some are no targets at all.
     for target in ["http://", "http://a", "http://a?x", "*", "//", "/%", "/\u{7F}", "a", "/%00"] {
       _ = try setup.exchange(
         Array("GET \(target) HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".utf8))
@@ -47,7 +47,7 @@ struct HostileClientTests {
       sockets.append(socket)
     }
     #expect(try setup.get("/v1/status").status == 200)
-    // A request that does not come in is given up.
+    // The service gives up on a request that does not come in.
     #expect(TCP.read(sockets[0], atMost: 100) == nil)
   }
 

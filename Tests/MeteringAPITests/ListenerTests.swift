@@ -2,9 +2,9 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// The listener's TLS, its shares of connections, and whose word on an address is believed.
+/// The listener's TLS, its shares of connections, and who is believed about an address.
 struct ListenerTests {
-  /// A certificate of its own making, for localhost.
+  /// A self-signed certificate for localhost.
   private final class Certificate {
     private let folder = NSTemporaryDirectory() + "api-certificate-\(UUID().uuidString)"
     var certificate: String { folder + "/certificate.pem" }
@@ -47,15 +47,16 @@ struct ListenerTests {
     try eventually("all is read") { curl.outputEnded }
     #expect(curl.output.contains("complete_through"), "\(curl.output)")
     #expect(curl.output.contains("; Secure"), "\(curl.output)")
-    // Plain HTTP gets no HTTP for an answer, and neither does a handshake that never begins.
+    // Plain HTTP gets no HTTP answer, and neither does a handshake that never begins.
     let plain = try setup.exchange(Array("GET /v1/status HTTP/1.1\r\nHost: a\r\n\r\n".utf8))
     #expect(plain == nil)
     #expect(try setup.exchange([]) == nil)
-    // A session that is there may wait for longer than a request may take to come in.
+    // An open session may pause for longer than a request may take to come in.
     #expect(try secondRequest(setup, made.certificate))
   }
 
-  /// Two requests on one TLS connection, the second after more than the time of a request.
+  /// Sends two requests on one TLS connection, the second after more than the time limit of a
+  /// request.
   private func secondRequest(_ setup: APISetup, _ authority: String) throws -> Bool {
     let python = """
       import http.client, ssl, sys, time
@@ -92,21 +93,21 @@ struct ListenerTests {
     let share = ["METER_MAX_CONNECTIONS_PER_ADDRESS": "3"]
     let setup = try APISetup(environment: share)
     try makeFive(setup, open: 3)
-    // An idle connection makes room for the same address's next one.
+    // An idle connection makes room for the next one from the same address.
     #expect(try setup.get("/v1/status").status == 200)
     let behind = try APISetup(
       environment: share.merging(["METER_TRUSTED_PROXIES": "127.0.0.0/8"]) { $1 })
     try makeFive(behind, open: 5)
   }
 
-  /// Makes five idle connections, of which so many stay open.
+  /// Makes five idle connections, of which `open` stay open.
   private func makeFive(_ setup: APISetup, open: Int) throws {
     var sockets: [Int32] = []
     defer { for socket in sockets { close(socket) } }
     for _ in 0..<5 {
       let socket = try #require(TCP.connect(port: setup.port, timeoutSeconds: 1))
       sockets.append(socket)
-      // The metric says when the connection has its place.
+      // The metric shows when the connection has its place.
       let place = sockets.count
       try eventually("connection \(place) has its place") {
         let metrics = HTTPGet.get(port: setup.adminPort, "/metrics")?.body ?? ""

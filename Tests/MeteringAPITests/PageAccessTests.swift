@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// Who gets in to the pages, and what a page does not let others do.
+/// Who may see the pages, and what a page does not let others do.
 @Suite struct PageAccessTests {
   @Test func `nobody sees a page before signing in, and then gets where they wanted`() throws {
     let api = try APISetup()

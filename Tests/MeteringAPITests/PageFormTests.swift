@@ -3,7 +3,7 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// Customers and licenses that are made and changed by the pages' forms.
+/// Customers and licenses that are created and changed with the pages' forms.
 @Suite struct PageFormTests {
   private func audited(_ api: APISetup, _ action: String) throws -> Int64? {
     try api.database.integer("select count(*) from audit_log where action = '\(action)'")

@@ -1,12 +1,12 @@
 import Foundation
 import MeteringTestKit
 
-/// A browser without a browser: it keeps one cookie, and reads forms out of pages.
+/// Stands in for a browser: it keeps one cookie, and reads forms out of pages.
 struct PageReader {
   let api: APISetup
   var cookie: String?
 
-  /// Signed in with a token.
+  /// Signs in with a token.
   init(_ api: APISetup, token: String = APISetup.adminToken) throws {
     self.api = api
     let answer = try PageReader(api: api).send("/sign-in", ["token": token])
@@ -22,7 +22,7 @@ struct PageReader {
     try api.request("GET", path, token: nil, headers: withCookie(headers))
   }
 
-  /// Sends a form, with no CSRF token but what `fields` has.
+  /// Sends a form, with no CSRF token except one in `fields`.
   func send(
     _ path: String, _ fields: [String: String], headers: [String: String] = [:]
   ) throws -> APISetup.Answer {
@@ -34,7 +34,7 @@ struct PageReader {
     return try api.request("POST", path, token: nil, body: body, headers: all)
   }
 
-  /// Sends a form as the page at `page` has it: with its CSRF token.
+  /// Sends a form as the page at `page` would, with its CSRF token.
   func submit(
     _ path: String, from page: String, _ fields: [String: String] = [:]
   ) throws -> APISetup.Answer {

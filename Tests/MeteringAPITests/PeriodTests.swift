@@ -4,8 +4,8 @@ import Metering
 import MeteringTestKit
 import Testing
 
-/// Periods, adjustments and statements by the API. All usage lies in early 2025, so that nothing here
-/// depends on the present day.
+/// Periods, adjustments and statements by the API. All usage is in early 2025, so that nothing here
+/// depends on the current day.
 @Suite(.serialized)
 struct PeriodTests {
   private func setup(environment: [String: String] = [:]) throws -> APISetup {
@@ -232,7 +232,7 @@ struct PeriodTests {
   }
 }
 
-/// `METER_TEST_PYTHON` or python3; what it lacks is skipped.
+/// `METER_TEST_PYTHON` or python3. Tests of packages that it lacks are skipped.
 enum Python {
   static let hasPyJWT = (try? run("import jwt, cryptography", [])) == 0
 

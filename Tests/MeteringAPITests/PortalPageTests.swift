@@ -4,7 +4,7 @@ import Testing
 
 /// A customer's own pages: what a link opens, and what it does not.
 @Suite struct PortalPageTests {
-  /// Two customers with a license each.
+  /// Two customers, the first with two licenses and the second with one.
   private func setup(environment: [String: String] = [:]) throws -> APISetup {
     let api = try APISetup(environment: environment)
     try api.addLicense("lic_own", customer: "cus_1")
@@ -13,7 +13,7 @@ import Testing
     return api
   }
 
-  /// Makes a link by the API.
+  /// Makes a link with the API.
   private func link(_ api: APISetup, _ body: String = "{}") throws -> (path: String, id: String) {
     let made = try api.request(
       "POST", "/v1/customers/cus_1/portal-sessions", body: body)
@@ -58,7 +58,7 @@ import Testing
     #expect(try customer.get("/").status == 303)
     #expect(try customer.get("/licenses/lic_own").status == 303)
     #expect(try vendor.get("/portal").status == 401)
-    // The same secret under the other name is no session either.
+    // The same secret under the other cookie's name is no session either.
     let renamed = PageReader(
       api: api, cookie: customer.cookie?.replacing("meter_portal", with: "meter_session"))
     #expect(try renamed.get("/").status == 303)

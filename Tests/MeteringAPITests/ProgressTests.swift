@@ -3,7 +3,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// `complete_through` may lag, never lies and never goes backwards.
+/// `complete_through` may lag, but it never lies and never goes backwards.
 @Suite(.serialized)
 struct ProgressTests {
   private func completeThrough(_ setup: APISetup) throws -> Int64? {
@@ -50,7 +50,7 @@ struct ProgressTests {
     try waitUntilComplete(setup, after: received)
     #expect(try setup.get("/v1/usage?range=last_24h").data.first?["quantity"] as? Int == 2)
 
-    // Another process, that has no Kafka, tells the same and takes nothing back.
+    // Another process without Kafka reports the same and takes nothing back.
     let known = try #require(try completeThrough(setup))
     setup.process.killNow()
     var environment = setup.environment

@@ -9,13 +9,14 @@ final class APISetup {
   let adminPort: Int
   let environment: [String: String]
   private(set) var process: ChildProcess
-  /// The vendor's own, with every scope.
+  /// The vendor's own token, with every scope.
   static let adminToken = "mtr_admin"
 
   /// - Parameters:
-  ///   - environment: beside what is needed.
-  ///   - databaseURL: with the schema of this build; nil: a new one on the server that tests share.
-  ///   - descriptors: how many files the process may open; nil: as many as this one.
+  ///   - environment: settings in addition to the necessary ones.
+  ///   - databaseURL: a database with the schema of this build; nil for a new one on the shared
+  ///     server.
+  ///   - descriptors: how many files the process may open; nil for as many as this one may.
   init(
     environment: [String: String] = [:], databaseURL: String? = nil, descriptors: Int? = nil
   ) throws {
@@ -59,7 +60,7 @@ final class APISetup {
   }
 
   /// - Parameters:
-  ///   - customer: whom it is bound to; nil: the vendor's own.
+  ///   - customer: the customer that the token is bound to; nil for the vendor's own.
   ///   - expires: an SQL expression.
   func addToken(
     _ token: String, scopes: String, customer: String? = nil, expires: String = "null"
@@ -78,7 +79,7 @@ final class APISetup {
       "insert into customer (customer_id, name) values ('\(id)', 'C') on conflict do nothing")
   }
 
-  /// A license of the customer's, with its limit of api_calls.
+  /// Adds a license of the customer, with its limit of api_calls.
   func addLicense(
     _ id: String, customer: String = "cus_1", anchorDay: Int = 1, limit: Int? = 50_000
   ) throws {
@@ -110,7 +111,7 @@ final class APISetup {
     var data: [[String: Any]] { json["data"] as? [[String: Any]] ?? [] }
   }
 
-  /// - Parameter token: nil sends none.
+  /// - Parameter token: with nil, none is sent.
   func request(
     _ method: String, _ path: String, token: String? = APISetup.adminToken, body: String = "",
     headers: [String: String] = [:]
@@ -133,7 +134,8 @@ final class APISetup {
     try request("GET", path, token: token, headers: headers)
   }
 
-  /// Sends bytes as they are, and reads up to the end of the connection; nil where nothing came.
+  /// Sends the bytes unchanged, and reads to the end of the connection. Returns nil if nothing
+  /// came.
   func exchange(_ bytes: [UInt8]) throws -> Answer? {
     guard let socket = TCP.connect(port: port, timeoutSeconds: 30) else {
       throw NeverHappened(description: "nobody listens: \(process.output)")

@@ -30,7 +30,7 @@ import Testing
     #expect(try await cache.caller("hash", now: 0) { nil } == nil)
     #expect(try await cache.caller("hash", now: 0) { caller } == caller)
     cache.forgetAll()
-    // The write is answered while the token is looked up.
+    // A write ends while the token is looked up, and the cache forgets what it knew.
     let found = try await cache.caller("hash", now: 0) {
       cache.forgetAll()
       return caller

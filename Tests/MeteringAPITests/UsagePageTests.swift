@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// What the pages show of usage that has just begun.
+/// How the pages show usage that has just begun.
 @Suite struct UsagePageTests {
   @Test func `usage of the hour that runs is shown from the first event on`() throws {
     let api = try APISetup()
@@ -23,7 +23,7 @@ import Testing
     #expect(!overview.contains("No usage has been counted yet"))
     let isSameHour = try hour() == began
     #expect(overview.contains("4,711 calls so far") || !isSameHour)
-    // What is compared is not the sum that is shown, and the page says so.
+    // The compared sum differs from the sum that is shown, and the page says so.
     #expect(overview.contains("; until ") && overview.contains("the same as before (0)"))
     // The charts of the license agree with its card.
     let license = try reader.get("/licenses/lic_new").body

@@ -3,10 +3,10 @@ import MeteringTestKit
 import PostgresStore
 import Testing
 
-/// `GET /v1/usage` against rows that are in part merged and in part pending.
+/// Compares `GET /v1/usage` with rows that are partly merged and partly pending.
 @Suite(.serialized)
 struct UsageTests {
-  /// A pending row: one event at a minute.
+  /// Adds a pending row with one event at a minute.
   private func add(
     _ setup: APISetup, _ license: String, _ time: String, _ quantity: Int,
     meter: String = "api_calls", domain: String = "example.com"
@@ -31,7 +31,7 @@ struct UsageTests {
     answer.data.compactMap { $0["quantity"] as? Int }
   }
 
-  /// Of a time that many days ago, such as `2026-11-20`.
+  /// The date that many days ago, such as `2026-11-20`.
   private func day(_ ago: Int) -> String {
     String(
       ISO8601DateFormatter().string(from: Date(timeIntervalSinceNow: -86_400 * Double(ago)))
@@ -68,7 +68,7 @@ struct UsageTests {
         "/v1/usage?\(range)&license_id=lic_1&license_id=lic_2&window=minute")
       #expect(quantities(minutes) == [1, 2, 4, 8])
       #expect(minutes.data.last?["window_start"] as? String == "\(b)T10:15:00Z")
-      // Half past ten in the evening of UTC is the next day's half past four in India.
+      // Half past ten in the evening of UTC is four in the morning of the next day in India.
       let india = "from=\(a)T18:30:00Z&to=\(b)T18:30:00Z&window=day&time_zone=Asia/Kolkata"
       #expect(quantities(try setup.get("/v1/usage?\(india)&group_by=license")) == [7, 8, 16])
       let edge = "from=\(a)T22:31:00Z&to=\(b)T10:16:00Z"
@@ -248,7 +248,7 @@ struct UsageTests {
       }
       return Dictionary(pairs, uniquingKeysWith: +)
     }
-    /// Of a whole day, and of one that began before hours of meters are kept.
+    /// The sum of days, from a date that may be before the first hours of meters that are kept.
     func days(_ groups: String, from: String) throws -> Int {
       try setup.get(
         "/v1/usage?from=\(from)T00:00:00Z&to=\(day(1))T00:00:00Z&group_by=\(groups)"
@@ -279,7 +279,7 @@ struct UsageTests {
       }
     }
     #expect(try setup.database.integer("select count(*) from usage_meter_hour_delta") == 0)
-    // Where the hours of meters begin later than the range, the rows of licenses answer.
+    // If the hours of meters begin later than the range, the rows of licenses answer.
     try setup.database.execute(
       "update usage_meter_hour_state set complete_from = now(); delete from usage_meter_hour")
     #expect(Set(try sums("meter").values) == [18])

@@ -4,7 +4,7 @@ import UsageAggregation
 
 @Suite("The dedupe window")
 struct DedupeWindowTests {
-  /// Rule (b) as the page has it: every sighting in a dictionary, and a subtraction.
+  /// Rule (b) as the page states it: a dictionary of every sighting, and a subtraction.
   private struct Model {
     let size: Int64
     var lastSeen: [Int: Int64] = [:]
@@ -31,7 +31,7 @@ struct DedupeWindowTests {
   func randomStreams(_ size: Int) {
     var random = SeededRandom(of: "randomStreams(\(size))")
     for round in 0..<(size > 100 ? 2 : 20) {
-      // Below 0 stands what a partition inherits from its parent.
+      // Records that a partition inherits from its parent have offsets below 0.
       var offset = round % 2 == 0 ? -300 : Int64.random(in: 0..<1 << 40, using: &random)
       var window = DedupeWindow(size: size, startOffset: offset)
       var model = Model(size: Int64(size))
@@ -121,7 +121,8 @@ struct DedupeWindowTests {
     var random = SeededRandom(of: "sharedHash")
     for offset in Int64(0)..<4_000 {
       let name = Int.random(in: 0..<90, using: &random)
-      // The same high half, or one of few homes at the end of the index so that probes wrap around.
+      // The names share one high half, or few slots at the end of the index, so that probes wrap
+      // around.
       let high: UInt64 = name % 3 == 0 ? .max : (UInt64.max &- UInt64(name % 3) << 40)
       let found = window.observe(Identity(high: high, low: UInt64(name) << 1 | 1), at: offset)
       expect(found == model.observe(name, at: offset))

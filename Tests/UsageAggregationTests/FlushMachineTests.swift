@@ -109,8 +109,8 @@ import UsageAggregation
     #expect(flush.resumed() == .write([0]))
   }
 
-  /// Ten thousand schedules of a store that loses connections before, in and behind the commit, goes
-  /// on with a lost commit later, and gives partitions to other processes at any moment.
+  /// Runs ten thousand schedules. The store loses connections before, during and after the commit,
+  /// goes on with a lost commit later, and gives partitions to other processes at any moment.
   @Test func `each partition is stored once, or it is another process's`() {
     for seed in 0..<10_000 {
       var random = SeededRandom(seed: UInt64(seed))
@@ -155,7 +155,7 @@ import UsageAggregation
   }
 }
 
-/// Offsets with compare-and-set. A partition that another process has claimed is refused for good.
+/// Offsets with compare-and-set. A partition that another process has claimed stays refused.
 private struct OffsetsModel {
   enum Answer {
     case committed
@@ -165,16 +165,16 @@ private struct OffsetsModel {
   }
 
   var random: SeededRandom
-  /// How often this flush's work was applied.
+  /// How often this flush's work was applied to each partition.
   var applied: [Int32: Int] = [:]
   private var claimedByOthers: Set<Int32> = []
-  /// A commit whose connection was lost and with which the server goes on.
+  /// A commit whose connection was lost but which the server continues.
   private var running: Set<Int32>?
 
   init(random: SeededRandom) { self.random = random }
 
   mutating func somethingHappens() {
-    // Whoever claims a partition waits for the commit that holds its row.
+    // A claim waits for the commit that holds the partition's row.
     if random.next() % 10 == 0, running == nil {
       claimedByOthers.insert(Int32(random.next() % 3))
     }
@@ -191,7 +191,7 @@ private struct OffsetsModel {
     case 0: return .lost
     case 1: return .failed
     case 2:
-      // The rows are locked by the lost commit: this attempt waits for it.
+      // The lost commit has locked the rows, so this attempt waits for it.
       finishLostCommit()
       _ = apply(partitions)
       return .lost
@@ -205,7 +205,7 @@ private struct OffsetsModel {
     }
   }
 
-  /// All of it or nothing.
+  /// Applies all of the partitions or none.
   private mutating func apply(_ partitions: Set<Int32>) -> Answer {
     let refused = partitions.filter { claimedByOthers.contains($0) || applied[$0] != nil }
     guard refused.isEmpty else { return .refused(refused) }

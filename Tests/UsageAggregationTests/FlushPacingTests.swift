@@ -81,7 +81,7 @@ import UsageAggregation
     #expect(!pacing.isDue(at: 1_249, entries: 1))
     pacing.found(lag: 90_000, at: 1_250)
     #expect(pacing.isDue(at: 1_250, entries: 1))
-    // Falling behind in between begins it again.
+    // If the consumer falls behind in between, the wait begins again.
     pacing.found(lag: 200_000, at: 1_300)
     pacing.found(lag: 90_000, at: 1_400)
     pacing.found(lag: 200_000, at: 1_500)

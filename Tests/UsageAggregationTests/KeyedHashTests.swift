@@ -32,7 +32,7 @@ struct KeyedHashTests {
     withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 12) { buffer in
       for i in 0..<12 { buffer[i] = 0x30 }
       for n in 0..<1_000_000 {
-        // Ids of 6 to 12 digits: neighbors differ in one bit, as counters do.
+        // These are ids of 6 to 12 digits. Neighbors differ in one bit, as those of counters do.
         var rest = n / 7
         let length = n % 7 + 6
         for i in stride(from: length - 1, through: 0, by: -1) {
@@ -78,7 +78,7 @@ struct KeyedHashTests {
         seen.insert(Key(identity([0x61], [0x62], text)))
         hashes.insert(text.withUnsafeBytes { fixedHash.hash($0, 0) })
       }
-      // One "a" before "a" is the same identity as one behind it.
+      // One "a" before "a" is the same identity as one after it.
       #expect(seen.count == (byte == 0x61 ? 902 : 903))
       #expect(hashes.count == 301)
     }
@@ -102,9 +102,9 @@ struct KeyedHashTests {
 
   @Test("Nobody finds two texts that collide under every key by choosing their words and lengths")
   func noKeylessCollisions() {
-    // The length once was folded into the first word by a known factor. Texts of 16 and 15 bytes
-    // with the same last eight and with first words that undo the difference then collided whatever
-    // the keys were; a search of some thousands finds printable ones.
+    // The length was once folded into the first word by a known factor. Texts of 16 and 15 bytes
+    // then collided under any keys, if their last eight bytes were the same and their first words
+    // undid the difference. A search of some thousands finds printable ones.
     let factor: UInt64 = 0x9E37_79B9_7F4A_7C15
     var inverse: UInt64 = 1
     for _ in 0..<6 { inverse = inverse &* (2 &- factor &* inverse) }
@@ -156,7 +156,8 @@ struct KeyedHashTests {
     ]
     #expect(Set(all).count == all.count)
     #expect(fingerprint("k", "v", 1) == all[0])
-    // Stored in consumer_offset: a change of the function is a change of the stored format.
+    // The fingerprint is stored in consumer_offset. A change of the function changes the stored
+    // format.
     #expect(fingerprint("lic_abc123", "{}", sampleTime) == 8_769_419_728_448_924_399)
   }
 }

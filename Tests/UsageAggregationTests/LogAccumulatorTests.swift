@@ -114,7 +114,7 @@ struct LogAccumulatorTests {
       own(&accumulator, 1)
       expect(take(&accumulator, records, batch) == records.count, "\(change)")
       expect(accumulator.halt(of: 0) == .logDiffers(offset: 2), "\(change)")
-      // What comes later changes nothing, not even the record itself.
+      // Nothing that comes later changes this, not even the record itself.
       expect(take(&accumulator, [original, event(9)], batch) == 2)
       accumulator.reachedEnd(0, at: 20)
       expect(accumulator.halt(of: 0) == .logDiffers(offset: 2))
@@ -142,7 +142,7 @@ struct LogAccumulatorTests {
     own(&accumulator, readFrom: 0, nextOffset: 5, remembered: (0, 1))
     accumulator.reachedEnd(0, at: 5)
     expect(accumulator.halt(of: 0) == .logDiffers(offset: 0))
-    // The record itself, when it comes late, does not set the partition going again.
+    // If the record itself comes late, it does not set the partition going again.
     own(
       &accumulator, readFrom: 0, nextOffset: 5,
       remembered: (0, KeyedHash.fingerprint(of: event(0))))
@@ -248,7 +248,8 @@ struct LogAccumulatorTests {
       base: UnsafePointer(name.baseAddress!.assumingMemoryBound(to: UInt8.self)), count: 512)
     filler.domain = store.text(String(repeating: "d", count: 256))
     filler.feature = filler.domain
-    // Until a few events fit and a run of them does not. Fillers are of a partition nobody owns.
+    // The fillers leave room for a few events but not for a run of them. They belong to a partition
+    // that nobody owns.
     func inArena(_ bytes: Int) -> Int { (bytes + 7) / 8 * 8 }
     let cellBytes = MemoryLayout<UsageCell>.size
     let fillerBytes =
@@ -320,7 +321,7 @@ struct LogAccumulatorTests {
     accumulator.seal(batch)
 
     let second = accumulator.makeBatch()
-    // Neither its identity within the window nor its sequence makes a duplicate of it.
+    // Neither its identity within the window nor its sequence makes it a duplicate.
     let again = [
       event(3, id: "1", quantity: 5, requeueIndex: 0),
       event(4, id: "1", quantity: 5, requeueIndex: 0),
@@ -330,11 +331,11 @@ struct LogAccumulatorTests {
     expect(quantity(second) == 5)
     expect(second.counters.duplicates == 1)
     accumulator.seal(second)
-    // Not stored yet: the store would still call it uncounted.
+    // The batch is not stored yet, so the store would still call the dead letter uncounted.
     let third = accumulator.makeBatch()
     take(&accumulator, [event(5, id: "y", requeueIndex: 0)], third, requeues: [key])
     expect(third.requeued.isEmpty && quantity(third) == 0)
-    // Dropped with its batch: it may be counted after all.
+    // The batch was dropped, so the dead letter may be counted after all.
     accumulator.settled(second)
     take(&accumulator, [event(6, id: "z", requeueIndex: 0)], third, requeues: [key])
     expect(third.requeued.count == 1)

@@ -1,7 +1,7 @@
 import Testing
 import UsageAggregation
 
-/// One table of cases for the engine and for `meterctl`, which both ask `LogContinuity`.
+/// One table of cases for the engine and for `meterctl`, because both ask `LogContinuity`.
 @Suite struct LogContinuityTests {
   struct Case: CustomTestStringConvertible, Sendable {
     var testDescription: String

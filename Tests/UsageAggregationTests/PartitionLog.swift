@@ -4,11 +4,12 @@ import MeteringTestKit
 import Recount
 import UsageAggregation
 
-/// A log of a few partitions, made at random, as the aggregator and the recount both read it.
+/// A random log of a few partitions, in the form in which the aggregator and the recount both read
+/// it.
 struct PartitionLog {
   static let imports: [Identifier: Int64] = ["books": sampleTime - 300 * 86_400_000]
 
-  /// By partition, in the order of their offsets, which have gaps.
+  /// The records of each partition, in the order of their offsets, which have gaps.
   private(set) var records: [[LogRecord]] = []
   private var random: SeededRandom
   private var sequences: [Int64] = [0, 0, 0]
@@ -31,7 +32,7 @@ struct PartitionLog {
     }
   }
 
-  /// Behind the last record and what no reader sees (a transaction's marker).
+  /// The offset after the last record and after a transaction's marker, which no reader sees.
   func end(_ partition: Int) -> Int64 { (records[partition].last?.offset ?? 0) + 3 }
 
   private mutating func record(
@@ -42,7 +43,7 @@ struct PartitionLog {
     var record = LogRecord(
       partition: partition, offset: offset, timestamp: timestamp, key: nil, value: nil)
     if random.chance(20), let old = earlier.suffix(window * 2 + 2).randomElement(using: &random) {
-      // The same bytes again: a producer's resend.
+      // These are the same bytes again, as when a producer resends.
       record.key = old.key
       record.value = old.value
       record.deadLetterHeader = old.deadLetterHeader
@@ -62,7 +63,7 @@ struct PartitionLog {
     default: usage(&record)
     }
     if random.chance(8) {
-      // A dead letter of any time before; some are requeued twice.
+      // The dead letter is of any earlier time, and some are requeued twice.
       let dead = Int64.random(in: 0...max(1, offset / 4), using: &random)
       record.deadLetterHeader = "1/license.usage.v1/\(partition)/\(dead)"
     }
@@ -103,7 +104,7 @@ struct PartitionLog {
     record.value = bytes(text)
   }
 
-  /// Days counted one by one: the tests' own calendar, far from 1970 nowhere.
+  /// Counts days one by one. This is the tests' own calendar.
   static func rfc3339(_ milliseconds: Int64) -> String {
     var day = floorDivide(milliseconds, by: 86_400_000)
     let rest = milliseconds - day * 86_400_000
@@ -129,7 +130,7 @@ struct PartitionLog {
   }
 }
 
-/// The store as far as a flush needs it: compare-and-set of offsets, and sums.
+/// The part of the store that a flush needs: compare-and-set of offsets, and sums.
 struct ModelStore {
   struct Position: Equatable {
     var nextOffset: Int64 = 0
@@ -147,10 +148,10 @@ struct ModelStore {
   var producers: [Int32: [[UInt8]: ProducerState]] = [:]
   var requeued: Set<DeadLetterKey> = []
   var reports = 0
-  /// Of batches that were stored whole.
+  /// Problems of batches that were stored whole.
   var problems: [String] = []
 
-  /// As `flush_producers` does where a report of each producer is known: the counts add up.
+  /// Adds up the counts, as `flush_producers` does if there is a report of each producer.
   private mutating func add(_ state: ProducerState, _ partition: Int32) {
     var sum = state
     if let before = producers[partition]?[state.name] {
@@ -166,7 +167,7 @@ struct ModelStore {
     producers[partition, default: [:]][state.name] = sum
   }
 
-  /// One transaction; the share of partitions that are `lost`, or without progress, is left out.
+  /// One transaction. It leaves out the share of partitions that are `lost` or without progress.
   mutating func write(_ batch: LogBatch, lost: Set<Int32> = []) {
     if batch.progress.map(\.partition) != batch.progress.map(\.partition).sorted() {
       problems.append("progress out of the order of partitions")

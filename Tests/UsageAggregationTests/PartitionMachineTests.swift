@@ -1,7 +1,7 @@
 import Testing
 import UsageAggregation
 
-/// Scripts of what happens to one partition, and what the machine answers.
+/// Scripts of events in one partition's life, with the machine's answers.
 @Suite struct PartitionMachineTests {
   private let away = Standstill(.unreachable, "no leader")
   private let other = Standstill(.logDiffers, "another log")
@@ -94,7 +94,7 @@ import UsageAggregation
     #expect(answer9 == .drop)
     #expect(!machine.isHeld)
     #expect(machine.standstill?.isHalt == true)
-    // It must be claimed again, not gone on with.
+    // The partition must be claimed again. Reading must not simply go on.
     machine.storeChanged(at: 13)
     #expect(machine.isDue(at: 13))
     machine.looks(ticket: 3)

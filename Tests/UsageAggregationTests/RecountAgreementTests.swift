@@ -5,8 +5,8 @@ import Recount
 import Testing
 import UsageAggregation
 
-/// The aggregator's session in small: takes runs, seals, stores, loses partitions and starts over,
-/// all at random.
+/// A small version of the aggregator's session. It takes runs, seals, stores, loses partitions and
+/// starts over, all at random.
 private struct Session: ~Copyable {
   let log: PartitionLog
   let window: Int
@@ -15,10 +15,10 @@ private struct Session: ~Copyable {
   var random: SeededRandom
   var accumulator: LogAccumulator
   var open: LogBatch
-  /// Sealed and on its way to the store.
+  /// The batch that is sealed and on its way to the store.
   var inFlight: LogBatch?
   var model = ModelStore()
-  /// Of each partition, the index of the record to be fetched next.
+  /// The index of the record that each partition fetches next.
   var next: [Int]
   var owned: Set<Int32> = []
   var askedImports = 0
@@ -84,7 +84,7 @@ private struct Session: ~Copyable {
     settle()
   }
 
-  /// A process that ends without a word, and its successor.
+  /// The process ends without a word, and a successor starts.
   mutating func crash() {
     if random.chance(50) { settle() }
     inFlight = nil
@@ -97,7 +97,7 @@ private struct Session: ~Copyable {
 
   mutating func takeRun(of partition: Int32) {
     let p = Int(partition)
-    // Some of what a fetch brings may have been dealt with already.
+    // A fetch may bring some records that have been handled already.
     let first = max(0, next[p] - (random.chance(10) ? Int.random(in: 0...5, using: &random) : 0))
     let last = min(views[p].count, next[p] + random.pick([1, 2, 10, 60, 300]))
     var requeues: [DeadLetterKey?] = []
@@ -129,7 +129,8 @@ private struct Session: ~Copyable {
     case 70..<78: seal()
     case 78..<84: settle()
     case 84..<90:
-      // Another has claimed it: what is under way of it is refused, what is open is left out.
+      // Another process has claimed the partition. What is in flight for it is refused, and what is
+      // open is left out.
       let isInFlight = inFlight?.progress.contains { $0.partition == partition } ?? false
       if isInFlight, owned.contains(partition) {
         settle(lost: [partition])
@@ -159,7 +160,7 @@ struct RecountAgreementTests {
     "However a log is split, flushed, lost and read again, all counts are those of the recount",
     arguments: [1, 2, 7, 20, 64], 0..<8)
   func agrees(window: Int, round: Int) {
-    // Of three producers all are remembered, two, or one.
+    // All, two or one of the three producers are remembered.
     check(window, round, maxProducers: [4_096, 2, 1][round % 3])
   }
 
@@ -171,7 +172,7 @@ struct RecountAgreementTests {
     var session = Session(
       log, window: window, maxProducers: maxProducers, SeededRandom(seed: random.next()))
     for partition in 0..<Int32(3) { session.own(partition) }
-    // Round 0 is plain: everything in order, once.
+    // Round 0 is plain: everything comes once and in order.
     if round > 0 { for _ in 0..<150 { session.step() } }
     session.finish()
     let model = session.model
@@ -216,7 +217,7 @@ struct RecountAgreementTests {
     #expect(model.reports == reports)
     let keys = Set(requeued.map { DeadLetterKey(header: bytes($0))! })
     #expect(model.requeued == keys)
-    // The log must hold what is to be told apart.
+    // The log must contain every cause that has to be told apart.
     for cause in [
       "counted", "sequence", "id", "requeued", "tombstone", "not_json", "too_old", "key_mismatch",
     ] {

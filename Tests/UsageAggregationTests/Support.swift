@@ -35,7 +35,8 @@ final class ByteStore {
   func text(_ string: String) -> Text { text(bytes(string)) }
 }
 
-/// `#expect` for what is not copyable or mutates, which the macro cannot take apart.
+/// `#expect` for expressions that are not copyable or that mutate. The macro cannot take those
+/// apart.
 func expect(
   _ condition: Bool, _ comment: @autoclosure () -> Comment? = nil,
   sourceLocation: SourceLocation = #_sourceLocation

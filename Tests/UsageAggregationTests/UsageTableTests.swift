@@ -22,7 +22,7 @@ struct UsageSum: Equatable {
 }
 
 extension UsageTable {
-  /// Groups (kind nil) and cells. Traps where a row stands twice.
+  /// The groups (kind nil) and the cells. Traps if a row appears twice.
   func rows() -> [UsageRow: UsageSum] {
     var rows: [UsageRow: UsageSum] = [:]
     forEachGroup { group, license, meter, address in

@@ -26,7 +26,7 @@ import UsageAggregation
         .init(partition: 0, from: 940, to: 1_000, shift: -1_030),
         .init(partition: 4, from: 0, to: 30, shift: -30),
       ])
-    // The oldest inherited record stands exactly one window before the next offset.
+    // The oldest inherited record is exactly one window before the next offset.
     #expect(segments[0].from + segments[0].shift == 10 - 100)
   }
 }

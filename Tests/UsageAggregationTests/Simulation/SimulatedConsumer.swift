@@ -1,11 +1,11 @@
 import MeteringTestKit
 import UsageAggregation
 
-/// A process ends in the middle of what it does, or its session cannot go on.
+/// A process ends in the middle of its work, or its session cannot go on.
 struct SimulatedEnd: Error {}
 
-/// One consumer as `ConsumerSession` and `Flusher` drive the machines of this module, with the log,
-/// the store and the clock of a simulation in place of theirs.
+/// One consumer. It drives the machines of this module as `ConsumerSession` and `Flusher` do, with
+/// the simulation's log, store and clock.
 final class SimulatedConsumer {
   enum Word {
     case assigned(Int32)
@@ -19,7 +19,7 @@ final class SimulatedConsumer {
   }
 
   private unowned let world: SimulatedWorld
-  /// As `consumer_offset.claimed_by`.
+  /// The owner, as in `consumer_offset.claimed_by`.
   let owner: Int
   var inbox: [Word] = []
   private var machines: [Int32: PartitionMachine] = [:]

@@ -5,7 +5,7 @@ import UsageAggregation
 struct SimulatedLog {
   private(set) var ids: [[Int]] = []
   private(set) var views: [[LogRecordView]] = []
-  /// By partition: how many different events lie before each offset.
+  /// How many different events are before each offset, by partition.
   private(set) var distinct: [[Int64]] = []
   private let memory = ByteStore()
 
@@ -52,7 +52,7 @@ struct SimulatedLog {
   }
 }
 
-/// What a flush carries to the store.
+/// The part of a flush that goes to the store.
 struct SimulatedFlush {
   struct Part: Equatable {
     var expected: Int64
@@ -86,11 +86,11 @@ struct SimulatedStore {
   }
 
   var rows: [Row]
-  /// For a check of the simulation itself: offsets move whoever claims them.
+  /// Used to check the simulation itself: offsets move even without a claim.
   var ignoresClaims = false
-  /// A commit whose connection was lost and with which the server goes on.
+  /// A commit whose connection was lost but which the server continues.
   private var running: (SimulatedFlush, Set<Int32>)?
-  /// Told what was just stored, to be compared with the log.
+  /// The first difference between what was just stored and the log.
   private(set) var problem: String?
   private let distinct: [[Int64]]
 
@@ -131,7 +131,7 @@ struct SimulatedStore {
     }
   }
 
-  /// As `FlushTransaction.fate`.
+  /// Answers as `FlushTransaction.fate` does.
   func fate(_ flush: SimulatedFlush, _ partitions: Set<Int32>) -> FlushMachine.Fate {
     var lost = partitions
     for partition in partitions where rows[Int(partition)].claimedBy == flush.owner {
@@ -141,7 +141,7 @@ struct SimulatedStore {
     return .notStored(lost: lost)
   }
 
-  /// All of it or nothing.
+  /// Applies all of the partitions or none.
   private mutating func apply(_ flush: SimulatedFlush, _ partitions: Set<Int32>) -> Answer {
     let refused = partitions.filter { partition in
       guard let part = flush.parts[partition] else { return false }
@@ -160,7 +160,7 @@ struct SimulatedStore {
     return .committed
   }
 
-  /// At every moment what is stored is what the log holds before the stored offset, each event
+  /// At every moment, the stored counts equal what the log has before the stored offset, each event
   /// once.
   private mutating func check(_ partition: Int32) {
     let row = rows[Int(partition)]

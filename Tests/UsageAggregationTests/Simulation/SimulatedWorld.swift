@@ -1,8 +1,9 @@
 import MeteringTestKit
 import UsageAggregation
 
-/// Two consumers, their group, the log, the store and the clock. What happens is a list of moves,
-/// each a number that decides who does what and what goes wrong. The same moves make the same one.
+/// Two consumers, their group, the log, the store and the clock. A list of moves says what happens.
+/// Each is a number that decides who does what and what goes wrong. The same moves make the same
+/// world.
 final class SimulatedWorld {
   private(set) var log: SimulatedLog
   var store: SimulatedStore
@@ -19,8 +20,8 @@ final class SimulatedWorld {
   private(set) var isLogReplaced = false
 
   /// - Parameters:
-  ///   - crashAt: the effect before which the process that is about to have it ends.
-  ///   - otherLog: takes the place of the log at some time.
+  ///   - crashAt: the number of the effect before which the process ends.
+  ///   - otherLog: replaces the log at some time.
   init(log: SimulatedLog, otherLog: SimulatedLog? = nil, crashAt: Int? = nil) {
     self.log = log
     self.otherLog = otherLog
@@ -47,7 +48,7 @@ final class SimulatedWorld {
   func fault() -> UInt64 { isCalm ? 9 : random.next() }
 
   /// Carries out the moves, then lets everything come to rest.
-  /// - Returns: what is wrong in the end; nil: every event is counted once.
+  /// - Returns: what is wrong in the end; nil if every event is counted once.
   func run(_ moves: [UInt64]) -> String? {
     for move in moves {
       random = SeededRandom(seed: move)
@@ -80,7 +81,7 @@ final class SimulatedWorld {
     }
   }
 
-  /// Lets a consumer act. One that ends is followed by a new process, which is assigned the same.
+  /// Lets a consumer act. If it ends, a new process follows and is assigned the same partitions.
   private func alive(_ number: Int, _ act: (SimulatedConsumer) throws -> Void) {
     do {
       try act(consumers[number])
@@ -92,7 +93,7 @@ final class SimulatedWorld {
     }
   }
 
-  /// A partition moves. The consumer that had it hears of that later, and may go on meanwhile.
+  /// A partition moves. The consumer that had it learns of that later, and may go on meanwhile.
   private func rebalance() {
     let partition = Int(random.next() % UInt64(owners.count))
     consumers[owners[partition]].inbox.append(.revoked(Int32(partition)))
@@ -100,8 +101,8 @@ final class SimulatedWorld {
     consumers[owners[partition]].inbox.append(.assigned(Int32(partition)))
   }
 
-  /// The topic is made anew. Kafka's client shows a sign of it before it brings anything of the new
-  /// log.
+  /// The topic is created again. Kafka's client shows a sign of it before it brings anything from
+  /// the new log.
   private func replaceLog() {
     guard let otherLog, !isLogReplaced, store.rows.allSatisfy({ $0.remembered != nil }) else {
       return
@@ -111,11 +112,11 @@ final class SimulatedWorld {
     for consumer in consumers { consumer.doubtAll() }
   }
 
-  /// Nothing goes wrong any more: everything is counted in the end.
+  /// Nothing goes wrong any more, so everything must be counted in the end.
   private func rest() -> String? {
     isCalm = true
     var choices = SeededRandom(seed: UInt64(now))
-    // A log that was replaced is never counted: then a while is enough to see that.
+    // A log that was replaced is never counted. A shorter time is enough to see that.
     for _ in 0..<(isLogReplaced ? 40 : 600) {
       now += 500
       store.finishLostCommit()

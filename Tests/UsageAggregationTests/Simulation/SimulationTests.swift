@@ -2,7 +2,8 @@ import MeteringTestKit
 import Testing
 import UsageAggregation
 
-/// The machines of this module and the core that they drive, in a world that crashes at every step.
+/// The machines of this module and the core that they drive, in a world that may crash at every
+/// step.
 ///
 /// `METER_TEST_SEED` repeats a run. A failure prints its seed, the step at which a process ends,
 /// and the fewest moves that still fail.
@@ -24,14 +25,14 @@ import UsageAggregation
       moves = (0..<length).map { _ in random.next() }
     }
 
-    /// - Returns: what is wrong, and how many steps there were.
+    /// - Returns: the problem, and how many steps there were.
     func run(crashAt: Int? = nil, _ moves: [UInt64]? = nil) -> (problem: String?, effects: Int) {
       let world = SimulatedWorld(log: log, otherLog: otherLog, crashAt: crashAt)
       world.store.ignoresClaims = ignoresClaims
       return (world.run(moves ?? self.moves), world.effects)
     }
 
-    /// Leaves out moves for as long as it still fails: halves first, then one by one.
+    /// Leaves out moves as long as it still fails: halves first, then one by one.
     func minimized(crashAt: Int?) -> [UInt64] {
       var moves = self.moves
       var size = moves.count / 2
