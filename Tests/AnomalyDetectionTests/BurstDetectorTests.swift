@@ -2,7 +2,7 @@ import AnomalyDetection
 import MeteringTestKit
 import Testing
 
-/// Rows of any kind: what `meterctl backtest` gives the detector.
+/// Rows of any kind, as `meterctl backtest` gives them to the detector.
 @Suite struct BurstDetectorTests {
   private static let start: Int64 = 29_000_000
 

@@ -19,7 +19,8 @@ struct BurstScenarioRanges {
 
   static let tuning = BurstScenarioRanges()
 
-  /// What nothing was tuned on: wider where that is still a burst, or still none.
+  /// Nothing was tuned on these. They are wider where a burst still is one, or a calm series still
+  /// is none.
   static let heldOut = BurstScenarioRanges(
     rate: 2...20_000, dispersion: 0.02...0.4, wanderSigma: 0.1...0.28, wanderMinutes: 15...60,
     dailyRatio: 3...25, weekendFactor: 0.05...0.6, growthPerDay: 0.01...0.06, jobFactor: 4...14,
@@ -28,10 +29,10 @@ struct BurstScenarioRanges {
 }
 
 extension BurstScenario {
-  /// A Thursday in the middle of 2026 is near enough; the day of the week varies by license.
+  /// A Thursday in the middle of 2026 is near enough. The day of the week varies by license.
   private static let epoch = 20_650 * 1440
 
-  /// Scenario `index` of a kind, with labelled bursts about every nine days, or none.
+  /// Makes scenario `index` of a kind, with labelled bursts about every nine days, or with none.
   static func make(
     _ kind: Kind, _ index: Int, seed: UInt64, ranges: BurstScenarioRanges = .tuning, days: Int = 91,
     withBursts: Bool = true
@@ -105,8 +106,9 @@ extension BurstScenario {
     }
   }
 
-  /// As measured on minute series of production services: neighboring hours differ by up to 2, all by
-  /// up to 6; single minutes by 2 to 6 % beside what is drawn, alike over some minutes.
+  /// These values were measured on minute series of production services. Neighboring hours differ
+  /// by a factor of up to 2, and all hours by up to 6. In addition to the random noise, single
+  /// minutes differ by 2 to 6 %, similarly over some minutes.
   private mutating func uneven(_ random: inout RandomCounts, _ ranges: BurstScenarioRanges) {
     var logarithm = 0.0
     let steps = (0..<24).map { _ in random.uniform(-0.6...0.6) }
@@ -123,7 +125,8 @@ extension BurstScenario {
     if random.int(0...1) == 1 { batch = (random.int(1...3), random.uniform(1.2...1.6)) }
   }
 
-  /// Up to a factor of 1.8, and back below two thirds, within up to three hours.
+  /// Adds levels that rise by a factor of up to 1.8, and fall below two thirds, within up to three
+  /// hours.
   private mutating func addJumps(_ random: inout RandomCounts) {
     var t = random.int(2 * 1440...6 * 1440)
     var isHigh = false
@@ -173,9 +176,9 @@ extension BurstScenario {
     }
   }
 
-  /// Bursts where at least a call a minute is usual, outside silences and away from each other: old
-  /// licenses all three kinds from the fifteenth day, young ones a flash crowd or a loop from the
-  /// second hour.
+  /// Adds bursts where at least one call a minute is usual, outside silences and away from each
+  /// other. Old licenses have all three kinds from the fifteenth day on. Young ones have a flash
+  /// crowd or a loop from the second hour on.
   private mutating func addLabels(_ random: inout RandomCounts, _ ranges: BurstScenarioRanges) {
     let isYoung = kind == .young
     var t = isYoung ? random.int(90...max(minutes - 30, 91)) : random.int(15 * 1440...20 * 1440)

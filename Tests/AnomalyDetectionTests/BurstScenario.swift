@@ -6,8 +6,9 @@ struct BurstScenario {
   enum Kind: String, CaseIterable {
     case steady, overdispersed, wander, daily, weekly, growth, hourlyJob, nightlyJob, daylightSaving
     case silence, young, lumpy, mixed
-    /// What request and ingress rates of production services show: hours that differ by up to a
-    /// factor of two, and a little from day to day; levels that jump; outages; peaks on the hour.
+    /// Request and ingress rates of production services look like these. Hours differ by a factor
+    /// of up to two, and a little from day to day. Levels jump, there are outages, and there are
+    /// peaks on the hour.
     case uneven, jumping, outages
 
     var isMeasured: Bool { self == .uneven || self == .jumping || self == .outages }
@@ -19,43 +20,45 @@ struct BurstScenario {
     var anomaly: Anomaly
     var start: Int
     var length: Int
-    /// Of the usual rate; what a loop adds, in multiples of the usual rate at its start.
+    /// The factor of the usual rate. A loop adds this multiple of the usual rate at its start.
     var factor: Double
-    /// Minutes after the start from which the delay counts.
+    /// The delay counts from this many minutes after the start.
     var onset = 0
   }
 
   var kind: Kind
   var minutes: Int
-  /// The first minute, since 1970.
+  /// The first minute, in minutes since 1970.
   var origin: Int
   var base: Double
   var dispersion = 0.0
-  /// Mean calls of an event, where events come in lumps: exponentially distributed.
+  /// The mean number of calls of an event, if calls come in lumps. It is exponentially distributed.
   var lump = 0.0
   var wanderSigma = 0.0
   var wanderMinutes = 30.0
   var dailyRatio = 1.0
   var weekendFactor = 1.0
-  /// Of the local day.
+  /// The minute of the local day with the peak.
   var peakMinute = 780
-  /// Local time is UTC and these minutes.
+  /// Local time is UTC plus these minutes.
   var zone = 0
   var growthPerDay = 0.0
   var growthDays = 0
-  /// Minute of the hour, length, factor, first minute of the series.
+  /// The minute of the hour, the length, the factor, and the first minute of the series.
   var hourlyJob: (minute: Int, length: Int, factor: Double)?
   var nightlyJob: (minute: Int, length: Int, factor: Double, firstDay: Int)?
   var shifts: [(minute: Int, by: Int)] = []
   var silences: [Range<Int>] = []
-  /// Of the hours of the UTC day, and how much a day's hours differ from them (σ of the logarithm).
+  /// The factors of the UTC day's hours, and how much one day's hours differ from them (σ of the
+  /// logarithm).
   var hourFactors: [Double] = []
   var hourSigma = 0.0
-  /// From a minute on the rate is so many times what it was, reached within `over` minutes.
+  /// From a minute on, the rate is multiplied by the factor, which is reached within `over`
+  /// minutes.
   var jumps: [(minute: Int, over: Int, factor: Double)] = []
-  /// A share of the calls is left.
+  /// Minutes in which only a share of the calls is left.
   var dips: [(minutes: Range<Int>, share: Double)] = []
-  /// A peak in the first minutes of each hour: a batch.
+  /// A peak in the first minutes of each hour, as batches cause it.
   var batch: (minutes: Int, factor: Double)?
   var labels: [Label] = []
   var seed: UInt64
@@ -80,7 +83,7 @@ struct BurstScenario {
     return rate
   }
 
-  /// Between the middles of the hours.
+  /// Interpolates between the middles of the hours.
   private func unevenFactor(_ minute: Int) -> Double {
     let place = minute - 30
     let part = Double(place % 60) / 60

@@ -2,12 +2,14 @@ import AnomalyDetection
 import Foundation
 import Testing
 
-/// The labelled scenario set. By default a part of it, over seven weeks; with METER_TEST_BURST_LICENSES=25 the whole, over a quarter,
-/// with its figures printed: best built with -c release.
+/// The labelled scenario set. By default it runs a part of it, over seven weeks. With
+/// METER_TEST_BURST_LICENSES=25 it runs all of it, over a quarter, and prints its figures. That is
+/// best built with -c release.
 @Suite struct BurstScenarioTests {
   enum Set: String, CaseIterable {
     case tuning
-    /// Other seed, rates, rhythms, jobs and factors; not looked at while choosing.
+    /// Another seed, with other rates, rhythms, jobs and factors. Nobody looked at it while
+    /// choosing.
     case heldOut
 
     var ranges: BurstScenarioRanges { self == .tuning ? .tuning : .heldOut }

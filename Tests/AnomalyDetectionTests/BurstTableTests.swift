@@ -2,7 +2,7 @@ import AnomalyDetection
 import MeteringTestKit
 import Testing
 
-/// A table of licenses as plainly as it can be said: a dictionary, nothing evicted.
+/// The simplest possible table of licenses: a dictionary that evicts nothing.
 private struct NaiveTable {
   enum License {
     case young([Int32: Int64])
@@ -50,7 +50,8 @@ private struct NaiveTable {
     var minute: Int32
   }
 
-  /// Licenses with ids of 0 to 255 bytes, slightly out of order, some silent for long, with bursts.
+  /// Licenses with ids of 0 to 255 bytes, slightly out of order. Some are silent for long, and some
+  /// have bursts.
   private static func adds(_ count: Int, seed: UInt64) -> [Add] {
     var random = RandomCounts(seed: seed)
     let keys = (0..<40).map { index in

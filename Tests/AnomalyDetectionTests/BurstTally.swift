@@ -1,11 +1,11 @@
 import AnomalyDetection
 
-/// What a detector made of labelled scenarios.
+/// A detector's results on labelled scenarios.
 struct BurstTally {
   struct Cell {
     var labels = 0
     var found = 0
-    /// Minutes until the end of the minute that told it.
+    /// The minutes until the end of the minute that reported the burst.
     var delays: [Int] = []
 
     var recall: Double { labels == 0 ? 1 : Double(found) / Double(labels) }
@@ -59,7 +59,8 @@ struct BurstTally {
     cells.values.reduce(Cell()) { $0 + ($1[anomaly] ?? Cell()) }
   }
 
-  /// By anomaly and in all: recall, median delay and that of nine in ten, false alerts.
+  /// The recall, the median delay, the delay of nine in ten, and the false alerts, by anomaly and
+  /// in total.
   var figures: String {
     func line(_ name: String, _ cell: Cell) -> String {
       "\(name) \((cell.recall * 10_000).rounded() / 10_000) of \(cell.labels), p50 \(cell.delay(0.5)), p90 \(cell.delay(0.9))"
@@ -86,14 +87,15 @@ struct BurstTally {
 }
 
 extension BurstScenario {
-  /// A nightly job may be told on its first three nights: nobody can know that it will come again.
+  /// A nightly job may raise alerts on its first three nights, because nobody can know that it will
+  /// come again.
   func isFirstSightOfJob(_ t: Int) -> Bool {
     guard let job = nightlyJob else { return false }
     let inJob = ((origin + t) % 1440 - job.minute + 1440) % 1440 < job.length + 2
     return inJob && t >= job.firstDay * 1440 && t < (job.firstDay + 3) * 1440
   }
 
-  /// The alerts of a detector that is given each minute's calls at once.
+  /// The alerts of a detector that receives each minute's calls together.
   func alerts() -> [Burst] {
     var tracker: BurstTracker?
     var alerts: [Burst] = []

@@ -3,7 +3,7 @@ import Metering
 import MeteringTestKit
 import Testing
 
-/// Who asks for a license on foreign domains, and whether that is a leak: a labelled set.
+/// A labelled set: who uses a license on foreign domains, and whether that is a leak.
 struct DomainScenario: CustomTestStringConvertible {
   struct Request {
     var minute: Int
@@ -12,7 +12,7 @@ struct DomainScenario: CustomTestStringConvertible {
   }
 
   var name: String
-  /// Whether a spread must be told, and from which minute on the delay counts.
+  /// The minute from which the delay counts. It is nil if no spread may be reported.
   var leakBegins: Int?
   var requests: [Request]
 
@@ -44,7 +44,7 @@ struct DomainScenario: CustomTestStringConvertible {
         requests: every(240, 60) { ("staging\($0 % 8).example.com", "example.com") }),
       DomainScenario(
         name: "one name as IDN and as punycode", leakBegins: nil,
-        // Both arrive in ASCII.
+        // Both forms arrive in ASCII.
         requests: every(30, 48) { _ in ("xn--mller-kva.de", "xn--mller-kva.de") }),
       DomainScenario(
         name: "a move to a new domain, with three others on the way", leakBegins: nil,
@@ -93,7 +93,7 @@ struct DomainScenario: CustomTestStringConvertible {
     var told = Told()
     for (offset, request) in scenario.requests.enumerated() {
       let time = start + Int64(request.minute) * 60_000
-      // Every other license's requests move the log's time on.
+      // The requests of all other licenses move the log's time on.
       for finding in watch.advance(to: time)
         + watch.foreignDomain(
           request.domain, registrable: request.registrable,
@@ -124,7 +124,7 @@ struct DomainScenario: CustomTestStringConvertible {
     } else {
       print("\(scenario.name): no spread, \(told.mismatches) mismatches")
     }
-    // Ten an hour, and a digest.
+    // At most ten alerts an hour and a digest.
     let hours = scenario.requests.last!.minute / 60 + 1
     #expect(told.mismatches <= 11 * hours)
   }

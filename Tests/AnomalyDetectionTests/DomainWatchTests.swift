@@ -3,7 +3,7 @@ import Metering
 import MeteringTestKit
 import Testing
 
-/// Sightings one by one, and what is told of them.
+/// Single sightings, and what is reported about them.
 @Suite struct DomainWatchTests {
   private static let start: Int64 = 1_795_459_200_000
   private static let minute: Int64 = 60_000
@@ -52,7 +52,7 @@ import Testing
     log.see("a.com", at: Self.hour)
     #expect(
       log.take() == [.domainMismatch(domain: "a.com", count: 3_599, firstSeen: Self.start - 5)])
-    // Another license's same domain is another pair.
+    // The same domain on another license is another pair.
     log.see("a.com", license: "lic_2", at: Self.hour)
     #expect(log.take().count == 1)
   }
@@ -71,7 +71,7 @@ import Testing
       log.take() == [.domainMismatch(domain: "a.com", count: 2, firstSeen: Self.start - 5)])
     log.found += log.watch.advance(to: Self.start + 10 * Self.hour)
     #expect(log.take() == [])
-    // A day later it is new again, though the license is remembered for slow leaks.
+    // A day later it is new again, though the license is still remembered for slow leaks.
     log.found += log.watch.advance(to: Self.start + 30 * Self.hour)
     #expect(log.watch.licenseCount == 1)
     log.see("a.com", at: 31 * Self.hour)
@@ -99,7 +99,7 @@ import Testing
   func pirateBehindNoise() throws {
     var log = Log()
     var random = SeededRandom(seed: 25)
-    // 25 domains come first, then the pirate among as many random ones as its own requests.
+    // First there are 25 domains, then the pirate among as many random ones as its own requests.
     for n in 0..<25 { log.see("noise\(n).com", registrable: "n.com", at: Int64(n)) }
     for n in 0..<400 {
       log.see("pirate.com", registrable: "n.com", at: 100 + Int64(n) * 1_000)
@@ -124,7 +124,7 @@ import Testing
   func spread() {
     var log = Log()
     for n in 0..<5 { log.see("d\(n).com", at: Int64(n) * Self.minute) }
-    // Names below one registrable domain are one.
+    // Names below one registrable domain count as one.
     log.see("x.d0.com", registrable: "d0.com", at: 5 * Self.minute)
     func spreads(_ kinds: [DomainFinding.Kind]) -> [(count: Int, isExact: Bool)] {
       kinds.compactMap {
@@ -139,12 +139,12 @@ import Testing
     let found = log.found.filter {
       if case .domainSpread = $0.kind { return true } else { return false }
     }
-    // While they are few, under the key that is told already.
+    // While there are few domains, the key stays the one that was reported already.
     #expect(Set(found.map(\.dedupeKey)).count == 3)
     let estimates = spreads(log.take()).filter { !$0.isExact }.map(\.count)
     #expect(estimates.count == 2 && (50...70).contains(estimates[0]))
     #expect((500...700).contains(estimates[1]))
-    // An hour later the count begins anew.
+    // An hour later the count begins again.
     for n in 0..<5 { log.see("e\(n).com", at: 2 * Self.hour + Int64(n)) }
     #expect(spreads(log.take()).isEmpty)
   }
@@ -181,7 +181,7 @@ import Testing
     realOnes(30_000)
     log.found += log.watch.advance(to: Self.start + Self.hour + 40_000)
     let told = log.found.filter { $0.license.hasPrefix("real_") }
-    // Each at once, and after an hour with the three that came since.
+    // Each pair is reported immediately, and after an hour with the three that came since.
     #expect(told.count == 600)
     #expect(
       told.filter {
@@ -200,7 +200,7 @@ import Testing
       let license = "lic_\(random.next() % 4)"
       let time = Int64(n) * 11_000
       one.see(domain, license: license, at: time)
-      // The other is looked at with every record, in other places.
+      // The other one is looked at with every record, and in other places.
       other.found += other.watch.advance(to: Self.start + time - Int64(random.next() % 9_000))
       other.see(domain, license: license, at: time)
     }
@@ -314,7 +314,7 @@ import Testing
     log.see("a.com", license: "K", at: 0)
     log.see("a.com", license: "\u{212A}", at: 1)
     #expect(log.take().count == 2 && log.watch.licenseCount == 2)
-    // So they are after a restart.
+    // After a restart they are still two.
     let restored = try #require(DomainWatch(settings: .init(), state: log.watch.state()))
     #expect(restored.licenseCount == 2)
   }

@@ -11,7 +11,7 @@ struct FrequentNamesTests {
       var names = FrequentNames()
       var truth: [String: Int64] = [:]
       for _ in 0..<5_000 {
-        // Half of all are of twelve names, the rest are of thousands.
+        // Half of all have one of twelve names, and the rest have thousands of names.
         let name = random.next() % 2 == 0 ? "h\(random.next() % 12)" : "r\(random.next() % 100_000)"
         names.insert(name)
         truth[name, default: 0] += 1

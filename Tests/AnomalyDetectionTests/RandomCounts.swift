@@ -8,7 +8,7 @@ struct RandomCounts {
 
   init(seed: UInt64) { random = SeededRandom(seed: seed) }
 
-  /// In [0, 1).
+  /// A number in [0, 1).
   mutating func uniform() -> Double { Double(random.next() >> 11) * 0x1p-53 }
 
   mutating func uniform(_ range: ClosedRange<Double>) -> Double {
@@ -21,7 +21,7 @@ struct RandomCounts {
 
   mutating func int(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &random) }
 
-  /// The polar method (Marsaglia and Bray 1964).
+  /// Uses the polar method (Marsaglia and Bray 1964).
   mutating func normal() -> Double {
     if let known = spare {
       spare = nil
@@ -38,7 +38,7 @@ struct RandomCounts {
     }
   }
 
-  /// Mean 1 and variance 1 / shape (Marsaglia and Tsang 2000).
+  /// A number with mean 1 and variance 1 / shape (Marsaglia and Tsang 2000).
   mutating func gamma(shape: Double) -> Double {
     let d = max(shape, 1) - 1.0 / 3
     let c = 1 / (9 * d).squareRoot()
@@ -48,13 +48,14 @@ struct RandomCounts {
       guard root > 0 else { continue }
       let v = root * root * root
       guard log(1 - uniform()) < 0.5 * x * x + d - d * v + d * log(v) else { continue }
-      // A shape below 1 is made from shape + 1; not needed here, where dispersion is at most 1.
+      // A shape below 1 would need shape + 1. That is not needed here, where dispersion is at most
+      // 1.
       return d * v / max(shape, 1)
     }
   }
 
-  /// By inversion below 30; above, a normal with the skewness put right (Cornish and Fisher 1938),
-  /// within a count of the quantile.
+  /// Inverts the distribution below 30. Above, it uses a normal number whose skewness is corrected
+  /// (Cornish and Fisher 1938), which is within one count of the quantile.
   mutating func poisson(_ mean: Double) -> Int64 {
     guard mean > 0 else { return 0 }
     if mean >= 30 {
@@ -76,7 +77,7 @@ struct RandomCounts {
     poisson(dispersion > 0 ? mean * gamma(shape: 1 / dispersion) : mean)
   }
 
-  /// A Poisson number of events with an exponential number of calls each, so many on average.
+  /// A Poisson number of events with an exponential number of calls each, with that mean in total.
   mutating func compound(_ mean: Double, lump: Double) -> Int64 {
     let events = poisson(mean / lump)
     return (0..<events).reduce(0) { sum, _ in

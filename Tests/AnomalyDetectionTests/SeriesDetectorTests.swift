@@ -3,16 +3,16 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// Seeded series: what must be told, once, and what must not.
+/// Seeded series: what must be reported once, and what must not be reported.
 @Suite struct SeriesDetectorTests {
-  /// Gaussian noise by Box and Muller.
+  /// Gaussian noise by the method of Box and Muller.
   private static func noise(_ random: inout SeededRandom) -> Double {
     let u = Double.random(in: Double.leastNonzeroMagnitude..<1, using: &random)
     let v = Double.random(in: 0..<1, using: &random)
     return (-2 * log(u)).squareRoot() * cos(2 * .pi * v)
   }
 
-  /// Rows at which something was detected.
+  /// The rows at which something was detected.
   private static func detections(_ values: [Double]) -> [Int] {
     var detector = SeriesDetector()
     return values.indices.filter { detector.observe(values[$0], at: Int64($0) * 5).isDetection }
@@ -89,7 +89,7 @@ import Testing
     let rare = (0..<2_000).map { $0 % 71 == 70 ? 1.0 : 0 }
     #expect(Self.detections(rare).isEmpty)
     #expect(!Self.detections(rare + Array(repeating: 9, count: 3)).isEmpty)
-    // Half a call is none: these are measurements, and the first peaks lie far off.
+    // Half a call is no call, so these are measurements, and the first peaks are far off.
     #expect(!Self.detections(rare.map { $0 / 2 }).isEmpty)
   }
 

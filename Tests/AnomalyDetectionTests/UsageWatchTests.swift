@@ -3,7 +3,8 @@ import Testing
 
 @testable import AnomalyDetection
 
-/// Totals of ten minutes, three weeks of them: a rhythm by day and by week, and what is put in.
+/// Three weeks of totals of ten minutes: a daily and weekly rhythm, and the anomalies that a test
+/// adds.
 @Suite struct UsageWatchTests {
   private static let start: Int64 = 29_700_000 / 10_080 * 10_080
   private static let weeks = 3
@@ -112,7 +113,8 @@ import Testing
         Double(random.poisson(Self.rate(row))), at: Self.start + Int64(row) * 10)
     }
     let bytes = watch.state()
-    // It had neither of the two mean sizes, nor the rhythm's rows and whether there are counts only.
+    // The earlier state lacks the two mean sizes, the rhythm's rows, and whether there are only
+    // counts.
     let earlier = [1] + bytes[1..<41] + bytes[49..<65] + bytes[73..<81] + bytes[90...]
     var again = try #require(UsageWatch(state: Array(earlier)))
     #expect(again.band(at: Self.start).expected == watch.band(at: Self.start).expected)

@@ -5,14 +5,14 @@ import MeteringTestKit
 import Recount
 import Testing
 
-/// The decoder and the recount were written apart, from docs/event-validation.md; here they must
-/// say the same of every byte string.
+/// The decoder and the recount were written separately from docs/event-validation.md. Here they
+/// must say the same about every byte string.
 @Suite("Agreement of the decoder with the recount")
 struct AgreementTests {
   static let settings = RecountSettings(
     importBatches: ["old-books": sampleTime - 400 * 86_400_000])
 
-  /// Whole documents that between them hold every construct.
+  /// Whole documents that together contain every construct.
   static let documents: [Document] = [
     Document(),
     Document.report,
@@ -146,7 +146,7 @@ struct AgreementTests {
       #expect(harness.disagreement(document.record(damaged)) == nil)
       reasons[harness.outcome(document.record(damaged)).reason ?? "valid", default: 0] += 1
     }
-    // The generator must reach every reason but those that need other records.
+    // The generator must reach every reason except those that need other records.
     let unreached = Set([
       "valid", "not_json", "not_cloudevent", "wrong_type", "bad_sequence", "no_subject",
       "nul_in_text", "bad_text", "bad_time", "bad_data", "bad_meter", "bad_quantity",

@@ -4,8 +4,8 @@ import Metering
 import Recount
 import Testing
 
-/// The rows of docs/event-validation.md, each at its bounds: the decoder gives the reason, and the
-/// recount must give the same.
+/// The rows of docs/event-validation.md, each at its bounds. The decoder gives the reason, and the
+/// recount must give the same one.
 @Suite("The checks of an event")
 struct EventChecksTests {
   private func expect(
@@ -117,7 +117,7 @@ struct EventChecksTests {
           #expect(harness.outcome(record).reason == (depth > 512 ? "not_json" : reason))
         }
         expect(Document().record(bytes(nested(depth))), "not_cloudevent")
-        // Within the envelope, and within its data, one and two levels are open already.
+        // Within the envelope one level is open already, and within its data two are.
         expect(Document().with("id", nested(depth - 1)).record, "not_cloudevent")
         expect(data("\"quantity\":" + nested(depth - 2)).record, "bad_quantity")
         expect(data("\"meter\":" + nested(depth - 2)).record, "bad_meter")
@@ -132,7 +132,7 @@ struct EventChecksTests {
         }
       }
     }
-    // Many containers, none of them deep.
+    // There are many containers, and none of them is deep.
     #expect(harness.reason(Document().adding("x", "[" + repeated("[{},[]],", 2_000) + "0]")) == nil)
   }
 
@@ -239,7 +239,7 @@ struct EventChecksTests {
     arguments: ["x", "é", "€", "😀", "\\u20ac", "\\ud83d\\ude00"])
   func lengths(_ unit: String) {
     let width = ["x": 1, "é": 2, "€": 3, "\\u20ac": 3][unit] ?? 4
-    /// A text of so many bytes whose last character is the unit.
+    /// A text of that many bytes whose last character is the unit.
     func text(_ length: Int) -> String {
       repeated("x", length % width) + repeated(unit, length / width)
     }
@@ -389,7 +389,7 @@ struct EventChecksTests {
     let types = [
       #""application/json""#, #""Application\/JSON; charset=utf-8""#, #""text/x+json""#, "null",
     ]
-    // Several times, so that the shape which the first one left is met too.
+    // The plain one comes several times, so that the shape which the first one left is met too.
     for document in [plain, plain, plain] + types.map({ plain.with("datacontenttype", $0) }) {
       #expect(harness.reason(document) == nil)
       let outcome = harness.outcome(document.record)
@@ -399,7 +399,7 @@ struct EventChecksTests {
       #expect(outcome.text("domain") == "é??>>.example")
       #expect(outcome.text("feature") == nil)
     }
-    // PHP escapes the slash, and any letter may be.
+    // PHP escapes the slash, and any letter may be escaped.
     let escaped = plain.json.replacing("/", with: "\\/").replacing("ey", with: "\\u0065y")
     #expect(harness.disagreement(plain.record(bytes(escaped))) == nil)
     #expect(harness.outcome(plain.record(bytes(escaped))).usage?.quantity == 41)
@@ -436,7 +436,8 @@ struct EventChecksTests {
       ]
       .map { (valid.with("datacontenttype", quoted($0)), "bad_data") }
         + [(valid.with("datacontenttype", "[]"), "bad_data")])
-    // Without padding, with too much, with blanks, in the alphabet for URLs, with unused bits.
+    // The values lack padding, have too much of it, contain blanks, use the alphabet for URLs, or
+    // have unused bits.
     expect(
       [
         "", "=", "====", "e30", "e30==", "e30=e30=", "e30 =", " e30=", "e30=\\n", "e3-_", "e31=",
@@ -488,7 +489,8 @@ struct EventChecksTests {
 }
 
 extension String {
-  /// The first one only, by a byte that need not be text: those above ASCII become two bytes.
+  /// Replaces only the first occurrence, by a byte that need not be text. Bytes above ASCII become
+  /// two bytes.
   fileprivate func replacingOccurrence(of character: Character, with byte: [UInt8]) -> String {
     guard let index = firstIndex(of: character) else { return self }
     let inserted = byte.map { String(UnicodeScalar($0)) }.joined()

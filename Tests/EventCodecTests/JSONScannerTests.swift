@@ -11,7 +11,7 @@ struct JSONScannerTests {
     return body(&scanner)
   }
 
-  /// What RFC 8259 says of a string's content of ASCII, one byte after another.
+  /// What RFC 8259 says about a string's ASCII content, read byte by byte.
   private func expectedEnd(_ content: [UInt8]) -> (end: Int, hasEscapes: Bool)? {
     var i = 0
     var hasEscapes = false
@@ -124,7 +124,7 @@ struct JSONScannerTests {
         Issue.record("not read: \(written)")
         continue
       }
-      // Room for exactly what the contract promises.
+      // This is exactly as much room as the contract promises to need.
       let output = UnsafeMutablePointer<UInt8>.allocate(capacity: token.end - token.start)
       defer { output.deallocate() }
       let found = token.unescape(from: UnsafeRawBufferPointer(copy), into: output)

@@ -2,7 +2,7 @@ import Foundation
 import Metering
 import MeteringTestKit
 
-/// Events that are mostly right: every member now and then wrong, missing, twice, escaped or out
+/// Events that are mostly right. Every member is sometimes wrong, missing, repeated, escaped or out
 /// of place.
 struct RandomDocuments {
   var random: SeededRandom
@@ -46,7 +46,7 @@ struct RandomDocuments {
     random.chance(70) ? "" : random.pick([" ", "\n", "\t", "\r", " \r\n\t ", "        "])
   }
 
-  /// The same name, now and then spelled with escapes.
+  /// The same name, sometimes spelled with escapes.
   mutating func escaped(_ name: String) -> String {
     guard !name.contains("\\"), random.chance(8) else { return name }
     return name.utf8.map { byte in
@@ -125,7 +125,7 @@ struct RandomDocuments {
       text = text.replacingOccurrences(of: "A", with: random.pick(["\\u0041", "=", "_", "B"]))
     default: break
     }
-    // As PHP writes it.
+    // PHP writes it like this.
     if random.chance(50) { text = text.replacingOccurrences(of: "/", with: "\\/") }
     return "\"\(text)\""
   }
@@ -176,7 +176,8 @@ struct RandomDocuments {
       + "\""
   }
 
-  /// Around the 256 bytes of a dimension, with characters of every length and spelling at the cut.
+  /// A text of around 256 bytes, the limit of a dimension, with characters of every length and
+  /// spelling at the cut.
   private mutating func longText() -> String {
     let unit = random.pick(["a", "é", "€", "😀", "\\u20ac", "\\ud83d\\ude00"])
     let width = ["a": 1, "é": 2, "€": 3, "\\u20ac": 3][unit] ?? 4

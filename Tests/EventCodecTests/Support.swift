@@ -8,7 +8,8 @@ func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 /// 2026-11-23T18:40:00Z.
 let sampleTime: Int64 = 1_795_459_200_000
 
-/// A usage event as raw JSON by member, so that a test changes one thing and leaves the rest valid.
+/// A usage event as raw JSON by member, so that a test can change one thing and leave the rest
+/// valid.
 struct Document {
   var members: [(name: String, json: String)] = [
     ("specversion", #""1.0""#), ("id", #""e-1""#), ("source", #""/validation/eu-1""#),
@@ -44,7 +45,7 @@ struct Document {
     return copy
   }
 
-  /// With a second member of that name behind all others.
+  /// Adds another member of that name after all others.
   func adding(_ name: String, _ json: String) -> Document {
     var copy = self
     copy.members.append((name, json))
@@ -57,12 +58,12 @@ struct Document {
     return copy
   }
 
-  /// With the data as bytes, in place of `data`.
+  /// Puts the data in as bytes, in place of `data`.
   func encoded(_ data: String) -> Document {
     without("data").with("data_base64", "\"\(Data(data.utf8).base64EncodedString())\"")
   }
 
-  /// At the license, as member and as key.
+  /// Sets the license, as member and as key.
   func of(_ subject: String) -> Document {
     with("subject", "\"\(subject)\"").keyed(bytes(subject))
   }
@@ -84,7 +85,7 @@ struct Document {
   }
 }
 
-/// What a record is, in full, as either program says it.
+/// The complete result for a record, in the form that both programs share.
 enum Outcome: Equatable {
   struct Usage: Equatable {
     var texts: [String: [UInt8]] = [:]
@@ -119,7 +120,7 @@ enum Outcome: Equatable {
 }
 
 extension Outcome {
-  /// The recount's word.
+  /// The recount's result.
   init(_ verdict: EventVerdict) {
     switch verdict {
     case .usage(let event):
@@ -128,7 +129,8 @@ extension Outcome {
         "producer": event.producer, "import": event.importBatch, "domain": event.domain,
         "feature": event.feature, "traceparent": event.traceparent,
       ]
-      // The decoder hands a sequence on only together with its producer: alone it means nothing.
+      // The decoder passes a sequence on only together with its producer, because it means nothing
+      // alone.
       self = .usage(
         Usage(
           texts: texts.compactMapValues { $0.map { Array($0.utf8) } },
@@ -144,7 +146,7 @@ extension Outcome {
     }
   }
 
-  /// The decoder's word, with check 22 as the accumulator makes it.
+  /// The decoder's result, with check 22 as the accumulator makes it.
   init(_ event: DecodedEvent, timestamp: Int64, _ settings: RecountSettings) {
     func owned(_ text: Text) -> [UInt8]? { text.isAbsent ? nil : Array(text.buffer) }
     let sequence = event.sequence < 0 ? nil : event.sequence
@@ -177,7 +179,7 @@ extension Outcome {
         ]
         var owned = texts.compactMapValues(owned)
         if event.meter.isAbsent { owned["meter"] = bytes("api_calls") }
-        // The decoder lends the bytes as they are. Whoever uses them reads them.
+        // The decoder lends the bytes unchanged. The code that uses them parses them.
         owned["traceparent"] = TraceContext(event.traceparent.buffer).map { bytes($0.traceparent) }
         self = .usage(
           Usage(texts: owned, sequence: sequence, time: event.time, quantity: event.quantity))
@@ -186,8 +188,8 @@ extension Outcome {
   }
 }
 
-/// The decoder under test, fed from memory that ends where the value ends, so that a sanitizer sees
-/// a byte read too many.
+/// The decoder under test. Its memory ends where the value ends, so that a sanitizer notices if it
+/// reads a byte too many.
 struct DecoderHarness: ~Copyable {
   let settings: RecountSettings
   private var decoder: EventDecoder
@@ -199,7 +201,8 @@ struct DecoderHarness: ~Copyable {
   }
 
   mutating func outcome(_ record: LogRecord) -> Outcome {
-    // Reset now and then, as the accumulator does, so that the arena is met empty and used.
+    // The decoder is reset sometimes, as by the accumulator, so that the arena is tested both empty
+    // and used.
     decodedSinceReset += 1
     if decodedSinceReset == 100 {
       decoder.reset()
@@ -219,7 +222,7 @@ struct DecoderHarness: ~Copyable {
     return Outcome(event, timestamp: record.timestamp, settings)
   }
 
-  /// Nil where both programs say the same; else both words and the document.
+  /// Nil if both programs say the same; otherwise both results and the document.
   mutating func disagreement(_ record: LogRecord) -> String? {
     let decoded = outcome(record)
     let recounted = Outcome(judge(record, settings))
@@ -231,7 +234,7 @@ struct DecoderHarness: ~Copyable {
 
   mutating func disagreement(_ document: Document) -> String? { disagreement(document.record) }
 
-  /// The reason that both give; nil: valid.
+  /// The reason that both give; nil if the document is valid.
   mutating func reason(_ document: Document) -> String? {
     if let words = disagreement(document) { return "they disagree: \(words)" }
     return outcome(document.record).reason

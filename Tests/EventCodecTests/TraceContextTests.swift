@@ -4,7 +4,7 @@ import MeteringTestKit
 import Recount
 import Testing
 
-/// W3C Trace Context, section 3.2, and where events carry it.
+/// Tests W3C Trace Context, section 3.2, and where events carry it.
 @Suite struct TraceContextTests {
   static let id = "4bf92f3577b34da6a3ce929d0e0e4736"
   static let span = "00f067aa0ba902b7"
@@ -13,9 +13,9 @@ import Testing
     arguments: [
       ("00-\(id)-\(span)-01", "00-\(id)-\(span)-01"),
       ("00-\(id)-\(span)-00", "00-\(id)-\(span)-00"),
-      // Flags that are not known are written as 0.
+      // Unknown flags are written as 0.
       ("00-\(id)-\(span)-ff", "00-\(id)-\(span)-03"),
-      // A later version is read by what is known of it.
+      // A later version is read as far as it is known.
       ("01-\(id)-\(span)-03", "00-\(id)-\(span)-01"),
       ("cc-\(id)-\(span)-01-what-the-future-will-be-like", "00-\(id)-\(span)-01"),
       ("cc-\(id)-\(span)-01-", "00-\(id)-\(span)-01"),
@@ -75,7 +75,7 @@ import Testing
       for json in ["null", "5", "{}", "[\"\(good)\"]", "\"\"", "\"00\\u0000\""] {
         #expect(traceparent(Document().with("traceparent", json)) == nil)
       }
-      // Of a name that stands twice, the last counts.
+      // If a name appears twice, the last one counts.
       #expect(
         traceparent(
           Document().with("traceparent", "\"\(good)\"").adding("traceparent", "null")) == nil)
@@ -85,7 +85,7 @@ import Testing
   }
 }
 
-/// Decodes usage events one after the other, and says which trace each hands on.
+/// Decodes usage events one after the other, and returns the trace that each passes on.
 private final class TraceReader {
   private var decoder = EventDecoder()
 

@@ -3,7 +3,7 @@ import Metering
 import Recount
 import Testing
 
-/// Validation events by docs/event-validation.md, each check at its bounds.
+/// Tests validation events by docs/event-validation.md, with each check at its bounds.
 @Suite("Validation events")
 struct ValidationEventTests {
   private static let document = Document()

@@ -215,7 +215,8 @@ struct AccessLogTests {
       let parsed = try AccessLogLine.parse(line, format: .combined)
       counted["\(parsed.host) \(parsed.timeMilliseconds / 3_600_000)", default: 0] += 1
       bytesCounted += parsed.bytes
-      // Independent: by position, all of May 2015 and UTC. Day 16,556 is 2015-05-01.
+      // An independent check by position: all lines are of May 2015 and in UTC. Day 16,556 is
+      // 2015-05-01.
       let words = String(decoding: line, as: UTF8.self).split(separator: " ")
       let parts = words[3].dropFirst().split(whereSeparator: { $0 == "/" || $0 == ":" })
       try #require(parts[1] == "May" && parts[2] == "2015" && words[4] == "+0000]")

@@ -6,7 +6,8 @@ func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 /// 2026-11-23T18:40:00Z.
 let sampleTime: Int64 = 1_795_459_200_000
 
-/// A usage event as raw JSON by member, so that a test changes one thing and leaves the rest valid.
+/// A usage event as raw JSON by member, so that a test can change one thing and leave the rest
+/// valid.
 struct EventFixture {
   var members: [(name: String, json: String)] = [
     ("specversion", #""1.0""#), ("id", #""e-1""#), ("source", #""/validation/eu-1""#),
@@ -45,7 +46,7 @@ struct EventFixture {
     return copy
   }
 
-  /// With a second member of that name behind all others.
+  /// Adds another member of that name after all others.
   func adding(_ name: String, _ json: String) -> EventFixture {
     var copy = self
     copy.members.append((name, json))
@@ -89,13 +90,13 @@ struct EventFixture {
     judge(record, settings)
   }
 
-  /// The event, or nil if it was not taken as one.
+  /// The event; nil if the record is not accepted as one.
   func event(_ settings: RecountSettings = RecountSettings()) -> UsageEvent? {
     guard case .usage(let event) = verdict(settings) else { return nil }
     return event
   }
 
-  /// The reason of its rejection; nil if it was none.
+  /// The reason of the rejection; nil if the record was not rejected.
   func reason(_ settings: RecountSettings = RecountSettings()) -> String? {
     verdict(settings).reason
   }

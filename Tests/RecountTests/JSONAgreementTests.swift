@@ -4,7 +4,7 @@ import Metering
 import Recount
 import Testing
 
-/// Random documents, whole and damaged, read by other people's readers too.
+/// Other readers also read the random documents, whole and damaged.
 @Suite("Agreement with other readers of JSON")
 struct JSONAgreementTests {
   static let python = "/usr/bin/python3"
@@ -26,7 +26,8 @@ struct JSONAgreementTests {
     case 2: return ["-0.5", "1.25", "3e2", "25E-2", "0.0", "1e+3"].randomElement(using: &random)!
     case 3: return randomString(&random)
     case 4, 5:
-      // Names are numbered: JSONSerialization keeps one of two alike, and not always the last.
+      // Names are numbered, because JSONSerialization keeps one of two equal names, and not always
+      // the last.
       let members = (0..<Int.random(in: 0...4, using: &random)).map { index in
         "\"\(index)" + randomString(&random).dropFirst() + space + ":" + space
           + randomDocument(depth + 1, &random)
@@ -40,8 +41,8 @@ struct JSONAgreementTests {
     }
   }
 
-  /// Both sides as one text: names sorted, numbers as doubles, booleans as 0 and 1. (NSDictionary's
-  /// own equality tells bridged booleans and made ones apart on Linux.)
+  /// Both sides as one text, with sorted names, numbers as doubles, and booleans as 0 and 1. (On
+  /// Linux, NSDictionary's own equality distinguishes bridged booleans from made ones.)
   private func rendered(_ value: JSONValue) throws -> String {
     switch value {
     case .null: return "null"
@@ -108,7 +109,7 @@ struct JSONAgreementTests {
     }
   }
 
-  /// One answer a document: whether Python's strict reader takes it.
+  /// One answer for each document: whether Python's strict reader accepts it.
   private func askPython(_ documents: [[UInt8]]) throws -> [Bool] {
     let script = """
       import json, sys

@@ -49,7 +49,7 @@ struct JSONReaderTests {
     #expect(throws: JSONError.self) { try JSONReader.parse(bytes(text)) }
   }
 
-  /// Written by hand from the table of RFC 3629, section 4.
+  /// These are written by hand from the table of RFC 3629, section 4.
   static let malformed: [[UInt8]] = [
     [0x80], [0xBF], [0xC0, 0x80], [0xC0, 0xAF], [0xC1, 0xBF], [0xC2], [0xC2, 0x22], [0xC2, 0xC0],
     [0xE0, 0x80, 0x80], [0xE0, 0x9F, 0xBF], [0xE0, 0xA0], [0xE0, 0xA0, 0x7F], [0xE1, 0x7F, 0x80],
@@ -74,7 +74,7 @@ struct JSONReaderTests {
       else { continue }
       let raw = Array(String(scalar).utf8)
       let expected = JSONValue.string(JSONString(bytes: raw))
-      // Comparing without #expect: a million expectations take minutes.
+      // This compares without #expect, because a million expectations take minutes.
       guard try JSONReader.parse([0x22] + raw + [0x22]) == expected else {
         Issue.record("raw U+\(String(point, radix: 16))")
         return

@@ -73,7 +73,7 @@ struct JudgeTests {
       }
       #expect(base.without(name).reason() == "not_cloudevent")
     }
-    // 6 goes before 7, and 7 before 8.
+    // Check 6 goes before 7, and 7 before 8.
     #expect(base.with("id", #""\u0000""#).without("source").reason() == "not_cloudevent")
     #expect(base.with("id", #""""#).with("source", #""\u0000""#).reason() == "nul_in_text")
   }
@@ -95,7 +95,7 @@ struct JudgeTests {
       #expect(base.with(name, long(1024)).reason() == nil)
       #expect(base.with(name, long(1025)).reason() == "over_size")
     }
-    // Bytes after unescaping, not characters nor the escapes' own length.
+    // The bytes count after unescaping. Neither the characters nor the escapes' own length count.
     let escaped = String(repeating: #"\u0041"#, count: 1024)
     #expect(base.with("id", "\"\(escaped)\"").reason() == nil)
     let twoBytes = String(repeating: "é", count: 513)
@@ -124,7 +124,7 @@ struct JudgeTests {
     }
     #expect(base.with("producer", #""\u0000""#).reason() == "nul_in_text")
     #expect(base.with("producer", #""\udead""#).reason() == "bad_text")
-    // 11 goes before 12.
+    // Check 11 goes before 12.
     #expect(base.with("producer", "7").without("subject").reason() == "bad_sequence")
   }
 
@@ -243,7 +243,7 @@ struct JudgeTests {
       #expect(value(with(long(257)).event())?.utf8.count == 256)
       let wide = "\"a" + String(repeating: "😀", count: 64) + "\""
       #expect(value(with(wide).event())?.utf8.count == 253)
-      // A character is a scalar: the accent behind the cut is lost, its letter is not.
+      // A character is a scalar, so the accent after the cut is lost and its letter is not.
       let accented = "\"" + String(repeating: "a", count: 256) + "\u{301}\""
       #expect(value(with(accented).event()) == String(repeating: "a", count: 256))
     }
@@ -256,11 +256,11 @@ struct JudgeTests {
     for key in [nil, "", "lic_abc12", "lic_abc1234", "LIC_ABC123"] {
       #expect(base.keyed(key).reason() == "key_mismatch")
     }
-    // Canonically equivalent, so equal as Swift strings, but not the same bytes.
+    // These are canonically equivalent and so equal as Swift strings, but their bytes differ.
     let composed = base.with("subject", "\"\u{E9}\"")
     #expect(composed.keyed("\u{E9}").reason() == nil)
     #expect(composed.keyed("e\u{301}").reason() == "key_mismatch")
-    // 21 goes before 22.
+    // Check 21 goes before 22.
     #expect(base.keyed(nil).at(0, timestamp: 0).reason() == "key_mismatch")
   }
 
@@ -288,7 +288,7 @@ struct JudgeTests {
     #expect(imported.reason(RecountSettings(importBatches: ["b": time + 1])) == "too_old")
     #expect(imported.reason(RecountSettings(importBatches: ["c": 0])) == "too_old")
     #expect(old.reason(RecountSettings(importBatches: ["b": 0])) == "too_old")
-    // An import takes the event no further into the future.
+    // An import does not extend how far an event may be in the future.
     let ahead = imported.at(0, timestamp: time - 3_600_001)
     #expect(ahead.reason(RecountSettings(importBatches: ["b": 0])) == "too_far_ahead")
     #expect(old.reason(RecountSettings(maxEventAgeMilliseconds: age + 1)) == nil)
@@ -304,7 +304,7 @@ struct JudgeTests {
     let second = ProducerReport(
       producer: "eu-1-7f3a", accepted: 0, pending: 0, dropped: .max, isFinal: false)
     #expect(open.verdict() == .report(second))
-    // What a report does not read is ignored.
+    // Members that a report does not use are ignored.
     #expect(EventFixture.report.with("sequence", "-1").with("time", "0").reason() == nil)
   }
 

@@ -16,7 +16,7 @@ struct PartitionRecountTests {
       sequences: sequences)
   }
 
-  /// An event of no producer.
+  /// An event without a producer.
   private func plain(_ id: String) -> EventFixture {
     EventFixture().with("id", "\"\(id)\"").without("producer").without("sequence")
   }
@@ -166,7 +166,8 @@ struct PartitionRecountTests {
       partition: 0, settings: settings(window: 10), countFrom: 0, checkpoint: known)
     let script: [(EventFixture, String)] = [
       (numbered(7).at(3), "counted"), (numbered(9, producer: "r").at(4), "counted"),
-      // From here on by the checkpoint: what the log says of sequences before it may be a part.
+      // From here on the checkpoint counts, because the log may have only a part of the sequences
+      // before it.
       (numbered(8, id: "x").at(11), "sequence"), (numbered(9).at(12), "counted"),
       (numbered(3, producer: "r").at(13), "counted"),
       (numbered(1, id: "p-7", producer: "old").at(14), "counted"),
@@ -206,12 +207,12 @@ struct PartitionRecountTests {
     #expect(cause(recount.feed(requeued.at(1_000).record)) == "requeued")
     let another = numbered(2).requeuing("license.usage.v1/0/18")
     #expect(cause(recount.feed(another.at(1_001).record)) == "counted")
-    // What was requeued is in the window for those that come without the header.
+    // A requeued event is in the window for events that come without the header.
     let plain = numbered(2).without("producer").at(1_002)
     #expect(cause(recount.feed(plain.record)) == "id")
     let entry = LedgerEntry(counted: 1, requeued: 2)
     #expect(recount.ledger == ["p": entry])
-    // One that is still no valid event has not counted yet.
+    // A dead letter that is still no valid event has not counted yet.
     let invalid = numbered(3).requeuing("x").with("time", "0").at(1_003)
     #expect(cause(recount.feed(invalid.record)) == "bad_time")
     #expect(cause(recount.feed(numbered(3).requeuing("x").at(1_004).record)) == "counted")
@@ -306,7 +307,7 @@ struct PartitionRecountTests {
     #expect(recount.dimensionTotals == [domain: tally, feature: tally])
   }
 
-  /// The page's rules word for word, with the whole history looked at for every event.
+  /// The page's rules word for word. Every event is compared with the whole history.
   @Test("Random streams give what looking at the whole history gives", arguments: 0..<20)
   func agreesWithTheWholeHistory(seed: UInt64) {
     var random = SplitMix64(seed: seed)

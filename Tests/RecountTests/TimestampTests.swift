@@ -64,7 +64,7 @@ struct TimestampTests {
       for (index, days) in [31, isLeap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
         .enumerated()
       {
-        // First and last day, and the day behind it, which must not exist.
+        // The first and the last day, and the day after it, which must not exist.
         let prefix = padded(year, 4) + "-" + padded(index + 1, 2) + "-"
         guard milliseconds(prefix + "01T00:00:00Z") == expected else {
           Issue.record("\(prefix)01")

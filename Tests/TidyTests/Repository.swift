@@ -3,13 +3,13 @@ import Foundation
 /// The sources of the repository, as text.
 struct Repository {
   struct File {
-    /// From the root: `Sources/Core/Metering/Limits.swift`.
+    /// The path from the root, such as `Sources/Core/Metering/Limits.swift`.
     let path: String
     let lines: [Substring]
 
-    /// `Core` of the path above; nil outside of `Sources`.
+    /// `Core` in the path above; nil outside of `Sources`.
     var floor: String? { part(1, of: "Sources") }
-    /// `Metering` of the path above.
+    /// `Metering` in the path above.
     var target: String? { part(2, of: "Sources") }
 
     private func part(_ index: Int, of root: String) -> String? {

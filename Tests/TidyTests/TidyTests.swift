@@ -2,9 +2,9 @@ import Crypto
 import Foundation
 import Testing
 
-/// The rules of the house that neither the compiler nor swift-format holds.
+/// The rules of the house that neither the compiler nor swift-format enforces.
 ///
-/// Each list of exceptions may only shrink: take a name out when its reason is gone, and put none in.
+/// Each list of exceptions may only shrink. Remove a name when its reason is gone, and add none.
 @Suite struct TidyTests {
   // MARK: Size
 
@@ -18,7 +18,7 @@ import Testing
     }
   }
 
-  /// swift-format wraps code; comments and strings it leaves alone.
+  /// swift-format wraps code, but it leaves comments and strings alone.
   @Test func `Lines of more than 100 columns become fewer`() throws {
     let files = try Repository.swift("Sources") + Repository.swift("Tests")
     let long = files.flatMap { file in
@@ -42,10 +42,10 @@ import Testing
     }
   }
 
-  /// What marks an implementation of a small tool, and the files that may have it.
+  /// Text that shows an implementation of a small tool, and the files that may contain it.
   ///
-  /// Recount spells what it reads itself, so that it shares nothing with what it checks. The
-  /// benchmarks and tests name temporary files with `UUID()`.
+  /// Recount implements everything that it needs itself, so that it shares nothing with what it
+  /// checks. The benchmarks and tests name temporary files with `UUID()`.
   static let tools: [(mark: String, home: [String])] = [
     ("%02x", []), ("\"0123456789abcdef\"", []),
     ("\\\\u00", ["Sources/Tools/meterctl/Traffic/Garbage.swift"]),
@@ -79,7 +79,7 @@ import Testing
     }
   }
 
-  /// `meterctl migrate` is there for a database whose schema does not fit.
+  /// `meterctl migrate` works on databases whose schema does not fit.
   @Test func `The schema is checked where connections are opened`() throws {
     for file in try Repository.swift("Sources")
     where file.target != "PostgresStore" && !file.path.hasSuffix("meterctl/Schema/Migrate.swift") {
@@ -87,7 +87,7 @@ import Testing
     }
   }
 
-  /// Pauses between two looks at something, and times for which a fault lasts.
+  /// The pauses between two looks at something, and the times for which a fault lasts.
   static let pausingTests = [
     "Tests/EventPublisherTests/PublisherTests.swift": 2,
     "Tests/IntegrationTests/ChaosTests.swift": 5,
@@ -113,8 +113,9 @@ import Testing
     }
   }
 
-  /// A wait with a time limit of Dispatch or of `NSCondition` ends at a time of day, so that a clock
-  /// that is set back makes it longer by as much. `MonotonicCondition` and `Wakeup` do not.
+  /// A wait of Dispatch or `NSCondition` with a time limit ends at a time of day, so setting the
+  /// clock back makes it longer by the same amount. `MonotonicCondition` and `Wakeup` do not have
+  /// this problem.
   @Test func `No wait with a time limit depends on the time of day`() throws {
     for file in try Repository.swift("Sources") where file.target != "Benchmarks" {
       for (i, line) in file.lines.enumerated() {
@@ -132,7 +133,7 @@ import Testing
   private static let foreignToCore: Set = [
     "Crypto", "CryptoExtras", "FoundationEssentials", "RealModule", "Mustache",
   ]
-  /// Where a time zone or a special function is asked for.
+  /// The only files that may ask for a time zone or a special function.
   private static let foundationInCore = [
     "Sources/Core/Billing/Usage/UsageProjection.swift",
     "Sources/Core/Billing/Usage/UsageZone.swift",
@@ -152,7 +153,7 @@ import Testing
         #expect(file.target == "DomainNames" && name == "Licensing", "\(file.path): \(name)")
       }
       for name in file.imports where io.contains(name) {
-        // A C library has one owner, and modules of ours stand beside each other.
+        // A C library has one owner, and our own modules do not import each other.
         let isOwned = name.hasPrefix("C") && name != file.target
         #expect(isOwned, "\(file.path) imports \(name)")
       }
@@ -197,7 +198,7 @@ import Testing
     }
   }
 
-  /// The benchmarks fill databases as nobody else does.
+  /// The benchmarks fill databases in a way that no other program does.
   @Test func `SQL is written in PostgresStore`() throws {
     for file in try Repository.swift("Sources")
     where file.target != "PostgresStore" && file.target != "Benchmarks" {

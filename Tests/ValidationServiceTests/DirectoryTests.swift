@@ -9,10 +9,10 @@ import Testing
 
 @testable import ValidationService
 
-/// What is known, what is known not to be, and how much of it.
+/// What is known, what is known not to exist, and how much of it is kept.
 @Suite(.serialized)
 struct DirectoryTests {
-  /// Plays the loader: takes what is wanted once something is.
+  /// Acts as the loader: it takes the wanted keys as soon as there are some.
   private func take(_ rows: ReadThrough<String, Int>) throws -> [String] {
     try eventually("something is wanted") {
       let keys = rows.take(1_000)
@@ -33,7 +33,7 @@ struct DirectoryTests {
       return
     }
     #expect(rows.take(1_000).isEmpty)
-    // It was made since.
+    // The row was created in the meantime.
     rows.changed("a")
     #expect(rows.cached("a") == nil)
     async let second = rows.lookup("a")
@@ -92,13 +92,14 @@ struct DirectoryTests {
       databaseURL: database.url, capacity: 1_000, rules: try #require(PublicSuffixList.shared),
       health: health, logger: Logger(label: "test"))
     let running = Task { try await directory.run() }
-    // Whether PostgreSQL has been reached does not matter to what is asked for.
+    // What is asked for does not depend on whether PostgreSQL has been reached.
     for _ in 0..<3 {
       await withTaskGroup(of: Void.self) { group in
         for n in 1...20 {
           group.addTask { _ = await directory.licenses.lookup(Identifier("bad_\(n)\0")) }
           group.addTask {
-            // On a slow machine PostgreSQL may be reached only after who waits has given up.
+            // On a slow machine, PostgreSQL may be reached only after the waiting lookup has given
+            // up.
             for _ in 0..<20 {
               if case .found = await directory.licenses.lookup(Identifier("lic_\(n)")) { return }
             }
@@ -153,7 +154,7 @@ struct DirectoryTests {
             failures.add(1, ordering: .relaxed)
             return
           }
-          // Each answer opens two objects: itself, and its limits.
+          // Each answer opens two objects: itself and its limits.
           var opened = 0
           while opened < 2 * group, let more = TCP.read(socket, atMost: 65_536) {
             opened += more.count { $0 == UInt8(ascii: "{") }
@@ -195,7 +196,7 @@ struct DirectoryTests {
       }
     }
     #expect(rows.take(1_000) == ["known"])
-    // Reads fail: what is in memory is read again, and nothing else.
+    // Reads fail. Only what is in memory is read again.
     async let other = rows.lookup("other")
     while rows.wantedCount < 1 { await Task.yield() }
     rows.fail(["known"])

@@ -4,7 +4,7 @@ import Metering
 import MeteringTestKit
 import Testing
 
-/// A page of docs/, of which blocks are named: `<!-- check: offline -->`.
+/// A page of docs/ with named blocks: `<!-- check: offline -->`.
 enum Page {
   static func block(_ name: String, of page: String) throws -> String {
     let text = try String(contentsOfFile: "docs/\(page)", encoding: .utf8)
@@ -17,7 +17,8 @@ enum Page {
   }
 }
 
-/// The Swift examples of docs/embedding.md, compiled as another package compiles them: with what is public alone.
+/// Compiles the Swift examples of docs/embedding.md as another package would, with only the public
+/// API.
 struct EmbeddingPageTests {
   @Test(
     "The Swift examples compile against the libraries", arguments: ["publish", "offline", "client"])
@@ -36,7 +37,8 @@ struct EmbeddingPageTests {
 }
 
 extension EmbeddingPageTests {
-  /// Where the compiler finds the modules, those of C included, on which the libraries are built.
+  /// The arguments with which the compiler finds the modules of the libraries, including those of
+  /// C.
   fileprivate static func modules() throws -> [String] {
     let products = ChildProcess.productsFolder
     let generated = try FileManager.default.contentsOfDirectory(atPath: products)
@@ -46,7 +48,7 @@ extension EmbeddingPageTests {
     var dependencies: [String] = []
     for package in try FileManager.default.contentsOfDirectory(atPath: ".build/checkouts") {
       let sources = ".build/checkouts/\(package)/Sources"
-      // One without such a folder has no module of C.
+      // A package without such a folder has no C module.
       for target in (try? FileManager.default.contentsOfDirectory(atPath: sources)) ?? [] {
         let include = "\(sources)/\(target)/include"
         if FileManager.default.fileExists(atPath: include + "/module.modulemap") {
@@ -60,7 +62,7 @@ extension EmbeddingPageTests {
   }
 }
 
-/// A Python that has PyJWT; nil: the test is skipped.
+/// A Python that has PyJWT. If it is nil, the test is skipped.
 enum PyJWT {
   static let python: String? = {
     let given = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""
@@ -71,7 +73,7 @@ enum PyJWT {
   }()
 }
 
-/// The Python example of docs/verification.md, as it stands there.
+/// The Python example of docs/verification.md, exactly as printed there.
 struct VerificationPageTests {
   private static let driver = """
 

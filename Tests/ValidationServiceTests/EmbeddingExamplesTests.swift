@@ -3,7 +3,7 @@ import KafkaTransport
 import MeteringTestKit
 import Testing
 
-/// The examples of docs/embedding.md, as they stand there, against a broker.
+/// Runs the examples of docs/embedding.md, exactly as printed there, against a broker.
 struct EmbeddingExamplesTests {
   static func example(_ name: String) throws -> String {
     let page = try String(contentsOfFile: "docs/embedding.md", encoding: .utf8)

@@ -5,7 +5,8 @@ import Testing
 
 @testable import ValidationService
 
-/// Identifiers at the edge of the service: by their bytes, without NUL, each under its own key.
+/// Identifiers at the edge of the service. They are compared by their bytes, contain no NUL, and
+/// each has its own key.
 @Suite(.serialized)
 struct IdentifierEdgeTests {
   private let token = "mtr_0123456789abcdef"
@@ -41,7 +42,7 @@ struct IdentifierEdgeTests {
   @Test func `Two spellings of a license's id are two licenses`() throws {
     let setup = try Setup()
     try setup.addLicense("LIC-K1")
-    // Whichever is asked for first, the other is not taken for it.
+    // Whichever is asked for first, the other one is not mistaken for it.
     for _ in 0..<3 {
       #expect(try setup.validate("LIC-\u{212A}1")["code"] == "not_found")
       #expect(try setup.validate("LIC-K1")["code"] == "valid")
@@ -134,7 +135,7 @@ struct IdentifierEdgeTests {
     }
     #expect(try use("lic_1", token)["code"] == "valid")
     #expect(try use("lic_2", "mtr_vendor")["code"] == "valid")
-    // To a customer's token, others' licenses do not exist.
+    // For a customer's token, the licenses of others do not exist.
     let bearer = ["Authorization": "Bearer \(token)"]
     #expect(try setup.validate("lic_2", headers: bearer)["code"] == "not_found")
     #expect(try setup.validate("lic_1", headers: bearer)["code"] == "valid")
@@ -202,7 +203,7 @@ struct IdentifierEdgeTests {
     #expect(scope == 2 && why.contains("licenses:validate"), "\(why)")
     let create = ["token", "create", "--name", "n", "--scope", "licenses:validate"]
     #expect(try meterctl(create).0 == 0)
-    // Both spellings of an id in one import, and once more.
+    // One import contains both spellings of an id, and it runs twice.
     let file = setup.folder + "/both.jsonl"
     let lines = ["M\u{FC}ller", "Mu\u{308}ller"].map {
       """

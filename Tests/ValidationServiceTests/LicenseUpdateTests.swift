@@ -2,7 +2,7 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// `meterctl license update` beside the service that answers by it.
+/// Tests `meterctl license update` together with the service, whose answers change.
 @Suite(.serialized)
 struct LicenseUpdateTests {
   private func meterctl(_ setup: Setup, _ arguments: [String]) throws -> (Int32, String) {

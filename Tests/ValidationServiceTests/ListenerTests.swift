@@ -2,10 +2,10 @@ import Foundation
 import MeteringTestKit
 import Testing
 
-/// Connections as clients should not have them, and TLS.
+/// Badly behaved connections, and TLS.
 @Suite(.serialized)
 struct ListenerTests {
-  /// A certificate of its own making, for localhost.
+  /// A self-signed certificate for localhost.
   final class Certificate {
     let folder = NSTemporaryDirectory() + "certificate-\(UUID().uuidString)"
     var certificate: String { folder + "/certificate.pem" }
@@ -28,7 +28,8 @@ struct ListenerTests {
     var environment: [String: String] { ["METER_TLS_CERT": certificate, "METER_TLS_KEY": key] }
   }
 
-  /// Whether the other end has closed, or reset; false where it has done neither for the socket's time. What it says before is read away.
+  /// Whether the other end has closed or reset the connection. It is false if neither happens
+  /// within the socket's time limit. Anything that it sends before is read and dropped.
   static func isClosed(_ socket: Int32) -> Bool {
     var bytes = [UInt8](repeating: 0, count: 4_096)
     while true {
@@ -84,7 +85,7 @@ struct ListenerTests {
     defer { close(plain) }
     _ = TCP.write(plain, Self.post("lic_1"))
     #expect(!Self.answer(plain, until: "HTTP/").contains("HTTP/"))
-    // A handshake that never begins, and one that stops in the middle of its first record.
+    // One handshake never begins, and one stops in the middle of its first record.
     let silent = try Self.connect(setup)
     defer { close(silent) }
     #expect(Self.isClosed(silent))
@@ -127,7 +128,7 @@ struct ListenerTests {
     defer { close(patient) }
     _ = TCP.write(patient, Self.post("lic_1"))
     #expect(Self.answer(patient, until: "\"signature\"").contains("200 OK"))
-    // Byte after byte: never idle, never done.
+    // The request comes byte by byte, so it is never idle and never complete.
     func dribble(_ beginning: String) throws {
       let socket = try Self.connect(setup)
       defer { close(socket) }
@@ -142,7 +143,7 @@ struct ListenerTests {
     try dribble(
       "POST /v1/licenses/validate HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{\"licenseKey\":\""
     )
-    // All the while, this one was idle behind a finished request.
+    // All this time, this one was idle after a finished request.
     _ = TCP.write(patient, Self.post("lic_1"))
     #expect(Self.answer(patient, until: "\"signature\"").contains("200 OK"))
   }
@@ -155,14 +156,15 @@ struct ListenerTests {
     #expect(try setup.validate("lic_2")["code"] == "valid")
     let socket = try Self.connect(setup)
     defer { close(socket) }
-    // The first is not in memory yet, the others are.
+    // The first license is not in memory yet. The others are.
     let count = 2_000
     let jwks = Array("GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n".utf8)
     let last = Array("GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".utf8)
     var all = Self.post("lic_1") + Self.post("lic_2")
     for _ in 0..<count { all += jwks }
     all += last
-    // Who does not read its answers is not read from: it must not be waited for here.
+    // The service does not read from a client that does not read its answers, so this must not wait
+    // here.
     let bytes = all
     Thread.detachNewThread { _ = TCP.write(socket, bytes) }
     var answers: [UInt8] = []
@@ -230,7 +232,7 @@ struct ListenerTests {
       var before = before
       setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
     }
-    // As many as the system allows, beside what both processes need.
+    // As many as the system allows, in addition to what both processes need.
     let count = min(10_000, Int(clamping: limit.rlim_max) / 4 * 3 - 64)
     #expect(count >= 2_000)
     let setup = try Setup(environment: ["METER_MAX_CONNECTIONS_PER_ADDRESS": "\(count + 100)"])
@@ -251,7 +253,7 @@ struct ListenerTests {
     let bytes = (try setup.memory("RssAnon") - memoryBefore) / count
     print("\(count) idle connections take \(bytes) bytes each")
     #expect(bytes < 65_536)
-    // They are as good as new ones.
+    // They still work like new ones.
     for socket in [sockets[0], sockets[count / 2], sockets[count - 1]] {
       _ = TCP.write(socket, Self.post("lic_1"))
       #expect(Self.answer(socket, until: "\"signature\"").contains("200 OK"))
@@ -271,11 +273,11 @@ struct ListenerTests {
     defer { for socket in sockets { close(socket) } }
     for _ in 0..<300 { sockets.append(try Self.connect(setup)) }
     for _ in 0..<300 { #expect(try setup.validate("lic_1")["code"] == "valid") }
-    // Idle connections gave way, and no descriptor was missing for anything else.
+    // Idle connections were closed, and every other use had a descriptor.
     #expect(try #require(setup.metric("meter_http_connections_displaced_total")) >= 100)
     #expect(try #require(setup.metric("meter_http_connections")) <= maximum + maximum / 8 + 2)
     #expect(try #require(setup.metric("process_open_fds")) < 110)
-    // The admin address is no way around it.
+    // The admin address does not bypass the limit.
     for _ in 0..<100 {
       sockets.append(try #require(TCP.connect(port: setup.adminPort, timeoutSeconds: 20)))
     }
@@ -324,7 +326,7 @@ struct ListenerTests {
     defer { for socket in sockets { close(socket) } }
     for _ in 0..<100 {
       let socket = try Self.connect(setup)
-      // So that the kernel does not take what the service must not.
+      // The buffer is small, so that the kernel does not take what the service must not.
       var size: Int32 = 4_096
       setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
       sockets.append(socket)
@@ -413,13 +415,13 @@ struct ListenerTests {
     }
     let ones = try post("[" + String(repeating: "1,", count: 500_000) + "1]")
     #expect(ones.status == 400 && ones["code"] == "too_many_events", "\(ones.body)")
-    // The 1,001st is no JSON: it is not looked at.
+    // The text after the 1,000th element is not JSON, but it is not looked at.
     let cut = try post("[" + String(repeating: "1,", count: 1_000) + "}")
     #expect(cut["code"] == "too_many_events", "\(cut.body)")
     let many = try post("[" + String(repeating: "1,", count: 999) + "1]")
     #expect(many.status == 202 && many["accepted"] == "0", "\(many.body)")
     #expect(try post("[1,}]")["code"] == "not_json")
-    // Anonymous bodies are smaller, and bounded in what they hold.
+    // Anonymous bodies must be smaller, and the number of their values is limited.
     let validation = try setup.request(
       "POST", "/v1/licenses/validate",
       body: #"{"licenseKey":"lic_1","domain":"example.com","x":["#

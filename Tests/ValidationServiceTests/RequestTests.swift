@@ -7,7 +7,7 @@ import Testing
 
 @testable import ValidationService
 
-/// What a request says of itself, and of whom it comes from.
+/// What a request says about itself and about its sender.
 struct RequestTests {
   private func client(
     _ peer: String, forwarded: String?, trusted: [String] = ["10.0.0.0/8", "fd00::/8"],
@@ -29,7 +29,8 @@ struct RequestTests {
       ("10.1.2.3", "192.0.2.66, 198.51.100.7", "198.51.100.7"),
       ("10.1.2.3", "198.51.100.7, 10.9.9.9", "198.51.100.7"),
       ("10.1.2.3", "10.8.8.8,10.9.9.9", "10.8.8.8"),
-      // What is no address ends the search: nothing to the left of it can be believed.
+      // Something that is no address ends the search, because nothing to the left of it can be
+      // believed.
       ("10.1.2.3", "198.51.100.7, nonsense", "10.1.2.3"),
       ("10.1.2.3", "198.51.100.7, nonsense, 10.9.9.9", "10.9.9.9"),
       ("::ffff:10.1.2.3", "198.51.100.7", "198.51.100.7"),
@@ -57,7 +58,7 @@ struct RequestTests {
     #expect(try text("203.0.113.9", .truncated) == "203.0.113.0")
     #expect(try text("2001:db8:1:2:3:4:5:6", .truncated) == "2001:db8:1:0:0:0:0:0")
     #expect(try text("203.0.113.9", .off) == nil)
-    // It still limits the rate by it.
+    // The address still limits the rate.
     #expect(try client("203.0.113.9", forwarded: nil, detail: .off).address != nil)
     let addresses = ClientAddress(trustedProxies: [], detail: .full)
     #expect(addresses.client(nil).address == nil)

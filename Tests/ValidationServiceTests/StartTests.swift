@@ -4,7 +4,7 @@ import Metering
 import MeteringTestKit
 import Testing
 
-/// What the service is started with.
+/// How the service starts with different settings.
 @Suite(.serialized)
 struct StartTests {
   @Test
@@ -50,7 +50,7 @@ struct StartTests {
       ).wait()
     }
     #expect(try export() == 0)
-    // One that is there is not overwritten.
+    // An existing file is not overwritten.
     #expect(try export() == 3)
     let mode = try FileManager.default.attributesOfItem(atPath: online)[.posixPermissions] as? Int
     #expect(mode == 0o600)

@@ -14,7 +14,7 @@ final class Setup {
   let adminPort: Int
   private(set) var process: ChildProcess
 
-  /// - Parameter descriptors: how many files the process may open; nil: as many as this one.
+  /// - Parameter descriptors: how many files the process may open; nil for as many as this one may.
   init(
     environment: [String: String] = [:], databaseURL: String? = nil, descriptors: Int? = nil
   ) throws {
@@ -48,7 +48,7 @@ final class Setup {
     try waitUntilLive()
   }
 
-  /// A token of the customer's, as `Authorization` wants it.
+  /// Adds a token of the customer, which is sent in `Authorization`.
   func addToken(_ token: String, scopes: String = "usage:write", customer: String = "cus_1") throws
   {
     try database.execute(
@@ -68,7 +68,7 @@ final class Setup {
 
   func waitUntilLive() throws {
     try eventually("it listens; \(process.output)") {
-      // Not by asking for something: it may speak TLS.
+      // This sends no request, because the service may speak TLS.
       guard let socket = TCP.connect(port: port) else { return false }
       close(socket)
       return HTTPGet.get(port: adminPort, "/health/ready")?.status == 200
@@ -80,7 +80,7 @@ final class Setup {
     try waitUntilLive()
   }
 
-  /// A license that holds for example.com, with the changes as SQL assignments.
+  /// Adds a license that is valid for example.com, with the changes as SQL assignments.
   func addLicense(_ id: String, customer: String = "cus_1", changing: String? = nil) throws {
     try database.execute(
       """
@@ -143,14 +143,14 @@ final class Setup {
       headers: ["Content-Type": "application/json"].merging(headers) { $1 })
   }
 
-  /// A number of the service's metrics page.
+  /// A number from the service's metrics page.
   func metric(_ sample: String) -> Int? {
     HTTPGet.get(port: adminPort, "/metrics")?.body.split(separator: "\n")
       .first { $0.hasPrefix(sample + " ") }
       .flatMap { Int($0.dropFirst(sample.utf8.count + 1)) }
   }
 
-  /// Of the service, in bytes: a line of `/proc/PID/status`, such as `RssAnon`.
+  /// A value of the service in bytes, from a line of `/proc/PID/status` such as `RssAnon`.
   func memory(_ field: String) throws -> Int {
     let status = try String(contentsOfFile: "/proc/\(process.pid)/status", encoding: .utf8)
     let line = status.split(separator: "\n").first { $0.hasPrefix(field + ":") }
@@ -159,7 +159,7 @@ final class Setup {
     return kibibytes << 10
   }
 
-  /// Every event of a topic, decoded; waits until so many are there.
+  /// Waits until a topic has that many events. Returns all of them, decoded.
   func events(_ topic: String, atLeast count: Int) throws -> [[String: Any]] {
     var found: [[String: Any]] = []
     try eventually("\(count) events are in \(topic); \(process.output)") {

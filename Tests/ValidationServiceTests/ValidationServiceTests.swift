@@ -18,7 +18,7 @@ struct ValidationServiceTests {
     #expect(answer.json["features"] as? [String] == ["analytics", "webhooks"])
     #expect(answer.json["limits"] as? [String: Int] == ["apiCalls": 50_000, "seats": 10])
     #expect(answer.headers["access-control-allow-origin"] == "*")
-    // SHA-256 of "lic_1".
+    // The hash below is the SHA-256 of "lic_1".
     #expect(answer["domain"] == "example.com")
     #expect(answer["licenseKeyHash"] == "7kBNq9s0OX55tunNS5SBsmRn8JiBW0xgbkUfl2CzZS8")
     let published = try JSONWebKeySet(
@@ -102,7 +102,7 @@ struct ValidationServiceTests {
     #expect(try code(try token("lic_suspended"), "token.example") == "suspended")
     #expect(try code(try token("lic_ok"), "example.com") == "valid")
     #expect(try code(try token("lic_old", expires: -8 * 86_400_000), "token.example") == "expired")
-    // Whoever shows a key that does not verify, leaves no trace on anybody's license.
+    // A key that does not verify leaves no trace on any license.
     let told = try setup.events("license.validations.v1", atLeast: 19)
     let unverified = told.filter {
       ($0["data"] as? [String: Any])?["code"] as? String == "invalid_signature"
@@ -118,7 +118,7 @@ struct ValidationServiceTests {
     #expect(try setup.validate("lic_1")["code"] == "valid")
     func becomes(_ code: String, _ sql: String) throws {
       try setup.database.execute(sql)
-      // Nothing but the notification would tell it so soon.
+      // Only the notification can make it known so soon.
       try eventually("it is \(code)", within: 5) { try setup.validate("lic_1")["code"] == code }
     }
     try becomes("suspended", "update license set status = 'suspended'")
@@ -137,7 +137,7 @@ struct ValidationServiceTests {
       return answer["code"] == "valid" && answer["overLimit"] == "1"
     }
     try becomes("valid", "update limit_state set used = 0; notify limit_state")
-    // One that did not exist is known as soon as it does.
+    // A license that did not exist is known as soon as it does.
     #expect(try setup.validate("lic_2")["code"] == "not_found")
     try setup.addLicense("lic_2")
     try eventually("it is found", within: 5) { try setup.validate("lic_2")["code"] == "valid" }
@@ -410,7 +410,8 @@ struct ValidationServiceTests {
       insert into api_token (token_id, name, token_hash, scopes, customer_id)
       values ('tok_1', 'n', sha256('mtr_0123456789abcdef'), '{usage:write}', 'cus_1')
       """)
-    // An event that breaks its schema is named in an answer 202: its neighbors count.
+    // An event that breaks its schema is named in an answer with status 202, and its neighbors
+    // count.
     for chosen in [
       ["--exclude-path", "/v1/events"],
       ["--include-path", "/v1/events", "--exclude-checks", "negative_data_rejection"],
@@ -435,7 +436,8 @@ struct ValidationServiceTests {
   }
 }
 
-/// PyPI's programs that the test command brings; the tests that need them are skipped elsewhere.
+/// PyPI's programs that the test command installs. Where they are missing, the tests that need them
+/// are skipped.
 enum Schemathesis {
   static let folder: String = {
     let python = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? ""

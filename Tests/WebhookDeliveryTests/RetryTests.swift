@@ -39,11 +39,11 @@ import WebhookDelivery
     #expect(wait("99999999999999999999999") == 1_099_511_627_776_000)
     #expect(wait("Sun, 06 Nov 1994 08:49:47 GMT") == 10_000)
     #expect(wait("Sun, 06 Nov 1994 08:49:07 GMT") == 0)
-    // RFC 850 and asctime, which recipients must read too.
+    // These are the formats of RFC 850 and asctime, which recipients must read too.
     #expect(wait("Sunday, 06-Nov-94 08:49:47 GMT") == 10_000)
     #expect(wait("Sun Nov  6 08:49:47 1994") == 10_000)
     #expect(wait("Wed Nov 16 08:49:37 1994") == 864_000_000)
-    // A year of two digits is within 50 years ahead, or in the past.
+    // A year of two digits is within the next 50 years, or in the past.
     #expect(wait("Monday, 06-Nov-95 08:49:37 GMT") == 31_536_000_000)
     #expect(wait("Sunday, 06-Nov-44 08:49:37 GMT") == 1_577_923_200_000)
     #expect(wait("Monday, 06-Nov-45 08:49:37 GMT") == 0)
@@ -78,10 +78,10 @@ import WebhookDelivery
     let hung = [EndpointHealth.Report](repeating: .init(.failure), count: 8)
     #expect(health.take(hung, atMilliseconds: 0) == .none)
     #expect(health.openUntilMilliseconds == 10_000 && health.consecutiveFailures == 5)
-    // Another dispatcher's requests may end after the first probe began.
+    // Requests of another dispatcher may end after the first probe began.
     #expect(health.take(hung, atMilliseconds: 11_000) == .none)
     #expect(health.openUntilMilliseconds == 10_000 && health.consecutiveFailures == 5)
-    // What such a request is asked to wait holds all the same.
+    // If such a request is asked to wait, that still holds.
     _ = health.take(.init(.paused(milliseconds: 60_000)), atMilliseconds: 12_000)
     #expect(health.openUntilMilliseconds == 72_000 && health.consecutiveFailures == 5)
     _ = health.take(.init(.success), atMilliseconds: 13_000)

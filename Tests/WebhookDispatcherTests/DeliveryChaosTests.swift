@@ -4,7 +4,8 @@ import PostgresStore
 import Testing
 import WebhookDelivery
 
-/// From events to endpoints, while everything between is killed. `METER_TEST_SEED` repeats a run's events and faults (not its timing).
+/// From events to endpoints, while everything in between is killed. `METER_TEST_SEED` repeats a
+/// run's events and faults, but not its timing.
 @Suite(.serialized) struct DeliveryChaosTests {
   private enum Fault: CaseIterable { case killAggregator, killDispatcher, crashDatabase }
 
@@ -34,7 +35,7 @@ import WebhookDelivery
     var dispatchers = [try dispatcher(), try dispatcher()]
     defer { for process in dispatchers where process.isRunning { process.killNow() } }
 
-    // Twelve calls of each license: its limit is ten.
+    // Each license makes twelve calls, and its limit is ten.
     var calls = (0..<Self.licenses * 12).map { $0 % Self.licenses }
     calls.shuffle(using: &random)
     var faults = Fault.allCases + Fault.allCases + [.killDispatcher, .killDispatcher]
@@ -99,7 +100,7 @@ import WebhookDelivery
       ])
   }
 
-  /// Two thresholds of each license, each once.
+  /// Each license has two thresholds, and each is reported once.
   private func expectAlerts() throws {
     try eventually("merged", within: 30) {
       try database.integer("select count(*) from usage_pending") == 0
@@ -130,7 +131,7 @@ import WebhookDelivery
       let heard = server.received.filter { $0.path == path }
       #expect(expected.count >= Self.licenses * 2)
       #expect(Set(heard.map(\.id)) == expected)
-      // What came twice came under the same id, with the same words.
+      // A webhook that came twice has the same id and the same body.
       let bodies = Dictionary(grouping: heard, by: \.body)
       #expect(bodies.count == expected.count)
       print("delivery chaos: \(path) heard \(heard.count) times of \(expected.count) alerts")

@@ -4,7 +4,7 @@ import PostgresStore
 import Testing
 import WebhookDelivery
 
-/// What strangers, crashes and wrong keys do to deliveries: `webhook-dispatcher` as a process.
+/// What strangers, crashes and wrong keys do to deliveries, with `webhook-dispatcher` as a process.
 @Suite(.serialized) struct DeliveryFaultTests {
   private typealias Setup = DispatcherTests.Setup
 
@@ -55,16 +55,16 @@ import WebhookDelivery
     try setup.raise(1)
     let store = WebhookStore(try setup.database.connection())
     func claim() throws -> WebhookStore.Claim? {
-      // The lease ends, and so does any wait behind it.
+      // The lease ends, and so does any wait after it.
       try setup.database.execute(
         "update webhook_delivery set next_attempt_at = now() where status = 'pending'")
       return try store.claim(most: 10, perEndpoint: 10, rooms: [], leaseSeconds: 60).first
     }
     #expect(try claim()?.retryStep == 0)
-    // The first loss is followed by another attempt right away.
+    // After the first loss, another attempt follows right away.
     #expect(try claim()?.retryStep == 1)
     #expect(try setup.database.integer("select attempts from webhook_delivery") == 1)
-    // From the second on the schedule is followed.
+    // From the second loss on, the schedule applies.
     for step in 2...9 {
       #expect(try claim() == nil, "\(step)")
       let row = try setup.database.rows(
@@ -149,7 +149,8 @@ import WebhookDelivery
       try setup.database.integer("select count(*) from webhook_attempt where error like 'timeout%'")
         ?? 0 >= 8
     }
-    // Five open the breaker for ten seconds. A slow machine may have seen the first probe fail.
+    // Five failures open the breaker for ten seconds. On a slow machine the first probe may have
+    // failed too.
     let failures = try setup.database.integer("select consecutive_failures from webhook_endpoint")
     #expect([5, 6].contains(failures))
     setup.server.heal()

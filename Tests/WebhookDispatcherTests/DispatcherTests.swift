@@ -5,7 +5,7 @@ import PostgresStore
 import Testing
 import WebhookDelivery
 
-/// The whole: PostgreSQL, `webhook-dispatcher` as a process, endpoints.
+/// All parts together: PostgreSQL, `webhook-dispatcher` as a process, and endpoints.
 @Suite(.serialized) struct DispatcherTests {
   final class Setup {
     let database: TestDatabase
@@ -72,7 +72,7 @@ import WebhookDelivery
     try setup.endpoint("ep_a", "/a")
     try setup.endpoint("ep_v", "/v", customer: nil)
     try setup.endpoint("ep_other", "/other", customer: "cus_other")
-    // Only the notification can tell of it: nobody looks before the wait below ends.
+    // Only the notification can announce it, because no poll comes before the wait below ends.
     let process = try setup.start(["METER_WEBHOOK_POLL_INTERVAL": "60s"])
     try eventually("somebody listens") {
       try setup.database.integer(
@@ -134,7 +134,7 @@ import WebhookDelivery
       try eventually("it is sent") { setup.server.received.count > before }
       return setup.server.received[before]
     }
-    // One place in the log, and a list of them.
+    // The evidence is one place in the log, or a list of places.
     let suspicious = try raise("a", #"{"partition":1,"traceparent":"\#(cause.traceparent)"}"#)
     let limit = try raise(
       "b", #"[{"partition":1},{"partition":2,"traceparent":"\#(cause.traceparent)"}]"#)
@@ -145,7 +145,7 @@ import WebhookDelivery
       #expect(sent?.traceIDText == cause.traceIDText && sent?.spanID != cause.spanID)
       #expect(!received.body.contains("traceparent"))
     }
-    // Nothing that is no trace becomes a header.
+    // Text that is no trace never becomes a header.
     for (key, evidence) in [("c", #"[{"traceparent":"00-\r\nx: y"}]"#), ("d", nil)] {
       #expect(try raise(key, evidence).headers["traceparent"] == nil)
     }
@@ -181,7 +181,8 @@ import WebhookDelivery
         "select count(*) from webhook_endpoint where endpoint_id = 'ep_fail' and open_until is not null"
       ) == 1
     }
-    // Four connections may each have failed when the breaker opens, and a probe or two have followed since.
+    // Each of four connections may have failed when the breaker opens. Since then there were one or
+    // two probes.
     #expect(setup.server.received.count { $0.path == "/fail" } <= 12)
   }
 
@@ -249,7 +250,7 @@ import WebhookDelivery
       try setup.database.integer(
         "select count(*) from webhook_endpoint where open_until is not null") == 1
     }
-    // A failure that was under way when it opened would open it for longer.
+    // A failure that was under way when the breaker opened would keep it open for longer.
     try eventually("nothing is under way") {
       try setup.database.integer("select count(*) from webhook_delivery where lease is not null")
         == 0
@@ -257,7 +258,7 @@ import WebhookDelivery
     let before = setup.server.received.count
     #expect(before <= 12)
     setup.server.heal()
-    // The probe's time has come; the retries that failed are due too.
+    // The probe is due, and so are the retries that failed.
     try setup.database.execute(
       """
       update webhook_endpoint set open_until = now();
@@ -346,7 +347,7 @@ import WebhookDelivery
         ["soon1", "license.expiring", "1"], ["soon14", "license.expiring", "14"],
         ["soon3", "license.expiring", "3"], ["trial", "license.expired", nil],
       ])
-    // A renewed license is told of anew.
+    // A renewed license raises alerts again.
     try setup.database.execute(
       "update license set expires_at = now() + interval '13 days' where license_id = 'grace'")
     try eventually("a seventh") { try setup.database.integer("select count(*) from alert") == 7 }

@@ -1,8 +1,9 @@
 import Foundation
 
-/// An HTTP endpoint on 127.0.0.1 that answers as its path says, honestly or not, a thread a connection.
+/// An HTTP endpoint on 127.0.0.1, with one thread for each connection. Its path decides how it
+/// answers, honestly or not.
 final class HookServer: @unchecked Sendable {
-  // All that changes is behind the condition's lock.
+  // All mutable state is behind the condition's lock.
   struct Received: Sendable {
     var path: String
     var headers: [String: String]
@@ -42,7 +43,7 @@ final class HookServer: @unchecked Sendable {
       while true {
         let connection = accept(listener, nil, nil)
         guard connection >= 0 else { break }
-        // A child that inherited it would keep it open.
+        // Without this, a child that inherited it would keep it open.
         _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
         guard let server = self, server.enter(connection) else {
           close(connection)
@@ -53,7 +54,7 @@ final class HookServer: @unchecked Sendable {
           server?.leave(connection)
         }
       }
-      // Here and nowhere else: its number must not be another socket's while this thread may accept.
+      // It is closed only here. Its number must not be reused while this thread may still accept.
       close(listener)
     }
   }
@@ -113,7 +114,7 @@ final class HookServer: @unchecked Sendable {
     }
   }
 
-  /// Sleeps until the server ends, or for so long.
+  /// Sleeps for that long, or until the server ends.
   private func hold(_ seconds: Double) {
     let end = Date(timeIntervalSinceNow: seconds)
     condition.lock()

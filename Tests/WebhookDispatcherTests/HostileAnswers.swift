@@ -1,4 +1,4 @@
-/// Answers that no honest receiver gives; behind each the connection is closed.
+/// Answers that no honest receiver gives. After each of them the connection is closed.
 enum HostileAnswers {
   struct Answer: Sendable {
     var name: String

@@ -5,9 +5,10 @@ import WebhookDelivery
 import WebhookDispatcher
 
 @Suite struct ResolverTests {
-  /// A name server that answers some names and keeps silent about the others until it is told to end.
+  /// A name server that answers some names. It keeps silent about the others until it is told to
+  /// end.
   private final class NameServer: @unchecked Sendable {
-    // Guarded by the condition's lock.
+    // These are guarded by the condition's lock.
     private let condition = NSCondition()
     private var isOver = false
     private var asked: [String: Int] = [:]
@@ -38,7 +39,7 @@ import WebhookDispatcher
     let server = NameServer()
     let resolver = SystemResolver { try server.lookUp($0) }
     let silent = (0..<150).map { n in Task { try await resolver.addresses(of: "silent\(n)") } }
-    // It returns while every silent one still waits.
+    // This returns while every silent lookup still waits.
     #expect(try await resolver.addresses(of: "healthy").count == 1)
     server.end()
     for task in silent {

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 import WebhookDelivery
 
-/// An independent client: the library `standardwebhooks` of PyPI, where `METER_TEST_PYTHON` (or python3) has it.
+/// An independent client: the library `standardwebhooks` of PyPI, if `METER_TEST_PYTHON` (or
+/// python3) has it.
 @Suite struct StandardWebhooksTests {
   static let python = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? "python3"
   static let isInstalled = (try? run("import standardwebhooks", [])) == 0

@@ -8,7 +8,7 @@ import Testing
 import WebhookDelivery
 import WebhookDispatcher
 
-/// TLS verifies the name of the URL, though the connection goes to a pinned address.
+/// TLS verifies the name in the URL, although the connection goes to a pinned address.
 @Suite struct TLSTests {
   static let hasOpenSSL = FileManager.default.isExecutableFile(atPath: "/usr/bin/openssl")
 

@@ -8,9 +8,9 @@ import WebhookDispatcher
 @Suite struct WebhookClientTests {
   static let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-  /// Answers with the next of its answers, and the last for ever.
+  /// Gives its answers one after the other, and then repeats the last one.
   final class ScriptedResolver: NameResolver, @unchecked Sendable {
-    // Guarded by the lock.
+    // This is guarded by the lock.
     private let lock = NSLock()
     private var answers: [[String]]
     private var count = 0
@@ -193,7 +193,7 @@ import WebhookDispatcher
 
   @Test("The checked address is the one connected to, even if the name has another by then")
   func rebinding() async throws {
-    // The name is one that no resolver knows: were it resolved again for the connection, that would fail.
+    // No resolver knows this name, so resolving it again for the connection would fail.
     let resolver = ScriptedResolver([["127.0.0.1"], ["10.0.0.1"]])
     let fixture = try Fixture(resolver: resolver)
     let url = "http://rebinding.invalid:\(fixture.server.port)/ok"
