@@ -30,7 +30,7 @@ import Testing
     #expect(patched.isChanged && patched.license.plan == "max")
     #expect(patched.license.limits == #"{"exports": 1, "apiCalls": 7}"#)
     #expect(patched.license.alertThresholds == "[50]")
-    // To the microsecond, which no answer shows.
+    // The time is kept to the microsecond, which no answer shows.
     #expect(
       try office.database.rows("select extract(microseconds from issued_at)::int from license")
         == [["123456"]])

@@ -2,7 +2,7 @@ import JSONText
 import Testing
 
 @Suite struct MergePatchTests {
-  /// RFC 7396, appendix A.
+  /// The examples of RFC 7396, appendix A.
   private static let examples = [
     (#"{"a":"b"}"#, #"{"a":"c"}"#, #"{"a":"c"}"#),
     (#"{"a":"b"}"#, #"{"b":"c"}"#, #"{"a":"b","b":"c"}"#),

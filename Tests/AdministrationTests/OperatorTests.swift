@@ -79,7 +79,7 @@ struct OperatorTests {
   @Test func `An import is one row with its counts`() throws {
     let file = FileManager.default.temporaryDirectory
       .appendingPathComponent("licenses-\(UUID().uuidString).jsonl")
-    defer { try? FileManager.default.removeItem(at: file) }  // It is the system's to clean up, too.
+    defer { try? FileManager.default.removeItem(at: file) }  // The system clears it too.
     try """
     {"license_id":"lic_1","customer_id":"cus_1","plan":"p","features":[],"domains":["example.com"],"limits":{"apiCalls":1},"status":"active","issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z"}
     """.write(to: file, atomically: true, encoding: .utf8)

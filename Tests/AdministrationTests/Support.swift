@@ -6,7 +6,7 @@ import PostgresStore
 import Testing
 import WebhookDelivery
 
-/// A database with an administrator of the vendor, and ones of customers.
+/// A database with an administrator of the vendor and administrators of customers.
 struct Office {
   let database: TestDatabase
   let vendor: Administrator
@@ -28,7 +28,7 @@ struct Office {
 
   func json(_ text: String) throws -> JSONValue { try JSONReader.parse(Array(text.utf8)) }
 
-  /// A license with what a test does not care about.
+  /// A license with values that the test does not care about.
   func license(_ id: String, of customer: String, _ more: String = "") throws -> JSONValue {
     try json(
       """
@@ -38,14 +38,14 @@ struct Office {
       """)
   }
 
-  /// The newest first.
+  /// The audit log's entries, newest first.
   func audit() throws -> [AuditStore.Entry] {
     try AuditStore(database.connection()).list(.init(), limit: 100)
   }
 
   let rules: EndpointRules
 
-  /// The code of the refusal that `body` ends with.
+  /// The code of the refusal with which `body` ends.
   static func refusal<T>(_ body: () throws -> T) -> String? {
     do {
       _ = try body()

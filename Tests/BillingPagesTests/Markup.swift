@@ -1,6 +1,6 @@
-/// Reads HTML as a browser splits it into tags, as far as our templates go, and refuses what they
-/// do not contain: a text that broke out of its place shows as an unknown tag or attribute, or as
-/// an element that is not closed.
+/// Reads HTML into tags as a browser would, as far as our templates need it, and refuses everything
+/// that they do not contain. A text that broke out of its place shows as an unknown tag or
+/// attribute, or as an element that is not closed.
 enum Markup {
   struct Problem: Error, CustomStringConvertible {
     let description: String

@@ -1,8 +1,8 @@
 import BillingPages
 import Metering
 
-/// Every page with data that no page should stumble over: ids of 255 bytes, names with markup, 200
-/// domains; and every page with nothing at all.
+/// Every page in two forms: with data that no page should stumble over (ids of 255 bytes, names
+/// with markup, 200 domains), and with nothing at all.
 enum PageFixtures {
   /// 2026-11-27 10:41:07 UTC.
   static let now: Int64 = 1_795_776_067_000

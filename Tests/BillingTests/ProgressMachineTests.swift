@@ -37,21 +37,21 @@ import Testing
     #expect(machine.advance(rows([3, 2]), halted: []) == nil)
     #expect(machine.advance(rows([3, 4]), halted: [1]) == nil)
     #expect(machine.advance(rows([3, 4]), halted: []) == 1)
-    // One that is new and empty does not.
+    // A new and empty partition does not hold it up.
     machine.observe(at: 2, before: rows([3, 4]), ends: [3, 4, 0])
     #expect(machine.advance(rows([3, 4]), halted: []) == 2)
   }
 
   @Test func `Nothing is claimed across two logs`() {
     var machine = ProgressMachine()
-    // A log that ends before what was counted is another one.
+    // A log that ends before the counted offset is another log.
     machine.observe(at: 1, before: rows([50]), ends: [10])
     #expect(machine.advance(rows([50]), halted: []) == nil)
-    // A new epoch began behind the observation.
+    // A new epoch began after the observation.
     machine.observe(at: 2, before: rows([50]), ends: [60])
     #expect(machine.advance(rows([70], epoch: 2), halted: []) == nil)
     #expect(machine.advance(rows([70]), halted: []) == nil)
-    // A partition that does not answer.
+    // One partition does not answer.
     machine.observe(at: 3, before: rows([50, 1]), ends: [50, nil])
     #expect(machine.advance(rows([50, 1]), halted: []) == nil)
   }

@@ -47,7 +47,7 @@ import Testing
     #expect(again.value == 50 && again.mode == .replace)
     let less = try event(hour(7, known: known(.sent, accepted: 42, mode: .replace)))
     #expect(less.value == 7)
-    // Of what was refused Stripe has nothing: the settings of today decide.
+    // Stripe has nothing of a refused event, so the current settings decide.
     let refused = try event(hour(5, known: known(.refused, accepted: 0)))
     #expect(refused.stripeCustomerID == "cus_A" && refused.eventName == "calls")
   }
@@ -64,7 +64,7 @@ import Testing
     #expect(step(hour(1, hour: Self.now - 35 * day + 3_600)) != .mark(.tooOld))
     #expect(step(hour(1, isShared: true), mode: .replace) == .mark(.shared))
     #expect(step(hour(1, isShared: true)) != .mark(.shared))
-    // One event of an hour at a time, and nothing where nobody knows what Stripe has.
+    // An hour has one event at a time, and none if nobody knows what Stripe has.
     #expect(step(hour(50, known: known(.pending, accepted: 42, isOpen: true))) == .nothing)
     #expect(step(hour(50, known: known(.unsettled, accepted: 42))) == .nothing)
   }
@@ -180,7 +180,7 @@ import Testing
           "default_aggregation":{"formula":"sum"}},{"id":"n","event_name":"x"}],"has_more":false}
         """.utf8))?.meters
     #expect(meters?[0].problem(.replace) == nil && meters?[0].problem(.sum) != nil)
-    // What the answer does not say is not held against it.
+    // Something that the answer does not say is not a problem.
     #expect(meters?[1].problem(.replace) == nil && meters?[1].problem(.sum) == nil)
   }
 

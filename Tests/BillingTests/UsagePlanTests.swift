@@ -1,7 +1,7 @@
 import Billing
 import Testing
 
-/// Windows are cut at the zone's clocks, and are summed up from rows of UTC.
+/// Windows are cut by the zone's clocks and summed up from rows in UTC.
 @Suite struct UsagePlanTests {
   private static let zones = [
     "Europe/Berlin", "America/St_Johns", "Asia/Kolkata", "Australia/Lord_Howe",
@@ -9,13 +9,13 @@ import Testing
   ]
   /// 2025-01-01 and 2027-01-01, in days since 1970.
   private static let years: Range<Int64> = 20_089..<20_819
-  /// Behind both years, so that hours of them are kept.
+  /// This is after both years, so that hours of them are kept.
   private static let now: Int64 = 20_819 * 86_400
 
   /// A number for each minute, from which hours and days are summed up.
   private func quantity(minute: Int64) -> Int64 { (minute % 7_919) * (minute % 13) + 1 }
 
-  /// Instants at which the zone's clocks change, in these years.
+  /// The instants at which the zone's clocks change, in these years.
   private func changes(_ zone: UsageZone) -> [Int64] {
     var found: [Int64] = []
     var hour = Self.years.lowerBound * 24
@@ -28,7 +28,8 @@ import Testing
     return found
   }
 
-  /// What the plan's rows add up to within `[from, to)`, unit by unit; nil where a unit lies across a bound.
+  /// The sum of the plan's rows within `[from, to)`, unit by unit. It is nil if a unit lies across
+  /// a bound.
   private func sum(_ plan: UsagePlan, _ from: Int64, _ to: Int64) -> Int64? {
     var sum: Int64 = 0
     func add(_ start: Int64, _ length: Int64) -> Bool {
@@ -77,7 +78,7 @@ import Testing
           #expect(total == sumOfMinutes(from, to))
           #expect(keepsMinutes || times.bounds.allSatisfy { $0 % 3_600 == 0 })
         } catch {
-          // Only where a midnight lies within an hour whose minutes are gone.
+          // This happens only if a midnight lies within an hour whose minutes are gone.
           #expect(!keepsMinutes)
           guard case .notAnswerable(let refusal) = error else {
             Issue.record("\(error)")
@@ -106,7 +107,7 @@ import Testing
   @Test func `A day begins when its date does, where midnight is skipped and where it comes twice`()
     throws
   {
-    // In Cairo clocks skip the midnight of 2025-04-25; in Havana that of 2025-11-02 comes twice.
+    // In Cairo, clocks skip the midnight of 2025-04-25. In Havana, that of 2025-11-02 comes twice.
     let cairo = try #require(UsageZone("Africa/Cairo"))
     #expect(cairo.start(ofDay: 20_203) == 1_745_532_000)
     #expect(cairo.start(ofDay: 20_204) - cairo.start(ofDay: 20_203) == 23 * 3_600)
@@ -184,7 +185,7 @@ import Testing
     #expect(february.bounds.first == zone.start(of: CivilMonth(index: march.index - 1)))
     #expect(february.bounds.last == zone.start(of: march))
     #expect(zip(february.bounds, february.bounds.dropFirst()).allSatisfy { $0 <= $1 })
-    // Four days around the change of clocks: the four days before them.
+    // The four days around the change of clocks are compared with the four days before them.
     let days = try UsageTimes(
       from: zone.start(ofDay: 20_540), to: zone.start(ofDay: 20_544), window: .day, zone: zone,
       now: now)

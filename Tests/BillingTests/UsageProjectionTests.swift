@@ -7,7 +7,7 @@ import Testing
 
   @Test func `A weekly shape goes on as it was, with no more range than it had`() {
     var days: [Int64: Int64] = [:]
-    // 100 on weekdays, 10 at weekends, for eight weeks.
+    // There are 100 on weekdays and 10 at weekends, for eight weeks.
     for day in monday - 56..<monday { days[day] = (day - monday + 56) % 7 < 5 ? 100 : 10 }
     let projection = UsageProjection(
       days: days, firstDay: monday - 56, now: monday * 86_400, periodEnd: monday + 14, used: 1_000)

@@ -79,7 +79,7 @@ struct PublisherTests {
       configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
     publisher.publish(Self.event(0))
     try eventually("it is delivered") { publisher.statistics.usage.pending == 0 }
-    // Less than what a producer is given before it is replaced.
+    // This is less than the time after which a producer is replaced.
     try log.cluster.setRTT(milliseconds: 1_500)
     for n in 1...500 { publisher.publish(Self.event(n)) }
     try eventually("some are delivered") { publisher.statistics.usage.pending < 500 }
@@ -153,7 +153,8 @@ struct PublisherTests {
     let publisher = try EventPublisher(
       configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
     for round in 0..<5 {
-      // TOPIC_AUTHORIZATION_FAILED is for good for a batch, NOT_LEADER and a timeout are tried again by librdkafka itself.
+      // For a batch, TOPIC_AUTHORIZATION_FAILED is final. librdkafka itself retries after
+      // NOT_LEADER and after a timeout.
       log.cluster.pushRequestErrors(apiKey: .produce, [29, 6, 7, 29])
       for n in 0..<2_000 { publisher.publish(Self.event(round * 2_000 + n)) }
       try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
@@ -170,7 +171,7 @@ struct PublisherTests {
   func refusedRecords() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
-    // Too large for librdkafka's own setting, then for the broker.
+    // The records are too large for librdkafka's own setting, and then for the broker.
     let properties = folder.path + "/kafka.properties"
     try "message.max.bytes=1000\n".write(toFile: properties, atomically: true, encoding: .utf8)
     var settings = configuration(log.brokers, folder.spool)
@@ -188,11 +189,12 @@ struct PublisherTests {
     let publisher = try EventPublisher(
       configuration: configuration(log.brokers, folder.spool), logger: quietLogger())
     try eventually("its first report, which would take an error for itself, is there") {
-      // Behind the last one of the process before.
+      // It comes after the last report of the previous process.
       let reports = try Count(log).reports
       return reports.contains { $0.isFinal } && reports.last?.isFinal == false
     }
-    // MSG_SIZE_TOO_LARGE twice, of one record: alone, so that no other meets the second.
+    // One record gets MSG_SIZE_TOO_LARGE twice. It is sent alone, so that no other record gets the
+    // second error.
     log.cluster.pushRequestErrors(apiKey: .produce, [10, 10])
     publisher.publish(Self.event(100))
     try eventually("it is given up") { publisher.statistics.usage.dropped == 2 }
@@ -296,7 +298,7 @@ struct PublisherTests {
       usleep(UInt32.random(in: 0..<20_000, using: &random))
       probe.killNow()
       accepted.append(Self.read(counter))
-      // Now and then nobody is there to send to.
+      // Sometimes there is no broker to send to.
       if life % 10 == 3 { try log.cluster.setBrokerDown() }
       if life % 10 == 6 { try log.cluster.setBrokerUp() }
     }
@@ -312,7 +314,7 @@ struct PublisherTests {
     }
     #expect(missing == 0)
     #expect(count.ids.values.allSatisfy { $0 == 1 })
-    // The last of a life may have been accepted without a note of it.
+    // The last event of a life may have been accepted without being noted.
     let total = accepted.reduce(0, +)
     #expect((total...total + 100).contains(Int64(count.total)))
     let report = try #require(count.reports.last { $0.isFinal })

@@ -17,7 +17,7 @@ struct SpoolTests {
       producerPrefix: "p")
   }
 
-  /// Ids and sequences of what is pending, as a sender would read them.
+  /// The ids and sequences of pending events, as a sender would read them.
   static func pending(_ spool: Spool) -> [(id: String, sequence: Int64)] {
     var position = spool.firstPending
     var found: [(String, Int64)] = []
@@ -37,7 +37,7 @@ struct SpoolTests {
     return found
   }
 
-  /// The file that holds segment 1: spares are made after it.
+  /// The file that has segment 1, because spares are made after it.
   static func firstFile(_ folder: TemporaryFolder) -> String { Spool.path(folder.spool, 1) }
 
   static func add(_ spool: Spool, _ range: Range<Int>) {
@@ -113,7 +113,7 @@ struct SpoolTests {
   )
   func bitFlips() throws {
     let folder = try TemporaryFolder()
-    // Two segments: six events and two.
+    // There are two segments, with six events and two.
     func open() throws -> Spool {
       try Self.open(folder, maximumBytes: 8 * 2_048, segmentBytes: 2_048)
     }
@@ -140,7 +140,7 @@ struct SpoolTests {
         #expect(
           spool.counts(0)
             == Spool.Counts(accepted: 8, pending: Int64(ids.count), dropped: 8 - Int64(ids.count)))
-        // It goes on, and the next process finds no more to complain of.
+        // The spool goes on, and the next process finds nothing more to report.
         Self.add(spool, 8..<9)
       }
     }
@@ -164,7 +164,8 @@ struct SpoolTests {
     segment.withUnsafeBytes { $0.load(fromByteOffset: 8, as: UInt64.self) }
   }
 
-  /// The places of all bytes up to the end of the last record, but for those that pad records to eight bytes: they say nothing.
+  /// The places of all bytes up to the end of the last record. Bytes that pad records to eight
+  /// bytes are left out, because they mean nothing.
   private static func telling(_ segment: Data) -> [Int] {
     segment.withUnsafeBytes { bytes in
       var places = Array(0..<Segment.headerBytes)
@@ -201,7 +202,8 @@ struct SpoolTests {
     let spool = try Self.open(folder, maximumBytes: 1 << 20)
     let pending = Self.pending(spool)
     #expect(pending.map(\.id) == (0..<40).map { "e\($0)" })
-    // A machine that lost its last seconds must not give a number twice: each start begins above all that could have been given.
+    // A machine that lost its last seconds must not use a number twice. Each start therefore begins
+    // above every number that could have been used.
     #expect(zip(pending, pending.dropFirst()).allSatisfy { $1.sequence - $0.sequence >= 1 << 24 })
   }
 
@@ -224,7 +226,8 @@ struct SpoolTests {
     #expect(spool?.recovery.lost == 5)
     Self.add(spool!, 20..<30)
     spool = nil
-    // Were it number 1 again, what lies before the old place would be taken for delivered.
+    // If the segment's number were 1 again, its records before the old place would count as
+    // delivered.
     spool = try Self.open(folder)
     #expect(Self.pending(spool!).map(\.id) == (20..<30).map { "e\($0)" })
   }
@@ -251,7 +254,7 @@ struct SpoolTests {
       try state.write(to: URL(fileURLWithPath: folder.spool + "/state"))
       let spool = try Self.open(folder)
       #expect(Self.pending(spool).map(\.id) == ["e0", "e1"], "kept \(kept)")
-      // Its append had returned, as the counter knows.
+      // Its append had returned, as the counter shows.
       #expect(spool.recovery.lost == 1)
     }
   }
@@ -275,7 +278,7 @@ struct SpoolTests {
     }
     #expect(spool.prepare() == .system("allocate a segment", ENOSPC))
     try FileManager.default.removeItem(atPath: filler)
-    // One fits again; for more ahead there is no room still.
+    // One segment fits again, but there is no room yet for spares.
     spool.prepare()
     Self.add(spool, accepted..<accepted + 100)
     #expect(Self.pending(spool).map(\.id) == (0..<accepted + 100).map { "e\($0)" })
@@ -376,7 +379,7 @@ struct SpoolTests {
     #expect(reason { $0.quantity = 1_000_000_001 } == .quantity)
     #expect(reason { $0.time = .max } == .time)
     #expect(reason { $0.domain = "a\u{0}b" } == .text)
-    // The longest there can be still fits.
+    // The longest possible record still fits.
     let worst = String(repeating: "\u{1}", count: 1_024)
     #expect(
       reason {
@@ -414,7 +417,7 @@ struct SpoolTests {
     #expect(take(validation("valid")) == .accepted && take(usage) == .accepted)
     #expect(fill(validation("domain_mismatch")) > 0)
     #expect(take(validation("valid")) == .dropped && take(usage) == .accepted)
-    // Half of the spool is left, and is for usage.
+    // Half of the spool is left for usage.
     var accepted = 0
     while take(usage) == .accepted { accepted += 1 }
     #expect(accepted * 400 > 512 << 10, "\(accepted)")
@@ -450,7 +453,7 @@ struct SpoolTests {
     let file = folder.path + "/file"
     #expect(FileManager.default.createFile(atPath: file, contents: nil))
     #expect(refusal(file)?.contains("not a directory") == true)
-    // Neither are its files links to somewhere else.
+    // Its files must not be links to somewhere else either.
     for name in ["lock", "state", "00000000000000000007.seg"] {
       let directory = folder.path + "/with-" + name
       #expect(mkdir(directory, 0o700) == 0 && symlink(file, directory + "/" + name) == 0)

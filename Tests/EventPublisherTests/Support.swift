@@ -6,7 +6,7 @@ import Recount
 
 import class EventPublisher.EventPublisher
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 final class TemporaryFolder {
   let path: String
 
@@ -30,7 +30,7 @@ func configuration(_ brokers: String, _ directory: String) -> EventPublisher.Con
   return configuration
 }
 
-/// What an independent recount makes of the usage topic.
+/// The result of an independent recount of the usage topic.
 struct Count {
   var ids: [String: Int] = [:]
   struct Report {
@@ -43,7 +43,7 @@ struct Count {
   var duplicates = 0
   var deadLetters: [String] = []
   var reports: [Report] = []
-  /// By partition, of the counted ones.
+  /// The sequences of the counted events, by partition.
   var sequences: [Int32: [Int64]] = [:]
 
   init(_ log: UsageLog) throws {
@@ -76,7 +76,8 @@ struct Count {
   var total: Int { ids.values.reduce(0, +) }
 }
 
-/// An event as the recount reads it; apart from `Recount`'s own type, whose name the publisher has too.
+/// An event as the recount reads it. It is separate from `Recount`'s own type, because the
+/// publisher has one of the same name.
 struct ReadEvent: Equatable {
   var id: String
   var source: String
@@ -90,7 +91,7 @@ struct ReadEvent: Equatable {
   var feature: String?
   var traceparent: String?
 
-  /// Nil where it is no valid usage event, with why.
+  /// Nil with the reason if it is no valid usage event.
   static func read(key: [UInt8], value: [UInt8]) -> (ReadEvent?, String) {
     var recount = PartitionRecount(
       partition: 0, settings: RecountSettings(maxEventAgeMilliseconds: .max / 4), countFrom: 0)

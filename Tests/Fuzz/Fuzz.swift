@@ -2,8 +2,8 @@ import ArgumentParser
 import Foundation
 import FuzzTargets
 
-/// The seeded driver of `deploy/fuzz`. The input that is tried lies in a file that is mapped into memory, so that it is
-/// there when the process has died of it.
+/// The seeded driver of `deploy/fuzz`. The current input is in a file that is mapped into memory,
+/// so that it remains when the process has died of it.
 @main
 struct Fuzz: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -44,7 +44,7 @@ struct Fuzz: ParsableCommand {
 
 extension FuzzTarget: ExpressibleByArgument {}
 
-/// A file that holds what is tried now: eight bytes of length, then the input.
+/// A file with the current input: eight bytes of length, then the input.
 private struct KeptInput {
   private static let capacity = 1 << 20
   private let memory: UnsafeMutableRawBufferPointer

@@ -8,10 +8,10 @@ import WebhookDelivery
   import Licensing
 #endif
 
-/// What strangers' bytes reach, and what must hold of each of them whatever the bytes are.
+/// Code that strangers' bytes reach, with properties that must hold whatever the bytes are.
 ///
-/// A property that does not hold traps, so that every driver sees it alike: the tests, the seeded mutator of
-/// `deploy/fuzz`, and libFuzzer. libFuzzer is given the part without swift-crypto.
+/// A property that does not hold traps. Every driver notices that in the same way: the tests, the
+/// seeded mutator of `deploy/fuzz`, and libFuzzer. libFuzzer gets the part without swift-crypto.
 package enum FuzzTarget: String, CaseIterable, Sendable {
   case event
   case accessLog = "access-log"
@@ -21,7 +21,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   case keys
   case domain
 
-  /// Whether this build has what the target needs.
+  /// Whether this build has the modules that the target needs.
   package var isAvailable: Bool {
     #if canImport(DomainNames)
       true
@@ -47,10 +47,10 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
 
   private static let timestamp: Int64 = 1_795_459_200_000
   private static let key = Array("lic_abc123".utf8)
-  /// Of time the decoder leaves the judgement to whoever counts.
+  /// The decoder leaves the decision about the time to the code that counts.
   private static let timely: Set<String> = ["too_old", "too_far_ahead"]
 
-  /// The decoder and the recount say the same of a record.
+  /// The decoder and the recount say the same about a record.
   private static func event(_ bytes: [UInt8]) {
     let judged = judge(
       LogRecord(partition: 0, offset: 0, timestamp: timestamp, key: key, value: bytes),
@@ -82,7 +82,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     }
   }
 
-  /// How an answer is cut into reads changes nothing.
+  /// The result does not depend on how an answer is cut into reads.
   private static func answer(_ bytes: [UInt8]) {
     func read(step: Int) -> (status: Int?, kept: [UInt8], isMalformed: Bool) {
       var reader = HTTPAnswerReader()
@@ -102,7 +102,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     precondition(whole == single)
   }
 
-  /// A URL that is accepted reads as itself again.
+  /// An accepted URL, written out, reads as itself.
   private static func url(_ bytes: [UInt8]) {
     let text = String(decoding: bytes, as: UTF8.self)
     do throws(WebhookURL.Refusal) {

@@ -14,7 +14,7 @@
       }
     }
 
-    /// The set of the corpus's token: it was made for it and signs nothing else.
+    /// The key set of the corpus's token. It was made for that token and signs nothing else.
     private static let verifier: LicenseVerifier? = {
       let json = """
         {"keys":[{"kty":"OKP","crv":"Ed25519","kid":"fuzz","alg":"EdDSA","use":"sig","purpose":"license",\
@@ -24,7 +24,7 @@
       return (try? JSONWebKeySet(json: Array(json.utf8))).map { LicenseVerifier(keys: $0) }
     }()
 
-    /// Nobody without the private key makes a token that verifies.
+    /// Without the private key nobody can make a token that verifies.
     private static func token(_ text: String) {
       do throws(TokenRefusal) {
         guard let verifier else { return }
@@ -35,7 +35,7 @@
       }
     }
 
-    /// A set that is read is written so that it reads as itself.
+    /// A set that was read, written out, reads as itself.
     private static func keys(_ bytes: [UInt8]) {
       do throws(JSONWebKey.Invalid) {
         let set = try JSONWebKeySet(json: bytes)

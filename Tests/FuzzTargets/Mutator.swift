@@ -1,7 +1,7 @@
 import Metering
 
-/// Changes inputs as a stranger would who knows the format: bits, special bytes, numbers, pieces of other inputs.
-/// The same seed makes the same inputs.
+/// Changes inputs as a stranger who knows the format would: bits, special bytes, numbers, and
+/// pieces of other inputs. The same seed makes the same inputs.
 package struct Mutator {
   private static let maximumBytes = 70_000
   private static let special: [UInt8] =
@@ -23,7 +23,7 @@ package struct Mutator {
     self.corpus = corpus
   }
 
-  /// The next input: one of the corpus, changed in one to eight places.
+  /// The next input is one of the corpus, changed in one to eight places.
   package mutating func next() -> [UInt8] {
     var bytes = pick(corpus)
     for _ in 0...Int.random(in: 0..<8, using: &random) { change(&bytes) }

@@ -2,7 +2,8 @@ import Foundation
 import FuzzTargets
 import Testing
 
-/// What `deploy/fuzz` does for as long as one likes, for a moment: a trap ends the test process and is seen.
+/// Runs for a moment what `deploy/fuzz` runs for as long as wanted. A trap ends the test process,
+/// which is noticed.
 @Suite struct FuzzTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().path + "/Corpus/"
 

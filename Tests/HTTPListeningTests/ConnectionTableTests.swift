@@ -68,7 +68,7 @@ import Testing
     #expect(!first.ear.isAsked)
     _ = try admit(table, "2001:db8:0:1:ffff::2")
     #expect(first.ear.isAsked)
-    // The first eight bytes of an IPv6 address are not taken for an IPv4 one.
+    // The first eight bytes of an IPv6 address are not mistaken for an IPv4 one.
     #expect(try group("::") != group("0.0.0.0"))
     #expect(try group("203.0.113.1") != group("203.0.113.2"))
   }
@@ -91,7 +91,7 @@ import Testing
   @Test func `A connection that was used lately outlives one that was not`() throws {
     let table = ConnectionTable(descriptors: 100, share: 3)
     let guests = try (0..<3).map { _ in try admit(table, "203.0.113.1") }
-    // All were used; one look of the hand takes the marks away.
+    // All of them were used. One round of the clock hand takes the marks away.
     _ = try admit(table, "203.0.113.1")
     let left = guests.filter { !$0.ear.isAsked }
     #expect(left.count == 2)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import KafkaTransport
 
-/// From what librdkafka and the brokers say to what the operator is told.
+/// How messages of librdkafka and the brokers become advice for the operator.
 @Suite struct AccessRefusalTests {
   private static let codes: [(code: Int32, detail: String, refusal: AccessRefusal?, says: String)] =
     [
@@ -16,7 +16,7 @@ import Testing
       (-195, "h:9093/1: SSL handshake failed: Disconnected", .certificate, "ssl.ca.location"),
       (29, "t", .permission, "an ACL"), (30, "g", .permission, "Read on the consumer group"),
       (31, "", .permission, "an ACL"), (53, "", .permission, "an ACL"),
-      // An unknown topic, a lost connection and a timeout may pass by themselves.
+      // An unknown topic, a lost connection and a timeout may pass without help.
       (3, "t", nil, ""), (-195, "Disconnected", nil, ""), (-185, "", nil, ""), (-187, "", nil, ""),
     ]
 

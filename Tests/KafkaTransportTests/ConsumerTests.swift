@@ -2,7 +2,7 @@ import KafkaTransport
 import MeteringTestKit
 import Testing
 
-/// Serialized: each test has its own cluster and blocks a thread of the pool.
+/// The tests run one at a time, because each has its own cluster and blocks a thread of the pool.
 @Suite(.serialized) struct ConsumerTests {
   @Test func `Owners come and go, and every record reaches the current owner once`() throws {
     let partitions = 6
@@ -80,7 +80,7 @@ import Testing
     drivers.append(try Driver(fixture.consumer("g", brief), ["t"], store))
     try until("two share", seconds: 30, turn: turnAll, isShared)
     #expect(drivers.map(\.lostTimes) == [0, 0])
-    // Kafka has been told all the same.
+    // The offset is committed to Kafka nevertheless.
     try until("Kafka knows", seconds: 10, turn: turnAll) {
       let told = try? GroupOffsets.committed(
         brokers: fixture.cluster.bootstrapServers, group: "g", topic: "t", partition: 0)
@@ -202,7 +202,8 @@ import Testing
     #expect(store.errors.first?.description.contains("t[0]") == true)
     #expect(store.next[TopicPartition(topic: "t", partition: 0)] == 99)
 
-    // The remedy: out of the assignment, and in again elsewhere, outside any rebalance.
+    // The remedy is to unassign the partition and assign it again at another offset, outside any
+    // rebalance.
     let bad = TopicPartition(topic: "t", partition: 0)
     try driver.consumer.unassign([bad])
     store.next[bad] = 0
@@ -299,7 +300,7 @@ import Testing
           }
         ) { isTaken }
       } else {
-        // Long enough for the assignment to be recorded or to be on its way.
+        // This is long enough for the assignment to be recorded or to be on its way.
         _ = try consumer.consume(into: batch, timeoutMilliseconds: 4_000)
       }
       consumer.close()
@@ -319,7 +320,7 @@ import Testing
       try fixture.cluster.setBrokerDown()
       consumer.close()
     }
-    // The batch keeps the client, so the bytes are still there.
+    // The batch keeps the client alive, so the bytes are still there.
     #expect(text(batch.value(2)) == "2")
     batch.recycle()
     #expect(batch.count == 0)

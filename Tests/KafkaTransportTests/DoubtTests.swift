@@ -63,9 +63,9 @@ import Testing
     try fixture.fill(count: 3)
     try until("three", turn: { try driver.turn() }) { store.total == 3 }
     _ = driver.consumer.takeDoubts()
-    // UNKNOWN_TOPIC_OR_PART
+    // Error 3 is UNKNOWN_TOPIC_OR_PART.
     fixture.cluster.pushRequestErrors(apiKey: .fetch, [3])
-    // A broker that is connected again is a doubt of its own, and may come first.
+    // A broker that is connected again is a separate doubt, and may come first.
     var partitions: Set<TopicPartition> = []
     try until(
       "a doubt about the partition",
@@ -102,7 +102,8 @@ import Testing
     let fixture = try Fixture()
     let reader = try LogReader(
       fixture.configuration([("security.protocol", "ssl")]), clientID: "test")
-    // librdkafka tells the refusal apart from the call, which on a busy machine ends before it.
+    // librdkafka reports the refusal separately from the call, which on a busy machine ends before
+    // it.
     var refusal: KafkaError?
     try eventually("the refusal is told") {
       do throws(KafkaError) {

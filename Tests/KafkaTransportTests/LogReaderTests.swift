@@ -19,7 +19,7 @@ import Testing
     }
     #expect(offsets == Array(10..<20))
     #expect(reached == 20)
-    // The same reader, the same partition, once more.
+    // The same reader reads the same partition again.
     offsets = []
     try reader.read(partition, from: 95, to: 100) { offsets.append($0.offset) }
     #expect(offsets == Array(95..<100))
@@ -38,7 +38,7 @@ import Testing
 
   @Test func `A start outside the log is a clear error`() throws {
     let fixture = try Fixture()
-    // 8 MB that do not shrink: the mock cluster drops the oldest beyond 5 MB.
+    // These 8 MB cannot be compressed, and the mock cluster drops the oldest records beyond 5 MB.
     let producer = try fixture.producer([("compression.type", "none"), ("linger.ms", "0")])
     for _ in 0..<80 {
       try producer.send(partition: 0, value: String(repeating: "x", count: 100_000))
@@ -93,8 +93,8 @@ import Testing
 
   @Test func `A read that makes no progress throws`() throws {
     let fixture = try Fixture()
-    // A batch a record, and the mock cluster answers a fetch with one batch: the broker is down
-    // long before the last.
+    // Each batch has one record, and the mock cluster answers a fetch with one batch. The broker is
+    // therefore down long before the last record.
     try fixture.fill(count: 500, prefix: "", [("batch.num.messages", "1")])
     let reader = try fixture.reader(stallTimeoutMilliseconds: 500)
     var count = 0
@@ -137,7 +137,7 @@ import Testing
     #expect(tuned.properties.contains { $0 == ("linger.ms", "7") })
   }
 
-  /// The mock cluster knows no transactions: this needs `METER_TEST_KAFKA_BROKERS`.
+  /// The mock cluster has no transactions, so this needs `METER_TEST_KAFKA_BROKERS`.
   @Test(.enabled(if: GivenKafka.brokers != nil))
   func `On a real broker the two ends differ by what an open transaction holds`() throws {
     let brokers = try GivenKafka.required()
@@ -155,7 +155,7 @@ import Testing
     try producer.send(topic, count: 30)
     let readable = try LogReader(configuration, clientID: "test")
     let all = try LogReader(configuration, clientID: "test", ends: .ofAllRecords)
-    // Ten records and the marker of their commit.
+    // There are ten records and the marker of their commit.
     #expect(try readable.watermarks(place) == (0, 11))
     #expect(try all.watermarks(place) == (0, 41))
     try producer.commit()

@@ -25,7 +25,7 @@ import Testing
     #expect(try producer.produce(topic: "t", key: nil, value: nil))
     #expect(try producer.produce(topic: "t", key: nil, value: nil, headers: [("h", [1])]))
     #expect(try !producer.produce(topic: "t", key: nil, value: nil, headers: [("h", [1])]))
-    // `queued` has what was not served yet too, such as the news that the broker is away.
+    // `queued` also includes what was not served yet, such as the news that the broker is down.
     try eventually("only the two records are queued") {
       producer.poll(timeoutMilliseconds: 0)
       return producer.queued == 2
@@ -58,8 +58,8 @@ import Testing
   }
 
   @Test func `Keys are spread as Java does`() throws {
-    // Kafka's own test vectors of murmur2: "21" -> -973932308, "foobar" -> -790332482,
-    // masked to positive, modulo the partition count.
+    // These are Kafka's own test vectors of murmur2: "21" -> -973932308, "foobar" -> -790332482.
+    // They are masked to positive, modulo the partition count.
     let fixture = try Fixture(topics: [("t", 64)])
     let reports = Reports()
     let producer = try fixture.producer { reports.append($0) }
@@ -78,7 +78,7 @@ import Testing
     let fixture = try Fixture()
     let reports = Reports()
     let producer = try fixture.producer { reports.append($0) }
-    // NOT_ENOUGH_REPLICAS, then LEADER_NOT_AVAILABLE.
+    // The errors are NOT_ENOUGH_REPLICAS, then LEADER_NOT_AVAILABLE.
     fixture.cluster.pushRequestErrors(apiKey: .produce, [19, 5])
     try producer.send(partition: 0, value: "v")
     try producer.flush(timeoutMilliseconds: 30_000)
@@ -108,7 +108,8 @@ import Testing
     try producer.flush(timeoutMilliseconds: 60_000)
   }
 
-  /// The handler is called by `flush`, on the test's thread; the lock is for the compiler's proof.
+  /// `flush` calls the handler on the test's thread. The lock is only there for the compiler's
+  /// proof.
   private final class Reports: Sendable {
     private let list = Mutex<[KafkaProducer.Delivery]>([])
     var all: [KafkaProducer.Delivery] { list.withLock { $0 } }

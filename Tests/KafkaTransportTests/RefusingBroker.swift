@@ -1,7 +1,7 @@
 import Foundation
 import MeteringTestKit
 
-/// A broker that speaks just enough of Kafka's protocol to refuse a password, as Kafka does: it
+/// A broker that speaks just enough of Kafka's protocol to refuse a password. As Kafka does, it
 /// offers PLAIN and answers SaslAuthenticate with error 58. librdkafka's mock cluster has no SASL.
 final class RefusingBroker: Sendable {
   let port: Int
@@ -18,7 +18,7 @@ final class RefusingBroker: Sendable {
     }.start()
   }
 
-  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  /// The thread closes the descriptor, so that it cannot be reused while the thread still accepts.
   deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 
   private static func serve(_ client: Int32) {
@@ -37,14 +37,14 @@ final class RefusingBroker: Sendable {
     }
   }
 
-  /// Header: API key, version, correlation id.
+  /// The header has the API key, the version and the correlation id.
   private static func answer(_ request: [UInt8]) -> [UInt8] {
     let key = number(request[0..<2])
     let version = number(request[2..<4])
     let correlation = Array(request[4..<8])
     switch key {
     case 18:
-      // ApiVersions: error 35 makes the client ask again with version 0.
+      // In the answer to ApiVersions, error 35 makes the client ask again with version 0.
       let keys: [(Int16, Int16)] = [(3, 4), (17, 1), (18, 0), (36, 0)]
       let list = keys.flatMap { big($0.0) + big(Int16(0)) + big($0.1) }
       return correlation + big(Int16(version == 0 ? 0 : 35)) + big(Int32(keys.count)) + list
@@ -95,7 +95,7 @@ final class TLSServer {
   }
 
   deinit {
-    // A folder that stays behind in the temporary directory harms nobody.
+    // If the folder stays in the temporary directory, that harms nobody.
     try? FileManager.default.removeItem(at: folder)
   }
 }

@@ -1,7 +1,7 @@
 import KafkaTransport
 import Testing
 
-/// A mock cluster and what the tests do with it. One thread.
+/// A mock cluster and what the tests do with it. One thread uses it.
 struct Fixture {
   let cluster: MockCluster
 
@@ -70,7 +70,8 @@ extension KafkaProducer {
   }
 }
 
-/// A consumer as a service drives it: batch, then rebalances, positions in a store of its own.
+/// A consumer, driven as a service drives it: first the batch, then rebalances. The positions are
+/// in its own store.
 final class Driver {
   let consumer: KafkaConsumer
   let batch = MessageBatch(capacity: 1_000)
@@ -114,14 +115,14 @@ final class Driver {
     }
   }
 
-  /// What PostgreSQL is to the services.
+  /// Plays the role of PostgreSQL in the services.
   final class Store {
     var next: [TopicPartition: Int64] = [:]
     var ends: [TopicPartition: Int64] = [:]
     var errors: [KafkaError] = []
     /// Records of partitions that the consumer did not own.
     var strays: [String] = []
-    /// Records whose offset was not the one awaited: a gap, or a record seen twice.
+    /// Records with an unexpected offset: after a gap, or seen twice.
     var disorder: [String] = []
 
     func see(_ partition: TopicPartition, _ offset: Int64) {
@@ -134,7 +135,7 @@ final class Driver {
   }
 }
 
-/// Turns until the condition holds; the turns wait in librdkafka, for the event itself.
+/// Turns until the condition holds. The turns wait in librdkafka for the event itself.
 func until(
   _ what: Comment, seconds: Int = 60, sourceLocation: SourceLocation = #_sourceLocation,
   turn: () throws -> Void, _ condition: () -> Bool

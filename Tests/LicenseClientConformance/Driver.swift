@@ -6,7 +6,7 @@ import LicenseClient
 import Licensing
 import Synchronization
 
-/// Lets the conformance runner try this SDK: a JSON object a line in, one a line out.
+/// Lets the conformance runner test this SDK. Each line in and each line out is a JSON object.
 @main
 struct Driver {
   static func main() async throws {
@@ -17,7 +17,7 @@ struct Driver {
     }
   }
 
-  /// Past the buffer of standard output, which would keep the answer from the pipe.
+  /// Bypasses the buffer of standard output, which would keep the answer from the pipe.
   private static func write(_ bytes: [UInt8]) throws {
     var rest = bytes[...]
     while !rest.isEmpty {
@@ -38,7 +38,7 @@ struct Driver {
   let rules: PublicSuffixList
   private let state = SharedState()
 
-  /// The driver's own answers are made one at a time; the client's clock and problems come from any
+  /// The driver makes its own answers one at a time. The client's clock and problems come from any
   /// thread.
   private final class SharedState: Sendable {
     let value = Mutex(State())

@@ -3,7 +3,7 @@ import LicenseClient
 import Licensing
 import Metering
 
-/// A line of the runner's, or an object within.
+/// A line from the runner, or an object within one.
 struct Question {
   private let members: [JSONMember]
 
@@ -16,7 +16,7 @@ struct Question {
 
   private init(_ members: [JSONMember]) { self.members = members }
 
-  /// A text with surrogates that have no other half becomes one that no name may have.
+  /// A text with unpaired surrogates becomes one that no name may have.
   func optional(_ name: String) -> String? {
     guard case .string(let string) = members[name] else { return nil }
     return String(decoding: string.bytes, as: UTF8.self)

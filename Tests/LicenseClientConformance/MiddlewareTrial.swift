@@ -7,7 +7,7 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// One request through the middleware, with a client that answers what the runner wants.
+/// One request through the middleware, with a client that answers as the runner wants.
 enum MiddlewareTrial {
   private struct Context: LicenseRequestContext {
     struct Source: RequestContextSource {
@@ -59,7 +59,7 @@ enum MiddlewareTrial {
       context: Context(source: .init(remoteAddress: peer)))
     let body = BodyCollector()
     try await response.body.write(body)
-    // A page that the route made is no JSON, and has no code.
+    // A page that the route made is not JSON and has no code.
     let members = (try? JSONReader.parse(body.bytes))?.members
     return JSON.object { json in
       json.member("status", Int64(response.status.code))

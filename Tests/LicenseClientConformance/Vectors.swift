@@ -1,7 +1,7 @@
 import JSONText
 import Licensing
 
-/// What the vectors ask: no network, no clock.
+/// The questions of the vectors, which need neither network nor clock.
 extension Driver {
   func keySet(_ question: Question) -> [UInt8] {
     do {
@@ -65,7 +65,7 @@ extension Driver {
 
   func offline(_ question: Question) -> [UInt8] {
     var verdict = Verdict(.invalidSignature)
-    // Why it is refused is what the vectors of licenses ask.
+    // The vectors of licenses cover why it is refused.
     if let claims = try? LicenseVerifier(keys: keys(question)).verify(question.text("token")) {
       verdict = Verdict.judge(
         LicenseTerms(claims, rules: rules),
@@ -78,7 +78,7 @@ extension Driver {
     }
   }
 
-  /// The runner's sets are good ones; an empty set shows as a failure.
+  /// The runner's sets are good ones. An empty set shows as a failure.
   private func keys(_ question: Question) -> JSONWebKeySet {
     (try? JSONWebKeySet(json: question.text("keys").utf8)) ?? JSONWebKeySet()
   }

@@ -2,7 +2,7 @@ import Testing
 
 @testable import LicenseClient
 
-/// What the conformance runner, which drives all SDKs, does not try.
+/// Cases that the conformance runner, which drives all SDKs, does not cover.
 struct ServiceAddressTests {
   @Test(
     "A service's address is taken apart",

@@ -3,7 +3,7 @@ import Licensing
 import Metering
 import Testing
 
-/// With the real list and tables.
+/// Tests with the real list and tables.
 struct DomainTests {
   static let rules = PublicSuffixList()!
 

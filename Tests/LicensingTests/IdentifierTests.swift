@@ -2,7 +2,7 @@ import Licensing
 import Metering
 import Testing
 
-/// Pairs of texts that Swift's `String` takes for the same, and that are not.
+/// Pairs of different texts that Swift's `String` considers equal.
 private let lookalikes: [(Identifier, Identifier)] = [
   ("LIC-K1", "LIC-\u{212A}1"), ("a;b", "a\u{37E}b"), ("a`b", "a\u{1FEF}b"),
   ("M\u{FC}ller", "Mu\u{308}ller"), ("\u{C5}", "\u{212B}"), ("\u{C5}", "A\u{30A}"),

@@ -3,7 +3,8 @@ import Testing
 
 @testable import Licensing
 
-/// Tokens as their attackers write them: the cases of RFC 8725 and of the published failures of JOSE libraries.
+/// Tokens as attackers write them: the cases of RFC 8725 and of the published failures of JOSE
+/// libraries.
 struct TokenTests {
   static let claims = LicenseClaims(
     licenseID: "lic_abc123", domains: ["example.com"], plan: "professional",
@@ -22,7 +23,7 @@ struct TokenTests {
 
   static let verifier = LicenseVerifier(keys: set(key))
 
-  /// A token of these parts, signed by `key` over exactly them.
+  /// A token of these parts, with a signature by `key` over exactly them.
   static func token(header: String, payload: String, key: JSONWebKey = key) -> String {
     let input = Base64URL.encode(header.utf8) + "." + Base64URL.encode(payload.utf8)
     return input + "." + Base64URL.encode(key.signature(for: Array(input.utf8))!)
@@ -40,7 +41,7 @@ struct TokenTests {
     for key in [Self.key, Self.ecKey] {
       let token = try #require(LicenseSigner(keys: Self.set(key))?.token(Self.claims))
       #expect(try LicenseVerifier(keys: Self.set(key)).verify(token) == Self.claims)
-      // The public half is all that a verifier needs.
+      // A verifier needs only the public half.
       let published = try JSONWebKeySet(json: Self.set(key).publicJSON)
       #expect(!published.keys[0].isPrivate)
       #expect(try LicenseVerifier(keys: published).verify(token) == Self.claims)
@@ -86,7 +87,7 @@ struct TokenTests {
   func header(_ header: String, _ refusal: TokenRefusal) {
     let token = Self.token(header: header, payload: Self.goodPayload)
     #expect(throws: refusal) { try Self.verifier.verify(token) }
-    // The stripped signature too.
+    // The token with its signature stripped is refused too.
     let stripped = token.split(separator: ".").prefix(2).joined(separator: ".") + "."
     #expect(throws: TokenRefusal.self) { try Self.verifier.verify(stripped) }
   }
@@ -144,7 +145,7 @@ struct TokenTests {
     ] {
       #expect(throws: TokenRefusal.notCompact) { try Self.verifier.verify(other) }
     }
-    // The last letter of 64 bytes carries two bits: others must be zero.
+    // The last letter of 64 bytes carries two bits, and the others must be zero.
     #expect(Base64URL.decode(Array("AA".utf8)) == [0])
     #expect(Base64URL.decode(Array("AB".utf8)) == nil)
     #expect(Base64URL.decode(Array("A".utf8)) == nil)
@@ -272,7 +273,7 @@ struct TokenTests {
     #expect(try verifier.verify(new) == Self.claims)
     #expect(throws: TokenRefusal.unknownKey) { try Self.verifier.verify(new) }
     #expect(throws: JSONWebKey.Invalid.self) { try set.add(next) }
-    // Without an id, one of two keys could be meant.
+    // Without an id, either of two keys could be meant.
     #expect(throws: TokenRefusal.unknownKey) {
       try verifier.verify(Self.token(header: #"{"alg":"EdDSA"}"#, payload: Self.goodPayload))
     }
@@ -408,7 +409,8 @@ struct TokenTests {
   @Test(
     "The keys and signatures of RFC 8037, RFC 7515 A.2 and A.3 verify, and their thumbprints fit")
   func vectors() throws {
-    // RFC 8037, appendix A: key, thumbprint, signature over "Example of Ed25519 signing".
+    // RFC 8037, appendix A, has the key, the thumbprint, and the signature over "Example of Ed25519
+    // signing".
     let ed = try JSONWebKeySet(
       json:
         #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#
@@ -419,7 +421,7 @@ struct TokenTests {
     #expect(
       try CompactJWS.verify(token, keys: ed.keys, types: [nil])
         == Array("Example of Ed25519 signing".utf8))
-    // RFC 7515 A.3
+    // The vector of RFC 7515 A.3.
     let ec = try JSONWebKeySet(
       json:
         #"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#
@@ -429,7 +431,7 @@ struct TokenTests {
     let ecToken =
       "eyJhbGciOiJFUzI1NiJ9.\(payload).DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
     #expect(try CompactJWS.verify(ecToken, keys: ec.keys, types: [nil]).count == 70)
-    // RFC 7515 A.2; the key's thumbprint is not in it.
+    // The vector of RFC 7515 A.2, which does not have the key's thumbprint.
     let rsa = try JSONWebKeySet(
       json:
         #"{"keys":[{"kty":"RSA","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}]}"#

@@ -10,7 +10,7 @@ import UsageAggregation
 
 @testable import LogConsumer
 
-/// A session that cannot leave Kafka: its client may still be a member of the group and hold
+/// A session that cannot leave Kafka. Its client may still be a member of the group and hold
 /// partitions, so that only the end of the process helps.
 @Suite struct FarewellTests {
   private final class Idle: LogProcessor, FlushWriter {
@@ -33,7 +33,7 @@ import UsageAggregation
 
   private let health = HealthState()
 
-  /// A consumer of a topic that is missing: each of its sessions ends before it has begun.
+  /// A consumer of a topic that is missing. Each of its sessions ends before it has begun.
   private func consumer(_ cluster: MockCluster, _ farewell: Farewell) throws -> LogConsumer<Idle> {
     let settings = try ConsumerSettings(
       Settings(environment: [

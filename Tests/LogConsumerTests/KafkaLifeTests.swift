@@ -5,7 +5,7 @@ import Testing
 
 @testable import LogConsumer
 
-/// Scripts of what librdkafka says and what `/health/ready` makes of it.
+/// Scripts of messages from librdkafka, and what `/health/ready` makes of them.
 @Suite struct KafkaLifeTests {
   private let health = HealthState()
 

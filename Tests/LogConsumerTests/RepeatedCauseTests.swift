@@ -28,7 +28,7 @@ import Testing
   @Test func `causes that never repeat take no memory without end`() {
     var repeated = RepeatedCause()
     for n in 0..<100 { #expect(repeated.note("cause \(n)", at: 0) == 1) }
-    // The oldest were forgotten, so they are told again.
+    // The oldest causes were forgotten, so they are reported again.
     #expect(repeated.note("cause 0", at: 1) == 1)
   }
 }

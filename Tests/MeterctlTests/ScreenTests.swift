@@ -24,7 +24,7 @@ import Testing
     #expect(
       lines.map(\.text) == ["WRONG  it halted; run:", "      meterctl topics", "      grow"])
     #expect(screen(.max, .max).wrap("a b", indent: 7).map(\.text) == ["a b"])
-    // A word that is longer than the screen is cut, and nothing is lost of the others.
+    // A word that is longer than the screen is cut, and all other words stay complete.
     let long = screen(10, 24).wrap("abcdefghijklmno is", indent: 7)
     #expect(long.map(\.text) == ["abcdefghijklmno", "  is"])
   }
@@ -34,7 +34,7 @@ import Testing
     let text = screen(40, 12).refresh(lines)
     #expect(text.filter { $0 == "\n" }.count == 11)
     #expect(text.contains("… 20 more lines"))
-    // Cleared before it is written: a full line keeps its last character.
+    // The line is cleared before it is written, so a full line keeps its last character.
     #expect(text.hasPrefix("\u{1B}[H\u{1B}[Kline 1\n"))
     #expect(text.hasSuffix("\u{1B}[J"))
   }

@@ -2,9 +2,11 @@ import EventPublisher
 import Foundation
 import Logging
 
-/// A process for tests to kill: publishes as fast as it can, and notes in a mapped file how many events were accepted.
+/// A process that tests kill. It publishes as fast as it can, and notes in a mapped file how many
+/// events were accepted.
 ///
-/// Arguments: brokers, spool directory, counter file, a word that begins the ids.
+/// The arguments are the brokers, the spool directory, the counter file, and a word with which the
+/// ids begin.
 @main
 enum PublishProbe {
   static func main() throws {

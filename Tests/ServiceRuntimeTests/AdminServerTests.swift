@@ -99,7 +99,7 @@ private struct Answer {
     }
   }
 
-  /// Sends `text` on a connection of its own and reads the answer to its end.
+  /// Sends `text` on a new connection and reads the answer to its end.
   private func exchange(_ port: Int, _ text: String) -> String {
     guard let socket = TCP.connect(port: port, timeoutSeconds: 30) else { return "" }
     defer { close(socket) }
@@ -111,7 +111,8 @@ private struct Answer {
 
   @Test func `Strangers that hold connections do not keep it from answering`() async throws {
     try await withServer { port in
-      // More than it has room for, of every kind: silent, half a head, an answer that is not read.
+      // These are more than it has room for, of every kind: silent, with half a head, or not
+      // reading the answer.
       var held: [Int32] = []
       for number in 0..<200 {
         guard let socket = TCP.connect(port: port) else { continue }

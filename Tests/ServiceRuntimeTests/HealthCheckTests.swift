@@ -46,7 +46,7 @@ import Testing
   }
 }
 
-/// Takes one connection, reads a request's head, writes what it was given, and closes.
+/// Takes one connection, reads the head of a request, writes what it was given, and closes.
 private final class TCPAnswerer: Sendable {
   let port: Int
   private let server: Int32

@@ -4,7 +4,7 @@ import Testing
 @testable import ServiceRuntime
 
 @Suite struct HeartbeatTests {
-  /// Every thread that does not rest stands still, a moment after its last sign.
+  /// Every thread that does not rest counts as standing still a moment after its last sign.
   private let health = HealthState(threadPatienceMilliseconds: 0)
 
   private func letTimePass() {

@@ -3,12 +3,12 @@ import Testing
 
 @testable import ServiceRuntime
 
-/// Where promtool is not installed the test that needs it is skipped, and says so.
+/// If promtool is not installed, the test that needs it is skipped and says so.
 private let promtool = ["/usr/bin/promtool", "/usr/local/bin/promtool", "/bin/promtool"].first {
   FileManager.default.isExecutableFile(atPath: $0)
 }
 
-/// Gives promtool's exit status and all that it said.
+/// Returns promtool's exit status and its whole output.
 private func promtoolCheck(_ text: String) throws -> (status: Int32, output: String) {
   let file = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
   try Data(text.utf8).write(to: file)
@@ -159,7 +159,7 @@ private func promtoolCheck(_ text: String) throws -> (status: Int32, output: Str
     #expect(status == 0 && output == "", "\(output)")
   }
 
-  /// A wrong name must trap here and not be found by promtool in production.
+  /// A wrong name must trap here, so that promtool does not find it in production.
   @Test(
     .enabled(if: promtool != nil),
     arguments: [

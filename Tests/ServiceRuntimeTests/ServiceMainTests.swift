@@ -5,7 +5,7 @@ import Testing
 
 @testable import ServiceRuntime
 
-/// Runs until it is told to stop, then takes `flushMilliseconds`; `nil` is for ever.
+/// Runs until it is told to stop, and then takes `flushMilliseconds`. With `nil` it never ends.
 private struct Worker: Service {
   var flushMilliseconds: Int? = 0
   var started: @Sendable () -> Void = {}
@@ -45,7 +45,7 @@ private func admin(_ onBound: @escaping @Sendable (Int) -> Void) -> AdminServer 
     logger: Logger(label: "svc"), onBound: onBound)
 }
 
-/// Each test runs `ServiceMain.run` in a process of its own.
+/// Each test runs `ServiceMain.run` in a separate process.
 @Suite struct ServiceMainTests {
   private func lines(_ bytes: [UInt8]) -> [String] {
     String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
@@ -152,7 +152,8 @@ private func admin(_ onBound: @escaping @Sendable (Int) -> Void) -> AdminServer 
       }
     }
     let ended = DispatchTime.now().uptimeNanoseconds
-    // The ten seconds begin with the signal; how long the process took to start says nothing. Waiting for the service would take 60 s.
+    // The ten seconds begin with the signal, however long the process took to start. Waiting for
+    // the service would take 60 s.
     let line = try #require(lines(result.standardErrorContent).first { $0.hasPrefix("signalled ") })
     let signalled = try #require(UInt64(line.dropFirst("signalled ".count)))
     #expect(ended - signalled < 20_000_000_000)

@@ -9,7 +9,7 @@ import Testing
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     .appending(path: "docs/configuration.md")
 
-  /// `METER_TEST_WRITE=1` writes the page in place of comparing it.
+  /// `METER_TEST_WRITE=1` writes the page instead of comparing it.
   @Test func `docs/configuration.md says what the programs declare`() throws {
     if ProcessInfo.processInfo.environment["METER_TEST_WRITE"] == "1" {
       try SettingsPage.markdown.write(to: Self.path, atomically: true, encoding: .utf8)
@@ -36,7 +36,8 @@ import Testing
       guard let text = declaration.defaultText else { continue }
       #expect(!text.isEmpty, "\(declaration.name)")
     }
-    // Reading each number with its default as the given value refuses one that lies outside.
+    // Each number is read with its default as the given value. A default outside of the range is
+    // refused.
     let environment = Dictionary(
       declarations.compactMap { it in it.defaultText.map { (it.name, $0) } },
       uniquingKeysWith: { first, _ in first })

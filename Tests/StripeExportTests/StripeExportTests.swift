@@ -47,7 +47,7 @@ struct StripeExportTests {
     let audited = try setup.database.rows(
       "select distinct actor_kind from audit_log where action = 'exports.stripe'")
     #expect(audited == [["operator"]])
-    // The export of CSV is what it was.
+    // The CSV export is unchanged.
     let csv = try setup.run("export", "--from", "2026-11-01", "--to", "2026-12-01")
     #expect(csv.status == 0 && csv.output.hasPrefix("license_id,customer_id,meter,"))
   }
@@ -124,7 +124,7 @@ struct StripeExportTests {
       try setup.stripe.control("wait", #"{"requests":\#(requests)}"#)
       process.killNow()
     }
-    // One is killed while it plans.
+    // One process is killed while it plans.
     let planning = try setup.start("export", "stripe")
     planning.killNow()
     let end = try setup.run("export", "stripe", "--json")
@@ -140,7 +140,7 @@ struct StripeExportTests {
     try setup.addCustomer("cus_1")
     try setup.addCustomer("cus_2")
     try setup.use("cus_1", hoursAgo: 2, 10)
-    // It arrives, and no answer comes, however often it is asked for.
+    // The event arrives, but no answer comes, however often the request is repeated.
     try setup.stripe.control("faults", #"[{"fault":"after","count":99}]"#)
     let first = try await setup.export()
     #expect(first.pending == 1 && first.sent == 0)
@@ -174,7 +174,7 @@ struct StripeExportTests {
     try setup.stripe.control("faults", #"[{"fault":"after","count":99}]"#)
     _ = try await setup.export()
     try setup.stripe.control("faults", "[]")
-    // Somebody else sends to the same customer and meter.
+    // Another program sends to the same customer and meter.
     let hour = try setup.database.integer(
       "select extract(epoch from hour)::bigint from stripe_export")
     try setup.stripe.api(
@@ -204,7 +204,7 @@ struct StripeExportTests {
     let errors = try setup.stripe.control("state")["errors"] as? [[String: Any]]
     #expect(errors?.map { $0["code"] as? String } == ["meter_event_customer_not_found"])
 
-    // Of a customer that Stripe does not know there are no sums, and that is an error that is told.
+    // For a customer that Stripe does not know there are no sums, and that is reported as an error.
     let without = try setup.run("reconcile", "stripe")
     #expect(without.status == 1 && without.output.contains("sent 10, Stripe has 0"), "\(without)")
     let early = try setup.run("reconcile", "stripe", "--repair")
@@ -231,7 +231,7 @@ struct StripeExportTests {
     let events = try setup.stripe.control("state")["events"] as? [[String: Any]] ?? []
     #expect(events.compactMap { $0["value"] as? Int } == [10, 15])
     #expect(try setup.run("reconcile", "stripe").status == 0)
-    // Two customers of ours with one of Stripe's would replace each other's hours.
+    // Two of our customers with the same Stripe customer would replace each other's hours.
     try setup.addCustomer("cus_2", isLinked: false)
     try setup.database.execute(
       """
@@ -278,7 +278,7 @@ struct StripeExportTests {
     try setup.stripe.control("faults", #"[{"fault":"status","status":503,"count":1000}]"#)
     let away = try await setup.export()
     #expect(away.problem?.contains("503") == true && away.pending == 40)
-    // Eight in a row say that the others need not be tried.
+    // After eight failures in a row, the others are not tried.
     #expect(try setup.stripe.requests() <= 8 * StripeBackoff.mostTries)
     try setup.stripe.control("faults", "[]")
     #expect(try await setup.export().sent == 40)
@@ -316,12 +316,13 @@ struct StripeExportTests {
   }
 }
 
-/// `stripe` of PyPI, which the test command brings; skipped elsewhere.
+/// PyPI's `stripe`, which the test command installs. Where it is missing, the tests that need it
+/// are skipped.
 private enum OfficialClient {
   static let python = ProcessInfo.processInfo.environment["METER_TEST_PYTHON"] ?? "python3"
   static let isInstalled: Bool = {
     let look = try? ChildProcess("/usr/bin/env", [python, "-c", "import stripe"])
-    // Nil: there is no Python at all.
+    // It is nil if there is no Python at all.
     return look?.wait() == 0
   }()
 }

@@ -6,7 +6,7 @@ import PostgresStore
 import ServiceRuntime
 import StripeExport
 
-/// A database with usage, and the server that stands for Stripe.
+/// A database with usage, and the server that stands in for Stripe.
 final class ExportSetup {
   let database: TestDatabase
   let stripe: FakeStripe
@@ -17,7 +17,7 @@ final class ExportSetup {
     if !arguments.contains("--port") { try stripe.addMeter(window: window) }
   }
 
-  /// A customer with a license; the id that Stripe knows it by.
+  /// Adds a customer with two licenses. Returns Stripe's id of it, if it is linked.
   @discardableResult
   func addCustomer(_ id: String, isLinked: Bool = true) throws -> String? {
     let stripeID = isLinked ? try stripe.addCustomer() : nil
@@ -36,7 +36,7 @@ final class ExportSetup {
     return stripeID
   }
 
-  /// Usage of one of the customer's two licenses, some hours before the present one.
+  /// Adds usage of one of the customer's two licenses, some hours before the current one.
   func use(_ customer: String, hoursAgo: Int, _ quantity: Int64, license: String = "a") throws {
     _ = try database.rows(
       """
@@ -48,7 +48,7 @@ final class ExportSetup {
       [.text("lic_\(customer)_\(license)"), .int(hoursAgo), .integer(quantity)])
   }
 
-  /// `meterctl` with everything that the export needs.
+  /// Starts `meterctl` with everything that the export needs.
   func start(_ arguments: String..., environment: [String: String] = [:]) throws -> ChildProcess {
     var all = stripe.environment
     all["METER_DATABASE_URL"] = database.url
@@ -72,7 +72,7 @@ final class ExportSetup {
     try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any] ?? [:]
   }
 
-  /// The export within this process, with pauses that take no time.
+  /// Runs the export within this process, with pauses that take no time.
   func export(
     mode: StripeMode = .sum, client: StripeClient? = nil
   ) async throws -> StripeExportReport {
@@ -93,7 +93,7 @@ final class ExportSetup {
     return StripeClient(settings, paceMilliseconds: 1)
   }
 
-  /// A client that speaks TLS to a name of this machine, and believes the certificates of a file.
+  /// A client that speaks TLS to a name of this machine and trusts the certificates in a file.
   func secureClient(host: String, trusting file: String?) throws -> StripeClient {
     var environment = stripe.environment
     environment["METER_STRIPE_API_BASE"] = "https://\(host):\(stripe.tlsPort ?? 0)"
@@ -103,7 +103,7 @@ final class ExportSetup {
     return StripeClient(settings, trustRoots: file.map { .file($0) }, paceMilliseconds: 1)
   }
 
-  /// Moves Stripe's clock and the doubts of the database: a day has passed.
+  /// Lets a day pass by moving Stripe's clock and the database's times of doubt.
   func letADayPass() throws {
     try stripe.control("clock", #"{"advance":90000}"#)
     try database.execute(

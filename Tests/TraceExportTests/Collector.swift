@@ -2,8 +2,8 @@ import Foundation
 import MeteringTestKit
 import Synchronization
 
-/// An OpenTelemetry collector on 127.0.0.1 that answers with one status after the other, the last
-/// one for ever.
+/// An OpenTelemetry collector on 127.0.0.1. It answers with one status after the other, and then
+/// repeats the last one.
 final class Collector: Sendable {
   struct Received: Sendable {
     var head: String
@@ -30,7 +30,7 @@ final class Collector: Sendable {
     }
   }
 
-  /// Its thread closes the descriptor, so that it is not another's while the thread still accepts.
+  /// The thread closes the descriptor, so that it cannot be reused while the thread still accepts.
   deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 
   private func serve(_ peer: Int32) {

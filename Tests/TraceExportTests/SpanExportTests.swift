@@ -9,7 +9,7 @@ import Tracing
 
 @testable import TraceExport
 
-/// Spans from where they begin to the collector.
+/// Spans, from their beginning to the collector.
 @Suite struct SpanExportTests {
   private static let cause = TraceContext(
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -73,7 +73,7 @@ import Tracing
       span.addEvent(SpanEvent(name: "happened"))
       span.setStatus(SpanStatus(code: .error, message: "broke"))
       span.end()
-      // What comes behind the end changes nothing, and a second end tells nothing.
+      // Changes after the end have no effect, and a second end reports nothing.
       span.attributes["late"] = "x"
       span.end()
       let quiet = TraceContext(
@@ -131,7 +131,7 @@ import Tracing
       try eventually("it is sent twice") { collector.received.count == 2 }
       span(exporter, cause, name: "refused").end()
       try eventually("it is refused") { collector.received.count == 3 }
-      // Those that end last are sent while the service stops.
+      // The spans that end last are sent while the service stops.
       span(exporter, cause, name: "last").end()
     }
     let bodies = collector.received.map { String(decoding: $0.body, as: UTF8.self) }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Licensing
 
-/// One file of vectors: a case a line, so that a change shows as lines.
+/// One file of vectors, with one case on each line, so that a change shows as lines.
 struct VectorFile {
   private var lines: [String] = []
   private var head = ""
@@ -37,7 +37,8 @@ struct VectorFile {
   var text: String { "{\(head),\n\"cases\":[\n\(lines.joined(separator: ",\n"))\n]}\n" }
 }
 
-/// The vectors that every SDK is tried with are what this library makes and decides. `METER_TEST_WRITE_VECTORS=1` writes them.
+/// The vectors with which every SDK is tested are what this library makes and decides.
+/// `METER_TEST_WRITE_VECTORS=1` writes them.
 struct ConformanceVectorTests {
   static let folder = URL(filePath: #filePath).deletingLastPathComponent()
     .appending(path: "../../../sdks/conformance/vectors").standardizedFileURL
@@ -103,7 +104,7 @@ struct ConformanceVectorTests {
     return Base64URL.decode(Array(head.utf8)).map { String(decoding: $0, as: UTF8.self) } ?? ""
   }
 
-  /// Lines without the signatures of ES256, which hold a random number.
+  /// The lines without the signatures of ES256, which contain a random number.
   private static func settled(_ text: String) -> [String] {
     text.split(separator: "\n").map { line in
       let line = String(line)

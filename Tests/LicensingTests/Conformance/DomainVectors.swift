@@ -3,7 +3,8 @@ import JSONText
 
 @testable import Licensing
 
-/// Names and what covers them: `domains.json` and `covers.json`. Names that need the tables of UTS #46 say so (`idna`).
+/// Names and the domains that cover them: `domains.json` and `covers.json`. Names that need the
+/// tables of UTS #46 are marked (`idna`).
 enum DomainVectors {
   static let names = [
     "example.com", "EXAMPLE.Com", "example.com.", "example.com:8443", "example.com.:80",

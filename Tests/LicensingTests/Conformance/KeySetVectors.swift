@@ -2,7 +2,7 @@ import JSONText
 
 @testable import Licensing
 
-/// Key sets, and which keys of each are used: `keysets.json`.
+/// Key sets, and which of their keys are used: `keysets.json`.
 enum KeySetVectors {
   private static let ed = VectorKeys.edDSA.jwk
   private static let ec = VectorKeys.es256.jwk

@@ -3,7 +3,7 @@ import Metering
 
 @testable import Licensing
 
-/// License tokens, and what the library says of each: `licenses.json`.
+/// License tokens, and what the library says about each: `licenses.json`.
 enum LicenseVectors {
   struct Case {
     var name: String
@@ -251,7 +251,7 @@ enum LicenseVectors {
     }
   }
 
-  /// What the library says of the token.
+  /// Writes what the library says about the token.
   private static func write(_ keys: JSONWebKeySet, _ token: String, to json: inout JSONWriter) {
     do throws(TokenRefusal) {
       let claims = try LicenseVerifier(keys: keys).verify(token)

@@ -6,9 +6,9 @@ import Foundation
 
 /// The keys of the conformance vectors. They are fixed, published and worth nothing.
 enum VectorKeys {
-  /// Signs whatever it is handed, also what no signer of ours would sign.
+  /// Signs whatever it is given, even what none of our signers would sign.
   struct Signer: Sendable {
-    /// As it stands in the set.
+    /// The key as it appears in the set.
     let jwk: String
     let keyID: String
     let sign: @Sendable ([UInt8]) -> [UInt8]
@@ -24,7 +24,7 @@ enum VectorKeys {
   static let rs256 = rsa(purpose: "license", keyID: "rsa-1")
   static let verdictEC = p256(seed: 8, purpose: "verdict", keyID: "v-ec")
 
-  /// What the cases name as `keys`.
+  /// The key sets that the cases name in `keys`.
   static let sets: [(name: String, json: String)] = [
     ("all", set(edDSA, older, es256, rs256, verdict, otherVerdict, verdictEC)),
     ("rotated", set(edDSA, verdict)),
@@ -39,7 +39,7 @@ enum VectorKeys {
   }
 
   static func keys(_ name: String) -> JSONWebKeySet {
-    // The sets above are well-formed: a test holds that.
+    // The sets above are well-formed, which a test checks.
     guard let json = sets.first(where: { $0.name == name })?.json,
       let keys = try? JSONWebKeySet(json: json.utf8)
     else { return JSONWebKeySet() }
@@ -85,7 +85,7 @@ enum VectorKeys {
       })
   }
 
-  /// Fixed keys are well-formed, and signing has no other error than missing memory.
+  /// Fixed keys are well-formed, and signing fails only if memory runs out.
   private static func made<T>(_ make: () throws -> T) -> T {
     do { return try make() } catch { fatalError("a fixed key: \(error)") }
   }
