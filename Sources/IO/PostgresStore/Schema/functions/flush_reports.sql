@@ -1,5 +1,5 @@
--- Stores what producers say about themselves, behind the compare-and-set of the same flush. Of
--- several reports by one producer, the one with the most accepted events is kept.
+-- Stores what producers say about themselves, after the compare-and-set of the same flush. If a
+-- producer has several reports, the one with the most accepted events is kept.
 create function flush_reports(
   flush_group text, flush_topic text, epoch int, producers text[], accepted bigint[],
   pending bigint[], dropped bigint[], finals boolean[], reported_ats timestamptz[]

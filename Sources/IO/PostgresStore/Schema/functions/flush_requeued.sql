@@ -1,4 +1,4 @@
--- Marks the dead letters whose requeued records this flush counts, behind its compare-and-set.
+-- Marks the dead letters whose requeued records this flush counts, after its compare-and-set.
 -- Raises MM002 if one of them is marked already, because its record would count twice.
 create function flush_requeued(
   epochs int[], topics text[], partitions int[], log_offsets bigint[]

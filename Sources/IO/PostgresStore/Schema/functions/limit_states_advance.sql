@@ -1,7 +1,7 @@
 -- Adds what `merging` holds to the states of its licenses, and judges those that reach a threshold.
--- Runs in the merge's transaction, behind its day rows; in the order of keys, so that merges never
--- deadlock. States are made for periods that ended up to 45 days ago. A state that is there is added
--- to whatever the event's age, so `used` is the sum of its period's days for as long as it exists.
+-- It runs in the merge's transaction after its day rows, in the order of keys, so that merges never
+-- deadlock. States are made for periods that ended up to 45 days ago. Events of any age are added
+-- to a state that exists, so `used` is the sum of its period's days for as long as it exists.
 create or replace function limit_states_advance() returns void language plpgsql as $$
 declare
   due record;

@@ -1,7 +1,7 @@
--- Records an adjustment, or says why not: `recorded` and `repeated` with the adjustment's id,
--- `idempotency_mismatch`, `not_a_period_start` with the first day of the period that contains the
--- day, `not_begun`, `unknown_license`. The adjustment goes on the invoice of its own period while
--- that is open.
+-- Records an adjustment, or says why not. The results are `recorded` and `repeated` with the
+-- adjustment's id, `idempotency_mismatch`, `not_a_period_start` with the first day of the period
+-- that contains the day, `not_begun`, and `unknown_license`. The adjustment goes on the invoice of
+-- its own period while that is open.
 create function usage_adjust(
   license text, of_meter text, applies_to date, of_quantity bigint, events bigint, because text,
   by_whom text, key text

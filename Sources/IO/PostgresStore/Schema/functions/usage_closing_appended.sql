@@ -1,5 +1,5 @@
--- Whether something of the periods in `closing` is appended. It is looked up by the index, whatever the
--- planner guesses.
+-- Whether something of the periods in `closing` is appended. It is looked up by the index, whatever
+-- the planner guesses.
 create function usage_closing_appended() returns boolean
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 begin

@@ -1,8 +1,8 @@
--- Adds appended rows to the hour and day rows, up to about so many of the next licenses, and answers
--- how many; 0: nothing is due, or a merge writes hour and day rows just now. The walk takes the rows
--- of hours that are over, before that those of a key that has many, and all where nothing was appended
--- for five seconds. It is called by usage_fold, whose lock keeps a second walk away. One transaction:
--- what is cut off has done nothing.
+-- Adds appended rows to the hour and day rows, for up to about `most` of the next licenses. Returns
+-- how many, or 0 if nothing is due or a merge is writing hour and day rows. The walk takes the rows
+-- of hours that are over, and earlier those of a key that has many. It takes all rows if nothing
+-- was appended for five seconds. usage_fold calls it, and its lock keeps a second walk away. Each
+-- call is one transaction, so a call that is cut off has done nothing.
 create function usage_combine(most int) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

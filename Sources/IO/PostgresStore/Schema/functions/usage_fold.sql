@@ -1,6 +1,6 @@
--- Moves deltas into the totals, and appended rows that are due into the hours and days. Answers how
--- many; 0 where nothing waits or another process folds. One call does a part of both, so that neither
--- waits for the other to have nothing left, whatever version of the aggregator calls.
+-- Moves deltas into the totals, and appended rows that are due into the hours and days. Returns how
+-- many, or 0 if nothing waits or another process folds. One call does a part of both, so that
+-- neither waits for the other to have nothing left, whatever version of the aggregator calls.
 create or replace function usage_fold(most int) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

@@ -1,5 +1,5 @@
--- What the totals hold of some licenses: what is merged of their days, without what waits in usage_delta. One statement
--- reads all, so a merge that commits meanwhile changes nothing.
+-- What the totals contain for some licenses: the merged usage of their days, without what waits in
+-- usage_delta. One statement reads everything, so a merge that commits meanwhile changes nothing.
 create or replace function usage_folded(licenses text[])
 returns table (license_id text, meter text, day date, quantity numeric, event_count bigint)
 language sql stable as $$

@@ -1,5 +1,5 @@
--- Whether the row of an hour was dropped by retention. A function, so that a view which asks it is not planned for every
--- pair of months.
+-- Whether retention has dropped the row of an hour. It is a function, so that a view which asks it
+-- is not planned for every pair of months.
 create function usage_hour_gone(license text, of_meter text, of_hour timestamptz) returns boolean
 language plpgsql stable parallel safe as $$
 begin

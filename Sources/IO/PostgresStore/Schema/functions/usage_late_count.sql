@@ -1,5 +1,5 @@
--- Counts what `merging` holds of closed periods as late. Runs in the merge's transaction; the lock
--- that the merge holds keeps every close out. Rows are written in the order of their keys.
+-- Counts usage of closed periods in `merging` as late. It runs in the merge's transaction, and the
+-- merge's lock keeps every close out. Rows are written in the order of their keys.
 create function usage_late_count() returns void language plpgsql as $$
 begin
   -- Nearly every merge ends here: what it holds is younger than all that is closed.

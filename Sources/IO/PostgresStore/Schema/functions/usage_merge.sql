@@ -1,5 +1,6 @@
--- Takes what is pending of some partitions, in one transaction, so that every reader sees each event
--- once: pending before, merged after. Large merges append, small ones write the hour and day rows.
+-- Takes the pending rows of some partitions in one transaction, so that every reader sees each
+-- event once: pending before it, and merged after it. Large merges append, and small ones write the
+-- hour and day rows.
 create or replace function usage_merge(owned int[], isolate boolean default false) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

@@ -1,5 +1,6 @@
--- Appends the sums of `merging`, one row for each license, meter, hour and place in the log. In the
--- order of licenses, because then neighbors in the index are written one after the other.
+-- Appends the sums of `merging`, one row for each license, meter, hour and place in the log. They
+-- are in the order of licenses, because then neighbors in the index are written one after the
+-- other.
 create function usage_merging_append() returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 begin

@@ -1,6 +1,7 @@
--- Whether a merge of `merging`, of so many rows, appends them. Where it does not, it holds the lock
--- that keeps the combining away, so that neither waits for the other's rows. Raises check_violation
--- where a license's day no longer fits: then whoever merges tries again and sets it aside.
+-- Whether a merge of `merging`, which has `moved` rows, appends them. If it does not, it holds the
+-- lock that keeps the combining away, so that neither waits for the other's rows. Raises
+-- check_violation if a license's day no longer fits. The caller then tries again and sets that day
+-- aside.
 create function usage_merging_appends(moved bigint) returns boolean
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 begin

@@ -1,5 +1,5 @@
--- The license-days of which `merging` holds at least `least_share`, and which would go beyond `bound`
--- with all that is merged of them.
+-- The license-days of which `merging` contains at least `least_share`, and which would exceed
+-- `bound` together with everything that is merged of them.
 create function usage_merging_beyond(least_share numeric, bound numeric)
 returns table (license_id text, meter text, day date)
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$

@@ -1,5 +1,5 @@
--- Counts what `merging` holds for the totals, for what is late and for the limits, behind the rows
--- themselves: the limits add those up where they begin anew.
+-- Counts what `merging` contains for the totals, for late usage and for the limits. It runs after
+-- the rows themselves are written, because a limit whose state is new adds those up.
 create function usage_merging_count() returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 begin

@@ -1,4 +1,5 @@
--- Sets aside the license-days of `merging` that no longer fit, so that they stop nobody else's.
+-- Sets aside the license-days of `merging` that no longer fit, so that they do not stop those of
+-- other licenses.
 create function usage_merging_isolate() returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 begin

@@ -1,6 +1,6 @@
 -- Adds the rows of `merging` to the hour and day rows. They are written in the order of their keys,
--- hours before days, so that those who do it at the same time never deadlock. Rows of months that are kept
--- out of the default partitions are appended. The caller holds usage_combine_lock_key().
+-- hours before days, so that concurrent calls never deadlock. Rows of months that are kept out of
+-- the default partitions are appended. The caller holds usage_combine_lock_key().
 create function usage_merging_settle() returns void
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare

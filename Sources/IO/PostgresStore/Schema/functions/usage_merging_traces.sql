@@ -1,6 +1,6 @@
--- Deletes the traces of what `merging` holds. Offsets of a partition only grow from flush to flush, so
--- a trace at or below the last offset that is merged belongs to what was merged. What another merge
--- holds is passed over: that one deletes it, or the next.
+-- Deletes the traces of what `merging` contains. Offsets of a partition only grow from flush to
+-- flush, so a trace at or below the last merged offset belongs to what was merged. Traces that
+-- another merge holds are passed over, because that merge or the next one deletes them.
 create function usage_merging_traces() returns void language plpgsql as $$
 begin
   if not exists (select from usage_trace) then return; end if;

@@ -1,5 +1,5 @@
--- Moves what merges appended into the hours of meters, and drops hours that no question can name any
--- more. The caller holds usage_fold_lock_key().
+-- Moves what merges appended into the hours of meters, and drops hours that no question can ask for
+-- any more. The caller holds usage_fold_lock_key().
 create function usage_meter_hours_fold(most int) returns void language sql as $$
   with taken as (
     delete from usage_meter_hour_delta

@@ -1,4 +1,5 @@
--- A license's minutes in [from_time, to_time), as `usage_by_minute` shows them. Only the hours that hold them are read.
+-- A license's minutes in [from_time, to_time), as `usage_by_minute` shows them. It reads only the
+-- hours that contain them.
 create or replace function usage_minutes(license text, from_time timestamptz, to_time timestamptz)
 returns table (meter text, bucket_start timestamptz, quantity bigint, event_count bigint)
 language sql stable parallel safe as $$

@@ -1,7 +1,8 @@
--- Keeps a month's new rows out of a large default partition, so that usage_month_make can prove outside of
--- its exclusive lock that no row of the month is left there. Returns whether it did; then the month's
--- partition is made in a later transaction. It does nothing if the default partition is small or larger than
--- 4 GB, if the month is kept out already, or if more rows of it wait than one statement moves in time.
+-- Keeps a month's new rows out of a large default partition, so that usage_month_make can prove
+-- outside of its exclusive lock that no row of the month is left there. Returns whether it did. The
+-- month's partition is then made in a later transaction. It does nothing if the default partition
+-- is small or larger than 4 GB, if the month is kept out already, or if more rows of it wait than
+-- one statement moves in time.
 create function usage_month_keep_out(parent text, month date) returns boolean
 language plpgsql set lock_timeout = '100ms' as $$
 declare

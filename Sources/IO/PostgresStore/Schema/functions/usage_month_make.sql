@@ -1,11 +1,12 @@
--- Makes one month's partition and attaches it. The month's rows of the default partition move first,
--- while readers still find them where they were. Only attaching locks readers out. Of a large default
--- partition it is proved before that no row of the month is left, so the lock does not last longer than
--- with a small one; usage_month_keep_out has to come first, in a transaction of its own. Attaching waits
--- for nobody longer than 100 ms, because others would queue behind it: then this raises
--- lock_not_available, and the caller tries again later. If the default partition is large and the month is
--- not kept out of it, the result is false, and nothing is made. Only one of more than 4 GB, which the
--- statements of 60 seconds are too short for, is looked through under the lock if nothing of it moves.
+-- Makes one month's partition and attaches it. The month's rows of the default partition move
+-- first, while readers still find them where they were. Only attaching locks readers out. For a
+-- large default partition it is proved beforehand that no row of the month is left, so the lock
+-- does not last longer than with a small one. For that, usage_month_keep_out must come first, in a
+-- separate transaction. Attaching waits at most 100 ms, because others would queue behind it. After
+-- that this raises lock_not_available, and the caller tries again later. If the default partition
+-- is large and the month is not kept out of it, nothing is made and the result is false. A default
+-- partition of more than 4 GB is too large for statements of 60 seconds. Only such a one is looked
+-- through under the lock if nothing of it moves.
 create function usage_month_make(parent text, month date) returns boolean
 language plpgsql set lock_timeout = '100ms' as $$
 declare

@@ -1,7 +1,8 @@
--- Does the next step towards missing partitions. It returns the name of the partition that it made, or
--- that of the default partition if it only keeps a month out of that; null if nothing is left to do. Each
--- call is a transaction, so that no lock is held longer than needed. A month that is kept out comes first,
--- so a run that was cut off is finished by the next one.
+-- Does the next step towards missing partitions. It returns the name of the partition that it made.
+-- If it only keeps a month out of the default partition, it returns the name of that one. The
+-- result is null if nothing is left to do. Each call is a transaction, so that no lock is held
+-- longer than needed. A month that is kept out comes first, so the next run finishes a run that was
+-- cut off.
 create function usage_month_make_next(months_ahead int) returns text language plpgsql as $$
 declare
   missing record;

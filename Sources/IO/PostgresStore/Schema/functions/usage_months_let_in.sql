@@ -1,6 +1,6 @@
--- Lets months into the default partitions again whose partitions have not been made. The caller holds
--- usage_combine_lock_key() exclusively, so nobody is making one. Raises lock_not_available if readers leave
--- no moment for it.
+-- Allows the default partitions to hold months again whose partitions have not been made. The
+-- caller holds usage_combine_lock_key() exclusively, so nobody is making one. Raises
+-- lock_not_available if readers leave no moment for it.
 create function usage_months_let_in() returns void
 language plpgsql set lock_timeout = '100ms' as $$
 declare

@@ -1,8 +1,9 @@
--- From which place on a queue is walked over whose rows are appended at its end; null: it is small,
--- and walked over whole. While a reader's transaction is open nothing can remove the rows that are
--- dead, and a large queue is mostly those. So a session begins where it found the last rows, and walks
--- over the whole only every ten seconds, for rows that were put into free room before that. What it
--- passes by is late, and no number depends on it: rows wait where every reader adds them.
+-- The place from which to walk over a queue whose rows are appended at its end. It is null if the
+-- queue is small and walked over whole. While a reader's transaction is open, nothing can remove
+-- dead rows, and a large queue consists mostly of them. A session therefore begins where it found
+-- the last rows. It walks over the whole queue only every ten seconds, for rows that were put into
+-- free room before that. Rows that it passes by are late, but no number depends on that, because
+-- rows wait where every reader adds them.
 create function usage_queue_start(queue text) returns tid language plpgsql as $$
 declare
   pages bigint := pg_relation_size(queue::regclass) / current_setting('block_size')::bigint;

@@ -1,5 +1,5 @@
--- Where a session took the last row of a queue. The next walk begins so far before it that backends
--- which still fill the pages that they have begun are not passed by.
+-- Notes where a session took the last row of a queue. The next walk begins far enough before it to
+-- include rows of backends that still fill the pages which they have begun.
 create function usage_queue_taken(queue text, place tid) returns void language plpgsql as $$
 begin
   if place is null then return; end if;

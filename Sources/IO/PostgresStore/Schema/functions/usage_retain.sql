@@ -1,7 +1,7 @@
--- Clears minutes that were last written 7 days ago and drops hours that were 400 days ago, up to
--- max_rows of them. A day's hours are looked at once a day while events may still come for them,
--- and once a week later; the index on hour leads to them. Answers at least 1 where it stopped after
--- two seconds with more to look at; 0: nothing is due.
+-- Clears minutes that were last written 7 days ago and drops hours that were last written 400 days
+-- ago, up to max_rows of them. A day's hours are looked at once a day while events may still come
+-- for them, and once a week later. The index on hour leads to them. Returns at least 1 if it
+-- stopped after two seconds with more to look at, and 0 if nothing is due.
 create or replace function usage_retain(max_rows int) returns bigint
 language plpgsql set plan_cache_mode = force_custom_plan as $$
 declare

@@ -1,6 +1,7 @@
--- Clears and drops what is due in one partition. The day of a dropped hour remembers which one it was. Days are locked
--- in the order of their keys, as merges lock them. If a row lies in a month that is just being kept out of the default
--- partition, nothing changes, and a later call finds the row in the month's own partition.
+-- Clears and drops what is due in one partition. The day of a dropped hour remembers which one it
+-- was. Days are locked in the order of their keys, as merges lock them. If a row is in a month that
+-- is just being kept out of the default partition, nothing changes, and a later call finds the row
+-- in the month's own partition.
 create or replace function usage_retain_in(place text, start timestamptz, finish timestamptz, max_rows int)
 returns bigint language plpgsql as $$
 declare

@@ -1,4 +1,5 @@
--- Makes the totals of the next licenses whose days were there before. Answers the days added.
+-- Makes the totals of the next licenses whose days are older than the totals. Returns how many days
+-- were added.
 create or replace function usage_totals_make(most int) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 declare

@@ -11,8 +11,8 @@ returns table (delivery_id bigint, endpoint_id text, webhook_id text, retry_step
   signing text, secrets text, type text, license_id text, occurred_at text, data jsonb, attempts int,
   due_seconds_ago float8, is_probe boolean)
 language plpgsql
--- One plan that always uses the index, whatever the statistics of a queue say that is empty most of
--- the time.
+-- These settings give one plan that always uses the index, whatever the statistics say about a
+-- queue that is usually empty.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off

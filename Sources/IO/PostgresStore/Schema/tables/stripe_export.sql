@@ -1,5 +1,5 @@
--- What was exported to Stripe: one row for each customer, meter and UTC hour, summed over the customer's licenses. A row is here
--- before its first event is sent.
+-- What was exported to Stripe: one row for each customer, meter and UTC hour, summed over the
+-- customer's licenses. A row is here before its first event is sent.
 --
 --   (nothing) ─► pending ─► sent ─► pending …     more was counted
 --                   │        └────► credit        less was counted than Stripe has
@@ -32,7 +32,7 @@ create table stripe_export (
 
 create index stripe_export_by_hour on stripe_export (hour, customer_id, meter);
 
--- For finding what somebody must look at.
+-- Finds the rows that somebody must look at.
 create index stripe_export_by_status on stripe_export (status, hour, customer_id, meter) where status <> 'sent';
 
 create index stripe_export_by_place on stripe_export (event_name, stripe_customer_id, hour);

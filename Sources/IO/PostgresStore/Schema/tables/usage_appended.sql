@@ -1,7 +1,7 @@
--- What large merges have taken from usage_pending and usage_combine has not yet added to the hour and
--- day rows. It is found by license, and counted already in the totals, the limits and what is late.
--- It inherits, so services of before schema 29 that read usage_pending read it too. `only usage_pending`
--- is what no merge has taken, which is read as usage_unmerged.
+-- Rows that large merges have taken from usage_pending and that usage_combine has not yet added to
+-- the hour and day rows. They are found by license, and already count in the totals, the limits and
+-- late usage. The table inherits, so services from before schema 29 that read usage_pending read it
+-- too. `only usage_pending` has the rows that no merge has taken, which are read as usage_unmerged.
 create table usage_appended () inherits (usage_pending) with (autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 100000, autovacuum_vacuum_insert_threshold = -1,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 200000);

@@ -9,7 +9,8 @@ create table usage_day (
   written_at timestamptz not null default now(),
   -- The bit of each hour of the day (0: midnight) whose row was dropped by retention.
   hours_gone int not null default 0,
-  -- A license-day beyond this is quarantined (usage_quarantine): a period's sum must fit 64 bits.
+  -- A license-day beyond this is quarantined (usage_quarantine), because a period's sum must fit 64
+  -- bits.
   constraint usage_day_fits check (quantity <= 100000000000000000),
   primary key (license_id, meter, day)
 ) partition by range (day);

@@ -1,4 +1,4 @@
--- What merges have added to usage_day and no fold has added to the totals.
+-- Usage that merges have added to usage_day and that no fold has added to the totals.
 create table usage_delta (
   license_id text collate "C" not null,
   meter text collate "C" not null,

@@ -9,7 +9,8 @@ create table usage_hour (
   quantity bigint not null,
   event_count bigint not null,
   minutes text not null,
-  -- Length of minutes after it was last compacted; it is compacted again when it has doubled.
+  -- The length of minutes after they were last compacted. They are compacted again when it has
+  -- doubled.
   minutes_compacted int not null default 0,
   written_at timestamptz not null default now(),
   primary key (license_id, meter, hour, log_epoch, partition)

@@ -1,5 +1,5 @@
--- What all licenses together used of a meter in an hour. A merge appends to the deltas, a fold moves them
--- here, and readers add both and what is pending.
+-- The usage of a meter in an hour by all licenses together. A merge appends to the deltas, a fold
+-- moves them here, and readers add both and what is pending.
 create table usage_meter_hour (
   hour timestamptz not null,
   meter text collate "C" not null,

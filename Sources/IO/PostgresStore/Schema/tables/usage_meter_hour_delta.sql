@@ -1,4 +1,5 @@
--- What merges have added to the hours of meters and no fold has moved to usage_meter_hour.
+-- Usage that merges have added to the hours of meters and that no fold has moved to
+-- usage_meter_hour.
 create table usage_meter_hour_delta (
   hour timestamptz not null,
   meter text collate "C" not null,

@@ -1,2 +1,3 @@
--- Rows of licenses whose numbers no longer fit, set aside whole by a merge: counted nowhere, lost nowhere.
+-- Rows of licenses whose numbers no longer fit. A merge sets them aside whole. They count nowhere,
+-- and none is lost.
 create table usage_quarantine (like usage_pending, quarantined_at timestamptz not null default now());

@@ -1,6 +1,7 @@
--- The traces of flushes whose groups may bring a license to a threshold: of each group the last event that had one. Every row belongs
--- to one of usage_pending and is written with it. The merge that takes that one puts the trace into the evidence of the alert that
--- it raises, and deletes the row.
+-- The traces of flushes whose groups may bring a license to a threshold. For each group this is the
+-- trace of the last event that had one. Every row belongs to a row of usage_pending and is written
+-- with it. The merge that takes that row puts the trace into the evidence of the alert that it
+-- raises, and deletes this row.
 create table usage_trace (
   log_epoch int not null,
   partition int not null,

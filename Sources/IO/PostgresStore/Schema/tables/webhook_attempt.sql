@@ -3,7 +3,7 @@ create table webhook_attempt (
   attempt int not null check (attempt > 0),
   at timestamptz not null,
   status_code int,
-  -- A word for programs (docs/webhooks.md), and after a colon words for people.
+  -- A word for programs (docs/webhooks.md), followed by a colon and words for people.
   error text,
   duration_ms int not null check (duration_ms >= 0),
   -- The first 1 KiB of the answer's body.

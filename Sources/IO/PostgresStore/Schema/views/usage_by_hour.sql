@@ -1,4 +1,5 @@
--- An hour whose row was dropped and made again by a late event would show that event alone, so it is not shown.
+-- An hour whose row was dropped and made again by a late event would show only that event, so it is
+-- not shown.
 create view usage_by_hour as
 select license_id, meter, hour as bucket_start,
   sum(quantity)::bigint as quantity, sum(event_count)::bigint as event_count

@@ -1,4 +1,5 @@
--- Minutes that add up to their hour. Where some were kept no longer when a late event came, none of the hour's are shown.
+-- Shows minutes that add up to their hour. If some minutes were gone when a late event came, none
+-- of the hour's minutes are shown.
 create view usage_by_minute as
 select u.license_id, u.meter, u.hour + make_interval(mins => m.minute) as bucket_start, m.quantity,
   m.event_count

@@ -8,7 +8,7 @@ from (
     closed_at, included, overage
   from usage_period_closed
   union all
-  -- Nothing was used of the meter when the license was closed, and the first late event is pending.
+  -- The meter had no usage when the license was closed, and the first late event is pending.
   select p.license_id, p.meter, p.period_start, p.period_end, 0, 0, c.closed_at, l.quantity, 0
   from usage_late_pending p join license_closing c on c.license_id = p.license_id
   left join license_limit l on l.license_id = p.license_id and l.meter = p.meter

@@ -1,4 +1,4 @@
--- What is pending of closed periods: late, but not in usage_late yet.
+-- Pending usage of closed periods: it is late, but not in usage_late yet.
 create or replace view usage_late_pending as
 select p.license_id, p.meter,
   greatest(last_anchor(p.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
@@ -7,7 +7,7 @@ select p.license_id, p.meter,
 from (
   select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
   from usage_unmerged
-  -- Mostly nothing is that old, and then nothing else is read.
+  -- Usually nothing is that old, and then nothing else is read.
   where hour < (select max(frozen_through)::timestamp at time zone 'UTC' from license_closing)
 ) p
 join license_closing c on c.license_id = p.license_id and p.day < c.frozen_through

@@ -1,7 +1,7 @@
--- What partitions and tables of before a migration lack, one statement each, which `meterctl migrate` runs
--- behind the migrations and outside of a transaction: nobody waits for an index that is made
--- concurrently or a constraint that is validated. An index whose making was cut off is dropped and
--- made again, by the next run.
+-- The statements for what partitions and tables from before a migration lack. `meterctl migrate`
+-- runs them after the migrations and outside of a transaction, so nobody waits for an index that is
+-- made concurrently or a constraint that is validated. If making an index was cut off, the next run
+-- drops it and makes it again.
 create view usage_partition_repair as
 select format('drop index concurrently %I', x.relname) as statement, 1 as place
 from pg_class x join pg_index i on i.indexrelid = x.oid

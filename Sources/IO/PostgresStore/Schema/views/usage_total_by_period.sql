@@ -14,7 +14,7 @@ from (
   union all
   select license_id, meter, period_start, period_end, -quantity, -event_count from usage_late_total
   union all
-  -- Closed for the sake of an adjustment.
+  -- This period was closed for the sake of an adjustment.
   select license_id, meter, period_start, period_end, 0, 0 from usage_period_closed
   where event_count = 0
 ) u group by 1, 2, 3, 4;

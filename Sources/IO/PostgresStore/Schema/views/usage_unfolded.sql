@@ -1,4 +1,5 @@
--- What is merged and not in the totals, and what is pending. The totals and these add up.
+-- Usage that is merged but not in the totals, and pending usage. The totals and these rows together
+-- are complete.
 create or replace view usage_unfolded as
 select license_id, meter, day, quantity, event_count from usage_delta
 union all
