@@ -60,7 +60,7 @@ import Testing
     }
   }
 
-  @Test func `Whoever saw an older state is refused, and nothing changes`() throws {
+  @Test func `A client that saw an older state is refused, and nothing changes`() throws {
     let office = try Office()
     _ = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))
     let code = Office.refusal {
@@ -72,7 +72,7 @@ import Testing
     #expect(try office.audit().count == 1)
   }
 
-  @Test func `What is canceled stays so`() throws {
+  @Test func `A canceled license stays canceled`() throws {
     let office = try Office()
     _ = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))
     #expect(try office.vendor.setLicense("lic_1", .suspend).status == "suspended")
@@ -91,7 +91,7 @@ import Testing
       ])
   }
 
-  @Test func `What is another customer's is as if it were not there`() throws {
+  @Test func `Another customer's data is as if it were not there`() throws {
     let office = try Office()
     _ = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))
     _ = try office.vendor.createLicense(office.license("lic_2", of: "cus_2"))

@@ -72,13 +72,13 @@ import Testing
     }
   }
 
-  @Test func `A constant series is none, and its first value that is far off is`() {
+  @Test func `A constant series is no anomaly, and its first value that is far off is one`() {
     let constant = Array(repeating: 500.0, count: 1_000)
     #expect(Self.detections(constant + [1_000]) == [1_000])
     #expect(Self.detections(constant + [0]) == [1_000])
   }
 
-  @Test func `A small step of a steady series is none, however steady it was`() {
+  @Test func `A small step of a steady series is no anomaly, however steady it was`() {
     let constant = Array(repeating: 500.0, count: 1_000)
     for value in [600.0, 650, 400, 350] {
       #expect(Self.detections(constant + Array(repeating: value, count: 20)).isEmpty)

@@ -68,7 +68,7 @@ import Testing
   }
 
   @Test(arguments: 1...4)
-  func `A third by day and six times the calls by night are told, until they have ended`(
+  func `A third of the calls by day and six times as many by night are reported with their end`(
     seed: Int
   ) {
     for (row, factor, direction) in [
@@ -83,7 +83,7 @@ import Testing
     }
   }
 
-  @Test func `Calls that become few and then stop are told as low, and then as stopped`() {
+  @Test func `Calls that become few and then stop are reported as low, and then as stopped`() {
     let told = Self.told(seed: 11) {
       (2_080..<2_092).contains($0) ? $1 * 0.05 : (2_092..<2_150).contains($0) ? 0 : $1
     }.filter { $0.row > 1_500 }
@@ -91,7 +91,7 @@ import Testing
     #expect(told.map(\.hasEnded) == [false, true, false, true])
   }
 
-  @Test func `A flood that ends in far too few calls has ended, and the few are told`() {
+  @Test func `A flood that ends in far too few calls has ended, and the few are reported`() {
     let told = Self.told(seed: 12) {
       (2_080..<2_086).contains($0) ? $1 * 6 : (2_086..<2_098).contains($0) ? $1 * 0.05 : $1
     }.filter { $0.row > 1_500 }

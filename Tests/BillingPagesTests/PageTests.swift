@@ -55,7 +55,7 @@ import Testing
     }
   }
 
-  @Test func `what the reader may not do is not offered`() {
+  @Test func `actions that the reader may not carry out are not offered`() {
     let context = PageFixtures.context("/webhooks", scopes: ["webhooks:read"])
     let html = WebhooksPage.endpoint(
       PageFixtures.endpoints[0], deliveries: [], next: nil, in: context

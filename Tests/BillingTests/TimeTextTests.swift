@@ -15,11 +15,11 @@ import Testing
     "2026-11-01T23:59:60Z", "2026-11-01 00:00:00Z", "2026-11-01T00:00:00+0100",
     "2026-11-01T00:00:00.Z", "2026-11-01T00:00:00.1234Z", "2026-11-01T00:00:00+24:00",
     "0001-01-01T00:00:00+01:00", "2026-11-01T00:00:00Z\u{301}",
-  ]) func `What is no such time is refused`(text: String) {
+  ]) func `A text that is not such a time is refused`(text: String) {
     #expect(TimeText.read(text) == nil)
   }
 
-  @Test func `A time is written with milliseconds only where it has some`() {
+  @Test func `A time is written with milliseconds only if it has some`() {
     #expect(TimeText.write(1_793_491_200_000) == "2026-11-01T00:00:00Z")
     #expect(TimeText.write(1_793_491_200_007) == "2026-11-01T00:00:00.007Z")
   }

@@ -120,7 +120,7 @@ import Testing
   @Test(arguments: [
     "", "CET", "GMT+3", "Mars/Phobos", "europe/berlin ", "../../etc/passwd", "UTC\0",
   ])
-  func `What is no name of a zone is refused`(name: String) {
+  func `A text that is not the name of a zone is refused`(name: String) {
     #expect(UsageZone(name) == nil)
   }
 

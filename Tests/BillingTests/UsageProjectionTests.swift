@@ -38,7 +38,7 @@ import Testing
     #expect(projection.high == 10 + 460 && projection.low >= 10)
   }
 
-  @Test func `Nothing used is nothing expected, and a period that is over stays as it is`() {
+  @Test func `Without usage none is expected, and a period that is over stays as it is`() {
     let none = UsageProjection(
       days: [:], firstDay: monday - 10, now: monday * 86_400, periodEnd: monday + 10, used: 0)
     #expect(none.quantity == 0 && none.low == 0 && none.high == 0)

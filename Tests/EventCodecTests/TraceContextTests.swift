@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test
-  func `An event hands on its trace, in any place and by any shape, and none that is not one`() {
+  func `An event passes on its trace from any place and shape, and never an invalid one`() {
     let reader = TraceReader()
     func traceparent(_ document: Document) -> String? { reader.traceparent(document) }
     let good = "00-\(Self.id)-\(Self.span)-01"

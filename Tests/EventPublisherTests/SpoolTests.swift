@@ -327,7 +327,7 @@ struct SpoolTests {
   }
 
   @Test
-  func `An event's trace is written for both readers, and one that is none is left out`() throws {
+  func `An event's trace is written for both readers, and an invalid one is left out`() throws {
     var encoder = EventEncoder()
     var decoder = EventDecoder()
     let id = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"

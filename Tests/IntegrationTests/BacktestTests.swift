@@ -97,7 +97,7 @@ extension IntegrationTests {
       #expect(document.filter { $0 == "circle" }.count >= 1)
     }
 
-    @Test func `Totals are told as the service tells them: calls that stop, once`() throws {
+    @Test func `Totals are reported as by the service: calls that stop are reported once`() throws {
       var random = SeededRandom(seed: 9)
       var input = "timestamp,value\n"
       let start: Int64 = 1_795_392_000_000

@@ -115,7 +115,7 @@ extension IntegrationTests {
 
     /// No statement timeout ends this wait, because the statement is over and the commit waits.
     @Test
-    func `Commits that wait for a standby that is away are told, and counted once when it is back`()
+    func `Commits that wait for an absent standby are reported, and count once when it is back`()
       throws
     {
       let postgres = try PrivatePostgres()

@@ -61,7 +61,8 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test func `Every spelling of a path counts for its license, and refusals are told by reason`()
+    @Test
+    func `Every spelling of a path counts for its license, and refusals are listed by reason`()
       throws
     {
       let pipeline = try Pipeline(partitions: 4)

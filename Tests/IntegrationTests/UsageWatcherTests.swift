@@ -60,7 +60,8 @@ extension IntegrationTests {
 
     private struct Death: Error {}
 
-    @Test func `Calls that stop are told to the vendor alone, once, whatever dies on the way`()
+    @Test
+    func `Calls that stop are reported once and only to the vendor, whatever dies on the way`()
       throws
     {
       let (database, store, next) = try Self.watched()
@@ -148,7 +149,7 @@ extension IntegrationTests {
           "select count(*) from usage_watch_series where is_open and customer_id <> ''") == 0)
     }
 
-    @Test func `Detectors that are killed tell an outage once, with a delivery for the vendor`()
+    @Test func `Detectors that are killed report an outage once, with a delivery for the vendor`()
       throws
     {
       let pipeline = try Pipeline(partitions: 2)

@@ -29,7 +29,7 @@ extension IntegrationTests {
       #expect(screen.lines.allSatisfy { $0.count <= size.columns })
     }
 
-    @Test func `NO_COLOR takes the colors away, and the screen is refreshed all the same`() throws {
+    @Test func `NO_COLOR turns colors off, and the screen is refreshed nevertheless`() throws {
       let pipeline = try Pipeline(partitions: 1)
       let screen = try PseudoTerminal.watch(
         (columns: 80, rows: 24), pipeline, environment: ["NO_COLOR": "1"])

@@ -14,7 +14,9 @@ import Testing
   }
 
   @Test
-  func `A topic that was away puts all partitions in doubt, one that is found first does not`() {
+  func
+    `A topic that was away puts all partitions in doubt, but finding one for the first time does not`()
+  {
     #expect(
       DoubtCollector.doubt(facility: "STATE", line: "Topic t changed state exists -> notexists")
         == LogDoubts(concernsAll: true))
@@ -35,7 +37,8 @@ import Testing
     #expect(doubts.take() == LogDoubts(concernsAll: true))
   }
 
-  @Test func `A broker that is connected again puts all partitions in doubt, the first time not`() {
+  @Test
+  func `A broker that is connected again puts all partitions in doubt, but not the first time`() {
     let doubts = DoubtCollector(.plain)
     let line = "127.0.0.1:9092/1: Broker changed state APIVERSION_QUERY -> UP"
     doubts.read(facility: "STATE", line: line)
@@ -98,7 +101,7 @@ import Testing
     #expect(error.isRetriable)
   }
 
-  @Test func `A client that is refused says so in place of a broker that is away`() throws {
+  @Test func `A client that is refused reports that, and not a broker that is away`() throws {
     let fixture = try Fixture()
     let reader = try LogReader(
       fixture.configuration([("security.protocol", "ssl")]), clientID: "test")

@@ -119,7 +119,8 @@ import Testing
     configuration.properties.last { $0.0 == "isolation.level" }?.1
   }
 
-  @Test func `Whoever tells lag or loss asks for the end of all records, whatever the file says`()
+  @Test
+  func `Code that reports lag or loss asks for the end of all records, whatever the file says`()
     throws
   {
     let path = NSTemporaryDirectory() + "kafka-\(UUID().uuidString).properties"

@@ -57,7 +57,7 @@ import Testing
     #expect(error?.isRetriable == false)
   }
 
-  @Test func `Keys are spread as Java does`() throws {
+  @Test func `Keys are spread as in Java`() throws {
     // These are Kafka's own test vectors of murmur2: "21" -> -973932308, "foobar" -> -790332482.
     // They are masked to positive, modulo the partition count.
     let fixture = try Fixture(topics: [("t", 64)])

@@ -25,7 +25,8 @@ import Testing
     #expect(match(#"{"id":"b","source":"http:\/\/x"}"#, "1") == nil)
   }
 
-  @Test func `A record that is no JSON, or whose id is no string, is a dead letter by that id`() {
+  @Test func `A record that is not JSON, or whose id is not a string, is a dead letter by that id`()
+  {
     #expect(match(#"{"id":"ev-7","#, "ev-7") == .text)
     #expect(match("ev-7", "ev-7") == nil)
     #expect(match(#"{"id":42}"#, "42") == .event)

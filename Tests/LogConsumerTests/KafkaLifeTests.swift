@@ -66,7 +66,7 @@ import Testing
     #expect(life.wantsProbe(at: 11_000) == true)
   }
 
-  @Test func `what one session said of Kafka is taken back by what the next one hears`() throws {
+  @Test func `the next session takes back what the one before reported about Kafka`() throws {
     var first = try life()
     first.met(error(allBrokersDown), at: 1_000)
     first.met(error(groupRefused), at: 1_000)

@@ -44,7 +44,7 @@ import Testing
     #expect(screen(20, 24, colors: true).render(.init("bad", .red)) == "\u{1B}[1;31mbad\u{1B}[0m")
   }
 
-  @Test func `NO_COLOR takes the colors away, and a dumb terminal the refreshing too`() {
+  @Test func `NO_COLOR turns colors off, and a dumb terminal turns off refreshing too`() {
     func terminal(_ environment: [String: String]) -> Screen {
       Screen.terminal(columns: 80, rows: 24, environment)
     }
@@ -81,14 +81,14 @@ import Testing
     #expect(topic.lag == 0)
   }
 
-  @Test func `There is nothing of it to give up`() throws {
+  @Test func `A partition of that kind has nothing to skip`() throws {
     let refusal = Topics.AcceptGap.target(stored: -1, low: 5, high: 9, asked: nil)
     #expect(throws: Failure.self) { try refusal.get() }
     let asked = Topics.AcceptGap.target(stored: -1, low: 5, high: 9, asked: 7)
     #expect(throws: Failure.self) { try asked.get() }
   }
 
-  @Test func `A gap is given up up to the low watermark, or back to the end of a cut log`() throws {
+  @Test func `A gap is skipped up to the low watermark, or back to the end of a cut log`() throws {
     #expect(try Topics.AcceptGap.target(stored: 3, low: 5, high: 9, asked: nil).get() == 5)
     #expect(try Topics.AcceptGap.target(stored: 12, low: 5, high: 9, asked: nil).get() == 9)
     #expect(throws: Failure.self) {

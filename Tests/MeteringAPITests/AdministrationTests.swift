@@ -50,7 +50,9 @@ struct AdministrationAPITests {
     }
   }
 
-  @Test func `Without the scope nothing is done, and with it alone everything`() throws {
+  @Test func `Without the scope nothing is done, and the scope alone is enough for everything`()
+    throws
+  {
     let fixture = try AdministrationFixture()
     var tokens: [String: String] = [:]
     for scope in Set((fixture.reads + fixture.writes).map(\.scope)) {
@@ -148,7 +150,8 @@ struct AdministrationAPITests {
     #expect(setup.process.isRunning)
   }
 
-  @Test func `Whoever saw an older state is refused, and a repeated request is answered again`()
+  @Test
+  func `A client that saw an older state is refused, and a repeated request is answered again`()
     throws
   {
     let fixture = try AdministrationFixture()
@@ -213,7 +216,8 @@ struct AdministrationAPITests {
 /// Lists of things that concern money before an invoice is made.
 @Suite(.serialized)
 struct UsageAttentionTests {
-  @Test func `Who will exceed a limit is listed, the furthest first, and who stays below is not`()
+  @Test
+  func `Licenses that will exceed a limit are listed, the furthest first, and others are not`()
     throws
   {
     let setup = try APISetup()

@@ -23,7 +23,7 @@ enum Browser {
 
 @Suite struct BrowserTests {
   @Test(.enabled(if: Browser.isThere, "chromium, or Playwright and axe of PyPI, are not there"))
-  func `a month's end in a browser: found, looked into, closed, corrected, printed`() throws {
+  func `a month's end is found, examined, closed, corrected and printed in a browser`() throws {
     let python = try #require(Browser.python)
     let keys = NSTemporaryDirectory() + "pages-keys-\(UUID().uuidString).json"
     defer { try? FileManager.default.removeItem(atPath: keys) }  // The system clears it too.

@@ -80,7 +80,7 @@ struct CloseUnderTrafficTests {
     #expect(traffic.problem.withLock { $0 } == nil)
   }
 
-  @Test func `Events that stay under way stand against a close`() throws {
+  @Test func `Events that stay under way prevent a close`() throws {
     let setup = try APISetup(environment: ["METER_CLOSE_GRACE": "0s"])
     try addProducers(setup, ["stuck"], accepted: 5)
     let preview = try setup.get("/v1/periods/close-preview?ending_before=2025-02-01")

@@ -6,7 +6,7 @@ import Testing
 /// The events behind a number, through the code of `meterctl explain`.
 @Suite(.serialized)
 struct EventsTests {
-  @Test func `A number opens down to the events in the log, page by page, duplicates too`() throws {
+  @Test func `A number leads to its events in the log, page by page and with duplicates`() throws {
     let log = try UsageLog(partitions: 2)
     let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
     try setup.addLicense("lic_1", customer: "cus_1")

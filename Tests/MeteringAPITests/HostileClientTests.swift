@@ -51,7 +51,7 @@ struct HostileClientTests {
     #expect(TCP.read(sockets[0], atMost: 100) == nil)
   }
 
-  @Test func `Where descriptors are few, an idle connection makes room for a new one`() throws {
+  @Test func `If descriptors are few, an idle connection makes room for a new one`() throws {
     let setup = try APISetup(descriptors: 160)
     var sockets: [Int32] = []
     defer { for socket in sockets { close(socket) } }

@@ -31,7 +31,7 @@ import Testing
     #expect(answer.headers["set-cookie"]?.hasSuffix("; Secure") == true)
   }
 
-  @Test func `signing in leads nowhere but to a page of ours`() throws {
+  @Test func `signing in leads only to our own pages`() throws {
     let api = try APISetup()
     let places = [
       "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "",

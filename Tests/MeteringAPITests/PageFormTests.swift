@@ -76,7 +76,8 @@ import Testing
     #expect(wrong.status == 400 && wrong.body.contains("a public suffix"), "\(wrong.body)")
   }
 
-  @Test func `who may only read gets no forms, and a form that is sent anyway changes nothing`()
+  @Test
+  func `a caller who may only read gets no forms, and a form that is sent anyway changes nothing`()
     throws
   {
     let api = try APISetup()

@@ -97,7 +97,7 @@ struct PeriodTests {
     #expect(try setup.get("/v1/periods?ending_before=yesterday").status == 400)
   }
 
-  @Test func `A close is refused with what stands against it, unless it is forced with a reason`()
+  @Test func `A close is refused with its obstacles, unless it is forced with a reason`()
     throws
   {
     let setup = try setup(environment: ["METER_CLOSE_GRACE": "90d"])

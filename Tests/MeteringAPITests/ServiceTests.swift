@@ -36,7 +36,10 @@ struct ServiceTests {
     #expect(try setup.get("/v1/status").status == 200)
   }
 
-  @Test func `A token that is revoked, expired, of another scope or bound to a customer`() throws {
+  @Test
+  func `A token that is revoked, expired, of another scope or bound to a customer is refused`()
+    throws
+  {
     let setup = try APISetup()
     try setup.addToken("mtr_old", scopes: "admin", expires: "now() - interval '1 s'")
     try setup.addToken("mtr_hooks", scopes: "webhooks:read")

@@ -25,7 +25,8 @@ import Testing
     #expect(count == 3)
   }
 
-  @Test func `What does not hold is not kept, nor what was read before a write`() async throws {
+  @Test func `An invalid token is not kept, nor is one that was read before a write`() async throws
+  {
     let cache = TokenCache()
     #expect(try await cache.caller("hash", now: 0) { nil } == nil)
     #expect(try await cache.caller("hash", now: 0) { caller } == caller)

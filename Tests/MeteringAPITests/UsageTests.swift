@@ -96,7 +96,9 @@ struct UsageTests {
     }
   }
 
-  @Test func `The largest groups, empty windows, the range before, strings and CSV`() throws {
+  @Test func `The largest groups, empty windows, the range before, strings and CSV are answered`()
+    throws
+  {
     let setup = try APISetup()
     let (a, b) = (day(3), day(2))
     for (license, quantity) in [("lic_a", 5), ("lic_b", 50), ("lic_c", 1), ("=cmd", 2)] {

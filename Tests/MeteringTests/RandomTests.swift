@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct RandomTests {
   /// The first outputs of the authors' program for this seed.
-  @Test func `SplitMix64 makes the numbers of its authors`() {
+  @Test func `SplitMix64 makes the same numbers as its authors' program`() {
     var random = SplitMix64(seed: 1_234_567)
     #expect(
       (0..<5).map { _ in random.next() } == [

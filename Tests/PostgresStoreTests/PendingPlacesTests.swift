@@ -82,7 +82,7 @@ import Testing
     #expect(try counted(database) == 30)
   }
 
-  @Test func `A merge does not wait for who sets an offset back, and leaves the mark to him`()
+  @Test func `A merge does not wait while an offset is set back, and leaves the mark alone`()
     throws
   {
     let database = try database()
@@ -183,7 +183,7 @@ import Testing
     try eventually("nothing is kept") { try upkeep.vacuum(.pending) == 0 }
   }
 
-  @Test func `Nothing reads usage_pending but the view of what is pending and who deletes there`()
+  @Test func `Only the view of pending rows and the functions that delete them read usage_pending`()
     throws
   {
     let database = try TestDatabase()
@@ -213,7 +213,7 @@ import Testing
     }
   }
 
-  @Test func `An upgrade makes the index first, and what waits is read and merged`() throws {
+  @Test func `An upgrade makes the index first, and waiting rows are read and merged`() throws {
     let database = TestDatabase(url: try SharedPostgres.makeDatabase(migrated: false))
     let connection = try database.connection()
     for migration in Schema.migrations where migration.version < 29 {

@@ -245,7 +245,7 @@ import Testing
   }
 
   @Test
-  func `An unknown database and an unknown user are told as what they are`() throws {
+  func `An unknown database and an unknown user are reported as what they are`() throws {
     let url = try SharedPostgres.makeDatabase()
     let database = try #require(URLComponents(string: url))
     func refusal(_ change: (inout URLComponents) -> Void) throws -> String? {

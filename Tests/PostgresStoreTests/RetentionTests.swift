@@ -14,7 +14,8 @@ import Testing
 
   private func column(_ sql: String) throws -> [String?] { try database.rows(sql).map { $0[0] } }
 
-  @Test func `An old alert leaves with its deliveries, unless one is still to be made`() throws {
+  @Test func `An old alert is removed with its deliveries, unless one is still to be made`() throws
+  {
     try database.execute(
       """
       insert into customer (customer_id, name) values ('c', 'c');
@@ -37,7 +38,9 @@ import Testing
     #expect(try database.integer("select count(*) from webhook_attempt") == 2)
   }
 
-  @Test func `An old dead letter leaves once the log has it no more and its copy is made`() throws {
+  @Test func `An old dead letter is removed once the log no longer has it and its copy is made`()
+    throws
+  {
     try database.execute(
       """
       insert into consumer_offset (consumer_group, topic, partition, next_offset, log_epoch)
@@ -59,7 +62,7 @@ import Testing
       ])
   }
 
-  @Test func `An old report leaves with its counts, unless a partition remembers its producer`()
+  @Test func `An old report is removed with its counts, unless a partition remembers its producer`()
     throws
   {
     try database.execute(

@@ -128,7 +128,8 @@ private struct Answer {
     }
   }
 
-  @Test func `What is no request is refused, and the next one is answered`() async throws {
+  @Test func `A text that is not a request is refused, and the next one is answered`() async throws
+  {
     try await withServer { port in
       for text in [
         "\r\n\r\n", "GET\r\n\r\n", "GET /metrics\r\n\r\n", "GET /metrics HTTP/2.0\r\n\r\n",

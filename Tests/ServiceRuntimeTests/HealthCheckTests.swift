@@ -34,7 +34,7 @@ import Testing
     withExtendedLifetime(answerer) {}
   }
 
-  @Test func `Nobody, somebody else and an endless answer are not healthy`() throws {
+  @Test func `No answer, another program's answer and an endless answer are not healthy`() throws {
     let nobody = BindAddress(host: "127.0.0.1", port: try FreePort.next())
     #expect(!HealthCheck.live.ask(nobody).isHealthy)
     let (other, first) = try answering("220 mail.example.com ESMTP\r\n")

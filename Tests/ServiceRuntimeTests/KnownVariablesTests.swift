@@ -28,7 +28,8 @@ import Testing
     #expect(refusal([name: "secret"]) == "\(name) is not a setting of any program\(end)")
   }
 
-  @Test func `What any program reads, or is empty, or is the tests' own, is no mistake`() {
+  @Test
+  func `A variable that a program reads, that is empty or that is the tests' own is no mistake`() {
     var environment = ["METER_TEST_ANYTHING": "x", "METER_TYPO": "", "PATH": "x", "METERX": "x"]
     for name in KnownVariables.all {
       environment[name] = "x"

@@ -165,7 +165,7 @@ struct StripeExportTests {
   }
 
   @Test
-  func `Where Stripe's sum fits neither, nothing is sent until a person takes Stripe's number`()
+  func `If Stripe's sum fits neither, nothing is sent until a person takes Stripe's number`()
     async throws
   {
     let setup = try ExportSetup()
@@ -285,7 +285,7 @@ struct StripeExportTests {
     #expect(try setup.stripe.total() == 40)
   }
 
-  @Test func `Over TLS a server is believed by its certificate and name, or is sent nothing`()
+  @Test func `Over TLS a server proves its name by its certificate, or nothing is sent to it`()
     async throws
   {
     let own = try OwnCertificate()

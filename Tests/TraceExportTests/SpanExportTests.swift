@@ -57,7 +57,7 @@ import Tracing
   }
 
   @Test
-  func `A span of a sampled trace reaches the collector as OTLP wants it, others do not`()
+  func `Only spans of sampled traces reach the collector, in the form that OTLP requires`()
     async throws
   {
     let cause = try #require(Self.cause)

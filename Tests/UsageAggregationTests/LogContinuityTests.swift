@@ -95,7 +95,7 @@ import UsageAggregation
       LogLook(low: low, high: high, identity: identity))
   }
 
-  @Test func `A log of which one partition is the one counted names the others`() {
+  @Test func `If one partition is still the one that was counted, only the others are named`() {
     let refusal = EpochRefusal([
       log(2, 0, 20, .differs), log(1, 0, 20, .same), log(0, 0, 5, .unknown),
     ])
@@ -120,7 +120,7 @@ import UsageAggregation
     #expect(trimmed?.sentence.contains("partition 3 lost its beginning, up to 12") == true)
   }
 
-  @Test func `Where nothing shows another log, a new epoch is refused`() {
+  @Test func `If nothing shows another log, a new epoch is refused`() {
     let refusal = EpochRefusal([log(7, 0, 20, .unknown)])
     #expect(refusal == .unproven(log(7, 0, 20, .unknown)))
     #expect(refusal?.sentence.contains("counted up to 10") == true)

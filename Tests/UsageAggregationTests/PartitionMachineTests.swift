@@ -102,7 +102,7 @@ import UsageAggregation
     #expect(answer10 == .claim)
   }
 
-  @Test func `A halt stays told while it is looked at again, and is looked at ever less`() {
+  @Test func `A halt stays reported while it is checked again, and the checks become rarer`() {
     var machine = reading()
     machine.stopped(other, at: 0)
     var now = 0
@@ -140,7 +140,7 @@ import UsageAggregation
 }
 
 @Suite struct StandstillSummaryTests {
-  @Test func `Partitions that stand still for one cause are told once, with their number`() {
+  @Test func `Partitions that stand still for one cause are reported once, with their number`() {
     let differs = Standstill(.logDiffers, "another log")
     let away = Standstill(.unreachable, "no leader")
     let summary = StandstillSummary(

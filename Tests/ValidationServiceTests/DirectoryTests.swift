@@ -58,7 +58,7 @@ struct DirectoryTests {
     #expect(rows.cached("a") == nil)
   }
 
-  @Test func `A key that PostgreSQL cannot take concerns those who asked for it alone`()
+  @Test func `A key that PostgreSQL cannot take affects only those who asked for it`()
     async throws
   {
     let rows = ReadThrough<Identifier, Int>(capacity: 1_000, absentMilliseconds: 600_000) {}

@@ -62,7 +62,7 @@ struct IdentifierEdgeTests {
       })
   }
 
-  @Test func `A customer's token is none of the customer that is spelled alike`() throws {
+  @Test func `A customer's token does not work for a customer that is spelled alike`() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1", customer: "M\u{FC}ller")
     try setup.addLicense("lic_2", customer: "Mu\u{308}ller")
@@ -182,7 +182,7 @@ struct IdentifierEdgeTests {
     #expect(made.count == keys.count * usages.count)
   }
 
-  @Test func `Meterctl refuses customers and scopes that are none`() throws {
+  @Test func `Meterctl refuses customers and scopes that do not exist`() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1", customer: "cus_1")
     func meterctl(_ arguments: [String]) throws -> (Int32, String) {

@@ -263,7 +263,7 @@ struct ListenerTests {
   }
 
   @Test
-  func `With 120 descriptors it answers on, however many connections lie idle`() throws {
+  func `With 120 descriptors it keeps answering, however many connections are idle`() throws {
     let setup = try Setup(descriptors: 120)
     try setup.addLicense("lic_1")
     #expect(try setup.validate("lic_1")["code"] == "valid")
@@ -378,7 +378,7 @@ struct ListenerTests {
   }
 
   @Test
-  func `A large body is asked for only where its token may report usage`() throws {
+  func `A large body is requested only if its token may report usage`() throws {
     let setup = try Setup()
     try setup.addToken("mtr_reporter")
     try setup.addToken("mtr_reader", scopes: "usage:read")

@@ -379,7 +379,7 @@ struct ValidationServiceTests {
   }
 
   @Test
-  func `Who only knows an id is not told what was sold under it`() throws {
+  func `A caller who only knows an id does not learn what was sold under it`() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
     try setup.addToken("mtr_customer")
