@@ -15,7 +15,7 @@ import Testing
 
   @Test
   func
-    `A topic that was away puts all partitions in doubt, but finding one for the first time does not`()
+    `A topic that was away puts all partitions in doubt, but finding a new one does not`()
   {
     #expect(
       DoubtCollector.doubt(facility: "STATE", line: "Topic t changed state exists -> notexists")

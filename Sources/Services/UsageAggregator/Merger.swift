@@ -16,7 +16,7 @@ final class Merger: Sendable {
   /// The patience of a merge, as a multiple of other threads'. A statement may take five minutes,
   /// and a merge that meets a sum which does not fit runs two of them.
   static let patienceTimes = 3
-  /// After so many merged rows their table is vacuumed. Autovacuum comes only once a minute.
+  /// After this many merged rows, their table is vacuumed. Autovacuum comes only once a minute.
   private static let vacuumRows = 20_000
   private static let mostVacuumRows = 1_000_000
   /// For this long after the consumer was behind, flushed rows are merged immediately.

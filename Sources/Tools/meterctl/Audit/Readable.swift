@@ -11,7 +11,7 @@ struct Readable {
   init(_ bytes: [UInt8]) {
     if let decoded = String(validating: bytes, as: UTF8.self) {
       isText = true
-      // A value on several lines of its own may contain line ends.
+      // A value that gets separate lines may contain line ends.
       text = decoded.split(separator: "\n", omittingEmptySubsequences: false)
         .map { Terminal.printable(String($0)) }.joined(separator: "\n")
     } else {

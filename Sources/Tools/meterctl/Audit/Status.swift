@@ -88,7 +88,7 @@ struct Status: ParsableCommand {
       print(lines.map(screen.render).joined(separator: "\n"))
       if watch { print() }
     }
-    // Output into a pipe is not flushed by itself.
+    // Output into a pipe must be flushed explicitly.
     fflush(nil)
   }
 }

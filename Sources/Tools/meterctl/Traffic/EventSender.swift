@@ -67,7 +67,7 @@ final class EventSender {
   }
 
   var acknowledgedEvents: Int64 { ledger.acknowledgedEvents.load(ordering: .relaxed) }
-  /// Events that the brokers refused for good.
+  /// Events that the brokers refused permanently.
   var failedEvents: Int64 { ledger.failedEvents.load(ordering: .relaxed) }
   var firstError: KafkaError? { ledger.firstError.withLock { $0 } }
   /// The note for the progress line.
