@@ -183,8 +183,8 @@ begin
 end $people$;
 
 -- Reports and invoices use the relations of docs/schema.md, without secrets and without what is only storage.
-grant select on customer, license, license_limit, license_billing_anchor, usage_by_minute, usage_by_hour, usage_by_day,
-  usage_by_dimension_day, usage_by_period, usage_provenance, producer_ledger, alert, dead_letter, consumer_offset,
+grant select on customer, license, license_limit, license_billing_anchor, usage_by_minute, usage_hour_minutes, usage_by_hour,
+  usage_by_day, usage_by_dimension_day, usage_by_period, usage_provenance, producer_ledger, alert, dead_letter, consumer_offset,
   partition_halt, limit_state, import_batch, log_gap, webhook_endpoint, webhook_delivery, webhook_attempt to meter_reader;
 
 -- The effects of a change of a license reach the totals and limits, which its author may not write. All trigger functions

@@ -76,13 +76,45 @@ struct OperatorTests {
     #expect(!"\(kept)".contains("mtr_") && !"\(kept)".contains("whsec_"))
   }
 
+  private static let line = """
+    {"license_id":"lic_1","customer_id":"cus_1","plan":"p","features":[],"domains":["example.com"],"limits":{"apiCalls":1},"status":"active","issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z"}
+
+    """
+
+  @Test func `An import from a pipe holds no transaction while its writer is slow`() throws {
+    let path = FileManager.default.temporaryDirectory
+      .appendingPathComponent("licenses-\(UUID().uuidString)").path
+    #expect(mkfifo(path, 0o600) == 0)
+    defer { unlink(path) }
+    // A pipe that is open for both does not wait for its reader.
+    let pipe = open(path, O_RDWR | O_CLOEXEC)
+    let process = try ChildProcess(
+      ChildProcess.product("meterctl"), ["license", "import", path],
+      environment: ["METER_DATABASE_URL": database.url])
+    let bytes = Array(Self.line.utf8)
+    #expect(write(pipe, bytes, bytes.count) == bytes.count)
+    try eventually("the line is read") {
+      var unread: Int32 = 0
+      _ = ioctl(pipe, UInt(FIONREAD), &unread)
+      return unread == 0
+    }
+    #expect(
+      try database.integer(
+        """
+        select count(*) from pg_stat_activity where datname = current_database()
+          and pid <> pg_backend_pid() and xact_start is not null
+          and backend_type = 'client backend'
+        """) == 0)
+    close(pipe)
+    #expect(process.wait() == 0)
+    #expect(try database.integer("select count(*) from license") == 1)
+  }
+
   @Test func `An import is one row with its counts`() throws {
     let file = FileManager.default.temporaryDirectory
       .appendingPathComponent("licenses-\(UUID().uuidString).jsonl")
     defer { try? FileManager.default.removeItem(at: file) }  // The system clears it too.
-    try """
-    {"license_id":"lic_1","customer_id":"cus_1","plan":"p","features":[],"domains":["example.com"],"limits":{"apiCalls":1},"status":"active","issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z"}
-    """.write(to: file, atomically: true, encoding: .utf8)
+    try Self.line.write(to: file, atomically: true, encoding: .utf8)
     #expect(try meterctl("license", "import", file.path).status == 0)
     #expect(
       try database.rows("select action, after->>'created' from audit_log")

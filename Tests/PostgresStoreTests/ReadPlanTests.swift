@@ -47,6 +47,7 @@ import Testing
       "customer_periods_by_totals('cus_7', now()::date - 60, now()::date + 1)",
       "periods_of_day_by_totals(now()::date)",
       "usage_by_period where license_id = 'lic_7'",
+      "usage_hour_minutes where license_id = 'lic_7' and hour >= now() - interval '2 hours'",
       "usage_by_hour where license_id = 'lic_7' and bucket_start >= now() - interval '2 hours'",
     ]
     for read in reads {
@@ -117,6 +118,14 @@ import Testing
         and bucket_start >= date_trunc('month', now(), 'UTC')
         and bucket_start < date_trunc('month', now(), 'UTC') + interval '1 month'
       """
+    ).map { $0[0]! }.joined(separator: "\n")
+    #expect(plan.contains("Subplans Removed"), "\(plan)")
+  }
+
+  /// `meterctl reconcile` compares the minutes of a range of hours.
+  @Test func `A condition on the hour of minutes prunes the partitions of other months`() throws {
+    let plan = try TestDatabase().rows(
+      "explain select * from usage_hour_minutes where hour >= now() - interval '2 hours'"
     ).map { $0[0]! }.joined(separator: "\n")
     #expect(plan.contains("Subplans Removed"), "\(plan)")
   }

@@ -241,4 +241,74 @@ import Testing
     let wrong = try reads.atOneSnapshot { try reads.disagreements(in: UsageReads.Minutes()) }
     #expect(wrong.isEmpty)
   }
+
+  @Test func `A view that shows something else than the storage is a disagreement`() throws {
+    let database = try TestDatabase()
+    for n in 0..<3 { try append(database, "lic_\(n)", "2027-01-01 10:00Z", quantity: 7) }
+    _ = try merge(database)
+    // An hour with a merged and a waiting row.
+    try append(database, "lic_2", "2027-01-01 10:00Z", quantity: 4)
+    let hour: Int64 = 1_798_797_600 / 60
+    func disagreements(_ range: UsageReads.Minutes) throws -> [String] {
+      let reads = UsageReads(try database.connection())
+      return try reads.atOneSnapshot { try reads.disagreements(in: range) }
+        .map {
+          "\($0.view) \($0.license) \($0.start - hour) \($0.viewQuantity) \($0.storageQuantity)"
+        }.sorted()
+    }
+    #expect(try disagreements(UsageReads.Minutes()) == [])
+    // The sums of the hour stay the same, but its calls are in another minute.
+    try database.execute(
+      """
+      alter view usage_hour_minutes rename to usage_hour_minutes_before;
+      create view usage_hour_minutes as
+      select license_id, meter, hour, minute + (license_id = 'lic_1')::int as minute, bucket_start,
+        quantity, event_count
+      from usage_hour_minutes_before where license_id <> 'lic_2'
+      """)
+    let expected = ["usage_by_minute lic_1 0 7 7", "usage_by_minute lic_2 0 0 11"]
+    #expect(try disagreements(UsageReads.Minutes()) == expected)
+    #expect(try disagreements(UsageReads.Minutes(from: hour, to: hour + 60)) == expected)
+    #expect(try disagreements(UsageReads.Minutes(from: hour + 60, to: hour + 120)) == [])
+  }
+
+  @Test func `An hour is read with its minutes, merged and waiting rows as they are`() throws {
+    let database = try TestDatabase()
+    try append(database, "lic_1", "2027-01-01 10:00Z", quantity: 7)
+    _ = try merge(database)
+    try append(database, "lic_1", "2027-01-01 10:00Z", quantity: 4)
+    try append(database, "lic_1", "2027-01-01 11:00Z", quantity: 1)
+    let hour: Int64 = 1_798_797_600 / 60
+    let reads = UsageReads(try database.connection())
+    var rows: [UsageReads.Stored] = []
+    try reads.atOneSnapshot {
+      try reads.hours(in: UsageReads.Minutes(from: hour, to: hour + 60)) { rows.append($0) }
+    }
+    #expect(rows.map(\.start) == [hour, hour])
+    #expect(rows.map(\.quantity).sorted() == [4, 7])
+    #expect(
+      Set(rows.flatMap(\.minutes).map(\.quantity)) == [4, 7]
+        && rows.allSatisfy { $0.minutes.map(\.minute) == [5] })
+    try database.execute("update usage_hour set minutes = '[5,7,1'")
+    let failure = #expect(throws: PostgresError.self) {
+      try reads.atOneSnapshot { try reads.hours(in: UsageReads.Minutes()) { _ in } }
+    }
+    #expect(failure?.message.contains("license lic_1") == true)
+  }
+
+  @Test func `The text of an hour's minutes is read exactly, or not at all`() {
+    typealias Minute = PackedMinutes.Minute
+    #expect(PackedMinutes.parse("".utf8) == [])
+    #expect(
+      PackedMinutes.parse("[0,5,2],[59,9223372036854775807,1],[0,0,1]".utf8) == [
+        Minute(minute: 0, quantity: 5, events: 2), Minute(minute: 59, quantity: .max, events: 1),
+        Minute(minute: 0, quantity: 0, events: 1),
+      ])
+    for text in [
+      "[", "[]", "[1]", "[1,2]", "[1,2,3", "[1,2,3],", "[1,2,3][4,5,6]", "[60,1,1]", "[1,-2,3]",
+      "[1,2,3,4]", "[1,,3]", "[1,9223372036854775808,3]", " [1,2,3]", "[1,2,3] ", "x",
+    ] {
+      #expect(PackedMinutes.parse(text.utf8) == nil, "\(text)")
+    }
+  }
 }

@@ -109,6 +109,9 @@ package enum Schema {
     Migration(
       version: 33, name: "0033_month_attach",
       sql: String(decoding: PackageResources.v0033_month_attach_sql, as: UTF8.self)),
+    Migration(
+      version: 34, name: "0034_hour_minutes",
+      sql: String(decoding: PackageResources.v0034_hour_minutes_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -46,8 +46,14 @@ package struct UsageReads {
   /// idle for 10 s.
   package func atOneSnapshot<T>(_ body: () throws -> T) throws -> T {
     try connection.transaction("begin transaction isolation level repeatable read read only") {
-      // The sums of a whole database take longer than what the services ask.
-      try connection.execute("set local statement_timeout = '15min'")
+      // The sums of a whole database take longer than what the services ask. The answers are read
+      // to their end, so a plan must not prefer the first rows of a cursor.
+      try connection.execute(
+        """
+        set local statement_timeout = '15min';
+        set local cursor_tuple_fraction = 1;
+        set local work_mem = '64MB'
+        """)
       return try body()
     }
   }
@@ -64,13 +70,13 @@ package struct UsageReads {
   /// Reads with a cursor, so that only a page of the answer is held in memory. It must run within a
   /// transaction.
   func forEachPage(
-    _ sql: String, _ operation: String, _ body: (SQLRows, Int) -> Void
+    _ sql: String, _ operation: String, _ body: (SQLRows, Int) throws -> Void
   ) throws {
     let pageRows = 20_000
     try connection.query("declare audit_page no scroll cursor for \(sql)", operation: operation)
     while true {
       let rows = try connection.query("fetch \(pageRows) from audit_page", operation: operation)
-      for i in rows.rows.indices { body(rows, i) }
+      for i in rows.rows.indices { try body(rows, i) }
       if rows.rows.count < pageRows { break }
     }
     try connection.query("close audit_page", operation: operation)

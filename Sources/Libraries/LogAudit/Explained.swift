@@ -56,8 +56,8 @@ package struct Explained {
   package let range: UsageReads.Minutes
   package private(set) var stored: StoredUsage
   package var bounds = Bounds()
-  /// The rows of the hours that the range touches, by place.
-  private var hours: [UsageReads.Stored] = []
+  /// The hours that the range touches, by place.
+  private var hours: [StoredKey: StoredUsage.Hour] = [:]
   /// The numbers of the views, by meter.
   package private(set) var view: [ExactText: Tally] = [:]
 
@@ -80,7 +80,7 @@ package struct Explained {
         stored: StoredUsage(range: range))
       try result.stored.readPositions(connection, group: group, topic: topic)
       try reads.hours(in: range.widened(to: 60), license: license, meter: meter) {
-        result.hours.append($0)
+        result.hours.add($0)
       }
       for sum in try reads.viewSums(license: license, meter: meter, in: range) {
         result.view[ExactText(sum.meter)] = Tally(
@@ -166,17 +166,18 @@ package struct Explained {
     _ reader: LogReader, knowsSequences: Bool
   ) throws -> [Stretch] {
     var wanted: [Int32: (first: Int64, last: Int64)] = [:]
-    for hour in hours {
-      guard let position = stored.positions[hour.partition], position.logEpoch == hour.logEpoch
+    for (key, hour) in hours.sorted(by: { $0.key.usage.minuteStart < $1.key.usage.minuteStart }) {
+      guard let position = stored.positions[key.partition], position.logEpoch == key.logEpoch
       else {
         notProvable.append(
           Gap(
-            description: "\(hour.eventCount) events of the hour \(Self.time(hour.start)) were "
-              + "counted from an earlier log, epoch \(hour.logEpoch)", isLoss: true))
+            description: "\(hour.tally.eventCount) events of the hour "
+              + "\(Self.time(key.usage.minuteStart)) were counted from an earlier log, epoch "
+              + "\(key.logEpoch)", isLoss: true))
         continue
       }
-      let known = wanted[hour.partition] ?? (hour.firstOffset, hour.lastOffset)
-      wanted[hour.partition] = (
+      let known = wanted[key.partition] ?? (hour.firstOffset, hour.lastOffset)
+      wanted[key.partition] = (
         min(known.first, hour.firstOffset), max(known.last, hour.lastOffset)
       )
     }

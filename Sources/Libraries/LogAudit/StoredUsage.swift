@@ -22,6 +22,19 @@ package struct StoredUsage {
     package var tally: Tally
     package var firstOffset: Int64
     package var lastOffset: Int64
+
+    /// An empty hour at the row's offsets.
+    fileprivate init(_ row: UsageReads.Stored) {
+      tally = Tally()
+      firstOffset = row.firstOffset
+      lastOffset = row.lastOffset
+    }
+
+    fileprivate mutating func add(_ row: UsageReads.Stored) {
+      tally.add(row.tally)
+      firstOffset = min(firstOffset, row.firstOffset)
+      lastOffset = max(lastOffset, row.lastOffset)
+    }
   }
 
   package struct Position {
@@ -125,6 +138,16 @@ package struct StoredUsage {
     checkpoints = Dictionary(grouping: places, by: \.partition)
   }
 
+  private mutating func add(_ row: UsageReads.Stored) {
+    hours.add(row)
+    var key = row.key
+    for minute in row.minutes {
+      key.usage.minuteStart = row.start + minute.minute
+      minutes[key, default: Tally()].add(
+        Tally(quantity: Int128(minute.quantity), eventCount: minute.events))
+    }
+  }
+
   package static func take(
     _ connection: PostgresConnection, group: String, topic: String, range: UsageReads.Minutes
   ) throws -> StoredUsage {
@@ -144,11 +167,7 @@ package struct StoredUsage {
       }
       stored.ledger = try reads.ledger(group: group, topic: topic)
       let hours = range.widened(to: 60)
-      try reads.hours(in: hours) { row in
-        stored.hours[row.key] = Hour(
-          tally: row.tally, firstOffset: row.firstOffset, lastOffset: row.lastOffset)
-      }
-      try reads.minutes(in: hours) { row in stored.minutes[row.key] = row.tally }
+      try reads.hours(in: hours) { row in stored.add(row) }
       // Only whole days are compared. Their hours were read if they are in the range.
       try reads.days(in: range) { row in
         let key = UsageKey(
@@ -166,6 +185,13 @@ package struct StoredUsage {
       stored.quarantined = try reads.quarantined()
       return stored
     }
+  }
+}
+
+extension [StoredKey: StoredUsage.Hour] {
+  /// Adds a merged or waiting row, of which an hour can have several.
+  mutating func add(_ row: UsageReads.Stored) {
+    self[row.key, default: StoredUsage.Hour(row)].add(row)
   }
 }
 

@@ -46,7 +46,7 @@ extension License {
     private static let listedLines = 20
 
     func run() throws {
-      let lines = try LineReader(path: file)
+      let lines = try LineReader(path: file, copiesPipes: true)
       guard let rules = PublicSuffixList.shared else {
         throw Failure(
           "libpsl finds no Public Suffix List; on Debian, run: apt-get install publicsuffix")

@@ -25,21 +25,32 @@ final class LineReader {
   private var end = 0
   private var isAtEnd = false
 
-  /// - Parameter skipsLeadingNULs: NULs before a line are not part of it and need no memory. A log
-  ///   that was rotated by copying and truncating begins with as many NULs as bytes were truncated.
+  /// - Parameters:
+  ///   - skipsLeadingNULs: NULs before a line are not part of it and need no memory. A log that was
+  ///     rotated by copying and truncating begins with as many NULs as bytes were truncated.
+  ///   - copiesPipes: a pipe is first copied to a temporary file, so that nothing that happens
+  ///     between two lines has to wait for its writer.
   init(
-    path: String, maximumBytes: Int = 65_536, skipsLeadingNULs: Bool = false
+    path: String, maximumBytes: Int = 65_536, skipsLeadingNULs: Bool = false,
+    copiesPipes: Bool = false
   ) throws {
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
+    var opened = open(path, O_RDONLY | O_CLOEXEC)
+    guard opened >= 0 else {
       throw Failure("\(path) cannot be read: \(String(cString: strerror(errno)))")
     }
     var status = stat()
-    fstat(descriptor, &status)
+    fstat(opened, &status)
     if status.st_mode & S_IFMT == S_IFDIR {
-      close(descriptor)
+      close(opened)
       throw Failure("\(path) is a folder; name a file")
     }
+    if copiesPipes, status.st_mode & S_IFMT != S_IFREG {
+      let pipe = opened
+      defer { close(pipe) }
+      opened = try Self.copy(of: pipe, path)
+      fstat(opened, &status)
+    }
+    descriptor = opened
     self.path = path
     fileBytes = Int64(status.st_size)
     self.maximumBytes = maximumBytes
@@ -48,6 +59,35 @@ final class LineReader {
   }
 
   deinit { close(descriptor) }
+
+  /// Copies everything to a temporary file that no folder lists, so it ends with the process.
+  private static func copy(of pipe: Int32, _ path: String) throws -> Int32 {
+    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var name = Array("\(folder)/meterctl-XXXXXX".utf8CString)
+    let file = mkostemp(&name, O_CLOEXEC)
+    guard file >= 0 else {
+      throw Failure("\(folder) takes no file: \(String(cString: strerror(errno)))")
+    }
+    unlink(name)
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    while true {
+      let count = read(pipe, &buffer, buffer.count)
+      if count < 0, errno == EINTR { continue }
+      guard count >= 0 else {
+        let reason = String(cString: strerror(errno))
+        close(file)
+        throw Failure("\(path) cannot be read: \(reason)")
+      }
+      if count == 0 { break }
+      // A short write to a file means that there is no room for the rest.
+      guard write(file, buffer, count) == count else {
+        close(file)
+        throw Failure("\(path) does not fit into a temporary file in \(folder)")
+      }
+    }
+    lseek(file, 0, SEEK_SET)
+    return file
+  }
 
   func next() throws -> Line? {
     var isTooLong = false

@@ -1,19 +1,3 @@
--- Shows minutes that add up to their hour. If some minutes were gone when a late event came, none
--- of the hour's minutes are shown.
+-- The minutes of all hours. Read usage_hour_minutes to choose them by hour.
 create view usage_by_minute as
-select u.license_id, u.meter, u.hour + make_interval(mins => m.minute) as bucket_start, m.quantity,
-  m.event_count
-from (
-  select license_id, meter, hour, sum(event_count) as all_events,
-    string_agg(nullif(minutes, ''), ',') as minutes
-  from (
-    select license_id, meter, hour, event_count, minutes from usage_hour
-    union all
-    select license_id, meter, hour, event_count, minutes from usage_waiting
-  ) parts group by 1, 2, 3
-) u, lateral (
-  select (e->>0)::int as minute, sum((e->>1)::bigint)::bigint as quantity,
-    sum((e->>2)::bigint)::bigint as event_count, sum(sum((e->>2)::bigint)) over () as all_events
-  from json_array_elements(('[' || u.minutes || ']')::json) e group by 1
-) m
-where m.all_events = u.all_events;
+select license_id, meter, bucket_start, quantity, event_count from usage_hour_minutes;
