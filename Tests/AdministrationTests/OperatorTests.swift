@@ -76,6 +76,42 @@ struct OperatorTests {
     #expect(!"\(kept)".contains("mtr_") && !"\(kept)".contains("whsec_"))
   }
 
+  @Test func `A token gets several scopes from one option or from several`() throws {
+    for arguments in [
+      ["--scope", "usage:read", "licenses:validate"],
+      ["--scope", "usage:read", "--scope", "licenses:validate"],
+    ] {
+      let process = try ChildProcess(
+        ChildProcess.product("meterctl"), ["token", "create"] + arguments + ["--name", "t"],
+        environment: ["METER_DATABASE_URL": database.url])
+      #expect(process.wait() == 0, "\(process.output)")
+    }
+    #expect(
+      try database.rows("select array_to_string(scopes, ' ') from api_token")
+        == [["usage:read licenses:validate"], ["usage:read licenses:validate"]])
+  }
+
+  @Test func `Keys are listed and rotated in the file that the services read`() throws {
+    let file = FileManager.default.temporaryDirectory
+      .appendingPathComponent("keys-\(UUID().uuidString).json").path
+    defer { unlink(file) }
+    func key(_ arguments: String..., named: Bool = true) throws -> (Int32, String) {
+      let process = try ChildProcess(
+        ChildProcess.product("meterctl"), ["key"] + arguments,
+        environment: named ? ["METER_SIGNING_KEY_FILE": file] : [:])
+      let status = process.wait()
+      try eventually("all is read") { process.outputEnded }
+      return (status, process.output)
+    }
+    #expect(try key("generate", "--out", file).0 == 0)
+    #expect(try key("rotate", "--purpose", "verdict").0 == 0)
+    let listed = try json(try key("list", "--json").1) as? [[String: Any]]
+    #expect(
+      listed?.compactMap { $0["purpose"] as? String }.sorted() == ["license", "verdict", "verdict"])
+    #expect(try key("list", file, named: false).0 == 0)
+    #expect(try key("list", named: false).0 == 2)
+  }
+
   private static let line = """
     {"license_id":"lic_1","customer_id":"cus_1","plan":"p","features":[],"domains":["example.com"],"limits":{"apiCalls":1},"status":"active","issued_at":"2026-01-01T00:00:00Z","expires_at":"2027-01-01T00:00:00Z"}
 

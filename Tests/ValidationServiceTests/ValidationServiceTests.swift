@@ -397,6 +397,52 @@ struct ValidationServiceTests {
     try setup.database.execute("update license set status = 'suspended'")
     try eventually("it is suspended") { try setup.validate("lic_1")["code"] == "suspended" }
     #expect(isBare(try setup.validate("lic_1")))
+    // The signed license says it itself.
+    let signed = try #require(
+      LicenseSigner(keys: setup.keys)?.token(
+        LicenseClaims(
+          licenseID: "lic_1", domains: ["example.com"], plan: "professional",
+          issuedAt: 1_700_000_000_000, expiresAt: 4_000_000_000_000)))
+    let holder = try setup.validate(signed)
+    #expect(holder["code"] == "suspended" && holder["plan"] == "professional")
+    #expect((holder.json["features"] as? [String])?.isEmpty == true)
+  }
+
+  @Test func `METER_MAX_QUANTITY bounds a validation's usage, upwards and downwards`() throws {
+    for (setting, most) in [("5000000000", 5_000_000_000), ("10", 10)] {
+      let setup = try Setup(environment: ["METER_MAX_QUANTITY": setting])
+      try setup.addLicense("lic_1")
+      try setup.addToken("mtr_writer")
+      func use(_ quantity: Int) throws -> (Int, String) {
+        let answer = try setup.validate(
+          "lic_1", extra: #","usage":{"quantity":\#(quantity)}"#,
+          headers: ["Authorization": "Bearer mtr_writer"])
+        return (answer.status, answer["code"])
+      }
+      #expect(try use(most) == (200, "valid"))
+      #expect(try use(most + 1) == (400, "bad_usage"))
+      let recorded = try setup.events("license.usage.v1", atLeast: 1)
+      #expect((recorded.first?["data"] as? [String: Any])?["quantity"] as? Int == most)
+    }
+  }
+
+  @Test func `A limit of 0 holds before anything of a period is used, unless there is room`() throws
+  {
+    let setup = try Setup()
+    try setup.addLicense("lic_1")
+    try setup.database.execute("update license_limit set quantity = 0")
+    #expect(try setup.database.integer("select count(*) from limit_state") == 0)
+    try eventually("the limit is known") {
+      try setup.validate("lic_1")["code"] == "limit_exceeded"
+    }
+    try setup.database.execute(
+      """
+      insert into limit_state (license_id, meter, period_start, period_end, limit_quantity, thresholds,
+        used, version)
+      select 'lic_1', 'api_calls', current_date - 5, current_date + 5, 0, '{100}', -3, 1;
+      notify limit_state
+      """)
+    try eventually("the credit is known") { try setup.validate("lic_1")["code"] == "valid" }
   }
 
   @Test(

@@ -137,7 +137,8 @@ class Soak:
                 "select coalesce(sum(abs(in_flight)), 0) from producer_ledger") == "0", pause=1)
         except (NeverHappened, TimeoutError) as error:
             wrong.append(str(error))
-        wrong += verdict.ledger(pipeline) + verdict.reconcile(pipeline, 1_800) + pipeline.clients.truth.errors
+        # The broker keeps the end of each partition, so that little or nothing can be recounted. The ledger proves the rest.
+        wrong += verdict.ledger(pipeline) + verdict.reconcile(pipeline, 1_800, is_whole=False) + pipeline.clients.truth.errors
         wrong += [f"{name} ended by itself with {service.child.returncode}" for name, service in pipeline.services.items()
                   if service.is_meant_to_run and service.child.poll() is not None]
         return wrong

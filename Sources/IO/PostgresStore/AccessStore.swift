@@ -82,7 +82,7 @@ package struct AccessStore {
     }
   }
 
-  /// A period in which a license has used up a limit.
+  /// A period in which a license has used up a limit. A limit of 0 has no end.
   package struct LimitReached: Sendable, Equatable {
     package let licenseID: Identifier
     package let meter: Identifier
@@ -92,12 +92,23 @@ package struct AccessStore {
   }
 
   /// The limits that are used up in periods that are not over yet.
+  ///
+  /// A period has a state only once something is used in it. A limit of 0 is used up before that,
+  /// unless an adjustment makes room.
   package func limitsReached() throws(PostgresError) -> [LimitReached] {
     try connection.query(
       """
       select license_id, meter, \(Self.milliseconds("period_start::timestamp at time zone 'UTC'")),
         \(Self.milliseconds("period_end::timestamp at time zone 'UTC'"))
-      from limit_state where is_over and period_end > (now() at time zone 'UTC')::date
+      from limit_state
+      where is_over and limit_quantity > 0 and period_end > (now() at time zone 'UTC')::date
+      union all
+      select license_id, meter, 0, \(Int64.max) from license_limit l
+      where quantity = 0 and not exists (
+        select from limit_state s
+        where s.license_id = l.license_id and s.meter = l.meter and not s.is_over
+          and (now() at time zone 'UTC')::date >= s.period_start
+          and (now() at time zone 'UTC')::date < s.period_end)
       """, operation: "read limits"
     ).rows.compactMap { row in
       guard let license = row[0].map(Identifier.init(_:)),

@@ -10,6 +10,8 @@ struct EventEncoder: ~Copyable {
   private let start: UnsafeMutablePointer<UInt8>
   private var count = 0
   private var isBad = false
+  /// The largest quantity of an event.
+  var maximumQuantity = Limits.quantity
 
   init() {
     start = .allocate(capacity: Self.capacity)
@@ -27,7 +29,7 @@ struct EventEncoder: ~Copyable {
   mutating func encode(
     _ event: UsageEvent, producer: String, sequence: Int64, now: Int64
   ) -> PublishOutcome.Reason? {
-    guard (0...Limits.quantity).contains(event.quantity) else { return .quantity }
+    guard (0...maximumQuantity).contains(event.quantity) else { return .quantity }
     guard MeterName.isValid(event.meter) else { return .meter }
     if let reason = envelope(
       "license.usage.recorded", event.id, event.source, event.subject, event.time ?? now,

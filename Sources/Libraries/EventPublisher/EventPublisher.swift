@@ -43,6 +43,9 @@ public final class EventPublisher: Service, Sendable {
     public var usageTopic = TopicName.usage
     /// The topic of validation events.
     public var validationTopic = TopicName.validations
+    /// The largest quantity of an event, which must be `METER_MAX_QUANTITY` of the consumers: 0 to
+    /// 10^17. An event with more is invalid.
+    public var maximumQuantity = Limits.quantity
     /// How many milliseconds `run()` and `stop()` go on sending at the end.
     public var drainMilliseconds = 5_000
     /// The size of one file of the spool. Nil means 16 MiB, or less in a small spool.
@@ -128,7 +131,8 @@ public final class EventPublisher: Service, Sendable {
     kafka.set("linger.ms", "5")
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
-      segmentBytes: segmentBytes, producerPrefix: prefix)
+      segmentBytes: segmentBytes, producerPrefix: prefix,
+      maximumQuantity: min(configuration.maximumQuantity, Limits.largestQuantity))
     Self.log(spool.recovery, spool.producer, logger)
     sender = SpoolForwarder(
       spool: spool, configuration: kafka,

@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import Synchronization
 import SystemRandom
 
@@ -85,7 +86,8 @@ final class Spool: @unchecked Sendable {
   /// - Parameter producerPrefix: the prefix of the name of a new spool, with letters, digits, `.`,
   ///   `_` and `-`.
   init(
-    directory: String, maximumBytes: Int, segmentBytes: Int, producerPrefix: String
+    directory: String, maximumBytes: Int, segmentBytes: Int, producerPrefix: String,
+    maximumQuantity: Int64 = Limits.quantity
   ) throws(SpoolError) {
     self.directory = directory
     self.segmentBytes = segmentBytes
@@ -98,6 +100,7 @@ final class Spool: @unchecked Sendable {
     producer = state.producer
     var opened = try SpoolRecovery(directory: directory, state: state)
     var core = Core()
+    core.encoder.maximumQuantity = maximumQuantity
     core.segments = opened.segments
     core.pending = opened.pending
     core.nextSequence = max(opened.lastSequence + 1, state[.reserved], 1)

@@ -51,6 +51,7 @@ struct ValidationSettings: Sendable {
     publisher.producerPrefix = instance
     api.source = "/validation/" + instance
     api.eventRules.maxQuantity = try settings.maxQuantity()
+    publisher.maximumQuantity = api.eventRules.maxQuantity
     api.eventRules.maxEventAgeMilliseconds = try settings.maxEventAgeMilliseconds()
     api.requiresKey = try settings[DeclaredSettings.requireAPIKey]
     api.keyRate = try Self.rate(settings, DeclaredSettings.rateLimit)

@@ -20,6 +20,8 @@ final class LicenseEvaluator: Sendable {
     var customerID: Identifier?
     /// The database could not be asked who has the license.
     var isOwnerUnknown = false
+    /// The caller has the license itself, with a valid signature, and not only its id.
+    var isSigned = false
   }
 
   private let directory: LicenseDirectory
@@ -66,9 +68,14 @@ final class LicenseEvaluator: Sendable {
         finding = find(license.terms, domain, meter, now)
       }
       finding.customerID = license.customerID
+      finding.isSigned = claims != nil
       return finding
     case .missing:
-      if let claims, customer == nil { return find(claims, domain, meter, now) }
+      if let claims, customer == nil {
+        var finding = find(claims, domain, meter, now)
+        finding.isSigned = true
+        return finding
+      }
       return Finding(verdict: Verdict(.notFound), licenseID: id, domain: domain)
     case .unavailable:
       guard let claims else {
@@ -77,6 +84,7 @@ final class LicenseEvaluator: Sendable {
       }
       var finding = find(claims, domain, meter, now)
       finding.isOwnerUnknown = true
+      finding.isSigned = true
       return finding
     }
   }

@@ -19,8 +19,9 @@ struct ValidateRequest: Sendable {
     IdempotencyKeys.Usage(meter: Identifier(meter), quantity: quantity)
   }
 
+  /// - Parameter maximumQuantity: the largest quantity that counts.
   /// - Throws: `Problem` with status 400.
-  init(_ body: [UInt8]) throws {
+  init(_ body: [UInt8], maximumQuantity: Int64) throws {
     let value: JSONValue
     do {
       value = try JSONReader.parse(body, maximumValues: Self.maximumValues)
@@ -46,12 +47,12 @@ struct ValidateRequest: Sendable {
       nonce = text
     }
     if let value = members["usage"], value != .null {
-      try readUsage(value)
+      try readUsage(value, maximumQuantity)
       hasUsage = true
     }
   }
 
-  private mutating func readUsage(_ value: JSONValue) throws {
+  private mutating func readUsage(_ value: JSONValue, _ maximumQuantity: Int64) throws {
     guard let members = value.members else {
       throw Problem.badRequest(
         "bad_usage", "usage must be an object: {\"meter\":…,\"quantity\":…}.")
@@ -63,8 +64,9 @@ struct ValidateRequest: Sendable {
       }
     }
     if let value = members["quantity"] {
-      guard let quantity = Self.whole(value), (0...Limits.quantity).contains(quantity) else {
-        throw Problem.badRequest("bad_usage", "usage.quantity must be an integer from 0 to 10^9.")
+      guard let quantity = Self.whole(value), (0...maximumQuantity).contains(quantity) else {
+        throw Problem.badRequest(
+          "bad_usage", "usage.quantity must be an integer from 0 to \(maximumQuantity).")
       }
       self.quantity = quantity
     }

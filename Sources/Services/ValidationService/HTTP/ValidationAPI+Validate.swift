@@ -15,7 +15,8 @@ extension ValidationAPI {
     let token = try authenticate(request.fields, gathered)
     if settings.requiresKey { try require(.licensesValidate, of: token) }
     let key = try idempotencyKey(request)
-    let question = try ValidateRequest(request.body)
+    let question = try ValidateRequest(
+      request.body, maximumQuantity: settings.eventRules.maxQuantity)
     if question.hasUsage { try require(.usageWrite, of: token) }
     let client = settings.address.resolve(
       request.peer, forwardedFor: request.fields.forwardedFor)
@@ -41,8 +42,10 @@ extension ValidationAPI {
     if token == nil, finding.terms == nil { try limitUnknown(client, gathered) }
     if question.hasUsage { try checkOwner(of: finding, token) }
     try checkRepetition(question, finding, key: key, token: token)
-    // A stranger who knows only an id does not learn what was sold under it.
-    let told = finding.verdict.isValid || token != nil ? finding.terms : nil
+    // A stranger who knows only an id does not learn what was sold under it. A signed license says
+    // it itself.
+    let isTold = finding.verdict.isValid || token != nil || finding.isSigned
+    let told = isTold ? finding.terms : nil
     guard
       let answer = ValidateAnswer.make(
         finding.verdict, told, licenseID: finding.licenseID,

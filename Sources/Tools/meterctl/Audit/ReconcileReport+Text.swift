@@ -63,7 +63,7 @@ extension ReconcileReport {
         }
         var line = "  " + (rows.isEmpty ? "" : rows.joined(separator: ", ") + ": ") + reason
         if let begins = sum.begins {
-          line += " (not provable, the log begins at \(Moment(milliseconds: begins)))"
+          line += " (not provable, log begins at \(Moment(milliseconds: begins)))"
         }
         if !sum.partitions.isEmpty { line += "; partitions \(Self.ranges(sum.partitions))" }
         return line

@@ -46,13 +46,12 @@ struct Key: ParsableCommand {
       abstract: "Show the keys of a set, without their secrets.",
       discussion: "Example: meterctl key list keys.json --json")
 
-    @Argument(help: "A key set's file.")
-    var file: String
+    @OptionGroup var set: KeyFile.Argument
 
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-      let keys = try KeyFile.read(file)
+      let keys = try KeyFile.read(set.path())
       for key in keys.skipped { Terminal.error("note: left out: \(key)") }
       let rows = keys.keys.map { key -> [(String, JSON)] in
         let signs = keys.signingKey(for: key.purpose)?.keyID == key.keyID
@@ -87,8 +86,7 @@ struct Key: ParsableCommand {
         Example: meterctl key rotate keys.json --purpose verdict
         """)
 
-    @Argument(help: "A key set's file.")
-    var file: String
+    @OptionGroup var set: KeyFile.Argument
 
     @Option(help: "license or verdict (default: both).")
     var purpose: Purpose?
@@ -102,6 +100,7 @@ struct Key: ParsableCommand {
     }
 
     func run() throws {
+      let file = try set.path()
       var keys = try KeyFile.read(file)
       if let skipped = keys.skipped.first {
         throw Failure(
@@ -171,6 +170,19 @@ struct Key: ParsableCommand {
 
 /// A key set on disk.
 enum KeyFile {
+  struct Argument: ParsableArguments {
+    @ArgumentParser.Argument(
+      help: "A key set's file. Without it, the file that METER_SIGNING_KEY_FILE names.")
+    var file: String?
+
+    func path() throws -> String {
+      if let file = file ?? ProcessInfo.processInfo.environment["METER_SIGNING_KEY_FILE"] {
+        return file
+      }
+      throw ValidationError("name the key set's file, or set METER_SIGNING_KEY_FILE")
+    }
+  }
+
   static func read(_ path: String) throws -> JSONWebKeySet {
     guard let bytes = FileManager.default.contents(atPath: path) else {
       throw Failure("\(path) cannot be read; to create it: meterctl key generate --out \(path)")

@@ -64,7 +64,7 @@ final class LineReader {
   private static func copy(of pipe: Int32, _ path: String) throws -> Int32 {
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var name = Array("\(folder)/meterctl-XXXXXX".utf8CString)
-    let file = mkostemp(&name, O_CLOEXEC)
+    let file = mkstemp(&name)
     guard file >= 0 else {
       throw Failure("\(folder) takes no file: \(String(cString: strerror(errno)))")
     }

@@ -20,8 +20,9 @@ struct Token: ParsableCommand {
     var name: String
 
     @Option(
+      parsing: .upToNextOption,
       help: """
-        What it may do, such as usage:write or licenses:validate; repeat for several. A write scope \
+        What it may do: one scope or several, such as usage:write licenses:validate. A write scope \
         includes its read scope, usage:write also licenses:validate, and admin everything.
         """)
     var scope: [String] = []
