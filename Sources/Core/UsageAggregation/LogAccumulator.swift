@@ -147,6 +147,8 @@ package struct LogAccumulator: ~Copyable {
     _ resolveImports: ([Identifier]) throws -> [Identifier: Int64]
   ) rethrows {
     decoder.reset()
+    // With a sanitizer, a member that is read while the decoder changes is an overlapping access.
+    let events = events
     var unknownImports: Set<Identifier> = []
     var touched: UInt64 = 0
     for i in 0..<chunk.count {
