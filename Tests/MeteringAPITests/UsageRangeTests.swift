@@ -1,0 +1,93 @@
+import Foundation
+import MeteringTestKit
+import PostgresStore
+import Testing
+
+/// Ranges that are billing periods, windows without usage, the largest groups, and corrections.
+@Suite(.serialized)
+struct UsageRangeTests {
+  private func quantities(_ answer: APISetup.Answer) -> [Int] {
+    answer.data.compactMap { $0["quantity"] as? Int }
+  }
+
+  /// The date that many days ago, such as `2026-11-20`.
+  private func day(_ ago: Int) -> String {
+    String(
+      ISO8601DateFormatter().string(from: Date(timeIntervalSinceNow: -86_400 * Double(ago)))
+        .prefix(10))
+  }
+
+  private func refused(
+    _ setup: APISetup, _ query: String, _ parameter: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let answer = try setup.get("/v1/usage?" + query)
+    let errors = answer.json["errors"] as? [[String: Any]] ?? []
+    #expect(
+      answer.status == 400 && errors.contains { $0["parameter"] as? String == parameter },
+      "\(query): \(answer.body)", sourceLocation: sourceLocation)
+  }
+
+  /// The first days of the period before the last one, of the last one, of the running one, and of
+  /// the next one.
+  private func starts(_ setup: APISetup, _ license: String) throws -> [String] {
+    let row = try setup.database.rows(
+      """
+      select a.first_day, b.first_day, c.first_day, c.end_day
+      from period_of($1, (now() at time zone 'UTC')::date) c,
+        period_of($1, c.first_day - 1) b, period_of($1, b.first_day - 1) a
+      """, [.text(license)])[0]
+    return row.compactMap { $0 }
+  }
+
+  @Test func `Corrections of the running period count in what is used of its limit`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1", limit: 10)
+    let starts = try starts(setup, "lic_1")
+    try setup.addUsage("lic_1", ISO8601DateFormatter().string(from: Date()), 12)
+    _ = try setup.database.rows("select usage_merge('{0}')")
+    func adjust(_ quantity: Int, _ start: String, meter: String = "api_calls") throws -> String {
+      let made = try setup.request(
+        "POST", "/v1/adjustments",
+        body: """
+          {"license_id":"lic_1","meter":"\(meter)","quantity":\(quantity),"reason":"agreed",
+          "applies_to_period_start":"\(start)T00:00:00Z"}
+          """)
+      #expect(made.status == 201, "\(made.body)")
+      return made["adjustment_id"]
+    }
+    func current() throws -> [[String: Any]] {
+      try setup.get("/v1/licenses/lic_1/usage/current").json["meters"] as? [[String: Any]] ?? []
+    }
+    func numbers(_ meter: [String: Any]) -> [Int?] {
+      ["used", "remaining", "percent"].map { meter[$0] as? Int }
+    }
+    #expect(numbers(try current()[0]) == [12, 0, 120])
+    _ = try adjust(-5, starts[2])
+    _ = try adjust(-100, starts[1])
+    let corrected = try current()
+    #expect(corrected.count == 1 && numbers(corrected[0]) == [7, 3, 70], "\(corrected)")
+    #expect(corrected[0]["is_over"] as? Bool == false)
+    let estimate = corrected[0]["projected"] as? [String: Int] ?? [:]
+    #expect(estimate["low"] ?? 0 >= 7 && estimate["quantity"] ?? 0 >= 7)
+    // The limit is judged by the same number.
+    _ = try setup.database.rows("select limit_sweep(100)")
+    #expect(
+      try setup.database.integer(
+        "select used from limit_state where period_start = '\(starts[2])'") == 7)
+    // More than was used can be taken back. Then nothing is used.
+    let much = try adjust(-50, starts[2])
+    #expect(numbers(try current()[0]) == [0, 10, 0])
+    let back = try setup.request(
+      "POST", "/v1/adjustments/\(much)/reverse", body: #"{"reason":"a mistake"}"#)
+    #expect(back.status == 201, "\(back.body)")
+    #expect(numbers(try current()[0]) == [7, 3, 70])
+    // A meter that was only corrected is shown too.
+    _ = try adjust(4, starts[2], meter: "exports")
+    let both = try current()
+    #expect(both.map { $0["meter"] as? String } == ["api_calls", "exports"])
+    #expect(both.last?["used"] as? Int == 4 && both.last?["limit"] is NSNull, "\(both)")
+    let csv = try setup.get("/v1/licenses/lic_1/usage/current?format=csv")
+    #expect(csv.body.contains(",7,10,3,70,false,"), "\(csv.body)")
+  }
+}
