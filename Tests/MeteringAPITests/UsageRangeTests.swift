@@ -40,6 +40,60 @@ struct UsageRangeTests {
     return row.compactMap { $0 }
   }
 
+  @Test func `Windows without usage are shown for everything that the question names`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try setup.addLicense("lic_2")
+    try setup.addCustomer("cus_9")
+    try setup.addToken("mtr_c1", scopes: "usage:read", customer: "cus_1")
+    try setup.addUsage("lic_1", "\(day(2))T10:00:00Z", 5)
+    let range = "from=\(day(2))T00:00:00Z&to=\(day(1))T00:00:00Z&fill=zero"
+    func found(_ query: String, token: String = APISetup.adminToken) throws -> [String] {
+      let answer = try setup.get("/v1/usage?\(range)&\(query)", token: token)
+      #expect(answer.status == 200, "\(query): \(answer.body)")
+      return answer.data.map { row in
+        ["license_id", "customer_id", "meter", "quantity"].compactMap { name in
+          row[name].map { "\($0)" }
+        }.joined(separator: " ")
+      }
+    }
+    let both = ["lic_1 cus_1 api_calls 5", "lic_2 cus_1 api_calls 0"]
+    #expect(try found("customer_id=cus_1") == both)
+    #expect(try found("window=total", token: "mtr_c1") == both)
+    #expect(try found("customer_id=cus_1&group_by=license") == ["lic_1 cus_1 5", "lic_2 cus_1 0"])
+    #expect(
+      try found("customer_id=cus_1&meter=api_calls&meter=exports") == [
+        both[0], "lic_1 cus_1 exports 0", both[1], "lic_2 cus_1 exports 0",
+      ])
+    #expect(try found("group_by=meter&meter=api_calls&license_id=lic_2") == ["api_calls 0"])
+    #expect(try found("group_by=meter&customer_id=cus_9") == ["api_calls 0"])
+    #expect(
+      try found("group_by=meter&meter=exports&meter=api_calls") == ["api_calls 5", "exports 0"])
+    #expect(
+      try found("group_by=customer&customer_id=cus_9&customer_id=cus_1") == ["cus_1 5", "cus_9 0"])
+    #expect(try found("group_by=customer&license_id=lic_2") == ["cus_1 0"])
+    #expect(try found("customer_id=cus_1&group_by=customer,meter") == ["cus_1 api_calls 5"])
+    #expect(try found("customer_id=cus_1&meter=api_calls&top=1") == [both[0]])
+    #expect(try found("customer_id=cus_1&meter=api_calls&group_by=domain") == ["5"])
+    // Pages of any size have the same windows as the whole answer.
+    let hours = "customer_id=cus_1&window=hour"
+    let whole = try found(hours + "&limit=10000")
+    #expect(whole.count == 48 && Set(whole) == Set(both + ["lic_1 cus_1 api_calls 0"]))
+    for limit in [1, 7, 24, 25, 48] {
+      var (rows, next): ([String], String?) = ([], nil)
+      repeat {
+        let answer = try setup.get(
+          "/v1/usage?\(range)&\(hours)&limit=\(limit)" + (next.map { "&cursor=\($0)" } ?? ""))
+        #expect(answer.data.count <= limit)
+        rows += answer.data.map { "\($0["license_id"] ?? "") \($0["window_start"] ?? "")" }
+        next = answer.json["next"] as? String
+      } while next != nil
+      #expect(rows.count == 48 && Set(rows).count == 48 && rows == rows.sorted(), "\(limit)")
+    }
+    let csv = try setup.get("/v1/usage?\(range)&\(hours)&format=csv")
+    #expect(csv.body.components(separatedBy: "\r\n").count == 50)
+  }
+
   @Test func `Corrections of the running period count in what is used of its limit`() throws {
     let setup = try APISetup()
     try setup.addLicense("lic_1", limit: 10)
