@@ -40,6 +40,99 @@ struct UsageRangeTests {
     return row.compactMap { $0 }
   }
 
+  @Test func `A billing period is cut into windows, filled, compared, and grouped by domain`()
+    throws
+  {
+    let setup = try APISetup()
+    for license in ["lic_1", "lic_2"] { try setup.addLicense(license, anchorDay: 15) }
+    try setup.addLicense("lic_3", customer: "cus_2", anchorDay: 20)
+    // Another day in earlier years makes no other period today.
+    try setup.database.execute(
+      "insert into license_billing_anchor values ('lic_2', '2020-01-15', 15)")
+    try setup.addToken("mtr_c1", scopes: "usage:read", customer: "cus_1")
+    let starts = try starts(setup, "lic_1")
+    try setup.addUsage("lic_1", "\(starts[0]) 00:00Z", 3)
+    try setup.addUsage("lic_1", "\(starts[1]) 00:00Z", 5, domain: "other.example")
+    try setup.addUsage("lic_1", "\(starts[1]) 10:00Z", 1)
+    for (before, quantity) in [(1, 20), (2, 7)] {
+      _ = try setup.database.rows(
+        """
+        insert into usage_pending select 1, 0, 'lic_1', 'api_calls',
+          \(before == 1 ? "b" : "c") - interval '1 hour', 0, 0, \(quantity), 1,
+          '[0,\(quantity),1]', '["domain","example.com",\(quantity),1]'
+        from (select '\(starts[1]) 00:00Z'::timestamptz as b,
+          '\(starts[2]) 00:00Z'::timestamptz as c) x
+        """)
+    }
+    try setup.addUsage("lic_1", "\(starts[2]) 00:00Z", 1_000)
+    let last = "range=last_period&license_id=lic_1"
+    for round in 0..<2 {
+      let days = try setup.get("/v1/usage?\(last)&window=day")
+      #expect(quantities(days) == [6, 7], "round \(round): \(days.body)")
+      #expect(days["from"] == "\(starts[1])T00:00:00Z" && days["to"] == "\(starts[2])T00:00:00Z")
+      #expect(quantities(try setup.get("/v1/usage?\(last)&window=hour")) == [5, 1, 7])
+      let filled = quantities(try setup.get("/v1/usage?\(last)&window=day&fill=zero"))
+      #expect((28...31).contains(filled.count) && filled.first == 6 && filled.last == 7)
+      let berlin = try setup.get("/v1/usage?\(last)&window=day&time_zone=Europe/Berlin")
+      #expect(quantities(berlin).reduce(0, +) == 13, "\(berlin.body)")
+      #expect(berlin["from"] == days["from"] && berlin["time_zone"] == "Europe/Berlin")
+      let domains = try setup.get("/v1/usage?\(last)&group_by=domain")
+      #expect(domains.data.map { $0["domain"] as? String } == ["example.com", "other.example"])
+      #expect(quantities(domains) == [8, 5])
+      let compared = try setup.get("/v1/usage?\(last)&compare=previous")
+      #expect(quantities(compared) == [13])
+      #expect(compared.data.first?["previous_quantity"] as? Int == 23, "\(compared.body)")
+      let running = "range=current_period&license_id=lic_1"
+      let current = try setup.get("/v1/usage?\(running)&window=month&fill=zero")
+      #expect(quantities(current) == [1_000, 0], "\(current.body)")
+      #expect(current["to"] == "\(starts[3])T00:00:00Z")
+      #expect(
+        quantities(try setup.get("/v1/usage?\(running)&time_zone=Asia/Kolkata")) == [1_000])
+      _ = try setup.database.rows("select usage_merge('{0}')")
+    }
+    // Pages and files use the same range.
+    let first = try setup.get("/v1/usage?\(last)&window=day&limit=1")
+    let cursor = try #require(first.json["next"] as? String)
+    let second = try setup.get("/v1/usage?\(last)&window=day&limit=1&cursor=\(cursor)")
+    #expect(quantities(first) + quantities(second) == [6, 7] && second["next"] == "<null>")
+    let csv = try setup.get("/v1/usage?\(last)&window=day&format=csv")
+    #expect(csv.body.components(separatedBy: "\r\n").count == 4, "\(csv.body)")
+    // Licenses with the same period are answered together.
+    let group = "range=last_period&window=day&group_by=customer"
+    #expect(quantities(try setup.get("/v1/usage?\(group)&customer_id=cus_1")) == [6, 7])
+    #expect(quantities(try setup.get("/v1/usage?\(group)", token: "mtr_c1")) == [6, 7])
+    try refused(setup, group, "range")
+    try refused(setup, "\(group)&customer_id=cus_1&customer_id=cus_2", "range")
+    try refused(setup, "\(last)&window=minute", "window")
+    try refused(setup, "\(last)&window=period&fill=zero", "fill")
+    try refused(setup, "\(last)&window=period&compare=previous", "compare")
+    try refused(setup, "\(last)&group_by=domain&time_zone=Europe/Berlin", "time_zone")
+    #expect(
+      try setup.get("/v1/usage?\(last)&window=day&license_id=lic_3", token: "mtr_c1").status == 404)
+    // The period of whoever has no license is the calendar month.
+    let month = try setup.get("/v1/usage?range=last_month&window=day&license_id=lic_x")
+    for name in ["license_id=lic_x", "customer_id=cus_x"] {
+      let nobody = try setup.get("/v1/usage?range=last_period&window=day&\(name)")
+      #expect(nobody["from"] == month["from"] && nobody["to"] == month["to"], "\(nobody.body)")
+    }
+  }
+
+  @Test func `All licenses are answered together if every one of them begins with the month`()
+    throws
+  {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try setup.addLicense("lic_2", customer: "cus_2")
+    let start = try starts(setup, "lic_1")[1]
+    for license in ["lic_1", "lic_2", "lic_none"] {
+      try setup.addUsage(license, "\(start) 00:00Z", 4)
+    }
+    let all = try setup.get("/v1/usage?range=last_period&window=day&group_by=meter")
+    #expect(quantities(all) == [12], "\(all.body)")
+    let top = try setup.get("/v1/usage?range=last_period&window=day&top=1&fill=zero")
+    #expect(top.status == 200 && quantities(top).reduce(0, +) == 12, "\(top.body)")
+  }
+
   @Test func `Windows without usage are shown for everything that the question names`() throws {
     let setup = try APISetup()
     try setup.addLicense("lic_1")

@@ -16,8 +16,7 @@ enum UsageEndpoint {
     let now = try await timeOfFirstPage(request, fields) ?? WallClock.milliseconds
     // A range that is given by its bounds does not move, so its cursors need no time.
     let pinned = fields.all.contains { $0.name == "range" } ? String(now) : ""
-    let parameters = try UsageParameters(&fields, now: now, caller: request.caller)
-    try await checkLicenses(parameters.question, request)
+    let parameters = try await parameters(&fields, now: now, request)
     if request.wantsCSV(parameters.list.format) { return try await csv(parameters, request) }
     let shape = UsageShape(parameters)
     if parameters.question.top != nil {
@@ -37,6 +36,19 @@ enum UsageEndpoint {
         next: last.map { parameters.question.key(of: $0).cursor + [pinned] },
         members: members.fixed, volatile: members.volatile, validator: members.validator)
     }
+  }
+
+  private static func parameters(
+    _ fields: inout Fields, now: Int64, _ request: APIRequest
+  ) async throws -> UsageParameters {
+    var parameters = try UsageParameters(&fields, now: now, caller: request.caller)
+    let question = parameters.question
+    try await checkLicenses(question, request)
+    if parameters.needsSharedPeriod {
+      try parameters.setSharedPeriod(
+        among: try await request.context.database.readOnce { try UsageStore($0).periods(question) })
+    }
+    return parameters
   }
 
   /// All pages of a named range use the range as it was at the first page.
