@@ -187,6 +187,17 @@ struct UsageRangeTests {
     #expect(csv.body.components(separatedBy: "\r\n").count == 50)
   }
 
+  @Test func `The largest groups are never cut off by the limit without a word`() throws {
+    let setup = try APISetup()
+    for (license, quantity) in [("lic_1", 5), ("lic_2", 4), ("lic_3", 3)] {
+      try setup.addUsage(license, "\(day(2))T10:00:00Z", quantity)
+    }
+    let top = "from=\(day(2))T00:00:00Z&to=\(day(1))T00:00:00Z&top=2"
+    #expect(quantities(try setup.get("/v1/usage?\(top)&limit=3")) == [5, 4, 3])
+    #expect(quantities(try setup.get("/v1/usage?\(top)")) == [5, 4, 3])
+    try refused(setup, top + "&limit=2", "limit")
+  }
+
   @Test func `Corrections of the running period count in what is used of its limit`() throws {
     let setup = try APISetup()
     try setup.addLicense("lic_1", limit: 10)

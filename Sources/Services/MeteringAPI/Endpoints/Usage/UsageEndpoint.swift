@@ -69,13 +69,14 @@ enum UsageEndpoint {
       throw Problem.badParameter(
         "cursor", "It cannot be used with top, because that answer has one page.")
     }
-    let most = 10_000
+    let most = parameters.list.limit ?? 10_000
+    let tooLarge = Problem.badParameter(
+      parameters.list.limit == nil ? "top" : "limit",
+      "The answer has one page, and it has more than \(most) rows. "
+        + "Take fewer groups, a longer window or a higher limit.")
     let page = try await request.read { connection in
       let page = try shape.page(UsageStore(connection), after: nil, limit: most + 1)
-      guard page.rows.count <= most else {
-        throw Problem.badParameter(
-          "top", "The answer may have at most \(most) rows. Take fewer groups or a longer window.")
-      }
+      guard page.rows.count <= most else { throw tooLarge }
       let members = shape.members(page, rows: page.rows[...])
       return ListPage(
         rows: page.rows.map(shape.cells), next: nil, members: members.fixed,
