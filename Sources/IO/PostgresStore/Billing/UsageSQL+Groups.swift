@@ -45,17 +45,20 @@ extension UsageSQL {
       groups = page(groups, windows: runs.bounds.count - 1, after: after, limit: limit)
     }
     let count = add(.int(runs.bounds.count - 1), "bigint")
-    // `(other)` is a separate group, so the grouping columns identify every group.
-    let same = keyColumns.map { " and s.\($0) = g.\($0)" }.joined()
+    // Zeros are added up and not joined: a join compared every window with every row, because
+    // PostgreSQL expects few rows. Rows of groups beyond the page sort after it.
     return [
       "groups as (\(groups))",
       """
       filled as (
-        select g.license_id, g.customer_id, g.meter, g.value, g.place, i.w, 0::bigint as we,
-          coalesce(s.quantity, 0) as quantity, coalesce(s.event_count, 0) as event_count,
-          coalesce(s.previous, 0) as previous
-        from groups g cross join generate_series(0, \(count) - 1) i(w)
-        left join \(source) s on s.w = i.w\(same))
+        select \(Self.keys), place, sum(quantity) as quantity, sum(event_count) as event_count,
+          sum(previous) as previous
+        from (
+          select \(Self.keys), place, quantity, event_count, previous from \(source)
+          union all
+          select g.license_id, g.customer_id, g.meter, g.value, i.w, 0, g.place, 0, 0, 0
+          from groups g cross join generate_series(0, \(count) - 1) i(w)
+        ) u group by \(Self.keys), place)
       """,
     ]
   }
