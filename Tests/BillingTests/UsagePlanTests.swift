@@ -195,6 +195,30 @@ import Testing
     #expect(try hours.previous(now: 20_000).bounds == [0, 3_600, 7_200])
   }
 
+  @Test func `A month that begins on any day up to the 28th moves by a month`() throws {
+    let now: Int64 = 20_819 * 86_400
+    func previous(_ from: Int64, _ to: Int64, _ window: UsageWindow) throws -> [Int64] {
+      try UsageTimes(from: from * 86_400, to: to * 86_400, window: window, zone: .utc, now: now)
+        .previous(now: now).bounds.map { $0 / 86_400 }
+    }
+    let (september, october, november) = (20_697, 20_727, 20_758) as (Int64, Int64, Int64)
+    let (december, january) = (20_788, 20_819) as (Int64, Int64)
+    // From November 15 to December 15 there are 30 days, and 31 from October 15 on.
+    let totals = try previous(november + 14, december + 14, .total)
+    #expect(totals == [october + 14, november + 14])
+    let months = try previous(november + 14, december + 14, .month)
+    #expect(months == [october + 14, november, november + 14])
+    let days = try previous(november + 14, december + 14, .day)
+    #expect(days.count == 31 && days.first == october + 14 && days.last == november + 14)
+    // The range before is shorter. No window reaches into the range itself.
+    let longer = try previous(october + 27, november + 27, .day)
+    #expect(longer.count == 32 && longer.first == september + 27 && longer.last == october + 27)
+    #expect(longer == longer.sorted())
+    // Not every month has a 29th.
+    #expect(try previous(november + 28, december + 28, .total).first == november - 2)
+    #expect(try previous(december, january, .total) == [november, december])
+  }
+
   @Test func `Named ranges are whole months, or end with the running hour`() {
     let now: Int64 = 1_795_775_520  // 2026-11-27T10:32:00Z
     let month = NamedRange.thisMonth.range(now: now, zone: .utc, byDay: false)

@@ -38,6 +38,20 @@ import Testing
     #expect(projection.high == 10 + 460 && projection.low >= 10)
   }
 
+  @Test func `A correction moves the estimate and not the pace, and nothing is below zero`() {
+    let now = monday * 86_400 + 3_600
+    func estimate(_ used: Int64) -> UsageProjection {
+      UsageProjection(
+        days: [monday: 10], firstDay: monday, now: now, periodEnd: monday + 1, used: used)
+    }
+    #expect(estimate(4).quantity == 4 + 230)
+    #expect(estimate(-40).quantity == -40 + 230 && estimate(-40).low >= 0)
+    #expect(estimate(-1_000).quantity == 0 && estimate(-1_000).high == 0)
+    let over = UsageProjection(
+      days: [:], firstDay: monday, now: (monday + 3) * 86_400, periodEnd: monday + 1, used: -5)
+    #expect(over.quantity == 0 && over.low == 0 && over.high == 0)
+  }
+
   @Test func `Without usage none is expected, and a period that is over stays as it is`() {
     let none = UsageProjection(
       days: [:], firstDay: monday - 10, now: monday * 86_400, periodEnd: monday + 10, used: 0)

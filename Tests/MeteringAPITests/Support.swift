@@ -1,5 +1,6 @@
 import Foundation
 import MeteringTestKit
+import PostgresStore
 import Testing
 
 /// PostgreSQL and `metering-api` as a process.
@@ -98,6 +99,21 @@ final class APISetup {
         "insert into license_limit (license_id, meter, quantity) values ('\(id)', 'api_calls', \(limit))"
       )
     }
+  }
+
+  /// Adds a pending row of usage with one event at a minute.
+  func addUsage(
+    _ license: String, _ time: String, _ quantity: Int, meter: String = "api_calls",
+    domain: String = "example.com"
+  ) throws {
+    _ = try database.rows(
+      """
+      insert into usage_pending
+      select 1, 0, $1, $2, date_trunc('hour', t), 0, 0, $3::bigint, 1,
+        '[' || extract(minute from t)::int || ',' || $3 || ',1]', '["domain","' || $5 || '",' || $3 || ',1]'
+      from (select $4::timestamptz as t) x
+      """,
+      [.text(license), .text(meter), .int(quantity), .text(time), .text(domain)])
   }
 
   struct Answer {

@@ -42,4 +42,16 @@ import Testing
     let overview = try PageReader(api).get("/").body
     #expect(overview.contains("Exports by hour") && overview.contains("4,711"))
   }
+
+  @Test func `the last period is shown of a license that is not used in this one`() throws {
+    let api = try APISetup()
+    try api.database.execute(
+      """
+      insert into usage_pending values (1, 0, 'lic_nobody', 'api_calls',
+        date_trunc('month', now(), 'UTC') - interval '1 month', 0, 0, 4711, 1, '[5,4711,1]', '');
+      select usage_merge('{0}');
+      """)
+    let license = try PageReader(api).get("/licenses/lic_nobody?range=last_period").body
+    #expect(license.contains("4,711"), "\(license)")
+  }
 }

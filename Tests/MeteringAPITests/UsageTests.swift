@@ -6,21 +6,6 @@ import Testing
 /// Compares `GET /v1/usage` with rows that are partly merged and partly pending.
 @Suite(.serialized)
 struct UsageTests {
-  /// Adds a pending row with one event at a minute.
-  private func add(
-    _ setup: APISetup, _ license: String, _ time: String, _ quantity: Int,
-    meter: String = "api_calls", domain: String = "example.com"
-  ) throws {
-    _ = try setup.database.rows(
-      """
-      insert into usage_pending
-      select 1, 0, $1, $2, date_trunc('hour', t), 0, 0, $3::bigint, 1,
-        '[' || extract(minute from t)::int || ',' || $3 || ',1]', '["domain","' || $5 || '",' || $3 || ',1]'
-      from (select $4::timestamptz as t) x
-      """,
-      [.text(license), .text(meter), .int(quantity), .text(time), .text(domain)])
-  }
-
   private func merge(_ setup: APISetup) throws {
     _ = try setup.database.rows("select usage_merge('{0}')")
     _ = try setup.database.rows("select usage_totals_make(1000)")
@@ -43,11 +28,11 @@ struct UsageTests {
     try setup.addLicense("lic_1", customer: "cus_1")
     try setup.addLicense("lic_2", customer: "cus_2")
     let (a, b) = (day(3), day(2))
-    try add(setup, "lic_1", "\(a)T22:30:00Z", 1)
-    try add(setup, "lic_1", "\(a)T23:59:00Z", 2)
-    try add(setup, "lic_1", "\(b)T00:00:00Z", 4)
-    try add(setup, "lic_2", "\(b)T10:15:00Z", 8, domain: "other.example")
-    try add(setup, "lic_none", "\(b)T10:16:00Z", 16, meter: "seats")
+    try setup.addUsage("lic_1", "\(a)T22:30:00Z", 1)
+    try setup.addUsage("lic_1", "\(a)T23:59:00Z", 2)
+    try setup.addUsage("lic_1", "\(b)T00:00:00Z", 4)
+    try setup.addUsage("lic_2", "\(b)T10:15:00Z", 8, domain: "other.example")
+    try setup.addUsage("lic_none", "\(b)T10:16:00Z", 16, meter: "seats")
     let range = "from=\(a)T00:00:00Z&to=\(day(1))T00:00:00Z"
     for round in 0..<2 {
       let total = try setup.get("/v1/usage?\(range)")
@@ -103,9 +88,9 @@ struct UsageTests {
     let (a, b) = (day(3), day(2))
     for (license, quantity) in [("lic_a", 5), ("lic_b", 50), ("lic_c", 1), ("=cmd", 2)] {
       try setup.addLicense(license)
-      try add(setup, license, "\(b)T10:00:00Z", quantity)
+      try setup.addUsage(license, "\(b)T10:00:00Z", quantity)
     }
-    try add(setup, "lic_b", "\(a)T10:00:00Z", 3)
+    try setup.addUsage("lic_b", "\(a)T10:00:00Z", 3)
     try merge(setup)
     let range = "from=\(b)T00:00:00Z&to=\(day(1))T00:00:00Z"
     let top = try setup.get("/v1/usage?\(range)&top=2&compare=previous")
@@ -133,7 +118,7 @@ struct UsageTests {
   {
     let setup = try APISetup()
     let b = day(2)
-    for i in 0..<5 { try add(setup, "lic_\(i)", "\(b)T10:00:00Z", 1) }
+    for i in 0..<5 { try setup.addUsage("lic_\(i)", "\(b)T10:00:00Z", 1) }
     let path = "/v1/usage?from=\(b)T00:00:00Z&to=\(day(1))T00:00:00Z&limit=2"
     var found: [String] = []
     var next: String?
@@ -142,7 +127,7 @@ struct UsageTests {
       #expect(answer.status == 200, "\(answer.body)")
       found += answer.data.compactMap { $0["license_id"] as? String }
       next = answer.json["next"] as? String
-      try add(setup, "lic_0", "\(b)T10:00:00Z", 1_000)
+      try setup.addUsage("lic_0", "\(b)T10:00:00Z", 1_000)
     } while next != nil
     #expect(found == (0..<5).map { "lic_\($0)" })
     let cursor = try #require(try setup.get(path).json["next"] as? String)
@@ -154,7 +139,7 @@ struct UsageTests {
     let gzip = try setup.get(
       many + "&fill=zero&window=hour", headers: ["Accept-Encoding": "gzip"])
     #expect(gzip.headers["content-encoding"] == "gzip" && gzip.headers["vary"] == "accept-encoding")
-    try add(setup, "lic_0", "\(b)T10:00:00Z", 1)
+    try setup.addUsage("lic_0", "\(b)T10:00:00Z", 1)
     #expect(try setup.get(path, headers: ["If-None-Match": tag]).status == 200)
   }
 
@@ -223,7 +208,7 @@ struct UsageTests {
       ("lic_a", "api_calls", 9), ("lic_b", "api_calls", 7), ("lic_c", "api_calls", 1),
       ("lic_a", "exports", 8), ("lic_b", "exports", 2), ("lic_c", "exports", 3),
     ] {
-      try add(setup, license, time, quantity, meter: meter)
+      try setup.addUsage(license, time, quantity, meter: meter)
     }
     let range = "from=\(day(2))T00:00:00Z&to=\(day(1))T00:00:00Z"
     let top = try setup.get("/v1/usage?\(range)&top=2")
@@ -256,14 +241,14 @@ struct UsageTests {
         "/v1/usage?from=\(from)T00:00:00Z&to=\(day(1))T00:00:00Z&group_by=\(groups)"
       ).data.reduce(0) { $0 + ($1["quantity"] as? Int ?? 0) }
     }
-    try add(setup, "lic_1", "\(day(500))T10:00:00Z", 1_000)
+    try setup.addUsage("lic_1", "\(day(500))T10:00:00Z", 1_000)
     for round in 1...3 {
       for license in ["lic_1", "lic_2", "lic_none"] {
         for (time, meter) in [
           ("\(day(3))T05:59:00Z", "api_calls"), ("\(day(2))T00:00:00Z", "exports"),
           ("\(day(1))T21:30:00Z", "api_calls"), ("\(day(1))T22:00:00Z", "api_calls"),
         ] {
-          try add(setup, license, time, round, meter: meter)
+          try setup.addUsage(license, time, round, meter: meter)
         }
       }
       let pending = try sums("meter")
@@ -294,7 +279,7 @@ struct UsageTests {
     try setup.addLicense("lic_2", customer: "cus_2")
     try setup.addToken("mtr_c1", scopes: "usage:read", customer: "cus_1")
     let now = ISO8601DateFormatter().string(from: Date())
-    for license in ["lic_1", "lic_2", "lic_none"] { try add(setup, license, now, 12) }
+    for license in ["lic_1", "lic_2", "lic_none"] { try setup.addUsage(license, now, 12) }
     let own = try setup.get("/v1/usage?range=last_24h", token: "mtr_c1")
     #expect(own.data.map { $0["license_id"] as? String } == ["lic_1"])
     let current = try setup.get("/v1/licenses/lic_1/usage/current", token: "mtr_c1")

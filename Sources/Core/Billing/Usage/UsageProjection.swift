@@ -24,7 +24,8 @@ package struct UsageProjection: Sendable, Equatable {
   ///   - firstDay: the first day with usage, or the first day that is considered.
   ///   - now: the time in seconds since 1970.
   ///   - periodEnd: the day after the period's last day, since 1970.
-  ///   - used: the usage in the period so far.
+  ///   - used: the usage in the period so far, with the adjustments that count towards limits. It
+  ///     is negative if they take back more than was used. The estimate is never negative.
   package init(
     days: [Int64: Int64], firstDay: Int64, now: Int64, periodEnd: Int64, used: Int64
   ) {
@@ -32,7 +33,7 @@ package struct UsageProjection: Sendable, Equatable {
     let elapsed = Double(now - today * 86_400) / 86_400
     let left = max(0, periodEnd - today - 1)
     guard today < periodEnd else {
-      (quantity, low, high) = (used, used, used)
+      (quantity, low, high) = (max(0, used), max(0, used), max(0, used))
       return
     }
     let shape = WeeklyShape(days: days, from: max(firstDay, today - Self.daysBack), to: today)
@@ -49,13 +50,15 @@ package struct UsageProjection: Sendable, Equatable {
       }
     } else {
       let begun = Double(today - firstDay) + max(elapsed, 1.0 / 24)
-      expected = Double(used) / max(begun, 1.0 / 24) * (Double(left) + 1 - elapsed)
+      // An adjustment is not part of the pace.
+      let counted = days.reduce(0.0) { $1.key < firstDay ? $0 : $0 + Double($1.value) }
+      expected = counted / max(begun, 1.0 / 24) * (Double(left) + 1 - elapsed)
       variance = (expected / 2 / Self.ninetyFive) * (expected / 2 / Self.ninetyFive)
     }
     let spread = Self.ninetyFive * variance.squareRoot()
     func total(_ more: Double) -> Int64 {
       let sum = Double(used) + max(0, more).rounded()
-      return sum < 9.0e18 ? max(used, Int64(sum)) : .max
+      return sum < 9.0e18 ? max(0, used, Int64(sum)) : .max
     }
     quantity = total(expected)
     low = total(expected - spread)

@@ -96,8 +96,9 @@ package struct UsageTimes: Sendable, Equatable {
     }
   }
 
-  /// The same windows one range earlier. They move by whole months if the range is whole months of
-  /// the zone, by whole days if it is whole days, and by the range's length otherwise.
+  /// The same windows one range earlier. They move by whole months if the range begins and ends on
+  /// the same day of a month, as calendar months and most billing periods do, by whole days if it
+  /// is whole days, and by the range's length otherwise.
   ///
   /// If the earlier range is shorter, the windows that it does not have are empty, with two equal
   /// bounds.
@@ -122,8 +123,13 @@ package struct UsageTimes: Sendable, Equatable {
     return result
   }
 
+  /// Whether the range begins and ends at midnight of the same day of a month. The day is at most
+  /// the 28th, which every month has.
   private var isWholeMonths: Bool {
-    zone.start(of: zone.month(at: from)) == from && zone.start(of: zone.month(at: to)) == to
+    let (first, last) = (zone.day(at: from), zone.day(at: to))
+    let day = first - CivilMonth(ofDay: first).firstDay
+    return day < 28 && day == last - CivilMonth(ofDay: last).firstDay
+      && zone.start(ofDay: first) == from && zone.start(ofDay: last) == to
   }
 
   private var shift: (Int64) -> Int64 {

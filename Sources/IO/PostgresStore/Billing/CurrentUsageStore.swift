@@ -29,6 +29,8 @@ package struct CurrentUsageStore {
     package var license: License?
     /// The usage by meter and day (since 1970), in this order.
     package var days: [(meter: Identifier, day: Int64, quantity: Int64)] = []
+    /// The sums of the period's manual adjustments, of the meters where the sum is not 0.
+    package var adjustments: [Identifier: Int64] = [:]
     package var standing: UsageStore.Standing = (0, nil, 0)
   }
 
@@ -47,6 +49,7 @@ package struct CurrentUsageStore {
         SQLStatement(UsageStore.standing, [], .kept),
         SQLStatement(Self.license, [.identifier(id), .integer(today)], .kept),
         SQLStatement(Self.limits, [.identifier(id)], .kept),
+        SQLStatement(Self.adjustments, [.identifier(id), .integer(today)], .kept),
         SQLStatement(Self.days, [.identifier(id), .integer(today - daysBack)], .once),
       ], operation: "read the running period"
     ) { number, row in
@@ -58,6 +61,7 @@ package struct CurrentUsageStore {
           customerID: Identifier(first), plan: row.text(1) ?? "", status: row.text(2) ?? "",
           periodStart: row.integer(3) ?? 0, periodEnd: row.integer(4) ?? 0, limits: [])
       case 2: limits.append((Identifier(first), row.integer(1) ?? 0))
+      case 3: found.adjustments[Identifier(first)] = row.integer(1)
       default: found.days.append((Identifier(first), row.integer(1) ?? 0, row.integer(2) ?? 0))
       }
     }
@@ -73,6 +77,16 @@ package struct CurrentUsageStore {
 
   private static let limits =
     "select meter, quantity from license_limit where license_id = $1 order by meter collate \"C\""
+
+  /// They count towards limits, with the same bounds as in limit_states_make.
+  private static let adjustments = """
+    select e.meter,
+      least(greatest(sum(e.quantity), -4000000000000000000), 4000000000000000000)::bigint
+    from period_of($1, date '1970-01-01' + $2::int) p, usage_adjustment_entry e
+    where e.license_id = $1 and e.kind = 'manual'
+      and e.applies_to_period_start >= p.first_day and e.applies_to_period_start < p.end_day
+    group by e.meter having sum(e.quantity) <> 0
+    """
 
   /// PostgreSQL chooses the months to read when the statement runs.
   private static let days = """

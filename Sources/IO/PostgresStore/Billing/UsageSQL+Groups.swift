@@ -32,43 +32,88 @@ extension UsageSQL {
   }
 
   /// Every group with every window.
-  mutating func filled(_ source: String) -> [String] {
-    var groups = "select distinct license_id, customer_id, meter, value, place from \(source)"
-    let meters: String
-    if question.byMeter {
-      meters =
-        question.meters.isEmpty
-        ? "array['api_calls']" : add(.identifiers(question.meters), "text[]")
-    } else {
-      meters = "array[null::text]"
-    }
-    // If the question names no meter, a license without usage is shown with the default meter.
-    let isMissing = question.meters.isEmpty
-    if question.dimension == nil, question.top == nil, !question.licenses.isEmpty,
-      question.byLicense
-    {
-      groups += """
-         union select f.license_id, f.customer_id, m, null, 0 from wanted f, unnest(\(meters)) m
-        where not \(isMissing) or not exists (
-          select from \(source) s where s.license_id = f.license_id)
-        """
-    }
+  ///
+  /// - Parameters: those of the statement. Only the windows of the groups that the page needs are
+  ///   made, so that a page stays cheap however many windows the whole answer has.
+  mutating func filled(_ source: String, after: UsageStore.Key?, limit: Int?) -> [String] {
     guard case .bounds(let runs) = question.windows else {
       return ["filled as (select * from \(source))"]
     }
+    var groups = "select distinct license_id, customer_id, meter, value, place from \(source)"
+    if let named = namedGroups(source) { groups += " union " + named }
+    if question.top == nil {
+      groups = page(groups, windows: runs.bounds.count - 1, after: after, limit: limit)
+    }
     let count = add(.int(runs.bounds.count - 1), "bigint")
-    // `(other)` is a separate group, so the grouping columns identify every group.
-    let same = keyColumns.map { " and s.\($0) = g.\($0)" }.joined()
+    // Zeros are added up and not joined: a join compared every window with every row, because
+    // PostgreSQL expects few rows. Rows of groups beyond the page sort after it.
     return [
       "groups as (\(groups))",
       """
       filled as (
-        select g.license_id, g.customer_id, g.meter, g.value, g.place, i.w, 0::bigint as we,
-          coalesce(s.quantity, 0) as quantity, coalesce(s.event_count, 0) as event_count,
-          coalesce(s.previous, 0) as previous
-        from groups g cross join generate_series(0, \(count) - 1) i(w)
-        left join \(source) s on s.w = i.w\(same))
+        select \(Self.keys), place, sum(quantity) as quantity, sum(event_count) as event_count,
+          sum(previous) as previous
+        from (
+          select \(Self.keys), place, quantity, event_count, previous from \(source)
+          union all
+          select g.license_id, g.customer_id, g.meter, g.value, i.w, 0, g.place, 0, 0, 0
+          from groups g cross join generate_series(0, \(count) - 1) i(w)
+        ) u group by \(Self.keys), place)
       """,
     ]
+  }
+
+  /// The groups that the question names. They are shown even if they have no usage. Nil if the
+  /// question names none.
+  private mutating func namedGroups(_ source: String) -> String? {
+    guard question.dimension == nil, question.top == nil else { return nil }
+    let isByOwner = question.byLicense || question.byCustomer
+    guard isWanted || (!isByOwner && !question.meters.isEmpty) else { return nil }
+    let owners: String
+    if question.byLicense {
+      owners = "select license_id, customer_id from wanted"
+    } else if !question.byCustomer {
+      owners = "select null::text as license_id, null::text as customer_id"
+    } else if question.licenses.isEmpty {
+      // A customer without licenses is named too.
+      let customers = add(.identifiers(question.customers), "text[]")
+      owners =
+        "select null::text as license_id, customer_id from unnest(\(customers)) u(customer_id)"
+    } else {
+      owners = "select distinct null::text as license_id, customer_id from wanted"
+    }
+    guard question.byMeter else {
+      return "select f.license_id, f.customer_id, null, null, 0 from (\(owners)) f"
+    }
+    if !question.meters.isEmpty {
+      let meters = add(.identifiers(question.meters), "text[]")
+      return """
+        select f.license_id, f.customer_id, m, null, 0 from (\(owners)) f, unnest(\(meters)) m
+        """
+    }
+    // If the question names no meter, an owner without usage is shown with the default meter.
+    let conditions = keyColumns.filter { $0 != "meter" }.map { "s.\($0) = f.\($0)" }
+    let same = conditions.isEmpty ? "true" : conditions.joined(separator: " and ")
+    return """
+      select f.license_id, f.customer_id, 'api_calls', null, 0 from (\(owners)) f
+      where not exists (select from \(source) s where \(same))
+      """
+  }
+
+  /// The groups of which a page shows windows.
+  private mutating func page(
+    _ groups: String, windows: Int, after: UsageStore.Key?, limit: Int?
+  ) -> String {
+    if keyColumns.isEmpty { return groups }
+    let keys = keyColumns.map { "\($0) collate \"C\"" }.joined(separator: ", ")
+    var text = "select * from (\(groups)) g"
+    if let after, after.group.count == keyColumns.count {
+      let values = after.group.map { add(.text($0), "text") }.joined(separator: ", ")
+      text += " where (\(keys)) >= (\(values))"
+    }
+    text += " order by \(keys)"
+    // The page before may have shown all windows of the first group.
+    if let limit { text += " limit \((limit - 1) / max(windows, 1) + 2)" }
+    return text
   }
 }

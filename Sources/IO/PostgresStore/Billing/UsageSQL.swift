@@ -50,7 +50,7 @@ struct UsageSQL {
       source = "topped"
     }
     if question.fillsWindows {
-      parts.append(contentsOf: filled(source))
+      parts.append(contentsOf: filled(source, after: after, limit: limit))
       source = "filled"
     }
     var text = "with " + parts.joined(separator: ", ")

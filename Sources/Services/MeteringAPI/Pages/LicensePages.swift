@@ -102,7 +102,7 @@ enum LicensePages {
     let showsPeriod =
       visit.filters("from", "to", "range", "window").isEmpty
       && runningRange(running, now: visit.context.now) != nil
-    async let other = showsPeriod ? nil : usage(reading, id, shown, running, lines)
+    async let other = showsPeriod ? nil : usage(reading, id, shown, running)
     async let domains = shares(reading, id, running, "domain")
     async let features = shares(reading, id, running, "feature")
     var context = visit.context
@@ -191,15 +191,14 @@ enum LicensePages {
 
   /// Reads the range from the address, with windows of a size that a person can look at.
   private static func usage(
-    _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?,
-    _ periods: [PeriodLine]
+    _ reading: UsageReading, _ id: String, _ meter: String, _ running: LicensePage.Meter?
   ) async throws -> LicensePage.Usage {
     let visit = reading.visit
     var range = visit.filters("from", "to")
     var window = "day"
     if range.count < 2 {
       let name = visit.context.value("range") ?? "current_period"
-      range = self.range(name, running, periods, now: visit.context.now)
+      range = self.range(name, running, now: visit.context.now)
       if name == "last_24h" || name == "last_7d" { window = "hour" }
     }
     window = visit.context.value("window") ?? window
@@ -216,21 +215,12 @@ enum LicensePages {
     }
   }
 
-  /// The named range. A period is asked for by its days, because the API answers a period as a
-  /// whole.
+  /// The named range. The running period is shown as far as it has come.
   private static func range(
-    _ name: String, _ running: LicensePage.Meter?, _ periods: [PeriodLine], now: Int64
+    _ name: String, _ running: LicensePage.Meter?, now: Int64
   ) -> [PageClient.Parameter] {
-    var bounds: (from: Int64, to: Int64)?
-    if name == "current_period" {
-      bounds = runningRange(running, now: now)
-    } else if name == "last_period" {
-      bounds = periods.first { $0.meter == running?.meter && $0.end == running?.periodStart }
-        .map { ($0.start, $0.end) }
-    } else {
-      return [("range", name)]
-    }
-    guard let bounds, bounds.from < bounds.to else { return [("range", "last_30d")] }
+    guard name == "current_period" else { return [("range", name)] }
+    guard let bounds = runningRange(running, now: now) else { return [("range", "last_30d")] }
     return [("from", TimeText.write(bounds.from)), ("to", TimeText.write(bounds.to))]
   }
 

@@ -40,6 +40,8 @@ enum CurrentUsageEndpoint {
 struct CurrentUsage: Sendable {
   struct Meter: Sendable, Equatable {
     let meter: Identifier
+    /// The counted usage and the period's manual adjustments, which count towards limits. It is at
+    /// least 0.
     let used: Int64
     /// Nil for unlimited.
     let limit: Int64?
@@ -72,7 +74,7 @@ struct CurrentUsage: Sendable {
     let found = try CurrentUsageStore(connection).read(
       id, today: today, daysBack: UsageProjection.daysBack)
     guard let license = found.license else { return nil }
-    let (days, standing) = (found.days, found.standing)
+    let (days, adjustments, standing) = (found.days, found.adjustments, found.standing)
     self.id = id
     self.license = license
     asOf = standing.asOf
@@ -80,19 +82,23 @@ struct CurrentUsage: Sendable {
     missing = standing.missing
     let limits = Dictionary(license.limits.map { ($0.meter, $0.quantity) }) { first, _ in first }
     let byMeter = Dictionary(grouping: days, by: \.meter)
-    meters = Set(byMeter.keys).union(limits.keys).sorted().compactMap { meter in
+    let names = Set(byMeter.keys).union(limits.keys).union(adjustments.keys)
+    meters = names.sorted().compactMap { meter in
       let own = byMeter[meter] ?? []
-      let used = own.filter { $0.day >= license.periodStart && $0.day < license.periodEnd }
+      let counted = own.filter { $0.day >= license.periodStart && $0.day < license.periodEnd }
         .reduce(Int64(0)) { Self.add($0, $1.quantity) }
       // A meter without a limit that was used only before this period is left out.
-      if used == 0, limits[meter] == nil, !own.contains(where: { $0.day >= license.periodStart }) {
+      if limits[meter] == nil, adjustments[meter] == nil,
+        !own.contains(where: { $0.day >= license.periodStart })
+      {
         return nil
       }
+      let used = Self.add(counted, adjustments[meter] ?? 0)
       let projection = UsageProjection(
         days: Dictionary(own.map { ($0.day, $0.quantity) }) { Self.add($0, $1) },
         firstDay: own.first?.day ?? license.periodStart, now: now, periodEnd: license.periodEnd,
         used: used)
-      return Meter(meter: meter, used: used, limit: limits[meter], projected: projection)
+      return Meter(meter: meter, used: max(0, used), limit: limits[meter], projected: projection)
     }
   }
 

@@ -16,8 +16,7 @@ enum UsageEndpoint {
     let now = try await timeOfFirstPage(request, fields) ?? WallClock.milliseconds
     // A range that is given by its bounds does not move, so its cursors need no time.
     let pinned = fields.all.contains { $0.name == "range" } ? String(now) : ""
-    let parameters = try UsageParameters(&fields, now: now, caller: request.caller)
-    try await checkLicenses(parameters.question, request)
+    let parameters = try await parameters(&fields, now: now, request)
     if request.wantsCSV(parameters.list.format) { return try await csv(parameters, request) }
     let shape = UsageShape(parameters)
     if parameters.question.top != nil {
@@ -39,6 +38,19 @@ enum UsageEndpoint {
     }
   }
 
+  private static func parameters(
+    _ fields: inout Fields, now: Int64, _ request: APIRequest
+  ) async throws -> UsageParameters {
+    var parameters = try UsageParameters(&fields, now: now, caller: request.caller)
+    let question = parameters.question
+    try await checkLicenses(question, request)
+    if parameters.needsSharedPeriod {
+      try parameters.setSharedPeriod(
+        among: try await request.context.database.readOnce { try UsageStore($0).periods(question) })
+    }
+    return parameters
+  }
+
   /// All pages of a named range use the range as it was at the first page.
   private static func timeOfFirstPage(_ request: APIRequest, _ fields: Fields) async throws
     -> Int64?
@@ -57,13 +69,14 @@ enum UsageEndpoint {
       throw Problem.badParameter(
         "cursor", "It cannot be used with top, because that answer has one page.")
     }
-    let most = 10_000
+    let most = parameters.list.limit ?? 10_000
+    let tooLarge = Problem.badParameter(
+      parameters.list.limit == nil ? "top" : "limit",
+      "The answer has one page, and it has more than \(most) rows. "
+        + "Take fewer groups, a longer window or a higher limit.")
     let page = try await request.read { connection in
       let page = try shape.page(UsageStore(connection), after: nil, limit: most + 1)
-      guard page.rows.count <= most else {
-        throw Problem.badParameter(
-          "top", "The answer may have at most \(most) rows. Take fewer groups or a longer window.")
-      }
+      guard page.rows.count <= most else { throw tooLarge }
       let members = shape.members(page, rows: page.rows[...])
       return ListPage(
         rows: page.rows.map(shape.cells), next: nil, members: members.fixed,

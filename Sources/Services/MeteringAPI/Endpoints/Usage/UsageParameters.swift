@@ -16,9 +16,15 @@ struct UsageParameters: Sendable {
   }
 
   private(set) var question: UsageStore.Question
-  /// Nil for `current_period` and `last_period`, where each license has its own range.
+  /// Nil for `current_period` and `last_period`, if each license has its own range.
   private(set) var times: UsageTimes?
+  /// Whether the licenses must share one billing period, because it is cut into windows, filled,
+  /// compared, or grouped by domain or feature. Then `setSharedPeriod` completes the question.
+  private(set) var needsSharedPeriod = false
   let zone: UsageZone
+  private let window: UsageWindow
+  /// Seconds since 1970.
+  private let now: Int64
   let list: ListWindow
   let comparesPrevious: Bool
 
@@ -37,7 +43,8 @@ struct UsageParameters: Sendable {
     let from = fields.time("from")
     let to = fields.time("to")
     let name: NamedRange? = fields.choice("range")
-    let window: UsageWindow = fields.choice("window") ?? .total
+    window = fields.choice("window") ?? .total
+    self.now = now / 1_000
     let zoneName = fields.text("time_zone", atMost: 64)
     let zone = zoneName.map { UsageZone($0) } ?? .utc
     if zone == nil {
@@ -51,23 +58,37 @@ struct UsageParameters: Sendable {
     list = fields.listWindow(most: 10_000)
     Self.checkRange(&fields, from, to, name)
     Self.checkCombinations(
-      &fields, question, window, name, self.zone, comparesPrevious: comparesPrevious)
+      &fields, question, window, self.zone, comparesPrevious: comparesPrevious)
     try fields.finish()
     try Self.bind(&question, to: caller)
     self.question = question
     if let name, name == .currentPeriod || name == .lastPeriod {
       let day = floorDivide(now, 86_400_000)
       self.question.windows = name == .currentPeriod ? .currentPeriod(day) : .lastPeriod(day)
+      let isSum = window == .total && !question.fillsWindows && !comparesPrevious
+      needsSharedPeriod = window != .period && (!isSum || question.dimension != nil)
       return
     }
-    let named = name?.range(now: now / 1_000, zone: self.zone, byDay: question.dimension != nil)
+    let named = name?.range(now: self.now, zone: self.zone, byDay: question.dimension != nil)
     let range = try named ?? Self.seconds(from ?? 0, to ?? 0)
-    try setTimes(range.from, range.to, window, now / 1_000)
+    try setTimes(range.from, range.to)
   }
 
-  private mutating func setTimes(
-    _ from: Int64, _ to: Int64, _ window: UsageWindow, _ now: Int64
-  ) throws {
+  /// Makes the only billing period of the question's licenses its range.
+  ///
+  /// - Parameter periods: the licenses' different periods, in days since 1970.
+  /// - Throws: 400 if there are several, or if the stored rows cannot answer the windows.
+  mutating func setSharedPeriod(among periods: [Range<Int64>]) throws {
+    guard let period = periods.first, periods.count == 1 else {
+      throw Problem.badParameter(
+        "range",
+        "The licenses have different billing periods. Name licenses that have the same period, "
+          + "give from and to, or take the sum of each period with window=period.")
+    }
+    try setTimes(period.lowerBound * 86_400, period.upperBound * 86_400)
+  }
+
+  private mutating func setTimes(_ from: Int64, _ to: Int64) throws {
     do throws(UsageTimes.Failure) {
       let times = try UsageTimes(from: from, to: to, window: window, zone: zone, now: now)
       let runs = UsageStore.Runs(times.plan, bounds: times.bounds)
@@ -140,17 +161,12 @@ struct UsageParameters: Sendable {
 
   private static func checkCombinations(
     _ fields: inout Fields, _ question: UsageStore.Question, _ window: UsageWindow,
-    _ name: NamedRange?, _ zone: UsageZone, comparesPrevious: Bool
+    _ zone: UsageZone, comparesPrevious: Bool
   ) {
-    let isOwn = name == .currentPeriod || name == .lastPeriod
-    if isOwn, window != .period, window != .total {
-      fields.blame(
-        "window", "With current_period and last_period it must be period or total.")
-    }
-    if isOwn || window == .period {
+    if window == .period {
       if !zone.isUTC { fields.blame("time_zone", "Billing periods begin at midnight UTC.") }
-      if question.fillsWindows { fields.blame("fill", "It cannot be used with billing periods.") }
-      if comparesPrevious { fields.blame("compare", "It cannot be used with billing periods.") }
+      if question.fillsWindows { fields.blame("fill", "It cannot be used with window=period.") }
+      if comparesPrevious { fields.blame("compare", "It cannot be used with window=period.") }
       if question.dimension != nil {
         fields.blame("group_by", "domain and feature need the window day, month or total.")
       }
