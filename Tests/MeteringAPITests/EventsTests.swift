@@ -83,11 +83,25 @@ struct EventsTests {
       insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
       values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
       """)
-    func requeue() throws -> APISetup.Answer {
-      try setup.request("POST", "/v1/dead-letters/requeue", body: #"{"reason":"too_old"}"#)
+    func requeue(
+      _ body: String = #"{"reason":"too_old"}"#, key: String? = nil
+    ) throws -> APISetup.Answer {
+      try setup.request(
+        "POST", "/v1/dead-letters/requeue", body: body,
+        headers: key.map { ["Idempotency-Key": $0] } ?? [:])
     }
-    let sent = try requeue()
+    let place = try #require(found.first)
+    let one =
+      #"{"topic":"license.usage.v1","partition":\#(place["partition"] ?? ""),"#
+      + #""log_offset":\#(place["log_offset"] ?? "")}"#
+    let sent = try requeue(one, key: "k")
     #expect(sent.status == 200 && sent["requeued"] == "1", "\(sent.body)")
+    let ends = try log.ends()
+    let repeated = try requeue(one, key: "k")
+    #expect(repeated.body == sent.body && repeated.headers["idempotent-replayed"] == "true")
+    #expect(try log.ends() == ends)
+    let other = try requeue(key: "k")
+    #expect(other.status == 422 && other["code"] == "idempotency_mismatch", "\(other.body)")
     try log.waitUntilCounted(setup.database)
     try eventually("it counts") {
       try setup.database.integer("select sum(quantity) from usage_by_day") == 17
