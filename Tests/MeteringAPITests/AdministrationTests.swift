@@ -176,6 +176,16 @@ struct AdministrationAPITests {
     let again = try setup.request("POST", "/v1/tokens", body: body, headers: key)
     #expect(first.status == 201 && again.status == 201)
     #expect(first["token"] == again["token"] && first["token"].hasPrefix("mtr_"))
+    #expect(again.headers["location"] == "/v1/tokens/" + first["token_id"])
+    #expect(again.headers["cache-control"] == "no-store")
+    #expect(again.headers["idempotent-replayed"] == "true")
+    let made = try ["k-2", "k-2"].map {
+      try setup.request(
+        "POST", "/v1/customers", body: #"{"customer_id":"cus_once"}"#,
+        headers: ["Idempotency-Key": $0])
+    }
+    #expect(made[1].headers["etag"] == made[0].headers["etag"] && made[0].status == 201)
+    #expect(made[0].headers["etag"] != nil)
     let other = try setup.request(
       "POST", "/v1/tokens", body: #"{"name":"x","scopes":["admin"]}"#, headers: key)
     #expect(other.status == 422 && other["code"] == "idempotency_mismatch")

@@ -58,6 +58,40 @@ struct CommandTests {
     #expect(try run(setup, ["statement", "--customer", "cus_1", "--month", "2025-1"]).0 == 2)
   }
 
+  @Test func `The command closes one period by its own end, and both closes are recorded`() throws {
+    let setup = try setup()
+    // January is complete and February is not.
+    try setup.database.execute(
+      "insert into usage_progress (complete_through) values ('2025-02-10 00:00Z')")
+    let close = ["periods", "close", "--json"]
+    let refused = try run(setup, close + ["--ending-before", "2025-03-01"])
+    #expect(refused.0 == 1 && refused.1.contains("lag"), "\(refused.1)")
+    let one = try run(setup, close + ["--period", "lic_2:api_calls:2025-01-01"])
+    #expect(one.0 == 0 && one.1.contains(#""closed": 1"#), "\(one.1)")
+    let again = try run(setup, close + ["--period", "lic_2:api_calls:2025-01-01"])
+    #expect(again.0 == 0 && again.1.contains(#""already_closed": 1"#), "\(again.1)")
+    let later = try run(setup, close + ["--period", "lic_2:api_calls:2025-02-01"])
+    #expect(later.0 == 1 && later.1.contains("lag"), "\(later.1)")
+    #expect(try run(setup, close + ["--period", "lic_9:api_calls:2025-01-01"]).0 == 3)
+    let other = ["--period", "lic_1:api_calls:2025-01-01", "--customer", "cus_2"]
+    #expect(try run(setup, close + other).0 == 3)
+    #expect(try run(setup, close).0 == 2)
+    let all = try run(
+      setup, close + ["--ending-before", "2025-03-01", "--force", "--reason", "the auditor asked"])
+    #expect(all.0 == 0, "\(all.1)")
+    #expect(
+      try setup.database.rows(
+        """
+        select action, after ->> 'force', after ->> 'reason', after -> 'blockers' -> 0 ->> 'code',
+          after ->> 'closed'
+        from audit_log where actor_kind = 'operator' order by audit_id
+        """) == [
+          ["period.close", "false", nil, nil, "1"],
+          ["periods.close", "true", "the auditor asked", "lag", nil],
+          ["periods.closed", nil, nil, nil, "4"],
+        ])
+  }
+
   @Test func `An export of usage has the lines of the API's CSV`() throws {
     let setup = try setup()
     let days = ["--from", "2025-01-01", "--to", "2025-02-01"]

@@ -84,6 +84,54 @@ struct ContractTests {
     #expect(current.body.components(separatedBy: "\r\n").count == 3, "\(current.body)")
   }
 
+  @Test func `Numbers of single resources are strings where a client asks for it`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try setup.database.execute(
+      """
+      insert into alert (type, license_id, customer_id, occurred_at, data, dedupe_key)
+      values ('license.limit_exceeded', 'lic_1', 'cus_1', now(),
+        '{"license_id":"lic_1","limit":50000,"used":9223372036854775807,"threshold_percent":100}', 'd')
+      """)
+    let text = "?numbers=string"
+    let read = try setup.get("/v1/licenses/lic_1" + text)
+    let plain = try setup.get("/v1/licenses/lic_1")
+    let strings = ["apiCalls": "50000", "seats": "10"]
+    #expect(read.json["limits"] as? [String: String] == strings, "\(read.body)")
+    #expect((plain.json["limits"] as? [String: Int])?["apiCalls"] == 50_000)
+    let listed = try setup.get("/v1/licenses" + text).data.first
+    #expect(listed?["limits"] as? [String: String] == strings)
+    // What was read with strings is changed with or without them.
+    for (patch, query) in [(#"{"plan":"a"}"#, ""), (#"{"plan":"b"}"#, text)] {
+      let tag = try #require(try setup.get("/v1/licenses/lic_1" + text).headers["etag"])
+      let patched = try setup.request(
+        "PATCH", "/v1/licenses/lic_1" + query, body: patch, headers: ["If-Match": tag])
+      #expect(patched.status == 200, "\(patched.body)")
+      #expect((patched.json["limits"] is [String: String]) == !query.isEmpty)
+    }
+    let alert = try #require(try setup.get("/v1/alerts" + text).data.first)
+    let one = try setup.get("/v1/alerts/\(alert["alert_id"] ?? "")" + text)
+    for found in [alert, one.json] {
+      let data = found["data"] as? [String: Any] ?? [:]
+      #expect(data["used"] as? String == "9223372036854775807", "\(one.body)")
+      #expect(data["limit"] as? String == "50000" && data["threshold_percent"] as? Int == 100)
+    }
+    let adjusted = try setup.request(
+      "POST", "/v1/adjustments" + text,
+      body: #"{"license_id":"lic_1","meter":"api_calls","quantity":-20,"reason":"agreed","#
+        + #""applies_to_period_start":"2026-01-01"}"#)
+    #expect(adjusted.status == 201 && adjusted.json["quantity"] as? String == "-20")
+    let reversed = try setup.request(
+      "POST", "/v1/adjustments/\(adjusted["adjustment_id"])/reverse" + text)
+    #expect(reversed.json["quantity"] as? String == "20", "\(reversed.body)")
+    let audited = try setup.get("/v1/audit?action=adjustment.create").data.first
+    #expect((audited?["after"] as? [String: Any])?["quantity"] as? Int == -20)
+    for path in ["status", "customers/cus_1", "tokens/tok_mtr_admin"] {
+      #expect(try setup.get("/v1/" + path + text).status == 200, "\(path)")
+      #expect(try setup.get("/v1/" + path + "?numbers=roman").status == 400, "\(path)")
+    }
+  }
+
   @Test func `A value or a name that a path does not know is refused, and the answer names it`()
     throws
   {

@@ -83,11 +83,25 @@ struct EventsTests {
       insert into import_batch (batch, file_hash, file_name, format, oldest_time, producer)
       values ('batch-1', 'hash', 'file', 'combined', now() - interval '90 days', 'p')
       """)
-    func requeue() throws -> APISetup.Answer {
-      try setup.request("POST", "/v1/dead-letters/requeue", body: #"{"reason":"too_old"}"#)
+    func requeue(
+      _ body: String = #"{"reason":"too_old"}"#, key: String? = nil
+    ) throws -> APISetup.Answer {
+      try setup.request(
+        "POST", "/v1/dead-letters/requeue", body: body,
+        headers: key.map { ["Idempotency-Key": $0] } ?? [:])
     }
-    let sent = try requeue()
+    let place = try #require(found.first)
+    let one =
+      #"{"topic":"license.usage.v1","partition":\#(place["partition"] ?? ""),"#
+      + #""log_offset":\#(place["log_offset"] ?? "")}"#
+    let sent = try requeue(one, key: "k")
     #expect(sent.status == 200 && sent["requeued"] == "1", "\(sent.body)")
+    let ends = try log.ends()
+    let repeated = try requeue(one, key: "k")
+    #expect(repeated.body == sent.body && repeated.headers["idempotent-replayed"] == "true")
+    #expect(try log.ends() == ends)
+    let other = try requeue(key: "k")
+    #expect(other.status == 422 && other["code"] == "idempotency_mismatch", "\(other.body)")
     try log.waitUntilCounted(setup.database)
     try eventually("it counts") {
       try setup.database.integer("select sum(quantity) from usage_by_day") == 17
@@ -101,10 +115,60 @@ struct EventsTests {
     #expect(!audited.isEmpty)
   }
 
+  @Test func `A CSV has all events behind a number, however many there are`() throws {
+    let log = try UsageLog(partitions: 1)
+    let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
+    let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
+    // The log is read once for each 10,000 events.
+    let ids = (0..<10_050).map { "e\($0)" }
+    for id in ids { try log.send(UsageEventText(id: id, subject: "lic_1")) }
+    try log.waitUntilCounted(setup.database)
+    let hour = UsageEventText.now / 3_600_000 * 3_600_000
+    let path =
+      "/v1/usage/events?license_id=lic_1&format=csv"
+      + "&from=\(TimeText.write(hour - 3_600_000))&to=\(TimeText.write(hour + 7_200_000))"
+    func idsOfCSV(_ path: String) throws -> [String] {
+      let answer = try setup.get(path)
+      #expect(answer.status == 200 && answer.headers["transfer-encoding"] == "chunked")
+      let lines = answer.body.components(separatedBy: "\r\n").dropLast()
+      #expect(lines.first?.hasPrefix("log_epoch,partition,offset,id,") == true)
+      return lines.dropFirst().map { $0.components(separatedBy: ",")[3] }
+    }
+    #expect(try idsOfCSV(path) == ids, "\(aggregator.process.output.suffix(2_000))")
+    #expect(try idsOfCSV(path + "&limit=1000") == Array(ids.prefix(1_000)))
+    let page = try setup.get(path.replacing("&format=csv", with: "") + "&limit=1000")
+    let next = try #require(page.json["next"] as? String)
+    #expect(try idsOfCSV(path + "&cursor=\(next)") == Array(ids.dropFirst(1_000)))
+  }
+
+  @Test func `A range that the stored rows cannot answer is refused as for usage`() throws {
+    let setup = try APISetup()
+    func refused(_ from: String, _ to: String) throws -> APISetup.Answer {
+      let answer = try setup.get("/v1/usage/events?license_id=a&from=\(from)&to=\(to)")
+      #expect(answer.status == 400 && answer["code"] == "range_not_answerable", "\(answer.body)")
+      return answer
+    }
+    let hour = UsageEventText.now / 3_600_000 * 3_600_000
+    let now = try refused(TimeText.write(hour + 30_000), TimeText.write(hour + 3_600_000))
+    #expect(
+      now.json["nearest_from"] as? [String] == [
+        TimeText.write(hour), TimeText.write(hour + 60_000),
+      ])
+    #expect(now["finest_window"] == "minute")
+    // Minutes of a month ago are no longer kept, but hours are.
+    let old = hour - 30 * 86_400_000
+    let cut = try refused(TimeText.write(old), TimeText.write(old + 300_000))
+    #expect(
+      cut.json["nearest_to"] as? [String] == [
+        TimeText.write(old), TimeText.write(old + 3_600_000),
+      ])
+    #expect(cut["finest_window"] == "hour")
+  }
+
   @Test func `Without Kafka the events cannot be read, and the answer says what to set`() throws {
     let setup = try APISetup()
     let answer = try setup.get(
-      "/v1/usage/events?license_id=a&from=2026-01-01T00:00:00Z&to=2026-01-01T01:00:00Z")
+      "/v1/usage/events?license_id=a&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z")
     #expect(answer.status == 503 && answer["detail"].contains("METER_KAFKA_BROKERS"))
     #expect(answer.headers["retry-after"] != nil)
   }

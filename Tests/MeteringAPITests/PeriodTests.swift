@@ -1,7 +1,9 @@
 import Foundation
+import Glibc
 import Licensing
 import Metering
 import MeteringTestKit
+import PostgresStore
 import Testing
 
 /// Periods, adjustments and statements by the API. All usage is in early 2025, so that nothing here
@@ -65,8 +67,46 @@ struct PeriodTests {
     let lines = statement.json["lines"] as? [[String: Any]]
     #expect(lines?.first?["billable_quantity"] as? Int == 39, "\(statement.body)")
     #expect(
-      try setup.database.integer(
-        "select count(*) from audit_log where action = 'periods.close'") == 2)
+      try setup.database.rows(
+        """
+        select after ->> 'ending_before', after ->> 'force' from audit_log
+        where action = 'periods.close'
+        """) == [["2025-02-01", "false"], ["2025-02-01", "false"]])
+    #expect(
+      try setup.database.rows(
+        """
+        select after ->> 'closed', after ->> 'already_closed' from audit_log
+        where action = 'periods.closed' order by audit_id
+        """) == [["2", "0"], ["0", "2"]])
+  }
+
+  @Test func `A close that is cut off before it closed anything is in the audit log`() throws {
+    let setup = try setup()
+    // While this is held, the close has begun and cannot close anything.
+    let holder = try PostgresConnection(url: setup.database.url, application: "test")
+    try holder.execute("select pg_advisory_lock(close_lock_key())")
+    let body = #"{"ending_before":"2025-02-01","force":true,"reason":"the auditor asked"}"#
+    let socket = try #require(TCP.connect(port: setup.port))
+    defer { Glibc.close(socket) }
+    _ = TCP.write(
+      socket,
+      Array(
+        ("POST /v1/periods/close HTTP/1.1\r\nHost: localhost\r\n"
+          + "Authorization: Bearer \(APISetup.adminToken)\r\nContent-Type: application/json\r\n"
+          + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)").utf8))
+    let audited = """
+      select actor_id, after ->> 'reason', after ->> 'force' from audit_log
+      where action like 'periods.%'
+      """
+    try eventually("it has begun") { try setup.database.rows(audited).count == 1 }
+    setup.process.killNow()
+    #expect(
+      try setup.database.rows(audited) == [["tok_mtr_admin", "the auditor asked", "true"]])
+    try holder.execute("select pg_advisory_unlock(close_lock_key())")
+    try setup.restart()
+    let closed = try close(setup, body)
+    let (first, second) = (closed["closed"], closed["already_closed"])
+    #expect((Int(first) ?? 0) + (Int(second) ?? 0) == 2, "\(closed.body)")
   }
 
   @Test func `Periods are listed in pages, by status, customer and as CSV`() throws {
@@ -145,6 +185,14 @@ struct PeriodTests {
       try setup.request("POST", "/v1/periods/lic_1:api_calls:2025-05-01/close").status == 404)
     #expect(try setup.request("POST", "/v1/periods/nothing/close").status == 404)
     #expect(try setup.get("/v1/periods?status=closed").data.count == 1)
+    // Only the close that closed it left a record.
+    #expect(try setup.database.integer("select count(*) from usage_close") == 1)
+    #expect(
+      try setup.database.rows(
+        """
+        select resource_id, customer_id, after ->> 'closed' from audit_log
+        where action = 'period.close'
+        """) == [["lic_1:api_calls:2025-01-01", "cus_1", "1"]])
   }
 
   @Test func `An adjustment is recorded once, reversed once, and never changed`() throws {

@@ -29,7 +29,8 @@ package enum CSVText {
     case .number(let value): if value.isFinite { out.append(contentsOf: "\(value)".utf8) }
     case .boolean(let value): out.append(contentsOf: (value ? "true" : "false").utf8)
     case .time(let milliseconds): out.append(contentsOf: TimeText.write(milliseconds).utf8)
-    case .json(let bytes): append(String(decoding: bytes, as: UTF8.self), to: &out)
+    case .json(let bytes), .quantities(let bytes, _):
+      append(String(decoding: bytes, as: UTF8.self), to: &out)
     }
   }
 

@@ -13,6 +13,8 @@ package enum Cell: Sendable, Equatable {
   case time(Int64)
   /// A list or an object that is already JSON.
   case json([UInt8])
+  /// The same with quantities in it. `quoted` has them as strings.
+  case quantities([UInt8], quoted: [UInt8])
 
   package static func optional(_ text: String?) -> Cell { text.map { .text($0) } ?? .null }
   package static func optional(_ value: Int64?) -> Cell { value.map { .integer($0) } ?? .null }
@@ -45,6 +47,7 @@ extension JSONWriter {
     case .boolean(let value): boolean(value)
     case .time(let milliseconds): time(milliseconds)
     case .json(let bytes): raw(bytes)
+    case .quantities(let bytes, let quoted): raw(quotesQuantities ? quoted : bytes)
     }
   }
 

@@ -39,13 +39,18 @@ package struct StripeExportReport: Sendable {
   package func count(_ status: StripeStatus) -> Int64 { counts[status.rawValue] ?? 0 }
 
   /// Writes the answer of `POST /v1/exports/stripe`.
-  package func write(to json: inout JSONWriter) {
+  package func write(to json: inout JSONWriter, quotesQuantities: Bool = false) {
     json.member("status", isFinished ? "finished" : "sending")
     json.member("mode", mode.rawValue)
     json.member("through", TimeText.write(through))
     json.member("complete_through", TimeText.write(completeThrough))
     json.member("planned", planned)
-    json.member("planned_quantity", plannedQuantity)
+    json.name("planned_quantity")
+    if quotesQuantities {
+      json.text(String(plannedQuantity))
+    } else {
+      json.integer(plannedQuantity)
+    }
     json.member("sent", sent)
     json.member("pending", pending)
     for status in Self.told { json.member(status.rawValue, count(status)) }

@@ -60,6 +60,16 @@ package struct PeriodStore {
     _ request: CloseRequest, batchEnded: (Int64) throws -> Void = { _ in }
   ) throws -> CloseResult {
     let close = try begin(request)
+    return try finish(
+      close, closed: try closeAll(close, request, batchEnded: batchEnded), request)
+  }
+
+  /// Closes the periods of a close that has begun, in the same way.
+  ///
+  /// - Returns: the number of periods that this closed.
+  package func closeAll(
+    _ close: Int64, _ request: CloseRequest, batchEnded: (Int64) throws -> Void = { _ in }
+  ) throws -> Int64 {
     var (after, closed): (String?, Int64) = ("", 0)
     while let next = after {
       let batch = try retrying { () throws(PostgresError) in
@@ -68,7 +78,7 @@ package struct PeriodStore {
       (after, closed) = (batch.last, closed + batch.closed)
       try batchEnded(closed)
     }
-    return try finish(close, closed: closed, request)
+    return closed
   }
 
   /// Records the beginning of a close.
@@ -134,31 +144,25 @@ package struct PeriodStore {
   package func closeOne(
     _ period: PeriodID, _ request: CloseRequest
   ) throws -> (outcome: OneClosed, result: CloseResult) {
-    struct Refused: Error {
-      let outcome: OneClosed
-      let result: CloseResult
-    }
-    do {
-      return try connection.transaction {
-        let close = try begin(request, periodID: period.text)
-        let outcome = try connection.query(
+    try connection.transaction {
+      // The transaction may be the caller's, who goes on with it.
+      try connection.execute("savepoint close_one")
+      let close = try begin(request, periodID: period.text)
+      let outcome =
+        try connection.query(
           "select usage_close_one($1::bigint, $2, $3, $4::date)",
           [.integer(close), .identifier(period.license), .text(period.meter), .text(period.start)],
           operation: "close a period"
-        ).text(0, 0).flatMap(OneClosed.init(rawValue:))
-        guard outcome == .closed else {
-          throw Refused(
-            outcome: outcome ?? .noPeriod,
-            result: CloseResult(
-              closeID: 0, closed: 0, alreadyClosed: outcome == .alreadyClosed ? 1 : 0))
-        }
-        try connection.query(
-          "update usage_close set finished_at = clock_timestamp() where close_id = $1::bigint",
-          [.integer(close)], operation: "end a close")
-        return (.closed, CloseResult(closeID: close, closed: 1, alreadyClosed: 0))
+        ).text(0, 0).flatMap(OneClosed.init(rawValue:)) ?? .noPeriod
+      guard outcome == .closed else {
+        try connection.execute("rollback to savepoint close_one")
+        let alreadyClosed: Int64 = outcome == .alreadyClosed ? 1 : 0
+        return (outcome, CloseResult(closeID: 0, closed: 0, alreadyClosed: alreadyClosed))
       }
-    } catch let refused as Refused {
-      return (refused.outcome, refused.result)
+      try connection.query(
+        "update usage_close set finished_at = clock_timestamp() where close_id = $1::bigint",
+        [.integer(close)], operation: "end a close")
+      return (.closed, CloseResult(closeID: close, closed: 1, alreadyClosed: 0))
     }
   }
 

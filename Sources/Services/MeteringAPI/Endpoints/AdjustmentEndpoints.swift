@@ -55,7 +55,7 @@ enum AdjustmentEndpoints {
 
   private static func adjust(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
-    try request.finishQuery()
+    let quotes = try request.finishQuery()
     var json = try request.json
     let license = json.required("license_id", json.identifier("license_id"))
     let meter = json.required("meter", json.text("meter", atMost: 64))
@@ -76,13 +76,14 @@ enum AdjustmentEndpoints {
       recordedBy: request.caller.name)
     return try await request.write { transaction in
       let store = AdjustmentStore(transaction.connection)
-      return try answer(try store.adjust(wanted), store, transaction, "adjustment.create")
+      return try answer(
+        try store.adjust(wanted), store, transaction, "adjustment.create", quotesQuantities: quotes)
     }
   }
 
   private static func reverse(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
-    try request.finishQuery()
+    let quotes = try request.finishQuery()
     var json = try request.json
     let reason = json.text("reason", atMost: 1_000)
     try json.finish()
@@ -91,26 +92,26 @@ enum AdjustmentEndpoints {
     return try await request.write { transaction in
       let store = AdjustmentStore(transaction.connection)
       let outcome = try store.reverse(id, reason: reason ?? "reverses \(id)", recordedBy: by)
-      return try answer(outcome, store, transaction, "adjustment.reverse")
+      return try answer(
+        outcome, store, transaction, "adjustment.reverse", quotesQuantities: quotes)
     }
   }
 
   private static func answer(
     _ outcome: AdjustmentStore.Outcome, _ store: AdjustmentStore, _ transaction: WriteTransaction,
-    _ action: String
+    _ action: String, quotesQuantities: Bool
   ) throws -> APIAnswer {
     switch outcome {
     case .recorded(let id), .repeated(let id):
       guard let entry = try store.adjustment(id) else { throw Problem.internalError }
-      let answer = APIAnswer.object(status: .created) { json in
-        for (name, cell) in zip(columns, row(entry)) { json.member(name, cell: cell) }
-      }
-      guard case .bytes(let bytes) = answer.body else { return answer }
       try transaction.audit(
         AuditedChange(
           action, "adjustment", id, customerID: entry.customer?.string,
-          after: String(decoding: bytes, as: UTF8.self)), status: 201)
-      return answer
+          after: String(decoding: Resource(columns, row(entry)).bytes, as: UTF8.self)),
+        status: 201)
+      return .json(
+        status: .created,
+        Resource(columns, row(entry), quotesQuantities: quotesQuantities).bytes)
     case .idempotencyMismatch:
       throw Problem(
         .unprocessableContent, "idempotency_mismatch", "The key belongs to another adjustment.")

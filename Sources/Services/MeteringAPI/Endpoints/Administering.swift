@@ -47,10 +47,15 @@ extension APIRequest {
     return number
   }
 
-  /// Refuses query parameters, because these operations have none.
-  func finishQuery() throws(Problem) {
+  /// Refuses all query parameters but `numbers`, because these operations have no others.
+  ///
+  /// - Returns: whether quantities are written as strings.
+  @discardableResult
+  func finishQuery() throws(Problem) -> Bool {
     var fields = try query
+    let quotesQuantities = fields.choice("numbers", of: ["string", "number"]) == "string"
     try fields.finish()
+    return quotesQuantities
   }
 
   /// Runs a change and writes its audit row in one transaction.
@@ -106,18 +111,30 @@ extension Problem {
 /// One resource as it is answered, with its members in order.
 struct Resource: Sendable {
   let bytes: [UInt8]
+  /// The entity tag that `If-Match` and `If-None-Match` compare. It does not depend on how
+  /// quantities are written, so that a client may read and change with different `numbers`.
+  let tag: String
 
-  init(_ columns: [String], _ cells: [Cell], more: [(String, Cell)] = []) {
-    var json = JSONWriter()
-    json.beginObject()
-    for (name, cell) in zip(columns, cells) { json.member(name, cell: cell) }
-    for (name, cell) in more { json.member(name, cell: cell) }
-    json.endObject()
-    bytes = json.bytes
+  init(
+    _ columns: [String], _ cells: [Cell], more: [(String, Cell)] = [],
+    quotesQuantities: Bool = false
+  ) {
+    func json(_ quotesQuantities: Bool) -> [UInt8] {
+      var json = JSONWriter()
+      json.beginObject()
+      for (name, cell) in zip(columns, cells) {
+        json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+      }
+      for (name, cell) in more {
+        json.member(name, cell: cell, quotesQuantities: quotesQuantities)
+      }
+      json.endObject()
+      return json.bytes
+    }
+    let plain = json(false)
+    tag = ETag.of(plain)
+    bytes = quotesQuantities ? json(true) : plain
   }
-
-  /// The entity tag that `If-Match` and `If-None-Match` compare.
-  var tag: String { ETag.of(bytes) }
 
   func answer(status: HTTPResponse.Status = .ok, location: String? = nil) -> APIAnswer {
     var headers: HTTPFields = [.eTag: tag]
@@ -135,14 +152,27 @@ struct Resource: Sendable {
 
 extension Cell {
   /// JSON that PostgreSQL wrote, with its blanks removed.
-  static func document(_ text: String) -> Cell {
+  ///
+  /// - Parameter isQuantity: whether a number of this name in an object is a quantity. Nil if there
+  ///   are none.
+  static func document(
+    _ text: String, quantities isQuantity: ((JSONString) -> Bool)? = nil
+  ) -> Cell {
     guard let value = try? JSONReader.parse(Array(text.utf8)) else {
       // PostgreSQL always returns valid JSON here, so this is reached only through a bug.
       return .text(text)
     }
-    var writer = JSONWriter()
-    writer.value(value)
-    return .json(writer.bytes)
+    func written(_ value: JSONValue) -> [UInt8] {
+      var writer = JSONWriter()
+      writer.value(value)
+      return writer.bytes
+    }
+    guard let isQuantity, case .object(var members) = value else { return .json(written(value)) }
+    for (i, member) in members.enumerated() where isQuantity(member.name) {
+      guard case .number(let digits) = member.value else { continue }
+      members[i].value = .string(JSONString(bytes: Array(digits.utf8)))
+    }
+    return .quantities(written(value), quoted: written(.object(members)))
   }
 
   static func optionalDocument(_ text: String?) -> Cell { text.map { document($0) } ?? .null }

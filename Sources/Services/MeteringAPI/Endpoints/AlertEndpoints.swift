@@ -1,4 +1,5 @@
 import Billing
+import JSONText
 import Metering
 import PostgresStore
 import WebhookDelivery
@@ -13,7 +14,7 @@ enum AlertEndpoints {
     [
       .integer(alert.id), .text(alert.type), .optional(alert.licenseID),
       .optional(alert.customerID), .time(alert.occurredAt), .time(alert.createdAt),
-      .document(alert.data),
+      .document(alert.data) { $0.equals("used") || $0.equals("limit") },
     ]
   }
 
@@ -21,7 +22,7 @@ enum AlertEndpoints {
     [
       .get("/v1/alerts", .webhooksRead) { try await list($0) },
       .get("/v1/alerts/{id}", .webhooksRead) { request in
-        try request.finishQuery()
+        let quotes = try request.finishQuery()
         var filter = AlertReads.Filter()
         filter.id = try request.number()
         filter.customer = request.caller.customerID?.string
@@ -33,7 +34,9 @@ enum AlertEndpoints {
         let evidence: [(String, Cell)] =
           request.caller.customerID == nil
           ? [("evidence", .optionalDocument(found.evidence))] : []
-        return Resource(columns, cells(found), more: evidence).answer()
+        return Resource(
+          columns, cells(found), more: evidence, quotesQuantities: quotes
+        ).answer()
       },
     ]
   }

@@ -50,6 +50,7 @@ struct DeadLetterRequeue {
   }
 
   func run() async throws -> APIAnswer {
+    if let earlier = try await request.earlierAnswer() { return earlier }
     guard let configuration = try request.context.settings.kafka() else {
       throw Problem(
         .serviceUnavailable, "no_kafka",
@@ -74,7 +75,7 @@ struct DeadLetterRequeue {
         sent += try await send(Array(chosen.places[start..<end]), sender, sentBefore: sent)
       }
     }
-    return Resource(
+    let answer = Resource(
       [
         "requeued", "already_counted", "already_requeued", "never_valid", "same_value",
         "remaining",
@@ -85,6 +86,7 @@ struct DeadLetterRequeue {
         .integer(Int64(chosen.sameValue)), .integer(Int64(chosen.remaining)),
       ]
     ).answer()
+    return try await request.write { _ in answer }
   }
 
   /// Sends some dead letters and records which ones the brokers took.

@@ -58,7 +58,7 @@ enum ExportEndpoints {
 
   private static func export(_ request: APIRequest) async throws -> APIAnswer {
     try request.caller.requireVendor()
-    try request.finishQuery()
+    let quotes = try request.finishQuery()
     var json = try request.json
     let mode = json.required("mode", json.choice("mode", StripeMode.self))
     let through = json.time("through")
@@ -79,7 +79,9 @@ enum ExportEndpoints {
     }
     if let problem = report.problem { throw Problem(StripeExportRefusal.stripe(problem)) }
     return try await request.write { _ in
-      APIAnswer.object(status: report.isFinished ? .ok : .accepted) { report.write(to: &$0) }
+      APIAnswer.object(status: report.isFinished ? .ok : .accepted) {
+        report.write(to: &$0, quotesQuantities: quotes)
+      }
     }
   }
 }

@@ -16,44 +16,48 @@ enum LicenseEndpoints {
     [
       .text(license.licenseID.string), .text(license.customerID.string), .text(license.plan),
       .text(license.status), .document(license.features), .document(license.domains),
-      .document(license.limits), .boolean(license.isTrial), .text(license.overagePolicy),
+      .document(license.limits) { _ in true }, .boolean(license.isTrial),
+      .text(license.overagePolicy),
       .document(license.alertThresholds), .integer(license.billingAnchorDay),
       .document(license.billingAnchors), .time(license.issuedAt), .time(license.expiresAt),
       .time(license.createdAt), .time(license.updatedAt),
     ]
   }
 
-  static func resource(_ license: LicenseReads.Record) -> Resource {
-    Resource(columns, cells(license))
+  static func resource(
+    _ license: LicenseReads.Record, quotesQuantities: Bool = false
+  ) -> Resource {
+    Resource(columns, cells(license), quotesQuantities: quotesQuantities)
   }
 
   static func routes(_ context: APIContext) -> [Route] {
     [
       .get("/v1/licenses", .licensesRead) { try await list($0) },
       .get("/v1/licenses/{id}", .licensesRead) { request in
-        try request.finishQuery()
+        let quotes = try request.finishQuery()
         let id = try request.id()
         let found = try await request.read { try LicenseReads($0).license(id) }
         guard let found else { throw Problem.notFound }
         try request.caller.requireCustomer(found.customerID)
-        return resource(found).answer()
+        return resource(found, quotesQuantities: quotes).answer()
       },
       .post("/v1/licenses", .licensesWrite) { request in
-        let body = try request.jsonValue
+        let (body, quotes) = (try request.jsonValue, try request.finishQuery())
         return try await request.administer { administrator in
           let made = try administrator.createLicense(body)
-          return resource(made).answer(
+          return resource(made, quotesQuantities: quotes).answer(
             status: .created,
             location: "/v1/licenses/" + PathSegment.encode(made.licenseID.string))
         }
       },
       .patch("/v1/licenses/{id}", .licensesWrite) { request in
         let (id, body) = (try request.id(), try request.jsonValue)
+        let quotes = try request.finishQuery()
         return try await request.administer { administrator in
           let changed = try administrator.updateLicense(id, patch: body) {
             request.isExpected(resource($0))
           }
-          return resource(changed.license).answer()
+          return resource(changed.license, quotesQuantities: quotes).answer()
         }
       },
       .post("/v1/licenses/{id}/token", .licensesWrite) { request in
@@ -69,11 +73,12 @@ enum LicenseEndpoints {
     ]
       + Administrator.LicenseStep.allCases.map { step in
         .post("/v1/licenses/{id}/\(step.rawValue)", .licensesWrite) { request in
-          let id = try request.id()
+          let (id, quotes) = (try request.id(), try request.finishQuery())
           try request.finishBody()
           return try await request.administer { administrator in
             resource(
-              try administrator.setLicense(id, step) { request.isExpected(resource($0)) }
+              try administrator.setLicense(id, step) { request.isExpected(resource($0)) },
+              quotesQuantities: quotes
             ).answer()
           }
         }

@@ -1,3 +1,4 @@
+import Administration
 import Billing
 import HTTPTypes
 import JSONText
@@ -108,7 +109,10 @@ enum PeriodEndpoints {
     let preview = try await blockers(request, wanted)
     let closing = closing(request, wanted, preview)
     let database = request.context.database
-    let close = try await database.write { try PeriodStore($0).begin(closing) }
+    let audit = request.auditContext
+    let close = try await database.write {
+      try Administrator($0, by: audit).beginClose(closing)
+    }
     var (after, closed): (String?, Int64) = ("", 0)
     while let next = after {
       let batch = try await database.write {
@@ -119,12 +123,9 @@ enum PeriodEndpoints {
     }
     let all = closed
     return try await request.write { transaction in
-      let result = try PeriodStore(transaction.connection).finish(close, closed: all, closing)
-      try transaction.audit(
-        AuditedChange(
-          "periods.close", "close", String(close), customerID: wanted.customer?.string,
-          after: record(closing, result)))
-      return answer(result)
+      answer(
+        try Administrator(transaction.connection, by: audit).finishClose(
+          close, closed: all, closing))
     }
   }
 
@@ -148,21 +149,17 @@ enum PeriodEndpoints {
       known.status == .closed
       ? ClosePreview() : try await blockers(request, wanted, only: known)
     let closing = closing(request, wanted, preview)
+    let audit = request.auditContext
     return try await request.write { transaction in
-      let (outcome, result) = try PeriodStore(transaction.connection).closeOne(period, closing)
+      let (outcome, result) = try Administrator(transaction.connection, by: audit)
+        .closeOne(known, closing)
       switch outcome {
       case .noPeriod: throw Problem.notFound("period")
       case .notEnded:
         throw Problem.conflict(
           "not_ended", "The period ends at \(TimeText.write(known.end)). Close it after that.")
-      case .alreadyClosed: break
-      case .closed:
-        try transaction.audit(
-          AuditedChange(
-            "period.close", "period", period.text, customerID: known.customer?.string,
-            after: record(closing, result)))
+      case .closed, .alreadyClosed: return answer(result)
       }
-      return answer(result)
     }
   }
 
@@ -206,21 +203,6 @@ enum PeriodEndpoints {
       json.member("closed", result.closed)
       json.member("already_closed", result.alreadyClosed)
     }
-  }
-
-  private static func record(
-    _ closing: PeriodStore.CloseRequest, _ result: PeriodStore.CloseResult
-  ) -> String {
-    var json = JSONWriter()
-    json.beginObject()
-    json.member("ending_before", closing.endingBefore)
-    json.member("force", cell: .boolean(closing.isForced))
-    json.member("reason", cell: .optional(closing.reason))
-    json.member("blockers", cell: .json(Array(closing.blockers.utf8)))
-    json.member("closed", result.closed)
-    json.member("already_closed", result.alreadyClosed)
-    json.endObject()
-    return String(decoding: json.bytes, as: UTF8.self)
   }
 }
 

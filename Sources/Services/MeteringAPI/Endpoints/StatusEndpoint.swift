@@ -10,8 +10,7 @@ enum StatusEndpoint {
     [
       .get("/v1/status", .usageRead) { request in
         try request.caller.requireVendor()
-        var fields = try request.query
-        try fields.finish()
+        try request.finishQuery()
         let snapshot = try await request.read { try StatusAnswer($0) }
         return APIAnswer.object { snapshot.write(to: &$0, look: context.watch.look) }
       }

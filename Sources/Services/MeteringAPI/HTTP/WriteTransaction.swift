@@ -112,9 +112,7 @@ private struct IdempotencyKey: Sendable {
   }
 
   func seal(_ answer: APIAnswer) throws -> [UInt8] {
-    guard case .bytes(let bytes) = answer.body else { return [] }
-    let type = answer.headers[.contentType] ?? ""
-    let plain = Array("\(answer.status.code) \(type)\n".utf8) + bytes
+    guard let plain = StoredAnswer.bytes(answer) else { return [] }
     return Array(try AES.GCM.seal(plain, using: secret).combined ?? Data())
   }
 
@@ -124,14 +122,8 @@ private struct IdempotencyKey: Sendable {
         .unprocessableContent, "idempotency_mismatch",
         "This Idempotency-Key was sent with a different request before. Use a new one.")
     }
-    let plain = Array(
-      try AES.GCM.open(AES.GCM.SealedBox(combined: earlier.answer), using: secret))
-    let line = plain.prefix { $0 != UInt8(ascii: "\n") }
-    let words = String(decoding: line, as: UTF8.self).split(separator: " ", maxSplits: 1)
-    var answer = APIAnswer(
-      status: HTTPResponse.Status(code: words.first.flatMap { Int($0) } ?? 200),
-      type: words.count == 2 ? String(words[1]) : "", bytes: Array(plain[(line.count + 1)...]))
-    if words.count < 2 { answer.headers[.contentType] = nil }
+    var answer = StoredAnswer.answer(
+      Array(try AES.GCM.open(AES.GCM.SealedBox(combined: earlier.answer), using: secret)))
     if let name = HTTPField.Name("Idempotent-Replayed") { answer.headers[name] = "true" }
     return answer
   }

@@ -25,19 +25,25 @@ final class LogReadings: Sendable {
       maxEventAgeMilliseconds: settings.maxEventAgeMilliseconds)
   }
 
+  /// - Parameter patience: how long to wait while too many others read.
   /// - Throws: 503 if Kafka is not configured or does not answer, or if too many others read. Any
   ///   error of `body`.
   func run<T: Sendable>(
+    patience: Duration = .zero,
     _ body: @escaping @Sendable (PostgresConnection, LogReader) throws -> T
   ) async throws -> T {
     guard let brokers = settings.kafkaBrokers else {
       throw Problem.unavailable(
         "The log cannot be read. Set METER_KAFKA_BROKERS for metering-api.", retryAfter: 3_600)
     }
-    guard running.wrappingAdd(1, ordering: .relaxed).newValue <= Self.most else {
+    let deadline = ContinuousClock.now + patience
+    while running.wrappingAdd(1, ordering: .relaxed).newValue > Self.most {
       running.wrappingSubtract(1, ordering: .relaxed)
-      throw Problem.unavailable(
-        "Other requests are reading the log. Try again soon.", retryAfter: 2)
+      guard ContinuousClock.now < deadline else {
+        throw Problem.unavailable(
+          "Other requests are reading the log. Try again soon.", retryAfter: 2)
+      }
+      try await Task.sleep(for: .milliseconds(100))
     }
     defer { running.wrappingSubtract(1, ordering: .relaxed) }
     return try await withCheckedThrowingContinuation { continuation in

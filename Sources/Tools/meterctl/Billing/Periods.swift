@@ -106,42 +106,34 @@ struct Periods: ParsableCommand {
 
   static func day(_ moment: Moment) -> String { String(moment.description.prefix(10)) }
 
-  /// The periods that preview and close work on.
-  struct Scope: ParsableArguments {
-    @Option(help: "Only periods that end on or before this day in UTC, such as 2026-12-01.")
-    var endingBefore: Moment
+  private static let looks = 50
 
-    @Option(help: "Only periods of this customer.")
-    var customer: String?
-
-    private static let looks = 50
-
-    /// - Returns: the obstacles to a close, from one snapshot.
-    func preview(_ connection: PostgresConnection) throws -> ClosePreview {
-      let store = ClosePreviewStore(connection)
-      var question = ClosePreviewStore.Question(
-        endingBefore: Periods.day(endingBefore), customer: customer.map(Identifier.init(_:)),
-        graceSeconds: try Periods.graceSeconds(), completeThrough: nil)
-      // Each producer must be seen once without events on the way. While events flow, some
-      // producers always have some.
-      for _ in 0..<Self.looks {
-        let preview = try connection.transaction(
-          "begin transaction isolation level repeatable read read only"
-        ) {
-          question.completeThrough = try store.completeThrough(question)
-          return try store.preview(question)
-        }
-        guard preview.waitsForEventsOnly else { return preview }
-        question.inFlightBefore = preview.inFlight
-        Thread.sleep(forTimeInterval: 0.2)
-      }
-      return try connection.transaction(
-        "begin transaction isolation level repeatable read read only"
-      ) {
+  /// Reads the obstacles to a close, from one snapshot.
+  ///
+  /// - Parameter only: the one period to close; nil for all.
+  static func preview(
+    _ connection: PostgresConnection, endingBefore: String, customer: String?,
+    only: PeriodStore.Period? = nil
+  ) throws -> ClosePreview {
+    let store = ClosePreviewStore(connection)
+    var question = ClosePreviewStore.Question(
+      endingBefore: endingBefore, customer: customer.map(Identifier.init(_:)),
+      graceSeconds: try graceSeconds(), completeThrough: nil)
+    func look() throws -> ClosePreview {
+      try connection.transaction("begin transaction isolation level repeatable read read only") {
         question.completeThrough = try store.completeThrough(question)
-        return try store.preview(question)
+        return try store.preview(question, onlyEnd: only?.end)
       }
     }
+    // Each producer must be seen once without events on the way. While events flow, some
+    // producers always have some.
+    for _ in 0..<looks {
+      let preview = try look()
+      guard preview.waitsForEventsOnly else { return preview }
+      question.inFlightBefore = preview.inFlight
+      Thread.sleep(forTimeInterval: 0.2)
+    }
+    return try look()
   }
 
   struct Preview: ParsableCommand {
@@ -153,13 +145,19 @@ struct Periods: ParsableCommand {
         Example: meterctl periods preview --ending-before 2026-12-01
         """)
 
-    @OptionGroup var scope: Scope
+    @Option(help: "Only periods that end on or before this day in UTC, such as 2026-12-01.")
+    var endingBefore: Moment
+
+    @Option(help: "Only periods of this customer.")
+    var customer: String?
+
     @OptionGroup var output: OutputOptions
 
     func run() throws {
       let connection = try Connections().database(
         "periods-preview", statementTimeoutMilliseconds: 300_000)
-      let preview = try scope.preview(connection)
+      let preview = try Periods.preview(
+        connection, endingBefore: Periods.day(endingBefore), customer: customer)
       output.print(
         [
           "ready": .boolean(preview.isReady), "blockers": Periods.json(preview.blockers),

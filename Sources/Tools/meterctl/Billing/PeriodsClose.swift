@@ -1,3 +1,4 @@
+import Administration
 import ArgumentParser
 import Metering
 import PostgresStore
@@ -12,11 +13,18 @@ extension Periods {
         it again. If something prevents the close, nothing is closed and the exit status is 1.
 
         Example: meterctl periods close --ending-before 2026-12-01
+        Example: meterctl periods close --period lic_abc123:api_calls:2026-11-01
         """)
 
-    @OptionGroup var scope: Scope
+    @Option(help: "Close periods that end on or before this day in UTC, such as 2026-12-01.")
+    var endingBefore: Moment?
 
-    @Option(help: ArgumentHelp("Close only this period.", valueName: "period"))
+    @Option(help: "Close only periods of this customer.")
+    var customer: String?
+
+    @Option(
+      help: ArgumentHelp(
+        "Close only this period. Then --ending-before is not needed.", valueName: "period"))
     var period: String?
 
     @Flag(help: "Close even if something prevents it. This needs --reason.")
@@ -35,12 +43,20 @@ extension Periods {
       if let period, PeriodID(period) == nil {
         throw ValidationError("--period must be an id such as lic_abc123:api_calls:2026-11-01")
       }
+      if period == nil, endingBefore == nil {
+        throw ValidationError("--ending-before or --period is required")
+      }
     }
 
     func run() throws {
       let connection = try Connections().database(
         "periods-close", statementTimeoutMilliseconds: 300_000)
-      let preview = try scope.preview(connection)
+      let only = try period.map { try known($0, connection) }
+      let end = only.map { UTCTime.day($0.end) } ?? endingBefore.map(Periods.day) ?? ""
+      let preview =
+        only?.status == .closed
+        ? ClosePreview()
+        : try Periods.preview(connection, endingBefore: end, customer: customer, only: only)
       guard preview.isReady || force else {
         output.print(
           ["code": "not_ready", "blockers": Periods.json(preview.blockers)],
@@ -49,31 +65,42 @@ extension Periods {
         throw Ending.difference
       }
       let request = PeriodStore.CloseRequest(
-        endingBefore: Periods.day(scope.endingBefore),
-        customer: scope.customer.map(Identifier.init(_:)), isForced: force, reason: reason,
-        closedBy: "operator:" + Connections.operatorContext.actorID,
+        endingBefore: end, customer: customer.map(Identifier.init(_:)), isForced: force,
+        reason: reason, closedBy: "operator:" + Connections.operatorContext.actorID,
         blockers: Periods.json(preview.blockers).compact)
+      let administrator = Administrator(connection, by: Connections.operatorContext)
       let result =
-        try period.flatMap { PeriodID($0) }.map { try one($0, request, connection) }
-        ?? PeriodStore(connection).close(request)
-      let document: JSON = [
-        "close_id": result.closeID > 0 ? .text(String(result.closeID)) : nil,
-        "closed": .integer(result.closed), "already_closed": .integer(result.alreadyClosed),
-      ]
-      try AuditStore(connection).record(
-        AuditedChange(
-          "periods.close", "close", String(result.closeID), customerID: scope.customer,
-          after: document.compact), by: Connections.operatorContext)
+        try only.map { try one($0, request, administrator) } ?? administrator.close(request)
       output.print(
-        document,
+        [
+          "close_id": result.closeID > 0 ? .text(String(result.closeID)) : nil,
+          "closed": .integer(result.closed), "already_closed": .integer(result.alreadyClosed),
+        ],
         text: "\(Terminal.grouped(result.closed)) periods were closed, "
           + "\(Terminal.grouped(result.alreadyClosed)) were closed before")
     }
 
+    /// The period that `--period` names. The other options must not exclude it.
+    private func known(
+      _ id: String, _ connection: PostgresConnection
+    ) throws -> PeriodStore.Period {
+      guard let found = try PeriodID(id).flatMap({ try PeriodStore(connection).period($0) }) else {
+        throw Failure("there is no such period")
+      }
+      if let customer, found.customer != Identifier(customer) {
+        throw Failure("the period is not one of this customer")
+      }
+      if let endingBefore, found.end > endingBefore.milliseconds {
+        throw Failure("the period ends on \(UTCTime.day(found.end)), after --ending-before")
+      }
+      return found
+    }
+
     private func one(
-      _ id: PeriodID, _ request: PeriodStore.CloseRequest, _ connection: PostgresConnection
+      _ period: PeriodStore.Period, _ request: PeriodStore.CloseRequest,
+      _ administrator: Administrator
     ) throws -> PeriodStore.CloseResult {
-      let (outcome, result) = try PeriodStore(connection).closeOne(id, request)
+      let (outcome, result) = try administrator.closeOne(period, request)
       switch outcome {
       case .closed, .alreadyClosed: return result
       case .notEnded: throw Failure("the period has not ended")

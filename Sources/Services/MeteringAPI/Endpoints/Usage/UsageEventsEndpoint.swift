@@ -6,6 +6,7 @@ import LogAudit
 import Metering
 import PostgresStore
 import Recount
+import ServiceRuntime
 
 /// `GET /v1/usage/events` reads the events behind a number back from the log, with the code of
 /// `meterctl explain`.
@@ -30,34 +31,78 @@ enum UsageEventsEndpoint {
     let list: ListWindow
   }
 
+  /// The place of an event in the log, as a cursor has it.
+  private struct Place: Sendable {
+    let partition: Int32
+    let offset: Int64
+
+    init?(_ values: [String]) {
+      guard values.count == 2, let partition = Int32(values[0]), let offset = Int64(values[1])
+      else { return nil }
+      self.partition = partition
+      self.offset = offset
+    }
+  }
+
   private static func answer(
     _ request: APIRequest, _ readings: LogReadings
   ) async throws -> APIAnswer {
     let asked = try asked(request)
     try await request.requireLicense(asked.license)
     let signer = try await request.context.cursorSigner()
-    var after: (partition: Int32, offset: Int64)?
+    var after: Place?
     if let cursor = asked.list.cursor {
-      guard let values = signer.read(cursor, scope: request.cursorScope), values.count == 2,
-        let partition = Int32(values[0]), let offset = Int64(values[1])
-      else { throw Problem.badCursor }
-      after = (partition, offset)
+      let place = signer.read(cursor, scope: request.cursorScope).flatMap { Place($0) }
+      guard let place else { throw Problem.badCursor }
+      after = place
     }
+    if request.wantsCSV(asked.list.format) { return try await csv(asked, readings, after) }
     let limit = asked.list.limit ?? asked.list.defaultLimit
     let page = try await readings.run { [after] connection, reader in
       try read(connection, reader, readings, asked, limit: limit, after: after)
-    }
-    if request.wantsCSV(asked.list.format) {
-      var bytes = CSVText.header(columns)
-      for row in page.rows { CSVText.append(row, to: &bytes) }
-      return APIAnswer(
-        type: "text/csv; charset=utf-8; header=present",
-        headers: [.contentDisposition: "attachment; filename=\"events.csv\""], bytes: bytes)
     }
     return APIRequest.json(
       page, columns: columns,
       next: page.next.map { signer.write($0, scope: request.cursorScope) },
       quotesQuantities: asked.list.quotesQuantities)
+  }
+
+  /// How many events of a file are in memory together. The log is read again for each such part, so
+  /// a smaller number costs more.
+  private static let csvRows = 10_000
+  /// How long a part of a file waits for other requests that read the log.
+  private static let csvPatience = Duration.seconds(30)
+
+  /// Answers all events. No reading of the log is held while a slow client takes a part.
+  private static func csv(
+    _ asked: Asked, _ readings: LogReadings, _ after: Place?
+  ) async throws -> APIAnswer {
+    @Sendable func part(
+      _ left: Int, _ after: Place?, _ patience: Duration
+    ) async throws -> (bytes: [UInt8], count: Int, next: Place?) {
+      try await readings.run(patience: patience) { connection, reader in
+        let page = try read(
+          connection, reader, readings, asked, limit: min(left, csvRows), after: after)
+        var bytes: [UInt8] = []
+        for row in page.rows { CSVText.append(row, to: &bytes) }
+        return (bytes, page.rows.count, page.next.flatMap { Place($0) })
+      }
+    }
+    let limit = asked.list.limit ?? .max
+    // Every refusal must happen before the answer begins.
+    let first = try await part(limit, after, .zero)
+    return APIAnswer(
+      type: "text/csv; charset=utf-8; header=present",
+      headers: [.contentDisposition: "attachment; filename=\"events.csv\""]
+    ) { writer in
+      try await writer.write(CSVText.header(columns) + first.bytes)
+      var (left, next) = (limit - first.count, first.next)
+      while left > 0, let place = next {
+        let found = try await part(left, place, csvPatience)
+        try await writer.write(found.bytes)
+        (left, next) = (left - found.count, found.next)
+      }
+    }
   }
 
   private static func asked(_ request: APIRequest) throws -> Asked {
@@ -72,31 +117,28 @@ enum UsageEventsEndpoint {
     ] where isAbsent && !fields.errors.contains(where: { $0.parameter == name }) {
       fields.blame(name, "It is required.")
     }
-    for (name, time) in [("from", from), ("to", to)] {
-      if let time, time % 60_000 != 0 {
-        fields.blame(name, "It must be a whole minute, since usage is kept by the minute.")
-      }
-    }
     if let from, let to, from >= to { fields.blame("to", "It must be later than from.") }
     try fields.finish()
     guard let license, let from, let to else { throw Problem.notFound }
+    let range = try UsageParameters.answerable(from: from, to: to, now: WallClock.milliseconds)
     return Asked(
       license: license, meter: meter,
-      minutes: UsageReads.Minutes(from: floorDivide(from, 60_000), to: floorDivide(to, 60_000)),
+      minutes: UsageReads.Minutes(
+        from: floorDivide(range.from, 60), to: floorDivide(range.to, 60)),
       list: list)
   }
 
   /// Runs on the thread of a log reading.
   private static func read(
     _ connection: PostgresConnection, _ reader: LogReader, _ readings: LogReadings,
-    _ asked: Asked, limit: Int, after: (partition: Int32, offset: Int64)?
+    _ asked: Asked, limit: Int, after: Place?
   ) throws -> ListPage {
     var explained = try Explained.take(
       connection, group: LogWatch.group, topic: LogWatch.topic, license: asked.license.string,
       meter: asked.meter?.string, range: asked.minutes)
     explained.bounds.offsets = LogReadings.mostOffsets
     explained.bounds.lines = limit + 1
-    explained.bounds.after = after
+    explained.bounds.after = after.map { ($0.partition, $0.offset) }
     explained.bounds.deadline = .now + .seconds(LogReadings.seconds)
     var settings = readings.recountSettings
     settings.importBatches = explained.stored.importBatches

@@ -179,6 +179,25 @@ struct UsageParameters: Sendable {
     }
   }
 
+  /// The range of a question that has no windows.
+  ///
+  /// - Parameters:
+  ///   - from, to, now: milliseconds since 1970, `from < to`.
+  /// - Returns: the range in seconds since 1970.
+  /// - Throws: 400 if the stored rows cannot be cut at its bounds.
+  static func answerable(
+    from: Int64, to: Int64, now: Int64
+  ) throws(Problem) -> (from: Int64, to: Int64) {
+    let range = try seconds(from, to)
+    do throws(UsageTimes.Failure) {
+      _ = try UsageTimes(
+        from: range.from, to: range.to, window: .total, zone: .utc, now: now / 1_000)
+    } catch {
+      throw Problem(error, .total)
+    }
+    return range
+  }
+
   private static func seconds(
     _ from: Int64, _ to: Int64
   ) throws(Problem) -> (from: Int64, to: Int64) {
