@@ -13,6 +13,10 @@ package enum OnlineIndexes {
     // Finds the newest alerts of a customer.
     Index(name: "alert_by_customer", definition: "alert (customer_id, occurred_at)"),
     Index(name: "dead_letter_by_time", definition: "dead_letter (received_at)"),
+    // Finds the limits that are used up before anything is used.
+    Index(
+      name: "license_limit_of_zero",
+      definition: "license_limit (license_id, meter) where quantity = 0"),
     // Readers of what is pending would walk over the whole table for each partition.
     Index(
       name: "usage_pending_by_place",

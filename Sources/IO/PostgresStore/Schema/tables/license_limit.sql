@@ -5,6 +5,9 @@ create table license_limit (
   primary key (license_id, meter)
 );
 
+-- Finds the limits that are used up before anything is used.
+create index license_limit_of_zero on license_limit (license_id, meter) where quantity = 0;
+
 create trigger limit_changed after insert or delete on license_limit for each row execute function limit_changed();
 
 create trigger limit_raised after update on license_limit for each row
