@@ -430,7 +430,7 @@ struct ValidationServiceTests {
   {
     let setup = try Setup()
     try setup.addLicense("lic_1")
-    try setup.database.execute("update license_limit set quantity = 0")
+    try setup.database.execute("update license_limit set quantity = 0; notify limit_state")
     #expect(try setup.database.integer("select count(*) from limit_state") == 0)
     try eventually("the limit is known") {
       try setup.validate("lic_1")["code"] == "limit_exceeded"
