@@ -132,7 +132,7 @@ public final class EventPublisher: Service, Sendable {
     spool = try Spool(
       directory: configuration.spoolDirectory, maximumBytes: configuration.maximumBytes,
       segmentBytes: segmentBytes, producerPrefix: prefix,
-      maximumQuantity: min(configuration.maximumQuantity, Limits.largestQuantity))
+      maximumQuantity: min(max(configuration.maximumQuantity, 0), Limits.largestQuantity))
     Self.log(spool.recovery, spool.producer, logger)
     sender = SpoolForwarder(
       spool: spool, configuration: kafka,

@@ -1,5 +1,5 @@
-/// Who asks for a write, and how the request reached us. All writes of a request have the same
-/// value.
+/// Names who asks for a write, and says how the request reached us. All writes of a request have the
+/// same value.
 package struct AuditContext: Sendable, Equatable {
   package enum ActorKind: String, Sendable, CaseIterable {
     case token

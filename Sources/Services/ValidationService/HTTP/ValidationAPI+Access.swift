@@ -4,7 +4,7 @@ import NIOHTTP1
 import PostgresStore
 import ServiceRuntime
 
-/// Who the caller is, what the token allows, and what is known about a license.
+/// Finds out who the caller is, what the token allows, and what is known about a license.
 extension ValidationAPI {
   func license(
     _ id: Identifier, _ gathered: Gathered
