@@ -137,30 +137,41 @@ struct DirectoryTests {
     let rounds = 2
     let failures = Atomic<Int>(0)
     let port = setup.port
-    func ask(_ round: Int) {
-      DispatchQueue.concurrentPerform(iterations: connections) { connection in
-        guard let socket = TCP.connect(port: port, timeoutSeconds: 60) else {
+    @Sendable func ask(_ round: Int, over connection: Int) {
+      guard let socket = TCP.connect(port: port, timeoutSeconds: 60) else {
+        failures.add(1, ordering: .relaxed)
+        return
+      }
+      defer { close(socket) }
+      let group = 100
+      for start in stride(from: 0, to: perConnection, by: group) {
+        var requests: [UInt8] = []
+        for i in start..<start + group {
+          requests += ListenerTests.post("lic_\(round)_\(connection)_\(i)")
+        }
+        guard TCP.write(socket, requests) else {
           failures.add(1, ordering: .relaxed)
           return
         }
-        defer { close(socket) }
-        let group = 100
-        for start in stride(from: 0, to: perConnection, by: group) {
-          var requests: [UInt8] = []
-          for i in start..<start + group {
-            requests += ListenerTests.post("lic_\(round)_\(connection)_\(i)")
-          }
-          guard TCP.write(socket, requests) else {
-            failures.add(1, ordering: .relaxed)
-            return
-          }
-          // Each answer opens two objects: itself and its limits.
-          var opened = 0
-          while opened < 2 * group, let more = TCP.read(socket, atMost: 65_536) {
-            opened += more.count { $0 == UInt8(ascii: "{") }
-          }
+        // Each answer opens two objects: itself and its limits.
+        var opened = 0
+        while opened < 2 * group, let more = TCP.read(socket, atMost: 65_536) {
+          opened += more.count { $0 == UInt8(ascii: "{") }
         }
       }
+    }
+    // A thread for each connection: the answers of one connection wait for one lookup each, and
+    // the lookups of all connections are read together.
+    func ask(_ round: Int) {
+      let asked = DispatchGroup()
+      for connection in 0..<connections {
+        asked.enter()
+        Thread.detachNewThread {
+          ask(round, over: connection)
+          asked.leave()
+        }
+      }
+      asked.wait()
     }
     ask(0)
     let memory = try setup.memory("RssAnon")
