@@ -16,6 +16,7 @@ struct ServiceTests {
     #expect(answer.headers["x-request-id"] == "mine-1")
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0, "\(setup.process.output)")
+    #expect(!setup.process.output.contains("ERROR"), "\(setup.process.output)")
   }
 
   @Test func `Unknown paths, methods and parameters are problems that say what is wrong`() throws {

@@ -90,7 +90,6 @@ package struct AdminServer: Service {
     let watch = group.next().scheduleRepeatedTask(
       initialDelay: .seconds(Self.standstillSeconds), delay: .seconds(Self.standstillSeconds)
     ) { [health] _ in health.logStandstills() }
-    defer { watch.cancel() }
     await withTaskCancellationHandler {
       await withGracefulShutdownHandler {
         // Serving is over, however the listener has ended.
@@ -101,6 +100,8 @@ package struct AdminServer: Service {
     } onCancel: {
       listener.close(promise: nil)
     }
+    // A loop that has been shut down takes no task, and this is one.
+    watch.cancel()
     await connections.drain()
     try await group.shutdownGracefully()
   }
