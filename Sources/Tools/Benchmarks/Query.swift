@@ -11,8 +11,9 @@ struct Query: AsyncParsableCommand {
     abstract: "Reads of metering-api beside the same SQL through pgbench.",
     discussion: """
       `Benchmarks storage --database URL` fills the database; metering-api runs on it. Each question
-      is asked by --clients at a time for --seconds, each time of another license or customer. Of the
-      first two the SQL is run by pgbench as well, with as many clients, before and behind the API.
+      is asked by wrk with --clients connections for --seconds, each time of another license or
+      customer. Of the first two the SQL is run by pgbench as well, with as many clients, before and
+      after the API.
       With all licenses most reads are first ones, from the disk; --licenses 200 --customers 20 asks
       for what is in memory after the first seconds.
       """)
@@ -34,7 +35,8 @@ struct Query: AsyncParsableCommand {
   private struct Read {
     var name: String
     var target: Double
-    var path: @Sendable () -> String
+    /// A Lua expression for the path. It may use the functions `license` and `customer`.
+    var path: String
     var sql: String?
     var isPage = false
   }
@@ -61,13 +63,15 @@ struct Query: AsyncParsableCommand {
     for read in reads {
       let sql = apiOnly ? nil : read.sql
       let bare = try sql.map { try pgbench($0) }
-      let load = try await measure(read, cookie: cookie)
+      let load = try measure(read, cookie: cookie)
       let after = try sql.map { try pgbench($0) }
       var line = "\(read.name): p50 \(Self.rounded(load.p50)), p99 \(Self.rounded(load.p99)) "
-      line += "(target \(Self.rounded(read.target))), \(Self.rounded(load.perSecond)) requests/s"
+      line += "(target \(Self.rounded(read.target))), "
+      line += "\(Self.rounded(load.requestsPerSecond)) requests/s"
       if let bare, let after {
         let mean = (bare + after) / 2
-        line += ", SQL alone \(Self.rounded(mean))/s, ratio \(Self.rounded(load.perSecond / mean))"
+        line +=
+          ", SQL alone \(Self.rounded(mean))/s, ratio \(Self.rounded(load.requestsPerSecond / mean))"
       }
       print(line)
     }
@@ -78,32 +82,25 @@ struct Query: AsyncParsableCommand {
   // MARK: The questions
 
   private var reads: [Read] {
-    let (licenses, customers) = (licenses, customers)
-    @Sendable func license() -> String {
-      let number = String(Int.random(in: 0..<licenses))
-      return "lic_" + String(repeating: "0", count: 8 - number.count) + number
-    }
-    @Sendable func customer() -> String { "cus_\(Int.random(in: 0..<customers))" }
-    return [
+    [
       Read(
         name: "a license's month by hour", target: 20,
-        path: {
-          "/v1/usage?range=this_month&window=hour&limit=1000&license_id=\(license())"
-        }, sql: licenseSQL),
+        path: "'/v1/usage?range=this_month&window=hour&limit=1000&license_id=' .. license()",
+        sql: licenseSQL),
       Read(
         name: "a customer's month by day", target: 50,
-        path: {
-          "/v1/usage?range=this_month&window=day&limit=10000&customer_id=\(customer())"
-        }, sql: customerSQL),
+        path: "'/v1/usage?range=this_month&window=day&limit=10000&customer_id=' .. customer()",
+        sql: customerSQL),
       Read(
         name: "all customers' month, top 100", target: 300,
-        path: { "/v1/usage?range=this_month&group_by=customer,meter&top=100" }),
-      Read(name: "overview page", target: 200, path: { "/" }, isPage: true),
-      Read(name: "license page", target: 100, path: { "/licenses/\(license())" }, isPage: true),
+        path: "'/v1/usage?range=this_month&group_by=customer,meter&top=100'"),
+      Read(name: "overview page", target: 200, path: "'/'", isPage: true),
+      Read(
+        name: "license page", target: 100, path: "'/licenses/' .. license()", isPage: true),
       Read(
         name: "period list", target: 50,
-        path: { "/v1/periods?limit=100&customer_id=\(customer())" }),
-      Read(name: "period list of all", target: 50, path: { "/v1/periods?limit=100" }),
+        path: "'/v1/periods?limit=100&customer_id=' .. customer()"),
+      Read(name: "period list of all", target: 50, path: "'/v1/periods?limit=100'"),
     ]
   }
 
@@ -173,12 +170,6 @@ struct Query: AsyncParsableCommand {
 
   // MARK: The API
 
-  private struct Load {
-    var p50: Double
-    var p99: Double
-    var perSecond: Double
-  }
-
   private func request(_ path: String, cookie: String? = nil) -> HTTPClientRequest {
     var request = HTTPClientRequest(url: api + path)
     if let cookie {
@@ -201,32 +192,22 @@ struct Query: AsyncParsableCommand {
     return String(cookie)
   }
 
-  private func measure(_ read: Read, cookie: String) async throws -> Load {
-    let end = ContinuousClock.now + .seconds(seconds)
-    let started = ContinuousClock.now
-    let times = try await withThrowingTaskGroup(of: [Double].self) { group in
-      for _ in 0..<clients {
-        group.addTask {
-          var times: [Double] = []
-          while ContinuousClock.now < end {
-            let began = ContinuousClock.now
-            let answer = try await Self.client.execute(
-              request(read.path(), cookie: read.isPage ? cookie : nil), timeout: .seconds(60))
-            for try await _ in answer.body {}
-            guard answer.status == .ok else {
-              throw ValidationError("\(read.name): \(answer.status)")
-            }
-            times.append((ContinuousClock.now - began) / .milliseconds(1))
-          }
-          return times
-        }
-      }
-      return try await group.reduce(into: []) { $0 += $1 }
-    }.sorted()
-    let elapsed = (ContinuousClock.now - started) / .seconds(1)
-    return Load(
-      p50: times[times.count / 2], p99: times[min(times.count - 1, times.count * 99 / 100)],
-      perSecond: Double(times.count) / elapsed)
+  private func measure(_ read: Read, cookie: String) throws -> Wrk.Figures {
+    let header =
+      read.isPage ? "['Cookie'] = '\(cookie)'" : "['Authorization'] = 'Bearer \(token)'"
+    let figures = try Wrk.run(
+      url: api,
+      script: """
+        math.randomseed(\(Int.random(in: 0..<1_000_000_000)))
+        local headers = { \(header) }
+        local function license() return string.format('lic_%08d', math.random(0, \(licenses - 1))) end
+        local function customer() return 'cus_' .. math.random(0, \(customers - 1)) end
+        request = function() return wrk.format('GET', \(read.path), headers) end
+        """, connections: clients, seconds: seconds)
+    if figures.failed > 0 {
+      note("\(read.name): \(figures.failed) of \(figures.requests) requests failed")
+    }
+    return figures
   }
 
   private func csv() async throws {

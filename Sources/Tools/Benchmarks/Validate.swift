@@ -88,8 +88,8 @@ struct Validate: AsyncParsableCommand {
       defer { process.killNow() }
       try eventually("it listens: \(process.output)") { process.output.contains("listening") }
       let service = Target(port: port, pid: process.pid)
-      let byID = try script(folder, "id", "lic_abc123")
-      let byToken = try script(folder, "token", try token(keys))
+      let byID = script("lic_abc123")
+      let byToken = script(try token(keys))
 
       let bytes = try answerBytes(port)
       let barePort = try FreePort.next()
@@ -181,42 +181,24 @@ struct Validate: AsyncParsableCommand {
       return parts[1].utf8.count
     }
 
-    private func script(_ folder: String, _ name: String, _ key: String) throws -> String {
-      let path = "\(folder)/\(name).lua"
-      try """
+    private func script(_ key: String) -> String {
+      """
       wrk.method = "POST"
       wrk.headers["Content-Type"] = "application/json"
       wrk.body = '\(Self.question.replacing("lic_abc123", with: key))'
-      """.write(toFile: path, atomically: true, encoding: .utf8)
-      return path
+      """
     }
 
     private func wrk(_ target: Target, _ script: String, _ seconds: Int) throws -> Load {
       let cpu = ProcessFigures.cpuSeconds(of: target.pid)
-      let process = try ChildProcess(
-        "/usr/bin/wrk",
-        [
-          "-t1", "-c\(connections)", "-d\(seconds)s", "--latency", "-s", script,
-          "http://127.0.0.1:\(target.port)/v1/licenses/validate",
-        ])
-      process.wait()
+      let figures = try Wrk.run(
+        url: "http://127.0.0.1:\(target.port)/v1/licenses/validate", script: script,
+        connections: connections, seconds: seconds)
       let used = ProcessFigures.cpuSeconds(of: target.pid) - cpu
-      let lines = process.output.split(separator: "\n").map { $0.split(separator: " ") }
-      if process.output.contains("Non-2xx") { note(process.output) }
-      guard
-        let rate = lines.first(where: { $0.first == "Requests/sec:" }).flatMap({ Double($0[1]) }),
-        let p99 = lines.first(where: { $0.first == "99%" }).flatMap({ Self.milliseconds($0[1]) }),
-        let count = lines.first(where: { $0.dropFirst().first == "requests" }).flatMap({
-          Double($0[0])
-        })
-      else { throw ValidationError("wrk (Debian's) said:\n\(process.output)") }
-      return Load(requestsPerSecond: rate, p99: p99, cpu: used / count * 1e6)
-    }
-
-    private static func milliseconds(_ text: Substring) -> Double? {
-      if text.hasSuffix("us") { return Double(text.dropLast(2)).map { $0 / 1_000 } }
-      if text.hasSuffix("ms") { return Double(text.dropLast(2)) }
-      return Double(text.dropLast()).map { $0 * 1_000 }
+      if figures.failed > 0 { note("\(figures.failed) requests failed") }
+      return Load(
+        requestsPerSecond: figures.requestsPerSecond, p99: figures.p99,
+        cpu: used / Double(figures.requests) * 1e6)
     }
   }
 }
