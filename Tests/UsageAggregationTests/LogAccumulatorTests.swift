@@ -341,6 +341,25 @@ struct LogAccumulatorTests {
     expect(third.requeued.count == 1)
   }
 
+  @Test func `A requeued dead letter of a partition that was lost counts when it comes back`() {
+    var accumulator = makeAccumulator()
+    own(&accumulator)
+    let key = DeadLetterKey(epoch: 1, topic: "t", partition: 0, offset: 7)
+    let record = event(0, quantity: 5, requeueIndex: 0)
+    let lost = accumulator.makeBatch()
+    take(&accumulator, [record], lost, requeues: [key])
+    #expect(lost.requeued.count == 1)
+    accumulator.disown(0)
+    accumulator.seal(lost)
+    #expect(lost.progress.isEmpty)
+    lost.reset()
+
+    own(&accumulator)
+    let batch = accumulator.makeBatch()
+    take(&accumulator, [record], batch, requeues: [key])
+    #expect(batch.requeued.count == 1 && quantity(batch) == 5)
+  }
+
   @Test("Old events count where their import is registered and reaches back to them")
   func imports() {
     var accumulator = makeAccumulator()

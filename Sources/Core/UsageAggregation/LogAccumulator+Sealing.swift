@@ -1,7 +1,9 @@
 import Metering
 
 extension LogAccumulator {
-  /// Closes the batch: adds how far every owned partition has come since it was last sealed.
+  /// Closes the batch: adds how far every owned partition has come since it was last sealed. A batch
+  /// without progress is never stored. What it counted belongs to other consumers now, or is counted
+  /// again if its partitions come back.
   package mutating func seal(_ batch: LogBatch) {
     for owned in partitions.values where owned.state.halt == nil {
       let changed = owned.state.producers.takeChanged()
@@ -17,6 +19,7 @@ extension LogAccumulator {
       owned.state.sealedOffset = owned.state.position
     }
     batch.progress.sort { $0.partition < $1.partition }
+    if batch.progress.isEmpty { settled(batch) }
   }
 
   /// Must be called when a sealed batch is stored (or dropped). The dead letters that it counted
