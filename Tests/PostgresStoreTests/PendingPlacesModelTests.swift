@@ -43,7 +43,7 @@ import Testing
       ).claim((0..<4).map { (Int32($0), 0) }, owner: "test")
     }
 
-    /// Compares what every reader adds up, and the two ways to read pending rows, in one snapshot.
+    /// Compares what every reader adds up, and the ways to read waiting rows, in one snapshot.
     func check(_ database: TestDatabase, _ expected: Int64, _ what: Comment) throws {
       let row = try database.rows(
         """
@@ -56,7 +56,9 @@ import Testing
           (select coalesce(sum(event_count), 0)::bigint from usage_by_dimension_day
             where dimension = 'domain'),
           (select count(*) from only usage_pending) - (select count(*) from usage_unmerged)
-            + \(expected)
+            + \(expected),
+          (select count(*) from usage_waiting where license_id <> 'lic_2')
+            - (select count(*) from usage_waiting_of('{lic_0,lic_1}')) + \(expected)
         """)[0]
       #expect(row == Array(repeating: String(expected), count: row.count), what)
     }

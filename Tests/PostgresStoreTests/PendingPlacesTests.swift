@@ -139,6 +139,7 @@ import Testing
     "customer_days_by_totals('cus_1', '2027-01-01', '2027-12-01')",
     "periods_of_day_by_days('2027-02-01')",
     "usage_minutes('lic_7', '2027-02-01 10:00Z', '2027-02-01 11:00Z')",
+    "usage_waiting_of('{lic_7,lic_8}')",
   ]
 
   /// How many pages of the table this database's sessions have read.
@@ -183,7 +184,8 @@ import Testing
     try eventually("nothing is kept") { try upkeep.vacuum(.pending) == 0 }
   }
 
-  @Test func `Only the view of pending rows and the functions that delete them read usage_pending`()
+  @Test
+  func `Only the views of pending rows and the functions that delete them read usage_pending`()
     throws
   {
     let database = try TestDatabase()
@@ -198,7 +200,7 @@ import Testing
       select proname from pg_proc where pronamespace = 'public'::regnamespace
         and prosrc ~ '(from|join|using)\\s+(only\\s+)?usage_pending\\M' order by 1
       """)
-    #expect(functions == [["usage_close_chosen"], ["usage_merging_take"]])
+    #expect(functions == [["usage_close_chosen"], ["usage_merging_take"], ["usage_waiting_of"]])
     let sources = URL(fileURLWithPath: #filePath)
       .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("Sources")

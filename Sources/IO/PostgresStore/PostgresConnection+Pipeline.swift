@@ -147,8 +147,10 @@ private struct Pipeline {
     /// Holds until the transaction ends.
     var sql: String {
       let cache = self == .usual ? "auto" : "force_generic_plan"
+      // A plan that is made while a table of waiting rows is empty must fit when it is full.
       return """
         select set_config('plan_cache_mode', '\(cache)', true),
+          set_config('enable_seqscan', '\(self == .usual ? "on" : "off")', true),
           set_config('enable_indexscan', '\(self == .onceByBlocks ? "off" : "on")', true)
         """
     }

@@ -112,6 +112,9 @@ package enum Schema {
     Migration(
       version: 34, name: "0034_hour_minutes",
       sql: String(decoding: PackageResources.v0034_hour_minutes_sql, as: UTF8.self)),
+    Migration(
+      version: 35, name: "0035_waiting_of_licenses",
+      sql: String(decoding: PackageResources.v0035_waiting_of_licenses_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

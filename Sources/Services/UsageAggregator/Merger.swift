@@ -8,6 +8,9 @@ import Synchronization
 
 /// Moves appended rows into hour and day rows, behind the flushes.
 final class Merger: Sendable {
+  /// A merge of this many rows does not wait for the interval: readers walk over each row, and
+  /// waiting any longer makes merges of so many rows hardly cheaper.
+  private static let dueRows = 16_000
   /// The number of rows from which a second connection is worth it.
   private static let rowsWorthTwo = 20_000
   /// The rows that one transaction takes, roughly. A larger backlog is merged in portions of
@@ -72,7 +75,8 @@ final class Merger: Sendable {
         || now - last >= settings.mergeIntervalMilliseconds
       guard
         waiting > settings.maxPendingRows * 3 / 4
-          || !backlog.isBehind && (isDue || waiting > settings.maxPendingRows / 8)
+          || !backlog.isBehind
+            && (isDue || waiting > min(Self.dueRows, settings.maxPendingRows / 8))
       else { continue }
       let mine = backlog.ownedPartitions
       guard !mine.isEmpty else { continue }

@@ -95,8 +95,9 @@ package struct CurrentUsageStore {
       select meter, day, quantity from usage_day
       where license_id = $1 and day >= date '1970-01-01' + $2::int
       union all
-      select meter, (hour at time zone 'UTC')::date, quantity from usage_waiting
-      where license_id = $1 and hour >= (date '1970-01-01' + $2::int)::timestamp at time zone 'UTC'
+      select meter, (hour at time zone 'UTC')::date, quantity
+      from usage_waiting_of(array[$1::text])
+      where hour >= (date '1970-01-01' + $2::int)::timestamp at time zone 'UTC'
     ) u group by 1, 2 order by 1, 2
     """
 }

@@ -89,9 +89,25 @@ extension UsageSQL {
   private static let hourStart = "date_part('epoch', u.hour)::bigint"
   private static let pendingDay = "(u.hour at time zone 'UTC')::date"
 
+  /// The rows that no merge has taken of the wanted licenses. If licenses are named, these are all
+  /// waiting rows.
+  ///
+  /// A license that is named is looked for in each row. The licenses of customers are put into a
+  /// hash table first: PostgreSQL would put the rows into it instead. `coalesce` keeps it from
+  /// making a join of this.
+  mutating func unmergedOfWanted() -> String {
+    if !question.licenses.isEmpty {
+      return "usage_waiting_of(\(add(.identifiers(question.licenses), "text[]")))"
+    }
+    return """
+      (select * from usage_unmerged u
+        where coalesce(u.license_id in (select license_id from wanted), false) offset 0)
+      """
+  }
+
   /// Reads a table by license and its pending rows. `merged` and `pending` are their conditions on
   /// `u`.
-  private func union(
+  private mutating func union(
     _ spans: Spans, _ columns: String, merged: (table: String, at: String, condition: String),
     pending: (at: String, condition: String)
   ) -> String {
@@ -120,19 +136,22 @@ extension UsageSQL {
           \(body) and u.license_id = f.license_id offset 0) u
         """
     }
-    // Rows that no merge has taken have no index by license, so they are walked over once and not
-    // for each license.
-    let waiting =
-      isWanted
-      ? """
-      \(part("usage_appended", pending.at, pending.condition))
-      union all
-      select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
-      from (select u.license_id, u.hour, \(pending.at) as at, \(columns) from usage_unmerged u) u
-      join wanted f on f.license_id = u.license_id\(spans.trailing) where \(pending.condition)
+    guard isWanted else {
+      return part(merged.table, merged.at, merged.condition) + " union all "
+        + part("usage_waiting", pending.at, pending.condition)
+    }
+    var tables = [part(merged.table, merged.at, merged.condition)]
+    if question.licenses.isEmpty {
+      tables.append(part("usage_appended", pending.at, pending.condition))
+    }
+    tables.append(
       """
-      : part("usage_waiting", pending.at, pending.condition)
-    return part(merged.table, merged.at, merged.condition) + " union all " + waiting
+      select f.license_id, f.customer_id, u.meter, u.at, u.quantity, u.event_count
+      from (
+        select u.license_id, u.hour, \(pending.at) as at, \(columns) from \(unmergedOfWanted()) u) u
+      join wanted f on f.license_id = u.license_id\(spans.trailing) where \(pending.condition)
+      """)
+    return tables.joined(separator: " union all ")
   }
 
   private mutating func days(_ days: [Range<Int64>]) -> String {

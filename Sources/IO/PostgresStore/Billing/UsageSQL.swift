@@ -212,23 +212,32 @@ struct UsageSQL {
       isLast
       ? "period_of(f.license_id, \(today)) n, period_of(f.license_id, n.first_day - 1) p"
       : "period_of(f.license_id, \(today)) p"
-    return """
+    func part(_ table: String, _ condition: String) -> String {
+      """
       select f.license_id, f.customer_id, u.meter, null::text as value, \(bounds), u.quantity, u.event_count
       from wanted f, \(of), lateral (
-        select u.meter, u.quantity, u.event_count from usage_day u
-        where u.license_id = f.license_id and u.day >= p.first_day and u.day < p.end_day\(meters) offset 0) u
-      union all
-      select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
-      from wanted f, \(of), lateral (
-        select u.meter, u.quantity, u.event_count from usage_appended u
-        where u.license_id = f.license_id and u.hour >= p.first_day::timestamp at time zone 'UTC'
-          and u.hour < p.end_day::timestamp at time zone 'UTC'\(meters) offset 0) u
-      union all
+        select u.meter, u.quantity, u.event_count from \(table) u
+        where u.license_id = f.license_id and \(condition)\(meters) offset 0) u
+      """
+    }
+    var tables = [part("usage_day", "u.day >= p.first_day and u.day < p.end_day")]
+    if question.licenses.isEmpty {
+      tables.append(
+        part(
+          "usage_appended",
+          """
+          u.hour >= p.first_day::timestamp at time zone 'UTC'
+            and u.hour < p.end_day::timestamp at time zone 'UTC'
+          """))
+    }
+    tables.append(
+      """
       select f.license_id, f.customer_id, u.meter, null::text, \(bounds), u.quantity, u.event_count
       from (select license_id, meter, (hour at time zone 'UTC')::date as day, quantity, event_count
-        from usage_unmerged) u join wanted f on f.license_id = u.license_id, \(of)
+        from \(unmergedOfWanted()) w) u join wanted f on f.license_id = u.license_id, \(of)
       where u.day >= p.first_day and u.day < p.end_day\(meters)
-      """
+      """)
+    return tables.joined(separator: " union all ")
   }
 
   private mutating func dimensions(

@@ -179,13 +179,14 @@ package struct UsageStore {
     let values = try SQLParameters(statement.parameters, "explain usage").literals
     try connection.execute(
       """
-      set plan_cache_mode = force_generic_plan; set enable_indexscan = off;
+      set plan_cache_mode = force_generic_plan;
+      set enable_indexscan = off; set enable_seqscan = off;
       prepare usage_rows as \(statement.sql)
       """)
     let rows = try connection.query(
       "explain execute usage_rows (\(values.joined(separator: ", ")))", operation: "explain usage")
     try connection.execute(
-      "reset plan_cache_mode; reset enable_indexscan; deallocate usage_rows")
+      "reset plan_cache_mode; reset enable_indexscan; reset enable_seqscan; deallocate usage_rows")
     return rows.rows.map { $0[0] ?? "" }
   }
 

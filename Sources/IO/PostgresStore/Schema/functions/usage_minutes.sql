@@ -11,8 +11,8 @@ language sql stable parallel safe as $$
       select h.meter, h.hour, h.event_count, h.minutes from usage_hour h
       where h.license_id = license and h.hour > from_time - interval '1 hour' and h.hour < to_time
       union all
-      select w.meter, w.hour, w.event_count, w.minutes from usage_waiting w
-      where w.license_id = license and w.hour > from_time - interval '1 hour' and w.hour < to_time
+      select w.meter, w.hour, w.event_count, w.minutes from usage_waiting_of(array[license]) w
+      where w.hour > from_time - interval '1 hour' and w.hour < to_time
     ) p group by 1, 2
   ) u, lateral (
     select (e->>0)::int as minute, sum((e->>1)::bigint)::bigint as quantity,
