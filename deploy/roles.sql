@@ -71,10 +71,11 @@ begin
       ('usage_close_one', true, 'meter_metering_api, meter_operator'),
       ('usage_adjust', true, 'meter_metering_api, meter_operator'),
       ('usage_adjustment_reverse', true, 'meter_metering_api, meter_operator'),
-      -- Reads of running totals.
+      -- Reads of running totals, and what views ask.
       ('usage_minutes', true, 'meter_reader, meter_metering_api'),
       ('customer_usage_by_day', true, 'meter_reader, meter_metering_api'),
       ('customer_usage_by_period', true, 'meter_reader, meter_metering_api'),
+      ('usage_hour_gone', true, 'meter_usage_aggregator, meter_reader, meter_metering_api, meter_operator'),
       ('usage_in_periods_of', true, 'meter_reader, meter_metering_api'),
       -- Run with the caller's rights.
       ('usage_months_kept_out', false, consumers),

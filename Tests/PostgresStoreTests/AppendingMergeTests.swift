@@ -276,4 +276,24 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
       #expect(!plan.contains("Seq Scan on usage_appended"), "\(read)\n\(plan)")
     }
   }
+
+  @Test func `A day that no longer fits does not stop the close of other licenses`() throws {
+    let database = try database()
+    for license in ["lic_0", "lic_1"] {
+      try database.execute(
+        """
+        insert into usage_appended
+        select 1, n, '\(license)', 'a', '2025-03-01 11:00Z', 1, 1, 60000000000000000, 1,
+          '[5,60000000000000000,1]', ''
+        from generate_series(0, \(license == "lic_0" ? 1 : 0)) n
+        """)
+    }
+    let closed = try PeriodStore(try database.connection()).close(
+      PeriodStore.CloseRequest(endingBefore: "2025-05-01", closedBy: "test"))
+    #expect(closed.closed >= 1)
+    #expect(
+      try database.integer("select quantity from usage_day where license_id = 'lic_1'")
+        == 60_000_000_000_000_000)
+    #expect(try database.rows("select distinct license_id from usage_appended") == [["lic_0"]])
+  }
 }

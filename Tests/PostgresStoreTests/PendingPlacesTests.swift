@@ -246,4 +246,41 @@ import Testing
     #expect(try counted(database) == 42)
     #expect(try mark(database) == 42)
   }
+
+  /// One merge walks over the table and the other over the index, and both wait for a third session
+  /// that holds the row which is first in the table.
+  @Test func `Two merges of a partition take its rows in the same order`() throws {
+    let database = try database()
+    for offset in [9, 1] {
+      try database.execute(
+        """
+        insert into usage_pending values (1, 0, 'lic', 'a', '2027-02-01 10:00Z', \(offset), \(offset), 3,
+          1, '[5,3,1]', '')
+        """)
+    }
+    let holder = TestDatabase(url: database.url)
+    try holder.execute("begin; select from usage_pending where first_offset = 9 for update")
+    let url = database.url
+    func merge(_ plan: String, waiting: Int64) throws -> InBackground<Int64?> {
+      let merge = InBackground {
+        let merging = TestDatabase(url: url)
+        try merging.execute(plan)
+        return try merging.integer("select usage_merge('{0}')")
+      }
+      try eventually("\(waiting) merges wait") {
+        try database.integer(
+          """
+          select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+            and query like '%usage_merge(%' and datname = current_database()
+          """) == waiting
+      }
+      return merge
+    }
+    let first = try merge("set enable_indexscan = off; set enable_bitmapscan = off", waiting: 1)
+    let second = try merge(
+      "set enable_seqscan = off; set enable_bitmapscan = off", waiting: 2)
+    try holder.execute("rollback")
+    let moved = try [first.value(), second.value()].compactMap { $0 }
+    #expect(moved.sorted() == [0, 2])
+  }
 }

@@ -278,4 +278,37 @@ import Testing
       return try database.integer(size) ?? before < before / 10
     }
   }
+
+  @Test func `Two changes of a license's anchors at the same time leave its totals whole`()
+    throws
+  {
+    let database = try database()
+    try database.execute(
+      """
+      insert into usage_pending values (1, 0, 'lic_0', 'a', '2027-02-05 10:00Z', 1, 1, 7, 1, '[5,7,1]', '')
+      """)
+    _ = try database.rows("select usage_merge('{0}')")
+    try foldAll(database)
+    let first = TestDatabase(url: database.url)
+    try first.execute(
+      "begin; insert into license_billing_anchor values ('lic_0', '2027-06-15', 15)")
+    let url = database.url
+    let second = InBackground {
+      try TestDatabase(url: url).execute(
+        "insert into license_billing_anchor values ('lic_0', '2027-08-20', 20)")
+    }
+    try eventually("the second change waits") {
+      try database.integer(
+        """
+        select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+          and query like '%2027-08-20%' and datname = current_database()
+        """) == 1
+    }
+    try first.execute("commit")
+    try second.value()
+    #expect(
+      try database.integer(
+        "select sum(quantity)::bigint from usage_license_period where license_id = 'lic_0'") == 7)
+    #expect(try differences(database).isEmpty)
+  }
 }

@@ -311,4 +311,31 @@ import Testing
       #expect(PackedMinutes.parse(text.utf8) == nil, "\(text)")
     }
   }
+
+  @Test func `No reader shows a late event as the whole of an hour that was dropped`() throws {
+    let database = try TestDatabase()
+    try database.addLicense("lic_1")
+    try database.execute(
+      """
+      insert into usage_day (license_id, meter, day, quantity, event_count, dimensions, hours_gone)
+        values ('lic_1', 'a', '2025-03-01', 1000, 1000, '', 1 << 10);
+      update usage_retention set newest_hour_gone = '2025-03-01 10:00Z';
+      insert into usage_pending values (1, 0, 'lic_1', 'a', '2025-03-01 10:00Z', 1, 1, 1, 1, '[5,1,1]', ''),
+        (1, 0, 'lic_1', 'a', '2025-03-01 11:00Z', 2, 2, 1, 1, '[5,1,1]', '')
+      """)
+    for _ in 0..<2 {
+      for reader in [
+        "usage_by_hour", "usage_by_minute", "usage_hour_minutes",
+        "billing_usage_by_hour where customer_id = 'cus_test'",
+        "usage_minutes('lic_1', '2025-03-01 09:00Z', '2025-03-01 13:00Z')",
+      ] {
+        let hours = try database.rows(
+          "select extract(hour from bucket_start at time zone 'UTC')::int from \(reader)")
+        #expect(hours == [["11"]], "\(reader)")
+      }
+      _ = try database.rows("select usage_merge('{0}')")
+    }
+    #expect(
+      try database.integer("select sum(event_count)::bigint from usage_by_day") == 1_002)
+  }
 }

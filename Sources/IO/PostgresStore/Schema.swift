@@ -115,6 +115,9 @@ package enum Schema {
     Migration(
       version: 35, name: "0035_waiting_of_licenses",
       sql: String(decoding: PackageResources.v0035_waiting_of_licenses_sql, as: UTF8.self)),
+    Migration(
+      version: 36, name: "0036_review",
+      sql: String(decoding: PackageResources.v0036_review_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

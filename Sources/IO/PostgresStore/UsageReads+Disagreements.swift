@@ -70,7 +70,8 @@ extension UsageReads {
 
   /// Compares the minutes that `usage_by_minute` shows with the stored ones, hour by hour: their
   /// sums, and their sums weighted by the minute, which change if something is in another minute.
-  /// The view shows only the minutes of an hour that add up to the hour.
+  /// The view shows only the minutes of an hour that add up to the hour, and none of an hour whose
+  /// row was dropped.
   private func compareMinutes(in range: Minutes) throws -> [Disagreement] {
     var found: [Disagreement] = []
     try forEachPage(
@@ -91,7 +92,8 @@ extension UsageReads {
             sum((e->>0)::bigint * (e->>2)::bigint) as weighted_n
           from json_array_elements(('[' || u.minutes || ']')::json) e
         ) m
-        where \(range.condition("hour")) group by 1, 2, 3 having sum(event_count) = sum(m.n)
+        where \(range.condition("hour")) and \(Self.isShown("hour"))
+        group by 1, 2, 3 having sum(event_count) = sum(m.n)
       ) s using (license_id, meter, hour)
       where (v.q, v.n, v.weighted_q, v.weighted_n)
         is distinct from (s.q, s.n, s.weighted_q, s.weighted_n)
@@ -107,12 +109,19 @@ extension UsageReads {
       storageQuantity: wide(rows, i, 5), storageEvents: rows.integer(i, 6)!)
   }
 
-  /// The stored hours that `usage_by_hour` shows. Retention hides the hours that it has dropped.
+  /// The stored hours that `usage_by_hour` shows.
   private static let shownHours = """
     select * from (\(stored("hour as bucket_start, quantity as q, event_count as n"))) h
-    where bucket_start > (select newest_hour_gone from usage_retention)
-      or not usage_hour_gone(license_id, meter, bucket_start)
+    where \(isShown("bucket_start"))
     """
+
+  /// Retention hides the hours that it has dropped.
+  private static func isShown(_ hour: String) -> String {
+    """
+    (\(hour) > (select newest_hour_gone from usage_retention)
+      or not usage_hour_gone(license_id, meter, \(hour)))
+    """
+  }
 
   /// Merged rows and rows that wait to be merged.
   private static func stored(_ columns: String) -> String {

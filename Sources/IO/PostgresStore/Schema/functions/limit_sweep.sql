@@ -5,6 +5,8 @@ declare
   licenses text[];
   meters text[];
   reached record;
+  today date := (now() at time zone 'UTC')::date;
+  new_version bigint := nextval('limit_version');
 begin
   if not exists (select from limit_change) then return 0; end if;
   perform pg_advisory_xact_lock(limit_lock_key());
@@ -16,10 +18,20 @@ begin
   ) select array_agg(g.license_id), array_agg(g.meter) into licenses, meters
   from (select * from gone order by 1, 2) g;
   if licenses is null then return 0; end if;
+  -- A period that has ended keeps its limit and its thresholds: what is sold from today on is not what
+  -- was sold then.
   delete from limit_state s using unnest(licenses, meters) u(license_id, meter)
+  where s.license_id = u.license_id and s.meter = u.meter and (s.period_end > today
+    or not exists (
+      select from license_limit l where l.license_id = s.license_id and l.meter = s.meter)
+    or not exists (
+      select from period_of(s.license_id, s.period_start) p
+      where p.first_day = s.period_start and p.end_day = s.period_end));
+  update limit_state s set version = new_version,
+    used = limit_used(s.license_id, s.meter, s.period_start, s.period_end)
+  from unnest(licenses, meters) u(license_id, meter)
   where s.license_id = u.license_id and s.meter = u.meter;
-  perform limit_states_make(licenses, meters, array_fill((now() at time zone 'UTC')::date, array[cardinality(licenses)]),
-    nextval('limit_version'));
+  perform limit_states_make(licenses, meters, array_fill(today, array[cardinality(licenses)]), new_version);
   for reached in
     select s.license_id, s.meter, s.period_start
     from unnest(licenses, meters) u(license_id, meter) join limit_state s on s.license_id = u.license_id and s.meter = u.meter

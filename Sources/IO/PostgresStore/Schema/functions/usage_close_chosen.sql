@@ -33,7 +33,7 @@ begin
             and u.hour < c.boundary::timestamp at time zone 'UTC' offset 0) a))
       returning *
     ) insert into merging select * from taken;
-    perform usage_merging_settle();
+    perform usage_merging_settle_fitting();
   end if;
 
   -- Totals that are made stay made, so both functions are told the same state.

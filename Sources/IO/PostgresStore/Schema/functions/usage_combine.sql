@@ -55,18 +55,6 @@ begin
   ) insert into merging select * from taken;
   get diagnostics moved = row_count;
   if moved = 0 then return 1; end if;
-  begin
-    perform usage_merging_settle();
-  exception when check_violation or numeric_value_out_of_range then
-    -- What does not fit stays appended, where readers see it as well, and stops nobody else's.
-    with broken as materialized (
-      select * from usage_merging_beyond(-1e30, 100000000000000000)
-    ), kept as (
-      delete from merging m using broken b where m.license_id = b.license_id
-        and m.meter = b.meter and (m.hour at time zone 'UTC')::date = b.day
-      returning m.*
-    ) insert into usage_appended select * from kept;
-    perform usage_merging_settle();
-  end;
+  perform usage_merging_settle_fitting();
   return moved;
 end $$;

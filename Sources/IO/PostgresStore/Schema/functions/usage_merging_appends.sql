@@ -13,7 +13,7 @@ begin
         constraint = 'usage_day_fits', table = 'usage_day';
     end if;
     if exists (select from usage_merging_beyond(1000000000, 90000000000000000)) then
-      return false;
+      return not pg_try_advisory_xact_lock_shared(usage_combine_lock_key());
     end if;
   end if;
   if moved >= (select least_rows from usage_append_state) then return true; end if;

@@ -11,6 +11,10 @@ declare
   ends usage_merged[];
   moved bigint;
 begin
+  -- The marks come first: whoever sets an offset back also sets its mark back, and then no place that
+  -- was read here may be used.
+  select array_agg(m.partition) into held from (
+    select partition from usage_merged where partition = any (owned) for update skip locked) m;
   select array_agg(
       (u.partition, coalesce(m.log_epoch, 0), coalesce(m.next_offset, 0))::usage_merged)
     into starts
@@ -21,17 +25,19 @@ begin
         and (p.log_epoch, p.first_offset) >= (s.log_epoch, s.next_offset) limit 1) p)
   then return 0; end if;
 
-  select array_agg(m.partition) into held from (
-    select partition from usage_merged where partition = any (owned) for update skip locked) m;
   select array_agg((o.partition, o.log_epoch, o.next_offset)::usage_merged) into ends
   from consumer_offset o
   where o.consumer_group = 'usage-aggregator' and o.topic = 'license.usage.v1'
     and o.partition = any (held);
   create temp table if not exists merging (like usage_pending) on commit delete rows;
   if pg_relation_size('usage_pending') <= 64 << 20 then
-    -- Most of a small table is what is taken, and walking over it costs less than looking it up.
+    -- Most of a small table is what is taken, and walking over it costs less than looking it up. Rows
+    -- are deleted in the order of their places in the table, as below, so that two merges of the same
+    -- partition never wait for each other.
     with taken as (
-      delete from only usage_pending where partition = any (owned) returning *
+      delete from only usage_pending where ctid = any (array(
+        select q.ctid from only usage_pending q where q.partition = any (owned)))
+      returning *
     ) insert into merging select * from taken;
     get diagnostics moved = row_count;
   else

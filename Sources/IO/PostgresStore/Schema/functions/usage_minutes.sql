@@ -19,6 +19,9 @@ language sql stable parallel safe as $$
       sum((e->>2)::bigint)::bigint as event_count, sum(sum((e->>2)::bigint)) over () as all_events
     from json_array_elements(('[' || u.minutes || ']')::json) e group by 1
   ) m
-  where m.all_events = u.all_events and u.hour + make_interval(mins => m.minute) >= from_time
+  where m.all_events = u.all_events
+    and (u.hour > (select newest_hour_gone from usage_retention)
+      or not usage_hour_gone(license, u.meter, u.hour))
+    and u.hour + make_interval(mins => m.minute) >= from_time
     and u.hour + make_interval(mins => m.minute) < to_time
 $$;

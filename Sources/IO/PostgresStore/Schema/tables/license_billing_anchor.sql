@@ -7,7 +7,7 @@ create table license_billing_anchor (
   primary key (license_id, effective_from)
 );
 
-create trigger license_anchor_changed after insert or update on license_billing_anchor for each row
+create trigger license_anchor_changed after insert or update or delete on license_billing_anchor for each row
   execute function license_limits_changed();
 
 create trigger usage_anchor_added after insert on license_billing_anchor

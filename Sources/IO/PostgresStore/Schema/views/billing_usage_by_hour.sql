@@ -18,4 +18,11 @@ from (
   union all
   select l.customer_id, p.license_id, p.meter, p.hour, p.quantity, p.event_count
   from usage_unmerged p join license l on l.license_id = p.license_id
-) u group by u.customer_id, u.license_id, u.meter, u.hour;
+) u
+where u.hour > (select newest_hour_gone from usage_retention) or not exists (
+  -- Its readers may not call usage_hour_gone.
+  select from usage_day d
+  where d.license_id = u.license_id and d.meter = u.meter
+    and d.day = (u.hour at time zone 'UTC')::date
+    and (d.hours_gone >> extract(hour from u.hour at time zone 'UTC')::int) & 1 = 1)
+group by u.customer_id, u.license_id, u.meter, u.hour;

@@ -1,4 +1,5 @@
--- Minutes that add up to their hour. If some were not kept any more when a late event came, none of the hour's are shown.
+-- Minutes that add up to their hour. If some were not kept any more when a late event came, none of the
+-- hour's are shown, as in usage_by_hour.
 -- A condition on the hour reaches the index and the partitions.
 create view usage_hour_minutes as
 select u.license_id, u.meter, u.hour, m.minute,
@@ -16,4 +17,6 @@ from (
     sum((e->>2)::bigint)::bigint as event_count, sum(sum((e->>2)::bigint)) over () as all_events
   from json_array_elements(('[' || u.minutes || ']')::json) e group by 1
 ) m
-where m.all_events = u.all_events;
+where m.all_events = u.all_events
+  and (u.hour > (select newest_hour_gone from usage_retention)
+    or not usage_hour_gone(u.license_id, u.meter, u.hour));
