@@ -10,7 +10,7 @@ returns table (license_id text, meter text, period_start date, period_end date) 
     + coalesce((select sum(a.quantity) from usage_appended a where a.license_id = w.license_id
       and a.meter = w.meter and a.hour >= w.first_day::timestamp at time zone 'UTC'
       and a.hour < w.end_day::timestamp at time zone 'UTC'), 0)
-    -- Bounded, so that the sum fits whatever was recorded.
+    -- This part is bounded, so that the sum fits, whatever was recorded.
     + least(greatest(coalesce((select sum(e.quantity) from usage_adjustment_entry e
         where e.license_id = w.license_id and e.meter = w.meter and e.kind = 'manual'
           and e.applies_to_period_start >= w.first_day and e.applies_to_period_start < w.end_day), 0),

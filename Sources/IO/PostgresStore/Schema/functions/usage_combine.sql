@@ -9,9 +9,9 @@ declare
   state usage_append_state;
   appended bigint;
   last_license text collate "C";
-  -- The hours before this one are over, but for what comes late.
+  -- The hours before this one are over, except for late events.
   present timestamptz := date_trunc('hour', now() - interval '2 minutes', 'UTC');
-  -- Rows that usage_merging_settle would append again.
+  -- Rows of these months would be appended again by usage_merging_settle.
   kept_out tstzrange[];
   moved bigint;
 begin
@@ -58,7 +58,8 @@ begin
   begin
     perform usage_merging_settle();
   exception when check_violation or numeric_value_out_of_range then
-    -- What does not fit stays appended, where readers see it as well, and stops nobody else's.
+    -- Rows that do not fit stay appended, where readers see them as well. They do not stop the rows
+    -- of other licenses.
     with broken as materialized (
       select * from usage_merging_beyond(-1e30, 100000000000000000)
     ), kept as (

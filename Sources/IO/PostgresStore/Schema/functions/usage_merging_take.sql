@@ -29,13 +29,13 @@ begin
     and o.partition = any (held);
   create temp table if not exists merging (like usage_pending) on commit delete rows;
   if pg_relation_size('usage_pending') <= 64 << 20 then
-    -- Most of a small table is what is taken, and walking over it costs less than looking it up.
+    -- Most rows of a small table are taken, and a walk over it costs less than look-ups.
     with taken as (
       delete from only usage_pending where partition = any (owned) returning *
     ) insert into merging select * from taken;
     get diagnostics moved = row_count;
   else
-    -- Each partition is looked up by itself, whatever the planner takes the table for.
+    -- Each partition is looked up separately, whatever size the planner assumes for the table.
     with taken as (
       delete from only usage_pending where ctid = any (array(
         select p.place from unnest(starts) s, lateral (
