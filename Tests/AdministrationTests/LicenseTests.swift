@@ -42,7 +42,7 @@ import Testing
     #expect(!again.isChanged)
   }
 
-  @Test func `What cannot be changed may stand in a patch as it is`() throws {
+  @Test func `A patch may contain a member that cannot be changed, if it is as it was`() throws {
     let office = try Office()
     let made = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))
     let same = #"{"license_id":"lic_1","created_at":"\#(UTCTime.text(made.createdAt))"}"#

@@ -22,7 +22,7 @@ import Testing
   ]
 
   @Test(arguments: examples)
-  func `A patch is applied as RFC 7396 has it`(
+  func `A patch is applied as RFC 7396 requires`(
     original: String, patch: String, result: String
   ) throws {
     let merged = try JSONReader.parse(Array(original.utf8))

@@ -6,7 +6,7 @@ import Testing
 @Suite struct BurstDetectorTests {
   private static let start: Int64 = 29_000_000
 
-  @Test("The score is in [0, 1] whatever comes, and what is not finite changes nothing")
+  @Test("The score is always in [0, 1], and a value that is not finite changes nothing")
   func extremes() {
     var detector = BurstDetector()
     var random = SeededRandom(seed: 1)
@@ -55,7 +55,7 @@ import Testing
     #expect(MemoryLayout<BurstDetector>.stride <= 330)
   }
 
-  @Test("A row is judged by those before it alone")
+  @Test("A row is judged only by those before it")
   func noLookAhead() {
     var random = RandomCounts(seed: 3)
     let values = (0..<3_000).map { _ in Double(random.negativeBinomial(40, dispersion: 0.3)) }

@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test(
-    "Bursts are told, in time and once, and less than one false alert a license and quarter",
+    "Bursts are reported in time and once, with less than one false alert per license and quarter",
     arguments: Set.allCases)
   func labelled(_ set: Set) {
     let whole = ProcessInfo.processInfo.environment["METER_TEST_BURST_LICENSES"].flatMap { Int($0) }
@@ -43,7 +43,7 @@ import Testing
   }
 
   @Test(
-    "Rhythms, jobs, growth, silence and daylight saving that are known tell nothing",
+    "Rhythms, jobs, growth, silence and daylight saving that are known cause no alert",
     arguments: BurstScenario.Kind.allCases)
   func calm(kind: BurstScenario.Kind) {
     var alerts: [Burst] = []

@@ -84,7 +84,7 @@ private struct NaiveTable {
     return bytes
   }
 
-  @Test("The table tells what a dictionary of detectors tells", arguments: [1, 2] as [UInt64])
+  @Test("The table reports what a dictionary of detectors reports", arguments: [1, 2] as [UInt64])
   func naive(seed: UInt64) {
     let adds = Self.adds(100_000, seed: seed)
     var table = BurstTable(seed: seed)
@@ -122,7 +122,7 @@ private struct NaiveTable {
     #expect(Self.run(&merged, joined) == told)
   }
 
-  @Test("A table read back goes on as if nothing had happened")
+  @Test("A table that is read back continues as if nothing had happened")
   func roundTrip() throws {
     let adds = Self.adds(90_000, seed: 5)
     var whole = BurstTable(seed: 1)
@@ -203,7 +203,7 @@ private struct NaiveTable {
     #expect(most < 1_000 * 330)
   }
 
-  @Test("Licenses that all have detectors displace those that are silent for long")
+  @Test("Licenses that all have detectors displace those that have long been silent")
   func detectorsMove() {
     var table = BurstTable(settings: .init(maximumLicenses: 64), seed: 1)
     for round in 0..<40 {

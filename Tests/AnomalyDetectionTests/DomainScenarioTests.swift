@@ -105,7 +105,7 @@ struct DomainScenario: CustomTestStringConvertible {
         case .domainMismatch, .mismatchDigest:
           told.mismatches += 1
           told.firstMismatch = told.firstMismatch ?? request.minute
-        case .canceledUse: Issue.record("nobody canceled")
+        case .canceledUse: Issue.record("no license was canceled")
         }
       }
     }
@@ -115,7 +115,7 @@ struct DomainScenario: CustomTestStringConvertible {
   @Test(arguments: DomainScenario.all(seed: 1) + DomainScenario.all(seed: 2))
   func `A leak is reported as a spread, and other domains are not`(scenario: DomainScenario) {
     let told = Self.run(scenario)
-    #expect(told.firstMismatch == 0, "the first foreign domain is told at once")
+    #expect(told.firstMismatch == 0, "the first foreign domain is reported immediately")
     #expect(scenario.leakBegins == nil ? told.spreads.isEmpty : !told.spreads.isEmpty)
     if let first = told.spreads.first {
       print("\(scenario.name): after \(first) min, \(told.mismatches) mismatches")

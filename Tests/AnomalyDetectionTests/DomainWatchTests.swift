@@ -39,7 +39,7 @@ import Testing
     }
   }
 
-  @Test("The first of a pair is reported immediately, and the others once an hour with their count")
+  @Test("A pair is reported immediately at first, and then once an hour with its count")
   func pairs() {
     var log = Log()
     log.see("a.com", at: 0)
@@ -78,7 +78,7 @@ import Testing
     #expect(log.take().count == 1)
   }
 
-  @Test("At most ten alerts of a license an hour, then one digest of all the others")
+  @Test("A license has at most ten alerts an hour, and then one digest of all the others")
   func atMostTen() {
     var log = Log()
     for n in 0..<1_000 { log.see("d\(n).com", registrable: "same.com", at: Int64(n) * 100) }
@@ -119,7 +119,7 @@ import Testing
   }
 
   @Test(
-    "More registrable domains than the license's allowance are a spread, whose size grows tenfold before it is told again"
+    "More registrable domains than the license's allowance are a spread, reported again when it has grown tenfold"
   )
   func spread() {
     var log = Log()
@@ -150,7 +150,7 @@ import Testing
   }
 
   @Test(
-    "The hour of a spread goes with each domain: nine within some minutes are told wherever a clock's hour begins"
+    "The hour of a spread goes with each domain: nine within minutes are reported wherever a clock's hour begins"
   )
   func slidingSpread() {
     var log = Log()
@@ -190,7 +190,7 @@ import Testing
       .count == 300)
   }
 
-  @Test("Whenever somebody looks, the keys are the same: by them whoever reads again is known")
+  @Test("The keys do not depend on when one looks, so that a second reading is recognized by them")
   func keysOfTheLog() {
     var random = SeededRandom(seed: 12)
     var one = Log()
@@ -242,7 +242,7 @@ import Testing
   }
 
   @Test(
-    "Millions of made-up licenses and domains cost bounded memory, and the real ones are told once")
+    "Millions of made-up licenses and domains cost bounded memory, and real ones are reported once")
   func flood() {
     var log = Log()
     var random = SeededRandom(seed: 5)
@@ -269,7 +269,7 @@ import Testing
     #expect(log.watch.state().count < 2 << 20)
   }
 
-  @Test("Whoever goes on from a stored state finds what the one before would have found")
+  @Test("A watch that continues from a stored state finds what the first one would have found")
   func restored() throws {
     var random = SeededRandom(seed: 11)
     var log = Log()

@@ -28,7 +28,7 @@ struct FrequentNamesTests {
     }
   }
 
-  @Test("The top is ordered by what is certain, and the same for the same stream")
+  @Test("The top is ordered by what is certain, and is the same for the same stream")
   func order() {
     var names = FrequentNames()
     for name in ["a", "b", "b", "c", "c", "c", "d"] { names.insert(name) }

@@ -47,7 +47,7 @@ import Testing
     #expect(found.filter { $0 > 5_000 }.count <= 3, "\(found)")
   }
 
-  @Test("The score is in [0, 1] whatever comes, and what is not finite changes nothing")
+  @Test("The score is always in [0, 1], and a value that is not finite changes nothing")
   func extremes() {
     var detector = SeriesDetector()
     var random = SeededRandom(seed: 1)
@@ -93,7 +93,7 @@ import Testing
     #expect(!Self.detections(rare.map { $0 / 2 }).isEmpty)
   }
 
-  @Test("A row is judged by those before it alone")
+  @Test("A row is judged only by those before it")
   func noLookAhead() {
     var random = SeededRandom(seed: 3)
     let values = Self.daily(2_000, &random)

@@ -47,7 +47,7 @@ import Testing
     #expect(told.isEmpty, "\(told)")
   }
 
-  @Test("Calls that stop are told within half an hour, once, and once when they come back")
+  @Test("Calls that stop are reported once, within half an hour, and once when they come back")
   func stopped() {
     let silent = 2_300..<2_450
     let told = Self.told(seed: 5) { silent.contains($0) ? 0 : $1 }.filter { $0.row > 1_500 }
@@ -57,7 +57,7 @@ import Testing
     #expect(told.last.map { $0.row - 2_450 < 3 } == true)
   }
 
-  @Test("Far too many and far too few calls are told once, and once when they end")
+  @Test("Far too many and far too few calls are reported once, and once when they end")
   func highAndLow() {
     let told = Self.told(seed: 6) {
       (2_000..<2_012).contains($0) ? $1 * 6 : (2_500..<2_512).contains($0) ? $1 * 0.05 : $1
@@ -105,7 +105,7 @@ import Testing
     #expect(!told.contains { $0.direction == .stopped && $0.row >= 1_008 }, "\(told)")
   }
 
-  @Test func `A state of the version before is read, and goes on without an alert`() throws {
+  @Test func `A state of the previous version is read and continued without an alert`() throws {
     var random = RandomCounts(seed: 10)
     var watch = UsageWatch()
     for row in 0..<2_016 {

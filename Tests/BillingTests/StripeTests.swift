@@ -132,7 +132,7 @@ import Testing
       StripeVerdict.of(status: status, body: Array(body.utf8), shouldRetry: shouldRetry) == verdict)
   }
 
-  @Test func `A message of Stripe's is one short line`() {
+  @Test func `A message from Stripe is one short line`() {
     let message = String(repeating: "\\u001b[2Jä\\n", count: 500)
     let text = StripeErrorText(
       status: 400, body: Array(#"{"error":{"message":"\#(message)"}}"#.utf8)
@@ -161,7 +161,7 @@ import Testing
     #expect(of(.replace, 40, [42], 42) == .arrived && of(.replace, 40, [42], 40) == .lost)
   }
 
-  @Test func `Lists of Stripe's are read, and anything else is none`() {
+  @Test func `Lists from Stripe are read, and anything else is refused`() {
     let page = StripeSummaryPage(
       Array(
         """
@@ -184,7 +184,7 @@ import Testing
     #expect(meters?[1].problem(.replace) == nil && meters?[1].problem(.sum) == nil)
   }
 
-  @Test func `Meters and event names are a list of pairs, each of them once`() throws {
+  @Test func `Meters and event names are a list of pairs, with each name once`() throws {
     #expect(
       try StripeMeters("api_calls=calls, reports=r").eventNames == [
         "api_calls": "calls", "reports": "r",

@@ -5,7 +5,7 @@ import Testing
   /// A Monday.
   private let monday: Int64 = 20_783 - 20_783 % 7 + 4
 
-  @Test func `A weekly shape goes on as it was, with no more range than it had`() {
+  @Test func `A weekly shape continues as it was, with no more range than it had`() {
     var days: [Int64: Int64] = [:]
     // There are 100 on weekdays and 10 at weekends, for eight weeks.
     for day in monday - 56..<monday { days[day] = (day - monday + 56) % 7 < 5 ? 100 : 10 }
@@ -30,7 +30,7 @@ import Testing
     #expect(projection.quantity > 400 + 6 * 50 && projection.quantity < 400 + 7 * 150)
   }
 
-  @Test func `A license of an hour goes on as it began, within a factor of two`() {
+  @Test func `A license that is an hour old continues as it began, within a factor of two`() {
     let now = monday * 86_400 + 3_600
     let projection = UsageProjection(
       days: [monday: 10], firstDay: monday, now: now, periodEnd: monday + 1, used: 10)

@@ -60,7 +60,9 @@ struct AgreementTests {
     }
   }
 
-  @Test("A byte inserted or taken out anywhere is judged alike", arguments: documents.indices)
+  @Test(
+    "A document with a byte inserted or removed anywhere is judged alike",
+    arguments: documents.indices)
   func insertedAndDeletedBytes(_ index: Int) {
     var harness = DecoderHarness(Self.settings)
     let document = Self.documents[index]
@@ -79,7 +81,7 @@ struct AgreementTests {
     }
   }
 
-  @Test("Tokens that changed places are judged alike")
+  @Test("Documents whose tokens changed places are judged alike")
   func swappedTokens() {
     var random = SeededRandom(of: "swappedTokens")
     var harness = DecoderHarness(Self.settings)
@@ -156,7 +158,7 @@ struct AgreementTests {
     #expect(reasons["valid", default: 0] > 1_000, "\(reasons)")
   }
 
-  @Test("Bytes at random are judged alike and crash nothing")
+  @Test("Random bytes are judged alike and crash nothing")
   func randomBytes() {
     var random = SeededRandom(of: "randomBytes")
     var harness = DecoderHarness(Self.settings)

@@ -25,7 +25,7 @@ struct EventChecksTests {
   }
   private func quoted(_ text: String) -> String { "\"\(text)\"" }
 
-  @Test("Every member of a valid event is handed on as it was written")
+  @Test("Every member of a valid event is passed on as it was written")
   func fields() throws {
     var harness = DecoderHarness()
     let outcome = harness.outcome(
@@ -44,7 +44,7 @@ struct EventChecksTests {
     #expect(usage.time == sampleTime + 123)
   }
 
-  @Test("What is absent has its default")
+  @Test("An absent member has its default")
   func defaults() throws {
     var harness = DecoderHarness()
     let document = Document().without("data").without("producer")
@@ -72,7 +72,7 @@ struct EventChecksTests {
     key.deallocate()
   }
 
-  @Test("A null value is a tombstone; an empty one is no JSON")
+  @Test("A null value is a tombstone, and an empty one is not JSON")
   func tombstones() {
     var harness = DecoderHarness()
     for (value, reason) in [(nil, "tombstone"), ([], "not_json")] as [([UInt8]?, String)] {
@@ -103,7 +103,7 @@ struct EventChecksTests {
     }
   }
 
-  @Test("Nesting ends at 512, in members that are read and in those that are not")
+  @Test("Nesting may be 512 deep, in members that are read and in those that are not")
   func nesting() {
     var harness = DecoderHarness()
     for depth in 510...514 {
@@ -158,7 +158,7 @@ struct EventChecksTests {
     }
   }
 
-  @Test("The last of two members counts, whole")
+  @Test("The last of two members with one name counts, as a whole")
   func duplicateNames() throws {
     var harness = DecoderHarness()
     let twice = data(#""quantity":7,"domain":"a","meter":"m""#).adding("data", #"{"feature":"f"}"#)
@@ -182,7 +182,7 @@ struct EventChecksTests {
   }
 
   @Test(
-    "The wrong type of each member has its reason",
+    "A wrong type has its own reason for each member",
     arguments: ["null", "true", "false", "0", "1.5", "[]", "{}", #""""#])
   func wrongTypes(_ json: String) {
     let envelope = [
@@ -210,7 +210,7 @@ struct EventChecksTests {
     }
   }
 
-  @Test("The first reason of the page is the one given")
+  @Test("The reason that is given is the first one that the page lists")
   func order() {
     expect([
       (Document().with("id", #""\u0000\ud800""#).with("source", "1"), "not_cloudevent"),
@@ -337,7 +337,7 @@ struct EventChecksTests {
     }
   }
 
-  @Test("The key is the subject, byte for byte; a report's is its producer")
+  @Test("The key is the subject, byte for byte, and a report's key is its producer")
   func keys() {
     expect([
       (Document().keyed(nil), "key_mismatch"), (Document().keyed([]), "key_mismatch"),
@@ -445,7 +445,7 @@ struct EventChecksTests {
       ].map(base64))
   }
 
-  @Test("Data in base64 is nested and as large as its record allows, and no more")
+  @Test("Data in base64 may be as nested and as large as its record allows, and no more")
   func deepBinaryData() {
     func nested(_ depth: Int) -> String {
       #"{"x":"# + repeated("[", depth - 1) + repeated("]", depth - 1) + "}"
@@ -462,7 +462,7 @@ struct EventChecksTests {
     ])
   }
 
-  @Test("The ledger has the producer and sequence of a dead letter where both could be read")
+  @Test("The ledger has the producer and sequence of a dead letter if both could be read")
   func ledgerKeys() {
     var harness = DecoderHarness()
     let broken: [(Document, Bool)] = [

@@ -31,7 +31,7 @@ struct JSONScannerTests {
     return nil
   }
 
-  @Test("A string ends at its quote, whatever byte stands anywhere at any alignment")
+  @Test("A string ends at its quote, whatever byte it holds anywhere, at any alignment")
   func everyByteAtEveryPosition() {
     for alignment in 0...16 {
       for length in 0...20 {
@@ -78,7 +78,7 @@ struct JSONScannerTests {
     }
   }
 
-  @Test("Every value of a byte is special or plain as the grammar has it, in each place of a word")
+  @Test("Every byte value is special or plain as the grammar says, in each place of a word")
   func allBytesInAWord() {
     for position in 0..<8 {
       for byte in UInt8.min...UInt8.max {
@@ -91,7 +91,7 @@ struct JSONScannerTests {
     }
   }
 
-  @Test("A string without its quote is none, at every length")
+  @Test("Text without a closing quote is not a string, at any length")
   func unterminated() {
     for length in 0...40 {
       #expect(scan([0x22] + [UInt8](repeating: 0x61, count: length)) { $0.string() } == nil)
@@ -179,7 +179,7 @@ struct JSONScannerTests {
     }
   }
 
-  @Test("Whole values are skipped, and say of what kind they were")
+  @Test("Whole values are skipped, and their kind is known afterwards")
   func kinds() {
     let cases: [(String, JSONKind?)] = [
       ("true", .true), ("false", .false), ("null", .null), ("1", .number), ("\"a\"", .string),

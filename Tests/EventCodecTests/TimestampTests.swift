@@ -4,7 +4,7 @@ import MeteringTestKit
 import Recount
 import Testing
 
-@Suite("Times by RFC 3339")
+@Suite("Times in the format of RFC 3339")
 struct TimestampTests {
   private func decoded(_ text: [UInt8]) -> Int64? {
     let copy = exactCopy(text)
@@ -87,7 +87,7 @@ struct TimestampTests {
     }
   }
 
-  @Test("Second 60 is taken at 23:59 UTC only, and counts as 59")
+  @Test("Second 60 is accepted only at 23:59 UTC, and counts as 59")
   func leapSeconds() {
     let last = decoded(bytes("2026-06-30T23:59:59.250Z"))
     #expect(last != nil)
@@ -115,7 +115,7 @@ struct TimestampTests {
     }
   }
 
-  @Test("A time is read alike with any byte changed, inserted or taken out")
+  @Test("A time is read alike with any byte changed, inserted or removed")
   func mutations() {
     for text in ["2026-11-23T18:40:00.123Z", "2026-11-23t18:40:00-05:30", "2026-11-23T23:59:60.1z"]
     {
@@ -138,7 +138,7 @@ struct TimestampTests {
     }
   }
 
-  @Test("Times at random are read alike")
+  @Test("Random times are read alike")
   func randomTimes() {
     var random = SeededRandom(of: "randomTimes")
     var valid = 0

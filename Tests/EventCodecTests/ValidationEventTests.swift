@@ -35,7 +35,7 @@ struct ValidationEventTests {
     #expect(decode(Self.document.with("data", #"{"code":"fine","valid":true}"#)).reason == .badData)
   }
 
-  @Test("A foreign domain is handed on as it was written, and data is what it must be")
+  @Test("A foreign domain is passed on as it was written, and data of another form is refused")
   func data() {
     let found = decode(Self.document)
     #expect(found.kind == .validation && found.code == .domainMismatch)
@@ -61,7 +61,7 @@ struct ValidationEventTests {
     #expect(decode(.report).kind == .report)
   }
 
-  @Test("Documents of one shape are read by it, whatever their values")
+  @Test("Documents of one shape are read by that shape, whatever their values are")
   func shapes() {
     var decoder = EventDecoder(.validations)
     for code in ["domain_mismatch", "valid", "nonsense", "canceled"] {

@@ -15,7 +15,7 @@ struct PublisherTests {
     UsageEvent(id: "e-\(n)", source: "/test", subject: "lic_\(n % 20)")
   }
 
-  @Test("What is published arrives, counts once, and the last report leaves nothing missing")
+  @Test("Published events arrive and count once, and the last report leaves nothing missing")
   func arrives() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -46,7 +46,7 @@ struct PublisherTests {
     #expect(validations == 500 && reports >= 1)
   }
 
-  @Test("With Kafka away events stay, and the next process sends them under the same name, once")
+  @Test("Without Kafka events stay, and the next process sends them once, under the same name")
   func restart() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -71,7 +71,7 @@ struct PublisherTests {
     for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
   }
 
-  @Test("Brokers that take their time are waited for, and the producer stays the same")
+  @Test("The publisher waits for slow brokers, and the producer stays the same")
   func slowBrokers() throws {
     let log = try UsageLog(partitions: 1)
     let folder = try TemporaryFolder()
@@ -129,7 +129,7 @@ struct PublisherTests {
     publisher.stop()
   }
 
-  @Test("A missing topic is waited for, in order")
+  @Test("Events wait for a missing topic and keep their order")
   func missingTopic() throws {
     let log = try UsageLog(partitions: 2, makesTopics: false)
     let folder = try TemporaryFolder()
@@ -146,7 +146,7 @@ struct PublisherTests {
     #expect(try Count(log).total == 100)
   }
 
-  @Test("After refusals of the broker, it begins again where it was, and never after that")
+  @Test("After the broker refuses a batch, it begins again where it was, and never further on")
   func refusals() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -167,7 +167,7 @@ struct PublisherTests {
     for sequences in count.sequences.values { #expect(sequences == sequences.sorted()) }
   }
 
-  @Test("A record that is refused for what it is costs itself, and none of its neighbors")
+  @Test("A record that is refused for its content is dropped, and none of its neighbors are")
   func refusedRecords() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -226,7 +226,7 @@ struct PublisherTests {
     second.stop()
   }
 
-  @Test("A full spool keeps the oldest, and counts what it drops in the ledger")
+  @Test("A full spool keeps the oldest events, and counts what it drops in the ledger")
   func full() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -245,7 +245,7 @@ struct PublisherTests {
     try log.cluster.setBrokerUp()
     try eventually("all are delivered") { publisher.statistics.usage.pending == 0 }
     // There is room again.
-    try eventually("events are taken again") {
+    try eventually("events are accepted again") {
       publisher.publish(Self.event(20_000)) == .accepted
     }
     publisher.stop()
@@ -255,7 +255,7 @@ struct PublisherTests {
     #expect(report.accepted - report.dropped - report.pending == Int64(count.total))
   }
 
-  @Test("A batch is taken whole or not at all")
+  @Test("A batch is accepted as a whole or not at all")
   func batch() throws {
     let log = try Self.log()
     let folder = try TemporaryFolder()
@@ -284,7 +284,7 @@ struct PublisherTests {
     first.stop()
   }
 
-  @Test("Killed a hundred times at any moment: every event that was accepted counts, once")
+  @Test("Every accepted event counts once, even if the process is killed a hundred times")
   func killed() throws {
     var random = SeededRandom(of: "publisher killed")
     let log = try Self.log()

@@ -48,7 +48,7 @@ struct SpoolTests {
     }
   }
 
-  @Test("The checksum is CRC-32C, in whatever pieces")
+  @Test("The checksum is CRC-32C, whatever pieces the bytes come in")
   func checksum() {
     let digits = Array("123456789".utf8)
     #expect(meter_crc32c(0, digits, 9) == 0xE306_9283)
@@ -56,7 +56,7 @@ struct SpoolTests {
     #expect(meter_crc32c(0, [UInt8](repeating: 0, count: 32), 32) == 0x8A91_36AA)
   }
 
-  @Test("What lies in several segments is read in order by the next process, with higher sequences")
+  @Test("The next process reads several segments in order, and continues with higher sequences")
   func reopened() throws {
     let folder = try TemporaryFolder()
     var spool: Spool? = try Self.open(folder)
@@ -109,7 +109,7 @@ struct SpoolTests {
   }
 
   @Test(
-    "Whatever byte of the spool changes, what is read was written, and what is not is counted and kept"
+    "Whichever byte of the spool changes, only written events are read, the rest is counted and kept"
   )
   func bitFlips() throws {
     let folder = try TemporaryFolder()
@@ -259,7 +259,7 @@ struct SpoolTests {
     }
   }
 
-  @Test("Without room for files it says so; with room again it goes on")
+  @Test("Without room for files it says so, and once there is room it continues")
   func fullDisk() throws {
     let folder = try TemporaryFolder()
     guard geteuid() == 0,
@@ -359,7 +359,7 @@ struct SpoolTests {
     }
   }
 
-  @Test("What breaks the contract is named, and never written")
+  @Test("An event that breaks the contract is named, and never written")
   func invalid() {
     var encoder = EventEncoder()
     func reason(_ change: (inout UsageEvent) -> Void) -> PublishOutcome.Reason? {

@@ -61,7 +61,7 @@ import Testing
     _ = try admit(table, "203.0.113.2")
   }
 
-  @Test func `IPv6 addresses of one /64 share, those of another do not`() throws {
+  @Test func `IPv6 addresses of one /64 have one share, and another one has its own`() throws {
     let table = ConnectionTable(descriptors: 100, share: 1)
     let first = try admit(table, "2001:db8:0:1::1")
     _ = try admit(table, "2001:db8:0:2::1")

@@ -34,7 +34,7 @@ struct AlertBudgetTests {
     #expect(Self.spend(&budget, "u2", "u2", nil) == .suppress(.unregistered))
   }
 
-  @Test("An alert that is found again costs nothing, and an hour later all begins again")
+  @Test("An alert that is found again costs nothing, and an hour later the count begins again")
   func again() {
     var budget = AlertBudget(
       limits: .init(license: 2, customer: 10, registered: 3, unregistered: 1))

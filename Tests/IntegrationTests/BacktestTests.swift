@@ -59,7 +59,7 @@ extension IntegrationTests {
     }
 
     @Test(
-      "Calls a minute are judged as a license's are: a flash crowd by night is told, though by day it would be nothing"
+      "Calls per minute are judged as a license's are: a flash crowd that would be normal by day is reported by night"
     )
     func callsAMinute() throws {
       var random = SeededRandom(seed: 4)

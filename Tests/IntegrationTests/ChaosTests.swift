@@ -257,7 +257,7 @@ extension IntegrationTests {
       )
       let found = rows.map { $0[0]! }
       #expect(expected.count > 50)
-      #expect(Set(found).count == found.count, "a dead letter stands twice")
+      #expect(Set(found).count == found.count, "a dead letter is stored twice")
       #expect(Set(found).symmetricDifference(expected).sorted().prefix(10) == [])
     }
 

@@ -179,7 +179,7 @@ extension IntegrationTests {
       try Meterctl.expectReconciled(pipeline)
     }
 
-    @Test("A header that no dead letter bears out changes nothing, and reconcile agrees")
+    @Test("A header that no dead letter confirms changes nothing, and reconcile agrees")
     func forgedHeaders() throws {
       let pipeline = try Pipeline(partitions: 1)
       try pipeline.start()

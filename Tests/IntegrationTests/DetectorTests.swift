@@ -66,7 +66,7 @@ extension IntegrationTests {
     }
 
     @Test(
-      "A key on many domains, a canceled key that goes on; what is no event becomes a dead letter of its own topic"
+      "A key on many domains and a canceled key are reported, and garbage becomes a dead letter of its own topic"
     )
     func spreadAndCanceled() throws {
       let pipeline = try Pipeline(partitions: 2)
@@ -151,7 +151,7 @@ extension IntegrationTests {
     }
 
     @Test(
-      "Every pair is told once after a fault at any step of a checkpoint, and none is forgotten",
+      "After a fault at any step of a checkpoint every pair is reported once, and none is forgotten",
       arguments: [FlushFaultTests.Fault.cut, .kill])
     func faultAtEachStep(_ fault: FlushFaultTests.Fault) throws {
       let pipeline = try Pipeline(partitions: 2)
@@ -205,7 +205,7 @@ extension IntegrationTests {
     }
 
     @Test(
-      "Noise about four hundred licenses raises a customer's share of alerts, hides no pirate, and puts no words into them"
+      "Noise about four hundred licenses raises only a customer's share of alerts, hides no pirate, and puts no words into them"
     )
     func noise() throws {
       let pipeline = try Pipeline(partitions: 1)

@@ -117,7 +117,7 @@ extension IntegrationTests {
   }
 
   @Suite struct UnregisteredTests {
-    @Test func `Usage of unregistered licenses is listed by pages and counted`() throws {
+    @Test func `Usage of unregistered licenses is listed in pages and counted`() throws {
       let pipeline = try Pipeline(partitions: 2)
       try pipeline.database.addLicense("lic_1")
       var traffic = Traffic(pipeline.log)

@@ -6,7 +6,7 @@ import Testing
 
 extension IntegrationTests {
   @Suite struct HealthTests {
-    @Test("What is missing at the start is named, and healed from without a restart")
+    @Test("What is missing at the start is named, and the service recovers without a restart")
     func missingThings() throws {
       // At first there is neither a schema nor a topic. Then they come one after the other.
       let database = TestDatabase(url: try SharedPostgres.makeDatabase(migrated: false))
@@ -140,7 +140,7 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test("SIGTERM stores everything taken and exits 0 within 10 s")
+    @Test("After SIGTERM everything taken is stored, and the process exits with 0 within 10 s")
     func sigterm() throws {
       let pipeline = try Pipeline(partitions: 2)
       // No flush is due by time, so only the shutdown flushes.

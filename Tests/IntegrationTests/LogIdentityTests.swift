@@ -56,7 +56,7 @@ extension IntegrationTests {
 
 extension IntegrationTests {
   @Suite struct ProofTests {
-    @Test("Where the log speaks of no row at all, reconcile says so and ends with status 4")
+    @Test("If the log says nothing about any row, reconcile says so and ends with status 4")
     func nothingProved() throws {
       let old = try Pipeline(partitions: 2)
       let first = try old.start()
@@ -76,8 +76,7 @@ extension IntegrationTests {
       #expect(try Meterctl.run(["reconcile"], new).output.contains("NOTHING WAS PROVED"))
     }
 
-    @Test func `After a new epoch, the calls of producers of before are proved row by row`() throws
-    {
+    @Test func `After a new epoch, the calls of earlier producers are proved row by row`() throws {
       let old = try Pipeline(partitions: 2)
       let first = try old.start()
       try Self.send(1...60, of: "lic_a", to: old.log)

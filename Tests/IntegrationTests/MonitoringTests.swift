@@ -111,7 +111,7 @@ extension IntegrationTests {
       }
       #expect(Set(names).count == names.count)
       for heading in manual.matches(of: /\n### (Metering\w+)\n/) {
-        #expect(names.contains(String(heading.1)), "\(heading.1) is no alert any more")
+        #expect(names.contains(String(heading.1)), "\(heading.1) is no longer an alert")
       }
     }
 

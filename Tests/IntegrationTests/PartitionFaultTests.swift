@@ -32,7 +32,7 @@ extension IntegrationTests {
       }
     }
 
-    @Test("A partition without a leader holds up no other, and goes on when it has one")
+    @Test("A partition without a leader holds up no other, and continues when it has one")
     func leaderless() throws {
       let pipeline = try Pipeline(partitions: 6)
       var truth = UsageTruth()
@@ -78,7 +78,8 @@ extension IntegrationTests {
       try pipeline.expectStops(aggregator)
     }
 
-    @Test("After a topic was unknown for a moment its log is recognized, and read on where it was")
+    @Test(
+      "After a topic was unknown for a moment, its log is recognized and read from where it was")
     func unknownForAMoment() throws {
       let pipeline = try Pipeline(partitions: 4)
       let aggregator = try pipeline.start()

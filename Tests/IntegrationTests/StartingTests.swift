@@ -33,7 +33,7 @@ import Testing
     )
   }
 
-  @Test("The consumer groups share no name of a metric, so that a sum counts nothing twice")
+  @Test("No two consumer groups share a metric's name, so that a sum counts nothing twice")
   func metricNames() throws {
     let log = try UsageLog(partitions: 2)
     let database = try TestDatabase()

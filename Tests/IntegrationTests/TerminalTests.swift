@@ -25,7 +25,7 @@ extension IntegrationTests {
         sourceLocation: sourceLocation)
     }
 
-    @Test("No command passes on what drives a terminal: each prints the id with escapes")
+    @Test("No command passes on control characters for a terminal: each prints the id with escapes")
     func ids() throws {
       let pipeline = try Pipeline(partitions: 1)
       try pipeline.database.addLicense(Self.hostile, domains: ["example.com"])

@@ -174,7 +174,7 @@ extension IntegrationTests {
       }
       let other = try started()
       func told() throws -> Int64 { try database.integer("select count(*) from alert") ?? 0 }
-      try eventually("the outage is told", within: 60) {
+      try eventually("the outage is reported", within: 60) {
         let killed = try started()
         try killed.waitUntilReady()
         killed.process.killNow()
@@ -222,7 +222,7 @@ extension IntegrationTests {
       }
       // Kafka is asked outside of the transaction, because the server ends an idle one.
       guard case .needsEnds(let minute) = try judgeNext() else {
-        Issue.record("the log's ends are not asked for")
+        Issue.record("the log's ends are not read")
         return
       }
       try store.cover(until: minute, logEnds: [0, 5])

@@ -95,7 +95,7 @@ import Testing
       #expect(try ends[all[partition]]?.get() == LogEnds(low: 0, high: Int64(partition) + 1))
     }
     guard case .failure(let error)? = ends[all[2]] else {
-      Issue.record("partition 2 has no leader, and answered")
+      Issue.record("partition 2 has no leader, but it answered")
       return
     }
     #expect(error.isRetriable)
@@ -108,7 +108,7 @@ import Testing
     // librdkafka reports the refusal separately from the call, which on a busy machine ends before
     // it.
     var refusal: KafkaError?
-    try eventually("the refusal is told") {
+    try eventually("the refusal is reported") {
       do throws(KafkaError) {
         _ = try reader.partitionCount("t", timeoutMilliseconds: 4_000)
         Issue.record("a broker without TLS answered")

@@ -5,7 +5,7 @@ import Testing
 /// Cases that the conformance runner, which drives all SDKs, does not cover.
 struct ServiceAddressTests {
   @Test(
-    "A service's address is taken apart",
+    "A service's address is split into its parts",
     arguments: [
       ("https://licenses.example.com", "licenses.example.com", 443, ""),
       ("HTTPS://Licenses.Example.com:8443/base//", "licenses.example.com", 8_443, "/base"),
@@ -20,7 +20,7 @@ struct ServiceAddressTests {
   }
 
   @Test(
-    "An address that two readers could take differently, or that is not safe, is refused",
+    "An address that two readers could read differently, or that is not safe, is refused",
     arguments: [
       "", "licenses.example.com", "ftp://localhost", "https://", "https://:443", "https://a:0",
       "https://a:65536", "https://a:+80", "https://a:", "https://user@a", "https://a?b",
@@ -33,7 +33,7 @@ struct ServiceAddressTests {
     #expect(throws: LicenseClientOptions.Invalid.self) { try ServiceAddress(url) }
   }
 
-  @Test("A host that a proxy tells is believed of a trusted proxy alone, also by its IPv6 address")
+  @Test("A host named by a proxy is believed only if the proxy is trusted, also by IPv6 address")
   func forwardedHost() throws {
     let host = try RequestHost(domain: nil, trustedProxies: ["10.0.0.0/8", "2001:db8::1"])
     func domain(_ peer: String?, _ forwarded: [String]) -> String {

@@ -23,7 +23,7 @@ struct VerdictFolderTests {
   }
 
   @Test(
-    "Names that were never valid leave no file, and a license that ended takes its files along"
+    "Names that were never valid leave no file, and a license's end removes its old files"
   )
   func files() throws {
     let path = NSTemporaryDirectory() + "verdicts-\(UUID().uuidString)"

@@ -38,7 +38,7 @@ struct DomainTests {
   }
 
   @Test(
-    "What is no domain is none",
+    "A text that is not a domain is not taken for one",
     arguments: [
       "", ".", "..", "a..b", ".example.com", "example.com..", "-a.example", "a-.example",
       "a b.example", "https://example.com", "example.com/path", "user@example.com", "*.example.com",
@@ -79,7 +79,7 @@ struct DomainTests {
     #expect(name.map(bound.covers) ?? false == expected)
   }
 
-  @Test("What cannot be bound says why")
+  @Test("A domain that cannot be bound says why")
   func refusals() throws {
     for (domain, refusal) in [
       ("co.uk", BoundDomains.Refusal.publicSuffix), ("*.github.io", .publicSuffix),
@@ -94,7 +94,7 @@ struct DomainTests {
   }
 
   @Test(
-    "Where developers run what they write is local",
+    "Hosts where developers run their own work are local",
     arguments: [
       ("localhost", true), ("app.localhost:8080", true), ("shop.test", true), ("127.0.0.1", true),
       ("127.8.8.8", true), ("[::1]:80", true), ("::ffff:127.0.0.1", true), ("example.com", false),
@@ -129,7 +129,7 @@ struct DomainTests {
     }
   }
 
-  @Test("The closest bound domain has most labels in common from the right")
+  @Test("The closest bound domain has the most labels in common from the right")
   func closest() throws {
     let bound = BoundDomains(["example.com", "*.shop.example.org"], rules: Self.rules)
     func closest(_ text: String) -> String? {
@@ -144,7 +144,7 @@ struct DomainTests {
         == nil)
   }
 
-  @Test("Registrable domains come from the list, names under no rule from its default")
+  @Test("Registrable domains come from the list, and from its default for names under no rule")
   func registrable() {
     #expect(Self.rules.registrableDomain("a.b.example.co.uk") == "example.co.uk")
     #expect(Self.rules.registrableDomain("a.someone.github.io") == "someone.github.io")

@@ -36,7 +36,7 @@ struct TokenTests {
     #"{"alg":"EdDSA","kid":"\#(key.keyID)"\#(members)}"#
   }
 
-  @Test("What is issued is verified, with either algorithm, and says what went in")
+  @Test("An issued token is verified, with either algorithm, and says what went in")
   func roundTrip() throws {
     for key in [Self.key, Self.ecKey] {
       let token = try #require(LicenseSigner(keys: Self.set(key))?.token(Self.claims))
@@ -154,7 +154,7 @@ struct TokenTests {
     }
   }
 
-  @Test("ES256 signatures are 64 bytes, and no zeros")
+  @Test("ES256 signatures are 64 bytes, and zeros are refused")
   func ecdsa() throws {
     let verifier = LicenseVerifier(keys: Self.set(Self.ecKey))
     let good = Self.token(
@@ -232,7 +232,7 @@ struct TokenTests {
     #expect(claims.limits.map(\.quantity) == [50_000, 0, 10])
   }
 
-  @Test("domain and domains hold together, each domain once")
+  @Test("domain and domains apply together, and each domain counts once")
   func domains() throws {
     let payload = Self.goodPayload.replacing(
       "\"plan\"", with: "\"domains\":[\"b.example\",\"example.com\",\"b.example\"],\"plan\"")
@@ -261,7 +261,7 @@ struct TokenTests {
     }
   }
 
-  @Test("After a rotation the new key signs, and what the old one signed holds on")
+  @Test("After a rotation the new key signs, and what the old one signed stays valid")
   func rotation() throws {
     var set = Self.set(Self.key)
     let old = LicenseSigner(keys: set)!.token(Self.claims)!
@@ -279,7 +279,7 @@ struct TokenTests {
     }
   }
 
-  @Test("A verdict's key makes no licenses, and a license's key no verdicts")
+  @Test("A verdict's key signs no licenses, and a license's key signs no verdicts")
   func purposes() throws {
     let verdictKey = JSONWebKey.generate(.edDSA, for: .verdict)!
     #expect(LicenseSigner(keys: Self.set(verdictKey)) == nil)
@@ -292,7 +292,7 @@ struct TokenTests {
     }
   }
 
-  @Test("A verdict is believed for its question, its nonce and its time alone")
+  @Test("A verdict is believed only for its question, its nonce and its time")
   func verdicts() throws {
     let set = Self.set(Self.key, JSONWebKey.generate(.edDSA, for: .verdict)!)
     let signer = try #require(VerdictSigner(keys: set))
@@ -329,7 +329,7 @@ struct TokenTests {
   }
 
   @Test(
-    "Key sets that are not one are refused, with the number of the key",
+    "Malformed key sets are refused, with the number of the key",
     arguments: [
       "", "[]", "{}", #"{"keys":{}}"#, #"{"keys":[5]}"#, #"{"keys":[{}]}"#,
       #"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}"#,
@@ -407,7 +407,7 @@ struct TokenTests {
   }
 
   @Test(
-    "The keys and signatures of RFC 8037, RFC 7515 A.2 and A.3 verify, and their thumbprints fit")
+    "The keys and signatures of RFC 8037, RFC 7515 A.2 and A.3 verify, and their thumbprints match")
   func vectors() throws {
     // RFC 8037, appendix A, has the key, the thumbprint, and the signature over "Example of Ed25519
     // signing".

@@ -26,7 +26,7 @@ struct VerdictTests {
     ).code
   }
 
-  @Test("Every code, and what comes before it")
+  @Test("Every code is given, and the one that comes first wins")
   func codes() {
     #expect(Self.code(Self.terms()) == .valid)
     #expect(Self.code(Self.terms(status: .canceled), "evil.com", isOver: true) == .canceled)
@@ -42,7 +42,7 @@ struct VerdictTests {
       Self.code(Self.terms(expires: Self.now - Self.day), isOver: true) == .limitExceeded)
   }
 
-  @Test("The boundaries are to the millisecond")
+  @Test("The boundaries are exact to the millisecond")
   func boundaries() {
     #expect(Self.code(Self.terms(from: Self.now)) == .valid)
     #expect(Self.code(Self.terms(expires: Self.now + 1)) == .valid)
@@ -55,7 +55,7 @@ struct VerdictTests {
     #expect(Self.code(Self.terms(expires: .min)) == .expired)
   }
 
-  @Test("Who holds says nothing, who does not says why")
+  @Test("A verdict explains itself only if the license is not valid")
   func words() {
     for code in Verdict.Code.allCases {
       let verdict = Verdict(code)

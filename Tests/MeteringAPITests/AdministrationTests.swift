@@ -193,7 +193,8 @@ struct AdministrationAPITests {
       try setup.database.integer("select count(*) from api_token where name = 'once'") == 1)
   }
 
-  @Test func `Lists go on after their cursor, once each, and a changed one is refused`() throws {
+  @Test
+  func `Lists continue after their cursor without repeats, and a changed one is refused`() throws {
     let fixture = try AdministrationFixture()
     let setup = fixture.setup
     for i in 1...7 { try setup.addLicense("lic_page_\(i)", customer: "cus_page") }

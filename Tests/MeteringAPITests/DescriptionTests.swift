@@ -6,7 +6,7 @@ import Testing
 @Suite(.serialized)
 struct DescriptionTests {
   @Test(
-    "Generated requests find nothing in the service that its description does not say",
+    "Generated requests find no behavior that the service's description does not state",
     .enabled(if: PythonPrograms.isInstalled))
   func schemathesis() throws {
     var keys = JSONWebKeySet()
@@ -38,7 +38,7 @@ struct DescriptionTests {
         "-H", "Authorization: Bearer \(APISetup.adminToken)",
       ])
     let status = run.wait()
-    try eventually("it has said all") { run.outputEnded }
+    try eventually("all of its output is read") { run.outputEnded }
     #expect(status == 0, "\(run.output.suffix(8_000))")
     #expect(setup.process.isRunning, "\(setup.process.output.suffix(4_000))")
   }

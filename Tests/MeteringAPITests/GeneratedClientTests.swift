@@ -33,7 +33,7 @@ import Testing
         "--output-path", folder + "/metering_client",
       ])
     let status = made.wait()
-    try eventually("it has said all") { made.outputEnded }
+    try eventually("all of its output is read") { made.outputEnded }
     #expect(status == 0, "\(made.output)")
     // The generator has no model for the document itself, which is YAML. Everything else must have
     // one.
@@ -45,7 +45,7 @@ import Testing
         "http://127.0.0.1:\(setup.port)", APISetup.adminToken,
       ])
     let used = client.wait()
-    try eventually("it has said all") { client.outputEnded }
+    try eventually("all of its output is read") { client.outputEnded }
     #expect(used == 0, "\(client.output)")
   }
 }

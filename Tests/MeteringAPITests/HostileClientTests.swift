@@ -5,7 +5,7 @@ import Testing
 /// Hostile requests end nothing, hold up nobody and take bounded memory.
 @Suite(.serialized)
 struct HostileClientTests {
-  @Test func `Bodies of 10 MB, floods of headers and what is no HTTP get a clear 4xx`() throws {
+  @Test func `Bodies of 10 MB, floods of headers and what is not HTTP get a clear 4xx`() throws {
     let setup = try APISetup()
     try setup.addToken("mtr_read", scopes: "usage:read")
     let body = String(repeating: "a", count: 10 << 20)

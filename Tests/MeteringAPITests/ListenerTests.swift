@@ -76,7 +76,7 @@ struct ListenerTests {
     return status == 0
   }
 
-  @Test func `A certificate without its key ends the start with one line and 78`() throws {
+  @Test func `A certificate without its key ends the start with one line and status 78`() throws {
     let made = try Certificate()
     let process = try ChildProcess(
       ChildProcess.product("metering-api"),
@@ -129,7 +129,7 @@ struct ListenerTests {
       .flatMap { Double($0.split(separator: " ")[1]) }.map { Int($0) } ?? 0
   }
 
-  @Test func `The audit has the client's address, by a trusted proxy's word alone`() throws {
+  @Test func `The audit has the client's address, and believes only a trusted proxy`() throws {
     let forwarded = ["X-Forwarded-For": "203.0.113.66, 198.51.100.7"]
     let body = #"{"customer_id":"cus_a","name":"A"}"#
     func address(_ environment: [String: String]) throws -> String? {

@@ -25,7 +25,7 @@ import Testing
     let stored = try fixture.setup.get("/v1/webhook-deliveries/\(fixture.delivery)")
     let attempts = stored.json["attempt_log"] as? [[String: Any]] ?? []
     let headers = attempts.compactMap { $0["traceparent"] as? String }
-    #expect(Set(headers).count == 2, "each attempt is a span of its own: \(stored.body)")
+    #expect(Set(headers).count == 2, "each attempt is a separate span: \(stored.body)")
     for header in headers {
       #expect(header.hasPrefix(trace.prefix(36)) && header != trace, "\(header)")
       #expect(delivery.body.contains(header), "\(header)")

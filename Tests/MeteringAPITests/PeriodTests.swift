@@ -176,7 +176,7 @@ struct PeriodTests {
     #expect(try setup.get("/v1/periods?license_id=lic_1&status=open").data.count == 1)
   }
 
-  @Test func `One period is closed alone`() throws {
+  @Test func `One period can be closed by itself`() throws {
     let setup = try setup()
     let path = "/v1/periods/lic_1:api_calls:2025-01-01/close"
     #expect(try setup.request("POST", path)["closed"] == "1")

@@ -79,7 +79,7 @@ import Testing
     #expect(try customer.get("/portal").status == 401)
   }
 
-  @Test func `a session for some licenses shows no others, nor what is the whole customer's`()
+  @Test func `a session for some licenses shows no others, nor what belongs to the whole customer`()
     throws
   {
     let api = try setup()

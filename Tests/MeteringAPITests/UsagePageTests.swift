@@ -4,7 +4,7 @@ import Testing
 
 /// How the pages show usage that has just begun.
 @Suite struct UsagePageTests {
-  @Test func `usage of the hour that runs is shown from the first event on`() throws {
+  @Test func `usage of the current hour is shown from the first event on`() throws {
     let api = try APISetup()
     try api.addLicense("lic_new")
     let reader = try PageReader(api)
@@ -43,7 +43,7 @@ import Testing
     #expect(overview.contains("Exports by hour") && overview.contains("4,711"))
   }
 
-  @Test func `the last period is shown of a license that is not used in this one`() throws {
+  @Test func `the last period of a license is shown if it is not used in this one`() throws {
     let api = try APISetup()
     try api.database.execute(
       """

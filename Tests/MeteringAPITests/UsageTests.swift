@@ -113,7 +113,8 @@ struct UsageTests {
     #expect(try setup.get("/v1/usage?\(range)", headers: ["Accept": "text/csv"]).body == csv.body)
   }
 
-  @Test func `A page goes on where the one before ended while counts grow, and a tag is sent once`()
+  @Test
+  func `A page continues where the one before ended while counts grow, and a tag is sent once`()
     throws
   {
     let setup = try APISetup()
@@ -199,7 +200,8 @@ struct UsageTests {
     #expect(try setup.get("/v1/usage?\(whole)&customer_id=cus_2", token: "mtr_c1").status == 404)
   }
 
-  @Test func `The largest groups are ranked across meters, and the others are one of each meter`()
+  @Test
+  func `The largest groups are ranked across meters, and the others form one group per meter`()
     throws
   {
     let setup = try APISetup()

@@ -62,7 +62,7 @@ import Testing
     #expect(entry.after == #"{"omitted_bytes": 70012}"#)
   }
 
-  @Test func `A list goes on after its cursor and keeps its filter`() throws {
+  @Test func `A list continues after its cursor and keeps its filter`() throws {
     let database = try TestDatabase()
     let store = AuditStore(try database.connection())
     for i in 1...5 {

@@ -198,7 +198,7 @@ import Testing
     #expect(try database.integer("select accepted from producer_report") == 8)
   }
 
-  @Test("A producer that made room keeps its counts if it has reported, and else claims no loss")
+  @Test("A forgotten producer keeps its counts if it has reported, and otherwise claims no loss")
   func forgottenProducers() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)

@@ -125,7 +125,7 @@ import Testing
     #expect(try evidence() == [last, nil])
   }
 
-  @Test("One merge raises all thresholds that it passes, and of further hundreds the highest")
+  @Test("One merge raises all thresholds that it passes, and only the highest of further hundreds")
   func jump() throws {
     let database = try database()
     try use(570, database)
@@ -173,7 +173,7 @@ import Testing
     #expect(try alerts(database).last == "exceeded 100 of 110 at 120")
   }
 
-  @Test("A license's own thresholds; a limit of 0 is exceeded by one call; none are none")
+  @Test("A license may have its own thresholds or none, and one call exceeds a limit of 0")
   func ownThresholds() throws {
     let database = try database()
     try database.execute("update license set alert_thresholds = '{50}'")
@@ -229,7 +229,7 @@ import Testing
   }
 
   @Test(
-    "The running sum equals the rows whatever merges and changes run at once",
+    "The running sum equals the rows whatever merges and changes run at the same time",
     arguments: MergeKind.allCases)
   func concurrent(kind: MergeKind) async throws {
     let database = try database(limit: 1_000)
@@ -267,7 +267,8 @@ import Testing
   }
 
   @Test
-  func `Manual adjustments count toward the limit of their period, their counter-entries too`()
+  func
+    `Manual adjustments and their counter-entries count toward the limit of their period`()
     throws
   {
     let database = try database()
@@ -339,7 +340,7 @@ import Testing
         """) == 0)
   }
 
-  @Test("States of periods that are long over are forgotten, running ones stay")
+  @Test("States of periods that are long over are forgotten, and running ones stay")
   func retention() throws {
     let database = try database()
     try use(10, database)

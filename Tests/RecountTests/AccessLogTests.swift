@@ -42,7 +42,7 @@ struct AccessLogTests {
     #expect(try parse(start + #" "-" "curl""#).userAgent == "curl")
   }
 
-  @Test("Escaped quotes and backslashes are resolved, other escapes stand as written")
+  @Test("Escaped quotes and backslashes are resolved, and other escapes stay as written")
   func readsEscapes() throws {
     let parsed = try parse(
       #"h - - [17/May/2015:10:05:03 +0000] "GET /\"a\\b HTTP/1.1" 200 1 "\xe4\xe5" "a \"b\" \\""#)
@@ -64,7 +64,7 @@ struct AccessLogTests {
     #expect(virtual.virtualHost == "[2001:db8::2]")
   }
 
-  @Test("Requests that are no HTTP are kept as they are, without a method")
+  @Test("Requests that are not HTTP are kept as they are, without a method")
   func readsOddRequests() throws {
     let cases: [(String, String, String)] = [
       ("-", "", ""), (#"\x16\x03\x01"#, "", #"\x16\x03\x01"#), ("GET /", "GET", "/"),
@@ -78,7 +78,7 @@ struct AccessLogTests {
     }
   }
 
-  @Test("A line cut in its last fields still counts: its request is whole")
+  @Test("A line that is cut off in its last fields still counts, because its request is whole")
   func readsCutLines() throws {
     #expect(try parse(line + #" "http://example.com/" "Mozi"#).userAgent == "Mozi")
     #expect(try parse(line + #" "http://exa"#).referrer == "http://exa")
@@ -126,7 +126,7 @@ struct AccessLogTests {
     ("h - - \(time) \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"h - - \(time)", .combined),
   ]
 
-  @Test("What is no line of the format is refused with a reason", arguments: refused)
+  @Test("A line that does not follow the format is refused with a reason", arguments: refused)
   func refusesOtherLines(line: String, format: AccessLogFormat) {
     let error = #expect(throws: AccessLogError.self) { try parse(line, format) }
     #expect(error?.reason.isEmpty == false)
@@ -152,7 +152,7 @@ struct AccessLogTests {
   }
 
   @Test(arguments: ["\0", "\0\0\0\0\0", "\u{FEFF}", "\u{FEFF}\0\0", "\0\u{FEFF}"])
-  func `NULs and a byte order mark before a line are no part of its host`(start: String) throws {
+  func `NULs and a byte order mark before a line are not part of its host`(start: String) throws {
     #expect(try parse(start + line + tail).host == "203.0.113.9")
   }
 

@@ -81,7 +81,7 @@ struct JSONAgreementTests {
   }
 
   @Test(
-    "Damaged documents are taken and refused as python3 takes and refuses them",
+    "Damaged documents are accepted and refused just as python3 does it",
     .enabled(if: FileManager.default.isExecutableFile(atPath: python)))
   func agreesWithPython() throws {
     var random = SplitMix64(seed: 4711)

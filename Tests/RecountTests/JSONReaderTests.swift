@@ -4,7 +4,7 @@ import Metering
 import Recount
 import Testing
 
-@Suite("Reading JSON by RFC 8259")
+@Suite("Reading JSON as RFC 8259 defines it")
 struct JSONReaderTests {
   static let accepted: [String] = [
     "null", "true", "false", "0", "-0", "1", "-1", "10", "1234567890", "0.0", "-0.0", "0.5",
@@ -39,12 +39,12 @@ struct JSONReaderTests {
     "1\u{0}", "\u{0}1", "\u{0}", "[\u{0}]", "\\u0031", "{\"a\":1}\u{0}", "\"\\u\u{FF10}041\"",
   ]
 
-  @Test("What the grammar allows is read", arguments: accepted)
+  @Test("A text that the grammar allows is read", arguments: accepted)
   func acceptsGrammaticalTexts(text: String) throws {
     _ = try JSONReader.parse(bytes(text))
   }
 
-  @Test("What the grammar does not allow is refused", arguments: refused)
+  @Test("A text that the grammar does not allow is refused", arguments: refused)
   func refusesUngrammaticalTexts(text: String) {
     #expect(throws: JSONError.self) { try JSONReader.parse(bytes(text)) }
   }
@@ -60,7 +60,7 @@ struct JSONReaderTests {
     [0xF0, 0x90, 0x80, 0x80, 0x80],
   ]
 
-  @Test("Malformed UTF-8 is refused wherever it stands", arguments: malformed)
+  @Test("Malformed UTF-8 is refused wherever it is", arguments: malformed)
   func refusesMalformedUTF8(sequence: [UInt8]) {
     for value in [[0x22] + sequence + [0x22], sequence, [0x31] + sequence] as [[UInt8]] {
       #expect(throws: JSONError.self) { try JSONReader.parse(value) }
@@ -120,7 +120,7 @@ struct JSONReaderTests {
     #expect(try JSONReader.parse(bytes(token)) == .number(token))
   }
 
-  @Test("Members stay in order, repetitions included, and the last of a name is the one found")
+  @Test("Members stay in order with their repetitions, and the last one of a name is found")
   func keepsRepeatedMembers() throws {
     guard case .object(let members) = try JSONReader.parse(bytes(#"{"a":1,"b":2,"\u0061":3}"#))
     else {
@@ -132,7 +132,7 @@ struct JSONReaderTests {
     #expect(members["c"] == nil)
   }
 
-  @Test("512 deep is read, 513 deep is refused, at any mix of arrays and objects")
+  @Test("A depth of 512 is read and 513 is refused, for any mix of arrays and objects")
   func boundsTheDepth() throws {
     let shapes = [("[", "1", "]"), ("{\"a\":", "1", "}"), ("[{\"a\":", "1", "}]")]
     for (opening, inner, closing) in shapes {
@@ -172,7 +172,7 @@ struct JSONReaderTests {
     #expect(isRead)
   }
 
-  @Test("An error says where")
+  @Test("An error says where it is")
   func errorsHaveOffsets() {
     let cases: [(String, Int, JSONError.Reason)] = [
       ("", 0, .unexpectedEnd), ("[1,", 3, .unexpectedEnd), ("[1,]", 3, .unexpectedByte),

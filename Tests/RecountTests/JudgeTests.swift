@@ -8,7 +8,7 @@ struct JudgeTests {
 
   private func long(_ count: Int) -> String { "\"" + String(repeating: "a", count: count) + "\"" }
 
-  @Test("The sample event is taken with all that it says")
+  @Test("The sample event is accepted with everything that it says")
   func takesTheSample() {
     let expected = UsageEvent(
       id: "e-1", source: "/validation/eu-1", subject: "lic_abc123", producer: "eu-1-7f3a",
@@ -78,7 +78,7 @@ struct JudgeTests {
     #expect(base.with("id", #""""#).with("source", #""\u0000""#).reason() == "nul_in_text")
   }
 
-  @Test("Checks 7: each text in turn, NUL before a lone surrogate")
+  @Test("Checks 7: each text is checked in turn, for NUL before a lone surrogate")
   func checksTheTexts() {
     for name in ["id", "source", "type"] {
       #expect(base.with(name, #""a\u0000""#).reason() == "nul_in_text")
@@ -114,7 +114,7 @@ struct JudgeTests {
     #expect(base.with("type", #""x""#).with("producer", "7").reason() == "wrong_type")
   }
 
-  @Test("Check 11: producer is optional, a text, of 1 to 256 bytes")
+  @Test("Check 11: producer is optional, and is a text of 1 to 256 bytes")
   func checksTheProducer() {
     #expect(base.without("producer").event() != nil)
     #expect(base.with("producer", "null").event() != nil)
@@ -159,7 +159,7 @@ struct JudgeTests {
     #expect(base.with("sequence", "-1").with("time", "null").reason() == "bad_sequence")
   }
 
-  @Test("Check 15: time is a string by RFC 3339")
+  @Test("Check 15: time is a string in the format of RFC 3339")
   func checksTheTime() {
     for json in ["null", "7", #""""#, #""now""#, #""2026-11-23T18:40:00Z\u0000""#, #""\ud800""#] {
       #expect(base.with("time", json).reason() == "bad_time", "\(json)")
@@ -169,7 +169,7 @@ struct JudgeTests {
     #expect(escaped.event()?.timeMilliseconds == sampleTime)
   }
 
-  @Test("Check 16: import is optional, a text, of 1 to 256 bytes")
+  @Test("Check 16: import is optional, and is a text of 1 to 256 bytes")
   func checksTheImport() {
     #expect(base.with("import", #""batch-1""#).event()?.importBatch == "batch-1")
     #expect(base.with("import", "null").event() != nil)
@@ -223,7 +223,7 @@ struct JudgeTests {
     #expect(base.with("data", wrong).reason() == "bad_meter")
   }
 
-  @Test("Check 20: domain and feature are texts, empty is absent, the long are cut")
+  @Test("Check 20: domain and feature are texts; an empty one counts as absent, a long one is cut")
   func checksTheDimensions() {
     for name in ["domain", "feature"] {
       let with = { (json: String) in base.with("data", #"{"\#(name)":\#(json)}"#) }
@@ -264,7 +264,7 @@ struct JudgeTests {
     #expect(base.keyed(nil).at(0, timestamp: 0).reason() == "key_mismatch")
   }
 
-  @Test("Check 22: up to an hour ahead of the record, and no further")
+  @Test("Check 22: a time is at most an hour ahead of the record")
   func checksTheFuture() {
     let time = sampleTime + 123
     #expect(base.at(0, timestamp: time - 3_600_000).reason() == nil)
@@ -275,7 +275,7 @@ struct JudgeTests {
     #expect(base.at(0, timestamp: .max).reason() == "too_old")
   }
 
-  @Test("Check 22: as old as the maximal age, or as its registered import says")
+  @Test("Check 22: a time is as old as the maximum age, or its registered import, allows")
   func checksTheAge() {
     let time = sampleTime + 123
     let age: Int64 = 35 * 86_400_000
@@ -294,7 +294,7 @@ struct JudgeTests {
     #expect(old.reason(RecountSettings(maxEventAgeMilliseconds: age + 1)) == nil)
   }
 
-  @Test("A report is taken with its numbers")
+  @Test("A report is accepted with its numbers")
   func takesReports() {
     let report = ProducerReport(
       producer: "eu-1-7f3a", accepted: 10, pending: 2, dropped: 1, isFinal: true)
@@ -330,7 +330,7 @@ struct JudgeTests {
     #expect(report.keyed("lic_abc123").reason() == "key_mismatch")
   }
 
-  @Test("A rejection names producer and sequence where both could be read, whatever else is wrong")
+  @Test("A rejection names producer and sequence if both could be read, whatever else is wrong")
   func namesTheProducerOfRejections() {
     func named(_ fixture: EventFixture) -> Bool? {
       guard case .rejected(_, _, let producer, let sequence) = fixture.verdict() else { return nil }
@@ -353,7 +353,7 @@ struct JudgeTests {
     }
   }
 
-  @Test("A detail never repeats what stood in the event")
+  @Test("A detail never repeats content of the event")
   func detailsHoldNoPayload() {
     for (name, _) in base.members {
       let wrong = base.with(name, #"["secret"]"#)
@@ -366,7 +366,7 @@ struct JudgeTests {
     }
   }
 
-  @Test("No byte string is a trap: every byte of an event flipped every way is a verdict")
+  @Test("No bytes cause a trap: an event with any bit flipped still gets a verdict")
   func survivesEveryFlippedByte() {
     let json = bytes(base.json)
     for index in json.indices {

@@ -2,7 +2,7 @@ import Metering
 import Recount
 import Testing
 
-@Suite("Counting a partition over again")
+@Suite("Counting a partition again")
 struct PartitionRecountTests {
   private func settings(window: Int64) -> RecountSettings {
     RecountSettings(windows: { _ in [WindowSize(fromOffset: 0, size: window)] })
@@ -37,7 +37,7 @@ struct PartitionRecountTests {
     }
   }
 
-  @Test("An id W offsets back is a duplicate, W + 1 back it is not")
+  @Test("An id is a duplicate W offsets later, and is not W + 1 offsets later")
   func windowIsExact() {
     for (distance, expected) in [(1, "id"), (9, "id"), (10, "id"), (11, "counted")] {
       var recount = recount(window: 10)
@@ -49,7 +49,7 @@ struct PartitionRecountTests {
     #expect(cause(none.feed(plain("a").at(1).record)) == "counted")
   }
 
-  @Test("The window is 262,144 offsets where no other size is set")
+  @Test("The window is 262,144 offsets if no other size is set")
   func defaultWindow() {
     for (distance, expected) in [(262_144, "id"), (262_145, "counted")] {
       var recount = PartitionRecount(partition: 0, settings: RecountSettings(), countFrom: 0)
@@ -59,7 +59,7 @@ struct PartitionRecountTests {
     }
   }
 
-  @Test("A duplicate renews what it is a duplicate of")
+  @Test("A duplicate renews the identity that it repeats")
   func duplicatesRenew() {
     var recount = recount(window: 10)
     let offsets: [Int64] = [0, 10, 20, 30, 41]
@@ -67,7 +67,7 @@ struct PartitionRecountTests {
     #expect(causes == ["counted", "id", "id", "id", "counted"])
   }
 
-  @Test("The window's size holds from its offset on, and a larger one looks back before it")
+  @Test("A window size applies from its offset on, and a larger one looks back before that offset")
   func windowHistory() {
     let settings = RecountSettings(windows: { _ in
       [WindowSize(fromOffset: 100, size: 50), WindowSize(fromOffset: 0, size: 5)]
@@ -82,7 +82,7 @@ struct PartitionRecountTests {
     }
   }
 
-  @Test("Subject, source and id all make the identity, to the byte")
+  @Test("The identity is made of subject, source and id, byte for byte")
   func identityIsExact() {
     var recount = recount()
     let events = [
@@ -134,7 +134,7 @@ struct PartitionRecountTests {
     #expect(cause(recount.feed(numbered(4, id: "b").at(2).record)) == "sequence")
   }
 
-  @Test("Producer without sequence, or the reverse, is judged by id alone")
+  @Test("An event with only a producer, or only a sequence, is judged by its id")
   func halfNumberedEventsAreJudgedById() {
     var recount = recount(sequences: ["p": 100])
     let noSequence = numbered(1, id: "a").without("sequence")
@@ -147,7 +147,7 @@ struct PartitionRecountTests {
     #expect(recount.sequences == ["p": 100])
   }
 
-  @Test("Sequences known from before the log hold")
+  @Test("Sequences that are known from before the log still apply")
   func startsFromKnownSequences() {
     var recount = recount(sequences: ["p": 3])
     #expect(cause(recount.feed(numbered(3).at(0).record)) == "sequence")
@@ -226,7 +226,7 @@ struct PartitionRecountTests {
     #expect(cause(recount.feed(plain("a").requeuing("y").at(1).record)) == "counted")
   }
 
-  @Test("Below countFrom the window and sequences fill and nothing is counted")
+  @Test("Below countFrom the window and the sequences fill up, and nothing is counted")
   func countsFromAnOffset() {
     var recount = recount(countFrom: 5)
     _ = recount.feed(plain("a").at(0).record)
@@ -244,7 +244,7 @@ struct PartitionRecountTests {
     #expect(recount.totals.values.map(\.eventCount) == [1])
   }
 
-  @Test("The ledger tells counted, duplicates, repeated and dead letters apart")
+  @Test("The ledger separates counted, duplicate and repeated events and dead letters")
   func keepsTheLedger() {
     var recount = recount()
     let script: [EventFixture] = [
@@ -308,7 +308,7 @@ struct PartitionRecountTests {
   }
 
   /// The page's rules word for word. Every event is compared with the whole history.
-  @Test("Random streams give what looking at the whole history gives", arguments: 0..<20)
+  @Test("Random streams give the same result as a search of the whole history", arguments: 0..<20)
   func agreesWithTheWholeHistory(seed: UInt64) {
     var random = SplitMix64(seed: seed)
     let window = Int64.random(in: 0...12, using: &random)

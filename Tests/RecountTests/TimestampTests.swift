@@ -3,7 +3,7 @@ import Metering
 import Recount
 import Testing
 
-@Suite("Times by RFC 3339")
+@Suite("Times in the format of RFC 3339")
 struct TimestampTests {
   private func milliseconds(_ text: String) -> Int64? { millisecondsFromRFC3339(bytes(text)) }
 
@@ -25,7 +25,7 @@ struct TimestampTests {
     ("1600-02-29T00:00:00Z", -11_670_998_400_000),
   ]
 
-  @Test("A time is its milliseconds since 1970", arguments: known)
+  @Test("A time is read as its milliseconds since 1970", arguments: known)
   func readsKnownTimes(text: String, expected: Int64) {
     #expect(milliseconds(text) == expected)
   }
@@ -48,7 +48,7 @@ struct TimestampTests {
     "2026-11-23T18:40:00Z\u{0}",
   ]
 
-  @Test("What is no time is refused", arguments: refused)
+  @Test("A text that is not a time is refused", arguments: refused)
   func refusesOtherTexts(text: String) {
     #expect(milliseconds(text) == nil)
   }

@@ -34,7 +34,7 @@ struct TotalsTests {
     #expect(minutes.rolledUp(to: .minute) == minutes)
   }
 
-  @Test("Merging adds rows, past 64 bits where it must")
+  @Test("Merging adds rows, beyond 64 bits if it must")
   func merges() {
     var totals = Totals(window: .day, rows: [key("a", 0): tally(.max, 1)])
     totals.merge(
@@ -83,7 +83,7 @@ struct TotalsTests {
     #expect(Set([key("\u{E9}", 0), key("e\u{301}", 0)]).count == 2)
   }
 
-  @Test("Partitions put together keep their positions apart and add their numbers up")
+  @Test("Combined partitions keep separate positions, and their numbers are added up")
   func mergesPartitions() {
     var result = RecountResult()
     for partition in [Int32(0), 1] {

@@ -40,7 +40,7 @@ private func promtoolCheck(_ text: String) throws -> (status: Int32, output: Str
     return registry
   }
 
-  @Test func `Families and series are rendered in order, HELP and TYPE once a family`() {
+  @Test func `Families and series are rendered in order, with HELP and TYPE once per family`() {
     #expect(
       filled().render() == """
         # HELP consumer_lag_events A back\\\\slash and a\\nline.

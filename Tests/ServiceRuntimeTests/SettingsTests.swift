@@ -61,7 +61,7 @@ import Testing
         == "METER_X and METER_X_FILE are both set, but only one of them may be")
   }
 
-  @Test func `Unusable files are refused without telling the path or the content`() throws {
+  @Test func `Unusable files are refused without revealing the path or the content`() throws {
     func check(_ path: String, _ words: String) {
       let text = message { _ = try Settings(environment: ["K_FILE": path]).required("K") }
       #expect(text == "K_FILE names \(words)")

@@ -160,7 +160,7 @@ import Testing
     }
   }
 
-  @Test func `A C library of the system is imported by its owner alone`() throws {
+  @Test func `A C library of the system is imported only by its owner`() throws {
     let owners = [
       "CRdKafka": "KafkaTransport", "CLibPQ": "PostgresStore", "CLibPSL": "DomainNames",
       "CLibIDN2": "DomainNames", "CChecksum": "EventPublisher",
@@ -188,7 +188,7 @@ import Testing
     }
   }
 
-  @Test func `No source imports a test, but for the benchmarks' databases and logs`() throws {
+  @Test func `No source imports a test, except for the benchmarks' databases and logs`() throws {
     let tests = Set(try Repository.names("Tests"))
     for file in try Repository.swift("Sources") {
       for name in file.imports where tests.contains(name) {

@@ -75,7 +75,7 @@ struct DedupeWindowTests {
     }
   }
 
-  @Test("A sighting renews its identity, also when it is a duplicate", arguments: [1, 2, 3, 7, 64])
+  @Test("A sighting renews its identity, even when it is a duplicate", arguments: [1, 2, 3, 7, 64])
   func renewal(_ size: Int) {
     var window = DedupeWindow(size: size, startOffset: 0)
     var offset: Int64 = 0
@@ -100,7 +100,7 @@ struct DedupeWindowTests {
     expect(window.count == 2)
   }
 
-  @Test("A gap as long as the window empties it, one shorter does not")
+  @Test("A gap as long as the window empties it, and a shorter one does not")
   func gaps() {
     for size in [1, 2, 7, 64] {
       for (gap, expected) in [(size - 1, true), (size, false), (size * 1_000, false)] {

@@ -111,7 +111,7 @@ import UsageAggregation
 
   /// Runs ten thousand schedules. The store loses connections before, during and after the commit,
   /// goes on with a lost commit later, and gives partitions to other processes at any moment.
-  @Test func `each partition is stored once, or it is another process's`() {
+  @Test func `each partition is stored once, or belongs to another process`() {
     for seed in 0..<10_000 {
       var random = SeededRandom(seed: UInt64(seed))
       var store = OffsetsModel(random: random)

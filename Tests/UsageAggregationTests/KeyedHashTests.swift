@@ -129,7 +129,7 @@ struct KeyedHashTests {
     return Array(head[..<(count - 8)]) + tail
   }
 
-  @Test("Other keys give other hashes, and the same keys the same")
+  @Test("Other keys give other hashes, and the same keys give the same hashes")
   func keys() {
     let other = KeyedHash(seed: (1, 2, 3, 4))
     let text = bytes("lic_abc123")
@@ -140,7 +140,8 @@ struct KeyedHashTests {
     #expect(identity([], [], []) != .none)
   }
 
-  @Test("A record's fingerprint is of its key, value and timestamp, and the same in every process")
+  @Test(
+    "A record's fingerprint covers its key, value and timestamp, and is the same in every process")
   func fingerprints() {
     let store = ByteStore()
     func fingerprint(_ key: String?, _ value: String?, _ timestamp: Int64) -> Int64 {

@@ -71,7 +71,7 @@ struct LogAccumulatorTests {
     #expect(batch.counters.counted == 2 && batch.counters.duplicates == 2)
   }
 
-  @Test("Records below the stored offset fill the window and count nowhere")
+  @Test("Records below the stored offset fill the window and are not counted")
   func rebuilding() {
     var accumulator = makeAccumulator()
     let batch = accumulator.makeBatch()
@@ -126,7 +126,7 @@ struct LogAccumulatorTests {
     }
   }
 
-  @Test("The end of a partition moves it on, and stops it where the remembered record has not come")
+  @Test("The end of a partition moves it on, or stops it if the remembered record has not come")
   func ends() {
     var accumulator = makeAccumulator()
     let batch = accumulator.makeBatch()
@@ -166,7 +166,7 @@ struct LogAccumulatorTests {
     expect(accumulator.position(of: 0) == nil)
   }
 
-  @Test("Records that came before are passed over")
+  @Test("Records that came before are skipped")
   func leftOvers() {
     var accumulator = makeAccumulator()
     let batch = accumulator.makeBatch()
@@ -178,7 +178,7 @@ struct LogAccumulatorTests {
     expect(quantity(batch) == 4)
   }
 
-  @Test("Progress is in the order of partitions, of those that moved, and chained by offsets")
+  @Test("Progress lists the partitions that moved, in their order, and is chained by offsets")
   func progress() {
     var accumulator = makeAccumulator()
     for partition in [9, 2, 5, 0, 7] as [Int32] { own(&accumulator, partition) }
@@ -235,7 +235,8 @@ struct LogAccumulatorTests {
   }
 
   @Test(
-    "A table that fills up amid a run takes what fits, and the rest goes into the next, each once")
+    "A table that fills up in a run takes what fits, and the rest goes into the next, each once"
+  )
   func fullTable() {
     var accumulator = makeAccumulator()
     own(&accumulator)
@@ -303,7 +304,7 @@ struct LogAccumulatorTests {
     expect(state.sequence == 3)
   }
 
-  @Test("A dead letter counts once, and again may be tried where it did not fit")
+  @Test("A dead letter counts once, and may be tried again if it did not fit")
   func requeues() {
     var accumulator = makeAccumulator(maxQuantity: .max)
     own(&accumulator)
@@ -360,7 +361,7 @@ struct LogAccumulatorTests {
     #expect(batch.requeued.count == 1 && quantity(batch) == 5)
   }
 
-  @Test("Old events count where their import is registered and reaches back to them")
+  @Test("Old events count if their import is registered and reaches back to them")
   func imports() {
     var accumulator = makeAccumulator()
     own(&accumulator)
@@ -387,7 +388,7 @@ struct LogAccumulatorTests {
     expect(batch.counters.counted == 3)
   }
 
-  @Test("Where imports cannot be looked up, the same records can be taken again")
+  @Test("If imports cannot be looked up, the same records can be taken again")
   func failedLookup() {
     struct Down: Error {}
     var accumulator = makeAccumulator()
@@ -415,7 +416,7 @@ struct LogAccumulatorTests {
     expect(batch.counters.duplicates == 0)
   }
 
-  @Test("The oldest arrival is that of records that have a timestamp")
+  @Test("The oldest arrival is that of the records that have a timestamp")
   func oldestTimestamp() {
     var accumulator = makeAccumulator()
     own(&accumulator)

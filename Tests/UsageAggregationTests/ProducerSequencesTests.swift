@@ -5,7 +5,7 @@ import UsageAggregation
 
 @Suite("The sequences of producers")
 struct ProducerSequencesTests {
-  @Test("Sequences, dead letters and counts follow a dictionary, with many producers")
+  @Test("Sequences, dead letters and counts equal those of a dictionary, for many producers")
   func model() {
     var random = SeededRandom(of: "producers")
     let store = ByteStore()
@@ -65,7 +65,7 @@ struct ProducerSequencesTests {
     expect(Set(producers.states.map(\.name)).count == producers.states.count)
   }
 
-  @Test("The producer that was heard least recently makes room, by whatever order it was loaded")
+  @Test("The producer that was heard least recently makes room, in whatever order they were loaded")
   func bounded() {
     var random = SeededRandom(of: "bounded")
     let store = ByteStore()

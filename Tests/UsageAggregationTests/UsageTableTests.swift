@@ -236,7 +236,7 @@ struct UsageTableTests {
     expect(rows.values.reduce(0) { $0 + $1.events } == 200)
   }
 
-  @Test("The table is full before its memory ends, with the largest events there are")
+  @Test("The table is full before its memory ends, even with the largest events there are")
   func full() {
     let store = ByteStore()
     var table = UsageTable(hash: fixedHash)

@@ -20,7 +20,7 @@ struct DirectoryTests {
     }
   }
 
-  @Test("A key that does not exist is asked for once, until word of it comes")
+  @Test("A key that does not exist is looked up once, until a change of it is reported")
   func absentKeys() async throws {
     let rows = ReadThrough<String, Int>(capacity: 1_000, absentMilliseconds: 600_000) {}
     async let first = rows.lookup("a")
@@ -45,7 +45,7 @@ struct DirectoryTests {
     }
   }
 
-  @Test("A key that does not exist is asked for again when that was long ago")
+  @Test("A key that does not exist is looked up again after its time is over")
   func absentKeysAge() async throws {
     let rows = ReadThrough<String, Int>(capacity: 1_000, absentMilliseconds: 0) {}
     async let first = rows.lookup("a")
@@ -72,7 +72,7 @@ struct DirectoryTests {
     rows.refuse("a\0")
     rows.fulfill(["a"], with: ["a": 1])
     guard case .unavailable = await bad, case .found(1) = await good else {
-      Issue.record("the one is not told apart from the other")
+      Issue.record("the two are not distinguished")
       return
     }
     #expect(rows.cached("a\0") == nil)

@@ -116,7 +116,7 @@ struct VerificationPageTests {
     """
 
   @Test(
-    "The Python example believes what is signed, and nothing that was changed or asked by another",
+    "The Python example believes what is signed, and nothing changed or asked for by another",
     .enabled(if: PyJWT.python != nil))
   func python() throws {
     let setup = try Setup()
@@ -138,7 +138,7 @@ struct VerificationPageTests {
         "ANSWER": answer.body, "NOW": "\(now / 1_000)",
       ])
     #expect(program.wait() == 0, "\(program.output)")
-    try eventually("it has said all") { program.outputEnded }
+    try eventually("all of its output is read") { program.outputEnded }
     #expect(program.output == "all is well\n")
   }
 }

@@ -26,7 +26,7 @@ struct EmbeddingExamplesTests {
     #expect(found?["id"] as? String == id && found?["subject"] as? String == "lic_abc123")
   }
 
-  @Test("The example with kcat arrives")
+  @Test("The event that the example with kcat sends arrives")
   func kcat() throws {
     let log = try UsageLog(partitions: 2)
     try Self.arrives(
@@ -36,7 +36,7 @@ struct EmbeddingExamplesTests {
   }
 
   @Test(
-    "The example in Python arrives",
+    "The event that the example in Python sends arrives",
     .enabled(if: FileManager.default.isExecutableFile(atPath: Schemathesis.folder + "python")))
   func python() throws {
     let log = try UsageLog(partitions: 2)

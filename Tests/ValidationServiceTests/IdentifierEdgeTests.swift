@@ -51,7 +51,7 @@ struct IdentifierEdgeTests {
     #expect(try setup.validate("Mu\u{308}ller")["code"] == "not_found")
     #expect(try setup.validate("M\u{FC}ller")["code"] == "valid")
     try setup.addLicense("Mu\u{308}ller", customer: "cus_2", changing: "plan = 'other'")
-    try eventually("the other spelling is a license of its own") {
+    try eventually("the other spelling is a separate license") {
       try setup.validate("Mu\u{308}ller")["plan"] == "other"
     }
     #expect(try setup.validate("M\u{FC}ller")["plan"] == "professional")

@@ -14,7 +14,7 @@ struct LicenseUpdateTests {
     return (status, process.output)
   }
 
-  @Test("A change is answered by within a second, and what was not named stays")
+  @Test("A change takes effect within a second, and what it does not name stays")
   func changes() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
@@ -72,7 +72,7 @@ struct LicenseUpdateTests {
     #expect(try setup.database.rows(updated) == before)
   }
 
-  @Test("What an import would refuse is refused, and nothing is changed")
+  @Test("An update that an import would refuse is refused, and nothing is changed")
   func refusals() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")

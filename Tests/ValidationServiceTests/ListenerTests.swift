@@ -80,7 +80,7 @@ struct ListenerTests {
     let stranger = try ChildProcess(
       "/usr/bin/env",
       ["curl", "--silent", "https://localhost:\(setup.port)/.well-known/jwks.json"])
-    #expect(stranger.wait() == 60, "a certificate that nobody vouches for")
+    #expect(stranger.wait() == 60, "a certificate that no authority vouches for")
     let plain = try Self.connect(setup)
     defer { close(plain) }
     _ = TCP.write(plain, Self.post("lic_1"))
@@ -95,7 +95,7 @@ struct ListenerTests {
     #expect(Self.isClosed(halfway))
   }
 
-  @Test("A certificate and another's key end the start with one line and 78")
+  @Test("A certificate with another one's key ends the start with one line and status 78")
   func wrongKey() throws {
     let one = try Certificate()
     let other = try Certificate()
@@ -120,7 +120,7 @@ struct ListenerTests {
     }
   }
 
-  @Test("Who does not get a request finished in time is cut off; who has finished one may wait")
+  @Test("A client that does not finish its request in time is cut off; one that did may wait")
   func slowClients() throws {
     let setup = try Setup(environment: ["METER_REQUEST_TIMEOUT": "500ms"])
     try setup.addLicense("lic_1")
@@ -137,7 +137,7 @@ struct ListenerTests {
         usleep(50_000)
         guard TCP.write(socket, [UInt8(ascii: "x")]) else { return }
       }
-      Issue.record("after 20 s it reads on: \(beginning)")
+      Issue.record("after 20 s it still reads: \(beginning)")
     }
     try dribble("POST /v1/licenses/validate HTTP/1.1\r\nHost: ")
     try dribble(
@@ -148,7 +148,7 @@ struct ListenerTests {
     #expect(Self.answer(patient, until: "\"signature\"").contains("200 OK"))
   }
 
-  @Test("Pipelined requests are answered in their order, also where the first must wait")
+  @Test("Pipelined requests are answered in their order, even if the first must wait")
   func pipelined() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
@@ -178,7 +178,7 @@ struct ListenerTests {
     #expect(parts.last?.hasPrefix("404") == true)
   }
 
-  @Test("What is no HTTP gets a problem; a body that is announced too large is not read")
+  @Test("Input that is not HTTP gets a problem, and a body announced as too large is not read")
   func malformed() throws {
     let setup = try Setup()
     func problem(_ text: String, _ status: String, closes: Bool = false) throws {
@@ -288,7 +288,7 @@ struct ListenerTests {
   }
 
   @Test
-  func `Too few descriptors to serve anybody end the start with one line and 78`() throws {
+  func `Too few descriptors to serve anybody end the start with one line and status 78`() throws {
     let setup = try Setup()
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0)

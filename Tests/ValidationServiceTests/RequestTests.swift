@@ -19,7 +19,7 @@ struct RequestTests {
     return addresses.resolve(addresses.client(socket), forwardedFor: forwarded)
   }
 
-  @Test("X-Forwarded-For is believed of trusted proxies alone, up to the first that is none")
+  @Test("X-Forwarded-For is believed only from trusted proxies, up to the first that is not one")
   func forwardedFor() throws {
     for (peer, forwarded, address) in [
       ("203.0.113.9", nil, "203.0.113.9"),
@@ -64,7 +64,7 @@ struct RequestTests {
     #expect(addresses.client(nil).address == nil)
   }
 
-  @Test("Header fields are found in any case; of several the values are one list")
+  @Test("Header fields are found in any case, and repeated ones give one list of values")
   func fields() {
     let fields = RequestFields(
       HTTPHeaders([

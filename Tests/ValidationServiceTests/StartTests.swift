@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized)
 struct StartTests {
   @Test
-  func `A database URL that can never connect ends the start with one line and 78`() throws {
+  func `A database URL that can never connect ends the start with one line and status 78`() throws {
     let setup = try Setup()
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0)

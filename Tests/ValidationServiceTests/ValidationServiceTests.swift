@@ -8,7 +8,8 @@ import Testing
 
 @Suite(.serialized)
 struct ValidationServiceTests {
-  @Test("A valid answer is signed over itself, and is counted and told once")
+  @Test(
+    "A valid answer's signature covers all of it, and it makes one usage and one validation event")
   func valid() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
@@ -51,7 +52,7 @@ struct ValidationServiceTests {
     #expect(setup.process.wait() == 0)
   }
 
-  @Test("Every verdict, by id and by token; a registered record beats a token's claims")
+  @Test("Every verdict is given by id and by token, and a registered record beats a token's claims")
   func verdicts() throws {
     let setup = try Setup()
     try setup.addLicense("lic_ok")
@@ -170,7 +171,7 @@ struct ValidationServiceTests {
     #expect((usage[0]["data"] as? [String: Any])?["meter"] as? String == "exports")
   }
 
-  @Test("Requests that are none get a problem, and nothing else happens")
+  @Test("Invalid requests get a problem, and nothing else happens")
   func malformed() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
@@ -269,7 +270,7 @@ struct ValidationServiceTests {
     try eventually("the token is refused", within: 5) { try post(event("j")).status == 401 }
   }
 
-  @Test("Where tokens are required, a validation needs one that holds; a retry with it counts once")
+  @Test("If tokens are required, a validation needs a valid one, and a retry with it counts once")
   func requiredTokens() throws {
     let setup = try Setup(environment: ["METER_REQUIRE_API_KEY": "true"])
     try setup.addLicense("lic_1")
@@ -324,7 +325,7 @@ struct ValidationServiceTests {
     }
   }
 
-  @Test("Without Kafka it answers as ever, and what a killed process had accepted arrives")
+  @Test("Without Kafka it answers as usual, and what a killed process had accepted arrives")
   func kafkaAway() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
@@ -338,7 +339,7 @@ struct ValidationServiceTests {
     #expect(Set(ids).count == 51)
   }
 
-  @Test("Who asks too often waits, without being told anything else; who floods is sent away")
+  @Test("A client that asks too often waits and gets the same answers, and a flood is refused")
   func rateLimits() throws {
     let setup = try Setup(environment: [
       "METER_ANONYMOUS_RATE_LIMIT": "2", "METER_ANONYMOUS_RATE_LIMIT_BURST": "5",
@@ -446,7 +447,7 @@ struct ValidationServiceTests {
   }
 
   @Test(
-    "Generated requests find nothing in it that its description does not say",
+    "Generated requests find no behavior that the service's description does not state",
     .enabled(if: Schemathesis.isInstalled))
   func schemathesis() throws {
     let setup = try Setup()
@@ -471,7 +472,7 @@ struct ValidationServiceTests {
           "Authorization: Bearer mtr_0123456789abcdef",
         ] + chosen)
       let status = run.wait()
-      try eventually("it has said all") { run.outputEnded }
+      try eventually("all of its output is read") { run.outputEnded }
       #expect(status == 0, "\(run.output.suffix(6_000))")
     }
     let file = setup.folder + "/openapi.yaml"

@@ -18,7 +18,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "An answer is read to its end, and the connection is kept only where that is safe",
+    "An answer is read to its end, and the connection is kept only if that is safe",
     arguments: [
       ("200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true),
       ("204 No Content\r\n\r\n", 204, "", true),
@@ -52,7 +52,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "A body is whole only where nothing of it is missing or malformed",
+    "A body is whole only if nothing of it is missing or malformed",
     arguments: [
       ("Content-Length: 2\r\n\r\nok", true), ("Content-Length: 0\r\n\r\n", true),
       ("Content-Length: 3\r\n\r\nok", false), ("Content-Length: -1\r\n\r\nok", false),
@@ -82,7 +82,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "What is no answer is malformed before a status is known",
+    "Bytes that are not an answer are malformed before a status is known",
     arguments: [
       ("HTTP/1.1 099 X\r\n\r\n", HTTPAnswerReader.Malformed.status),
       ("HTTP/1.1 000\r\n\r\n", .status),
@@ -117,7 +117,7 @@ import WebhookDelivery
     #expect(try Self.read(trailers).1 == .finished(reusable: false))
   }
 
-  @Test("The end of a connection is an answer once a status is known, and none before")
+  @Test("The end of a connection ends an answer once a status is known, and is an error before")
   func ends() throws {
     var (reader, _) = try Self.read(Array("HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\nab".utf8))
     try reader.end()
@@ -126,7 +126,7 @@ import WebhookDelivery
     #expect(throws: HTTPAnswerReader.Malformed.endedEarly) { try early.end() }
   }
 
-  @Test("Retry-After is the final answer's first")
+  @Test("Retry-After is the first one of the final answer")
   func retryAfter() throws {
     let (reader, _) = try Self.read(
       Array(

@@ -3,7 +3,7 @@ import Testing
 import WebhookDelivery
 
 @Suite struct RetryTests {
-  @Test("The schedule is the promised one, and ends behind the tenth attempt")
+  @Test("The schedule is the promised one, and ends after the tenth attempt")
   func schedule() {
     let seconds = (1...10).map {
       RetrySchedule.delayMilliseconds(failures: $0, jitter: 0).map { $0 / 1_000 }
@@ -19,7 +19,7 @@ import WebhookDelivery
     #expect((4_000...6_000).contains(delay))
   }
 
-  @Test("A receiver may ask for longer, never for shorter, and for a day at most")
+  @Test("A receiver may ask for a longer wait of up to a day, and never for a shorter one")
   func retryAfter() {
     func delay(_ asked: Int64) -> Int64? {
       RetrySchedule.delayMilliseconds(failures: 1, jitter: 0, retryAfterMilliseconds: asked)
@@ -98,7 +98,7 @@ import WebhookDelivery
     #expect(health == EndpointHealth())
   }
 
-  @Test("A receiver that asks for a pause opens the breaker until then, a success beside it or not")
+  @Test("A receiver that asks for a pause opens the breaker until then, even beside a success")
   func pause() {
     var health = EndpointHealth()
     #expect(health.take(.init(.paused(milliseconds: 60_000)), atMilliseconds: 5) == .none)
@@ -113,7 +113,8 @@ import WebhookDelivery
   }
 
   @Test(
-    "Five days of nothing but failure disable, a pause of five days between two failures does not")
+    "Five days of nothing but failure disable, but a pause of five days between failures does not"
+  )
   func disabling() {
     let day: Int64 = 86_400_000
     var health = EndpointHealth()
@@ -129,7 +130,7 @@ import WebhookDelivery
     #expect(health.take(probe, atMilliseconds: 5 * day) == .disable(reason: .failing))
   }
 
-  @Test("410 disables at once, whatever else a batch brought")
+  @Test("A 410 disables immediately, whatever else a batch brought")
   func gone() {
     var health = EndpointHealth()
     #expect(

@@ -40,7 +40,9 @@ import WebhookDelivery
     #expect(!key.isValidSignature(signature, for: Data("a.2.b".utf8)))
   }
 
-  @Test("Secrets of 24 to 64 bytes are taken, others refused", arguments: [0, 23, 24, 32, 64, 65])
+  @Test(
+    "Secrets of 24 to 64 bytes are accepted, and others are refused",
+    arguments: [0, 23, 24, 32, 64, 65])
   func lengths(_ count: Int) throws {
     let made = try? SigningSecret(scheme: .v1, bytes: Array(repeating: 7, count: count))
     #expect((made != nil) == (24...64).contains(count))
@@ -64,7 +66,7 @@ import WebhookDelivery
     #expect(!"\(secret)".contains("MfKQ"))
   }
 
-  @Test("What is sealed opens with the same key and endpoint only, and not with a byte flipped")
+  @Test("A sealed secret opens only with the same key and endpoint, and not with a byte flipped")
   func sealing() throws {
     var random = SeededRandom(of: "sealing")
     let box = try SecretBox(base64Key: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")

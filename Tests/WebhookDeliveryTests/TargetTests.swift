@@ -56,7 +56,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "Ranges that are none are refused",
+    "Texts that are not ranges are refused",
     arguments: [
       "10.0.0.0/33", "x", "10.0.0.0/", "10.0.0/8", "::/129", "10.0.0.0/8/8", "10.0.0.0/-1",
     ])
@@ -75,7 +75,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "Texts that some readers take for addresses are none",
+    "Texts that only some readers take for addresses are not addresses",
     arguments: [
       "127.1", "0177.0.0.1", "0x7f.0.0.1", "2130706433", "127.0.0.1.", "1.2.3.4.5", "1.2.3.256",
       "01.2.3.4", " 1.2.3.4", "1.2.3.+4", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9",

@@ -24,7 +24,7 @@ import WebhookDelivery
     server = try HookServer()
   }
 
-  @Test("Every healthy endpoint is told of every threshold, under one webhook-id each")
+  @Test("Every healthy endpoint hears of every threshold, each under one webhook-id")
   func chaos() throws {
     let seed = SeededRandom.testSeed()
     print("delivery chaos: METER_TEST_SEED=\(seed)")
@@ -119,7 +119,7 @@ import WebhookDelivery
 
   private func expectDelivered() throws {
     for (endpoint, path) in [("ep_customer", "/customer"), ("ep_vendor", "/vendor")] {
-      try eventually("\(endpoint) was told of all", within: 60) {
+      try eventually("\(endpoint) has heard of all", within: 60) {
         try database.integer(
           "select count(*) from webhook_delivery where endpoint_id = '\(endpoint)' and status <> 'delivered'"
         ) == 0

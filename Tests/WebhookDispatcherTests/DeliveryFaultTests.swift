@@ -85,7 +85,8 @@ import WebhookDelivery
     #expect(attempts.allSatisfy { $0[1]?.hasPrefix("lost: ") == true })
   }
 
-  @Test("What was claimed and not begun is given back without an attempt, and due after its wait")
+  @Test(
+    "A delivery that was claimed and not begun is given back without an attempt, due after a wait")
   func releases() throws {
     let setup = try Setup()
     try setup.endpoint("ep_a", "/a")
@@ -154,7 +155,7 @@ import WebhookDelivery
     let failures = try setup.database.integer("select consecutive_failures from webhook_endpoint")
     #expect([5, 6].contains(failures))
     setup.server.heal()
-    try eventually("it is told all that it missed, without anybody's help", within: 60) {
+    try eventually("it gets all that it missed, without anybody's help", within: 60) {
       try setup.database.integer(
         """
         with due as (update webhook_delivery set next_attempt_at = now()
@@ -171,13 +172,14 @@ import WebhookDelivery
     try setup.endpoint("ep_v", "/v", customer: nil)
     try setup.start()
     try setup.raise(1)
-    try eventually("both are told") { setup.server.received.count == 2 }
+    try eventually("both have heard of it") { setup.server.received.count == 2 }
     for got in setup.server.received {
       #expect(got.body.contains(#""customer_id":"cus_test""#) == (got.path == "/v"), "\(got)")
     }
   }
 
-  @Test("A wrong encryption key is told, blames nobody, and can be changed while deliveries flow")
+  @Test(
+    "A wrong encryption key is reported, blames no endpoint, and can be replaced during delivery")
   func wrongKey() throws {
     let setup = try Setup()
     try setup.endpoint("ep_a", "/a")

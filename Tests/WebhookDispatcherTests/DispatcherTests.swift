@@ -82,8 +82,8 @@ import WebhookDelivery
         """) == 1
     }
     try setup.raise(1)
-    try eventually("both are told; \(process.output)") { setup.server.received.count >= 2 }
-    try eventually("both are written down") {
+    try eventually("both have heard of it; \(process.output)") { setup.server.received.count >= 2 }
+    try eventually("both are recorded") {
       try setup.count("delivered", "ep_a") == 1 && setup.count("delivered", "ep_v") == 1
     }
     let got = setup.server.received
@@ -98,7 +98,7 @@ import WebhookDelivery
   }
 
   @Test
-  func `With METER_PUBLIC_URL a webhook names the page of its alert, the portal's to a customer`()
+  func `With METER_PUBLIC_URL a webhook names its alert's page, and to a customer the portal's`()
     throws
   {
     let setup = try Setup()
@@ -108,7 +108,7 @@ import WebhookDelivery
       "METER_PUBLIC_URL": "https://meter.example", "METER_BASE_PATH": "/billing",
     ])
     try setup.raise(1)
-    try eventually("both are told; \(process.output)") { setup.server.received.count >= 2 }
+    try eventually("both have heard of it; \(process.output)") { setup.server.received.count >= 2 }
     let alert = try #require(try setup.database.integer("select alert_id from alert"))
     for (path, page) in [("/a", "portal/alerts"), ("/v", "alerts")] {
       let body = setup.server.received.first { $0.path == path }?.body ?? ""
@@ -118,7 +118,7 @@ import WebhookDelivery
   }
 
   @Test
-  func `A webhook continues the trace of its alert, each attempt as a span of its own`() throws {
+  func `A webhook continues the trace of its alert, each attempt as a separate span`() throws {
     let setup = try Setup()
     try setup.endpoint("ep_a", "/a")
     try setup.start()
@@ -149,7 +149,7 @@ import WebhookDelivery
     for (key, evidence) in [("c", #"[{"traceparent":"00-\r\nx: y"}]"#), ("d", nil)] {
       #expect(try raise(key, evidence).headers["traceparent"] == nil)
     }
-    try eventually("all are written down") { try setup.count("delivered", "ep_a") == 4 }
+    try eventually("all are recorded") { try setup.count("delivered", "ep_a") == 4 }
     let store = try EndpointStore(setup.database.connection())
     let id = try #require(
       try setup.database.rows(
@@ -187,7 +187,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "A dispatcher killed in mid-delivery: another sends the same webhook-id when the lease ends")
+    "If a dispatcher is killed in mid-delivery, another sends the same webhook-id after the lease")
   func killed() throws {
     let setup = try Setup()
     try setup.endpoint("ep_slow", "/slow")
@@ -216,7 +216,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "410 disables the endpoint, raises an alert that others hear, and what was pending is discarded"
+    "410 disables the endpoint, raises an alert for the others, and discards pending deliveries"
   )
   func gone() throws {
     let setup = try Setup()
@@ -239,7 +239,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "The breaker probes, and what waited flows when the endpoint is back; redeliver and recover send again"
+    "The breaker probes, and deliveries flow when the endpoint is back; redeliver and recover send again"
   )
   func recovery() throws {
     let setup = try Setup()
@@ -294,7 +294,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "Attempts are written down with status, error and the answer's first KiB; Retry-After is honored"
+    "Attempts are recorded with status, error and the answer's first KiB, and Retry-After is honored"
   )
   func attempts() throws {
     let setup = try Setup()
@@ -317,7 +317,7 @@ import WebhookDelivery
   }
 
   @Test(
-    "Expiry notices: once however many dispatchers, only the stage that is now, nothing for what had begun before"
+    "An expiry notice is sent once, by one of the dispatchers, for the current stage, if it began after registration"
   )
   func expiry() throws {
     let setup = try Setup()

@@ -48,7 +48,7 @@ import WebhookDispatcher
     #expect(server.count("silent0") == 1)
   }
 
-  @Test("Askers of one name share its look-up")
+  @Test("All who ask for one name share its look-up")
   func shared() async throws {
     let server = NameServer()
     let resolver = SystemResolver { try server.lookUp($0) }
@@ -78,7 +78,8 @@ import WebhookDispatcher
     #expect(server.count("silent2") == 0)
   }
 
-  @Test("A delivery whose look-up never began is no attempt; one whose name stayed silent is")
+  @Test(
+    "A delivery is not an attempt if its look-up never began, and is one if its name was silent")
   func blame() async throws {
     let server = NameServer()
     var limits = LookupSchedule.Limits()

@@ -82,7 +82,7 @@ import WebhookDispatcher
   }
 
   @Test(
-    "Endpoints that do not answer as they should are failures, each by its name, within the time limit",
+    "Each wrong answer of an endpoint is a failure with its own name, within the time limit",
     arguments: [
       ("/fail", Attempt.Failure.status, 500), ("/gone", .status, 410), ("/later", .status, 429),
       ("/redirect", .status, 302), ("/hang", .timeout, nil), ("/close", .closed, nil),
@@ -128,7 +128,7 @@ import WebhookDispatcher
   }
 
   @Test(
-    "A connection is used again, and one that the receiver has closed costs nothing but another")
+    "A connection is used again, and one that the receiver has closed is simply replaced")
   func reuse() async throws {
     let fixture = try Fixture(timeoutMilliseconds: 10_000)
     for _ in 0..<20 {
@@ -178,7 +178,7 @@ import WebhookDispatcher
   }
 
   @Test(
-    "A name that resolves to a private address is not connected to, public ones beside it or not")
+    "No connection is made to a name with a private address, even if it has public ones too")
   func privateAnswers() async throws {
     for answer in [
       ["10.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["127.0.0.1", "::1"], ["169.254.169.254"],
@@ -191,7 +191,7 @@ import WebhookDispatcher
     }
   }
 
-  @Test("The checked address is the one connected to, even if the name has another by then")
+  @Test("The connection goes to the checked address, even if the name has another by then")
   func rebinding() async throws {
     // No resolver knows this name, so resolving it again for the connection would fail.
     let resolver = ScriptedResolver([["127.0.0.1"], ["10.0.0.1"]])

@@ -74,7 +74,7 @@ struct ConformanceVectorTests {
     for (kept, made) in zip(keptLines, madeLines) { #expect(kept == made) }
   }
 
-  @Test("Tokens of ES256 in the vectors, which no two signers spell alike, are verified as kept")
+  @Test("Tokens of ES256 in the vectors, which no two signers spell alike, are verified as stored")
   func ecdsa() throws {
     let licenses = try Self.cases("licenses").filter { Self.header($0).contains("ES256") }
     #expect(licenses.count > 5)

@@ -84,7 +84,7 @@ import UsageAggregation
     }
   }
 
-  @Test func `A store that ignores claims is found out, and in few moves`() throws {
+  @Test func `A store that ignores claims is found out within a few moves`() throws {
     let broken = (UInt64(1)...200).lazy
       .map { Schedule(seed: $0, length: 400, ignoresClaims: true) }
       .first { $0.run().problem != nil }

@@ -68,7 +68,7 @@ struct DeadLettersRequeue: ParsableCommand {
   private func text(_ chosen: DeadLetterStore.Requeueable, _ sent: Int) -> String {
     var lines = ["\(Terminal.grouped(sent)) dead letters sent again"]
     for (count, why) in [
-      (chosen.alreadyCounted, "were counted already"),
+      (chosen.alreadyCounted, "were already counted"),
       (chosen.alreadyRequeued, "were sent again before (--again sends them once more)"),
       (chosen.neverValid, "can never be valid, because the value is missing or too long"),
       (chosen.sameValue, "have the same value as an earlier one, which stands for them"),

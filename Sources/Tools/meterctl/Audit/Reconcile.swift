@@ -27,7 +27,7 @@ struct LogReconcile: ParsableCommand {
     discussion: """
       Reads PostgreSQL at one snapshot and the log of every partition up to the offsets of that \
       snapshot. Counts with separate code, and compares hours, minutes, days, dimensions, dead \
-      letters and producers. The aggregator can go on meanwhile, and nothing is changed.
+      letters and producers. The aggregator can continue meanwhile, and nothing is changed.
 
       Rows that the log no longer covers (because of retention, a new log epoch, or an accepted \
       gap) are `not provable`, which is never the same as equal. They must still contain \

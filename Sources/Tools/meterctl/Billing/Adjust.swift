@@ -121,10 +121,10 @@ struct Adjust: ParsableCommand {
     case .unknownLicense:
       throw Failure("there is no such license: nobody registered it, and it has no usage")
     case .unknownAdjustment: throw Failure("there is no such adjustment")
-    case .alreadyReversed: throw Failure("the adjustment has its counter-entry already")
+    case .alreadyReversed: throw Failure("the adjustment already has its counter-entry")
     case .stillOpen:
       throw Failure(
-        "a late adjustment becomes final when the period on whose invoice it is gets closed; reverse it after that"
+        "a late adjustment becomes final when the period that invoices it is closed; reverse it after that"
       )
     }
   }

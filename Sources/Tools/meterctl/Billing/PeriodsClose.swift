@@ -88,7 +88,7 @@ extension Periods {
         throw Failure("there is no such period")
       }
       if let customer, found.customer != Identifier(customer) {
-        throw Failure("the period is not one of this customer")
+        throw Failure("the period does not belong to this customer")
       }
       if let endingBefore, found.end > endingBefore.milliseconds {
         throw Failure("the period ends on \(UTCTime.day(found.end)), after --ending-before")

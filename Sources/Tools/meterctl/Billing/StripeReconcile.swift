@@ -42,7 +42,7 @@ struct StripeReconcile: AsyncParsableCommand {
       }
     }
     if let from, let to, from >= to { throw ValidationError("--from must be before --to") }
-    guard maxDifferences >= 0 else { throw ValidationError("--max-differences: 0 or more") }
+    guard maxDifferences >= 0 else { throw ValidationError("--max-differences must be 0 or more") }
   }
 
   func run() async throws {

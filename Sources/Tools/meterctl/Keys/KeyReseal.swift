@@ -90,7 +90,7 @@ struct KeyReseal: ParsableCommand {
     let endpoints = tally.unopened.map(\.endpoint)
     var text =
       "\(Terminal.grouped(tally.resealed)) secrets \(check ? "must be" : "were") resealed, "
-      + "\(Terminal.grouped(tally.current)) were sealed with the first key already"
+      + "\(Terminal.grouped(tally.current)) were already sealed with the first key"
     if !endpoints.isEmpty {
       text +=
         "\nno key opens the secrets of \(endpoints.count): "

@@ -115,7 +115,7 @@ private struct ImportState {
       if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { return nil }
       let license = try LicenseLine(Array(bytes), rules: rules)
       if let earlier = lineOfLicense.updateValue(number, forKey: license.licenseID) {
-        throw LicenseLine.Invalid("license_id", "is on line \(earlier) already")
+        throw LicenseLine.Invalid("license_id", "is already on line \(earlier)")
       }
       for name in license.unknown where unknown.count < 100 && unknown[name] == nil {
         unknown[name] = number

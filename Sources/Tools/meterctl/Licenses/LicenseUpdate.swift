@@ -151,7 +151,7 @@ extension License {
       let rows = try LicenseStore(administrator.connection).licenses(id: id, limit: 1)
       output.print(
         .object(License.members(rows, 0)),
-        text: isChanged ? "the license was changed" : "the license is so already")
+        text: isChanged ? "the license was changed" : "the license already has these terms")
     }
 
     /// A JSON Merge Patch of the given options.

@@ -10,9 +10,9 @@ extension Topics {
       abstract: "Give up offsets that the log has lost, and record who did so and why.",
       discussion: """
         Use this for a partition that stopped because the log no longer has its next offset. If \
-        retention removed it, counting goes on at the low watermark. If the log was cut, it goes \
-        on at the log's end. The gap is recorded in log_gap. A running aggregator continues by \
-        itself.
+        retention removed it, counting continues at the low watermark. If the log was cut, it \
+        continues at the log's end. The gap is recorded in log_gap. A running aggregator continues \
+        by itself.
 
         Example: meterctl topics accept-gap --topic license.usage.v1 --partition 7 \
         --group usage-aggregator --reason "disk of broker 2 lost" --yes
@@ -29,7 +29,7 @@ extension Topics {
 
     @Option(
       help: ArgumentHelp(
-        "The offset to go on at (default: the low watermark, or the log's end if it was cut).",
+        "The offset to continue at (default: the low watermark, or the log's end if it was cut).",
         valueName: "offset"))
     var to: Int64?
 
@@ -68,7 +68,7 @@ extension Topics {
       let first = min(stored.nextOffset, next)
       let last = max(stored.nextOffset, next) - 1
       try confirmation.confirm(
-        "\(topic)[\(partition)]: offsets \(first) to \(last) are given up, \(group) goes on at \(next)."
+        "\(topic)[\(partition)]: offsets \(first) to \(last) are given up, \(group) continues at \(next)."
       )
       try store.acceptGap(partition: partition, to: next, reason: reason, by: Self.person())
       try PartitionHaltStore(database).clear(group: group, topic: topic, partitions: [partition])
@@ -78,7 +78,7 @@ extension Topics {
           "first_offset": .integer(first), "last_offset": .integer(last),
           "next_offset": .integer(next),
         ],
-        text: "\(topic)[\(partition)]: gave up \(first) to \(last); \(group) goes on at \(next)")
+        text: "\(topic)[\(partition)]: gave up \(first) to \(last); \(group) continues at \(next)")
     }
 
     /// The offset at which to go on. It never goes back over records that were counted already, because they

@@ -49,7 +49,7 @@ extension Topics {
       for file in DefaultTopics.topics + DefaultTopics.schemas {
         let path = (folder as NSString).appendingPathComponent(file.path)
         guard !files.fileExists(atPath: path) else {
-          throw Failure("\(path) exists already and was not changed")
+          throw Failure("\(path) already exists and was not changed")
         }
         do {
           try files.createDirectory(

@@ -43,7 +43,7 @@ extension Topics {
       let growth = try Growth(topic: topic, asked: to, database, reader)
       guard !growth.isDone else {
         return output.print(
-          growth.document(done: false), text: "\(topic) has \(growth.total) partitions already")
+          growth.document(done: false), text: "\(topic) already has \(growth.total) partitions")
       }
       let ends = try growth.drainedEnds(quietMilliseconds: quiet.milliseconds)
       try confirmation.confirm(

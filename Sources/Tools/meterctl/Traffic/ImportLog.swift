@@ -134,12 +134,12 @@ struct ImportLog: ParsableCommand {
     }
     guard known.fileHash == survey.hash else {
       throw Failure(
-        "the batch \(name) is of another file, \(known.fileName); choose another --batch")
+        "the batch \(name) belongs to another file, \(known.fileName); choose another --batch")
     }
     if known.isFinished {
       throw Failure(
         """
-        \(file) was imported already, as batch \(known.name), finished at \(known.finishedAt ?? "?"): \
+        \(file) was already imported as batch \(known.name), finished at \(known.finishedAt ?? "?"): \
         nothing was sent
         """)
     }

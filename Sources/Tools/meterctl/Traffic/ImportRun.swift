@@ -99,7 +99,7 @@ struct ImportRun {
     try sender.flush { progress.update(done, note: sender.note) }
     if let error = sender.firstError {
       throw Failure(
-        "the brokers refused events for good (\(error)); batch \(batch) is unfinished; run the same command to go on"
+        "the brokers refused events permanently (\(error)); batch \(batch) is unfinished; run the same command to continue"
       )
     }
   }

@@ -70,12 +70,12 @@ struct Load: ParsableCommand {
       (1...1_000_000_000_000).contains(events), "--events must be from 1 to 1,000,000,000,000")
     try check((1...10_000_000).contains(licenses), "--licenses must be from 1 to 10,000,000")
     try check((0...100_000_000).contains(rate), "--rate must be from 0 to 100,000,000")
-    try check((0...100).contains(duplicates), "--duplicates: 0 to 100 percent")
-    try check((0...100).contains(invalid), "--invalid: 0 to 100 percent")
+    try check((0...100).contains(duplicates), "--duplicates must be from 0 to 100")
+    try check((0...100).contains(invalid), "--invalid must be from 0 to 100")
     try check(
       (1...50_000).contains(minutes),
-      "--minutes: 1 to 50,000 (events older than 35 days are refused)")
-    try check((0...2).contains(skew), "--skew: 0 to 2")
+      "--minutes must be from 1 to 50,000, because events older than 35 days are refused")
+    try check((0...2).contains(skew), "--skew must be from 0 to 2")
     if let producer {
       let isPlain = producer.utf8.allSatisfy {
         (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
@@ -83,7 +83,7 @@ struct Load: ParsableCommand {
       }
       try check(
         isPlain && (1...256).contains(producer.utf8.count),
-        "--producer: 1 to 256 letters, digits, - . _")
+        "--producer must have 1 to 256 letters, digits, - . _")
     }
   }
 
@@ -100,7 +100,7 @@ struct Load: ParsableCommand {
     if let sender, sender.failedEvents > 0 {
       throw Failure(
         """
-        the brokers refused \(sender.failedEvents) events for good\
+        the brokers refused \(sender.failedEvents) events permanently\
         \(sender.firstError.map { ", the first with: \($0)" } ?? "")
         """)
     }

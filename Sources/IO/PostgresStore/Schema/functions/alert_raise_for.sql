@@ -10,7 +10,7 @@ declare
   raised bigint;
   made int;
 begin
-  -- An index holds no keys of any length, and customers choose the ids that keys are made of.
+  -- An index cannot hold a key of any length, and customers choose the ids that keys are made of.
   if octet_length(dedupe_key) > 500 then
     dedupe_key := type || '/sha256/' || encode(sha256(convert_to(dedupe_key, 'UTF8')), 'hex');
   end if;
@@ -25,10 +25,12 @@ begin
   from webhook_endpoint e
   where (e.customer_id = alert_raise_for.customer_id or e.customer_id is null) and e.status = 'active'
     and (e.events = '{}' or e.events && array['*', type])
-  -- One that is just being deleted is waited for and left out: its foreign key would fail the caller's transaction.
+  -- If an endpoint is just being deleted, this waits for that and leaves it out. Otherwise its
+  -- foreign key would fail the caller's transaction.
   order by e.endpoint_id for key share of e;
   get diagnostics made = row_count;
-  -- Heard at COMMIT, once a transaction: no payload, so that a thousand alerts are one wake-up.
+  -- The dispatcher hears this at COMMIT, once per transaction. There is no payload, so that a
+  -- thousand alerts are one wake-up.
   if made > 0 then perform pg_notify('webhook_delivery', ''); end if;
   return raised;
 end $$;

@@ -8,7 +8,7 @@ declare
   notice record;
   raised int := 0;
 begin
-  -- One sweep at a time, whoever runs it; the others have nothing to do.
+  -- Only one sweep runs at a time, in whichever process. The others have nothing to do.
   if not pg_try_advisory_xact_lock(hashtextextended('expiry notices', 0)) then return 0; end if;
   for notice in
     with stage as (

@@ -53,7 +53,7 @@ begin
     on conflict (consumer_group, topic, producer) do update set
       accepted = excluded.accepted, pending = excluded.pending, dropped = excluded.dropped, final = excluded.final,
       reported_at = excluded.reported_at, log_epoch = excluded.log_epoch, log_ends = null, judged_at = null
-    -- A report that was resent is older than what is known.
+    -- A report that was sent again is older than the stored one.
     where excluded.accepted >= r.accepted and excluded.reported_at >= r.reported_at;
   end if;
   if cardinality(requeued_offsets) > 0 then

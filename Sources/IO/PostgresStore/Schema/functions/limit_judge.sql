@@ -6,14 +6,14 @@ declare
   percent bigint;
 begin
   select * into s from limit_state where license_id = license and meter = of_meter and period_start = start for no key update;
-  -- Nobody is told of periods that ended long ago.
+  -- There are no alerts for periods that ended more than a week ago.
   if not found or s.period_end < (now() at time zone 'UTC')::date - 7 then return; end if;
   for percent in
     select t from unnest(s.thresholds) t
     where t > 0 and (s.limit_quantity > 0 or t >= 100) and s.used > 0
       and s.used::numeric * 100 >= s.limit_quantity::numeric * t
     union
-    -- Of the further hundreds that one merge passes, the highest.
+    -- If one merge passes several further hundreds, only the highest is reported.
     select (floor(s.used::numeric / nullif(s.limit_quantity, 0)) * 100)::bigint
     where s.limit_quantity > 0 and 100 <= any (s.thresholds) and s.used::numeric / nullif(s.limit_quantity, 0) >= 2
       and s.used::numeric / nullif(s.limit_quantity, 0) < 1e15

@@ -27,7 +27,7 @@ begin
     select m.* from missing, limit_states_make(licenses, meters, days, nextval('limit_version')) m
     where licenses is not null
   )
-  -- Their sums were read behind this merge's day rows.
+  -- The sums of new states were read after this merge's day rows were written.
   update limit_touched t set is_counted = true from made m
   where t.license_id = m.license_id and t.meter = m.meter and t.day >= m.period_start and t.day < m.period_end;
 

@@ -10,7 +10,8 @@ language plpgsql set plan_cache_mode = force_custom_plan as $$
 declare
   period record;
 begin
-  -- A close that runs is waited for: it has seen the adjustment, or the adjustment sees the close.
+  -- This waits for a running close. Either the close has seen the adjustment, or the adjustment
+  -- sees the close.
   perform pg_advisory_xact_lock_shared(close_lock_key());
   select * into period from period_of(license, applies_to);
   if period.first_day <> applies_to then

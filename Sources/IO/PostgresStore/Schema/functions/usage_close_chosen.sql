@@ -6,8 +6,8 @@ declare
   made bigint;
   state usage_total_state;
 begin
-  -- Before the lock that merges wait for. Mostly nothing is appended, and then no combining is waited
-  -- for.
+  -- This lock comes before the one that merges wait for. Mostly nothing is appended, and then the
+  -- close does not wait for combining.
   if usage_closing_appended() then perform pg_advisory_xact_lock(usage_combine_lock_key()); end if;
   perform pg_advisory_xact_lock(limit_lock_key());
   with taken as (
@@ -23,7 +23,7 @@ begin
     perform usage_merging_count();
     delete from merging;
   end if;
-  -- What is appended goes into the days, so that a statement has the same domains for ever.
+  -- Appended rows go into the days now, so that a statement always has the same domains.
   if usage_closing_appended() then
     perform pg_advisory_xact_lock(usage_combine_lock_key());
     with taken as (
@@ -36,17 +36,18 @@ begin
     perform usage_merging_settle_fitting();
   end if;
 
-  -- Totals that are made stay made, so both functions are told the same state.
+  -- Totals that are made stay made, so both functions get the same state.
   select * into state from usage_total_state;
   perform usage_closing_by_totals(state.made_through, state.is_complete);
   if not state.is_complete then perform usage_closing_by_days(state.made_through); end if;
-  -- What was closed alone before. Here and below, large tables are looked up by their keys, whatever
-  -- the planner guesses: a walk over years of closed periods would cost more than the close.
+  -- Periods that were closed one by one before are left out. Here and below, large tables are
+  -- looked up by their keys, whatever the planner guesses, because a walk over years of closed
+  -- periods would cost more than the close.
   delete from closing_period p where exists (
     select from usage_period_closed x where x.license_id = p.license_id and x.meter = p.meter
       and x.period_start = p.period_start offset 0);
 
-  -- What was late goes on the invoices that are closed now.
+  -- Late usage goes on the invoices that are closed now.
   insert into closing_late
   select t.license_id, t.meter, t.period_start, n.invoiced, t.quantity - t.recorded_quantity,
     t.event_count - t.recorded_event_count

@@ -18,8 +18,8 @@ begin
       where t.license_id > after_license and of_customer is null order by 1 limit most)
     order by 1 limit most
   ), waiting as (
-    -- No license after a full list of known ones is among the next. Much may wait of such licenses,
-    -- and it need not be sorted.
+    -- If the list of known licenses is full, no license after it is among the next ones. Many rows
+    -- of such licenses may wait, and they need not be sorted.
     select w.license_id from (
       select license_id from usage_delta union all select license_id from usage_unmerged) w
     where w.license_id > after_license and of_customer is null
@@ -31,7 +31,7 @@ begin
       union
       select license_id from waiting
       union
-      -- Until the totals of older days are made.
+      -- This is needed until the totals of older days are made.
       (select distinct t.license_id from usage_appended t
         where t.license_id > after_license and of_customer is null
           and not (select is_complete from usage_total_state) order by 1 limit most)
@@ -44,7 +44,7 @@ begin
     insert into closing (license_id, customer_id, closed_from, boundary)
     select x.license_id, l.customer_id, coalesce(c.closed_through, '-infinity'), p.first_day
     from candidate x
-    -- Looked up by their keys, whatever the planner guesses.
+    -- Both tables are looked up by their keys, whatever the planner guesses.
     left join lateral (
       select i.customer_id from license i where i.license_id = x.license_id offset 0) l on true
     left join lateral (

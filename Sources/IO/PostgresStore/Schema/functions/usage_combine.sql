@@ -9,9 +9,9 @@ declare
   state usage_append_state;
   appended bigint;
   last_license text collate "C";
-  -- The hours before this one are over, but for what comes late.
+  -- The hours before this one are over, except for late events.
   present timestamptz := date_trunc('hour', now() - interval '2 minutes', 'UTC');
-  -- Rows that usage_merging_settle would append again.
+  -- Rows of these months would be appended again by usage_merging_settle.
   kept_out tstzrange[];
   moved bigint;
 begin

@@ -10,7 +10,8 @@ language sql stable as $$
   from (
     select d.license_id, d.meter, d.day, d.quantity, d.event_count
     from wanted w, lateral (
-      -- By the index whatever the planner guesses: most licenses that are added have no days at all.
+      -- This uses the index, whatever the planner guesses, because most licenses that are added
+      -- have no days at all.
       select * from usage_day u where u.license_id = w.license_id offset 0) d
     union all
     select a.license_id, a.meter, (a.hour at time zone 'UTC')::date, a.quantity, a.event_count

@@ -2,7 +2,7 @@
 -- merge's lock keeps every close out. Rows are written in the order of their keys.
 create function usage_late_count() returns void language plpgsql as $$
 begin
-  -- Nearly every merge ends here: what it holds is younger than all that is closed.
+  -- Nearly every merge ends here, because its rows are younger than everything that is closed.
   if not exists (
     select from merging m where m.hour < (
       select max(frozen_through)::timestamp at time zone 'UTC' from license_closing))
@@ -26,7 +26,7 @@ begin
       and x.period_start <= d.day and d.day < x.period_end)
   group by 1, 2, 3, 4;
   if not found then return; end if;
-  -- Of what nothing had been used when the license was closed.
+  -- These periods had no usage when the license was closed, so they have no row yet.
   insert into usage_period_closed (license_id, meter, period_start, period_end, quantity,
     event_count, included, overage, customer_id, closed_at, close_id)
   select m.license_id, m.meter, m.period_start, m.period_end, 0, 0, l.quantity, 0, e.customer_id,

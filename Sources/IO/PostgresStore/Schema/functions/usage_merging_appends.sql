@@ -5,8 +5,8 @@
 create function usage_merging_appends(moved bigint) returns boolean
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan as $$
 begin
-  -- A day is looked up only where a row is large: small ones would take millions of merges to fill
-  -- what is left free below usage_day_fits, and then usage_combine leaves them where they are.
+  -- A day is looked up only if a row is large. Small rows would need millions of merges to fill the
+  -- room that is left below usage_day_fits, and then usage_combine leaves them where they are.
   if exists (select from merging where quantity >= 1000000000) then
     if exists (select from usage_merging_beyond(1000000000, 100000000000000000)) then
       raise exception 'a license-day no longer fits' using errcode = 'check_violation',

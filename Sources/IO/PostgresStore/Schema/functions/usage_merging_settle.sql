@@ -6,7 +6,8 @@ language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_
 declare
   kept_out tstzrange[] := usage_months_kept_out();
 begin
-  -- A close writes all rows. It holds the lock exclusively, and so does whoever makes a partition.
+  -- A close writes all rows. It holds the lock exclusively, and so does a session that makes a
+  -- partition.
   if kept_out <> '{}' and to_regclass('pg_temp.closing') is not null then
     if exists (select from closing) then
       perform usage_months_let_in();

@@ -41,7 +41,7 @@ begin
     ) insert into merging select * from taken;
     get diagnostics moved = row_count;
   else
-    -- Each partition is looked up by itself, whatever the planner takes the table for.
+    -- Each partition is looked up separately, whatever size the planner assumes for the table.
     with taken as (
       delete from only usage_pending where ctid = any (array(
         select p.place from unnest(starts) s, lateral (

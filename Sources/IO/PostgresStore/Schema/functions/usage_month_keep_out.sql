@@ -22,8 +22,8 @@ begin
   execute format('select count(*) from (select from only %I where %I >= %L and %I < %L limit 1000001) w',
     rest, key, lower_bound, key, upper_bound) into waiting;
   if waiting > 1000000 then return false; end if;
-  -- Whoever writes hours and days has ended, and the next one sees the constraint. Nobody waits behind
-  -- this but a close, so it may take longer.
+  -- With this lock, all writers of hours and days have ended, and the next one sees the constraint.
+  -- Only a close waits behind this, so it may take longer.
   perform set_config('lock_timeout', '5s', true);
   perform pg_advisory_xact_lock(usage_combine_lock_key());
   perform set_config('lock_timeout', '100ms', true);

@@ -33,7 +33,8 @@ begin
     if waits and rest_bytes > 16000000 then return false; end if;
   end if;
   if is_kept_out or waits then
-    -- Meanwhile merges append, and nothing writes the rows that move. Only a close waits behind this.
+    -- While this holds the lock, merges append, and nothing writes the rows that move. Only a close
+    -- waits behind this.
     perform set_config('lock_timeout', '5s', true);
     perform pg_advisory_xact_lock(usage_combine_lock_key());
     if is_kept_out and not exists (
@@ -43,7 +44,7 @@ begin
   end if;
   execute format('create table %I (like %I including all) with (fillfactor = 70)', made, parent);
   if is_hour then
-    -- Which rows are old is asked of an index that merges do not have to keep up: pages, not rows.
+    -- Old rows are found by an index of pages, not of rows, which merges do not have to maintain.
     execute format('create index %I on %I using brin (hour)
       with (pages_per_range = 32, autosummarize = on)', made || '_by_hour', made);
   else
@@ -51,7 +52,7 @@ begin
         (day::timestamp at time zone ''UTC'') >= %L and (day::timestamp at time zone ''UTC'') < %L)',
       made, made || '_bucket', start, finish);
   end if;
-  -- With it the attaching does not look through what has moved.
+  -- With this constraint, attaching does not scan the rows that have moved.
   execute format('alter table %I add constraint %I check (%I >= %L and %I < %L)',
     made, made || '_month', key, lower_bound, key, upper_bound);
   if waits then
@@ -60,16 +61,17 @@ begin
     get diagnostics moved = row_count;
   end if;
   if is_kept_out then
-    -- Readers and writers go on meanwhile. A vacuum gives way after a second.
+    -- Readers and writers continue meanwhile. A vacuum gives way after a second.
     perform set_config('lock_timeout', '5s', true);
     execute format('alter table %I validate constraint %I', rest, without);
     perform set_config('lock_timeout', '100ms', true);
   end if;
-  -- What took long is not done again for a reader that is about to end.
+  -- If the work took long, attaching is tried again, so that it need not be repeated because of a
+  -- reader that is about to end.
   for tries in reverse case when is_kept_out or moved > 10000 then 50 else 1 end..1 loop
     begin
-      -- A reader that knows the partitions of before must have its snapshot of before as well: it would
-      -- find the rows neither in the default partition nor in this one.
+      -- A reader that knows only the old partitions must have an old snapshot as well. Otherwise it
+      -- would find the rows neither in the default partition nor in this one.
       if moved > 0 then execute format('lock table only %I in access exclusive mode', parent); end if;
       execute format('alter table %I attach partition %I for values from (%L) to (%L)',
         parent, made, lower_bound, upper_bound);

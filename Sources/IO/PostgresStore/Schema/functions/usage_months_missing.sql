@@ -10,7 +10,8 @@ begin
   select least(this_month,
       greatest(min(to_date(right(c.relname, 6), 'YYYYMM'))
         filter (where c.relname ~ '_[0-9]{6}$'), (this_month - interval '13 months')::date),
-      -- An import of the distant past stays in the default partition: planning pays for each month.
+      -- An import of the distant past stays in the default partition, because planning pays for
+      -- each month.
       (select date_trunc('month', greatest(min(b.oldest_time), now() - interval '36 months')
         at time zone 'UTC')::date
         from import_batch b where b.status = 'running' having count(*) > 0))

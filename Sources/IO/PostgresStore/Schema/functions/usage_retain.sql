@@ -23,7 +23,7 @@ begin
     select day, to_regclass('usage_hour_' || to_char(day, 'YYYYMM')) as place
     from usage_hour_look where next_look <= now() and isfinite(day) order by next_look, day
   loop
-    -- Without the index, a look at a day would walk over its month.
+    -- Without the index, looking at a day would walk over its month.
     if due.place is null or pg_relation_size(due.place) > 16000000 and not exists (
       select from pg_index i join pg_class x on x.oid = i.indexrelid
       where x.relname = 'usage_hour_' || to_char(due.day, 'YYYYMM') || '_by_hour' and i.indisvalid)

@@ -22,7 +22,7 @@ begin
     into last_license;
   end if;
   if last_license is not null then
-    -- A step that was cut off left nothing: it is one transaction.
+    -- A step that was cut off left nothing behind, because a step is one transaction.
     with folded as materialized (
       select license_id, meter, day, sum(quantity)::bigint as quantity,
         sum(event_count)::bigint as event_count

@@ -19,7 +19,8 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  -- A value, not the volatile function: that would filter what the index has found instead of ending its scan.
+  -- This is a value, because the volatile function would filter the rows that the index finds
+  -- instead of ending its scan.
   moment timestamptz := clock_timestamp();
 begin
   return query
@@ -40,7 +41,8 @@ begin
       and coalesce(e.open_until <= moment, true) and coalesce(l.room, per_endpoint) > 0
     order by s.next_attempt_at limit most
   ), probing as (
-    -- The next probe of anybody is a lease away; who probes now moves it again with the result.
+    -- The next probe by any dispatcher is a lease away. The one that probes now moves it again with
+    -- the result.
     update webhook_endpoint e set open_until = moment + make_interval(secs => lease_seconds)
     from (
       select p.endpoint_id from webhook_endpoint p
@@ -85,7 +87,7 @@ begin
     (select string_agg(encode(w.ciphertext, 'hex'), ',' order by w.secret_id desc) from webhook_secret w
      where w.endpoint_id = t.endpoint_id and coalesce(w.expires_at > moment, true)),
     a.type, a.license_id::text, to_char(a.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    -- The vendor hears of all customers, so it must be told of whom.
+    -- The vendor receives the alerts of all customers, so its data names the customer.
     case when e.customer_id is null and a.customer_id is not null
       then jsonb_build_object('customer_id', a.customer_id) || a.data else a.data end,
     t.attempts, extract(epoch from moment - t.was_due)::float8, t.is_probe
