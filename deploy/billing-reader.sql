@@ -5,7 +5,9 @@
 --   psql "$METER_DATABASE_URL" -c "create role alice login password '…' in role billing_reader"
 --
 -- A view reads with its owner's rights, so its readers need none on the tables: secrets, hashes of
--- tokens, sessions and payloads of events stay out of reach.
+-- tokens, sessions and payloads of events stay out of reach. The functions that a view calls are
+-- called with its reader's rights. deploy/roles.sql takes them and the right to connect from
+-- everybody, so they are granted here. The two files may be run in any order.
 begin;
 
 do $$
@@ -13,10 +15,13 @@ begin
   if not exists (select from pg_roles where rolname = 'billing_reader') then
     create role billing_reader nologin;
   end if;
+  execute format('grant connect on database %I to billing_reader', current_database());
 end $$;
 
 grant usage on schema public to billing_reader;
 grant select on billing_customer, billing_license, billing_usage_by_period, billing_usage_by_day,
   billing_usage_by_hour, billing_usage_unregistered to billing_reader;
+grant execute on function anchor_date(date, int), last_anchor(date, int), next_anchor(date, int)
+  to billing_reader;
 
 commit;

@@ -72,11 +72,11 @@ begin
       ('usage_adjust', true, 'meter_metering_api, meter_operator'),
       ('usage_adjustment_reverse', true, 'meter_metering_api, meter_operator'),
       -- Reads of running totals, and what views ask.
-      ('usage_minutes', true, 'meter_reader, meter_metering_api'),
-      ('customer_usage_by_day', true, 'meter_reader, meter_metering_api'),
-      ('customer_usage_by_period', true, 'meter_reader, meter_metering_api'),
+      ('usage_minutes', true, 'meter_reader, meter_metering_api, meter_operator'),
+      ('customer_usage_by_day', true, 'meter_reader, meter_metering_api, meter_operator'),
+      ('customer_usage_by_period', true, 'meter_reader, meter_metering_api, meter_operator'),
       ('usage_hour_gone', true, 'meter_usage_aggregator, meter_reader, meter_metering_api, meter_operator'),
-      ('usage_in_periods_of', true, 'meter_reader, meter_metering_api'),
+      ('usage_in_periods_of', true, 'meter_reader, meter_metering_api, meter_operator'),
       -- Run with the caller's rights.
       ('usage_months_kept_out', false, consumers),
       ('flush_offsets', false, consumers),
@@ -185,8 +185,8 @@ end $people$;
 
 -- Reports and invoices use the relations of docs/schema.md, without secrets and without what is only storage.
 grant select on customer, license, license_limit, license_billing_anchor, usage_by_minute, usage_hour_minutes, usage_by_hour,
-  usage_by_day, usage_by_dimension_day, usage_by_period, usage_provenance, producer_ledger, alert, dead_letter, consumer_offset,
-  partition_halt, limit_state, import_batch, log_gap, webhook_endpoint, webhook_delivery, webhook_attempt to meter_reader;
+  usage_by_day, usage_by_dimension_day, usage_by_period, usage_adjustment, usage_close, usage_provenance, producer_ledger, alert,
+  dead_letter, consumer_offset, partition_halt, limit_state, import_batch, log_gap, webhook_endpoint, webhook_delivery, webhook_attempt to meter_reader;
 
 -- The effects of a change of a license reach the totals and limits, which its author may not write. All trigger functions
 -- therefore run with the owner's rights.

@@ -11,6 +11,7 @@ private final class GuardedPostgres {
   let server: PrivatePostgres
   let authority: PrivateAuthority
   let database: TestDatabase
+  private let owner: PostgresConnection
 
   init() throws {
     server = try PrivatePostgres()
@@ -19,18 +20,25 @@ private final class GuardedPostgres {
     try admin.execute("create database guarded owner owner")
     try server.write(["host all all 127.0.0.1/32 trust"], to: "data/pg_hba.conf")
     try server.reload()
-    let owner = try PostgresConnection(
+    owner = try PostgresConnection(
       url: "postgresql://owner@127.0.0.1:\(server.port)/guarded", application: "test")
     _ = try Schema.migrate(owner)
-    let roles = try String(contentsOfFile: Project.folder + "/deploy/roles.sql", encoding: .utf8)
     // The script is run after every migration, so running it again must change nothing.
-    for _ in 0..<2 { try owner.execute(roles) }
+    for _ in 0..<2 { try Self.run("roles.sql", as: owner) }
     authority = try PrivateAuthority("authority", beside: server)
     try server.requireCertificates(of: authority)
     database = TestDatabase(url: server.url("guarded"))
     // The server applies the settings some moments after the reload.
     try eventually("TLS is on") { try database.rows("show ssl") == [["on"]] }
   }
+
+  private static func run(_ script: String, as owner: PostgresConnection) throws {
+    try owner.execute(
+      String(contentsOfFile: Project.folder + "/deploy/" + script, encoding: .utf8))
+  }
+
+  /// Runs a script of the folder deploy as the owner of the database.
+  func run(_ script: String) throws { try Self.run(script, as: owner) }
 
   /// The URL of a new login with a role. A service with that role is given such a URL.
   func url(_ role: String, changing changes: [String: String] = [:]) throws -> String {
@@ -232,13 +240,51 @@ extension IntegrationTests {
       let reader = try guarded.connection("meter_reader")
       for relation in [
         "usage_by_minute", "usage_by_hour", "usage_by_day", "usage_by_dimension_day",
-        "usage_by_period", "usage_provenance", "producer_ledger", "alert", "dead_letter",
-        "consumer_offset", "limit_state", "license", "customer", "webhook_delivery",
-        "usage_minutes('lic_1', now() - interval '1 hour', now())",
-        "customer_usage_by_day('cus_1', current_date - 1, current_date)",
-        "customer_usage_by_period('cus_1', current_date - 1, current_date)",
-        "usage_in_periods_of(current_date)",
-      ] { _ = try reader.query("select * from \(relation)", operation: relation) }
+        "usage_by_period", "usage_adjustment", "usage_close", "usage_provenance",
+        "producer_ledger", "alert", "dead_letter", "consumer_offset", "limit_state", "license",
+        "customer", "webhook_delivery",
+      ] + Self.readingFunctions {
+        _ = try reader.query("select * from \(relation)", operation: relation)
+      }
+      for function in Self.readingFunctions {
+        _ = try people.query("select * from \(function)", operation: function)
+      }
+      let statement = try ChildProcess(
+        ChildProcess.product("meterctl"),
+        ["statement", "--customer", "cus_1", "--month", "2025-01", "--json"],
+        environment: ["METER_DATABASE_URL": guarded.url("meter_operator")])
+      #expect(statement.wait() == 0, "\(statement.output)")
+    }
+
+    private static let readingFunctions = [
+      "usage_minutes('lic_1', now() - interval '1 hour', now())",
+      "customer_usage_by_day('cus_1', current_date - 1, current_date)",
+      "customer_usage_by_period('cus_1', current_date - 1, current_date)",
+      "usage_in_periods_of(current_date)",
+    ]
+
+    @Test(arguments: [["billing-reader.sql"], ["billing-reader.sql", "roles.sql"]])
+    func `A billing reader logs in and reads the views, whichever script ran last`(
+      scripts: [String]
+    ) throws {
+      let guarded = try GuardedPostgres()
+      try guarded.database.addLicense("lic_1")
+      try guarded.database.execute(
+        """
+        insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
+        select 'lic_1', 'api_calls', (now() at time zone 'UTC')::date - d, 3, 2, ''
+        from unnest('{0,70}'::int[]) d
+        """)
+      for script in scripts { try guarded.run(script) }
+      let reader = try guarded.connection("billing_reader")
+      for view in [
+        "billing_customer", "billing_license", "billing_usage_by_period", "billing_usage_by_day",
+        "billing_usage_by_hour", "billing_usage_unregistered",
+      ] { _ = try reader.query("select * from \(view)", operation: view) }
+      let error = #expect(throws: PostgresError.self) {
+        try reader.execute("select * from customer")
+      }
+      #expect(error?.sqlState == "42501")
     }
 
     @Test(

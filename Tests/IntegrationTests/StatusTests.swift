@@ -111,5 +111,30 @@ extension IntegrationTests {
       #expect(code == 1, "\(process.output)")
       #expect(process.output.contains(#""wanted": "8""#), "\(process.output)")
     }
+
+    @Test func `After a topic was doubled, diff and apply find nothing to change, and say why`()
+      throws
+    {
+      let pipeline = try Pipeline(partitions: 4)
+      let folder = NSTemporaryDirectory() + "topics-\(UUID().uuidString)"
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      // The folder is a temporary one. If it stays, only some disk space is lost.
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      func run(_ command: String, file: Int) throws -> (exit: Int32, output: String) {
+        try "name: \(UsageLog.topic)\npartitions: \(file)\nreplication: 1\n".write(
+          toFile: folder + "/topic.yaml", atomically: true, encoding: .utf8)
+        let ran = try Meterctl.run(["topics", command, "--folder", folder, "--json"], pipeline)
+        return (ran.exit, ran.output)
+      }
+      for command in ["diff", "apply"] {
+        let doubled = try run(command, file: 2)
+        #expect(doubled.exit == 0, "\(doubled.output)")
+        #expect(doubled.output.contains("4 partitions, grown from the 2"), "\(doubled.output)")
+      }
+      for file in [3, 8] {
+        #expect(try run("diff", file: file).exit == 1)
+        #expect(try run("apply", file: file).exit == 3)
+      }
+    }
   }
 }

@@ -43,6 +43,11 @@ import Testing
     #expect(refusal(shared) == nil)
   }
 
+  @Test func `The variables of the Terraform provider are no mistake`() {
+    #expect(refusal(["METER_API_URL": "x", "METER_API_TOKEN": "x"]) == nil)
+    #expect(refusal(["METER_API_TOKN": "x"])?.hasSuffix("did you mean METER_API_TOKEN?") == true)
+  }
+
   @Test func `Every variable that the sources name is known`() throws {
     let sources = URL(filePath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent().appending(path: "Sources")

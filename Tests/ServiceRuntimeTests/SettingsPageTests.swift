@@ -18,6 +18,18 @@ import Testing
     #expect(page == SettingsPage.markdown)
   }
 
+  @Test func `docs/embedding.md asks for the version of this build`() throws {
+    let guide = Self.path.deletingLastPathComponent().appending(path: "embedding.md")
+    let text = try String(contentsOf: guide, encoding: .utf8)
+    #expect(text.contains("license-metering\", from: \"\(BuildInfo.version)\")"))
+  }
+
+  @Test func `the grace of a close is declared for both programs that close periods`() {
+    for program in [ProgramSettings.meteringAPI, .meterctl] {
+      #expect(program.help.contains("METER_CLOSE_GRACE=1d"), "\(program)")
+    }
+  }
+
   @Test(arguments: ProgramSettings.allCases)
   func `a program declares each of its settings once, and says what it is for`(
     program: ProgramSettings

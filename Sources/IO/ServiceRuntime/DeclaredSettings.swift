@@ -196,7 +196,8 @@ package enum DeclaredSettings {
       + "added.")
   package static let closeGrace = Setting.duration(
     "METER_CLOSE_GRACE", default: 86_400_000, in: 0...(90 * 86_400_000),
-    "How long after its end a period may be closed.")
+    "How long after its end a period must wait before it can be closed. metering-api and meterctl "
+      + "must have the same value.")
   package static let publicURL = Setting<String?>.optional(
     "METER_PUBLIC_URL", values: "https://…", "The address with which links to pages begin.")
   package static let basePath = Setting.text(

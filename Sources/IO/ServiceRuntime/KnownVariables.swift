@@ -1,5 +1,5 @@
-/// Every variable that one of our programs reads. Services share files of variables, so each
-/// service accepts all of these. Any other variable is a mistake in its name. A service that
+/// Every variable that one of our programs reads. Services share files of variables, and people
+/// run `meterctl` in the shell in which they run Terraform, so each program accepts all of these. Any other variable is a mistake in its name. A service that
 /// ignored it would be worse than one that does not start.
 package enum KnownVariables {
   private static let prefix = "METER_"
@@ -7,8 +7,12 @@ package enum KnownVariables {
   private static let testPrefix = "METER_TEST_"
   private static let fileSuffix = "_FILE"
 
+  /// What the Terraform provider reads, which is written in another language.
+  private static let terraform: Set = ["METER_API_TOKEN", "METER_API_URL"]
+
   package static let all = Set(
-    ProgramSettings.allCases.flatMap(\.declarations).map(\.name))
+    ProgramSettings.allCases.flatMap(\.declarations).map(\.name)
+  ).union(terraform)
 
   /// Names the first variable, in alphabetical order, that begins with `METER_` and that no program
   /// reads. An empty variable counts as absent, as everywhere.

@@ -119,8 +119,9 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
       Declared.databaseURL.declaration, Declared.kafkaBrokers.declaration,
       Declared.kafkaConfigFile.declaration, Declared.signingKey.declaration,
       Declared.encryptionKey.declaration, Declared.webhookAllowCIDRs.declaration,
-      Declared.webhookAllowHTTP.declaration, Declared.stripeAPIKey.declaration,
-      Declared.stripeAPIBase.declaration, Declared.stripeMeters.declaration,
+      Declared.webhookAllowHTTP.declaration, Declared.closeGrace.declaration,
+      Declared.stripeAPIKey.declaration, Declared.stripeAPIBase.declaration,
+      Declared.stripeMeters.declaration,
     ] + counting
 }
 
@@ -147,7 +148,8 @@ package enum SettingsPage {
       Use this for secrets. A newline at the file's end is ignored.
     - An empty variable counts as absent.
     - A value that is wrong, and a variable that begins with `METER_` and that no program knows, end the
-      program with one line that says what to change, and with exit status 78.
+      program with one line that says what to change, and with exit status 78. `meterctl` ends with 2
+      for a name that no program knows, and with 3 for a wrong value.
     - Durations have a unit: `250ms`, `10s`, `5m`, `2h` or `35d`.
 
     This page is made from the programs' own declarations, and a test keeps the two equal. `--help` of

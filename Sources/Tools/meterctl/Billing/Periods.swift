@@ -12,9 +12,7 @@ struct Periods: ParsableCommand {
 
   /// The value of `METER_CLOSE_GRACE`, read like metering-api does.
   static func graceSeconds() throws -> Int64 {
-    Int64(
-      try Settings().milliseconds(
-        "METER_CLOSE_GRACE", default: 86_400_000, in: 0...(90 * 86_400_000)) / 1_000)
+    Int64(try Settings()[DeclaredSettings.closeGrace] / 1_000)
   }
 
   struct List: ParsableCommand {

@@ -7,6 +7,8 @@ struct TopicDifference: Equatable, Sendable {
     case alter
     /// `meterctl topics apply` does not change this.
     case byHand = "by_hand"
+    /// Nothing is to be done, because the topic was grown as `meterctl topics grow` does it.
+    case nothing = "none"
   }
 
   var topic: String
@@ -33,7 +35,9 @@ struct TopicDifference: Equatable, Sendable {
         TopicDifference(
           topic: spec.name, property: property, wanted: wanted, found: found, remedy: remedy))
     }
-    add("partitions", String(spec.partitions), String(found.partitions), .byHand)
+    add(
+      "partitions", String(spec.partitions), String(found.partitions),
+      isDoubled(spec.partitions, found.partitions) ? .nothing : .byHand)
     guard let config = found.config else { return result }
     add("replication", String(spec.replication), String(found.replication), .byHand)
     for setting in spec.config {
@@ -43,8 +47,19 @@ struct TopicDifference: Equatable, Sendable {
     return result
   }
 
+  /// Whether doubling leads from the file's number to the cluster's. A topic never shrinks, and
+  /// consumers halt partitions that did not come by `meterctl topics grow`. So the larger number is
+  /// no difference that anybody has to end.
+  static func isDoubled(_ wanted: Int, _ found: Int) -> Bool {
+    var grown = wanted
+    while grown < found { grown *= 2 }
+    return grown == found
+  }
+
   var text: String {
     switch property {
+    case "partitions" where remedy == .nothing:
+      "\(topic): \(found ?? "?") partitions, grown from the \(wanted) of its file"
     case "topic": "\(topic): missing, wanted with \(wanted)"
     case "partitions":
       """

@@ -45,7 +45,10 @@ struct TopicFiles: ParsableArguments {
 
 /// The topics of the cluster, compared with those of the files.
 private struct Survey {
+  /// What has to be changed.
   var differences: [TopicDifference] = []
+  /// Topics that have been doubled since they were made, which is fine.
+  var grown: [TopicDifference] = []
   /// Topics whose settings the broker does not show.
   var untold: [String] = []
 
@@ -53,8 +56,15 @@ private struct Survey {
     for spec in specs {
       let found = try admin.describeTopic(spec.name)
       if let found, found.config == nil { untold.append(spec.name) }
-      differences += TopicDifference.all(spec, found)
+      let all = TopicDifference.all(spec, found)
+      differences += all.filter { $0.remedy != .nothing }
+      grown += all.filter { $0.remedy == .nothing }
     }
+  }
+
+  func note() {
+    if !untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
+    for topic in grown { Terminal.error("note: " + topic.text) }
   }
 }
 
@@ -71,10 +81,11 @@ extension Topics {
       let specs = try files.specs()
       let admin = try Connections().admin("topics")
       let survey = try Survey(specs, admin)
-      if !survey.untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
+      survey.note()
       output.print(
         [
           "differences": .array(survey.differences.map(\.json)),
+          "grown": .array(survey.grown.map(\.json)),
           "settings_unknown": .array(survey.untold.map { .text($0) }),
         ],
         text: survey.differences.isEmpty
@@ -89,7 +100,8 @@ extension Topics {
       abstract: "Create missing topics and change settings that differ from topics/*.yaml.",
       discussion: """
         Settings that the files do not name are left alone. The command never changes a number of \
-        partitions or of copies. It says what to do, and exits with status 3. dev-broker creates \
+        partitions or of copies. It says what to do, and exits with status 3. A topic that has \
+        been doubled since is as it should be. dev-broker creates \
         its topics itself and accepts no settings, so existing topics with the right number of \
         partitions are fine.
 
@@ -121,12 +133,13 @@ extension Topics {
         }
       }
       let refused = survey.differences.filter { $0.remedy == .byHand }
-      if !survey.untold.isEmpty { Terminal.error("note: " + TopicFiles.noSettings) }
+      survey.note()
       let told = changed.isEmpty ? ["nothing to change in \(specs.count) topics"] : changed
       output.print(
         [
           "changed": .array(changed.map { .text($0) }),
           "refused": .array(refused.map(\.json)),
+          "grown": .array(survey.grown.map(\.json)),
           "settings_unknown": .array(survey.untold.map { .text($0) }),
         ],
         text: told.joined(separator: "\n"))
