@@ -73,7 +73,7 @@ import Testing
     #expect(try alerts(database) == [])
     try use(300, database, at: "now() - interval '2 days'")
     #expect(try alerts(database) == [["80", "1000"]])
-    // A correction of the period that has ended counts towards its limit, and only there.
+    // Usage of today is judged by the limit of today.
     try use(90, database)
     #expect(try alerts(database) == [["80", "1000"], ["80", "100"]])
   }
