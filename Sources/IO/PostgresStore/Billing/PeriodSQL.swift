@@ -110,27 +110,49 @@ struct PeriodSQL {
   // MARK: Statements
 
   var byTotals: String {
+    """
+    with unfolded as materialized (
+      \(unfolded)
+    ), \(page([source("usage_license_period t", openByIndex), source("unfolded t", open)])),
+    used as (
+      select p.*, coalesce(t.quantity, 0) + coalesce(w.quantity, 0) as quantity,
+        coalesce(t.event_count, 0) + coalesce(w.event_count, 0) as event_count
+      from page p
+      left join usage_license_period t using (license_id, meter, period_start)
+      left join unfolded w using (license_id, meter, period_start)
+    ) \(shown)
+    """
+  }
+
+  /// What is not in the totals yet, by period. For a license or a customer, the few rows are found
+  /// first and the periods of each day are looked up. For everybody, the intervals of all licenses
+  /// are computed once.
+  private var unfolded: String {
     let ofLicense = license.map { ["w.license_id = \($0)"] } ?? []
-    let ofCustomer = customersLicenses.map { ["w.license_id in (\($0))"] } ?? []
-    return """
-      with unfolded as materialized (
-        select w.license_id, w.meter,
-          greatest(last_anchor(w.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
-          least(next_anchor(w.day, coalesce(b.anchor_day, 1)), b.until) as period_end,
-          sum(w.quantity) as quantity, sum(w.event_count) as event_count
-        from usage_unfolded w
-        left join billing_interval b on b.license_id = w.license_id
-          and b.effective_from <= w.day and (w.day < b.until or b.until is null)
-        where \(Self.all(ofLicense + ofCustomer))
+    // `coalesce` keeps PostgreSQL from making a join of this, for which it would have to guess.
+    let ofCustomer = customersLicenses.map { ["coalesce(w.license_id in (\($0)), false)"] } ?? []
+    let wanted = ofLicense + ofCustomer
+    guard wanted.isEmpty else {
+      return """
+        select d.license_id, d.meter, p.first_day as period_start, p.end_day as period_end,
+          sum(d.quantity) as quantity, sum(d.event_count) as event_count
+        from (
+          select w.license_id, w.meter, w.day, sum(w.quantity) as quantity,
+            sum(w.event_count) as event_count
+          from usage_unfolded w where \(Self.all(wanted)) group by 1, 2, 3
+        ) d, period_of(d.license_id, d.day) p
         group by 1, 2, 3, 4
-      ), \(page([source("usage_license_period t", openByIndex), source("unfolded t", open)])),
-      used as (
-        select p.*, coalesce(t.quantity, 0) + coalesce(w.quantity, 0) as quantity,
-          coalesce(t.event_count, 0) + coalesce(w.event_count, 0) as event_count
-        from page p
-        left join usage_license_period t using (license_id, meter, period_start)
-        left join unfolded w using (license_id, meter, period_start)
-      ) \(shown)
+        """
+    }
+    return """
+      select w.license_id, w.meter,
+        greatest(last_anchor(w.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
+        least(next_anchor(w.day, coalesce(b.anchor_day, 1)), b.until) as period_end,
+        sum(w.quantity) as quantity, sum(w.event_count) as event_count
+      from usage_unfolded w
+      left join billing_interval b on b.license_id = w.license_id
+        and b.effective_from <= w.day and (w.day < b.until or b.until is null)
+      group by 1, 2, 3, 4
       """
   }
 
