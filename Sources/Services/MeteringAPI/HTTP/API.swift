@@ -140,6 +140,9 @@ struct API: Sendable {
       return Problem(
         .badRequest, "sum_too_large",
         "A sum does not fit into 64 bits. Ask for a shorter window or finer groups.")
+    case let error as PostgresError where error.sqlState == SQLState.timeOverflow:
+      return Problem(
+        .badRequest, "bad_request", "A time lies too far away. Give times of these centuries.")
     case let error as PostgresError where error.sqlState == SQLState.badCharacter:
       return Problem(.badRequest, "bad_request", "A string must not contain NUL.")
     default:
