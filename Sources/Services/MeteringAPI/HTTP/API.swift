@@ -76,9 +76,7 @@ struct API: Sendable {
         try caller.require(scope)
         most = Self.maximumBodyBytes
       }
-      // A write may have changed any token.
-      defer { if route.method != .get { context.tokens.forgetAll() } }
-      return try await bodies.collecting(request.body, most, of: client.group) { body in
+      let answer = try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
           APIRequest(
             route: route, parameters: parameters, queryText: String(target.query),
@@ -87,6 +85,8 @@ struct API: Sendable {
             caller: caller,
             context: context))
       }
+      if route.method != .get { context.tokens.forgetAll(after: caller) }
+      return answer
     }
   }
 

@@ -30,7 +30,9 @@ struct PageHandling: Sendable {
             .forbidden, "bad_form",
             "This form does not belong to your session. Go back, load the page again and repeat.")
         }
-        return try await handler(visit)
+        let answer = try await handler(visit)
+        request.context.tokens.forgetAll(after: visit.caller)
+        return answer
       }
     }
   }
