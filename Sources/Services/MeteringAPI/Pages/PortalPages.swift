@@ -82,9 +82,8 @@ private struct PortalOverview: Sendable {
   private func show(_ visit: PageVisit) async throws -> APIAnswer {
     guard let customer = visit.caller.customerID?.string else { throw Problem.notFound }
     let own = visit.session.licenses
-    var filters: [PageClient.Parameter] = [("customer_id", customer)]
-    if let own { filters += own.sorted().prefix(100).map { ("license_id", $0.string) } }
-    async let usage = CustomerPages.charts(visit, filters)
+    let questions = try await questions(visit, customer)
+    async let usage = CustomerPages.charts(visit, questions)
     async let found = visit.client.getIfAllowed(
       "/v1/customers/\(PercentEncoding.encode(customer))")
     async let list = visit.client.get(
@@ -106,5 +105,25 @@ private struct PortalOverview: Sendable {
       alerts: (try await alerts).map { $0["data"].list.map(AlertPages.line) },
       next: licenses["next"].text)
     return answering.html(PortalPage.make(data, in: answering.context))
+  }
+
+  /// One question can name only so many licenses.
+  private static let licensesPerQuestion = 100
+
+  /// The questions about usage whose answers add up to what the session may see. A license that
+  /// belongs to another customer by now is left out.
+  private func questions(
+    _ visit: PageVisit, _ customer: String
+  ) async throws -> [[PageClient.Parameter]] {
+    let whole: [PageClient.Parameter] = [("customer_id", customer)]
+    guard let own = visit.session.licenses else { return [whole] }
+    let found = try await visit.request.read { try UsageStore($0).customers(of: Array(own)) }
+    let kept = found.filter { $0.customer == visit.caller.customerID }.map(\.license).sorted()
+    return stride(from: 0, to: kept.count, by: Self.licensesPerQuestion).map { first in
+      whole
+        + kept[first..<min(first + Self.licensesPerQuestion, kept.count)].map {
+          ("license_id", $0.string)
+        }
+    }
   }
 }
