@@ -48,6 +48,8 @@ struct PageHandling: Sendable {
         return signIn(request, context)
       }
       context = try PageHandling.context(request, session)
+      var request = request
+      request.caller = session.caller
       let visit = PageVisit(
         request: request, session: session,
         client: PageClient(router: router, request: request, caller: session.caller),

@@ -37,20 +37,8 @@ enum PortalPages {
     let context = try PageHandling.context(request, nil)
     do {
       let secrets = PageSession.Secrets()
-      let made: (session: SessionStore.PortalSession, name: String)? =
-        try await request.context.database.write { connection in
-          let session = try SessionStore(connection).signIn(
-            signInHash: PageSession.hash(link), cookieHash: secrets.cookieHash,
-            csrfSecret: secrets.csrf)
-          guard let session else { return nil }
-          try AuditStore(connection).record(
-            AuditedChange(
-              "portal_session.sign_in", "portal_session", session.id,
-              customerID: session.customerID.string),
-            by: SignInPages.audit(request, .portalSession, session.id))
-          return (session, session.customerID.string)
-        }
-      guard let made, PageSession(made.session, name: made.name) != nil else {
+      let made = try await begin(secrets, linkHash: PageSession.hash(link), request)
+      guard let made, PageSession(made, name: made.customerID.string) != nil else {
         if try await PageSession.find(.portal, request) != nil {
           return PageAnswer.redirect(to: context.basePath + "/portal")
         }
@@ -61,7 +49,7 @@ enum PortalPages {
         return PageAnswer.html(page, in: context, request, kind: .portal, status: .unauthorized)
       }
       var shown = context
-      shown.theme = made.session.theme == "auto" ? nil : made.session.theme
+      shown.theme = made.theme == "auto" ? nil : made.theme
       var answer = PageAnswer.html(
         PortalPage.welcome(to: context.basePath + "/portal", in: shown), in: shown, request,
         kind: .portal)
@@ -69,6 +57,28 @@ enum PortalPages {
       return answer
     } catch {
       return PageHandling.problem(error, context, request, .portal)
+    }
+  }
+
+  /// Uses a link up and begins its session, or returns nil if the link cannot be used.
+  private static func begin(
+    _ secrets: PageSession.Secrets, linkHash: String, _ request: APIRequest
+  ) async throws -> SessionStore.PortalSession? {
+    let database = request.context.database
+    // Strangers who guess take no place among the writes.
+    guard try await database.access({ try SessionStore($0).isUsable(signInHash: linkHash) }) else {
+      return nil
+    }
+    return try await database.write { connection in
+      let session = try SessionStore(connection).signIn(
+        signInHash: linkHash, cookieHash: secrets.cookieHash, csrfSecret: secrets.csrf)
+      guard let session else { return nil }
+      try AuditStore(connection).record(
+        AuditedChange(
+          "portal_session.sign_in", "portal_session", session.id,
+          customerID: session.customerID.string),
+        by: SignInPages.audit(request, .portalSession, session.id))
+      return session
     }
   }
 }
