@@ -309,8 +309,8 @@ let tests: [Target] = [
   .testTarget(
     name: "MeteringAPITests",
     dependencies: [
-      "MeteringAPI", "HTTPListening", "Billing", "Metering", "JSONText", "Licensing",
-      "PostgresStore", "EventPublisher",
+      "MeteringAPI", "HTTPListening", "Billing", "Metering", "JSONText", "Licensing", "LogAudit",
+      "PostgresStore", "EventPublisher", "Recount",
       "KafkaTransport", "ServiceRuntime", "MeteringTestKit", "UsageAggregator", "DevBroker",
       "meterctl", logging, nioCore,
       .product(name: "HTTPTypes", package: "swift-http-types"),

@@ -96,4 +96,26 @@ import Testing
     #expect(
       Office.refusal { try endpoint(tenant, #","customer_id":"cus_1""#) } == "not_found")
   }
+
+  @Test func `Tests that wait are bounded, and a recovery sends as many again as it may`() throws {
+    let id = try endpoint(office.vendor).endpoint.id
+    for _ in 0..<Administrator.maximumPendingTests { _ = try office.vendor.testEndpoint(id) }
+    #expect(Office.refusal { try office.vendor.testEndpoint(id) } == "too_many_tests")
+    let other = try endpoint(office.vendor).endpoint.id
+    _ = try office.vendor.testEndpoint(other)
+    try office.database.execute(
+      """
+      update webhook_delivery set status = 'failed', next_attempt_at = null, finished_at = now()
+      where endpoint_id = '\(id)'
+      """)
+    _ = try office.vendor.testEndpoint(id)
+    func recover(_ most: Int) throws -> Int {
+      try office.vendor.recoverEndpoint(
+        id, sinceMilliseconds: 0, untilMilliseconds: 4_000_000_000_000, most: most)
+    }
+    let total = Administrator.maximumPendingTests
+    #expect(try recover(12) == 12)
+    #expect(try recover(12) == total - 12)
+    #expect(try recover(12) == 0)
+  }
 }

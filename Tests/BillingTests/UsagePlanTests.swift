@@ -219,6 +219,17 @@ import Testing
     #expect(try previous(december, january, .total) == [november, december])
   }
 
+  @Test func `There is no range before one that would begin before the year 1`() throws {
+    let (first, last): (Int64, Int64) = (-62_135_596_800, 253_402_214_400)
+    func previous(_ from: Int64, _ to: Int64) throws -> Int64? {
+      try UsageTimes(from: from, to: to, window: .total, zone: .utc, now: last)
+        .previous(now: last).bounds.first
+    }
+    #expect(throws: UsageTimes.Failure.noPrevious) { try previous(first, last) }
+    #expect(throws: UsageTimes.Failure.noPrevious) { try previous(first, first + 86_400) }
+    #expect(try previous(first + 86_400, first + 2 * 86_400) == first)
+  }
+
   @Test func `Named ranges are whole months, or end with the running hour`() {
     let now: Int64 = 1_795_775_520  // 2026-11-27T10:32:00Z
     let month = NamedRange.thisMonth.range(now: now, zone: .utc, byDay: false)

@@ -1,7 +1,8 @@
-import DomainNames
 import Licensing
 import Metering
 import Testing
+
+@testable import DomainNames
 
 /// Tests with the real list and tables.
 struct DomainTests {
@@ -55,6 +56,27 @@ struct DomainTests {
     ])
   func malformed(_ text: String) {
     #expect(DomainName(text, rules: Self.rules) == nil)
+  }
+
+  @Test func `A stranger's name full of symbols is soon given up`() {
+    func calls(_ scalars: [UInt32]) -> Int {
+      var text = ""
+      text.unicodeScalars.append(contentsOf: scalars.compactMap(Unicode.Scalar.init))
+      var count = 0
+      let names = SymbolNames { piece in
+        count += 1
+        return PublicSuffixList.strictASCII(piece)
+      }
+      #expect(names.ascii(text) == nil)
+      return count
+    }
+    // Letters and symbols in turn, all of them different, and the same with a full stop after 20.
+    let turns: [UInt32] = (0..<320).map { ($0 % 2 == 0 ? 0x4E00 : 0x2600) + $0 / 2 }
+    #expect(calls(turns) < 80)
+    let labels = turns.enumerated().map { $0 % 20 == 19 ? 0x2E : $1 }
+    #expect(calls(labels) < 200)
+    // Marks that stand for letters, which are circled here.
+    #expect(calls((0..<320).map { 0x24B6 + $0 % 26 }) < 100)
   }
 
   @Test(

@@ -1,6 +1,10 @@
 import Billing
 import Foundation
+import KafkaTransport
+import LogAudit
 import MeteringTestKit
+import PostgresStore
+import Recount
 import Testing
 
 /// The events behind a number, through the code of `meterctl explain`.
@@ -171,5 +175,24 @@ struct EventsTests {
       "/v1/usage/events?license_id=a&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z")
     #expect(answer.status == 503 && answer["detail"].contains("METER_KAFKA_BROKERS"))
     #expect(answer.headers["retry-after"] != nil)
+  }
+
+  @Test func `A search ends with its time, whatever offsets the records have`() throws {
+    let log = try UsageLog(partitions: 1)
+    let database = try SharedPostgres.makeDatabase()
+    for number in 0..<10 { try log.send(UsageEventText(id: "e\(number)", subject: "lic_1")) }
+    try log.flush()
+    let connection = try PostgresConnection(url: database, application: "test")
+    let reader = try LogReader(KafkaConfiguration(brokers: log.brokers), clientID: "test")
+    func search(_ seconds: Int) throws -> EventSearch {
+      try EventSearch(
+        connection, reader, group: "g", topic: UsageLog.topic, id: "e7", source: nil,
+        settings: RecountSettings(), offsets: 5, deadline: .now + .seconds(seconds))
+    }
+    let whole = try search(60)
+    #expect(!whole.wasCutOff && whole.sightings.map(\.offset) == [7])
+    // No record that is read has an offset that is a round number.
+    let cut = try search(-1)
+    #expect(cut.wasCutOff && cut.sightings.isEmpty)
   }
 }

@@ -61,4 +61,46 @@ struct HostileClientTests {
     for _ in 0..<10 { #expect(try setup.get("/v1/status").status == 200) }
     #expect(setup.process.isRunning)
   }
+
+  @Test
+  func `Times that PostgreSQL does not have get a clear 4xx, and the first and last ones work`()
+    throws
+  {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    for time in ["0000-01-01", "0000-12-31", "0000-06-01T00:00:00Z", "0001-01-01T00:00:00%2B01:00"]
+    {
+      for path in ["periods?", "periods/close-preview?"] {
+        let answer = try setup.get("/v1/\(path)ending_before=\(time)")
+        #expect(answer.status == 400, "\(path) \(time): \(answer.body)")
+      }
+      let page = try PageReader(setup).get("/periods?ending_before=\(time)")
+      #expect(page.status == 200, "\(time): \(page.body)")
+    }
+    let close = try setup.request(
+      "POST", "/v1/periods/close", body: #"{"ending_before":"0000-01-01"}"#)
+    #expect(close.status == 400, "\(close.body)")
+    let adjustment = try setup.request(
+      "POST", "/v1/adjustments",
+      body:
+        #"{"license_id":"lic_1","meter":"api_calls","applies_to_period_start":"0000-01-01","quantity":1,"reason":"r"}"#
+    )
+    #expect(adjustment.status == 400, "\(adjustment.body)")
+    #expect(try setup.get("/v1/periods/lic_1:api_calls:0000-01-01").status == 404)
+    #expect(try setup.get("/v1/customers/cus_1/statements/0000-01").status == 404)
+    let all = "from=0001-01-01T00:00:00Z&to=9999-12-31T00:00:00Z"
+    let compared = try setup.get("/v1/usage?\(all)&compare=previous")
+    let errors = compared.json["errors"] as? [[String: Any]]
+    #expect(compared.status == 400, "\(compared.body)")
+    #expect(errors?.first?["parameter"] as? String == "compare", "\(compared.body)")
+    for path in [
+      "usage?\(all)", "usage?\(all)&format=csv", "audit?\(all)", "alerts?\(all)", "exports?\(all)",
+      "periods?ending_before=0001-01-01", "periods?ending_before=9999-12-31",
+      "periods/close-preview?ending_before=0001-01-01",
+      "periods/close-preview?ending_before=9999-12-31",
+    ] {
+      let answer = try setup.get("/v1/\(path)")
+      #expect(answer.status == 200, "\(path): \(answer.body)")
+    }
+  }
 }

@@ -107,4 +107,32 @@ import Testing
     let vendor = try PageReader(api).get("/")
     #expect(vendor.headers["content-security-policy"]?.hasSuffix("frame-ancestors 'none'") == true)
   }
+
+  @Test func `the sum of a session for many licenses has all that are still the customer's`() throws
+  {
+    let api = try setup()
+    let ids = (0..<120).map { "lic_m\($0)" }
+    try api.database.execute(
+      """
+      insert into license (license_id, customer_id, plan, features, domains, seats, issued_at,
+        expires_at, billing_anchor_day)
+      select 'lic_m' || i, 'cus_1', 'professional', '{}', '{example.com}', 10,
+        now() - interval '400 days', now() + interval '300 days', 1 from generate_series(0, 119) i;
+      insert into usage_pending
+      select 1, 0, 'lic_m' || i, 'api_calls', date_trunc('hour', now()), 0, 0, 100, 1, '[5,100,1]', ''
+      from generate_series(0, 119) i
+      """)
+    let body = #"{"licenses":["# + ids.map { "\"\($0)\"" }.joined(separator: ",") + "]}"
+    let customer = try open(api, link(api, body).path)
+    #expect(try customer.get("/portal").body.contains("12,000"))
+    // A license changes hands after the link was made.
+    try api.database.execute("update license set customer_id = 'cus_2' where license_id = 'lic_m7'")
+    let home = try customer.get("/portal")
+    #expect(home.status == 200 && home.body.contains("11,900"), "\(home.body)")
+    // Nothing of the customer is shown once no license is left.
+    try api.database.execute(
+      "update license set customer_id = 'cus_2' where license_id like 'lic_m%'")
+    let empty = try customer.get("/portal")
+    #expect(empty.status == 200 && !empty.body.contains("11,900"))
+  }
 }

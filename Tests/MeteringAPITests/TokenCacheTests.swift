@@ -39,4 +39,22 @@ import Testing
     #expect(found == caller)
     #expect(try await cache.caller("hash", now: 0) { nil } == nil)
   }
+
+  @Test func `A stranger's write makes nobody's token be looked up again`() async throws {
+    let cache = TokenCache()
+    var count = 0
+    func ask() async throws {
+      _ = try await cache.caller("hash", now: 0) {
+        count += 1
+        return caller
+      }
+    }
+    try await ask()
+    cache.forgetAll(after: .nobody)
+    try await ask()
+    #expect(count == 1)
+    cache.forgetAll(after: caller)
+    try await ask()
+    #expect(count == 2)
+  }
 }

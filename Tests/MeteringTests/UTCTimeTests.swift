@@ -27,4 +27,10 @@ import Testing
     #expect(UTCTime.day(1_793_491_200_007) == "2026-11-01")
     #expect(UTCTime.day(-1) == "1969-12-31")
   }
+
+  @Test func `A day is a date of the years that PostgreSQL has`() {
+    #expect(UTCTime.isDay("0001-01-01") && UTCTime.isDay("9999-12-31"))
+    #expect(!UTCTime.isDay("0000-01-01") && !UTCTime.isDay("0000-12-31"))
+    #expect(!UTCTime.isDay("2026-02-29") && !UTCTime.isDay("2026-2-01"))
+  }
 }

@@ -6,6 +6,8 @@ import Metering
 import MeteringTestKit
 import Testing
 
+@testable import ValidationService
+
 @Suite(.serialized)
 struct ValidationServiceTests {
   @Test(
@@ -268,6 +270,39 @@ struct ValidationServiceTests {
     #expect(events.allSatisfy { ($0["producer"] as? String)?.hasPrefix("eu-1-") == true })
     try setup.database.execute("update api_token set revoked_at = now()")
     try eventually("the token is refused", within: 5) { try post(event("j")).status == 401 }
+  }
+
+  @Test func `A batch of invented subjects costs few look-ups, and one of many own ones works`()
+    throws
+  {
+    let ids = (0..<500).map { Identifier("lic_\($0)") }
+    #expect(ValidationAPI.nextLookups(ids, isFirst: true).count == 10)
+    #expect(ValidationAPI.nextLookups(ids, isFirst: false).count == 200)
+    let setup = try Setup()
+    let token = "mtr_0123456789abcdef"
+    try setup.addToken(token)
+    try setup.database.execute(
+      """
+      insert into license (license_id, customer_id, plan, features, domains, seats, issued_at,
+        expires_at)
+      select 'lic_' || i, 'cus_1', 'p', '{}', '{example.com}', 1, now(), now() + interval '9 days'
+      from generate_series(0, 499) i
+      """)
+    let time = UsageEventText.time(milliseconds: UsageEventText.now)
+    func post(_ prefix: String) throws -> Setup.Answer {
+      let events = (0..<500).map {
+        #"{"specversion":"1.0","id":"\#($0)","source":"/s","type":"license.usage.recorded","subject":"\#(prefix)\#($0)","time":"\#(time)","data":{"quantity":1}}"#
+      }
+      return try setup.request(
+        "POST", "/v1/events", body: "[" + events.joined(separator: ",") + "]",
+        headers: [
+          "Authorization": "Bearer \(token)",
+          "Content-Type": "application/cloudevents-batch+json",
+        ])
+    }
+    let own = try post("lic_")
+    #expect(own.status == 202 && own["accepted"] == "500", "\(own.body)")
+    #expect(try post("invented_").status == 403)
   }
 
   @Test("If tokens are required, a validation needs a valid one, and a retry with it counts once")

@@ -81,6 +81,8 @@ package enum SQLState {
   /// of the schema.
   package static let notSupported = "0A000"
   package static let numericOverflow = "22003"
+  /// A date or time lies outside of what PostgreSQL can hold.
+  package static let timeOverflow = "22008"
   package static let badCharacter = "22021"
   package static let foreignKeyViolation = "23503"
   package static let checkViolation = "23514"

@@ -70,9 +70,11 @@ package enum UTCTime {
     return self.text(result) == text ? result : nil
   }
 
-  /// Whether the text is the date of a day, such as `2026-11-23`.
+  /// Whether the text is the date of a day of the years 0001 to 9999, such as `2026-11-23`.
+  /// PostgreSQL has no year 0000.
   package static func isDay(_ text: String) -> Bool {
-    text.utf8.count == 10 && milliseconds(text + "T00:00:00.000Z") != nil
+    text.utf8.count == 10 && !text.utf8.starts(with: "0000".utf8)
+      && milliseconds(text + "T00:00:00.000Z") != nil
   }
 
   private static func floor(_ a: Int64, _ b: Int64) -> Int64 { a / b - (a % b < 0 ? 1 : 0) }

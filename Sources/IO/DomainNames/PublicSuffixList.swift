@@ -39,7 +39,7 @@ public final class PublicSuffixList: DomainNameRules, @unchecked Sendable {
   }
 
   /// The name in ASCII by libidn2. It refuses symbols, as IDNA2008 does.
-  private static func strictASCII(_ name: String) -> String? {
+  static func strictASCII(_ name: String) -> String? {
     var result: UnsafeMutablePointer<CChar>?
     // STD3 rules would refuse underscores, which some hosts have. `DomainName` checks the letters
     // itself.

@@ -5,10 +5,26 @@
 /// piece by piece.
 struct SymbolNames {
   /// Converts a name or a piece of one with libidn2. Returns nil if libidn2 refuses it.
-  let strict: (String) -> String?
+  private let strict: (String) -> String?
 
-  /// A name cannot have more. The bound matters because each symbol is checked separately.
+  /// - Parameter strict: libidn2. It is asked once for each text of a name.
+  init(strict: @escaping (String) -> String?) {
+    var known: [[UInt8]: String?] = [:]
+    self.strict = { text in
+      let key = Array(text.utf8)
+      if let answer = known[key] { return answer }
+      let answer = strict(text)
+      known[key] = .some(answer)
+      return answer
+    }
+  }
+
+  /// A name cannot have more. The bounds matter because each symbol is checked separately, and
+  /// strangers choose the names.
   private static let maximumScalars = 320
+  private static let maximumLabel = 63
+  /// With a full stop at the end.
+  private static let maximumName = 254
   /// The full stops of UTS #46.
   private static let separators: Set<Unicode.Scalar> = [".", "\u{3002}", "\u{FF0E}", "\u{FF61}"]
   private static let prefix = "xn--"
@@ -17,11 +33,14 @@ struct SymbolNames {
     let scalars = Array(name.unicodeScalars)
     guard scalars.count <= Self.maximumScalars else { return nil }
     var labels: [String] = []
+    var length = 0
     var hasSymbol = false
     for label in scalars.split(
       omittingEmptySubsequences: false, whereSeparator: Self.separators.contains)
     {
       guard let ascii = self.label(Array(label), &hasSymbol) else { return nil }
+      length += ascii.utf8.count + (labels.isEmpty ? 0 : 1)
+      guard ascii.utf8.count <= Self.maximumLabel, length <= Self.maximumName else { return nil }
       labels.append(ascii)
     }
     return hasSymbol ? labels.joined(separator: ".") : nil
@@ -50,15 +69,22 @@ struct SymbolNames {
   ) -> [Unicode.Scalar]? {
     var mapped: [Unicode.Scalar] = []
     var piece: [Unicode.Scalar] = []
+    /// The marks of the piece that libidn2 maps. Each becomes at least one letter.
+    var marks = 0
     for scalar in label where !(0xFE00...0xFE0F).contains(scalar.value) {
-      guard isSymbol(scalar) else {
+      let isMark = Self.isMark(scalar)
+      guard isMark, strict(Self.text([scalar])) == nil else {
         piece.append(scalar)
+        if isMark { marks += 1 }
+        if mapped.count + marks > Self.maximumLabel { return nil }
         continue
       }
       guard let before = mappedPiece(piece) else { return nil }
       mapped += before + [scalar]
       piece = []
+      marks = 0
       hasSymbol = true
+      if mapped.count > Self.maximumLabel { return nil }
     }
     guard let rest = mappedPiece(piece) else { return nil }
     return mapped + rest
@@ -77,16 +103,17 @@ struct SymbolNames {
     return own.map { Array(head) + $0 + Array(tail) }
   }
 
-  /// Whether it is a symbol or a punctuation mark that UTS #46 does not map.
-  private func isSymbol(_ scalar: Unicode.Scalar) -> Bool {
-    guard !scalar.isASCII, !Self.disallowed.contains(where: { $0.contains(scalar.value) }) else {
+  /// Whether it is a symbol or a punctuation mark. UTS #46 maps some of them, and the others stand
+  /// for themselves.
+  private static func isMark(_ scalar: Unicode.Scalar) -> Bool {
+    guard !scalar.isASCII, !disallowed.contains(where: { $0.contains(scalar.value) }) else {
       return false
     }
     switch scalar.properties.generalCategory {
     case .mathSymbol, .currencySymbol, .modifierSymbol, .otherSymbol, .connectorPunctuation,
       .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation,
       .finalPunctuation, .otherPunctuation:
-      return strict(Self.text([scalar])) == nil
+      return true
     default: return false
     }
   }

@@ -118,28 +118,48 @@ extension EndpointStore {
   /// Sends an endpoint's failed and discarded deliveries again, if their alerts are in the
   /// half-open span. It works in steps, so that many deliveries do not hold up others.
   ///
+  /// - Parameter most: how many deliveries are sent again at most, the oldest first.
   /// - Returns: the number of deliveries.
   package func recover(
-    _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
+    _ endpoint: String, sinceMilliseconds: Int64, untilMilliseconds: Int64, most: Int = .max
   ) throws -> Int {
     var total = 0
-    while true {
+    while total < most {
       let count = try connection.transaction {
         let count = try connection.query(
           Self.again + """
              and d.delivery_id in (select w.delivery_id from webhook_delivery w
               where w.endpoint_id = $1 and w.status in ('failed', 'discarded')
                 and w.created_at >= to_timestamp($2::bigint / 1000.0) and w.created_at < to_timestamp($3::bigint / 1000.0)
-              limit 5000)
-            """, [.text(endpoint), .integer(sinceMilliseconds), .integer(untilMilliseconds)],
+              order by w.created_at limit $4::int)
+            """,
+          [
+            .text(endpoint), .integer(sinceMilliseconds), .integer(untilMilliseconds),
+            .int(min(5_000, most - total)),
+          ],
           operation: "recover deliveries"
         ).affected
         if count > 0 { try connection.execute("notify \(WebhookStore.channel)") }
         return count
       }
       total += count
-      if count == 0 { return total }
+      if count == 0 { break }
     }
+    return total
+  }
+
+  /// The number of tests among an endpoint's newest deliveries that were made within an hour and
+  /// are not finished.
+  package func pendingTests(_ endpoint: String) throws(PostgresError) -> Int {
+    let found = try connection.query(
+      """
+      select count(*) from (
+        select alert_id, status, created_at from webhook_delivery where endpoint_id = $1
+        order by delivery_id desc limit 1000) d
+      join alert a using (alert_id)
+      where d.status = 'pending' and a.type = 'webhook.test' and d.created_at > now() - interval '1 hour'
+      """, [.text(endpoint)], operation: "count tests")
+    return Int(found.integer(0, 0) ?? 0)
   }
 
   private static let again = """

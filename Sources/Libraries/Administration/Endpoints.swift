@@ -158,13 +158,25 @@ extension Administrator {
     }
   }
 
+  /// How many tests of one endpoint may wait to be delivered.
+  package static let maximumPendingTests = 20
+
+  /// How many deliveries one request of the API may send again.
+  package static let maximumRecovered = 50_000
+
   /// Raises an alert of the type `webhook.test` for this endpoint only, and returns the delivery's
   /// id.
   ///
-  /// - Throws: `AdministrationRefusal` with `not_found` or `endpoint_disabled`, or `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `not_found`, `endpoint_disabled` or `too_many_tests`, or
+  ///   `PostgresError`.
   package func testEndpoint(_ id: String) throws -> Int64 {
     try connection.transaction {
       let found = try activeEndpoint(id)
+      guard try endpoints.pendingTests(id) < Self.maximumPendingTests else {
+        throw AdministrationRefusal(
+          .conflict, "too_many_tests",
+          "\(Self.maximumPendingTests) tests of this endpoint are under way; look at those first")
+      }
       guard let delivery = try endpoints.test(id) else { throw Self.isDisabled }
       try record(
         AuditedChange(
@@ -177,17 +189,18 @@ extension Administrator {
   /// Sends all deliveries of a half-open span again that failed or were discarded, and returns
   /// their number.
   ///
+  /// - Parameter most: how many are sent again at most, the oldest first.
   /// - Throws: `AdministrationRefusal` with `not_found`, `endpoint_disabled` or `bad_request`, or
   ///   `PostgresError`.
   package func recoverEndpoint(
-    _ id: String, sinceMilliseconds: Int64, untilMilliseconds: Int64
+    _ id: String, sinceMilliseconds: Int64, untilMilliseconds: Int64, most: Int = .max
   ) throws -> Int {
     guard sinceMilliseconds < untilMilliseconds else {
       throw AdministrationRefusal.invalid("since", "must be before until")
     }
     let found = try activeEndpoint(id)
     let count = try endpoints.recover(
-      id, sinceMilliseconds: sinceMilliseconds, untilMilliseconds: untilMilliseconds)
+      id, sinceMilliseconds: sinceMilliseconds, untilMilliseconds: untilMilliseconds, most: most)
     let since = UTCTime.text(sinceMilliseconds)
     let until = UTCTime.text(untilMilliseconds)
     try record(

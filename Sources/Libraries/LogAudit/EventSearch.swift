@@ -46,6 +46,8 @@ package struct EventSearch {
   private let id: String
   private let source: String?
   private let deadline: ContinuousClock.Instant
+  /// The end of the time for finding records. The rest is for judging those that were found.
+  private let searchEnd: ContinuousClock.Instant
   private var stored: StoredUsage
   private let requeues: Requeues
   private let topic: String
@@ -68,6 +70,7 @@ package struct EventSearch {
     self.source = source
     self.topic = topic
     self.deadline = deadline
+    searchEnd = deadline - (deadline - .now) / 4
     let reads = UsageReads(connection)
     stored = try reads.atOneSnapshot {
       var stored = StoredUsage(range: UsageReads.Minutes())
@@ -108,7 +111,7 @@ package struct EventSearch {
     var texts = 0
     do {
       try reader.readAll(ranges) { view in
-        if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
+        if ContinuousClock.now > searchEnd { throw TimeIsUp() }
         guard let value = view.value, let match = Self.match(value, needle) else { return }
         // Each kind has its own bound, so that texts that merely contain the id do not displace
         // events.
@@ -185,7 +188,7 @@ package struct EventSearch {
     var seen: [[ExactText]: Int64] = [:]
     do {
       try reader.read(place, from: from, to: last + 1) { view in
-        if view.offset % 1_024 == 0, ContinuousClock.now > deadline { throw TimeIsUp() }
+        if ContinuousClock.now > deadline { throw TimeIsUp() }
         let record = try LogRecord(view, requeues)
         let decision = recount.feed(record)
         if wanted.contains(record.offset) { note(record, decision, &seen) }

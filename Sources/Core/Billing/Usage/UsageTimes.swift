@@ -31,7 +31,12 @@ package struct UsageTimes: Sendable, Equatable {
   package enum Failure: Error, Sendable, Equatable {
     case notAnswerable(Refusal)
     case tooManyWindows(finest: UsageWindow?)
+    /// The range before this one would begin before the year 1.
+    case noPrevious
   }
+
+  /// The first second of the year 1, in seconds since 1970.
+  private static let earliest: Int64 = -62_135_596_800
 
   /// - Parameters:
   ///   - from, to: seconds since 1970, `from < to`.
@@ -102,9 +107,12 @@ package struct UsageTimes: Sendable, Equatable {
   ///
   /// If the earlier range is shorter, the windows that it does not have are empty, with two equal
   /// bounds.
+  ///
+  /// - Throws: `noPrevious` or `notAnswerable`.
   package func previous(now: Int64) throws(Failure) -> (bounds: [Int64], plan: UsagePlan) {
     let shift = shift
     let earlier = bounds.map { shift($0) }
+    if let first = earlier.first, first < Self.earliest { throw .noPrevious }
     // The windows must neither overlap nor reach into the range itself.
     var bounds: [Int64] = []
     for bound in earlier { bounds.append(min(max(bound, bounds.last ?? bound), from)) }

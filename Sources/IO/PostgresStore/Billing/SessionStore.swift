@@ -136,6 +136,18 @@ package struct SessionStore {
     ).first
   }
 
+  /// Whether a link could be used now. It changes nothing.
+  ///
+  /// - Parameter signInHash: the SHA-256 of the link's secret.
+  package func isUsable(signInHash: String) throws(PostgresError) -> Bool {
+    try !connection.prepared(
+      """
+      select 1 from portal_session
+      where sign_in_hash = decode($1, 'hex') and signed_in_at is null and revoked_at is null and expires_at > now()
+      """, [.text(signInHash)], operation: "look for a link"
+    ).isEmpty
+  }
+
   /// The session of a cookie. Nil once it has ended.
   package func portalSession(cookieHash: String) throws(PostgresError) -> PortalSession? {
     Self.portalSessions(

@@ -1,4 +1,5 @@
 import Foundation
+import Metering
 import PostgresStore
 import ServiceRuntime
 
@@ -9,6 +10,7 @@ import ServiceRuntime
 final class DatabaseLane: @unchecked Sendable {
   // Everything below `lock` is used with the lock held. A connection belongs to its thread alone.
   private struct Job {
+    let owner: Identifier?
     let deadline: Int
     let mayRepeat: Bool
     let run: (PostgresConnection) throws -> Void
@@ -25,14 +27,12 @@ final class DatabaseLane: @unchecked Sendable {
 
   private let lock = NSLock()
   private var idle: [Idle] = []
-  private var jobs: [Job] = []
-  private var first = 0
+  private var queue: FairQueue<Job>
   private var isClosed = false
   /// The time until which no thread tries to connect, and the reason.
   private var away: (until: Int, error: any Error)?
 
   private let name: String
-  private let queued: Int
   private let url: String
   private let statementMilliseconds: Int
   private let isReadOnly: Bool
@@ -41,12 +41,16 @@ final class DatabaseLane: @unchecked Sendable {
   private static let patienceMilliseconds = 10_000
   private static let awayMilliseconds = 500
 
+  /// - Parameters:
+  ///   - share: how many threads may work for one customer at the same time; nil for all.
+  ///   - queued: how many jobs may wait.
   init(
-    _ name: String, threads: Int, queued: Int, url: String, statementMilliseconds: Int,
+    _ name: String, threads: Int, share: Int? = nil, queued: Int, url: String,
+    statementMilliseconds: Int,
     isReadOnly: Bool = false, health: HealthState, metrics: MetricsRegistry
   ) {
     self.name = name
-    self.queued = queued
+    queue = FairQueue(limit: queued, share: share ?? threads)
     self.url = url
     self.statementMilliseconds = statementMilliseconds
     self.isReadOnly = isReadOnly
@@ -70,26 +74,30 @@ final class DatabaseLane: @unchecked Sendable {
     lock.unlock()
   }
 
-  /// - Parameter mayRepeat: whether `body` runs once more, on a new connection, if the connection
-  ///   turns out to be lost.
+  /// - Parameters:
+  ///   - mayRepeat: whether `body` runs once more, on a new connection, if the connection turns out
+  ///     to be lost.
+  ///   - owner: the customer who asks; nil for the vendor and for the service itself.
   func run<T: Sendable>(
-    mayRepeat: Bool, _ body: @escaping @Sendable (PostgresConnection) throws -> T
+    mayRepeat: Bool, for owner: Identifier? = nil,
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
     let start = Monotonic.milliseconds
     defer { seconds.observe(Double(Monotonic.milliseconds - start) / 1_000) }
     return try await withCheckedThrowingContinuation { continuation in
       let job = Job(
-        deadline: start + Self.patienceMilliseconds, mayRepeat: mayRepeat,
+        owner: owner, deadline: start + Self.patienceMilliseconds, mayRepeat: mayRepeat,
         run: { continuation.resume(returning: try body($0)) },
         fail: { continuation.resume(throwing: $0) })
       lock.lock()
-      let isTaken = !isClosed && jobs.count - first < queued
+      var isTaken = !isClosed
       if isTaken {
-        if let thread = idle.popLast() {
+        if let thread = idle.last, queue.begin(owner) {
+          idle.removeLast()
           thread.job = job
           thread.signal.signal()
         } else {
-          jobs.append(job)
+          isTaken = queue.append(job, of: owner)
         }
       }
       lock.unlock()
@@ -97,40 +105,40 @@ final class DatabaseLane: @unchecked Sendable {
     }
   }
 
-  /// Waits for a job. Returns nil once the lane is closed and no job waits.
+  /// Ends the thread's last job and waits for the next one. Returns nil once the lane is closed
+  /// and no job waits.
   ///
-  /// - Parameter thread: the caller's own entry.
-  private func next(_ thread: Idle) -> Job? {
+  /// While a thread is idle, only jobs of owners who have their share wait. Such a job is begun by
+  /// the thread that ends another job of its owner, so no idle thread has to be woken for it.
+  ///
+  /// - Parameters:
+  ///   - thread: the caller's own entry.
+  ///   - owner: the last job's owner.
+  private func next(_ thread: Idle, after owner: Identifier?) -> Job? {
     lock.lock()
-    if first == jobs.count {
-      if isClosed {
-        lock.unlock()
-        return nil
-      }
-      idle.append(thread)
+    queue.finish(owner)
+    if let job = queue.next() {
       lock.unlock()
-      thread.signal.wait()
-      defer { thread.job = nil }
-      return thread.job
+      return job
     }
-    defer { lock.unlock() }
-    let job = jobs[first]
-    first += 1
-    if first == jobs.count {
-      jobs.removeAll(keepingCapacity: true)
-      first = 0
-    } else if first > 1_024 {
-      jobs.removeFirst(first)
-      first = 0
+    if isClosed {
+      lock.unlock()
+      return nil
     }
-    return job
+    idle.append(thread)
+    lock.unlock()
+    thread.signal.wait()
+    defer { thread.job = nil }
+    return thread.job
   }
 
   private func serve(_ pulse: Heartbeat) {
     var kept: PostgresConnection?
     let thread = Idle()
+    var owner: Identifier?
     pulse.rest()
-    while let job = next(thread) {
+    while let job = next(thread, after: owner) {
+      owner = job.owner
       pulse.beat()
       defer { pulse.rest() }
       if Monotonic.milliseconds > job.deadline {

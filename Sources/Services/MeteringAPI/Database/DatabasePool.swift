@@ -1,3 +1,4 @@
+import Metering
 import PostgresStore
 import ServiceLifecycle
 import ServiceRuntime
@@ -5,21 +6,28 @@ import ServiceRuntime
 /// Gives requests access to PostgreSQL. It has a fixed number of threads with a connection each,
 /// because libpq blocks.
 ///
-/// It has three lanes that do not hold up each other. They serve reads, writes, and snapshots that
-/// are read page by page while a client takes the answer.
+/// It has four lanes that do not hold up each other. They serve the look-ups that tell who a caller
+/// is, reads, writes, and snapshots that are read page by page while a client takes the answer.
 ///
 /// What it guarantees:
 /// - A read sees one snapshot, changes nothing, and ends after `readMilliseconds`.
 /// - A write is one transaction.
 /// - At most `queued` requests wait in a lane, and none waits for longer than
 ///   `patienceMilliseconds`. Other requests are answered with 503 and `Retry-After`.
+/// - One customer's requests leave half of the readers and writers to others, and all customers'
+///   snapshots leave one to the vendor.
 struct DatabasePool: Service {
+  private let accessLane: DatabaseLane
   private let readLane: DatabaseLane
   private let writeLane: DatabaseLane
   private let snapshotLane: DatabaseLane
   private let url: String
   private let health: HealthState
+  private let snapshotPlaces = Places(
+    most: .max, ofCustomers: DatabasePool.snapshots - 1, ofOne: 2)
+  private let snapshotLimit: Duration
 
+  private static let accessors = 2
   private static let readers = 8
   private static let writers = 4
   private static let snapshots = 4
@@ -28,15 +36,24 @@ struct DatabasePool: Service {
   /// The time limit for reading one page.
   private static let snapshotMilliseconds = 60_000
 
-  init(url: String, health: HealthState, metrics: MetricsRegistry) {
+  /// - Parameter snapshotLimit: how long one answer may hold a snapshot.
+  init(
+    url: String, health: HealthState, metrics: MetricsRegistry,
+    snapshotLimit: Duration = .seconds(600)
+  ) {
     self.url = url
     self.health = health
+    self.snapshotLimit = snapshotLimit
+    accessLane = DatabaseLane(
+      "access", threads: Self.accessors, queued: 1_000, url: url,
+      statementMilliseconds: Self.readMilliseconds, isReadOnly: true, health: health,
+      metrics: metrics)
     readLane = DatabaseLane(
-      "read", threads: Self.readers, queued: 1_000, url: url,
+      "read", threads: Self.readers, share: Self.readers / 2, queued: 1_000, url: url,
       statementMilliseconds: Self.readMilliseconds, isReadOnly: true, health: health,
       metrics: metrics)
     writeLane = DatabaseLane(
-      "write", threads: Self.writers, queued: 200, url: url,
+      "write", threads: Self.writers, share: Self.writers / 2, queued: 200, url: url,
       statementMilliseconds: Self.writeMilliseconds, health: health, metrics: metrics)
     snapshotLane = DatabaseLane(
       "snapshot", threads: Self.snapshots, queued: 16, url: url,
@@ -44,14 +61,25 @@ struct DatabasePool: Service {
     health.report("postgres", problem: "no connection has been opened yet", logs: false)
   }
 
+  /// Runs `body`, which sends a single message to find out who a caller is. Nobody's queries hold it
+  /// up, and strangers who make up secrets hold up no query.
+  ///
+  /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
+  func access<T: Sendable>(
+    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+  ) async throws -> T {
+    try await accessLane.run(mayRepeat: true, body)
+  }
+
   /// Runs `body` on a thread of the pool, in a read-only transaction at one snapshot. If the
   /// connection turns out to be lost, the read is tried once more.
   ///
+  /// - Parameter owner: the customer who asks; nil for the vendor and for the service itself.
   /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func read<T: Sendable>(
-    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+    for owner: Identifier? = nil, _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
-    try await readLane.run(mayRepeat: true) { connection in
+    try await readLane.run(mayRepeat: true, for: owner) { connection in
       try connection.transaction(Self.beginReading) { try body(connection) }
     }
   }
@@ -61,9 +89,9 @@ struct DatabasePool: Service {
   ///
   /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func readOnce<T: Sendable>(
-    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+    for owner: Identifier?, _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
-    try await readLane.run(mayRepeat: true, body)
+    try await readLane.run(mayRepeat: true, for: owner, body)
   }
 
   /// Runs `body` in one transaction. It is never repeated. If the connection is lost at COMMIT, the
@@ -71,19 +99,38 @@ struct DatabasePool: Service {
   ///
   /// - Throws: `DatabaseUnavailable`, `PostgresError`, or any error of `body`.
   func write<T: Sendable>(
-    _ body: @escaping @Sendable (PostgresConnection) throws -> T
+    for owner: Identifier? = nil, _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
-    try await writeLane.run(mayRepeat: false) { connection in
+    try await writeLane.run(mayRepeat: false, for: owner) { connection in
       try connection.transaction("begin") { try body(connection) }
     }
   }
 
+  /// A place among those who hold a snapshot. It must be taken before the answer begins, so that
+  /// the client can be told if there is none.
+  ///
+  /// - Parameter customer: the caller's customer; nil for the vendor.
+  /// - Throws: `busy` if the customer or all customers together have their share.
+  func snapshotPlace(for customer: Identifier?) throws(DatabaseUnavailable) -> Places.Place {
+    guard let place = snapshotPlaces.take(for: customer) else { throw .busy }
+    return place
+  }
+
   /// Runs `body` with one snapshot that stays open from read to read. PostgreSQL ends it if nothing
-  /// is read for 10 s, so that a client that does not take its answer does not hold up vacuum.
+  /// is read for 10 s, so that a client that does not take its answer does not hold up vacuum. After
+  /// `snapshotLimit` it ends in any case, and reads throw.
   func snapshot<T: Sendable>(
-    _ body: (DatabaseSnapshot) async throws -> T
+    _ place: Places.Place, _ body: (DatabaseSnapshot) async throws -> T
   ) async throws -> T {
     let lease = DatabaseLease()
+    let clock = Task { [snapshotLimit] in
+      try await Task.sleep(for: snapshotLimit)
+      lease.end()
+    }
+    defer {
+      clock.cancel()
+      withExtendedLifetime(place) {}
+    }
     let ended = Task { [snapshotLane] in
       try await snapshotLane.run(mayRepeat: false) { connection in
         try connection.transaction(Self.beginReading) { lease.serve(connection) }
@@ -109,7 +156,7 @@ struct DatabasePool: Service {
   /// Watches whether PostgreSQL is there and its schema fits, until the service stops.
   func run() async throws {
     await cancelWhenGracefulShutdown { await watch() }
-    for lane in [readLane, writeLane, snapshotLane] { lane.close() }
+    for lane in [accessLane, readLane, writeLane, snapshotLane] { lane.close() }
   }
 
   private func watch() async {

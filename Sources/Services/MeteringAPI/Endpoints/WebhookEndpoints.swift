@@ -109,7 +109,8 @@ enum WebhookEndpoints {
             throw AdministrationRefusal.invalid("until", "is missing")
           }
           let count = try administrator.recoverEndpoint(
-            id, sinceMilliseconds: since, untilMilliseconds: until)
+            id, sinceMilliseconds: since, untilMilliseconds: until,
+            most: Administrator.maximumRecovered)
           return Resource(["recovered"], [.integer(Int64(count))]).answer()
         }
       },

@@ -76,9 +76,7 @@ struct API: Sendable {
         try caller.require(scope)
         most = Self.maximumBodyBytes
       }
-      // A write may have changed any token.
-      defer { if route.method != .get { context.tokens.forgetAll() } }
-      return try await bodies.collecting(request.body, most, of: client.group) { body in
+      let answer = try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
           APIRequest(
             route: route, parameters: parameters, queryText: String(target.query),
@@ -87,6 +85,8 @@ struct API: Sendable {
             caller: caller,
             context: context))
       }
+      if route.method != .get { context.tokens.forgetAll(after: caller) }
+      return answer
     }
   }
 
@@ -140,6 +140,9 @@ struct API: Sendable {
       return Problem(
         .badRequest, "sum_too_large",
         "A sum does not fit into 64 bits. Ask for a shorter window or finer groups.")
+    case let error as PostgresError where error.sqlState == SQLState.timeOverflow:
+      return Problem(
+        .badRequest, "bad_request", "A time lies too far away. Give times of these centuries.")
     case let error as PostgresError where error.sqlState == SQLState.badCharacter:
       return Problem(.badRequest, "bad_request", "A string must not contain NUL.")
     default:

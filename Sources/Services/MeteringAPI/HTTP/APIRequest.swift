@@ -66,6 +66,6 @@ struct APIRequest: Sendable {
   func read<T: Sendable>(
     _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
-    try await context.database.read(body)
+    try await context.database.read(for: caller.customerID, body)
   }
 }

@@ -75,7 +75,7 @@ enum Access {
   }
 
   private static func lookUp(_ hash: String, _ database: DatabasePool) async throws -> Caller? {
-    let found = try await database.readOnce { connection in
+    let found = try await database.access { connection in
       try AccessStore(connection).validTokens(hashes: [hash]).first
     }
     return found.map {

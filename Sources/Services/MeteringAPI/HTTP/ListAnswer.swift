@@ -95,12 +95,12 @@ extension APIRequest {
       after = values
     }
     if wantsCSV(window.format) {
-      return csv(window, name, columns: columns, after: after, page: page)
+      return try csv(window, name, columns: columns, after: after, page: page)
     }
     let start = ListStart(limit: window.limit ?? window.defaultLimit, after: after)
     let found =
       atOnce
-      ? try await context.database.readOnce { try page($0, start) }
+      ? try await context.database.readOnce(for: caller.customerID) { try page($0, start) }
       : try await read { try page($0, start) }
     return Self.json(
       found, columns: columns, next: found.next.map { signer.write($0, scope: scope) },
@@ -146,13 +146,14 @@ extension APIRequest {
   private func csv(
     _ window: ListWindow, _ name: String, columns: [String], after: [String]?,
     page: @escaping PageReader
-  ) -> APIAnswer {
+  ) throws -> APIAnswer {
     let database = context.database
+    let place = try database.snapshotPlace(for: caller.customerID)
     return APIAnswer(
       type: "text/csv; charset=utf-8; header=present",
       headers: [.contentDisposition: "attachment; filename=\"\(name).csv\""]
     ) { writer in
-      try await database.snapshot { snapshot in
+      try await database.snapshot(place) { snapshot in
         var after = after
         var left = window.limit ?? .max
         var isFirst = true

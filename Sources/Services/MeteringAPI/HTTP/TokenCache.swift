@@ -40,6 +40,12 @@ final class TokenCache: Sendable {
     return found
   }
 
+  /// Forgets everything after a write, because it may have changed any token. A stranger changes
+  /// none, and must not make others' reads ask PostgreSQL.
+  func forgetAll(after caller: Caller) {
+    if caller.kind != .nobody { forgetAll() }
+  }
+
   func forgetAll() {
     state.withLock { state in
       state.entries = [:]

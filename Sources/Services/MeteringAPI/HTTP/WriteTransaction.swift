@@ -42,7 +42,7 @@ extension APIRequest {
   ) async throws -> APIAnswer {
     let key = try idempotencyKey()
     let request = self
-    return try await context.database.write { connection in
+    return try await context.database.write(for: caller.customerID) { connection in
       let transaction = WriteTransaction(connection: connection, request: request)
       guard let key else { return try body(transaction) }
       let store = IdempotencyStore(connection)
@@ -62,7 +62,7 @@ extension APIRequest {
     struct NotYet: Error {}
     guard let key = try idempotencyKey() else { return nil }
     do {
-      return try await context.database.write { connection in
+      return try await context.database.write(for: caller.customerID) { connection in
         let store = IdempotencyStore(connection)
         guard let earlier = try store.begin(key: key.hash, fingerprint: key.fingerprint) else {
           throw NotYet()

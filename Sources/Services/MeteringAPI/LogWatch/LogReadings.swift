@@ -2,16 +2,16 @@ import KafkaTransport
 import PostgresStore
 import Recount
 import ServiceRuntime
-import Synchronization
 
 /// Reads the log on behalf of requests. A reading takes seconds and memory, so only a few run at
-/// the same time. Each has its own thread and its own connections.
+/// the same time, one for each customer. Each has its own thread and its own connections.
 final class LogReadings: Sendable {
   private let settings: APISettings
-  private let running = Atomic<Int>(0)
+  private let places = Places(
+    most: LogReadings.most, ofCustomers: LogReadings.most - 1, ofOne: 1)
 
-  /// How many readings run at the same time.
-  private static let most = 2
+  /// How many readings run at the same time. One of them is the vendor's.
+  private static let most = 3
   /// How many offsets one request may read.
   static let mostOffsets: Int64 = 2_000_000
   /// How long one request may read, in seconds.
@@ -25,11 +25,13 @@ final class LogReadings: Sendable {
       maxEventAgeMilliseconds: settings.maxEventAgeMilliseconds)
   }
 
-  /// - Parameter patience: how long to wait while too many others read.
+  /// - Parameters:
+  ///   - caller: whose request it is.
+  ///   - patience: how long to wait while too many others read.
   /// - Throws: 503 if Kafka is not configured or does not answer, or if too many others read. Any
   ///   error of `body`.
   func run<T: Sendable>(
-    patience: Duration = .zero,
+    for caller: Caller, patience: Duration = .zero,
     _ body: @escaping @Sendable (PostgresConnection, LogReader) throws -> T
   ) async throws -> T {
     guard let brokers = settings.kafkaBrokers else {
@@ -37,15 +39,16 @@ final class LogReadings: Sendable {
         "The log cannot be read. Set METER_KAFKA_BROKERS for metering-api.", retryAfter: 3_600)
     }
     let deadline = ContinuousClock.now + patience
-    while running.wrappingAdd(1, ordering: .relaxed).newValue > Self.most {
-      running.wrappingSubtract(1, ordering: .relaxed)
+    var place = places.take(for: caller.customerID)
+    while place == nil {
       guard ContinuousClock.now < deadline else {
         throw Problem.unavailable(
           "Other requests are reading the log. Try again soon.", retryAfter: 2)
       }
       try await Task.sleep(for: .milliseconds(100))
+      place = places.take(for: caller.customerID)
     }
-    defer { running.wrappingSubtract(1, ordering: .relaxed) }
+    defer { withExtendedLifetime(place) {} }
     return try await withCheckedThrowingContinuation { continuation in
       _ = WorkerThread("log-reading") { [settings] in
         continuation.resume(

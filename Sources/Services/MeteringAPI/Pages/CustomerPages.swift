@@ -61,7 +61,7 @@ enum CustomerPages {
     let id = try visit.parameter()
     let segment = try visit.segment()
     async let customer = visit.client.get("/v1/customers/\(segment)")
-    async let usage = charts(visit, [("customer_id", id)])
+    async let usage = charts(visit, [[("customer_id", id)]])
     async let anomalies = AnomalyMarks.read(visit, from: visit.context.now - 86_400_000 * 32)
     async let licenses = visit.client.getIfAllowed(
       "/v1/licenses", [("customer_id", id), ("limit", "25")])
@@ -95,12 +95,14 @@ enum CustomerPages {
   }
 
   /// This month's usage by day, with one chart for each meter.
+  ///
+  /// - Parameter questions: the filters of `GET /v1/usage`. The answers are added up.
   static func charts(
-    _ visit: PageVisit, _ filters: [PageClient.Parameter]
+    _ visit: PageVisit, _ questions: [[PageClient.Parameter]]
   ) async throws -> (charts: [(meter: String, chart: Chart)], frame: UsageReading.Answer?) {
     guard visit.caller.may(.usageRead) else { return ([], nil) }
-    let found = try await UsageReading(visit: visit).byMeter(
-      filters + [("range", "this_month"), ("fill", "zero")], window: "day")
+    let found = try await UsageReading(visit: visit).sumByMeter(
+      questions.map { $0 + [("range", "this_month"), ("fill", "zero")] }, window: "day")
     let charts = found.filter { _, usage in usage.points.contains { $0.value != 0 } }
       .map { meter, usage in
         let unit = OverviewPage.unit(meter)

@@ -30,7 +30,9 @@ struct PageHandling: Sendable {
             .forbidden, "bad_form",
             "This form does not belong to your session. Go back, load the page again and repeat.")
         }
-        return try await handler(visit)
+        let answer = try await handler(visit)
+        request.context.tokens.forgetAll(after: visit.caller)
+        return answer
       }
     }
   }
@@ -46,6 +48,8 @@ struct PageHandling: Sendable {
         return signIn(request, context)
       }
       context = try PageHandling.context(request, session)
+      var request = request
+      request.caller = session.caller
       let visit = PageVisit(
         request: request, session: session,
         client: PageClient(router: router, request: request, caller: session.caller),

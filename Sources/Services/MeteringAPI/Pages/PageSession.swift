@@ -74,7 +74,7 @@ struct PageSession: Sendable {
   static func find(_ kind: Kind, _ request: APIRequest) async throws -> PageSession? {
     guard let cookie = cookie(kind.cookieName, request.headers) else { return nil }
     let hash = hash(cookie)
-    return try await request.context.database.readOnce { connection -> PageSession? in
+    return try await request.context.database.access { connection -> PageSession? in
       let store = SessionStore(connection)
       switch kind {
       case .vendor: return try store.pageSession(cookieHash: hash).map(PageSession.init(_:))

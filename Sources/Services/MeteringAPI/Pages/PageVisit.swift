@@ -69,6 +69,8 @@ struct PageVisit: Sendable {
     "tested": "A test webhook was sent. It is the first of the deliveries below.",
     "enabled": "The endpoint is enabled. To send what it missed, use \"Send again\".",
     "recovered": "The deliveries from this time are being sent again.",
+    "recovered-part":
+      "The oldest 50,000 deliveries of this time are being sent again. Repeat it for the rest.",
     "deleted": "The endpoint is deleted.",
     "redelivered": "The delivery is being sent again.",
     "requeued": "The record was sent to the log again. It will count once.",

@@ -37,20 +37,8 @@ enum PortalPages {
     let context = try PageHandling.context(request, nil)
     do {
       let secrets = PageSession.Secrets()
-      let made: (session: SessionStore.PortalSession, name: String)? =
-        try await request.context.database.write { connection in
-          let session = try SessionStore(connection).signIn(
-            signInHash: PageSession.hash(link), cookieHash: secrets.cookieHash,
-            csrfSecret: secrets.csrf)
-          guard let session else { return nil }
-          try AuditStore(connection).record(
-            AuditedChange(
-              "portal_session.sign_in", "portal_session", session.id,
-              customerID: session.customerID.string),
-            by: SignInPages.audit(request, .portalSession, session.id))
-          return (session, session.customerID.string)
-        }
-      guard let made, PageSession(made.session, name: made.name) != nil else {
+      let made = try await begin(secrets, linkHash: PageSession.hash(link), request)
+      guard let made, PageSession(made, name: made.customerID.string) != nil else {
         if try await PageSession.find(.portal, request) != nil {
           return PageAnswer.redirect(to: context.basePath + "/portal")
         }
@@ -61,7 +49,7 @@ enum PortalPages {
         return PageAnswer.html(page, in: context, request, kind: .portal, status: .unauthorized)
       }
       var shown = context
-      shown.theme = made.session.theme == "auto" ? nil : made.session.theme
+      shown.theme = made.theme == "auto" ? nil : made.theme
       var answer = PageAnswer.html(
         PortalPage.welcome(to: context.basePath + "/portal", in: shown), in: shown, request,
         kind: .portal)
@@ -69,6 +57,28 @@ enum PortalPages {
       return answer
     } catch {
       return PageHandling.problem(error, context, request, .portal)
+    }
+  }
+
+  /// Uses a link up and begins its session, or returns nil if the link cannot be used.
+  private static func begin(
+    _ secrets: PageSession.Secrets, linkHash: String, _ request: APIRequest
+  ) async throws -> SessionStore.PortalSession? {
+    let database = request.context.database
+    // Strangers who guess take no place among the writes.
+    guard try await database.access({ try SessionStore($0).isUsable(signInHash: linkHash) }) else {
+      return nil
+    }
+    return try await database.write { connection in
+      let session = try SessionStore(connection).signIn(
+        signInHash: linkHash, cookieHash: secrets.cookieHash, csrfSecret: secrets.csrf)
+      guard let session else { return nil }
+      try AuditStore(connection).record(
+        AuditedChange(
+          "portal_session.sign_in", "portal_session", session.id,
+          customerID: session.customerID.string),
+        by: SignInPages.audit(request, .portalSession, session.id))
+      return session
     }
   }
 }
@@ -82,9 +92,8 @@ private struct PortalOverview: Sendable {
   private func show(_ visit: PageVisit) async throws -> APIAnswer {
     guard let customer = visit.caller.customerID?.string else { throw Problem.notFound }
     let own = visit.session.licenses
-    var filters: [PageClient.Parameter] = [("customer_id", customer)]
-    if let own { filters += own.sorted().prefix(100).map { ("license_id", $0.string) } }
-    async let usage = CustomerPages.charts(visit, filters)
+    let questions = try await questions(visit, customer)
+    async let usage = CustomerPages.charts(visit, questions)
     async let found = visit.client.getIfAllowed(
       "/v1/customers/\(PercentEncoding.encode(customer))")
     async let list = visit.client.get(
@@ -106,5 +115,25 @@ private struct PortalOverview: Sendable {
       alerts: (try await alerts).map { $0["data"].list.map(AlertPages.line) },
       next: licenses["next"].text)
     return answering.html(PortalPage.make(data, in: answering.context))
+  }
+
+  /// One question can name only so many licenses.
+  private static let licensesPerQuestion = 100
+
+  /// The questions about usage whose answers add up to what the session may see. A license that
+  /// belongs to another customer by now is left out.
+  private func questions(
+    _ visit: PageVisit, _ customer: String
+  ) async throws -> [[PageClient.Parameter]] {
+    let whole: [PageClient.Parameter] = [("customer_id", customer)]
+    guard let own = visit.session.licenses else { return [whole] }
+    let found = try await visit.request.read { try UsageStore($0).customers(of: Array(own)) }
+    let kept = found.filter { $0.customer == visit.caller.customerID }.map(\.license).sorted()
+    return stride(from: 0, to: kept.count, by: Self.licensesPerQuestion).map { first in
+      whole
+        + kept[first..<min(first + Self.licensesPerQuestion, kept.count)].map {
+          ("license_id", $0.string)
+        }
+    }
   }
 }

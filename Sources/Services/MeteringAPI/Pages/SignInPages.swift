@@ -42,11 +42,31 @@ enum SignInPages {
       return try Self.form(request, problem: "Enter a token.", status: .badRequest)
     }
     let secrets = PageSession.Secrets()
+    guard try await begin(secrets, tokenHash: PageSession.hash(token), request) else {
+      return try Self.form(
+        request, problem: "This token is unknown, revoked or expired.",
+        status: .unauthorized)
+    }
+    return PageAnswer.redirect(
+      to: target(form["next"], request),
+      cookie: PageSession.setCookie(secrets.cookie, .vendor, request))
+  }
+
+  /// Begins a session, or returns false if the token is not valid.
+  private static func begin(
+    _ secrets: PageSession.Secrets, tokenHash: String, _ request: APIRequest
+  ) async throws -> Bool {
+    let database = request.context.database
+    // Strangers who guess take no place among the writes.
+    let isValid = try await database.access {
+      try !AccessStore($0).validTokens(hashes: [tokenHash]).isEmpty
+    }
+    guard isValid else { return false }
     let id = "pgs_" + SystemRandom.hexadecimal(bytes: 9)
-    let made = try await request.context.database.write { connection in
+    return try await database.write { connection in
       let store = SessionStore(connection)
       let session = try store.signIn(
-        id: id, tokenHash: PageSession.hash(token), cookieHash: secrets.cookieHash,
+        id: id, tokenHash: tokenHash, cookieHash: secrets.cookieHash,
         csrfSecret: secrets.csrf, lifetimeSeconds: PageSession.lifetimeSeconds)
       guard let session else { return false }
       try AuditStore(connection).record(
@@ -57,14 +77,6 @@ enum SignInPages {
         by: audit(request, .pageSession, session.id))
       return true
     }
-    guard made else {
-      return try Self.form(
-        request, problem: "This token is unknown, revoked or expired.",
-        status: .unauthorized)
-    }
-    return PageAnswer.redirect(
-      to: target(form["next"], request),
-      cookie: PageSession.setCookie(secrets.cookie, .vendor, request))
   }
 
   /// Accepts only our own paths, because a link to our form must not lead to a foreign page.
@@ -89,7 +101,8 @@ enum SignInPages {
           throw Problem(.forbidden, "bad_form", "This form does not belong to your session.")
         }
       }
-      if let cookie = PageSession.cookie(kind.cookieName, request.headers) {
+      // A cookie without a session needs no write.
+      if session != nil, let cookie = PageSession.cookie(kind.cookieName, request.headers) {
         let hash = PageSession.hash(cookie)
         try await request.context.database.write { connection in
           let store = SessionStore(connection)

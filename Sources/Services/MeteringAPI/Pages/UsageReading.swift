@@ -12,6 +12,43 @@ struct UsageReading: Sendable {
     var to: Int64 = 0
     var asOf: Int64?
     var completeThrough: Int64?
+
+    /// The sum of two answers about the same windows.
+    func adding(_ other: Answer) -> Answer {
+      var sum = self
+      for point in other.points {
+        guard let place = sum.points.firstIndex(where: { $0.start == point.start }) else {
+          sum.points.append(point)
+          continue
+        }
+        let (value, overflows) = sum.points[place].value.addingReportingOverflow(point.value)
+        sum.points[place].value = overflows ? (point.value < 0 ? .min : .max) : value
+      }
+      sum.points.sort { $0.start < $1.start }
+      sum.from = min(from, other.from)
+      sum.to = max(to, other.to)
+      sum.asOf = Self.earlier(asOf, other.asOf)
+      sum.completeThrough = Self.earlier(completeThrough, other.completeThrough)
+      return sum
+    }
+
+    private static func earlier(_ a: Int64?, _ b: Int64?) -> Int64? {
+      a.flatMap { a in b.map { min(a, $0) } }
+    }
+  }
+
+  /// Reads one chart for each meter, which is the sum of what all questions answer. One question
+  /// can name only so many licenses.
+  func sumByMeter(
+    _ questions: [[PageClient.Parameter]], window: String
+  ) async throws -> [(meter: String, usage: Answer)] {
+    var sums: [String: Answer] = [:]
+    for question in questions {
+      for (meter, usage) in try await byMeter(question, window: window) {
+        sums[meter] = sums[meter].map { $0.adding(usage) } ?? usage
+      }
+    }
+    return sums.map { ($0.key, $0.value) }.sorted { $0.meter < $1.meter }
   }
 
   /// Reads one chart for each meter.

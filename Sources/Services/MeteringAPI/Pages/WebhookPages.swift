@@ -1,3 +1,4 @@
+import Administration
 import Billing
 import BillingPages
 import HTTPTypes
@@ -120,7 +121,7 @@ enum WebhookPages {
     let since = try time(visit.form["since"], "since")
     let until =
       try visit.form["until"].map { try time($0, "until") } ?? TimeText.write(now - now % 1000)
-    _ = try await visit.client.send(
+    let made = try await visit.client.send(
       .post, "/v1/webhook-endpoints/\(visit.segment())/recover", key: visit.form.key
     ) { json in
       json.name("since")
@@ -128,7 +129,9 @@ enum WebhookPages {
       json.name("until")
       json.text(until)
     }
-    return visit.redirect(to: "/webhooks/\(try visit.segment())", done: "recovered")
+    let isPart = made["recovered"].integer == Int64(Administrator.maximumRecovered)
+    return visit.redirect(
+      to: "/webhooks/\(try visit.segment())", done: isPart ? "recovered-part" : "recovered")
   }
 
   /// Reads the value of a browser's date and time field as UTC.

@@ -73,9 +73,17 @@ extension ValidationAPI {
         missing += ids
       }
     }
-    if !missing.isEmpty { throw Need.licenses(missing) }
     if isUnknown {
       throw Problem.unavailable("The licenses' customers cannot be looked up now. Try again.")
     }
+    let next = Self.nextLookups(missing, isFirst: gathered.licenses.isEmpty)
+    if !next.isEmpty { throw Need.licenses(next) }
+  }
+
+  /// The licenses of a batch that are looked up next. The first one that does not exist refuses the
+  /// batch. So a batch of invented ids costs few look-ups, and one of a customer's own licenses
+  /// needs only a few rounds.
+  static func nextLookups(_ missing: [Identifier], isFirst: Bool) -> [Identifier] {
+    Array(missing.prefix(isFirst ? 10 : 200))
   }
 }

@@ -18,7 +18,7 @@ enum CurrentUsageEndpoint {
         let id = try request.parameter("id")
         let caller = request.caller
         let now = WallClock.milliseconds / 1_000
-        let found = try await request.context.database.readOnce {
+        let found = try await request.context.database.readOnce(for: request.caller.customerID) {
           try CurrentUsage($0, id, now: now)
         }
         // The answer is the same for another customer's license and for one that does not exist, so

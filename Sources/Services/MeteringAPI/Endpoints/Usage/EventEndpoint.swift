@@ -14,7 +14,7 @@ enum EventEndpoint {
     try fields.finish()
     guard let id = request.parameters["id"], (1...Limits.identityBytes).contains(id.utf8.count)
     else { throw Problem.notFound("event") }
-    let found = try await readings.run { connection, reader in
+    let found = try await readings.run(for: request.caller) { connection, reader in
       let search = try EventSearch(
         connection, reader, group: LogWatch.group, topic: LogWatch.topic, id: id, source: source,
         settings: readings.recountSettings, offsets: LogReadings.mostOffsets,

@@ -46,7 +46,9 @@ enum UsageEndpoint {
     try await checkLicenses(question, request)
     if parameters.needsSharedPeriod {
       try parameters.setSharedPeriod(
-        among: try await request.context.database.readOnce { try UsageStore($0).periods(question) })
+        among: try await request.context.database.readOnce(for: request.caller.customerID) {
+          try UsageStore($0).periods(question)
+        })
     }
     return parameters
   }
@@ -110,11 +112,12 @@ enum UsageEndpoint {
     try await request.read { try shape.check(UsageStore($0)) }
     let question = parameters.question
     let limit = parameters.list.limit ?? .max
+    let place = try database.snapshotPlace(for: request.caller.customerID)
     return APIAnswer(
       type: "text/csv; charset=utf-8; header=present",
       headers: [.contentDisposition: "attachment; filename=\"usage.csv\""]
     ) { writer in
-      try await database.snapshot { snapshot in
+      try await database.snapshot(place) { snapshot in
         try await snapshot.read { try UsageStore($0).open(question) }
         try await writer.write(CSVText.header(shape.columns))
         var left = limit

@@ -56,9 +56,11 @@ enum UsageEventsEndpoint {
       guard let place else { throw Problem.badCursor }
       after = place
     }
-    if request.wantsCSV(asked.list.format) { return try await csv(asked, readings, after) }
+    if request.wantsCSV(asked.list.format) {
+      return try await csv(asked, readings, request.caller, after)
+    }
     let limit = asked.list.limit ?? asked.list.defaultLimit
-    let page = try await readings.run { [after] connection, reader in
+    let page = try await readings.run(for: request.caller) { [after] connection, reader in
       try read(connection, reader, readings, asked, limit: limit, after: after)
     }
     return APIRequest.json(
@@ -75,12 +77,12 @@ enum UsageEventsEndpoint {
 
   /// Answers all events. No reading of the log is held while a slow client takes a part.
   private static func csv(
-    _ asked: Asked, _ readings: LogReadings, _ after: Place?
+    _ asked: Asked, _ readings: LogReadings, _ caller: Caller, _ after: Place?
   ) async throws -> APIAnswer {
     @Sendable func part(
       _ left: Int, _ after: Place?, _ patience: Duration
     ) async throws -> (bytes: [UInt8], count: Int, next: Place?) {
-      try await readings.run(patience: patience) { connection, reader in
+      try await readings.run(for: caller, patience: patience) { connection, reader in
         let page = try read(
           connection, reader, readings, asked, limit: min(left, csvRows), after: after)
         var bytes: [UInt8] = []

@@ -230,6 +230,10 @@ extension Problem {
         "The range has more than \(UsageWindow.mostWindows) windows. Take a longer window.",
         errors: [Blame(parameter: "window", detail: "It is too fine for the range.")],
         members: Self.members(finest))
+    case .noPrevious:
+      self = .badParameter(
+        "compare",
+        "The range before this one would begin before the year 1. Ask for a shorter range.")
     case .notAnswerable(let refusal): self.init(refusal, window)
     }
   }
