@@ -76,7 +76,9 @@ struct API: Sendable {
         try caller.require(scope)
         most = Self.maximumBodyBytes
       }
-      let answer = try await bodies.collecting(request.body, most, of: client.group) { body in
+      // Also a write that failed may have changed a token: its COMMIT may have lost its answer.
+      defer { if route.method != .get { context.tokens.forgetAll(after: caller) } }
+      return try await bodies.collecting(request.body, most, of: client.group) { body in
         try await route.handler(
           APIRequest(
             route: route, parameters: parameters, queryText: String(target.query),
@@ -85,8 +87,6 @@ struct API: Sendable {
             caller: caller,
             context: context))
       }
-      if route.method != .get { context.tokens.forgetAll(after: caller) }
-      return answer
     }
   }
 

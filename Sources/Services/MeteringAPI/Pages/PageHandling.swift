@@ -30,9 +30,8 @@ struct PageHandling: Sendable {
             .forbidden, "bad_form",
             "This form does not belong to your session. Go back, load the page again and repeat.")
         }
-        let answer = try await handler(visit)
-        request.context.tokens.forgetAll(after: visit.caller)
-        return answer
+        defer { request.context.tokens.forgetAll(after: visit.caller) }
+        return try await handler(visit)
       }
     }
   }
