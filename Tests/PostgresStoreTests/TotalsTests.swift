@@ -283,6 +283,7 @@ import Testing
     throws
   {
     let database = try database()
+    try database.addLicense("lic_0")
     try database.execute(
       """
       insert into usage_pending values (1, 0, 'lic_0', 'a', '2027-02-05 10:00Z', 1, 1, 7, 1, '[5,7,1]', '')

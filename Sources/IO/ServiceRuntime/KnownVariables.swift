@@ -1,6 +1,7 @@
 /// Every variable that one of our programs reads. Services share files of variables, and people
-/// run `meterctl` in the shell in which they run Terraform, so each program accepts all of these. Any other variable is a mistake in its name. A service that
-/// ignored it would be worse than one that does not start.
+/// run `meterctl` in the shell in which they run Terraform, so each program accepts all of these.
+/// Any other variable is a mistake in its name. A service that ignored it would be worse than one
+/// that does not start.
 package enum KnownVariables {
   private static let prefix = "METER_"
   /// The prefix of the tests' own variables.
