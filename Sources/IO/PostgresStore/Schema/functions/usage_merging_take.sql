@@ -33,7 +33,7 @@ begin
   if pg_relation_size('usage_pending') <= 64 << 20 then
     -- Most of a small table is what is taken, and walking over it costs less than looking it up. Rows
     -- are deleted in the order of their places in the table, as below, so that two merges of the same
-    -- partition never wait for each other.
+    -- partition cannot deadlock.
     with taken as (
       delete from only usage_pending where ctid = any (array(
         select q.ctid from only usage_pending q where q.partition = any (owned)))
