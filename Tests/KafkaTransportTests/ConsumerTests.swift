@@ -147,8 +147,10 @@ import Testing
     let consumer = try fixture.consumer()
     try consumer.subscribe(["t"])
     let batch = MessageBatch(capacity: 5)
-    try consumerReady(consumer, batch)
-    try until("four and the end", turn: { try fill(batch, consumer) }) { batch.count == 5 }
+    try consumer.awaitAssignment(batch)
+    try until(
+      "four and the end", turn: { try consumer.consume(into: batch, timeoutMilliseconds: 5_000) }
+    ) { batch.count == 5 }
 
     #expect(batch.key(0) == nil)
     #expect(text(batch.value(0)) == "plain")
@@ -284,48 +286,6 @@ import Testing
     driver.consumer.close()
   }
 
-  @Test func `Closing answers a rebalance that nobody answered`() throws {
-    let fixture = try Fixture()
-    for takes in [true, false] {
-      let consumer = try fixture.consumer("g\(takes)")
-      let batch = MessageBatch(capacity: 10)
-      try consumer.subscribe(["t"])
-      if takes {
-        var isTaken = false
-        try until(
-          "assigned",
-          turn: {
-            _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
-            if consumer.takeRebalance() != nil { isTaken = true }
-          }
-        ) { isTaken }
-      } else {
-        // This is long enough for the assignment to be recorded or to be on its way.
-        _ = try consumer.consume(into: batch, timeoutMilliseconds: 4_000)
-      }
-      consumer.close()
-      consumer.close()
-    }
-  }
-
-  @Test func `Closing works while the brokers are down and messages are held`() throws {
-    let fixture = try Fixture()
-    try fixture.fill(count: 3)
-    let batch = MessageBatch(capacity: 3)
-    do {
-      let consumer = try fixture.consumer()
-      try consumer.subscribe(["t"])
-      try consumerReady(consumer, batch)
-      try until("three", turn: { try fill(batch, consumer) }) { batch.count == 3 }
-      try fixture.cluster.setBrokerDown()
-      consumer.close()
-    }
-    // The batch keeps the client alive, so the bytes are still there.
-    #expect(text(batch.value(2)) == "2")
-    batch.recycle()
-    #expect(batch.count == 0)
-  }
-
   @Test func `A wake ends the wait`() throws {
     let fixture = try Fixture()
     let consumer = try fixture.consumer()
@@ -362,21 +322,4 @@ import Testing
   }
 
   /// Answers rebalances until partition 0 is assigned from the start.
-  private func consumerReady(_ consumer: KafkaConsumer, _ batch: MessageBatch) throws {
-    var isAssigned = false
-    try until(
-      "assigned",
-      turn: {
-        _ = try consumer.consume(into: batch, timeoutMilliseconds: 10)
-        while case .assigned(let partitions)? = consumer.takeRebalance() {
-          try consumer.assign(partitions.map { ($0, 0) })
-          isAssigned = true
-        }
-      }
-    ) { isAssigned }
-  }
-
-  private func fill(_ batch: MessageBatch, _ consumer: KafkaConsumer) throws {
-    _ = try consumer.consume(into: batch, timeoutMilliseconds: 5_000)
-  }
 }

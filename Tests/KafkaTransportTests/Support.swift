@@ -70,6 +70,23 @@ extension KafkaProducer {
   }
 }
 
+extension KafkaConsumer {
+  /// Consumes until the group assigned partitions, and reads them from their beginning.
+  func awaitAssignment(_ batch: MessageBatch) throws {
+    var isAssigned = false
+    try until(
+      "assigned",
+      turn: {
+        _ = try consume(into: batch, timeoutMilliseconds: 10)
+        while case .assigned(let partitions)? = takeRebalance() {
+          try assign(partitions.map { ($0, 0) })
+          isAssigned = true
+        }
+      }
+    ) { isAssigned }
+  }
+}
+
 /// A consumer, driven as a service drives it: first the batch, then rebalances. The positions are
 /// in its own store.
 final class Driver {

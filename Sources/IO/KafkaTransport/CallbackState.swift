@@ -15,11 +15,23 @@ final class CallbackState: Sendable {
     var isLost: Bool
   }
 
+  /// Who answers a rebalance, and how.
+  enum Answer: UInt8, Sendable {
+    /// The client's owner takes it and answers.
+    case byOwner
+    /// The callback takes nothing and gives everything up.
+    case givingUp
+    /// The callback runs within `rd_kafka_consumer_close`. Its answer must be a single request,
+    /// because librdkafka may end after it. There it takes every assignment for the end of all.
+    case ending
+  }
+
   /// The number of errors that are kept until somebody asks. The health page shows a few, and a
   /// storm of errors must not grow memory.
   static let maximumErrors = 32
 
-  private let isClosing = Atomic<Bool>(false)
+  private let answer = Atomic<UInt8>(Answer.byOwner.rawValue)
+  private let answersAtEnd = Atomic<Int>(0)
   private let wasAssigned = Atomic<Bool>(false)
   private let errors = Mutex<[KafkaError]>([])
   private let rebalances = Mutex<[PendingRebalance]>([])
@@ -34,8 +46,12 @@ final class CallbackState: Sendable {
     doubts = DoubtCollector(names)
   }
 
-  /// Makes the rebalance callback answer by itself from now on, by giving everything up.
-  func beginClosing() { isClosing.store(true, ordering: .relaxed) }
+  /// Makes the rebalance callback answer by itself from now on, because the owner takes no
+  /// rebalances any more.
+  func answersItself(by answer: Answer) { self.answer.store(answer.rawValue, ordering: .relaxed) }
+
+  /// How many rebalances were answered within `rd_kafka_consumer_close`. Each could have been lost.
+  var answersWhileEnding: Int { answersAtEnd.load(ordering: .relaxed) }
 
   /// Whether the group has ever given this member an assignment, even an empty one.
   var hasBeenAssigned: Bool { wasAssigned.load(ordering: .relaxed) }
@@ -137,11 +153,15 @@ final class CallbackState: Sendable {
     if code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
       wasAssigned.store(true, ordering: .relaxed)
     }
-    if isClosing.load(ordering: .relaxed) {
-      // `rd_kafka_consumer_close` waits for this answer, and the owner takes no rebalances any
-      // more.
-      KafkaConsumer.answerAtClose(client, partitions)
+    switch Answer(rawValue: answer.load(ordering: .relaxed)) {
+    case .givingUp:
+      KafkaConsumer.giveUp(client, isAssignment: code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
       return
+    case .ending:
+      answersAtEnd.add(1, ordering: .relaxed)
+      _ = rd_kafka_assign(client, nil)
+      return
+    case .byOwner, nil: break
     }
     switch code {
     case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:

@@ -65,7 +65,7 @@ final class ClientHandle: @unchecked Sendable {
   }
 
   deinit {
-    callbacks.beginClosing()
+    callbacks.answersItself(by: .ending)
     rd_kafka_queue_destroy(queue)
     if isMember, !callbacks.hasBeenAssigned {
       // librdkafka 2.0.2 aborts the process when it frees a consumer that joined a group and was

@@ -36,9 +36,9 @@ package final class KafkaConsumer {
   var unseated: [TopicPartition: KafkaError] = [:]
   /// Offsets to commit to Kafka once the group has settled.
   private var uncommitted: [TopicPartition: Int64] = [:]
-  /// Whether the caller has taken a rebalance and not answered it yet. `close` then answers it.
-  private var hasUnansweredRebalance = false
-  private var isClosed = false
+  /// The rebalance that the caller has taken and not answered yet. `close` then answers it.
+  var unanswered: CallbackState.PendingRebalance?
+  var isClosed = false
 
   /// - Throws: `KafkaError` (`_INVALID_ARG`) if a property is refused. Does not wait for a broker.
   package init(
@@ -96,7 +96,7 @@ package final class KafkaConsumer {
   /// The oldest rebalance that was not taken yet, or nil.
   package func takeRebalance() -> Rebalance? {
     guard let next = handle.callbacks.takeRebalance() else { return nil }
-    hasUnansweredRebalance = true
+    unanswered = next
     return next.isAssignment
       ? .assigned(next.partitions) : .revoked(next.partitions, lost: next.isLost)
   }
@@ -121,7 +121,7 @@ package final class KafkaConsumer {
       retained = [:]
     }
     for (partition, offset) in starts { positions[partition] = offset }
-    hasUnansweredRebalance = false
+    unanswered = nil
     assignmentChanged()
     try reseat(retained)
   }
@@ -141,7 +141,7 @@ package final class KafkaConsumer {
       let rest = PartitionList(positions.map { ($0.key, $0.value) }, handle.names)
       try check(rd_kafka_assign(handle.raw, positions.isEmpty ? nil : rest.raw), "unassign")
     }
-    hasUnansweredRebalance = false
+    unanswered = nil
     assignmentChanged()
     try reseat(positions)
   }
@@ -231,48 +231,11 @@ package final class KafkaConsumer {
   /// Any thread can end a `consume` that waits with it.
   package var waker: ConsumerWaker { ConsumerWaker(handle) }
 
-  /// Leaves the group immediately, so that others need not wait for the session to time out.
-  /// Process the batch, flush and recycle first. It blocks until the group has been left. It may be
-  /// called more than once.
-  package func close() {
-    guard !isClosed else { return }
-    isClosed = true
-    handle.callbacks.beginClosing()
-    // librdkafka waits for the answer to a rebalance that was recorded before. While closing it
-    // takes an empty assignment for an answer.
-    var isPending = hasUnansweredRebalance
-    while handle.callbacks.takeRebalance() != nil { isPending = true }
-    if isPending { Self.answerAtClose(handle.raw, nil) }
-    positions = [:]
-    // After an error here (no group, closed already) there is nothing to do.
-    _ = rd_kafka_consumer_close(handle.raw)
-  }
-
   private var isCooperative: Bool { Self.isCooperative(handle.raw) }
 
-  private static func isCooperative(_ client: OpaquePointer) -> Bool {
+  static func isCooperative(_ client: OpaquePointer) -> Bool {
     // The protocol is NONE before the first join and after the group was left.
     rd_kafka_rebalance_protocol(client).map { String(cString: $0) != "EAGER" } ?? true
-  }
-
-  /// Gives everything up. `close` and the rebalance callback within it call this.
-  static func answerAtClose(
-    _ client: OpaquePointer, _ partitions: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
-  ) {
-    // This is for all assigned partitions, because a list that names another one would be refused.
-    var assigned: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?
-    guard
-      isCooperative(client),
-      rd_kafka_assignment(client, &assigned) == RD_KAFKA_RESP_ERR_NO_ERROR, let assigned
-    else {
-      _ = rd_kafka_assign(client, nil)
-      return
-    }
-    defer { rd_kafka_topic_partition_list_destroy(assigned) }
-    // Its error cannot be handled, because the client is about to be freed.
-    if let error = rd_kafka_incremental_unassign(client, assigned) {
-      rd_kafka_error_destroy(error)
-    }
   }
 
   private static let defaults: [(String, String)] = [

@@ -50,6 +50,7 @@ package final class MessageBatch {
   /// Makes one call to librdkafka.
   ///
   /// - Returns: the number of messages, or -1 if the call failed.
+  @discardableResult
   func fill(
     from queue: OpaquePointer, of client: ClientHandle, timeoutMilliseconds: Int32
   ) -> Int {
