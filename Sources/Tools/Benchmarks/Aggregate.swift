@@ -8,19 +8,19 @@ import PostgresStore
 /// same log, one after the other.
 struct Aggregate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Events/s of the whole aggregator as a share of the bare consume loop.",
+    abstract: "Compares the events/s of the whole aggregator with those of the bare consume loop.",
     discussion: """
-      Makes the events, starts an embedded broker and a PostgreSQL of its own (fsync on), then in turn reads the log with a bare
-      rd_kafka_consume_batch_queue loop and counts it with usage-aggregator, built beside this program.
+      It makes the events and starts an embedded broker and a private PostgreSQL with fsync. Then it reads the log in turn with a bare
+      rd_kafka_consume_batch_queue loop and with the usage-aggregator that was built beside this program.
 
       Example: swift run -c release Benchmarks aggregate --licenses 1000
       """)
 
-  @Option(help: "Events.") var events = 2_000_000
-  @Option(help: "Licenses.") var licenses = 1_000
-  @Option(help: "Minutes over which event times are spread.") var minutes = 10
-  @Option(help: "How often each is run; the ratio is of the medians.") var runs = 3
-  @Flag(help: "One JSON object in place of text.") var json = false
+  @Option(help: "The number of events.") var events = 2_000_000
+  @Option(help: "The number of licenses.") var licenses = 1_000
+  @Option(help: "The number of minutes over which the times of events are spread.") var minutes = 10
+  @Option(help: "How often each side runs. The ratio is that of the medians.") var runs = 3
+  @Flag(help: "Print one JSON object instead of text.") var json = false
 
   func run() throws {
     note("starting broker and PostgreSQL")

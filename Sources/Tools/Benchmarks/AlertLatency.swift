@@ -16,13 +16,14 @@ import WebhookDelivery
 struct AlertLatency: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "alert-latency",
-    abstract: "Milliseconds from an event in Kafka to its webhook's first byte.")
+    abstract: "Measures the time from an event in Kafka to the first byte of its webhook.")
 
-  @Option(help: "Events a second beside the ones that reach a limit.") var rate = 50_000
-  @Option(help: "Seconds.") var seconds = 20
-  @Option(help: "Licenses of the flow, all with a limit that is far.") var licenses = 1_000
-  @Option(help: "Events that reach a limit, a second.") var alertsPerSecond = 20
-  @Option(help: "Endpoints, each another customer's.") var endpoints = 20
+  @Option(help: "How many events a second flow beside those that reach a limit.") var rate = 50_000
+  @Option(help: "For how many seconds it is measured.") var seconds = 20
+  @Option(help: "The number of licenses in the flow. None of them comes near its limit.")
+  var licenses = 1_000
+  @Option(help: "How many events a second reach a limit.") var alertsPerSecond = 20
+  @Option(help: "The number of endpoints. Each belongs to another customer.") var endpoints = 20
 
   func run() async throws {
     note("starting broker, PostgreSQL, usage-aggregator and webhook-dispatcher")

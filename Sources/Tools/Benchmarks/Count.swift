@@ -5,12 +5,12 @@ import UsageAggregation
 /// Measures only decoding, deduplicating and counting, in one thread without broker and database.
 struct Count: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Nanoseconds an event of decoding, deduplicating and counting, in memory.")
+    abstract: "Measures how long decoding, deduplicating and counting one event in memory takes.")
 
-  @Option(help: "Events.") var events = 2_000_000
-  @Option(help: "Licenses.") var licenses = 1_000
-  @Option(help: "Minutes over which event times are spread.") var minutes = 10
-  @Option(help: "Partitions.") var partitions = 64
+  @Option(help: "The number of events.") var events = 2_000_000
+  @Option(help: "The number of licenses.") var licenses = 1_000
+  @Option(help: "The number of minutes over which the times of events are spread.") var minutes = 10
+  @Option(help: "The number of partitions.") var partitions = 64
 
   func run() throws {
     var maker = EventMaker(

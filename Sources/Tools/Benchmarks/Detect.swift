@@ -9,21 +9,21 @@ import PostgresStore
 struct Detect: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract:
-      "Events/s of the whole anomaly detector as a share of the bare consume loop; milliseconds to an alert.",
+      "Compares the events/s of the anomaly detector with the bare consume loop, and measures the time to an alert.",
     discussion: """
-      Makes the events, starts an embedded broker and a PostgreSQL of its own (fsync on), then in turn reads the log with a bare
-      rd_kafka_consume_batch_queue loop and with anomaly-detector, built beside this program. Then events flow at --rate, and foreign
-      domains come one by one: the time from the producer's call until the alert's row is seen.
+      It makes the events and starts an embedded broker and a private PostgreSQL with fsync. Then it reads the log in turn with a bare
+      rd_kafka_consume_batch_queue loop and with the anomaly-detector that was built beside this program. Then events flow at --rate while
+      foreign domains come one by one, and it measures the time from the producer's call until the alert's row is seen.
 
       Example: swift run -c release Benchmarks detect --licenses 1000
       """)
 
-  @Option(help: "Events.") var events = 2_000_000
-  @Option(help: "Licenses.") var licenses = 1_000
-  @Option(help: "Minutes over which event times are spread.") var minutes = 10
-  @Option(help: "How often each is run; the ratio is of the medians.") var runs = 3
-  @Option(help: "Events a second while foreign domains come.") var rate = 50_000
-  @Option(help: "Foreign domains, 20 a second.") var domains = 300
+  @Option(help: "The number of events.") var events = 2_000_000
+  @Option(help: "The number of licenses.") var licenses = 1_000
+  @Option(help: "The number of minutes over which the times of events are spread.") var minutes = 10
+  @Option(help: "How often each side runs. The ratio is that of the medians.") var runs = 3
+  @Option(help: "How many events a second flow while foreign domains come.") var rate = 50_000
+  @Option(help: "The number of foreign domains. 20 of them come in each second.") var domains = 300
 
   func run() throws {
     note("starting broker and PostgreSQL")

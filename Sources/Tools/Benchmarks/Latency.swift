@@ -9,7 +9,8 @@ import PostgresStore
 /// It does so with a single event and while others flow.
 struct Latency: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Milliseconds from produce to visible in PostgreSQL, idle and under load.",
+    abstract:
+      "Measures the time from the producer's call until an event is visible, idle and under load.",
     discussion: """
       Marked events are sent one at a time; a connection of its own asks the view until it counts them. The time includes the
       producer's linger, the broker, the flush, and the pause between two questions: a millisecond, or
@@ -22,11 +23,14 @@ struct Latency: ParsableCommand {
       --clients 200` beside it.
       """)
 
-  @Option(help: "Events a second beside the marked ones.") var rate = 100_000
-  @Option(help: "Seconds under load.") var seconds = 20
-  @Option(help: "Licenses.") var licenses = 1_000
-  @Option(help: "Marked events in the idle part.") var idleProbes = 60
-  @Option(help: "A migrated database in which nothing was counted yet; none: a private server.")
+  @Option(help: "How many events a second flow beside the marked ones.") var rate = 100_000
+  @Option(help: "For how many seconds it is measured under load.") var seconds = 20
+  @Option(help: "The number of licenses.") var licenses = 1_000
+  @Option(help: "The number of marked events in the idle part.") var idleProbes = 60
+  @Option(
+    help:
+      "A migrated database in which nothing was counted yet. Without it, a private server is started."
+  )
   var database: String?
 
   private static let topic = TopicName.usage

@@ -10,10 +10,11 @@ import MeteringTestKit
 /// broker in one run.
 struct Publish: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "publish(): time of a call, events a second, allocations, beside bare librdkafka.")
+    abstract: "Measures the time, the rate and the allocations of publish() beside bare librdkafka."
+  )
 
-  @Option(help: "Events of each side in each round.") var events = 2_000_000
-  @Option(help: "Rounds; medians are told.") var rounds = 3
+  @Option(help: "How many events each side sends in each round.") var events = 2_000_000
+  @Option(help: "The number of rounds. The medians are printed.") var rounds = 3
 
   private struct Result {
     var eventsPerSecond = 0.0

@@ -8,7 +8,7 @@ import NIOHTTP1
 /// pgbench, in one run.
 struct Query: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Reads of metering-api beside the same SQL through pgbench.",
+    abstract: "Measures reads of metering-api beside the same SQL through pgbench.",
     discussion: """
       `Benchmarks storage --database URL` fills the database; metering-api runs on it. Each question
       is asked by wrk with --clients connections for --seconds, each time of another license or
@@ -18,17 +18,18 @@ struct Query: AsyncParsableCommand {
       for what is in memory after the first seconds.
       """)
 
-  @Option(help: "The database that was filled.") var database: String
+  @Option(help: "The database that `Benchmarks storage` filled.") var database: String
   @Option(help: "The address of metering-api.") var api = "http://127.0.0.1:8081"
-  @Option(help: "A token with every scope.") var token: String
-  @Option(help: "Licenses that were filled.") var licenses = 100_000
-  @Option(help: "Customers that were filled.") var customers = 1_000
-  @Option(help: "Seconds of each measurement.") var seconds = 8
-  @Option(help: "Readers at a time.") var clients = 2
-  @Option(help: "The process id of metering-api, for its memory.") var pid: Int32?
-  @Option(help: "About as many rows has the CSV; 0: none.") var csvRows = 1_000_000
-  @Flag(help: "Without pgbench.") var apiOnly = false
-  @Option(help: "Close what ended before this day, such as 2026-11-01. It cannot be undone.")
+  @Option(help: "A token that has every scope.") var token: String
+  @Option(help: "From how many of the filled licenses it chooses.") var licenses = 100_000
+  @Option(help: "From how many of the filled customers it chooses.") var customers = 1_000
+  @Option(help: "How many seconds each measurement takes.") var seconds = 8
+  @Option(help: "The number of readers at the same time.") var clients = 2
+  @Option(help: "The process id of metering-api, whose memory is measured then.") var pid: Int32?
+  @Option(help: "About how many rows the CSV has. With 0 there is no CSV.") var csvRows = 1_000_000
+  @Flag(help: "Measure without pgbench.") var apiOnly = false
+  @Option(
+    help: "Close the periods that ended before this day, such as 2026-11-01. It cannot be undone.")
   var close: String?
 
   /// A read, with its SQL if it is compared.

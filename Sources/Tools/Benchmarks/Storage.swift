@@ -6,20 +6,21 @@ import PostgresStore
 /// Fills the project's own tables with SQL, and measures sizes, merges and reads.
 struct Storage: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Sizes, merges and reads of a filled database.",
+    abstract: "Measures sizes, merges and reads of a filled database.",
     discussion: """
       The defaults are a tenth of 100,000 licenses with 20 million hours and 12 million days, and take
       about a minute. The database of --database must be empty and migrated; without it a private
       server is started and thrown away. A filled database may be kept for other measurements.
       """)
 
-  @Option(help: "An empty, migrated database; none: a private server.") var database: String?
-  @Option(help: "Licenses.") var licenses = 10_000
-  @Option(help: "Customers.") var customers = 10
-  @Option(help: "Hours of each license.") var hours = 200
-  @Option(help: "Days of each license.") var days = 120
-  @Option(help: "Merges, each of one row for each license.") var merges = 10
-  @Option(help: "Seconds for which new license-hours are merged without a pause.")
+  @Option(help: "An empty, migrated database. Without it, a private server is started.")
+  var database: String?
+  @Option(help: "The number of licenses.") var licenses = 10_000
+  @Option(help: "The number of customers.") var customers = 10
+  @Option(help: "The number of hours of each license.") var hours = 200
+  @Option(help: "The number of days of each license.") var days = 120
+  @Option(help: "The number of merges. Each merges one row of each license.") var merges = 10
+  @Option(help: "For how many seconds new license-hours are merged without a pause.")
   var sustain = 0
 
   func run() throws {

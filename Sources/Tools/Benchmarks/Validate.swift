@@ -10,12 +10,13 @@ import PostgresStore
 /// many static bytes, in one run.
 struct Validate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Requests a second of the validation service beside a bare Hummingbird handler.",
+    abstract:
+      "Compares the requests/s of the validation service with those of a bare Hummingbird handler.",
     subcommands: [Serve.self, Compare.self], defaultSubcommand: Compare.self)
 
   struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "The bare handler.", shouldDisplay: false)
+      abstract: "Serves the bare handler.", shouldDisplay: false)
 
     @Option var port: Int
     @Option var bytes: Int
@@ -35,11 +36,11 @@ struct Validate: AsyncParsableCommand {
   }
 
   struct Compare: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Measure and compare.")
+    static let configuration = CommandConfiguration(abstract: "Measures both and compares them.")
 
-    @Option(help: "Seconds of each measurement.") var seconds = 6
-    @Option(help: "Connections of wrk.") var connections = 64
-    @Option(help: "How often each is measured, in turn with the bare handler.") var rounds = 3
+    @Option(help: "How many seconds each measurement takes.") var seconds = 6
+    @Option(help: "The number of wrk's connections.") var connections = 64
+    @Option(help: "How often each side is measured, in turn.") var rounds = 3
 
     private struct Load {
       var requestsPerSecond: Double

@@ -13,11 +13,14 @@ import WebhookDelivery
 /// receiver, in one run.
 struct Webhooks: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Deliveries a second beside a bare POST loop; the claim with a million pending.")
+    abstract:
+      "Compares the deliveries/s with a bare POST loop, and measures claims while many are pending."
+  )
 
-  @Option(help: "Deliveries of each side.") var deliveries = 60_000
-  @Option(help: "Endpoints, with four connections each.") var endpoints = 8
-  @Option(help: "Pending deliveries while claims are timed; 0: not timed.") var pending = 1_000_000
+  @Option(help: "How many deliveries each side makes.") var deliveries = 60_000
+  @Option(help: "The number of endpoints. Each has four connections.") var endpoints = 8
+  @Option(help: "How many deliveries are pending while claims are timed. With 0 nothing is timed.")
+  var pending = 1_000_000
 
   func run() async throws {
     let receiver = try await Receiver()
