@@ -56,7 +56,8 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
   }
 
   private static let aggregation = [
-    Declared.mergeInterval.declaration, Declared.maxPendingRows.declaration,
+    Declared.dividedFlushRows.declaration, Declared.mergeInterval.declaration,
+    Declared.maxPendingRows.declaration,
   ]
 
   private static let detection = [

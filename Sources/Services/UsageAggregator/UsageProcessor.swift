@@ -26,27 +26,28 @@ final class UsageProcessor: LogProcessor {
 struct NoCargo: Sendable {}
 
 /// Appends a batch's table to `usage_pending`.
-///
-/// `@unchecked Sendable`: only the flusher's thread uses the encoder.
-final class UsageWriter: FlushWriter, @unchecked Sendable {
+final class UsageWriter: FlushWriter, Sendable {
+
   private let backlog: MergeBacklog
   private let limits: LimitHints
-  private let maxPendingRows: Int
-  private var encoder = PendingRowEncoder()
+  private let settings: AggregatorSettings
 
-  init(backlog: MergeBacklog, limits: LimitHints, maxPendingRows: Int) {
+  init(backlog: MergeBacklog, limits: LimitHints, settings: AggregatorSettings) {
     self.backlog = backlog
     self.limits = limits
-    self.maxPendingRows = maxPendingRows
+    self.settings = settings
   }
 
-  func waitForRoom(_ stop: StopSignal) { backlog.waitForRoom(maxPendingRows, stop) }
+  func waitForRoom(_ stop: StopSignal) { backlog.waitForRoom(settings.maxPendingRows, stop) }
+
+  func canDivide(_ batch: LogBatch) -> Bool { batch.table.groupCount >= settings.dividedFlushRows }
 
   func append(
     _ cargo: NoCargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
   ) throws -> Int {
     guard let batch, !batch.table.isEmpty else { return 0 }
     var rows = 0
+    var encoder = PendingRowEncoder()
     try connection.copy(into: FlushStore.pendingColumns, operation: "append usage") {
       (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
       rows = try encoder.encode(batch.table, epochs: epochs, send: send)
