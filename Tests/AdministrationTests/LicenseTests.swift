@@ -60,6 +60,37 @@ import Testing
     }
   }
 
+  @Test func `A patch removes all limits with null`() throws {
+    let office = try Office()
+    _ = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))
+    let patched = try office.vendor.updateLicense(
+      "lic_1", patch: office.json(#"{"limits":null}"#))
+    #expect(patched.license.limits == "{}")
+  }
+
+  @Test func `An identifier may hold any text but NUL`() throws {
+    let office = try Office()
+    for (written, id) in [
+      (#"tab\tid"#, "tab\tid"), (#"line\nid"#, "line\nid"), (#"\u007f"#, "\u{7F}"),
+    ] {
+      let made = try office.vendor.createLicense(office.license(written, of: #"cus\t1"#))
+      #expect(made.licenseID.string == id && made.customerID.string == "cus\t1")
+    }
+    #expect(
+      Office.refusal {
+        try office.vendor.createLicense(office.license(#"nul\u0000"#, of: "cus_1"))
+      } != nil)
+  }
+
+  @Test func `A member that is given twice is refused`() throws {
+    let office = try Office()
+    #expect(
+      Office.refusal {
+        try office.vendor.createLicense(office.license("lic_1", of: "cus_1", #","plan":"max""#))
+      } != nil)
+    #expect(try LicenseReads(office.database.connection()).license("lic_1") == nil)
+  }
+
   @Test func `A client that saw an older state is refused, and nothing changes`() throws {
     let office = try Office()
     _ = try office.vendor.createLicense(office.license("lic_1", of: "cus_1"))

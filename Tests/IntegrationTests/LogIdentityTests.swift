@@ -74,6 +74,13 @@ extension IntegrationTests {
       #expect(answer.exit == 4)
       #expect(answer.output.contains(#""nothing_proved""#), "\(answer.output)")
       #expect(try Meterctl.run(["reconcile"], new).output.contains("NOTHING WAS PROVED"))
+
+      // Rows that were never there, or are gone, leave no trace in a time that the log does not cover.
+      let past = try Meterctl.run(
+        ["reconcile", "--from", "2020-01-01T00:00:00Z", "--to", "2020-02-01T00:00:00Z"], new)
+      #expect(past.exit == 4)
+      #expect(past.output.contains("cannot be read any more"), "\(past.output)")
+      #expect(!past.output.contains("EQUAL"), "\(past.output)")
     }
 
     @Test func `After a new epoch, the calls of earlier producers are proved row by row`() throws {

@@ -67,6 +67,14 @@ import Testing
     #expect(throws: KafkaError.self) {
       try KafkaConfiguration(brokers: "h:1", propertiesFile: "/does/not/exist")
     }
+    for line in ["no.such=\(secret)", "linger.ms=\(secret)"] {
+      let path = try file("client.id=x\n\(line)\n")
+      let refused = #expect(throws: KafkaError.self) {
+        try KafkaConfiguration(brokers: "h:1", propertiesFile: path)
+      }
+      #expect(refused?.description.contains(line.prefix { $0 != "=" }) == true)
+      #expect(refused?.description.contains(secret) == false)
+    }
     for (key, value) in [("no.such", secret), ("linger.ms", secret), ("security.protocol", secret)]
     {
       var configuration = try KafkaConfiguration(brokers: "h:1")

@@ -263,6 +263,13 @@ struct UsageAttentionTests {
     #expect(own.data.map { $0["license_id"] as? String } == ["lic_far"])
     let csv = try setup.get("/v1/usage/projected-overages?format=csv")
     #expect(csv.body.split(separator: "\r\n").count == 3)
+
+    let page = try setup.get("/v1/usage/projected-overages?limit=1")
+    #expect(page.data.map { $0["license_id"] as? String } == ["lic_near"])
+    let cursor = try #require(page.json["next"] as? String)
+    let rest = try setup.get("/v1/usage/projected-overages?limit=1&cursor=\(cursor)")
+    #expect(rest.data.map { $0["license_id"] as? String } == ["lic_far"])
+    #expect(rest.json["next"] is NSNull)
   }
 
   @Test func `Usage of unregistered licenses is listed with its days`() throws {

@@ -109,6 +109,9 @@ import Testing
     #expect(signedIn.headers["location"] == "/billing/alerts")
     #expect(signedIn.headers["set-cookie"]?.contains("Path=/billing;") == true)
     let reader = PageReader(api: api, cookie: PageReader.cookie(signedIn))
+    let made = try api.request(
+      "POST", "/billing/v1/customers", body: #"{"customer_id":"cus 1","name":"One"}"#)
+    #expect(made.headers["location"] == "/billing/v1/customers/cus%201")
     let html = try reader.get("/billing/").body
     for range in html.ranges(of: /(?:href|action|src)="([^"#][^"]*)"/) {
       #expect(html[range].contains("=\"/billing/"), "\(html[range])")

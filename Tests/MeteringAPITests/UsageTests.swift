@@ -140,8 +140,27 @@ struct UsageTests {
     let gzip = try setup.get(
       many + "&fill=zero&window=hour", headers: ["Accept-Encoding": "gzip"])
     #expect(gzip.headers["content-encoding"] == "gzip" && gzip.headers["vary"] == "accept-encoding")
+    for (accepted, expected) in [
+      ("gzip, deflate", "gzip"), ("deflate, GZIP;q=0.5, br", "gzip"), ("*", "gzip"),
+      ("deflate", nil), ("gzip;q=0, *", nil), ("identity", nil),
+    ] {
+      let answer = try setup.get(
+        many + "&fill=zero&window=hour", headers: ["Accept-Encoding": accepted])
+      #expect(answer.headers["content-encoding"] == expected, "\(accepted)")
+      #expect(answer.headers["vary"] == "accept-encoding", "\(accepted)")
+    }
     try setup.addUsage("lic_0", "\(b)T10:00:00Z", 1)
     #expect(try setup.get(path, headers: ["If-None-Match": tag]).status == 200)
+  }
+
+  @Test func `A license may be called by dots`() throws {
+    let setup = try APISetup()
+    for (id, path) in [(".", "%2E"), ("..", "%2e%2E")] {
+      try setup.addLicense(id)
+      #expect(try setup.get("/v1/licenses/\(path)")["license_id"] == id)
+      #expect(try setup.get("/v1/licenses/\(path)/usage/current").status == 200)
+    }
+    #expect(try setup.get("/v1/licenses/..").status == 404)
   }
 
   @Test func `What cannot be answered, is absurd, or is another customer's, is refused in words`()

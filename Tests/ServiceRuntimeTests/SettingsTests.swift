@@ -34,6 +34,23 @@ import Testing
     }
   }
 
+  @Test(arguments: [
+    ("127.0.0.1:9092", true), ("a:1, b:2", true), ("[::1]:9092", true),
+    ("SASL_SSL://k-1.x:9093", true),
+    ("nonsense", false), ("h:99999", false), ("h:0", false), (":9092", false), ("a:1,", false),
+    ("a:1;b:2", false), ("::1:9092", false),
+  ])
+  func `Only a list of hosts with ports names Kafka's brokers`(_ text: String, isList: Bool) {
+    let settings = Settings(environment: ["METER_KAFKA_BROKERS": text])
+    for read in [
+      { _ = try settings[DeclaredSettings.kafkaBrokers] },
+      { _ = try settings[DeclaredSettings.optionalKafkaBrokers] },
+    ] {
+      let message = message(read)
+      #expect(isList ? message == "no error" : message.contains("must be host:port"), "\(message)")
+    }
+  }
+
   @Test func `A file gives the value without its one trailing newline`() throws {
     for (content, value) in [
       ("secret\n", "secret"), ("secret\r\n", "secret"), ("secret", "secret"),

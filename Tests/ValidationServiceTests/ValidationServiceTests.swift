@@ -15,7 +15,9 @@ struct ValidationServiceTests {
   func valid() throws {
     let setup = try Setup()
     try setup.addLicense("lic_1")
-    let answer = try setup.validate("lic_1", extra: #","nonce":"nonce-0123456789""#)
+    // The events have the domain as it is compared, so that usage has one row for it.
+    let answer = try setup.validate(
+      "lic_1", "Example.COM.:443", extra: #","nonce":"nonce-0123456789""#)
     #expect(answer.status == 200 && answer["valid"] == "1" && answer["code"] == "valid")
     #expect(answer["licenseId"] == "lic_1" && answer["plan"] == "professional")
     #expect(answer.json["features"] as? [String] == ["analytics", "webhooks"])
@@ -49,7 +51,8 @@ struct ValidationServiceTests {
     #expect(data["client_ip"] as? String == "127.0.0.0")
     let usage = try setup.events(UsageLog.topic, atLeast: 1)
     #expect(usage.count == 1 && usage[0]["subject"] as? String == "lic_1")
-    #expect((usage[0]["data"] as? [String: Any])?["quantity"] as? Int == 1)
+    let used = try #require(usage[0]["data"] as? [String: Any])
+    #expect(used["quantity"] as? Int == 1 && used["domain"] as? String == "example.com")
     setup.process.signal(SIGTERM)
     #expect(setup.process.wait() == 0)
   }

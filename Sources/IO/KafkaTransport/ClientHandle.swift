@@ -82,7 +82,7 @@ final class ClientHandle: @unchecked Sendable {
     String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  private static func set(
+  static func set(
     _ conf: OpaquePointer?, _ key: String, _ value: String
   ) throws(KafkaError) {
     // librdkafka's own text would quote the value, so it is not requested.

@@ -17,12 +17,16 @@ package struct KafkaConfiguration: Sendable {
   ///     `#` are skipped, blanks around key and value are dropped, and later lines win.
   ///     `topic.prefix` is our own property, which is put before the names of all topics and
   ///     groups.
-  /// - Throws: `KafkaError` (`_INVALID_ARG`) if the file cannot be read or a line has no `=`.
-  ///   Unknown keys are refused only when the client is made.
+  /// - Throws: `KafkaError` (`_INVALID_ARG`) if the file cannot be read, a line has no `=`, or
+  ///   librdkafka refuses a property. What properties are together is judged only when the client
+  ///   is made.
   package init(brokers: String, propertiesFile: String? = nil) throws(KafkaError) {
     own = [("bootstrap.servers", brokers)]
     fromFile = try propertiesFile.map(Self.read) ?? []
     names = try Self.takeNames(&fromFile, propertiesFile ?? "")
+    let trial = rd_kafka_conf_new()
+    defer { rd_kafka_conf_destroy(trial) }
+    for (key, value) in fromFile { try ClientHandle.set(trial, key, value) }
   }
 
   /// Our own property among those of librdkafka. It is in the file because all programs share that.

@@ -10,11 +10,30 @@ package enum DeclaredSettings {
     "METER_DATABASE_URL", values: "a libpq URI",
     "The PostgreSQL database, such as postgresql://user@host/metering.")
   package static let kafkaBrokers = Setting.required(
-    "METER_KAFKA_BROKERS", values: "host:port,…", "The Kafka brokers to begin with.")
+    "METER_KAFKA_BROKERS", values: "host:port,…", "The Kafka brokers to begin with.",
+    check: checkBrokers)
   package static let kafkaConfigFile = Setting<String?>.optional(
     "METER_KAFKA_CONFIG_FILE", values: "a path",
     "A properties file of librdkafka settings (TLS, SASL, tuning). It is applied last. A line "
       + "`topic.prefix=…` is ours: it stands before the names of topics and groups at the brokers.")
+
+  /// librdkafka would take any text and look for such a host for ever.
+  @Sendable private static func checkBrokers(_ text: String) throws(ConfigurationError) {
+    let isList = text.split(separator: ",", omittingEmptySubsequences: false).allSatisfy { part in
+      var broker = part.drop { $0 == " " }
+      // librdkafka takes `SASL_SSL://host:port` too.
+      if let scheme = broker.firstRange(of: "://") { broker = broker[scheme.upperBound...] }
+      while broker.last == " " { broker.removeLast() }
+      guard broker.first != ":", let address = BindAddress(parsing: String(broker)) else {
+        return false
+      }
+      return address.port > 0
+    }
+    guard isList else {
+      throw ConfigurationError(
+        "METER_KAFKA_BROKERS must be host:port,… such as kafka-1:9092,kafka-2:9092")
+    }
+  }
 
   // MARK: Telling
 
@@ -189,7 +208,8 @@ package enum DeclaredSettings {
 
   package static let optionalKafkaBrokers = Setting<String?>.optional(
     kafkaBrokers.name, values: kafkaBrokers.declaration.values,
-    "The Kafka brokers. Without them, the events behind a number cannot be shown.")
+    "The Kafka brokers. Without them, the events behind a number cannot be shown.",
+    check: checkBrokers)
   package static let optionalSigningKey = Setting<String?>.optional(
     signingKey.name, values: signingKey.declaration.values,
     "The keys that sign statements and license tokens. Without them, statements are unsigned.")

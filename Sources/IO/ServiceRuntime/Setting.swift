@@ -102,12 +102,17 @@ extension Setting where Value == Bool {
 }
 
 extension Setting where Value == String {
-  static func required(_ name: String, values: String, _ help: String) -> Setting {
+  static func required(
+    _ name: String, values: String, _ help: String,
+    check: @escaping @Sendable (String) throws(ConfigurationError) -> Void = { _ in }
+  ) -> Setting {
     Setting(
       SettingDeclaration(
         name: name, defaultText: nil, isRequired: true, values: values, help: help)
     ) { settings throws(ConfigurationError) in
-      try settings.required(name)
+      let value = try settings.required(name)
+      try check(value)
+      return value
     }
   }
 
@@ -123,12 +128,17 @@ extension Setting where Value == String {
 }
 
 extension Setting where Value == String? {
-  static func optional(_ name: String, values: String, _ help: String) -> Setting {
+  static func optional(
+    _ name: String, values: String, _ help: String,
+    check: @escaping @Sendable (String) throws(ConfigurationError) -> Void = { _ in }
+  ) -> Setting {
     Setting(
       SettingDeclaration(
         name: name, defaultText: nil, isRequired: false, values: values, help: help)
     ) { settings throws(ConfigurationError) in
-      try settings.optionalString(name)
+      let value = try settings.optionalString(name)
+      if let value { try check(value) }
+      return value
     }
   }
 }

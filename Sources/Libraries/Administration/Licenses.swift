@@ -46,7 +46,9 @@ extension Administrator {
         throw AdministrationRefusal.noSuch("license")
       }
       let patch = try Self.patch(patch, of: before)
-      let line = try licenseLine(try JSONReader.parse(Array(stored.utf8)).merged(with: patch))
+      // A patch may remove all limits with null.
+      let line = try licenseLine(
+        Self.withLimits(try JSONReader.parse(Array(stored.utf8)).merged(with: patch)))
       guard line.licenseID == before.licenseID else {
         throw AdministrationRefusal.invalid("license_id", "cannot be changed")
       }
@@ -180,6 +182,12 @@ extension Administrator {
     ] where members[name] == nil {
       members.append(JSONMember(name: JSONString(bytes: Array(name.utf8)), value: value))
     }
+    return .object(members)
+  }
+
+  private static func withLimits(_ body: JSONValue) -> JSONValue {
+    guard case .object(var members) = body, members["limits"] == nil else { return body }
+    members.append(JSONMember(name: JSONString(bytes: Array("limits".utf8)), value: .object([])))
     return .object(members)
   }
 

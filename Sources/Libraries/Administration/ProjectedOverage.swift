@@ -28,9 +28,10 @@ package struct ProjectedOverage: Sendable, Equatable {
   ///
   /// - Parameters:
   ///   - customer: nil for all customers.
+  ///   - after: the last row that was read before. Estimates move, so a row may pass it meanwhile.
   ///   - limit: at most `most`.
   package static func list(
-    _ connection: PostgresConnection, customer: String?, limit: Int
+    _ connection: PostgresConnection, customer: String?, after: Place? = nil, limit: Int
   ) throws(PostgresError) -> [ProjectedOverage] {
     let now = try UsageReads(connection).serverMilliseconds() / 1_000
     let candidates = try ProjectionReads(connection).candidates(
@@ -46,8 +47,27 @@ package struct ProjectedOverage: Sendable, Equatable {
         high: projection.high)
     }
     return Array(
-      found.filter { $0.overage > 0 }
-        .sorted { ($1.overage, $0.licenseID, $0.meter) < ($0.overage, $1.licenseID, $1.meter) }
+      found.filter { row in row.overage > 0 && after.map { $0 < row.place } ?? true }
+        .sorted { $0.place < $1.place }
         .prefix(limit))
   }
+
+  /// The place of a row in the list.
+  package struct Place: Comparable, Sendable {
+    package let overage: Int64
+    package let licenseID: Identifier
+    package let meter: Identifier
+
+    package init(overage: Int64, licenseID: Identifier, meter: Identifier) {
+      self.overage = overage
+      self.licenseID = licenseID
+      self.meter = meter
+    }
+
+    package static func < (left: Place, right: Place) -> Bool {
+      (right.overage, left.licenseID, left.meter) < (left.overage, right.licenseID, right.meter)
+    }
+  }
+
+  package var place: Place { Place(overage: overage, licenseID: licenseID, meter: meter) }
 }

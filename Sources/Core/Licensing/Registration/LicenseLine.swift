@@ -67,10 +67,14 @@ package struct LicenseLine: Sendable {
     guard case .object(let members) = value else {
       throw Invalid("", "the line is not a JSON object")
     }
+    // The last of two members would win without a word.
+    if let name = members.repeatedName {
+      throw Invalid(String(name.prefix(100)), "must be given once")
+    }
     let fields = MemberReader(members)
 
-    licenseID = Identifier(try fields.text("license_id", maximumBytes: Limits.subjectBytes))
-    customerID = Identifier(try fields.text("customer_id", maximumBytes: 256))
+    licenseID = try fields.identifier("license_id", maximumBytes: Limits.subjectBytes)
+    customerID = try fields.identifier("customer_id", maximumBytes: 256)
     plan = try fields.text("plan", maximumBytes: 256)
     features = try fields.texts("features", maximumBytes: 256)
     domains = try Self.domains(try fields.texts("domains", maximumBytes: 256), rules: rules)

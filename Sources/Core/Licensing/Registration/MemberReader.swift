@@ -1,5 +1,6 @@
 import EventCodec
 package import JSONText
+package import Metering
 
 /// Reads the members of an object by name and type. Errors name the member.
 package struct MemberReader {
@@ -34,6 +35,17 @@ package struct MemberReader {
         name, "must be a string of 1 to \(maximumBytes) bytes without control characters")
     }
     return String(decoding: string.bytes, as: UTF8.self)
+  }
+
+  /// An identifier may hold any text but NUL, which PostgreSQL cannot store.
+  package func identifier(_ name: String, maximumBytes: Int) throws(Invalid) -> Identifier {
+    guard let value = members[name] else { throw invalid(name, "is missing") }
+    guard case .string(let string) = value, !string.hasLoneSurrogate,
+      (1...maximumBytes).contains(string.bytes.count), !string.bytes.contains(0)
+    else {
+      throw invalid(name, "must be a string of 1 to \(maximumBytes) bytes without U+0000")
+    }
+    return Identifier(String(decoding: string.bytes, as: UTF8.self))
   }
 
   package func texts(

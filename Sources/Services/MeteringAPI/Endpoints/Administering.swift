@@ -190,6 +190,9 @@ extension Cell {
 /// Percent-encodes a segment of a path.
 enum PathSegment {
   static func encode(_ text: String) -> String {
+    // Clients remove these segments from a path, even if only one dot is escaped.
+    if text == "." { return "%2E" }
+    if text == ".." { return "%2E%2E" }
     let digits = Array("0123456789ABCDEF".utf8)
     var result: [UInt8] = []
     for byte in text.utf8 {

@@ -22,13 +22,26 @@ enum ProjectedOverageEndpoint {
         let customer = (asked ?? request.caller.customerID)?.string
         return try await request.list(window, "projected-overages", columns: columns) {
           connection, start in
-          // Estimates change from one moment to the next, so the list has no pages.
-          ListPage(
-            rows: try ProjectedOverage.list(connection, customer: customer, limit: start.limit)
-              .map(cells), next: nil)
+          let found = try ProjectedOverage.list(
+            connection, customer: customer, after: start.after.flatMap(Self.place),
+            limit: start.limit + 1)
+          let shown = found.prefix(start.limit)
+          return ListPage(
+            rows: shown.map(cells),
+            next: found.count > shown.count ? shown.last.map { Self.key($0.place) } : nil)
         }
       }
     ]
+  }
+
+  private static func key(_ place: ProjectedOverage.Place) -> [String] {
+    [String(place.overage), place.licenseID.string, place.meter.string]
+  }
+
+  private static func place(_ key: [String]) -> ProjectedOverage.Place? {
+    guard key.count == 3, let overage = Int64(key[0]) else { return nil }
+    return ProjectedOverage.Place(
+      overage: overage, licenseID: Identifier(key[1]), meter: Identifier(key[2]))
   }
 
   private static func cells(_ row: ProjectedOverage) -> [Cell] {

@@ -44,6 +44,10 @@ struct API: Sendable {
     if request.method == .get || request.method == .head {
       answer = Conditional.apply(request.headers, answer)
     }
+    // Pages name their own prefix already.
+    if let location = answer.headers[.location], location.hasPrefix("/v1/") {
+      answer.headers[.location] = context.settings.basePath + location
+    }
     if let field = HTTPField.Name("X-Request-Id") { answer.headers[field] = id }
     if let field = HTTPField.Name("X-Content-Type-Options") { answer.headers[field] = "nosniff" }
     if answer.headers[.cacheControl] == nil { answer.headers[.cacheControl] = "private, no-cache" }

@@ -84,9 +84,10 @@ enum Access {
   }
 
   private static func bearer(_ header: String) -> Substring? {
-    let parts = header.split(separator: " ", maxSplits: 1)
+    // RFC 9110 lets more than one blank stand between the scheme and the token.
+    let parts = header.split(separator: " ")
     guard parts.count == 2, parts[0].lowercased() == "bearer",
-      (1...512).contains(parts[1].utf8.count), !parts[1].utf8.contains(0x20)
+      (1...512).contains(parts[1].utf8.count)
     else { return nil }
     return parts[1]
   }

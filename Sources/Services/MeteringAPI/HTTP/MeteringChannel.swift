@@ -54,6 +54,7 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
           isTLS: settings.tls != nil))
       // It stands in front of the compressor, which would trap at an answer without a request.
       try pipeline.addHandler(ParserProblems())
+      try pipeline.addHandler(GzipPreference())
       try pipeline.addHandler(
         HTTPResponseCompressor(responseCompressionPredicate: Self.shouldCompress))
       try pipeline.addHandler(HTTP1ToHTTPServerCodec(secure: settings.tls != nil))
@@ -80,13 +81,12 @@ struct MeteringChannel: ServerChildChannel, HTTPChannelHandler {
     let length = head.headers.first(name: "content-length").flatMap { Int($0) }
     let type = head.headers.first(name: "content-type") ?? ""
     let isText = ["application/", "text/", "image/svg"].contains { type.hasPrefix($0) }
-    guard isSupported, isText, length ?? .max >= smallestCompressed else {
-      return .doNotCompress
-    }
+    guard isText, length ?? .max >= smallestCompressed else { return .doNotCompress }
+    head.headers.add(name: "vary", value: "accept-encoding")
+    guard isSupported else { return .doNotCompress }
     if let tag = head.headers.first(name: "etag") {
       head.headers.replaceOrAdd(name: "etag", value: ETag.compressed(tag))
     }
-    head.headers.add(name: "vary", value: "accept-encoding")
     return .compressIfPossible
   }
 }

@@ -61,7 +61,8 @@ struct Router: Sendable {
     return others.isEmpty ? .nothing : .otherMethods(others)
   }
 
-  /// Splits a path. Returns nil if it has empty segments, broken escapes, `.` or `..`.
+  /// Splits a path. Returns nil if it has empty segments, broken escapes, `.` or `..`. The escaped
+  /// `%2E` and `%2E%2E` are identifiers like others, because nothing here is a folder.
   private static func segments(_ path: Substring) -> [[UInt8]]? {
     guard path.first == "/" else { return nil }
     if path.utf8.count == 1 { return [] }
@@ -69,8 +70,8 @@ struct Router: Sendable {
     for part in path.utf8.dropFirst().split(
       separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     {
-      guard !part.isEmpty, let bytes = PercentDecoding.bytes(part, plusIsBlank: false),
-        !bytes.elementsEqual(".".utf8), !bytes.elementsEqual("..".utf8)
+      guard !part.isEmpty, !part.elementsEqual(".".utf8), !part.elementsEqual("..".utf8),
+        let bytes = PercentDecoding.bytes(part, plusIsBlank: false)
       else { return nil }
       segments.append(bytes)
     }

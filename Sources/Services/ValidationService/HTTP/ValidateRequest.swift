@@ -37,7 +37,7 @@ struct ValidateRequest: Sendable {
     if members.repeatedName != nil {
       throw Problem.badRequest("bad_request", "The body has the same member twice.")
     }
-    licenseKey = try Self.text(members, "licenseKey", 1...8_192)
+    licenseKey = try Self.identifier(members, "licenseKey", 1...8_192)
     domain = try Self.text(members, "domain", 1...1_024)
     if let value = members["nonce"], value != .null {
       let text = try Self.text(members, "nonce", 8...128)
@@ -77,6 +77,22 @@ struct ValidateRequest: Sendable {
     if let integer = value.integer { return integer }
     guard case .number(let digits) = value, let number = Double(digits) else { return nil }
     return Int64(exactly: number)
+  }
+
+  /// An identifier may hold any text but NUL, which PostgreSQL cannot store.
+  private static func identifier(
+    _ members: [JSONMember], _ name: String, _ lengths: ClosedRange<Int>
+  ) throws -> String {
+    guard let text = members[name]?.text, lengths.contains(text.utf8.count),
+      !text.utf8.contains(0)
+    else {
+      throw Problem.badRequest(
+        "bad_request",
+        "\(name) must be a string of \(lengths.lowerBound) to \(lengths.upperBound) bytes "
+          + "without U+0000."
+      )
+    }
+    return text
   }
 
   private static func text(

@@ -103,13 +103,15 @@ extension ValidationAPI {
     token: AccessStore.TokenRow?, client: ClientAddress.Client, sdk: String?,
     traceparent: String?, elapsed: Int64, now: Int64
   ) {
+    // Usage by domain would otherwise have a row for every spelling of a domain.
+    let domain = finding.domain?.description ?? question.domain
     // A key that does not verify may name any license. It must not count against that
     // license.
     publisher.publish(
       ValidationEvent(
         source: settings.source, subject: finding.licenseID?.string ?? "(unverified)",
         code: finding.verdict.code.rawValue, isValid: finding.verdict.isValid,
-        domain: question.domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now,
+        domain: domain, clientIP: client.text, sdk: sdk, duration: elapsed, time: now,
         traceparent: traceparent))
     guard finding.verdict.isValid, question.quantity > 0, let license = finding.licenseID else {
       return
@@ -121,7 +123,7 @@ extension ValidationAPI {
         id: key.map { IdempotencyKeys.eventID($0, question.idempotentUsage) },
         source: key == nil ? settings.source : "/validation/" + (token?.tokenID ?? "anonymous"),
         subject: license.string, meter: question.meter, quantity: question.quantity,
-        domain: question.domain, time: now, traceparent: traceparent))
+        domain: domain, time: now, traceparent: traceparent))
   }
 
   private func idempotencyKey(_ request: APIRequest) throws -> String? {

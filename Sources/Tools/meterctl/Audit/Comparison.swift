@@ -51,7 +51,24 @@ struct Comparison {
     comparison.compareDeadLetters()
     comparison.compareProducers()
     comparison.noteStorage()
+    comparison.noteTimeBeforeLog()
     return comparison.report
+  }
+
+  /// An event's time is at most an hour ahead of its record's. So the records that are gone hold
+  /// nothing of the time from an hour after the log's beginning on.
+  private mutating func noteTimeBeforeLog() {
+    for partition in partitions.values
+    where partition.hasUnreadablePast && partition.unreadable == nil {
+      if let from = stored.range.from, let begins = partition.logBegins,
+        from * 60_000 >= begins + Limits.aheadMilliseconds
+      {
+        continue
+      }
+      report.beginsLate(
+        partition: partition.partition, logEpoch: partition.logEpoch,
+        logBegins: partition.logBegins)
+    }
   }
 
   // MARK: What the log says

@@ -77,7 +77,7 @@ extension ReconcileReport {
       "DIFFERENT: \(differenceCount) difference\(differenceCount == 1 ? "" : "s") "
         + "(meterctl explain shows the events behind a row)."
     case .nothingProved:
-      "NOTHING WAS PROVED: there is usage, but the log can prove none of its rows."
+      "NOTHING WAS PROVED: the log can prove no row of usage of this time."
     case .notProvable:
       "NOT PROVABLE in full: equal as far as the log reaches, \(Terminal.grouped(rowsCompared)) rows."
     }

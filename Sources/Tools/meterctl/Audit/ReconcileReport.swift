@@ -8,7 +8,8 @@ struct ReconcileReport {
     case equal, different
     /// Equal as far as the log reaches, which is not the whole requested range.
     case notProvable = "not_provable"
-    /// There is usage, but not a single row could be compared with the log.
+    /// Not a single row of usage could be compared with the log, which does not cover the whole
+    /// requested range.
     case nothingProved = "nothing_proved"
   }
 
@@ -75,6 +76,8 @@ struct ReconcileReport {
   private(set) var differences: [Mismatch] = []
   private(set) var differenceCount = 0
   private var unprovenRows: [UnprovenKey: Unproven] = [:]
+  /// Whether a partition's log begins after the beginning of the requested time.
+  private var hasTimeBeforeLog = false
 
   init(maxDifferences: Int) {
     self.maxDifferences = maxDifferences
@@ -86,7 +89,7 @@ struct ReconcileReport {
     let usage = [Kind.hour, .minute, .day].map { rows[$0] ?? Tallied() }
     let isNothingProved =
       usage.allSatisfy { $0.equal == 0 && $0.atLeast == 0 }
-      && usage.contains { $0.notProvable > 0 }
+      && (hasTimeBeforeLog || usage.contains { $0.notProvable > 0 })
     return isNothingProved ? .nothingProved : .notProvable
   }
 
@@ -105,6 +108,16 @@ struct ReconcileReport {
     rows[mismatch.kind, default: Tallied()].different += 1
     differenceCount += 1
     if differences.count < maxDifferences { differences.append(mismatch) }
+  }
+
+  /// Notes that the log does not reach back to the beginning of the requested time. Rows may be
+  /// missing there without a trace.
+  mutating func beginsLate(partition: Int32, logEpoch: Int32, logBegins: Int64?) {
+    hasTimeBeforeLog = true
+    guard !unprovenRows.keys.contains(where: { $0.partition == partition }) else { return }
+    notProvable(
+      .hour, "what came before the log's beginning cannot be read any more", partition: partition,
+      logEpoch: logEpoch, logBegins: logBegins, rows: 0)
   }
 
   /// - Parameter holdsWhatIsLeft: the rows contain at least what the log still has of them.
