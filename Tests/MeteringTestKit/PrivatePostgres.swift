@@ -82,6 +82,22 @@ package final class PrivatePostgres: @unchecked Sendable {
     ])
   }
 
+  /// Keeps a copy of everything that is stored now, for `goBack`.
+  package func keepCopy() throws {
+    try stop()
+    try Self.run(["cp", "-a", folder + "/data", folder + "/kept"])
+    try start()
+  }
+
+  /// Forgets everything that was stored since `keepCopy`, as a failover to a standby that had not
+  /// received it.
+  package func goBack() throws {
+    try stop(mode: "immediate")
+    try Self.run(["rm", "-rf", folder + "/data"])
+    try Self.run(["mv", folder + "/kept", folder + "/data"])
+    try start()
+  }
+
   package func url(_ database: String = "postgres") -> String {
     "postgresql://metering@127.0.0.1:\(port)/\(database)"
   }

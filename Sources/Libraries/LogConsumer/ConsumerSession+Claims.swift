@@ -78,6 +78,7 @@ extension ConsumerSession {
     for row in begun { recordedHalts[row.partition] = nil }
     for row in begun {
       machines[row.partition]?.claimed()
+      leftAt[row.partition] = row.nextOffset
       reading.insert(row.partition)
     }
     logger.info("partitions claimed", metadata: ["count": .stringConvertible(starts.count)])

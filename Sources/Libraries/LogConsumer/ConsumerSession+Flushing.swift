@@ -75,8 +75,9 @@ extension ConsumerSession {
         stored.filter { !takenOver.contains($0.0) }.map {
           (TopicPartition(topic: settings.topic, partition: $0.0), $0.1)
         })
-      for (partition, _) in stored where !takenOver.contains(partition) {
+      for (partition, offset) in stored where !takenOver.contains(partition) {
         machines[partition]?.progressed()
+        leftAt[partition] = offset
       }
       for partition in takenOver where machines[partition]?.isHeld == true {
         try self.stop(partition, Standstill(.takenOver, "another process has claimed it"))

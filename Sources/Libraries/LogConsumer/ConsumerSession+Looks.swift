@@ -17,6 +17,10 @@ extension ConsumerSession {
       nextStoreLook = now + ConsumerTiming.storeMilliseconds
       try lookForRemedies(now)
     }
+    if now >= nextLossLook {
+      nextLossLook = now + ConsumerTiming.lossMilliseconds
+      try lookForLostCommits()
+    }
     if reading.count < machines.count { try askWhatIsDue(now) }
     if inspector.isIdle {
       if kafka.wantsProbe(at: now) { inspector.ask([]) }
@@ -89,6 +93,39 @@ extension ConsumerSession {
       uniqueKeysWithValues: try store.stored(halted).map { ($0.partition, $0) })
     for partition in halted where !Self.isSame(rows[partition], storedRows[partition]) {
       machines[partition]?.storeChanged(at: now)
+    }
+  }
+
+  /// Finds out whether the store has forgotten commits, as after a failover to a server that had not
+  /// received them. A flush of the partition would be refused and show it, but a partition without
+  /// events has none.
+  ///
+  /// - Throws: the reason to end the session. The next one begins where the store stands.
+  private func lookForLostCommits() throws {
+    guard !isFlushing, !reading.isEmpty, let connection else { return }
+    let rows: [OffsetStore.Stored]
+    do throws(PostgresError) {
+      rows = try OffsetStore(connection, group: settings.group, topic: settings.topic)
+        .stored(reading.sorted())
+    } catch {
+      // The flusher reports a database that does not answer. This connection is for the next look.
+      if !connection.isOpen,
+        let opened = try? PostgresConnection.toKnownSchema(
+          url: settings.databaseURL, application: settings.group)
+      {
+        self.connection = opened
+      }
+      return
+    }
+    for row in rows {
+      guard reading.contains(row.partition), let left = leftAt[row.partition],
+        row.nextOffset < left
+      else { continue }
+      throw SessionProblem(
+        description: """
+          the database stands at offset \(row.nextOffset) of partition \(row.partition), where it had \
+          stored \(left) (was a failover or a restore?); counting goes on from there
+          """)
     }
   }
 

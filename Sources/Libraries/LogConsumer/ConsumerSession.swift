@@ -11,6 +11,8 @@ import UsageAggregation
 enum ConsumerTiming {
   /// How often the store is asked whether an operator has dealt with halted partitions.
   static let storeMilliseconds = 2_000
+  /// How often the store's offsets are compared with what was stored.
+  static let lossMilliseconds = 10_000
   /// How often the log ends of the partitions that are read are compared with the positions, and
   /// the remembered record of one partition with the log.
   static let watchMilliseconds = 5_000
@@ -62,6 +64,8 @@ final class ConsumerSession<Processor: LogProcessor> {
   var passedOver: [Int32: Int64] = [:]
   /// The store's rows of partitions, as last read.
   var storedRows: [Int32: OffsetStore.Stored] = [:]
+  /// The offset of each claimed partition in the store, as this session left it.
+  var leftAt: [Int32: Int64] = [:]
   /// For each partition, the last record that was found again in the log.
   var anchors: [Int32: (offset: Int64, hash: Int64)] = [:]
   /// How many times in a row the log end was before the position, or was not known.
@@ -71,6 +75,7 @@ final class ConsumerSession<Processor: LogProcessor> {
   var lastTicket = 0
   var nextWatch = 0
   var nextStoreLook = 0
+  var nextLossLook = 0
   var nextAnchor: Int32 = 0
   var kafka: KafkaLife
   var movement = MovementWatch()
