@@ -72,7 +72,8 @@ struct BurstFinder: TopicFinder {
           Finding(
             burst, license: license.string,
             group: (group.partition, group.firstOffset, group.lastOffset),
-            recordedAt: batch.newestTimestamps[group.partition] ?? now,
+            // A broker's clock that is ahead must not use up the budget of hours to come.
+            recordedAt: min(batch.newestTimestamps[group.partition] ?? now, now),
             trace: batch.table.trace(of: address)))
       }
     }
