@@ -54,7 +54,7 @@ enum PageFixtures {
     LicenseUse(
       license: "lic_abc123", customer: "cus_1", meter: "api_calls", used: 61_250, limit: 50_000),
     LicenseUse(license: long, customer: "cus_1", meter: "api_calls", used: 49_100, limit: 50_000),
-    LicenseUse(license: script, customer: quotes, meter: "api_calls", used: 8_400, limit: 10_000),
+    LicenseUse(license: script, customer: quotes, meter: "exports", used: 8_400, limit: 10_000),
   ]
 
   static let alerts = [
@@ -112,7 +112,7 @@ enum PageFixtures {
       use: uses[1]),
     LicensesPage.Line(
       id: script, customer: quotes, plan: script, status: "canceled",
-      domains: [String(repeating: "d", count: 255)], expiresAt: now - 20 * day),
+      domains: [String(repeating: "d", count: 255)], expiresAt: now - 20 * day, use: uses[2]),
   ]
 
   static let periods = [

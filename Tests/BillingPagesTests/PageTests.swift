@@ -91,6 +91,55 @@ import Testing
     #expect(sentence(health).contains("This ends it: meterctl x"))
   }
 
+  @Test
+  func `records that could not be counted are part of the answer, and nothing is said to be whole`()
+  {
+    func sentence(_ missing: Int64) -> String {
+      let health = Health(
+        lag: 0, completeThrough: PageFixtures.now - 2_000, missing: missing, deadLetters: 17,
+        halts: [])
+      var page = Page("x", place: "/")
+      page.add(health.verdict(in: PageFixtures.context()))
+      return page.html(in: PageFixtures.context()).replacing(/<[^>]*>/, with: "")
+    }
+    let good = sentence(0)
+    #expect(good.contains("Everything is counted except 17 records. The other numbers are"))
+    #expect(good.contains("17 records could not be counted. See why"))
+    #expect(!good.contains("nothing is missing"))
+    #expect(sentence(4).contains("All others that can be counted are counted through"))
+  }
+
+  @Test func `a license near a limit is shown with the meter of the limit`() throws {
+    let overview = try html("overview")
+    #expect(overview.contains("<td data-title=\"Meter\">exports</td>"), "\(overview)")
+    #expect(
+      !overview.contains("<td data-title=\"Calls\" class=\"right\"><span class=\"number\">61,250"))
+    #expect(try html("portal").contains("<td data-title=\"Meter\">exports</td>"))
+    #expect(try html("licenses").contains("<span class=\"quiet\">exports</span>"))
+  }
+
+  @Test func `a form that was refused is open, has what was entered, and is named at the top`() {
+    var context = PageFixtures.context("/tokens")
+    context.once = "0123456789abcdef"
+    context.refused = RefusedForm(
+      form: "token",
+      fields: [
+        ("name", "<i>n</i>"), ("customer_id", ""), ("expires", "365d"), ("scope", "usage:read"),
+      ], detail: nil, errors: [("name", "It is too long.")])
+    let html = TokensPage.make([], next: nil, in: context).html(in: context)
+    #expect(
+      html.contains("<strong>Name: </strong>It is too long. <a href=\"#token-0\">"), "\(html)")
+    #expect(html.contains("<details class=\"folded\" open>"))
+    #expect(html.contains("value=\"&lt;i&gt;n&lt;/i&gt;\""))
+    #expect(html.contains("<option value=\"365d\" selected>"))
+    #expect(html.contains("value=\"usage:read\" checked"))
+    #expect(!html.contains("value=\"admin\" checked"))
+    context.refused?.form = "another"
+    let other = TokensPage.make([], next: nil, in: context).html(in: context)
+    #expect(other.contains("<strong>name: </strong>It is too long."))
+    #expect(!other.contains("folded\" open") && !other.contains("&lt;i&gt;"))
+  }
+
   @Test func `an empty page says what is missing and which command brings it`() throws {
     #expect(try html("empty-licenses").contains("meterctl license import licenses.jsonl"))
     #expect(try html("empty-webhooks").contains("meterctl endpoint add --all-customers"))
@@ -99,7 +148,7 @@ import Testing
 
   @Test func `the same data can be had with curl and as CSV`() throws {
     let html = try html("licenses")
-    #expect(html.contains("href=\"/v1/licenses?format=csv\" download"))
+    #expect(html.contains("href=\"/csv/licenses\">Download as CSV"))
     #expect(
       html.contains(
         "Authorization: Bearer $TOKEN&quot; &#39;https://metering.example.com/v1/licenses&#39;"
@@ -128,6 +177,13 @@ import Testing
     let html = try html("license")
     #expect(html.contains("tenant-0.customers.example.org and 199 more"))
     #expect(html.contains("tenant-199.customers.example.org"))
+  }
+
+  @Test func `the first page of the portal has an address without a slash at its end`() {
+    let context = PageFixtures.context("/portal", basePath: "/billing", isPortal: true)
+    #expect(context.url("/") == "/billing/portal")
+    #expect(context.url("/", [("cursor", "a")]) == "/billing/portal?cursor=a")
+    #expect(PageFixtures.context("/", basePath: "/billing").url("/") == "/billing/")
   }
 
   @Test func `the customer's own pages link only to themselves`() throws {

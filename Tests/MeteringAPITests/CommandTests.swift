@@ -14,6 +14,31 @@ struct CommandTests {
     return (status, process.output)
   }
 
+  @Test func `an adjustment of 0 is refused for what is wrong with it`() throws {
+    let setup = try APISetup()
+    let (status, output) = try run(
+      setup,
+      [
+        "adjust", "--license", "lic_1", "--period", "2025-01-01", "--quantity", "0", "--reason",
+        "r",
+      ])
+    #expect(status != 0 && output.contains("--quantity must not be 0"), "\(output)")
+    #expect(!output.contains("required"))
+  }
+
+  @Test func `one period is told as one`() throws {
+    let setup = try APISetup()
+    try setup.addLicense("lic_1")
+    try setup.addUsage("lic_1", "2025-01-10 10:00Z", 120)
+    try setup.database.execute("select usage_merge('{0}')")
+    let until = ["--ending-before", "2025-02-01"]
+    let (_, preview) = try run(setup, ["periods", "preview"] + until)
+    #expect(preview.contains("1 period can be closed"), "\(preview)")
+    let (status, output) = try run(setup, ["periods", "close"] + until)
+    #expect(
+      status == 0 && output.contains("1 period was closed, 0 were closed before"), "\(output)")
+  }
+
   private func setup() throws -> APISetup {
     let setup = try APISetup()
     try setup.addLicense("lic_1", limit: 10)

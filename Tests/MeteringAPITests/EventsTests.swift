@@ -119,6 +119,21 @@ struct EventsTests {
     #expect(!audited.isEmpty)
   }
 
+  @Test func `The search says that nothing was found, and shows an event with its place`() throws {
+    let log = try UsageLog(partitions: 1)
+    let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])
+    let aggregator = try ConsumerProcess(brokers: log.brokers, databaseURL: setup.database.url)
+    try log.send(UsageEventText(id: "e1", subject: "lic_1"))
+    try log.waitUntilCounted(setup.database)
+    let reader = try PageReader(setup)
+    let nothing = try reader.get("/search?q=cus_nope").body
+    #expect(nothing.contains("Nothing has this id."), "\(nothing)")
+    #expect(!nothing.contains("not_found") && !nothing.contains(">Found<"))
+    let found = try reader.get("/search?q=e1")
+    #expect(found.status == 303 && found.headers["location"] == "/licenses/lic_1", "\(found.body)")
+    withExtendedLifetime(aggregator) {}
+  }
+
   @Test func `A CSV has all events behind a number, however many there are`() throws {
     let log = try UsageLog(partitions: 1)
     let setup = try APISetup(environment: ["METER_KAFKA_BROKERS": log.brokers])

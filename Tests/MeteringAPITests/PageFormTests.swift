@@ -73,7 +73,9 @@ import Testing
     #expect((after.json["limits"] as? [String: Int]) == ["apiCalls": 5_000, "seats": 7])
     let wrong = try reader.submit(
       page + "/terms", from: page, ["domains": "co.uk", "was.domains": ""])
-    #expect(wrong.status == 400 && wrong.body.contains("a public suffix"), "\(wrong.body)")
+    #expect(
+      wrong.status == 400 && wrong.body.contains("<strong>domains: </strong>A public suffix"),
+      "\(wrong.body)")
   }
 
   @Test

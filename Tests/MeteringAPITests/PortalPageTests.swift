@@ -51,6 +51,29 @@ import Testing
     }
   }
 
+  @Test func `every link of the portal leads to a page, with and without a path prefix`() throws {
+    for base in ["", "/billing"] {
+      let api = try setup(environment: base.isEmpty ? [:] : ["METER_BASE_PATH": base])
+      let made = try api.request("POST", base + "/v1/customers/cus_1/portal-sessions", body: "{}")
+      let query = made["url"].components(separatedBy: "?").last ?? ""
+      let opened = try PageReader(api: api).get(base + "/portal?" + query)
+      let customer = PageReader(api: api, cookie: PageReader.cookie(opened))
+      var seen: Set<String> = []
+      for page in ["/portal", "/portal/statements", "/portal/licenses/lic_own", "/portal/alerts"] {
+        let html = try customer.get(base + page).body
+        seen.formUnion(html.matches(of: /href="(\/[^"#]*)/).map { String($0.output.1) })
+      }
+      let missing = try customer.get(base + "/portal/alerts/999").body
+      seen.formUnion(missing.matches(of: /href="(\/[^"#]*)/).map { String($0.output.1) })
+      #expect(seen.contains(base + "/portal"))
+      // A page that does not exist can be reloaded, but it still does not exist.
+      for address in seen where !address.contains("refresh=") {
+        let path = address.replacing("&amp;", with: "&")
+        #expect(try customer.get(path).status == 200, "\(path)")
+      }
+    }
+  }
+
   @Test func `the two kinds of sessions never stand in for each other`() throws {
     let api = try setup()
     let customer = try open(api, link(api).path)
@@ -90,7 +113,12 @@ import Testing
     #expect(try customer.get("/portal/licenses/lic_own").status == 200)
     #expect(try customer.get("/portal/licenses/lic_second").status == 404)
     for path in ["statements", "webhooks", "alerts"] {
-      #expect(try customer.get("/portal/\(path)").status == 403, "\(path)")
+      let refused = try customer.get("/portal/\(path)")
+      #expect(refused.status == 403, "\(path)")
+      // A customer can do nothing with tokens and commands.
+      #expect(refused.body.contains("The link that you signed in with does not allow this."))
+      #expect(!refused.body.contains("meterctl") && !refused.body.contains("token needs"))
+      #expect(refused.body.contains("<a href=\"/portal\">Go to your usage</a>"))
     }
   }
 

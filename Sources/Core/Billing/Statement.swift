@@ -4,15 +4,17 @@ package import JSONText
 package struct Statement: Sendable, Equatable {
   private let members: [JSONMember]
 
-  /// - Parameter document: the document that `StatementStore` reads. Each line gets links to the
-  ///   windows of its usage and to its events.
+  /// - Parameters:
+  ///   - document: the document that `StatementStore` reads. Each line gets links to the windows of
+  ///     its usage and to its events.
+  ///   - basePath: the prefix of the API's paths, such as `/billing`.
   /// - Returns: nil if the document is not an object.
-  package init?(document: String) {
+  package init?(document: String, basePath: String = "") {
     // PostgreSQL wrote this JSON, so the kind of error does not matter.
     guard let members = (try? JSONReader.parse(Array(document.utf8)))?.members else { return nil }
     self.members = members.map { member in
       guard member.name.equals("lines"), let lines = member.value.elements else { return member }
-      return JSONMember(name: member.name, value: .array(lines.map(Self.linked)))
+      return JSONMember(name: member.name, value: .array(lines.map { Self.linked($0, basePath) }))
     }
   }
 
@@ -97,7 +99,7 @@ package struct Statement: Sendable, Equatable {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  private static func linked(_ line: JSONValue) -> JSONValue {
+  private static func linked(_ line: JSONValue, _ basePath: String) -> JSONValue {
     guard let members = line.members else { return line }
     let query = [
       ("license_id", "license_id"), ("meter", "meter"), ("from", "period_start"),
@@ -108,8 +110,8 @@ package struct Statement: Sendable, Equatable {
     func text(_ value: String) -> JSONValue { .string(JSONString(bytes: Array(value.utf8))) }
     func name(_ value: String) -> JSONString { JSONString(bytes: Array(value.utf8)) }
     let links = JSONValue.object([
-      JSONMember(name: name("windows"), value: text("/v1/usage?\(query)&window=day")),
-      JSONMember(name: name("events"), value: text("/v1/usage/events?\(query)")),
+      JSONMember(name: name("windows"), value: text("\(basePath)/v1/usage?\(query)&window=day")),
+      JSONMember(name: name("events"), value: text("\(basePath)/v1/usage/events?\(query)")),
     ])
     return .object(members + [JSONMember(name: name("links"), value: links)])
   }

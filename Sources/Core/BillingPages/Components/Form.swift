@@ -39,6 +39,8 @@ package struct Form: Component {
   let isInline: Bool
   let isSearch: Bool
   private let id: String
+  /// What was entered, if this form was sent and refused.
+  let refused: RefusedForm?
   private(set) var hidden: [Hidden] = []
   private(set) var fields: [Field] = []
 
@@ -51,6 +53,7 @@ package struct Form: Component {
     self.action = action
     self.id = id
     method = "post"
+    refused = context.refused.flatMap { $0.form == id ? $0 : nil }
     self.isDanger = isDanger
     self.isInline = isInline
     isSearch = false
@@ -64,6 +67,7 @@ package struct Form: Component {
     self.id = id
     action = context.basePath + context.path
     method = "get"
+    refused = nil
     isDanger = false
     isInline = true
     isSearch = true
@@ -82,9 +86,11 @@ package struct Form: Component {
     isRequired: Bool = false, hint: String? = nil, placeholder: String? = nil,
     suggestions: [String] = []
   ) {
+    // A secret is never sent back.
+    let entered = type == "password" ? nil : refused?.value(name)
     fields.append(
       field(
-        name, label, value: value, type: type, isRequired: isRequired, hint: hint,
+        name, label, value: entered ?? value, type: type, isRequired: isRequired, hint: hint,
         placeholder: placeholder, suggestions: suggestions))
   }
 
@@ -92,6 +98,7 @@ package struct Form: Component {
   package mutating func lines(
     _ name: String, _ label: String, value: String = "", hint: String? = nil
   ) {
+    let value = refused?.value(name) ?? value
     fields.append(field(name, label, value: value, hint: hint, isLines: true))
   }
 
@@ -99,6 +106,7 @@ package struct Form: Component {
     _ name: String, _ label: String, value: String, _ options: [(value: String, text: String)],
     hint: String? = nil
   ) {
+    let value = refused?.value(name) ?? value
     fields.append(
       field(
         name, label, value: value, hint: hint,
@@ -111,6 +119,8 @@ package struct Form: Component {
     _ name: String, _ label: String, value: String = "yes", isChecked: Bool = false,
     hint: String? = nil
   ) {
+    let isChecked =
+      refused.map { $0.fields.contains { $0.name == name && $0.value == value } } ?? isChecked
     fields.append(
       field(name, label, value: value, hint: hint, isCheckbox: true, isChecked: isChecked))
   }

@@ -96,6 +96,9 @@ package struct Facts: Component {
   }
   private(set) var facts: [Fact] = []
   package init() {}
+  package init(_ facts: [(name: String, text: String)]) {
+    for fact in facts { add(fact.name, fact.text) }
+  }
   package mutating func add(_ name: String, _ value: any Component) {
     facts.append(Fact(name: name, value: value))
   }
@@ -110,7 +113,7 @@ package struct Columns: Component {
   package init(_ columns: [[any Component]]) { self.columns = columns.map { Column(parts: $0) } }
 }
 
-/// Sections that stay folded until the reader opens them.
+/// Sections that stay folded until the reader opens them. A form that was refused is shown open.
 package struct Folded: Component {
   package let template = "folded"
   let title: String
@@ -122,7 +125,7 @@ package struct Folded: Component {
   ) {
     self.title = title
     self.parts = parts
-    self.isOpen = isOpen
+    self.isOpen = isOpen || parts.contains { ($0 as? Form)?.refused != nil }
     self.isDanger = isDanger
   }
 }
@@ -146,14 +149,16 @@ package struct DataLinks: Component {
 
   /// Nil on a customer's own pages, because a customer who follows a link has no token.
   ///
-  /// - Parameter path: the endpoint's path after the prefix.
+  /// - Parameters:
+  ///   - path: the endpoint's path after the prefix. It begins with `/v1/`.
+  ///   - parameters: the filters of the page, so that the data are the same.
   package init?(
     _ path: String, _ parameters: [PageContext.Parameter] = [], hasCSV: Bool = true,
     in context: PageContext
   ) {
     if context.isPortal { return nil }
     let plain = context.api(path, parameters)
-    csv = hasCSV ? context.api(path, parameters + [("format", "csv")]) : nil
+    csv = hasCSV ? context.csv(path, parameters) : nil
     // The address is percent-encoded, so it contains neither quotation marks nor dollar signs.
     curl = "curl -H \"Authorization: Bearer $TOKEN\" '\(context.origin)\(plain)'"
   }

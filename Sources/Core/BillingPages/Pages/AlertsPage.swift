@@ -1,5 +1,8 @@
 /// The list of alerts, and one alert with its evidence in words.
 package enum AlertsPage {
+  /// The parameters of the address that choose the alerts.
+  package static let filters = ["license_id", "type", "customer_id"]
+
   package static func make(
     _ alerts: [AlertLine], next: String?, in context: PageContext
   ) -> Page {
@@ -18,14 +21,7 @@ package enum AlertsPage {
       ])
     page.add(filter)
     page.add(AlertLine.table(alerts, caption: "Alerts", next: next, in: context))
-    if !context.isPortal {
-      page.add(
-        DataLinks(
-          "/v1/alerts",
-          ["license_id", "type"].compactMap { name in
-            context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
-          }, in: context))
-    }
+    page.add(DataLinks("/v1/alerts", context.filters(filters), in: context))
     return page
   }
 

@@ -29,6 +29,11 @@ package enum AuditPage {
     }
   }
 
+  /// The parameters of the address that choose the entries.
+  package static let filters = [
+    "actor_id", "action", "resource_kind", "resource_id", "customer_id", "from", "to",
+  ]
+
   package static func make(_ lines: [Line], next: String?, in context: PageContext) -> Page {
     var page = Page("Audit", place: "/audit")
     page.add(
@@ -49,7 +54,7 @@ package enum AuditPage {
     }
     table.continues(at: next, in: context)
     page.add(table)
-    page.add(DataLinks("/v1/audit", in: context))
+    page.add(DataLinks("/v1/audit", context.filters(filters), in: context))
     return page
   }
 

@@ -131,7 +131,7 @@ package enum CustomerPage {
       table.add([
         LongID(line.id, to: context.url("/licenses/\(PageContext.segment(line.id))")),
         Badge(status: line.status), Plain(line.plan),
-        line.use.map { Bar(used: $0.used, limit: $0.limit) } ?? Quiet("no limit") as any Component,
+        line.use?.shown ?? Quiet("no limit") as any Component,
       ])
     }
     let all = context.url("/licenses", [("customer_id", data.id)])

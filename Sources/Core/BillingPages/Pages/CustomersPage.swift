@@ -16,6 +16,9 @@ package enum CustomersPage {
     }
   }
 
+  /// The parameters of the address that choose the customers.
+  package static let filters = ["search"]
+
   package static func make(_ lines: [Line], next: String?, in context: PageContext) -> Page {
     var page = Page("Customers", place: "/customers")
     var search = Form(filter: "Search", fields: ["search"], id: "customers", in: context)
@@ -42,7 +45,7 @@ package enum CustomersPage {
     }
     table.continues(at: next, in: context)
     page.add(table)
-    page.add(DataLinks("/v1/customers", in: context))
+    page.add(DataLinks("/v1/customers", context.filters(filters), in: context))
     if context.may(.licensesWrite) { page.add(Folded("Add a customer", [form(in: context)])) }
     return page
   }

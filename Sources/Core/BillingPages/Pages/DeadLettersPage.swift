@@ -47,6 +47,9 @@ package enum DeadLettersPage {
     }
   }
 
+  /// The parameters of the address that choose the dead letters.
+  package static let filters = ["status", "reason", "topic", "partition"]
+
   package static func make(
     _ lines: [Line], next: String?, notice: Notice? = nil, in context: PageContext
   ) -> Page {
@@ -70,7 +73,7 @@ package enum DeadLettersPage {
     }
     table.continues(at: next, in: context)
     page.add(table)
-    page.add(DataLinks("/v1/dead-letters", in: context))
+    page.add(DataLinks("/v1/dead-letters", context.filters(filters), in: context))
     return page
   }
 

@@ -79,14 +79,16 @@ package enum EventsPage {
     }
   }
 
+  /// The parameters of the address that choose the events.
+  package static let filters = ["license_id", "meter", "from", "to"]
+
   package static func make(_ data: Data, in context: PageContext) -> Page {
     var page = Page("Events", place: "/events")
     page.add(
       Paragraph(
         "The events behind a number, read back from the log. To find a single event, put its id "
           + "into the search field at the top."))
-    var filter = Form(
-      filter: "Show", fields: ["license_id", "meter", "from", "to"], id: "events", in: context)
+    var filter = Form(filter: "Show", fields: filters, id: "events", in: context)
     filter.text("license_id", "License", value: context.value("license_id") ?? "", isRequired: true)
     filter.text("meter", "Meter", value: context.value("meter") ?? "api_calls")
     filter.text(
@@ -126,10 +128,7 @@ package enum EventsPage {
     }
     page.add(
       DataLinks(
-        "/v1/usage/events",
-        ["license_id", "meter", "from", "to"].compactMap { name in
-          context.value(name).map { (name, $0) }
-        }, in: context))
+        "/v1/usage/events", context.filters(filters), in: context))
   }
 
   private static func producers(

@@ -102,7 +102,18 @@ package struct Health: Sendable {
         Plain(lag.map { ", and \(Wording.count($0, "event")) wait to be counted." } ?? "."),
       ]
     } else if missing > 0 {
-      parts += [Plain("All others are counted through "), time, Plain(".")]
+      parts += [
+        Plain(
+          deadLetters == 0
+            ? "All others are counted through "
+            : "All others that can be counted are counted through "),
+        time, Plain("."),
+      ]
+    } else if deadLetters > 0 {
+      parts += [
+        Plain("Everything is counted except \(Wording.count(deadLetters, "record")). "),
+        Plain("The other numbers are complete through "), time, Plain("."),
+      ]
     } else {
       parts += [
         Plain("Everything is counted. The numbers are complete through "), time,

@@ -9,11 +9,14 @@ package enum LicensePage {
     package var used: Int64
     package var limit: Int64?
     package var projection: Chart.Projection?
+    /// The sum of the period's corrections by hand. `used` contains it, and charts do not.
+    package var corrected: Int64
 
     package init(
       meter: String, periodStart: Int64, periodEnd: Int64, used: Int64, limit: Int64?,
-      projection: Chart.Projection?
+      projection: Chart.Projection?, corrected: Int64 = 0
     ) {
+      self.corrected = corrected
       self.meter = meter
       self.periodStart = periodStart
       self.periodEnd = periodEnd
@@ -232,6 +235,13 @@ package enum LicensePage {
       }
       details.append(
         DateRange(meter.periodStart, meter.periodEnd, in: context))
+      if meter.corrected != 0 {
+        details.append(
+          Lines([
+            Row([Plain("with corrections by hand of"), Quantity(signed: meter.corrected)]),
+            Quiet("The charts show what was counted, without them."),
+          ]))
+      }
       if let projection = meter.projection {
         details.append(
           Plain(
@@ -315,7 +325,7 @@ package enum LicensePage {
   ) -> [any Component] {
     let sum = Chart.sum(shares.map(\.quantity))
     var table = Table(
-      title, columns: [name.capitalizedFirst, "Share", "#Calls"],
+      title, columns: [name.capitalizedFirst, "Share", "#Used"],
       empty: Empty("No event of this period names a \(name)."))
     for share in shares.prefix(20) {
       table.add([
@@ -323,9 +333,12 @@ package enum LicensePage {
       ])
     }
     var sections: [any Component] = [Heading("\(title), this period", anchor: "by-\(name)"), table]
+    if !shares.isEmpty {
+      sections.append(Paragraph([Quiet("Events that name no \(name) are left out.")]))
+    }
     if shares.count > 20 {
       var rest = Table(
-        "All by \(name)", columns: [name.capitalizedFirst, "#Calls"], empty: Empty(""))
+        "All by \(name)", columns: [name.capitalizedFirst, "#Used"], empty: Empty(""))
       for share in shares { rest.add([LongID(share.value), Quantity(share.quantity)]) }
       sections.append(Folded("All \(shares.count)", [rest]))
     }

@@ -53,6 +53,9 @@ package enum LicensesPage {
     }
   }
 
+  /// The parameters of the address that choose the licenses.
+  package static let filters = ["search", "status", "customer_id", "plan", "domain"]
+
   package static func make(_ data: Data, in context: PageContext) -> Page {
     var page = Page("Licenses", place: "/licenses")
     var search = Form(filter: "Search", fields: ["search"], id: "licenses", in: context)
@@ -66,11 +69,7 @@ package enum LicensesPage {
         in: context))
     page.add(table(data, in: context))
     page.add(
-      DataLinks(
-        "/v1/licenses",
-        ["search", "status", "customer_id"].compactMap { name in
-          context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
-        }, in: context))
+      DataLinks("/v1/licenses", context.filters(filters), in: context))
     if context.may(.licensesWrite) {
       page.add(
         Folded(
@@ -82,8 +81,7 @@ package enum LicensesPage {
   }
 
   private static func table(_ data: Data, in context: PageContext) -> Table {
-    let isFiltered =
-      context.value("search").map { !$0.isEmpty } ?? false || context.value("status") != nil
+    let isFiltered = !context.filters(filters).isEmpty
     var table = Table(
       "Licenses",
       columns: ["License", "Status", "Customer", "Plan", "Domains", "Use this period", "Expires"],
@@ -99,7 +97,7 @@ package enum LicensesPage {
         Badge(status: line.status),
         LongID(line.customer, to: context.url("/customers/\(PageContext.segment(line.customer))")),
         Plain(line.plan), Plain(domains(line.domains)),
-        line.use.map { Bar(used: $0.used, limit: $0.limit) } ?? Quiet("no limit") as any Component,
+        line.use?.shown ?? Quiet("no limit") as any Component,
         Moment(day: line.expiresAt, in: context),
       ])
     }

@@ -15,6 +15,9 @@ package struct LicenseUse: Sendable {
     self.used = used
     self.limit = limit
   }
+
+  /// The share of the limit, and the meter that it belongs to.
+  var shown: Lines { Lines([Bar(used: used, limit: limit), Quiet(meter)]) }
 }
 
 package struct AlertLine: Sendable {

@@ -133,12 +133,14 @@ package enum OverviewPage {
 
   private static func limits(_ data: Data, in context: PageContext) -> [any Component] {
     var table = Table(
-      "Licenses near or over their limits", columns: ["License", "Used", "#Calls", "#Limit"],
+      "Licenses near or over their limits",
+      columns: ["License", "Meter", "Use", "#Used", "#Limit"],
       empty: Empty("No license has used 80 % of a limit in its current period."))
     for use in data.nearLimits {
       table.add([
         LongID(use.license, to: context.url("/licenses/\(PageContext.segment(use.license))")),
-        Bar(used: use.used, limit: use.limit), Quantity(use.used), Quantity(use.limit),
+        Plain(use.meter), Bar(used: use.used, limit: use.limit), Quantity(use.used),
+        Quantity(use.limit),
       ])
     }
     return [

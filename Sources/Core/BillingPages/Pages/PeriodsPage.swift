@@ -144,12 +144,16 @@ package enum PeriodsPage {
     package var periods: [PeriodLine]
     package var next: String?
     package var preview: Preview?
+    /// The reason why the address asks for a preview that does not exist.
+    package var previewProblem: String?
     /// Nil if they cannot be read.
     package var adjustments: [Adjustment]?
 
     package init(
-      periods: [PeriodLine], next: String?, preview: Preview?, adjustments: [Adjustment]?
+      periods: [PeriodLine], next: String?, preview: Preview?, previewProblem: String? = nil,
+      adjustments: [Adjustment]?
     ) {
+      self.previewProblem = previewProblem
       self.periods = periods
       self.next = next
       self.preview = preview
@@ -157,17 +161,20 @@ package enum PeriodsPage {
     }
   }
 
+  /// The parameters of the address that choose the periods and the adjustments.
+  package static let filters = ["license_id", "customer_id"]
+
   package static func make(_ data: Data, notice: Notice? = nil, in context: PageContext) -> Page {
     var page = Page("Periods", place: "/periods")
     if let notice { page.add(notice) }
-    if let preview = data.preview { add(preview, to: &page, in: context) }
+    if data.preview != nil || data.previewProblem != nil { add(data, to: &page, in: context) }
     page.add(Heading("Periods", anchor: "periods"))
     page.add(
       Choices(
         "Status", parameter: "status", default: "due",
         [("due", "due"), ("open", "running"), ("closed", "closed")], in: context))
     var filter = Form(
-      filter: "Show", fields: ["license_id", "customer_id"], id: "periods", in: context)
+      filter: "Show", fields: filters, id: "periods", in: context)
     filter.text("license_id", "License", value: context.value("license_id") ?? "")
     filter.text("customer_id", "Customer", value: context.value("customer_id") ?? "")
     page.add(filter)
@@ -175,28 +182,29 @@ package enum PeriodsPage {
     page.add(
       DataLinks(
         "/v1/periods",
-        [("status", context.value("status") ?? "due")]
-          + ["license_id", "customer_id"].compactMap { name in
-            context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
-          }, in: context))
+        [("status", context.value("status") ?? "due")] + context.filters(filters), in: context))
     adjustments(data, on: &page, in: context)
     return page
   }
 
   // MARK: Closing
 
-  private static func add(_ preview: Preview, to page: inout Page, in context: PageContext) {
+  private static func add(_ data: Data, to page: inout Page, in context: PageContext) {
     page.add(Heading("Close", anchor: "close"))
     var filter = Form(
       filter: "Preview", fields: ["ending_before", "close_customer"], id: "preview", in: context)
     filter.text(
       "ending_before", "Periods that end before or on",
-      value: UTCTime.day(preview.endingBefore), type: "date")
+      value: data.preview.map { UTCTime.day($0.endingBefore) } ?? context.value("ending_before")
+        ?? "", type: "date")
     filter.text(
-      "close_customer", "Only this customer", value: preview.customer ?? "",
+      "close_customer", "Only this customer", value: context.value("close_customer") ?? "",
       placeholder: "all customers")
     page.add(filter)
-    page.add(verdict(preview, in: context))
+    if let problem = data.previewProblem { page.add(Notice(.bad, problem)) }
+    guard let preview = data.preview else { return }
+    let isOtherDue = data.periods.contains { $0.status == "due" }
+    page.add(verdict(preview, isOtherDue: isOtherDue))
     guard preview.periods > 0 else { return }
     var table = Table(
       "What will be closed", columns: ["Meter", "#Used", "#Overage"],
@@ -209,12 +217,20 @@ package enum PeriodsPage {
     close(preview, on: &page, in: context)
   }
 
-  private static func verdict(_ preview: Preview, in context: PageContext) -> Verdict {
-    let findings = (preview.blockers + preview.warnings).map {
+  /// - Parameter isOtherDue: whether the page lists periods that are due, in the preview or not.
+  private static func verdict(_ preview: Preview, isOtherDue: Bool) -> Verdict {
+    var findings = (preview.blockers + preview.warnings).map {
       Paragraph([Strong(words($0.code) + ": "), Plain($0.detail)])
     }
     if preview.periods == 0 {
-      return Verdict(.good, [Plain("Nothing is due: every period up to then is closed.")])
+      let whose = preview.customer.map { " of \($0)" } ?? ""
+      let sentence =
+        "Nothing is due: every period\(whose) that ended by \(UTCTime.day(preview.endingBefore)) "
+        + "is closed."
+      if isOtherDue {
+        findings.append(Paragraph("Other periods are due. They are listed below."))
+      }
+      return Verdict(findings.isEmpty ? .good : .warning, [Plain(sentence)], details: findings)
     }
     let periods = Wording.count(preview.periods, "period")
     if preview.isReady {
@@ -280,6 +296,7 @@ package enum PeriodsPage {
       empty: Empty("There are no adjustments."))
     for line in adjustments { table.add(cells(line, mayWrite, in: context)) }
     page.add(table)
+    page.add(DataLinks("/v1/adjustments", context.filters(filters), in: context))
     if mayWrite { correction(on: &page, in: context) }
   }
 

@@ -29,12 +29,12 @@ package enum PortalPage {
     }
     page.add(Heading("Licenses", anchor: "licenses"))
     var table = Table(
-      "Licenses", columns: ["License", "Status", "Plan", "Used", "#Calls", "#Limit"],
+      "Licenses", columns: ["License", "Status", "Plan", "Meter", "Use", "#Used", "#Limit"],
       empty: Empty("You have no licenses yet."))
     for line in data.licenses {
       table.add([
         LongID(line.id, to: context.url("/licenses/\(PageContext.segment(line.id))")),
-        Badge(status: line.status), Plain(line.plan),
+        Badge(status: line.status), Plain(line.plan), Plain(line.use?.meter ?? ""),
         line.use.map { Bar(used: $0.used, limit: $0.limit) } ?? Quiet("no limit") as any Component,
         Quantity(line.use?.used, orElse: ""), Quantity(line.use?.limit, orElse: "unlimited"),
       ])

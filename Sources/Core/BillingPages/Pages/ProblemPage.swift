@@ -14,7 +14,9 @@ package enum ProblemPage {
         ]))
     } else if context.session != nil {
       page.add(
-        Paragraph([Link("Go to the overview", to: context.url("/"))]))
+        Paragraph([
+          Link(context.isPortal ? "Go to your usage" : "Go to the overview", to: context.url("/"))
+        ]))
     }
     return page
   }

@@ -111,6 +111,7 @@ package enum StatementPage {
     page.add(totals(data))
     page.add(Heading("By license", anchor: "lines"))
     page.add(lines(data, in: context))
+    if !data.lines.isEmpty { page.add(explanation) }
     adjustments(data, on: &page, in: context)
     domains(data, on: &page)
     proof(data, on: &page, in: context)
@@ -120,6 +121,21 @@ package enum StatementPage {
     )
     return page
   }
+
+  /// Says how the numbers of a line belong together. It is printed as well.
+  private static let explanation = Facts([
+    ("Used", "what was counted in the period, without what arrived after its close"),
+    (
+      "Adjustments",
+      "corrections by hand, and events of earlier periods that arrived after the close"
+    ),
+    ("Billable", "used and adjustments together"),
+    (
+      "Overage",
+      "what goes beyond the included amount, counting what was used and the corrections by hand of "
+        + "the same period, but not late events nor corrections of other periods"
+    ),
+  ])
 
   private static func totals(_ data: Data) -> Table {
     var table = Table(
@@ -183,8 +199,17 @@ package enum StatementPage {
           LongID(line.license), Plain(line.meter), LongID(share.value), Quantity(share.quantity),
         ])
       }
+      let (rest, overflows) = line.quantity.subtractingReportingOverflow(
+        Chart.sum(line.domains.map(\.quantity)))
+      if rest > 0, !overflows, !line.domains.isEmpty {
+        table.add([
+          LongID(line.license), Plain(line.meter), Quiet("events without a domain"), Quantity(rest),
+        ])
+      }
     }
-    page.add(Folded("Usage by domain", [table]))
+    page.add(
+      Folded(
+        "Usage by domain", [table, Paragraph([Quiet("Adjustments are not part of this table.")])]))
   }
 
   private static func proof(_ data: Data, on page: inout Page, in context: PageContext) {

@@ -25,6 +25,9 @@ package enum TokensPage {
     }
   }
 
+  /// The parameters of the address that choose the tokens.
+  package static let filters = ["customer_id"]
+
   /// - Parameter token: a token that was just made. It is shown only once.
   package static func make(
     _ lines: [Line], next: String?, token: String? = nil, notice: Notice? = nil,
@@ -44,7 +47,7 @@ package enum TokensPage {
     for line in lines { table.add(cells(line, in: context)) }
     table.continues(at: next, in: context)
     page.add(table)
-    page.add(DataLinks("/v1/tokens", in: context))
+    page.add(DataLinks("/v1/tokens", context.filters(filters), in: context))
     page.add(Folded("Make a token", [form(in: context)]))
     return page
   }

@@ -12,6 +12,9 @@ package enum WebhooksPage {
     }
   }
 
+  /// The parameters of the address that choose the deliveries.
+  package static let deliveryFilters = ["status"]
+
   /// - Parameter secret: the secret of an endpoint that was just made. It is shown only once.
   package static func make(
     _ endpoints: [EndpointLine], next: String?, deliveries: [DeliveryLine], secret: Secret? = nil,
@@ -21,7 +24,7 @@ package enum WebhooksPage {
     if let notice { page.add(notice) }
     if let secret { page.add(secret.shown) }
     page.add(EndpointLine.table(endpoints, caption: "Endpoints", next: next, in: context))
-    if !context.isPortal { page.add(DataLinks("/v1/webhook-endpoints", in: context)) }
+    page.add(DataLinks("/v1/webhook-endpoints", in: context))
     if context.may(.webhooksWrite) { add(to: &page, in: context) }
     page.add(Heading("Last deliveries", anchor: "deliveries"))
     page.add(
@@ -32,6 +35,8 @@ package enum WebhooksPage {
           ("discarded", "discarded"),
         ], in: context))
     page.add(DeliveryLine.table(deliveries, caption: "Last deliveries", in: context))
+    page.add(
+      DataLinks("/v1/webhook-deliveries", context.filters(deliveryFilters), in: context))
     return page
   }
 

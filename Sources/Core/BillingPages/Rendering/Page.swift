@@ -95,7 +95,7 @@ private struct Frame {
     aside = page.aside
     trail = page.trail
     hasTrail = !page.trail.isEmpty
-    sections = page.sections
+    sections = (context.refused.map { [$0.notice(on: page.sections)] } ?? []) + page.sections
     root = context.url("/")
     assets = context.basePath + "/assets"
     isPortal = context.isPortal

@@ -25,6 +25,8 @@ package struct PageContext: Sendable {
   package var once = ""
   /// What the change before this page did. It is never part of an address that can be shared.
   package var done: String?
+  /// The form of this page that was refused by the change before it.
+  package var refused: RefusedForm?
   /// The seconds after which a page that could not be shown tries again.
   package var retrySeconds: Int?
   /// `light` or `dark` if a customer's own pages must look so. Nil follows the browser.
@@ -79,13 +81,20 @@ package struct PageContext: Sendable {
 
   package func value(_ name: String) -> String? { query.first { $0.name == name }?.value }
 
+  /// The parameters of the address with these names that are not empty.
+  package func filters(_ names: [String]) -> [Parameter] {
+    names.compactMap { name in value(name).flatMap { $0.isEmpty ? nil : (name, $0) } }
+  }
+
   /// The address of a page. The zone is part of it, so that it applies to every page that follows.
   package func url(_ path: String, _ parameters: [Parameter] = []) -> String {
     var parameters = parameters
     if !zone.isUTC, !parameters.contains(where: { $0.name == "time_zone" }) {
       parameters.append(("time_zone", zone.name))
     }
-    return basePath + (isPortal ? "/portal" : "") + path + Self.text(parameters)
+    // The first page of the portal is `/portal` without a slash at its end.
+    let place = isPortal ? "/portal" + (path == "/" ? "" : path) : path
+    return basePath + place + Self.text(parameters)
   }
 
   /// This page with other parameters. Nil removes one. A cursor is removed, because it belongs to
@@ -103,6 +112,12 @@ package struct PageContext: Sendable {
   /// The address of an endpoint of the API, which needs no zone.
   package func api(_ path: String, _ parameters: [Parameter] = []) -> String {
     basePath + path + Self.text(parameters)
+  }
+
+  /// The address below which the session of the pages may read an endpoint of the API as CSV. The
+  /// endpoint itself accepts only a token, which a link cannot send.
+  package func csv(_ path: String, _ parameters: [Parameter] = []) -> String {
+    basePath + "/csv" + path.dropFirst("/v1".count) + Self.text(parameters)
   }
 
   /// A text as one segment of a path.

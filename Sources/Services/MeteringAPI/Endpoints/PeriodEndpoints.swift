@@ -4,6 +4,7 @@ import HTTPTypes
 import JSONText
 import Metering
 import PostgresStore
+import ServiceRuntime
 
 /// `/v1/periods` lists open, due and closed periods, previews a close, and closes periods.
 enum PeriodEndpoints {
@@ -142,6 +143,8 @@ enum PeriodEndpoints {
       try PeriodStore(connection).period(period)
     }
     guard let known else { throw Problem.notFound("period") }
+    // Force does not help against this, so no answer may offer it.
+    guard known.end <= WallClock.milliseconds else { throw notEnded(known) }
     let wanted = Wanted(
       endingBefore: UTCTime.day(known.end), customer: nil, isForced: isForced,
       reason: reason)
@@ -155,12 +158,15 @@ enum PeriodEndpoints {
         .closeOne(known, closing)
       switch outcome {
       case .noPeriod: throw Problem.notFound("period")
-      case .notEnded:
-        throw Problem.conflict(
-          "not_ended", "The period ends at \(TimeText.write(known.end)). Close it after that.")
+      case .notEnded: throw notEnded(known)
       case .closed, .alreadyClosed: return answer(result)
       }
     }
+  }
+
+  private static func notEnded(_ period: PeriodStore.Period) -> Problem {
+    Problem.conflict(
+      "not_ended", "The period ends at \(TimeText.write(period.end)). Close it after that.")
   }
 
   private static func force(_ json: inout JSONFields) -> (Bool, String?) {

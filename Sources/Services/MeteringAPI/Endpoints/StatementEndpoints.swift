@@ -60,7 +60,8 @@ enum StatementEndpoints {
     let document = try await request.read {
       try StatementStore($0).document(customer: customer, month: month)
     }
-    guard let statement = document.flatMap({ Statement(document: $0) }) else {
+    let base = request.context.settings.basePath
+    guard let statement = document.flatMap({ Statement(document: $0, basePath: base) }) else {
       throw Problem.notFound("customer")
     }
     if request.wantsCSV(format) {

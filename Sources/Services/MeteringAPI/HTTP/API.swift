@@ -44,9 +44,9 @@ struct API: Sendable {
     if request.method == .get || request.method == .head {
       answer = Conditional.apply(request.headers, answer)
     }
-    // Pages name their own prefix already.
-    if let location = answer.headers[.location], location.hasPrefix("/v1/") {
-      answer.headers[.location] = context.settings.basePath + location
+    // Handlers of the API know nothing of the prefix. Those of pages have put it there.
+    if let place = answer.headers[.location], place.hasPrefix("/v1/") {
+      answer.headers[.location] = context.settings.basePath + place
     }
     if let field = HTTPField.Name("X-Request-Id") { answer.headers[field] = id }
     if let field = HTTPField.Name("X-Content-Type-Options") { answer.headers[field] = "nosniff" }
@@ -95,7 +95,7 @@ struct API: Sendable {
   }
 
   /// The path and the query of a request's target, which may be a whole URI.
-  private static func target(_ text: String) -> (path: Substring, query: Substring) {
+  static func target(_ text: String) -> (path: Substring, query: Substring) {
     var rest = text[...]
     if !rest.hasPrefix("/"), let scheme = rest.firstRange(of: "://") {
       let behind = rest[scheme.upperBound...]

@@ -36,10 +36,20 @@ struct Caller: Sendable, Equatable {
 
   /// - Throws: 403 that names the scope.
   func require(_ scope: TokenScope) throws(Problem) {
-    guard may(scope) else {
-      throw Problem(
-        .forbidden, "forbidden",
-        "The token needs the scope \(scope.rawValue). Make one with: meterctl token create")
+    guard may(scope) else { throw Problem(.forbidden, "forbidden", refusal(scope)) }
+  }
+
+  /// Says to the person who reads it what to do about a missing scope.
+  private func refusal(_ scope: TokenScope) -> String {
+    switch kind {
+    case .nobody, .token:
+      "The token needs the scope \(scope.rawValue). Make one with: meterctl token create"
+    case .pageSession:
+      "The token that you signed in with needs the scope \(scope.rawValue) for this. Sign out, and "
+        + "sign in with a token that has it. This command makes one: meterctl token create"
+    case .portalSession:
+      "The link that you signed in with does not allow this. Ask whoever sent it to you for another "
+        + "one."
     }
   }
 

@@ -6,17 +6,17 @@ import Metering
 /// `/audit` and `/tokens`.
 enum AdminPages {
   static func routes(_ pages: PageHandling) -> [Route] {
-    [
+    let page = PageHandling.FormPage("/tokens") { try await tokens($0, made: nil) }
+    return [
       pages.get("/audit") { visit in
-        let filters = visit.filters(
-          "actor_id", "action", "resource_kind", "resource_id", "customer_id", "from", "to")
-        let data = try await visit.client.get("/v1/audit", visit.list(filters))
+        let data = try await visit.client.get(
+          "/v1/audit", visit.list(visit.context.filters(AuditPage.filters)))
         return visit.html(
           AuditPage.make(
             data["data"].list.map(entry), next: data["next"].text, in: visit.context))
       },
-      pages.get("/tokens") { try await tokens($0, made: nil) },
-      pages.post("/tokens") { try await makeToken($0) },
+      pages.get(page.path, page.show),
+      pages.post("/tokens", on: page) { try await makeToken($0) },
       pages.post("/tokens/{id}/revoke") { visit in
         _ = try await visit.client.send(.delete, "/v1/tokens/\(visit.segment())")
         return visit.redirect(to: "/tokens", done: "revoked")
@@ -37,7 +37,7 @@ enum AdminPages {
 
   private static func tokens(_ visit: PageVisit, made: String?) async throws -> APIAnswer {
     let data = try await visit.client.get(
-      "/v1/tokens", visit.list(visit.filters("customer_id")))
+      "/v1/tokens", visit.list(visit.context.filters(TokensPage.filters)))
     let lines = data["data"].list.map { token in
       TokensPage.Line(
         id: token["token_id"].text ?? "", name: token["name"].text ?? "",

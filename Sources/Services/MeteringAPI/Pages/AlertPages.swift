@@ -6,8 +6,8 @@ enum AlertPages {
   static func routes(_ pages: PageHandling) -> [Route] {
     [
       pages.get("/alerts") { visit in
-        let filters = visit.filters("license_id", "type", "customer_id")
-        let data = try await visit.client.get("/v1/alerts", visit.list(filters))
+        let data = try await visit.client.get(
+          "/v1/alerts", visit.list(visit.context.filters(AlertsPage.filters)))
         return visit.html(
           AlertsPage.make(
             data["data"].list.map(line), next: data["next"].text, in: visit.context))

@@ -8,15 +8,11 @@ import Metering
 /// `/customers`, `/customers/{id}` and its statements.
 enum CustomerPages {
   static func routes(_ pages: PageHandling) -> [Route] {
-    [
-      pages.get("/customers") { visit in
-        let data = try await visit.client.get(
-          "/v1/customers", visit.list(visit.filters("search")))
-        return visit.html(
-          CustomersPage.make(
-            data["data"].list.map(line), next: data["next"].text, in: visit.context))
-      },
-      pages.post("/customers") { visit in
+    let all = PageHandling.FormPage("/customers") { try await list($0) }
+    let one = PageHandling.FormPage("/customers/{id}") { try await show($0, portalURL: nil) }
+    return [
+      pages.get(all.path, all.show),
+      pages.post("/customers", on: all) { visit in
         let form = visit.form
         let made = try await visit.client.send(.post, "/v1/customers", key: form.key) { json in
           for name in ["customer_id", "name", "stripe_customer_id"] {
@@ -26,9 +22,9 @@ enum CustomerPages {
         let id = PercentEncoding.encode(made["customer_id"].text ?? "")
         return visit.redirect(to: "/customers/" + id, done: "added")
       },
-      pages.post("/customers/{id}/change") { try await change($0) },
-      pages.get("/customers/{id}") { try await show($0, portalURL: nil) },
-      pages.post("/customers/{id}/portal-sessions") { try await makeLink($0) },
+      pages.post("/customers/{id}/change", on: one) { try await change($0) },
+      pages.get(one.path, one.show),
+      pages.post("/customers/{id}/portal-sessions", on: one) { try await makeLink($0) },
       pages.post("/customers/{id}/portal-sessions/{session}/revoke") { visit in
         _ = try await visit.client.send(
           .delete, "/v1/customers/\(visit.segment())/portal-sessions/\(visit.segment("session"))")
@@ -38,6 +34,13 @@ enum CustomerPages {
         try await StatementPages.show(visit, customer: visit.parameter())
       },
     ]
+  }
+
+  private static func list(_ visit: PageVisit) async throws -> APIAnswer {
+    let data = try await visit.client.get(
+      "/v1/customers", visit.list(visit.context.filters(CustomersPage.filters)))
+    return visit.html(
+      CustomersPage.make(data["data"].list.map(line), next: data["next"].text, in: visit.context))
   }
 
   private static func change(_ visit: PageVisit) async throws -> APIAnswer {

@@ -11,7 +11,7 @@ enum EventPages {
       pages.get("/events") { try await events($0) },
       pages.get("/dead-letters") { visit in
         let data = try await visit.client.get(
-          "/v1/dead-letters", visit.list(visit.filters("status", "reason", "topic", "partition")))
+          "/v1/dead-letters", visit.list(visit.context.filters(DeadLettersPage.filters)))
         return visit.html(
           DeadLettersPage.make(
             data["data"].list.map(letter), next: data["next"].text, notice: visit.notice,
@@ -46,7 +46,7 @@ enum EventPages {
     async let ledger = visit.request.read { try UsageReads($0).ledgerRows(limit: 50).rows }
     var data = EventsPage.Data(
       events: nil, next: nil, provableFrom: nil, problem: nil, producers: [])
-    let filters = visit.filters("license_id", "meter", "from", "to")
+    let filters = visit.context.filters(EventsPage.filters)
     if filters.contains(where: { $0.name == "license_id" }) {
       do {
         let found = try await visit.client.get("/v1/usage/events", visit.list(filters))

@@ -8,28 +8,30 @@ import PostgresStore
 /// `/licenses` and `/licenses/{id}`, in the vendor's pages and in the customer portal.
 enum LicensePages {
   static func routes(_ pages: PageHandling) -> [Route] {
-    let one = [pages.get("/licenses/{id}") { try await show($0) }]
-    if pages.kind == .portal { return one }
-    return one + [
-      pages.get("/licenses") { try await list($0) },
-      pages.post("/licenses") { try await LicenseTerms.create($0) },
-      pages.post("/licenses/{id}/terms") { try await LicenseTerms.change($0) },
+    let one = PageHandling.FormPage("/licenses/{id}") { try await show($0) }
+    let shown = [pages.get(one.path, one.show)]
+    if pages.kind == .portal { return shown }
+    let all = PageHandling.FormPage("/licenses") { try await list($0) }
+    return shown + [
+      pages.get(all.path, all.show),
+      pages.post("/licenses", on: all) { try await LicenseTerms.create($0) },
+      pages.post("/licenses/{id}/terms", on: one) { try await LicenseTerms.change($0) },
       pages.post("/licenses/{id}/suspend") { try await step($0, "suspend", "suspended") },
       pages.post("/licenses/{id}/resume") { try await step($0, "resume", "resumed") },
-      pages.post("/licenses/{id}/cancel") { visit in
+      pages.post("/licenses/{id}/cancel", on: one) { visit in
         guard visit.form["confirm"] == "yes" else {
           throw Problem(.badRequest, "not_confirmed", "Tick the box to cancel the license.")
         }
         return try await step(visit, "cancel", "canceled")
       },
-      pages.post("/licenses/{id}/limits") { try await setLimits($0) },
+      pages.post("/licenses/{id}/limits", on: one) { try await setLimits($0) },
     ]
   }
 
   // MARK: The list
 
   private static func list(_ visit: PageVisit) async throws -> APIAnswer {
-    let filters = visit.filters("search", "status", "customer_id", "plan", "domain")
+    let filters = visit.context.filters(LicensesPage.filters)
     // Unregistered licenses are mentioned only on the first page of the list without filters.
     let showsStrangers = filters.isEmpty && visit.filters("cursor").isEmpty
     async let strangers = showsStrangers ? unregistered(visit) : []
@@ -92,7 +94,8 @@ enum LicensePages {
       "/v1/periods", [("license_id", id), ("limit", "24")])
     let (found, now) = (try await license, try await current)
     if found == nil, visit.caller.customerID != nil { throw Problem.notFound }
-    let meters = (now?["meters"].list ?? []).map(meter)
+    let corrections = now == nil ? [:] : try await corrections(visit, Identifier(id))
+    let meters = (now?["meters"].list ?? []).map { meter($0, corrections) }
     let shown = visit.context.value("meter") ?? meters.first?.meter ?? "api_calls"
     let running = meters.first { $0.meter == shown }
     let reading = UsageReading(visit: visit)
@@ -133,7 +136,20 @@ enum LicensePages {
     return answering.html(LicensePage.make(data, notice: visit.notice, in: context))
   }
 
-  private static func meter(_ meter: PageData) -> LicensePage.Meter {
+  /// The sums of the running period's corrections by hand, by meter. The operation of the API
+  /// answers only what is used with them.
+  private static func corrections(
+    _ visit: PageVisit, _ license: Identifier
+  ) async throws -> [Identifier: Int64] {
+    let today = visit.context.now / 86_400_000
+    return try await visit.request.read {
+      try CurrentUsageStore($0).read(license, today: today, daysBack: 0).adjustments
+    }
+  }
+
+  private static func meter(
+    _ meter: PageData, _ corrections: [Identifier: Int64]
+  ) -> LicensePage.Meter {
     let projected = meter["projected"]
     return LicensePage.Meter(
       meter: meter["meter"].text ?? "", periodStart: meter["period_start"].time ?? 0,
@@ -142,7 +158,7 @@ enum LicensePages {
       projection: projected["quantity"].integer.map {
         Chart.Projection(
           quantity: $0, low: projected["low"].integer ?? $0, high: projected["high"].integer ?? $0)
-      })
+      }, corrected: corrections[Identifier(meter["meter"].text ?? "")] ?? 0)
   }
 
   private static func license(_ license: PageData) -> LicensePage.License {

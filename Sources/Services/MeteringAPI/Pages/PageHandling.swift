@@ -20,8 +20,24 @@ struct PageHandling: Sendable {
     }
   }
 
+  /// The page that a form stands on.
+  struct FormPage: Sendable {
+    let path: String
+    let show: Handler
+
+    init(_ path: String, _ show: @escaping Handler) {
+      self.path = path
+      self.show = show
+    }
+  }
+
   /// The route of a form that changes something.
-  func post(_ path: String, _ handler: @escaping Handler) -> Route {
+  ///
+  /// - Parameter page: shows the form again, with what was entered, if the form is refused. Without
+  ///   it, a refusal is a page of its own.
+  func post(
+    _ path: String, on page: FormPage? = nil, _ handler: @escaping Handler
+  ) -> Route {
     Route(.post, prefixed(path), .own) { request in
       try await answer(request) { visit in
         guard PageHandling.isFromHere(request), visit.session.accepts(csrf: visit.form["csrf"])
@@ -31,8 +47,54 @@ struct PageHandling: Sendable {
             "This form does not belong to your session. Go back, load the page again and repeat.")
         }
         defer { request.context.tokens.forgetAll(after: visit.caller) }
-        return try await handler(visit)
+        guard let page else { return try await handler(visit) }
+        do {
+          return try await handler(visit)
+        } catch let problem as Problem where Self.refusals.contains(problem.status.code) {
+          return try await again(page, problem, visit)
+        }
       }
+    }
+  }
+
+  /// The answers that blame what was entered.
+  private static let refusals = [400, 404, 409, 422]
+
+  /// Shows the page of a form that was refused, with the filters that it had before.
+  private func again(
+    _ page: FormPage, _ problem: Problem, _ visit: PageVisit
+  ) async throws -> APIAnswer {
+    var visit = visit
+    visit.context.path = Self.path(prefixed(page.path), visit.request)
+    visit.context.query = Self.queryBefore(visit.request, visit.context)
+    visit.context.zone = visit.context.value("time_zone").flatMap(Self.zone) ?? .utc
+    // The id of a form is the part of its key behind the random text.
+    let form = visit.form["once"]?.split(separator: "-", maxSplits: 1).dropFirst().first
+    visit.context.refused = RefusedForm(
+      form: form.map(String.init), fields: visit.form.fields,
+      detail: problem.status == .badRequest && !problem.errors.isEmpty ? nil : problem.detail,
+      errors: problem.errors.map { ($0.parameter, $0.detail) })
+    var answer = try await page.show(visit)
+    answer.status = problem.status
+    return answer
+  }
+
+  /// The query of the page that a form was sent from, if the browser reports it.
+  private static func queryBefore(
+    _ request: APIRequest, _ context: PageContext
+  ) -> [PageContext.Parameter] {
+    guard let name = HTTPField.Name("Referer"), let address = request.headers[name] else {
+      return []
+    }
+    let (path, query) = API.target(address)
+    guard path == context.basePath + context.path else { return [] }
+    let all = (try? Fields(urlEncoded: query).all) ?? []  // An unreadable query filters nothing.
+    return all.filter { $0.name != "done" && $0.name != "refresh" }
+  }
+
+  private static func path(_ template: String, _ request: APIRequest) -> String {
+    request.parameters.reduce(template) { path, parameter in
+      path.replacing("{\(parameter.key)}", with: PercentEncoding.encode(parameter.value))
     }
   }
 
@@ -82,13 +144,10 @@ struct PageHandling: Sendable {
     let query = (try? request.query.all) ?? []  // An unreadable query filters nothing.
     let zone =
       query.first { $0.name == "time_zone" }.flatMap { Self.zone($0.value) } ?? DisplayZone.utc
-    var path = request.route.path
-    for (name, value) in request.parameters {
-      path = path.replacing("{\(name)}", with: PercentEncoding.encode(value))
-    }
     let host = PageVisit.host(request).map { "\(settings.scheme)://\($0)" }
     var context = PageContext(
-      basePath: settings.basePath, path: path, query: query.filter { $0.name != "done" },
+      basePath: settings.basePath, path: path(request.route.path, request),
+      query: query.filter { $0.name != "done" },
       zone: zone,
       now: Int64(Date().timeIntervalSince1970 * 1000),
       origin: settings.publicURL ?? host ?? "\(settings.scheme)://\(settings.bind)",
@@ -148,6 +207,15 @@ struct PageHandling: Sendable {
     return answer
   }
 
+  private static func title(_ problem: Problem) -> String {
+    switch problem.status.code {
+    case 403: "This is not allowed"
+    case 404: "Not found"
+    case 400, 409, 422: "This could not be done"
+    default: problem.status.reasonPhrase
+    }
+  }
+
   private static func words(
     _ error: any Error, _ request: APIRequest
   ) -> (HTTPResponse.Status, String, String, Bool) {
@@ -157,8 +225,7 @@ struct PageHandling: Sendable {
       if problem.errors.count > 1 {
         detail += problem.errors.map { " \($0.parameter): \($0.detail)" }.joined()
       }
-      let title = problem.status == .notFound ? "Not found" : problem.status.reasonPhrase
-      return (problem.status, title, detail, problem.status == .serviceUnavailable)
+      return (problem.status, title(problem), detail, problem.status == .serviceUnavailable)
     case let unavailable as DatabaseUnavailable:
       let away =
         "This page reloads by itself once PostgreSQL answers again. No usage is lost, because "

@@ -25,11 +25,7 @@ struct PageVisit: Sendable {
   }
 
   /// The parameters of the address with these names that are not empty.
-  func filters(_ names: String...) -> [PageClient.Parameter] {
-    names.compactMap { name in
-      context.value(name).flatMap { $0.isEmpty ? nil : (name, $0) }
-    }
-  }
+  func filters(_ names: String...) -> [PageClient.Parameter] { context.filters(names) }
 
   /// The filters of a list with its cursor.
   func list(_ filters: [PageClient.Parameter], limit: Int = 50) -> [PageClient.Parameter] {
@@ -43,8 +39,10 @@ struct PageVisit: Sendable {
   }
 
   /// Redirects to a page that shows a change, so that a reload does not repeat the change.
-  func redirect(to path: String, done: String? = nil) -> APIAnswer {
-    var parameters: [PageContext.Parameter] = done.map { [("done", $0)] } ?? []
+  func redirect(
+    to path: String, done: String? = nil, _ filters: [PageContext.Parameter] = []
+  ) -> APIAnswer {
+    var parameters = filters + (done.map { [("done", $0)] } ?? [])
     if !context.zone.isUTC { parameters.append(("time_zone", context.zone.name)) }
     return PageAnswer.redirect(to: context.url(path, parameters))
   }
@@ -52,7 +50,7 @@ struct PageVisit: Sendable {
   /// The result of the change before this page.
   var notice: Notice? {
     guard let done = context.done, let text = Self.notices[done] else { return nil }
-    return Notice(.good, text)
+    return Notice(done == "closed-none" ? .warning : .good, text)
   }
 
   private static let notices = [
@@ -64,6 +62,7 @@ struct PageVisit: Sendable {
     "added": "The customer is added. Register a license for it, or import many.",
     "limits": "The limits are saved. The usage so far is compared with them.",
     "closed": "The periods are closed.",
+    "closed-none": "There was nothing left to close.",
     "adjusted": "The correction is recorded.",
     "reversed": "The counter-entry is recorded.",
     "tested": "A test webhook was sent. It is the first of the deliveries below.",

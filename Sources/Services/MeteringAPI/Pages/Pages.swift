@@ -13,7 +13,8 @@ enum Pages {
       OverviewPages.routes(vendor) + LicensePages.routes(vendor) + CustomerPages.routes(vendor)
       + PeriodPages.routes(vendor) + AlertPages.routes(vendor) + WebhookPages.routes(vendor)
     let rest =
-      EventPages.routes(vendor) + SearchPages.routes(vendor) + AdminPages.routes(vendor)
+      CSVPages.routes(vendor, operations) + EventPages.routes(vendor) + SearchPages.routes(vendor)
+      + AdminPages.routes(vendor)
       + SignInPages.routes
     let customers =
       PortalPages.routes(portal) + LicensePages.routes(portal) + AlertPages.routes(portal)

@@ -69,9 +69,8 @@ enum SearchPages {
       guard
         let found = try await visit.client.getIfAllowed("/v1/events/\(PercentEncoding.encode(id))")
       else { return ([], nil) }
-      let events = found["data"].isAbsent ? [found] : found["data"].list
-      let hits = events.map { event in
-        let status = event["status"].text ?? event["outcome"].text ?? ""
+      let hits = found["events"].list.map { event in
+        let status = (event["status"].text ?? "").replacing("_", with: " ")
         let place = [event["partition"].shown, event["offset"].shown].compactMap { $0 }
           .joined(separator: ", ")
         return SearchPage.Hit(
@@ -83,7 +82,8 @@ enum SearchPages {
           ]
           .filter { !$0.isEmpty }.joined(separator: ", "))
       }
-      return (hits, nil)
+      let remark = "Not all of the log could be searched for an event with this id."
+      return (hits, found["is_complete"].boolean ? nil : remark)
     } catch let problem as Problem where problem.status != .unauthorized {
       return ([], "No event was found. \(problem.detail)")
     }

@@ -8,15 +8,17 @@ import Metering
 /// `/webhooks`, `/webhooks/{id}` and `/deliveries/{id}`.
 enum WebhookPages {
   static func routes(_ pages: PageHandling) -> [Route] {
-    [
-      pages.get("/webhooks") { try await list($0, secret: nil) },
-      pages.post("/webhooks") { try await add($0) },
-      pages.get("/webhooks/{id}") { try await show($0, secret: nil) },
+    let all = PageHandling.FormPage("/webhooks") { try await list($0, secret: nil) }
+    let one = PageHandling.FormPage("/webhooks/{id}") { try await show($0, secret: nil) }
+    return [
+      pages.get(all.path, all.show),
+      pages.post("/webhooks", on: all) { try await add($0) },
+      pages.get(one.path, one.show),
       pages.post("/webhooks/{id}/test") { try await act($0, "test", "tested") },
       pages.post("/webhooks/{id}/enable") { try await act($0, "enable", "enabled") },
-      pages.post("/webhooks/{id}/recover") { try await recover($0) },
+      pages.post("/webhooks/{id}/recover", on: one) { try await recover($0) },
       pages.post("/webhooks/{id}/rotate-secret") { try await rotate($0) },
-      pages.post("/webhooks/{id}/delete") { try await delete($0) },
+      pages.post("/webhooks/{id}/delete", on: one) { try await delete($0) },
       pages.get("/deliveries/{id}") { try await showDelivery($0) },
       pages.post("/deliveries/{id}/redeliver") { visit in
         let path = "/deliveries/\(try visit.segment())"
@@ -60,7 +62,8 @@ enum WebhookPages {
   ) async throws -> APIAnswer {
     async let endpoints = visit.client.get("/v1/webhook-endpoints", visit.list([]))
     async let deliveries = visit.client.get(
-      "/v1/webhook-deliveries", visit.filters("status") + [("limit", "25")])
+      "/v1/webhook-deliveries",
+      visit.context.filters(WebhooksPage.deliveryFilters) + [("limit", "25")])
     let found = try await endpoints
     return visit.html(
       WebhooksPage.make(

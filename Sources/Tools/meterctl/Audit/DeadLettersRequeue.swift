@@ -50,7 +50,7 @@ struct DeadLettersRequeue: ParsableCommand {
     var sent = 0
     if !chosen.places.isEmpty {
       try confirmation.confirm(
-        "\(Terminal.grouped(chosen.places.count)) dead letters are sent to their topics again.")
+        "\(Terminal.count(chosen.places.count, "dead letter")) will be sent to the log again.")
       let resource = reason ?? (place.isGiven ? chosen.places[0].description : "all")
       sent = try Requeue(administrator, resource: resource).run(chosen.places)
     }
@@ -66,7 +66,7 @@ struct DeadLettersRequeue: ParsableCommand {
   }
 
   private func text(_ chosen: DeadLetterStore.Requeueable, _ sent: Int) -> String {
-    var lines = ["\(Terminal.grouped(sent)) dead letters sent again"]
+    var lines = ["\(Terminal.count(sent, "dead letter")) sent again"]
     for (count, why) in [
       (chosen.alreadyCounted, "were already counted"),
       (chosen.alreadyRequeued, "were sent again before (--again sends them once more)"),

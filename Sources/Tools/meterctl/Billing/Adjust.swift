@@ -54,8 +54,11 @@ struct Adjust: ParsableCommand {
       }
       return
     }
-    guard let quantity, quantity != 0 || eventCount != 0, let period else {
+    guard let quantity, let period else {
       throw ValidationError("--license, --period and --quantity are required")
+    }
+    guard quantity != 0 || eventCount != 0 else {
+      throw ValidationError("--quantity must not be 0")
     }
     let most = AdjustmentStore.maximumQuantity
     guard (-most...most).contains(quantity), (-most...most).contains(eventCount) else {

@@ -176,7 +176,7 @@ struct Periods: ParsableCommand {
     }
 
     private static func text(_ preview: ClosePreview) -> String {
-      var lines = ["\(Terminal.grouped(preview.periods)) periods can be closed"]
+      var lines = ["\(Terminal.count(preview.periods, "period")) can be closed"]
       lines += preview.byMeter.map {
         "  \($0.meter): \(Terminal.grouped($0.quantity)), of it \(Terminal.grouped($0.overage)) over the limits"
       }

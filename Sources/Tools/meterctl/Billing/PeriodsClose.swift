@@ -2,6 +2,7 @@ import Administration
 import ArgumentParser
 import Metering
 import PostgresStore
+import ServiceRuntime
 
 extension Periods {
   struct Close: ParsableCommand {
@@ -76,9 +77,12 @@ extension Periods {
           "close_id": result.closeID > 0 ? .text(String(result.closeID)) : nil,
           "closed": .integer(result.closed), "already_closed": .integer(result.alreadyClosed),
         ],
-        text: "\(Terminal.grouped(result.closed)) periods were closed, "
-          + "\(Terminal.grouped(result.alreadyClosed)) were closed before")
+        text: "\(Terminal.count(result.closed, "period")) \(Self.was(result.closed)) closed, "
+          + "\(Terminal.grouped(result.alreadyClosed)) \(Self.was(result.alreadyClosed)) closed "
+          + "before")
     }
+
+    private static func was(_ count: Int64) -> String { count == 1 ? "was" : "were" }
 
     /// The period that `--period` names. The other options must not exclude it.
     private func known(
@@ -93,6 +97,8 @@ extension Periods {
       if let endingBefore, found.end > endingBefore.milliseconds {
         throw Failure("the period ends on \(UTCTime.day(found.end)), after --ending-before")
       }
+      // --force does not help against this, so it is not offered.
+      guard found.end <= WallClock.milliseconds else { throw Failure("the period has not ended") }
       return found
     }
 

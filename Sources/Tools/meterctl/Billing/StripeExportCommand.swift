@@ -118,12 +118,12 @@ struct StripeExportCommand: AsyncParsableCommand {
   }
 
   private func text(_ report: StripeExportReport) -> String {
-    let events = Terminal.grouped(report.planned)
+    let events = Terminal.count(report.planned, "event")
     var lines = [
       dryRun
-        ? "\(events) events would be sent, of \(Terminal.grouped(report.plannedQuantity)) in all, "
+        ? "\(events) would be sent, of \(Terminal.grouped(report.plannedQuantity)) in all, "
           + "with hours through \(TimeText.write(report.through))"
-        : "\(Terminal.grouped(report.sent)) events were sent (\(events) new), with hours through "
+        : "\(Terminal.count(report.sent, "event")) sent (\(Terminal.grouped(report.planned)) new), with hours through "
           + TimeText.write(report.through)
     ]
     for event in report.listed.prefix(20) {
@@ -133,10 +133,10 @@ struct StripeExportCommand: AsyncParsableCommand {
     }
     if report.listed.count > 20 { lines.append("  … --json shows up to 1,000 of them") }
     if report.pending > 0 {
-      lines.append("\(Terminal.grouped(report.pending)) events wait for the next export")
+      lines.append("left for the next export: \(Terminal.count(report.pending, "event"))")
     }
     for status in StripeExportReport.told where report.count(status) > 0 {
-      lines.append("\(Terminal.grouped(report.count(status))) hours: \(status.meaning)")
+      lines.append("\(Terminal.count(report.count(status), "hour")): \(status.meaning)")
     }
     if !report.unlinkedCustomers.isEmpty {
       let shown = report.unlinkedCustomers.prefix(10).joined(separator: ", ")

@@ -85,7 +85,7 @@ struct StripeReconcile: AsyncParsableCommand {
   private static func text(_ report: StripeReconciler.Report) -> String {
     var lines = [
       report.different == 0
-        ? "equal: \(Terminal.grouped(report.hours)) hours"
+        ? "equal: \(Terminal.count(report.hours, "hour"))"
         : "\(Terminal.grouped(report.different)) of \(Terminal.grouped(report.hours)) hours differ"
     ]
     for one in report.differences {

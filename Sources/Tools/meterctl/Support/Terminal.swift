@@ -51,6 +51,11 @@ enum Terminal {
     return result
   }
 
+  /// `1 period`, `2,000 periods`.
+  static func count(_ n: some BinaryInteger, _ noun: String) -> String {
+    "\(grouped(n)) \(noun)\(n == 1 ? "" : "s")"
+  }
+
   /// `text` in `width` columns, cut or filled with spaces.
   static func padded(_ text: String, _ width: Int, right: Bool = false) -> String {
     let fill = String(repeating: " ", count: max(0, width - DisplayWidth.of(text)))
