@@ -118,6 +118,9 @@ package enum Schema {
     Migration(
       version: 36, name: "0036_review",
       sql: String(decoding: PackageResources.v0036_review_sql, as: UTF8.self)),
+    Migration(
+      version: 37, name: "0037_signed_statements",
+      sql: String(decoding: PackageResources.v0037_signed_statements_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -12,7 +12,8 @@ package struct StatementStore {
     package var isClosed: Bool
     package var periods: Int64
     package var openPeriods: Int64
-    /// When the last of its periods was closed, in milliseconds since 1970. Nil while one is open.
+    /// When the last of its periods was closed, in milliseconds since 1970, to the second as in the
+    /// statement. Nil while one is open.
     package var closedAt: Int64?
   }
 
@@ -21,12 +22,12 @@ package struct StatementStore {
   private static let lines = """
     line as materialized (
       select x.license_id, x.meter, x.period_start, x.period_end, x.quantity, x.event_count,
-        x.included, x.overage, x.closed_at
+        x.included, x.overage, x.closed_at, x.customer_name
       from usage_period_closed x where x.customer_id = $1
         and x.period_end > $2::date and x.period_end <= $3::date
       union all
       select u.license_id, u.meter, u.period_start, u.period_end, sum(u.quantity)::bigint,
-        sum(u.event_count)::bigint, l.quantity, null, null
+        sum(u.event_count)::bigint, l.quantity, null, null, null
       from (
         select c.license_id, c.meter, c.period_start, c.period_end, c.quantity, c.event_count
         from customer_usage_by_period($1, $2::date - 31, $3::date) c
@@ -45,6 +46,22 @@ package struct StatementStore {
     )
     """
 
+  /// The adjustments of the licenses of some lines.
+  private static func adjustment(of lines: String) -> String {
+    """
+    adjustment as materialized (
+      select a.* from usage_adjustment a where a.license_id in (select license_id from \(lines))
+    )
+    """
+  }
+
+  /// Whether an adjustment `a` is invoiced with the line `n`.
+  private static let isInvoiced = """
+    a.license_id = n.license_id and a.meter = n.meter
+      and a.invoiced_period_start >= n.period_start::timestamp at time zone 'UTC'
+      and a.invoiced_period_start < n.period_end::timestamp at time zone 'UTC'
+    """
+
   /// The months with a statement, newest first. If `before` is given, only earlier months are
   /// listed.
   package func months(
@@ -52,13 +69,20 @@ package struct StatementStore {
   ) throws(PostgresError) -> [Month] {
     let rows = try connection.query(
       """
-      with \(Self.lines)
+      with \(Self.lines), empty as materialized (
+        select * from line where event_count = 0 and quantity = 0
+      ), \(Self.adjustment(of: "empty")), told as (
+        -- The lines of document().
+        select * from line where event_count <> 0 or quantity <> 0
+        union all
+        select n.* from empty n where exists (select from adjustment a where \(Self.isInvoiced))
+      )
       select to_char(period_end - 1, 'YYYY-MM') as month, count(*),
         count(*) filter (where closed_at is null),
-        floor(extract(epoch from max(closed_at)) * 1000)::bigint,
+        floor(extract(epoch from max(closed_at)))::bigint * 1000,
         (date_trunc('month', max(period_end) - 1) + interval '1 month')
           <= (now() at time zone 'UTC')
-      from line group by 1 order by 1 desc limit $4::int
+      from told group by 1 order by 1 desc limit $4::int
       """,
       [
         .identifier(customer), .text("-infinity"),
@@ -84,10 +108,7 @@ package struct StatementStore {
   ) throws(PostgresError) -> String? {
     try connection.query(
       """
-      with \(Self.lines), adjustment as materialized (
-        select a.* from usage_adjustment a
-        where a.license_id in (select license_id from line)
-      ), told as materialized (
+      with \(Self.lines), \(Self.adjustment(of: "line")), told as materialized (
         select n.*, l.items, coalesce(l.quantity, 0) as adjusted,
           coalesce(n.overage, case when n.included is null then 0
             else greatest(n.quantity + coalesce(l.own, 0) - n.included, 0) end) as over_included
@@ -99,15 +120,21 @@ package struct StatementStore {
               'applies_to_period_start', \(Self.time("a.applies_to_period_start")),
               'quantity', a.quantity, 'event_count', a.event_count, 'reason', a.reason)
               order by a.applies_to_period_start, a.adjustment_id) as items
-          from adjustment a where a.license_id = n.license_id and a.meter = n.meter
-            and a.invoiced_period_start >= n.period_start::timestamp at time zone 'UTC'
-            and a.invoiced_period_start < n.period_end::timestamp at time zone 'UTC') l on true
+          from adjustment a where \(Self.isInvoiced)) l on true
         -- Made by a late event of a meter that was not used: nothing of it is invoiced here.
         where n.event_count <> 0 or n.quantity <> 0 or l.items is not null
+      ), state as materialized (
+        select exists (select from told) and $3::date <= (now() at time zone 'UTC')::date
+          and not exists (select from told where closed_at is null) as is_closed
       )
-      select json_build_object('customer_id', c.customer_id, 'name', c.name, 'month', $4::text,
-        'status', case when exists (select from told) and $3::date <= (now() at time zone 'UTC')::date
-          and not exists (select from told where closed_at is null) then 'closed' else 'open' end,
+      select json_build_object('customer_id', c.customer_id,
+        -- The name at the last close. Periods that were closed before schema 37 have none.
+        'name', coalesce((
+          select t.customer_name from told t
+          where t.customer_name is not null and (select is_closed from state)
+          order by t.closed_at desc, t.license_id, t.meter limit 1), c.name),
+        'month', $4::text,
+        'status', case when (select is_closed from state) then 'closed' else 'open' end,
         'closed_at', (select case when count(*) = count(closed_at)
           then \(Self.time("max(closed_at)")) end from told),
         'lines', (select coalesce(json_agg(json_build_object('license_id', t.license_id,

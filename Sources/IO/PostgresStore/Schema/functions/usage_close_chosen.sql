@@ -19,6 +19,7 @@ begin
   ) insert into merging select * from taken;
   if found then
     perform usage_merging_isolate();
+    perform usage_closed_domains_keep();
     perform usage_merging_append();
     perform usage_merging_count();
     delete from merging;
@@ -75,18 +76,22 @@ begin
   on conflict do nothing;
 
   insert into usage_period_closed (license_id, meter, period_start, period_end, quantity,
-    event_count, included, overage, customer_id, closed_at, close_id)
+    event_count, included, overage, customer_id, closed_at, close_id, customer_name, bound_domains)
   select p.license_id, p.meter, p.period_start, p.period_end, p.quantity, p.event_count, l.quantity,
     case when l.quantity is null then 0 else least(greatest(p.quantity - l.quantity + coalesce((
       select sum(e.quantity) from usage_adjustment_entry e
       where e.license_id = p.license_id and e.meter = p.meter and e.kind = 'manual'
         and e.applies_to_period_start >= p.period_start
         and e.applies_to_period_start < p.period_end), 0), 0), 9000000000000000000) end,
-    c.customer_id, now(), of_close
+    c.customer_id, now(), of_close, n.name, coalesce(b.domains, '{}')
   from closing_period p join closing c on c.license_id = p.license_id
   left join lateral (
     select i.quantity from license_limit i where i.license_id = p.license_id and i.meter = p.meter
     offset 0) l on true
+  left join lateral (
+    select i.name from customer i where i.customer_id = c.customer_id offset 0) n on true
+  left join lateral (
+    select i.domains from license i where i.license_id = p.license_id offset 0) b on true
   order by 1, 2, 3;
   get diagnostics made = row_count;
 

@@ -28,9 +28,9 @@ begin
   if not found then return; end if;
   -- These periods had no usage when the license was closed, so they have no row yet.
   insert into usage_period_closed (license_id, meter, period_start, period_end, quantity,
-    event_count, included, overage, customer_id, closed_at, close_id)
+    event_count, included, overage, customer_id, closed_at, close_id, bound_domains)
   select m.license_id, m.meter, m.period_start, m.period_end, 0, 0, l.quantity, 0, e.customer_id,
-    c.closed_at, c.close_id
+    c.closed_at, c.close_id, '{}'
   from merging_late m join license_closing c on c.license_id = m.license_id
   left join license e on e.license_id = m.license_id
   left join license_limit l on l.license_id = m.license_id and l.meter = m.meter
@@ -41,7 +41,8 @@ begin
   from merging_late order by 1, 2, 3
   on conflict (license_id, meter, period_start) do update set
     quantity = t.quantity + excluded.quantity, event_count = t.event_count + excluded.event_count,
-    dimensions = case when length(t.dimensions) > greatest(1200, 2 * t.dimensions_compacted)
+    dimensions = case when t.closed_domains is not null then t.dimensions
+      when length(t.dimensions) > greatest(1200, 2 * t.dimensions_compacted)
       then usage_dimensions_compact(concat_ws(',', nullif(t.dimensions, ''),
         nullif(excluded.dimensions, '')),
         (select domains from license l where l.license_id = t.license_id))

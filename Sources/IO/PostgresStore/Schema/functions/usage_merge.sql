@@ -9,8 +9,9 @@ begin
   perform pg_advisory_xact_lock_shared(limit_lock_key());
   moved := usage_merging_take(owned);
   if moved = 0 then return 0; end if;
+  if isolate then perform usage_merging_isolate(); end if;
+  perform usage_closed_domains_keep();
   if isolate then
-    perform usage_merging_isolate();
     if pg_try_advisory_xact_lock_shared(usage_combine_lock_key()) then
       perform usage_merging_settle();
     else

@@ -17,6 +17,10 @@ create table usage_period_closed (
   closed_at timestamptz not null,
   -- There is no reference, because checking each row would double the cost of a close.
   close_id bigint not null,
+  -- The customer's name and the license's domains at the close, for statements. Both are null if the
+  -- period was closed before schema 37.
+  customer_name text,
+  bound_domains text[],
   constraint usage_period_closed_ends_later check (period_start < period_end),
   primary key (license_id, meter, period_start)
 );
