@@ -33,6 +33,13 @@ extension Administrator {
     try read(members, name) { try $0.text(name, maximumBytes: bytes) }
   }
 
+  /// The same for a text that a person reads, such as a name. It must not be blank.
+  static func prose(_ members: [JSONMember], _ name: String, bytes: Int) throws -> String? {
+    let text = try text(members, name, bytes: bytes)
+    if text?.isBlank == true { throw AdministrationRefusal.invalid(name, "must not be blank") }
+    return text
+  }
+
   package static func boolean(_ members: [JSONMember], _ name: String) throws -> Bool? {
     try read(members, name) { try $0.boolean(name) }
   }

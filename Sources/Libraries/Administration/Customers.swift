@@ -19,7 +19,7 @@ extension Administrator {
     let id = try Self.text(members, "customer_id", bytes: 256) ?? ""
     guard !id.isEmpty else { throw AdministrationRefusal.invalid("customer_id", "is missing") }
     try checkTenant(Identifier(id), "customer")
-    let name = try Self.text(members, "name", bytes: 256) ?? id
+    let name = try Self.prose(members, "name", bytes: 256) ?? id
     let stripe = try Self.stripeID(members)
     try checkStripe(stripe, nil)
     return try connection.transaction {
@@ -53,7 +53,7 @@ extension Administrator {
           "the customer has changed since it was read, so read it again first")
       }
       try Self.checkFixed(members, of: before)
-      let name = try Self.text(members, "name", bytes: 256)
+      let name = try Self.prose(members, "name", bytes: 256)
       if members["name"] == .null {
         throw AdministrationRefusal.invalid("name", "cannot be removed")
       }

@@ -39,9 +39,9 @@ extension Administrator {
   /// - Throws: `AdministrationRefusal` with `bad_request` or `not_found` (for the customer), or
   ///   `PostgresError`.
   package func createToken(_ new: NewToken) throws -> (token: TokenReads.Token, secret: String) {
-    guard Self.isIdentifier(new.name, bytes: 200) else {
+    guard Self.isIdentifier(new.name, bytes: 200), !new.name.isBlank else {
       throw AdministrationRefusal.invalid(
-        "name", "must be a string of 1 to 200 bytes without control characters")
+        "name", "must be a string of 1 to 200 bytes without control characters, and not blank")
     }
     let known = Set(TokenScope.allCases.map { Identifier($0.rawValue) })
     guard !new.scopes.isEmpty, new.scopes.allSatisfy({ known.contains(Identifier($0)) }) else {

@@ -47,6 +47,9 @@ package struct AdjustmentStore {
     case notAPeriodStart(of: String)
     /// The period lies in the future.
     case notBegun
+    /// The period lies before the license's first one, and nothing was used in it. The value is the
+    /// day on which the first one begins.
+    case beforeFirstPeriod(beginning: String)
     case unknownLicense
     case unknownAdjustment
     case alreadyReversed
@@ -61,6 +64,7 @@ package struct AdjustmentStore {
       case "idempotency_mismatch": self = .idempotencyMismatch
       case "not_a_period_start": self = .notAPeriodStart(of: detail)
       case "not_begun": self = .notBegun
+      case "before_first_period": self = .beforeFirstPeriod(beginning: detail)
       case "unknown_license": self = .unknownLicense
       case "unknown_adjustment": self = .unknownAdjustment
       case "already_reversed": self = .alreadyReversed
@@ -123,7 +127,8 @@ extension AdjustmentStore {
   package struct Entry: Sendable, Equatable {
     package var id: String
     package var license: Identifier
-    /// The customer that the license belongs to now. Nil means nobody.
+    /// The customer on whose statement it is: of the closed period that it is invoiced with, or the
+    /// customer that the license belongs to now. Nil means nobody.
     package var customer: Identifier?
     package var meter: String
     package var appliesTo: Int64
@@ -155,8 +160,9 @@ extension AdjustmentStore {
     return try read(
       """
       where ($1::text is null or a.license_id = $1)
-        and ($2::text is null or a.license_id in (
-          select l.license_id from license l where l.customer_id = $2))
+        and ($2::text is null or (\(Self.customer) = $2 and a.license_id in (
+          select i.license_id from license i where i.customer_id = $2
+          union select i.license_id from usage_period_closed i where i.customer_id = $2)))
         and ($3::text is null or a.meter = $3) and ($4::text is null or a.kind = $4)
         and ($5::text is null or a.applies_to_period_start < $5::timestamp at time zone 'UTC'
           or (a.applies_to_period_start = $5::timestamp at time zone 'UTC'
@@ -177,6 +183,10 @@ extension AdjustmentStore {
     try read("where a.adjustment_id = $1", [.text(id)]).first
   }
 
+  private static let customer = """
+    (case when x.close_id is null then l.customer_id else x.customer_id end)
+    """
+
   private func read(
     _ condition: String, _ parameters: [SQLValue]
   ) throws(PostgresError) -> [Entry] {
@@ -185,11 +195,17 @@ extension AdjustmentStore {
     }
     let rows = try connection.query(
       """
-      select a.adjustment_id, a.license_id, l.customer_id, a.meter,
+      select a.adjustment_id, a.license_id, \(Self.customer), a.meter,
         \(time("a.applies_to_period_start")), \(time("a.invoiced_period_start")), a.kind,
         a.quantity, a.event_count, a.reason, a.recorded_by, \(time("a.recorded_at")), a.reverses,
         (select r.adjustment_id from usage_adjustment_entry r where r.reverses = a.adjustment_id)
       from usage_adjustment a left join license l on l.license_id = a.license_id
+      left join lateral (
+        select p.close_id, p.customer_id from usage_period_closed p
+        where p.license_id = a.license_id and p.meter = a.meter
+          and p.period_start <= (a.invoiced_period_start at time zone 'UTC')::date
+          and p.period_end > (a.invoiced_period_start at time zone 'UTC')::date
+        offset 0) x on true
       \(condition)
       """, parameters, operation: "read adjustments")
     return rows.rows.indices.map { i in

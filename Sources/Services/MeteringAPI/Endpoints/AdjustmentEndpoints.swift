@@ -68,7 +68,7 @@ enum AdjustmentEndpoints {
     let quantity = json.required("quantity", json.integer("quantity", in: bounds))
     let events = json.integer("event_count", in: bounds) ?? 0
     if quantity == 0, events == 0 { json.blame("quantity", "It must not be 0.") }
-    let reason = json.required("reason", json.text("reason", atMost: 1_000))
+    let reason = json.required("reason", json.prose("reason"))
     try json.finish()
     let wanted = AdjustmentStore.Adjustment(
       license: license ?? "", meter: meter ?? "", appliesTo: appliesTo ?? "",
@@ -85,7 +85,7 @@ enum AdjustmentEndpoints {
     try request.caller.requireVendor()
     let quotes = try request.finishQuery()
     var json = try request.json
-    let reason = json.text("reason", atMost: 1_000)
+    let reason = json.prose("reason")
     try json.finish()
     let id = try request.parameter("adjustment_id").string
     let by = request.caller.name
@@ -122,6 +122,10 @@ enum AdjustmentEndpoints {
           + "\(day)T00:00:00Z.")
     case .notBegun:
       throw Problem.badParameter("applies_to_period_start", "The period has not begun yet.")
+    case .beforeFirstPeriod(let day):
+      throw Problem.badParameter(
+        "applies_to_period_start",
+        "The license has no usage in that period, and its first period begins at \(day)T00:00:00Z.")
     case .unknownLicense: throw Problem.notFound("license")
     case .unknownAdjustment: throw Problem.notFound("adjustment")
     case .alreadyReversed:

@@ -50,6 +50,14 @@ struct JSONFields: Sendable {
     return text
   }
 
+  /// A text that a person reads, such as a reason. It must not be blank.
+  mutating func prose(_ name: String, atMost bytes: Int = 1_000) -> String? {
+    guard let text = text(name, atMost: bytes) else { return nil }
+    guard text.isBlank else { return text }
+    blame(name, "It must not be blank.")
+    return nil
+  }
+
   mutating func identifier(_ name: String) -> Identifier? {
     text(name, atMost: Limits.subjectBytes).map(Identifier.init(_:))
   }

@@ -45,8 +45,8 @@ struct Adjust: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (1...1_000).contains(reason.utf8.count) else {
-      throw ValidationError("--reason must have 1 to 1,000 bytes")
+    guard reason.utf8.count <= 1_000, !reason.isBlank else {
+      throw ValidationError("--reason must have 1 to 1,000 bytes and not be blank")
     }
     if reverse != nil {
       guard license == nil, period == nil, quantity == nil else {
@@ -121,6 +121,9 @@ struct Adjust: ParsableCommand {
       throw Failure(
         "no period of this license begins on that day; the one that contains it begins on \(day)")
     case .notBegun: throw Failure("the period has not begun")
+    case .beforeFirstPeriod(let day):
+      throw Failure(
+        "the license has no usage in that period, and its first period begins on \(day)")
     case .unknownLicense:
       throw Failure("there is no such license: nobody registered it, and it has no usage")
     case .unknownAdjustment: throw Failure("there is no such adjustment")

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import KafkaTransport
+import Metering
 import PostgresStore
 
 extension Topics {
@@ -42,8 +43,8 @@ extension Topics {
     func validate() throws {
       if partition < 0 { throw ValidationError("--partition must be 0 or more") }
       let length = reason.utf8.count
-      if length == 0 || length > 1_000 || reason.utf8.contains(0) {
-        throw ValidationError("--reason must have 1 to 1,000 bytes")
+      if reason.isBlank || length > 1_000 || reason.utf8.contains(0) {
+        throw ValidationError("--reason must have 1 to 1,000 bytes and not be blank")
       }
     }
 
