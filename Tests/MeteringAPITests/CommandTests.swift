@@ -117,6 +117,26 @@ struct CommandTests {
         ])
   }
 
+  @Test func `The commands refuse a customer who does not exist, and a blank reason`() throws {
+    let setup = try setup()
+    for command in ["close", "preview"] {
+      let found = try run(
+        setup,
+        ["periods", command, "--json", "--ending-before", "2025-02-01", "--customer", "cus_amce"])
+      #expect(found.0 == 3, "\(command) \(found.1)")
+    }
+    let close = ["periods", "close", "--json", "--ending-before", "2025-02-01", "--force"]
+    #expect(try run(setup, close + ["--reason", "  "]).0 == 2)
+    let adjust = ["adjust", "--period", "lic_1:api_calls:2025-01-01", "--quantity", "1"]
+    #expect(try run(setup, adjust + ["--reason", " "]).0 == 2)
+    #expect(try setup.database.integer("select count(*) from usage_close") == 0)
+    _ = try run(setup, close + ["--reason", "the auditor asked"])
+    let nothing = try run(setup, close + ["--reason", "the auditor asked"])
+    #expect(nothing.0 == 0 && nothing.1.contains(#""close_id": null"#), "\(nothing.1)")
+    let early = ["adjust", "--period", "lic_1:api_calls:1990-01-01", "--quantity", "1"]
+    #expect(try run(setup, early + ["--reason", "agreed"]).0 == 3)
+  }
+
   @Test func `An export of usage has the lines of the API's CSV`() throws {
     let setup = try setup()
     let days = ["--from", "2025-01-01", "--to", "2025-02-01"]

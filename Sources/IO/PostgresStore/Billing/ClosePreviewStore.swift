@@ -267,19 +267,25 @@ package struct ClosePreviewStore {
   private func warnings(
     _ question: Question, _ preview: inout ClosePreview
   ) throws(PostgresError) {
+    // A close of one customer or of what was left over does not show that somebody has looked at
+    // them. A record that could not be counted may be anybody's.
     let dead =
       try connection.query(
         """
         select count(*) from dead_letter where topic = $1 and counted_at is null
-          and received_at >= coalesce(
-            (select max(began_at) from usage_close where finished_at is not null), '-infinity')
+          and received_at >= coalesce((
+            select max(first) from (
+              select min(began_at) as first from usage_close
+              where finished_at is not null and closed > 0 and customer_id is null
+                and period_id is null
+              group by ending_before) c), '-infinity')
         """, [.text(question.topic)], operation: "preview a close"
       ).integer(0, 0) ?? 0
     if dead > 0 {
       preview.warnings.append(
         ClosePreview.Notice(
           "dead_letters",
-          "\(dead) \(dead == 1 ? "record" : "records") since the last close could not be counted; see: meterctl dead-letters list"
+          "\(dead) \(dead == 1 ? "record" : "records") since the last close of a month could not be counted; see: meterctl dead-letters list"
         ))
     }
     let rows = try connection.query(

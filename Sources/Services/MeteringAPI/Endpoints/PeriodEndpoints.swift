@@ -67,6 +67,7 @@ enum PeriodEndpoints {
     if endingBefore == nil { fields.blameMissing("ending_before") }
     let quotes = fields.choice("numbers", of: ["string", "number"]) == "string"
     try fields.finish()
+    try await requireKnown(customer, request)
     let question = question(request, endingBefore ?? "", customer)
     let preview = try await ClosePreview.settled(request, question, within: previewPatience)
     return APIAnswer.object { preview.write(to: &$0, quotesQuantities: quotes) }
@@ -105,6 +106,7 @@ enum PeriodEndpoints {
     let (isForced, reason) = force(&json)
     try json.finish()
     if let earlier = try await request.earlierAnswer() { return earlier }
+    try await requireKnown(customer, request)
     let wanted = Wanted(
       endingBefore: endingBefore ?? "", customer: customer, isForced: isForced, reason: reason)
     let preview = try await blockers(request, wanted)
@@ -169,9 +171,20 @@ enum PeriodEndpoints {
       "not_ended", "The period ends at \(TimeText.write(period.end)). Close it after that.")
   }
 
+  /// - Throws: 404 if there is no such customer. Otherwise a typing error would look like a close of
+  ///   everything.
+  private static func requireKnown(
+    _ customer: Identifier?, _ request: APIRequest
+  ) async throws {
+    guard let customer else { return }
+    guard try await request.read({ try StatementStore($0).knows(customer) }) else {
+      throw Problem.notFound("customer")
+    }
+  }
+
   private static func force(_ json: inout JSONFields) -> (Bool, String?) {
     let isForced = json.boolean("force") ?? false
-    let reason = json.text("reason", atMost: 1_000)
+    let reason = json.prose("reason")
     if isForced, reason == nil, json.errors.isEmpty {
       json.blame("reason", "It is required with force, and is kept in the record of the close.")
     }
@@ -205,7 +218,7 @@ enum PeriodEndpoints {
   private static func answer(_ result: PeriodStore.CloseResult) -> APIAnswer {
     APIAnswer.object { json in
       json.name("close_id")
-      if result.closeID > 0 { json.text(String(result.closeID)) } else { json.null() }
+      if result.closed > 0 { json.text(String(result.closeID)) } else { json.null() }
       json.member("closed", result.closed)
       json.member("already_closed", result.alreadyClosed)
     }

@@ -104,6 +104,15 @@ struct Periods: ParsableCommand {
 
   static func day(_ moment: Moment) -> String { String(moment.description.prefix(10)) }
 
+  /// - Throws: `Failure` if there is no such customer. Otherwise a typing error would look like a
+  ///   close of everything.
+  static func checkCustomer(_ customer: String?, _ connection: PostgresConnection) throws {
+    guard let customer else { return }
+    guard try StatementStore(connection).knows(Identifier(customer)) else {
+      throw Failure("there is no such customer; see: meterctl customer list")
+    }
+  }
+
   private static let looks = 50
 
   /// Reads the obstacles to a close, from one snapshot.
@@ -154,6 +163,7 @@ struct Periods: ParsableCommand {
     func run() throws {
       let connection = try Connections().database(
         "periods-preview", statementTimeoutMilliseconds: 300_000)
+      try Periods.checkCustomer(customer, connection)
       let preview = try Periods.preview(
         connection, endingBefore: Periods.day(endingBefore), customer: customer)
       output.print(

@@ -37,9 +37,9 @@ extension Periods {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-      if force, reason?.isEmpty ?? true { throw ValidationError("--force needs --reason") }
-      if let reason, !(1...1_000).contains(reason.utf8.count) {
-        throw ValidationError("--reason must have 1 to 1,000 bytes")
+      if force, reason?.isBlank ?? true { throw ValidationError("--force needs --reason") }
+      if let reason, reason.utf8.count > 1_000 || reason.isBlank {
+        throw ValidationError("--reason must have 1 to 1,000 bytes and not be blank")
       }
       if let period, PeriodID(period) == nil {
         throw ValidationError("--period must be an id such as lic_abc123:api_calls:2026-11-01")
@@ -52,6 +52,7 @@ extension Periods {
     func run() throws {
       let connection = try Connections().database(
         "periods-close", statementTimeoutMilliseconds: 300_000)
+      if period == nil { try Periods.checkCustomer(customer, connection) }
       let only = try period.map { try known($0, connection) }
       let end = only.map { UTCTime.day($0.end) } ?? endingBefore.map(Periods.day) ?? ""
       let preview =
@@ -74,7 +75,7 @@ extension Periods {
         try only.map { try one($0, request, administrator) } ?? administrator.close(request)
       output.print(
         [
-          "close_id": result.closeID > 0 ? .text(String(result.closeID)) : nil,
+          "close_id": result.closed > 0 ? .text(String(result.closeID)) : nil,
           "closed": .integer(result.closed), "already_closed": .integer(result.alreadyClosed),
         ],
         text: "\(Terminal.count(result.closed, "period")) \(Self.was(result.closed)) closed, "
