@@ -98,10 +98,12 @@ struct UsageSQL {
     // The grouping begins with the columns that order the answer, so that rows are sorted once.
     let first = keyColumns.compactMap(Self.groupColumns.firstIndex(of:)) + [4, 5]
     let order = (first + (0..<6).filter { !first.contains($0) }).map { String($0 + 1) }
+    // What moved to another customer leaves rows of 0.
     return """
       select \(columns.joined(separator: ", ")), w, we, sum(quantity) as quantity,
         sum(event_count) as event_count
       from (\(facts)) f group by \(order.joined(separator: ", "))
+      having sum(event_count) <> 0 or sum(quantity) <> 0
       """
   }
 
