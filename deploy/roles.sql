@@ -82,6 +82,7 @@ begin
       ('flush_offsets', false, consumers),
       ('flush_reports', false, consumers),
       ('flush_requeued', false, consumers),
+      ('flush_settled', false, consumers),
       ('flush_commit', false, consumers),
       ('detector_state_settle', false, 'meter_anomaly_detector')
     ) e(name, is_definer, roles)

@@ -236,18 +236,23 @@ import Testing
         == [["again", "5", "0", "0"], ["reported", "5", "0", "0"], ["stranger", "1", "1", "0"]])
   }
 
+  /// A dead letter whose value is `x`.
+  private let letter = DeadLetterStore.Name(
+    DeadLetterStore.Place(logEpoch: 1, topic: "t", partition: 3, offset: 33),
+    valueHash: "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881")
+
   @Test func `A dead letter is counted once`() throws {
     let database = try TestDatabase()
     let offsets = try offsets(database)
     _ = try offsets.claim([(0, 0)], owner: "a")
     try database.execute(
       """
-      insert into dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail)
-      values ('t', 3, 33, 1, 'g', 'bad_time', '')
+      insert into dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload)
+      values ('t', 3, 33, 1, 'g', 'bad_time', '', 'x')
       """)
     func requeued(_ c: FlushStore.Commit) -> FlushStore.Commit {
       var c = c
-      c.requeued = [DeadLetterStore.Place(logEpoch: 1, topic: "t", partition: 3, offset: 33)]
+      c.requeued = [.init(letter, isCounted: true)]
       return c
     }
     #expect(try store(database, owner: "a", requeued(commit([0], expected: [0], next: [1]))) == [])
@@ -272,7 +277,7 @@ import Testing
     var c = commit([0], expected: [5], next: [10])
     c.producers = [producer("p", at: 9, sequence: 1, counted: 1)]
     c.reports = [report("p", accepted: 1, at: "18:40:00")]
-    c.requeued = [DeadLetterStore.Place(logEpoch: 1, topic: "t", partition: 3, offset: 33)]
+    c.requeued = [.init(letter, isCounted: true)]
     #expect(try store(database, owner: "a", c) == [0])
     #expect(
       try database.rows(

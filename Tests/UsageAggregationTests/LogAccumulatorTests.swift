@@ -313,7 +313,7 @@ struct LogAccumulatorTests {
     let first = [
       event(0, quantity: .max),
       event(1, quantity: 5, requeueIndex: 0),
-      event(2, id: "1", quantity: 6, requeueIndex: 1),
+      event(2, id: "2", quantity: 6, requeueIndex: 1),
     ]
     take(&accumulator, first, batch, requeues: [key, nil])
     expect(batch.requeued.isEmpty)
@@ -322,7 +322,7 @@ struct LogAccumulatorTests {
     accumulator.seal(batch)
 
     let second = accumulator.makeBatch()
-    // Neither its identity within the window nor its sequence makes it a duplicate.
+    // The record that did not fit is a dead letter, so its identity is not in the window.
     let again = [
       event(3, id: "1", quantity: 5, requeueIndex: 0),
       event(4, id: "1", quantity: 5, requeueIndex: 0),
@@ -340,6 +340,36 @@ struct LogAccumulatorTests {
     accumulator.settled(second)
     take(&accumulator, [event(6, id: "z", requeueIndex: 0)], third, requeues: [key])
     expect(third.requeued.count == 1)
+  }
+
+  @Test func `A requeued event that the window knows is a duplicate, and settles its dead letter`()
+  {
+    var accumulator = makeAccumulator()
+    own(&accumulator)
+    let key = DeadLetterKey(epoch: 1, topic: "t", partition: 0, offset: 7)
+    let batch = accumulator.makeBatch()
+    // The second record's sequence is below the first one's, which says nothing.
+    let records = [
+      event(0, id: "a", sequence: 9), event(1, id: "b", sequence: 2, requeueIndex: 0),
+      event(2, id: "a", sequence: 3, requeueIndex: 1), event(3, id: "c", requeueIndex: 1),
+    ]
+    var others = [key, key]
+    others[1].offset = 8
+    take(&accumulator, records, batch, requeues: others)
+    #expect(batch.requeued.map(\.key) == others)
+    #expect(batch.requeued.map(\.isCounted) == [true, false])
+    #expect(batch.counters.counted == 2 && batch.counters.duplicates == 2)
+    accumulator.seal(batch)
+    // The ledger has them as dead-lettered.
+    let state = batch.progress[0].producers[0]
+    #expect(state.counted == 1 && state.duplicates == 0 && state.repeated == 0)
+
+    // After a log has lost its end, two dead letters can have one place.
+    var sameplace = key
+    sameplace.valueHash = "other"
+    let next = accumulator.makeBatch()
+    take(&accumulator, [event(4, id: "d", requeueIndex: 0)], next, requeues: [sameplace])
+    #expect(next.requeued.map(\.isCounted) == [true])
   }
 
   @Test func `A requeued dead letter of a partition that was lost counts when it comes back`() {

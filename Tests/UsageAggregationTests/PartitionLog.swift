@@ -202,8 +202,10 @@ struct ModelStore {
         problems.append("a dead letter twice: \(position)")
       }
     }
-    for (partition, key) in batch.requeued where mine.contains(partition) {
-      if !requeued.insert(key).inserted { problems.append("a requeue counted twice: \(key)") }
+    for letter in batch.requeued where mine.contains(letter.partition) {
+      if !requeued.insert(letter.key).inserted {
+        problems.append("a dead letter settled twice: \(letter.key)")
+      }
     }
     reports += batch.reports.count { mine.contains($0.partition) }
   }

@@ -7,7 +7,7 @@ package enum Decision: Equatable, Sendable {
     case sequence
     /// Rule (b). Its identity is within the window.
     case id
-    /// The dead letter that it requeues was counted before.
+    /// The dead letter that it requeues was settled before.
     case requeued
   }
 
@@ -64,27 +64,27 @@ package struct PartitionRecount: Sendable {
 
   private var recent: RecentProducers
   private var window: DedupeWindow
-  private var requeuedDeadLetters: Set<ExactText>
+  private var requeuedLetters: Set<RequeuedLetter>
   private var previousOffset: Int64?
   private var checkpoint: RecountCheckpoint?
 
   /// - Parameters:
   ///   - sequences: the highest sequence of each producer before the first record that will be fed.
   ///   - deadLetteredSequences: the same for dead letters.
-  ///   - requeuedDeadLetters: the `dead-letter` headers that were counted before that record.
+  ///   - requeuedLetters: the dead letters that were settled before that record.
   ///   - checkpoint: replaces what is known about producers when its offset is reached. The window
   ///     still comes from the records that were fed.
   package init(
     partition: Int32, settings: RecountSettings, countFrom: Int64,
     sequences: [ExactText: Int64] = [:], deadLetteredSequences: [ExactText: Int64] = [:],
-    requeuedDeadLetters: Set<ExactText> = [], checkpoint: RecountCheckpoint? = nil
+    requeuedLetters: Set<RequeuedLetter> = [], checkpoint: RecountCheckpoint? = nil
   ) {
     self.partition = partition
     self.settings = settings
     self.countFrom = countFrom
     self.sequences = sequences
     self.deadLetteredSequences = deadLetteredSequences
-    self.requeuedDeadLetters = requeuedDeadLetters
+    self.requeuedLetters = requeuedLetters
     recent = RecentProducers(maximum: settings.maxProducers)
     recent.begin(with: Set(sequences.keys).union(deadLetteredSequences.keys).sorted())
     window = DedupeWindow(history: settings.windows(partition))
@@ -164,12 +164,11 @@ package struct PartitionRecount: Sendable {
   private func causeOfDuplicate(
     _ event: UsageEvent, _ record: LogRecord, highest: Int64?
   ) -> Decision.Cause? {
-    // A requeued record is judged only by its dead letter. Its sequence is below those that came
-    // later, so nearly every requeued record would be a duplicate.
-    if let header = record.deadLetterHeader {
-      return requeuedDeadLetters.contains(ExactText(header)) ? .requeued : nil
-    }
-    if event.numberedProducer != nil, let sequence = event.sequence, let highest,
+    if let letter = record.requeuedLetter {
+      // Rule (a) does not apply, because nearly every requeued record has a sequence below those
+      // that came later.
+      if requeuedLetters.contains(letter) { return .requeued }
+    } else if event.numberedProducer != nil, let sequence = event.sequence, let highest,
       sequence <= highest
     {
       return .sequence
@@ -183,9 +182,7 @@ package struct PartitionRecount: Sendable {
     if let producer = event.numberedProducer, let sequence = event.sequence {
       sequences[producer] = max(sequence, sequences[producer] ?? sequence)
     }
-    if let header = record.deadLetterHeader {
-      requeuedDeadLetters.insert(ExactText(header))
-    }
+    if let letter = record.requeuedLetter { requeuedLetters.insert(letter) }
   }
 
   // MARK: Numbers
@@ -219,6 +216,8 @@ package struct PartitionRecount: Sendable {
     _ event: UsageEvent, _ record: LogRecord, _ cause: Decision.Cause?, highest: Int64?
   ) {
     guard let producer = event.numberedProducer, let sequence = event.sequence else { return }
+    // The ledger already has the event as dead-lettered.
+    if record.deadLetterHeader != nil, cause != nil { return }
     var entry = ledger[producer] ?? LedgerEntry()
     switch cause {
     case nil where record.deadLetterHeader != nil:

@@ -26,6 +26,24 @@ package struct LogRecord: Equatable, Sendable {
   }
 }
 
+/// A dead letter that a record requeues. The header alone does not identify it, because offsets are
+/// used again after a log has lost its end.
+package struct RequeuedLetter: Hashable, Sendable {
+  package var header: ExactText
+  package var value: [UInt8]
+
+  package init(header: ExactText, value: [UInt8]) {
+    self.header = header
+    self.value = value
+  }
+}
+
+extension LogRecord {
+  package var requeuedLetter: RequeuedLetter? {
+    deadLetterHeader.map { RequeuedLetter(header: ExactText($0), value: value ?? []) }
+  }
+}
+
 /// A valid `license.usage.recorded`. Its texts contain neither NUL nor a lone surrogate.
 package struct UsageEvent: Sendable {
   package var id: String

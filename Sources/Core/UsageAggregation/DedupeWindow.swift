@@ -85,6 +85,14 @@ package struct DedupeWindow: ~Copyable {
     return isDuplicate
   }
 
+  /// Takes back the newest record, which turned out to be a dead letter.
+  ///
+  /// - Precondition: `observe` did not find its identity.
+  package mutating func forget(_ offset: Int64) {
+    precondition(offset == nextOffset - 1, "only the newest record can be taken back")
+    expire(place(of: offset))
+  }
+
   /// Removes all entries below `offset - size`. It is for offsets without a valid record.
   package mutating func advance(to offset: Int64) {
     precondition(offset >= nextOffset, "offsets of a partition only grow")

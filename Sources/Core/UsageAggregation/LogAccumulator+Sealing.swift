@@ -22,7 +22,7 @@ extension LogAccumulator {
     if batch.progress.isEmpty { settled(batch) }
   }
 
-  /// Must be called when a sealed batch is stored (or dropped). The dead letters that it counted
+  /// Must be called when a sealed batch is stored (or dropped). The dead letters that it settled
   /// are in the store then.
   package mutating func settled(_ batch: LogBatch) {
     for requeued in batch.requeued { requeuedHere.remove(requeued.key) }

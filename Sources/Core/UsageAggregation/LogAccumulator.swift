@@ -26,7 +26,7 @@ package struct LogAccumulator: ~Copyable {
   private let events: UnsafeMutablePointer<DecodedEvent>
   private let identities: UnsafeMutablePointer<Identity>
   private let groupHashes: UnsafeMutablePointer<UInt64>
-  /// Dead letters whose requeued record was counted by a batch that may not be stored yet.
+  /// Dead letters that a batch has settled which may not be stored yet.
   var requeuedHere: Set<DeadLetterKey> = []
   private var sink: UInt64 = 0
 
@@ -113,7 +113,7 @@ package struct LogAccumulator: ~Copyable {
   ///
   /// - Parameters:
   ///   - requeues: the dead letters that the records' `requeueIndex` points to. Entries that are
-  ///     `nil` were counted before.
+  ///     `nil` were settled before.
   ///   - resolveImports: returns which of the named import batches are registered, with their
   ///     oldest time in milliseconds. It is called for names that no earlier run resolved, at most
   ///     once for each 256 records. If it throws, the records before those are taken, and the
@@ -265,12 +265,14 @@ package struct LogAccumulator: ~Copyable {
         counters.duplicates += 1
         return
       }
-      guard add(i, record, &state, batch, &table) else {
+      // Its sequence is old by nature and says nothing. Its identity says whether it was counted.
+      guard isRepeat || add(i, record, &state, batch, &table) else {
         requeuedHere.remove(key)
         return
       }
-      batch.requeued.append((state.partition, key))
-      counters.counted += 1
+      batch.requeued.append(
+        RequeuedLetter(partition: state.partition, key: key, isCounted: !isRepeat))
+      if isRepeat { counters.duplicates += 1 } else { counters.counted += 1 }
       return
     }
     if isRepeat || isResend {
@@ -307,8 +309,10 @@ package struct LogAccumulator: ~Copyable {
     let fits = table.add(
       events[i], groupHash: groupHashes[i], hour: Self.hour(time), minute: Self.minute(time),
       partition: state.partition, offset: record.offset)
-    if !fits { reject(record, i, .quantityOverflow, &state, batch) }
-    return fits
+    if fits { return true }
+    state.window.forget(record.offset)
+    reject(record, i, .quantityOverflow, &state, batch)
+    return false
   }
 
   @inline(__always)

@@ -17,8 +17,7 @@ package final class LogBatch {
   package var newestTimestamps: [Int32: Int64] = [:]
   package var deadLetters: [DeadLetter] = []
   package var reports: [ProducerReport] = []
-  /// The dead letters that were counted, with the partition of the record that requeued them.
-  package var requeued: [(partition: Int32, key: DeadLetterKey)] = []
+  package var requeued: [RequeuedLetter] = []
   package var progress: [PartitionProgress] = []
   package var counters = BatchCounters()
 
@@ -73,6 +72,15 @@ package struct DeadLetter: Sendable {
   package var payload: [UInt8]?
   package var key: [UInt8]?
   package var timestamp: Int64
+}
+
+/// A dead letter that is settled for ever, because a record that requeued it was judged.
+package struct RequeuedLetter: Sendable {
+  /// The partition of the record.
+  package var partition: Int32
+  package var key: DeadLetterKey
+  /// False if the record was a duplicate of an event within the window.
+  package var isCounted: Bool
 }
 
 /// A producer's own account of what it accepted, cumulative.

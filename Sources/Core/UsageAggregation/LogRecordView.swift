@@ -32,6 +32,9 @@ package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
   package var topic: String
   package var partition: Int32
   package var offset: Int64
+  /// The SHA-256 of the letter's value, as the store writes it. The place alone does not identify
+  /// the letter, because offsets are used again after a log has lost its end.
+  package var valueHash = ""
 
   package init(epoch: Int32, topic: String, partition: Int32, offset: Int64) {
     self.epoch = epoch
@@ -56,10 +59,9 @@ package struct DeadLetterKey: Hashable, Sendable, CustomStringConvertible {
 
   package var description: String { "\(epoch)/\(topic)/\(partition)/\(offset)" }
 
-  /// Whether a record at this place may stand for the dead letter, which must have been there
-  /// before.
-  package func precedes(epoch: Int32, topic: String, partition: Int32, offset: Int64) -> Bool {
-    guard self.topic.utf8.elementsEqual(topic.utf8), self.epoch <= epoch else { return false }
-    return self.epoch < epoch || self.partition != partition || self.offset < offset
+  /// Whether a record of this topic may stand for the dead letter. The store knows whether the
+  /// letter was there before the record.
+  package func mayBeRequeued(inEpoch epoch: Int32, topic: String) -> Bool {
+    self.topic.utf8.elementsEqual(topic.utf8) && self.epoch <= epoch
   }
 }

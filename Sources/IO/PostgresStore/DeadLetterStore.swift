@@ -8,7 +8,7 @@ package struct DeadLetterStore {
     self.connection = connection
   }
 
-  /// The place of a dead letter in the log, which identifies it for ever.
+  /// The place of a dead letter in the log.
   package struct Place: Hashable, Sendable, CustomStringConvertible {
     package var logEpoch: Int32
     package var topic: String
@@ -26,6 +26,21 @@ package struct DeadLetterStore {
     package var description: String { "\(logEpoch)/\(topic)/\(partition)/\(offset)" }
   }
 
+  /// What identifies a dead letter for ever. Its place alone does not, because offsets are used
+  /// again after a log has lost its end.
+  package struct Name: Hashable, Sendable {
+    package var place: Place
+    /// The SHA-256 of the value in hexadecimal digits.
+    package var valueHash: String
+
+    package init(_ place: Place, valueHash: String) {
+      self.place = place
+      self.valueHash = valueHash
+    }
+  }
+
+  private static let valueHash = "encode(sha256(coalesce(payload, '')), 'hex')"
+
   package struct DeadLetter: Sendable {
     package var place: Place
     package var group: String
@@ -39,6 +54,8 @@ package struct DeadLetterStore {
     /// Only present if it was asked for.
     package var payload: [UInt8]?
     package var key: [UInt8]?
+    /// Only present with the payload.
+    package var valueHash: String?
   }
 
   /// Selects dead letters. A nil member selects all.
@@ -114,7 +131,7 @@ package struct DeadLetterStore {
       (
         found,
         [
-          row[14] ?? "", "\(found.place.logEpoch)", found.place.topic, "\(found.place.partition)",
+          row[15] ?? "", "\(found.place.logEpoch)", found.place.topic, "\(found.place.partition)",
           "\(found.place.offset)", found.group,
         ]
       )
@@ -137,7 +154,7 @@ package struct DeadLetterStore {
   /// The selected dead letters that can be sent again, in the order of the log, and how many
   /// cannot, by reason.
   package struct Requeueable: Sendable {
-    package var places: [Place] = []
+    package var letters: [Name] = []
     package var alreadyCounted = 0
     package var alreadyRequeued = 0
     /// Tombstones, and values longer than what is stored. Sent again, they would become dead
@@ -155,34 +172,37 @@ package struct DeadLetterStore {
   ///
   /// - Parameters:
   ///   - again: also those that were sent again before and have not counted (yet).
-  ///   - limit: the most places; nil for all.
+  ///   - limit: the most letters; nil for all.
   package func requeueable(
     _ filter: Filter, again: Bool, limit: Int? = nil
   ) throws(PostgresError) -> Requeueable {
     let rows = try connection.query(
       """
       with chosen as materialized (
-        select log_epoch, topic, partition, log_offset, case when is_counted then 'counted'
+        select log_epoch, topic, partition, log_offset, value_hash, case when is_counted then 'counted'
           when never_valid then 'never_valid' when rank > 1 then 'same_value'
           when is_requeued and not $6::boolean then 'requeued' else 'open' end as class
       from (
         select *, row_number() over (
           partition by topic, value_hash order by log_epoch, first_seen, partition, log_offset) as rank
         from (
-          -- Two groups that read a topic have a row each.
-          select log_epoch, topic, partition, log_offset, min(reason) as reason,
+          -- Two groups that read a topic have a row each, and so has a value that came to a place
+          -- again after the log had lost its end.
+          select log_epoch, topic, partition, log_offset, \(Self.valueHash) as value_hash,
+            min(reason) as reason,
             min(received_at) as first_seen, bool_or(counted_at is not null) as is_counted,
             bool_or(requeued_at is not null) as is_requeued,
-            min(encode(sha256(coalesce(payload, '')), 'hex')) as value_hash,
             bool_and(payload is null or (reason = 'over_size' and length(payload) >= 65536)) as never_valid
-          from dead_letter group by 1, 2, 3, 4
+          from dead_letter group by 1, 2, 3, 4, 5
         ) places
       ) d where \(Filter.condition))
-      select class, count(*), null::int, null::text, null::int, null::bigint from chosen group by 1
+      select class, count(*), null::int, null::text, null::int, null::bigint, null::text
+      from chosen group by 1
       union all
-      (select null, null, log_epoch, topic, partition, log_offset from chosen where class = 'open'
-        order by log_epoch, topic, partition, log_offset limit $7::bigint)
-      order by 3, 4, 5, 6
+      (select null, null, log_epoch, topic, partition, log_offset, value_hash from chosen
+        where class = 'open'
+        order by log_epoch, topic, partition, log_offset, value_hash limit $7::bigint)
+      order by 3, 4, 5, 6, 7
       """,
       filter.parameters + [.boolean(again), limit.map { .int($0) } ?? .null],
       operation: "choose dead letters")
@@ -196,25 +216,53 @@ package struct DeadLetterStore {
       case "requeued": found.alreadyRequeued = count
       case "open": found.remaining = count
       default:
-        found.places.append(
-          Place(
-            logEpoch: Int32(rows.integer(i, 2)!), topic: rows.text(i, 3) ?? "",
-            partition: Int32(rows.integer(i, 4)!), offset: rows.integer(i, 5)!))
+        found.letters.append(
+          Name(
+            Place(
+              logEpoch: Int32(rows.integer(i, 2)!), topic: rows.text(i, 3) ?? "",
+              partition: Int32(rows.integer(i, 4)!), offset: rows.integer(i, 5)!),
+            valueHash: rows.text(i, 6) ?? ""))
       }
     }
-    found.remaining -= found.places.count
+    found.remaining -= found.letters.count
     return found
   }
 
-  /// What the rows say about a record that names a dead letter in its header.
-  package enum Standing: Sendable { case unknown, open, counted }
+  /// A record that names a dead letter in its header.
+  package struct Naming: Sendable {
+    package var letter: Place
+    package var value: [UInt8]
+    /// The place of the record itself.
+    package var logEpoch: Int32
+    package var partition: Int32
+    package var offset: Int64
 
-  /// Whether records may stand for the dead letters that they name. They may if there is such a row
-  /// and it has the record's value. Anybody can set a header, so a header decides nothing by
-  /// itself.
-  package func standing(
-    of records: [(place: Place, value: [UInt8])]
-  ) throws(PostgresError) -> [Standing] {
+    package init(
+      _ letter: Place, value: [UInt8], logEpoch: Int32, partition: Int32, offset: Int64
+    ) {
+      self.letter = letter
+      self.value = value
+      self.logEpoch = logEpoch
+      self.partition = partition
+      self.offset = offset
+    }
+  }
+
+  /// What the rows say about a record that names a dead letter.
+  package enum Standing: Sendable, Equatable {
+    case unknown
+    case open(Name)
+    /// The letter is settled.
+    case counted
+  }
+
+  /// Whether records may stand for the dead letters that they name. They may if there is such a
+  /// row, if it has the record's value, and if it was there before the record. Anybody can set a
+  /// header, so a header decides nothing by itself.
+  ///
+  /// A letter is open exactly if `flush_settled` accepts that its record counts. Otherwise a
+  /// consumer would try the same flush for ever.
+  package func standing(of records: [Naming]) throws(PostgresError) -> [Standing] {
     var found = [Standing](repeating: .unknown, count: records.count)
     var start = 0
     while start < records.count {
@@ -227,44 +275,57 @@ package struct DeadLetterStore {
       let part = records[start..<end]
       let rows = try connection.query(
         """
-        select u.place, bool_or(d.counted_at is not null)
-        from unnest($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[]) with ordinality
-          u(e, t, p, o, value, place)
+        select u.place, bool_or(d.counted_at is not null), min(encode(sha256(d.payload), 'hex'))
+        from unnest($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::int[],
+          $7::int[], $8::bigint[]) with ordinality
+          u(e, t, p, o, value, at_epoch, at_partition, at_offset, place)
         join dead_letter d on d.topic = u.t and d.partition = u.p and d.log_offset = u.o
           and d.log_epoch = u.e and d.payload = decode(u.value, 'hex')
         group by 1
+        having bool_or(d.log_epoch < u.at_epoch or d.partition <> u.at_partition
+          or d.log_offset < u.at_offset or d.lost_from <= u.at_offset)
         """,
-        Self.arrays(part.map(\.place)) + [.texts(part.map { Hexadecimal.text($0.value) })],
+        Self.arrays(part.map(\.letter)) + [
+          .texts(part.map { Hexadecimal.text($0.value) }),
+          .integers(part.map { Int64($0.logEpoch) }), .integers(part.map { Int64($0.partition) }),
+          .integers(part.map(\.offset)),
+        ],
         operation: "look up requeued dead letters")
       for i in rows.rows.indices {
-        found[start + Int(rows.integer(i, 0)!) - 1] = rows.boolean(i, 1) ? .counted : .open
+        let place = start + Int(rows.integer(i, 0)!) - 1
+        found[place] =
+          rows.boolean(i, 1)
+          ? .counted : .open(Name(records[place].letter, valueHash: rows.text(i, 2) ?? ""))
       }
       start = end
     }
     return found
   }
 
-  /// The dead letters at the given places with their payloads, in the given order. Those that are
-  /// gone or were counted meanwhile are left out.
-  package func uncounted(_ places: [Place]) throws(PostgresError) -> [DeadLetter] {
+  /// The given dead letters with their payloads, in the given order. Those that are gone or were
+  /// counted meanwhile are left out.
+  package func uncounted(_ letters: [Name]) throws(PostgresError) -> [DeadLetter] {
     let rows = try connection.query(
       """
       select distinct on (u.place) \(Self.columns(true))
-      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[]) with ordinality u(e, t, p, o, place)
+      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[]) with ordinality
+        u(e, t, p, o, hash, place)
       join dead_letter on topic = u.t and partition = u.p and log_offset = u.o and log_epoch = u.e
+        and \(Self.valueHash) = u.hash
       where counted_at is null order by u.place
-      """, Self.arrays(places), operation: "read dead letters")
+      """, Self.arrays(letters), operation: "read dead letters")
     return Self.deadLetters(rows)
   }
 
   /// Marks dead letters as sent again. Call it after the broker has acknowledged them.
-  package func markRequeued(_ places: [Place]) throws(PostgresError) {
+  package func markRequeued(_ letters: [Name]) throws(PostgresError) {
     try connection.query(
       """
       update dead_letter set requeued_at = now()
-      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[]) u(e, t, p, o)
+      from unnest($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[]) u(e, t, p, o, hash)
       where topic = u.t and partition = u.p and log_offset = u.o and log_epoch = u.e
-      """, Self.arrays(places), operation: "mark dead letters as requeued")
+        and \(Self.valueHash) = u.hash
+      """, Self.arrays(letters), operation: "mark dead letters as requeued")
   }
 
   // MARK: -
@@ -276,11 +337,17 @@ package struct DeadLetterStore {
     ]
   }
 
+  static func arrays(_ letters: [Name]) -> [SQLValue] {
+    arrays(letters.map(\.place)) + [.texts(letters.map(\.valueHash))]
+  }
+
   private static func columns(_ withPayload: Bool) -> String {
     func time(_ column: String) -> String {
       "to_char(\(column) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
     }
-    let bytes = withPayload ? "encode(payload, 'hex'), encode(record_key, 'hex')" : "null, null"
+    let bytes =
+      withPayload
+      ? "encode(payload, 'hex'), encode(record_key, 'hex'), \(valueHash)" : "null, null, null"
     return """
       log_epoch, topic, partition, log_offset, consumer_group, reason, detail, length(payload),
       \(time("received_at")), \(time("forwarded_at")), \(time("requeued_at")), \(time("counted_at")), \(bytes)
@@ -297,7 +364,7 @@ package struct DeadLetterStore {
         payloadBytes: rows.integer(i, 7), receivedAt: rows.text(i, 8) ?? "",
         forwardedAt: rows.text(i, 9), requeuedAt: rows.text(i, 10), countedAt: rows.text(i, 11),
         payload: rows.text(i, 12).map { Hexadecimal.bytes($0) },
-        key: rows.text(i, 13).map { Hexadecimal.bytes($0) })
+        key: rows.text(i, 13).map { Hexadecimal.bytes($0) }, valueHash: rows.text(i, 14))
     }
   }
 }

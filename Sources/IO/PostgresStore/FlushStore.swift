@@ -45,12 +45,23 @@ package struct FlushStore {
   package struct Commit: Sendable {
     package var offsets: [Offset] = []
     package var reports: [Report] = []
-    /// The dead letters whose requeued records the flush counts.
-    package var requeued: [DeadLetterStore.Place] = []
+    package var requeued: [Requeued] = []
     /// The numbers of events are those since the last flush. The store adds them up.
     package var producers: [OffsetStore.StoredProducer] = []
 
     package init() {}
+  }
+
+  /// A dead letter that the flush settles, because it has judged a record that requeued it.
+  package struct Requeued: Sendable {
+    package var letter: DeadLetterStore.Name
+    /// Whether the flush counts the record. If not, it is a duplicate.
+    package var isCounted: Bool
+
+    package init(_ letter: DeadLetterStore.Name, isCounted: Bool) {
+      self.letter = letter
+      self.isCounted = isCounted
+    }
   }
 
   /// The compare-and-set of one partition.
@@ -133,7 +144,7 @@ package struct FlushStore {
     guard let epoch = commit.offsets.map(\.epoch).max() else { return [] }
     var statements = [compareAndSet(commit.offsets)]
     if !commit.reports.isEmpty { statements.append(store(commit.reports, epoch: epoch)) }
-    if !commit.requeued.isEmpty { statements.append(markCounted(commit.requeued)) }
+    if !commit.requeued.isEmpty { statements.append(settle(commit.requeued)) }
     if !commit.producers.isEmpty { statements.append(store(commit.producers)) }
     return statements
   }
@@ -166,13 +177,10 @@ package struct FlushStore {
       ])
   }
 
-  private func markCounted(_ requeued: [DeadLetterStore.Place]) -> SQLStatement {
+  private func settle(_ requeued: [Requeued]) -> SQLStatement {
     SQLStatement(
-      "select flush_requeued($1::int[], $2::text[], $3::int[], $4::bigint[])",
-      [
-        .integers(requeued.map { Int64($0.logEpoch) }), .texts(requeued.map(\.topic)),
-        .integers(requeued.map { Int64($0.partition) }), .integers(requeued.map(\.offset)),
-      ])
+      "select flush_settled($1::int[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::boolean[])",
+      DeadLetterStore.arrays(requeued.map(\.letter)) + [.booleans(requeued.map(\.isCounted))])
   }
 
   private func store(_ producers: [OffsetStore.StoredProducer]) -> SQLStatement {

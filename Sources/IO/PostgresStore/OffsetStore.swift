@@ -181,7 +181,8 @@ package struct OffsetStore {
     return Set(rows.rows.indices.compactMap { rows.integer($0, 0).map { Int32($0) } })
   }
 
-  /// The offsets of a partition's dead letters in its epoch, from `offset` on.
+  /// The offsets of a partition's dead letters in its epoch, from `offset` on. Those of a part of
+  /// the log that is lost say nothing about the records that have their offsets now.
   package func deadLetters(
     of partition: Stored, from offset: Int64
   ) throws(PostgresError) -> Set<Int64> {
@@ -189,7 +190,7 @@ package struct OffsetStore {
       """
       select log_offset from dead_letter
       where topic = $1 and partition = $2::int and log_epoch = $3::int and log_offset >= $4::bigint
-        and consumer_group = $5
+        and consumer_group = $5 and lost_from is null
       """,
       [
         .text(topic), .int(Int(partition.partition)), .int(Int(partition.logEpoch)),
@@ -240,7 +241,7 @@ package struct OffsetStore {
   }
 
   /// Gives up the records between the stored offset and `next`. They are lost, and `log_gap`
-  /// records that.
+  /// records that. If the offset is set back, the trigger `log_lost` does the rest.
   package func acceptGap(
     partition: Int32, to next: Int64, reason: String, by person: String
   ) throws {
@@ -251,6 +252,7 @@ package struct OffsetStore {
         select consumer_group, topic, partition, log_epoch, least(next_offset, $4::bigint),
           greatest(next_offset, $4::bigint) - 1, $5, $6
         from consumer_offset where consumer_group = $1 and topic = $2 and partition = $3::int
+        for update
         """,
         [
           .text(group), .text(topic), .int(Int(partition)), .integer(next), .text(reason),

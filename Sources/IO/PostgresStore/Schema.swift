@@ -121,6 +121,9 @@ package enum Schema {
     Migration(
       version: 37, name: "0037_signed_statements",
       sql: String(decoding: PackageResources.v0037_signed_statements_sql, as: UTF8.self)),
+    Migration(
+      version: 38, name: "0038_lost_log",
+      sql: String(decoding: PackageResources.v0038_lost_log_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

@@ -14,6 +14,8 @@ extension UsageReads {
     package var logEpoch: Int32
     package var reason: String
     package var isCounted: Bool
+    /// Its record was in a part of the log that is lost. Another record may have its offset now.
+    package var isLost: Bool
   }
 
   package struct LedgerSum: Sendable {
@@ -48,7 +50,8 @@ extension UsageReads {
   package func deadLetters(group: String, topic: String) throws -> [DeadLetterPlace] {
     var found: [DeadLetterPlace] = []
     try forEachPage(
-      "select partition, log_offset, log_epoch, reason, counted_at is not null from dead_letter "
+      "select partition, log_offset, log_epoch, reason, counted_at is not null, "
+        + "lost_from is not null from dead_letter "
         + "where consumer_group = \(Self.literal(group)) and topic = \(Self.literal(topic))",
       "read dead letters"
     ) { rows, i in
@@ -56,22 +59,31 @@ extension UsageReads {
         DeadLetterPlace(
           partition: Int32(rows.integer(i, 0)!), offset: rows.integer(i, 1)!,
           logEpoch: Int32(rows.integer(i, 2)!), reason: rows.text(i, 3) ?? "",
-          isCounted: rows.boolean(i, 4)))
+          isCounted: rows.boolean(i, 4), isLost: rows.boolean(i, 5)))
     }
     return found
   }
 
   /// Whether a dead letter with that place and value is stored.
+  ///
+  /// - Parameter before: the offset in the same partition and epoch that the letter must come
+  ///   before. If the letter's part of the log is lost, all records that were read since come after
+  ///   it.
   package func hasDeadLetter(
-    topic: String, logEpoch: Int64, partition: Int64, offset: Int64, value: [UInt8]
+    topic: String, logEpoch: Int64, partition: Int64, offset: Int64, value: [UInt8],
+    before: Int64? = nil
   ) throws(PostgresError) -> Bool {
     try connection.query(
       """
       select exists (
         select from dead_letter where topic = $1 and log_epoch = $2::int and partition = $3::int
-          and log_offset = $4::bigint and payload = $5)
+          and log_offset = $4::bigint and payload = $5
+          and ($6::bigint is null or log_offset < $6::bigint or lost_from <= $6::bigint))
       """,
-      [.text(topic), .integer(logEpoch), .integer(partition), .integer(offset), .bytes(value)],
+      [
+        .text(topic), .integer(logEpoch), .integer(partition), .integer(offset), .bytes(value),
+        before.map { .integer($0) } ?? .null,
+      ],
       operation: "look up a dead letter"
     ).boolean(0, 0)
   }

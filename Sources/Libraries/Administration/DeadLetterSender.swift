@@ -35,17 +35,18 @@ package final class DeadLetterSender: Sendable {
   /// outside of any transaction.
   ///
   /// - Parameter page: at most `pageRows` dead letters with their payloads.
-  /// - Returns: the places of the dead letters that the brokers accepted, and why they refused the
-  ///   others.
+  /// - Returns: the dead letters that the brokers accepted, and why they refused the others.
   package func send(
     _ page: [DeadLetterStore.DeadLetter]
-  ) throws -> (taken: [DeadLetterStore.Place], refusal: String?) {
+  ) throws -> (taken: [DeadLetterStore.Name], refusal: String?) {
     acknowledged.results.withLock { $0 = [:] }
     for (i, deadLetter) in page.enumerated() { try send(deadLetter, UInt(i)) }
     // Its timeout tells no more than the missing acknowledgements.
     try? producer.flush(timeoutMilliseconds: Self.timeoutMilliseconds + 5_000)
     let results = acknowledged.results.withLock { $0 }
-    let taken = page.indices.filter { results[UInt($0)] == .some(.none) }.map { page[$0].place }
+    let taken = page.indices.filter { results[UInt($0)] == .some(.none) }.map {
+      DeadLetterStore.Name(page[$0].place, valueHash: page[$0].valueHash ?? "")
+    }
     guard taken.count < page.count else { return (taken, nil) }
     return (taken, results.values.compactMap { $0 }.first.map { "\($0)" } ?? "no answer")
   }

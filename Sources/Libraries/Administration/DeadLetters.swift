@@ -6,15 +6,15 @@ extension Administrator {
   ///
   /// - Parameter resource: the choice, which is `all`, a reason, or a place.
   package func markRequeued(
-    _ places: [DeadLetterStore.Place], resource: String
+    _ letters: [DeadLetterStore.Name], resource: String
   ) throws {
-    guard !places.isEmpty else { return }
+    guard !letters.isEmpty else { return }
     try connection.transaction {
-      try DeadLetterStore(connection).markRequeued(places)
+      try DeadLetterStore(connection).markRequeued(letters)
       try record(
         AuditedChange(
           "dead_letter.requeue", "dead_letter", resource,
-          after: #"{"requeued":\#(places.count)}"#))
+          after: #"{"requeued":\#(letters.count)}"#))
     }
   }
 }

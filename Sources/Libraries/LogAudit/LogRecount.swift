@@ -37,9 +37,11 @@ package struct CountedPartition {
   /// Events that count according to the readable records but might be duplicates of unreadable
   /// ones. They are by producer if only its sequence is in doubt.
   package var doubtful: [DoubtKey: Tally] = [:]
-  /// The `dead-letter` headers that counted, with the key that they counted for.
-  package var requeued: [ExactText: DoubtKey] = [:]
-  package var requeuedTallies: [ExactText: Tally] = [:]
+  /// The dead letters whose requeued records counted, with the key that they counted for.
+  package var requeued: [RequeuedLetter: DoubtKey] = [:]
+  package var requeuedTallies: [RequeuedLetter: Tally] = [:]
+  /// The dead letters that a duplicate settled.
+  package var settledLetters: Set<RequeuedLetter> = []
 
   package struct DoubtKey: Hashable {
     package var producer: ExactText?
@@ -237,17 +239,18 @@ package struct LogRecount {
     return recount
   }
 
-  /// A dead letter counts once in all partitions together. The logs do not tell which of two
-  /// records counted.
+  /// A dead letter is settled once in all partitions together. The logs do not tell which of two
+  /// records settled it.
   private func doubtRequeuedTwice(_ partitions: inout [CountedPartition]) {
-    var seen: [ExactText: Int] = [:]
+    var seen: [RequeuedLetter: Int] = [:]
     for partition in partitions {
-      for header in partition.requeued.keys { seen[header, default: 0] += 1 }
+      for letter in partition.requeued.keys { seen[letter, default: 0] += 1 }
+      for letter in partition.settledLetters { seen[letter, default: 0] += 1 }
     }
     for index in partitions.indices {
-      for (header, key) in partitions[index].requeued where seen[header, default: 0] > 1 {
+      for (letter, key) in partitions[index].requeued where seen[letter, default: 0] > 1 {
         partitions[index].doubtful[key, default: Tally()].add(
-          partitions[index].requeuedTallies[header] ?? Tally())
+          partitions[index].requeuedTallies[letter] ?? Tally())
       }
     }
   }
@@ -261,7 +264,9 @@ extension CountedPartition {
     if logBegins == nil { logBegins = record.timestamp }
     switch decision {
     case .report, .deadLetter: break
-    case .duplicate: duplicates += 1
+    case .duplicate(_, let cause):
+      duplicates += 1
+      if cause == .id, let letter = record.requeuedLetter { settledLetters.insert(letter) }
     case .counted(let event):
       counted += 1
       let usage = event.minuteKey
@@ -270,9 +275,9 @@ extension CountedPartition {
       let tally = Tally(quantity: event.quantity, eventCount: 1)
       let isInGap = gaps.contains { ($0.firstOffset...$0.lastOffset).contains(record.offset) }
       let whole = DoubtKey(producer: nil, usage: usage)
-      if let header = record.deadLetterHeader {
-        requeued[ExactText(header)] = whole
-        requeuedTallies[ExactText(header)] = tally
+      if let letter = record.requeuedLetter {
+        requeued[letter] = whole
+        requeuedTallies[letter] = tally
         if hasUnreadablePast || isInGap { doubtful[whole, default: Tally()].add(tally) }
         return
       }

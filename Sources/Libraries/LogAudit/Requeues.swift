@@ -2,8 +2,8 @@ package import PostgresStore
 package import Recount
 
 /// Decides which records are requeued dead letters. Anybody may set the header `dead-letter`, so a
-/// row of `dead_letter` must have that place and the record's value. Otherwise the record is an
-/// ordinary event.
+/// row of `dead_letter` must have that place and the record's value, and must have been there before
+/// the record. Otherwise the record is an ordinary event.
 package struct Requeues {
   let connection: PostgresConnection
   let topic: String
@@ -25,12 +25,11 @@ package struct Requeues {
       let offset = Self.number(fields[3]), let current = epochs[record.partition],
       epoch <= Int64(current), partition <= Int64(Int32.max)
     else { return nil }
-    // A dead letter comes before the record that requeues it.
-    if epoch == Int64(current), partition == Int64(record.partition), offset >= record.offset {
-      return nil
-    }
+    // A letter of an earlier epoch or of another partition comes before the record.
+    let isElsewhere = epoch < Int64(current) || partition != Int64(record.partition)
     let isKnown = try UsageReads(connection).hasDeadLetter(
-      topic: topic, logEpoch: epoch, partition: partition, offset: offset, value: value)
+      topic: topic, logEpoch: epoch, partition: partition, offset: offset, value: value,
+      before: isElsewhere ? nil : record.offset)
     return isKnown ? String(decoding: header, as: UTF8.self) : nil
   }
 

@@ -81,7 +81,8 @@ package struct StoredUsage {
   package var refusedForAge: Set<LogPosition> {
     Set(
       deadLetters.filter {
-        $0.reason == "too_old" && $0.logEpoch == positions[$0.partition]?.logEpoch
+        $0.reason == "too_old" && !$0.isLost
+          && $0.logEpoch == positions[$0.partition]?.logEpoch
       }
       .map { LogPosition(partition: $0.partition, offset: $0.offset) })
   }

@@ -57,11 +57,9 @@ extension ConsumerSession {
       // records as ordinary events.
       if settings.rules.keepsDeadLetters, let header = record.header(named: "dead-letter"),
         let key = DeadLetterKey(header: header),
-        key.precedes(
-          epoch: epochs[partition] ?? 0, topic: settings.topic, partition: partition,
-          offset: record.offset)
+        let epoch = epochs[partition], key.mayBeRequeued(inEpoch: epoch, topic: settings.topic)
       {
-        view.requeueIndex = named.add(key, record.value)
+        view.requeueIndex = named.add(key, record, epoch: epoch, partition: partition)
       }
       views[i - first] = view
     }

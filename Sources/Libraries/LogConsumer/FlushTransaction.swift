@@ -91,9 +91,8 @@ struct FlushTransaction<Writer: FlushWriter> {
     guard settings.rules.keepsDeadLetters else { return c }
     for requeued in batch.requeued where epochs[requeued.partition] != nil {
       c.requeued.append(
-        DeadLetterStore.Place(
-          logEpoch: requeued.key.epoch, topic: requeued.key.topic,
-          partition: requeued.key.partition, offset: requeued.key.offset))
+        FlushStore.Requeued(
+          DeadLetterStore.Name(requeued.key), isCounted: requeued.isCounted))
     }
     return c
   }

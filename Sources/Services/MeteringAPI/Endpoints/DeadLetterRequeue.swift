@@ -66,13 +66,13 @@ struct DeadLetterRequeue {
       try DeadLetterStore($0).requeueable(filter, again: again, limit: Self.most)
     }
     var sent = 0
-    if !chosen.places.isEmpty {
+    if !chosen.letters.isEmpty {
       let sender = try await Self.blocking {
         try DeadLetterSender(configuration, clientID: "metering-api-dead-letters")
       }
-      for start in stride(from: 0, to: chosen.places.count, by: DeadLetterSender.pageRows) {
-        let end = min(start + DeadLetterSender.pageRows, chosen.places.count)
-        sent += try await send(Array(chosen.places[start..<end]), sender, sentBefore: sent)
+      for start in stride(from: 0, to: chosen.letters.count, by: DeadLetterSender.pageRows) {
+        let end = min(start + DeadLetterSender.pageRows, chosen.letters.count)
+        sent += try await send(Array(chosen.letters[start..<end]), sender, sentBefore: sent)
       }
     }
     let answer = Resource(
@@ -91,9 +91,9 @@ struct DeadLetterRequeue {
 
   /// Sends some dead letters and records which ones the brokers took.
   private func send(
-    _ places: [DeadLetterStore.Place], _ sender: DeadLetterSender, sentBefore: Int
+    _ letters: [DeadLetterStore.Name], _ sender: DeadLetterSender, sentBefore: Int
   ) async throws -> Int {
-    let page = try await request.read { try DeadLetterStore($0).uncounted(places) }
+    let page = try await request.read { try DeadLetterStore($0).uncounted(letters) }
     let (taken, refusal) = try await Self.blocking { try sender.send(page) }
     let (context, resource) = (request.auditContext, resource)
     try await request.context.database.write { connection in

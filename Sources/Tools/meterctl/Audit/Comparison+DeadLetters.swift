@@ -9,7 +9,7 @@ extension Comparison {
     var found: [LogPosition: UsageReads.DeadLetterPlace] = [:]
     for row in stored.deadLetters {
       guard let partition = partitions[row.partition], partition.unreadable == nil,
-        row.logEpoch == partition.logEpoch, row.offset >= partition.low
+        row.logEpoch == partition.logEpoch, row.offset >= partition.low, !row.isLost
       else {
         // Dead letters have no event time, so a range of times selects none.
         if stored.range != UsageReads.Minutes() { continue }

@@ -9,7 +9,8 @@ struct DeadLettersRequeue: ParsableCommand {
     discussion: """
       Correct the cause first (a setting, an import that was not registered, a key). The original \
       value is then sent to its topic again, keyed by its subject, with a header that names the \
-      dead letter. It counts once, however often it is sent. Dead letters that were counted are \
+      dead letter. It counts once, however often it is sent, and not at all if its event was \
+      counted under its id meanwhile. Dead letters that were counted are \
       left alone, and so are those that were sent again before, unless --again is given. If \
       several dead letters have the same value, only the first one is sent.
 
@@ -48,11 +49,11 @@ struct DeadLettersRequeue: ParsableCommand {
     // A dead letter that is named explicitly is sent even if it was sent before.
     let chosen = try store.requeueable(filter, again: again || place.isGiven)
     var sent = 0
-    if !chosen.places.isEmpty {
+    if !chosen.letters.isEmpty {
       try confirmation.confirm(
-        "\(Terminal.count(chosen.places.count, "dead letter")) will be sent to the log again.")
-      let resource = reason ?? (place.isGiven ? chosen.places[0].description : "all")
-      sent = try Requeue(administrator, resource: resource).run(chosen.places)
+        "\(Terminal.count(chosen.letters.count, "dead letter")) will be sent to the log again.")
+      let resource = reason ?? (place.isGiven ? chosen.letters[0].place.description : "all")
+      sent = try Requeue(administrator, resource: resource).run(chosen.letters)
     }
     output.print(json(chosen, sent), text: text(chosen, sent))
   }
@@ -95,21 +96,21 @@ struct Requeue {
 
   /// - Returns: the number of letters that were sent and acknowledged.
   /// - Throws: the broker's refusal, after the accepted letters were marked.
-  func run(_ places: [DeadLetterStore.Place]) throws -> Int {
+  func run(_ letters: [DeadLetterStore.Name]) throws -> Int {
     let store = DeadLetterStore(administrator.connection)
-    let progress = Progress("Sending", unit: "dead letters", total: Int64(places.count))
+    let progress = Progress("Sending", unit: "dead letters", total: Int64(letters.count))
     var sent = 0
     defer { progress.finish(Int64(sent)) }
-    for start in stride(from: 0, to: places.count, by: DeadLetterSender.pageRows) {
+    for start in stride(from: 0, to: letters.count, by: DeadLetterSender.pageRows) {
       let page = try store.uncounted(
-        Array(places[start..<min(start + DeadLetterSender.pageRows, places.count)]))
+        Array(letters[start..<min(start + DeadLetterSender.pageRows, letters.count)]))
       let (taken, refusal) = try sender.send(page)
       try administrator.markRequeued(taken, resource: resource)
       sent += taken.count
       progress.update(Int64(sent))
       if let refusal {
         throw Failure(
-          "\(sent) of \(places.count) dead letters were sent again, then the broker did not take "
+          "\(sent) of \(letters.count) dead letters were sent again, then the broker did not take "
             + "more: \(refusal); run it again for the rest")
       }
     }

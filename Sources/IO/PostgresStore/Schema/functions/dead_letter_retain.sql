@@ -15,7 +15,7 @@ begin
     left join unnest(partitions, lows) l(partition, low) on l.partition = d.partition
     where d.received_at < now() - interval '400 days' and d.consumer_group = of_group
       and d.topic = of_topic and d.forwarded_at is not null
-      and (d.log_epoch < o.log_epoch or d.log_offset < l.low)
+      and (d.log_epoch < o.log_epoch or d.log_offset < l.low or d.lost_from is not null)
     limit most for update of d skip locked));
   get diagnostics removed = row_count;
   return removed;

@@ -1,3 +1,6 @@
+-- As consumers of schema 36 and older settle dead letters. Newer ones call flush_settled. This
+-- function stays, because older processes run beside newer ones during an upgrade; a later release
+-- drops it.
 -- Marks the dead letters whose requeued records this flush counts, after its compare-and-set.
 -- Raises MM002 if one of them is marked already, because its record would count twice.
 create function flush_requeued(

@@ -33,3 +33,9 @@ create trigger usage_merged_of_offset_set_back
   when (new.consumer_group = 'usage-aggregator' and new.topic = 'license.usage.v1'
     and (new.log_epoch, new.next_offset) < (old.log_epoch, old.next_offset))
   execute function usage_merged_reset();
+
+create trigger log_lost_of_offset_set_back
+  after update on consumer_offset for each row
+  when (old.next_offset >= 0 and (new.log_epoch <> old.log_epoch
+    or new.next_offset < old.next_offset))
+  execute function log_lost();

@@ -14,7 +14,10 @@ create table dead_letter (
   counted_at timestamptz,
   forward_attempts int not null default 0,
   -- The earliest time; null means immediately.
-  forward_after timestamptz
+  forward_after timestamptz,
+  -- The record's part of the log is lost, and the log was read on from this offset. Records from
+  -- there on come after the letter, and one of them may have its offset.
+  lost_from bigint
 );
 
 -- The index is deliberately not unique: a unique key would make a flush wait for the open
