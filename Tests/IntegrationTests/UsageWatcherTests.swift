@@ -221,13 +221,19 @@ extension IntegrationTests {
         if case .judged = try judgeNext() { true } else { false }
       }
       // Kafka is asked outside of the transaction, because the server ends an idle one.
-      guard case .needsEnds(let minute) = try judgeNext() else {
+      guard case .needsEnds(let minute, let epoch) = try judgeNext() else {
         Issue.record("the log's ends are not read")
         return
       }
-      try store.cover(until: minute, logEnds: [0, 5])
+      func cover(_ minute: Int64, _ ends: [Int64], ofEpoch epoch: Int64 = epoch) throws {
+        try store.cover(
+          until: minute, logEnds: ends, ofEpoch: epoch, group: UsageWatcher.group, topic: "t")
+      }
+      // The log was replaced while its ends were read.
+      try cover(minute, [0, 99], ofEpoch: epoch - 1)
+      try cover(minute, [0, 5])
       // A slower process does not take back what is known about a later minute.
-      try store.cover(until: minute - 10, logEnds: [0, 0])
+      try cover(minute - 10, [0, 0])
       #expect(try judgeNext() == .idle)
       try database.execute(
         "insert into consumer_offset (consumer_group, topic, partition, next_offset) values ('usage-aggregator', 't', 1, 4)"

@@ -66,6 +66,39 @@ import Testing
     #expect(try told(database) == [["30", "0"]])
   }
 
+  @Test(arguments: [[40], nil] as [[Int64]?])
+  func `What was only in the log of an earlier epoch is missing`(ends: [Int64]?) throws {
+    let (database, store) = try ledger(counted: 10)
+    if let ends { try setEnds(ends, store) }
+    #expect(try told(database) == [["30", "0"]])
+    _ = try EpochStore(try database.connection()).beginEpoch(
+      topic: Self.topic, groups: [Self.group], [(0, 0)])
+    try store.judge()
+    #expect(try told(database) == [["0", "30"]])
+  }
+
+  @Test func `What a log has lost with its end is missing`() throws {
+    let (database, store) = try ledger(counted: 10)
+    try database.execute(
+      "insert into usage_watch (next_slot, log_ends) values (now(), '{40}')")
+    try setEnds([40], store)
+    #expect(try told(database) == [["30", "0"]])
+    try OffsetStore(try database.connection(), group: Self.group, topic: Self.topic)
+      .acceptGap(partition: 0, to: 4, reason: "test", by: "test")
+    try store.judge()
+    #expect(try told(database) == [["0", "30"]])
+    #expect(try database.rows("select log_ends from usage_watch") == [["{4}"]])
+  }
+
+  @Test func `Totals are judged on when an epoch begins`() throws {
+    let (database, _) = try ledger(counted: 10)
+    try database.execute(
+      "insert into usage_watch (next_slot, log_ends) values (now(), '{40}')")
+    _ = try EpochStore(try database.connection()).beginEpoch(
+      topic: Self.topic, groups: [Self.group], [(0, 3)])
+    #expect(try database.rows("select log_ends from usage_watch") == [["{3}"]])
+  }
+
   @Test func `A report that was replaced while the log was asked is asked about again`() throws {
     let (database, store) = try ledger(counted: 10)
     let old = try #require(try store.newReports(limit: 1).first)

@@ -2,7 +2,7 @@
 ///
 /// A report is judged when every partition has been counted up to the log end that was found after
 /// the report arrived. Until then, events that are not counted are in flight. Afterwards they are
-/// missing.
+/// missing. A report of an earlier epoch is judged immediately, because nobody will read that log.
 package struct ProducerReportStore {
   package let connection: PostgresConnection
   private let group: String
@@ -54,17 +54,20 @@ package struct ProducerReportStore {
       ], operation: "write the ledger")
   }
 
-  /// Judges the reports whose log ends have been counted.
+  /// Judges the reports whose log ends have been counted, or whose log is gone.
   package func judge() throws(PostgresError) {
     try connection.query(
       """
       update producer_report r set judged_at = now()
-      where consumer_group = $1 and topic = $2 and judged_at is null and log_ends is not null
-        and not exists (
-          select from unnest(r.log_ends) with ordinality e(log_end, place)
-          left join consumer_offset o on o.consumer_group = r.consumer_group and o.topic = r.topic
-            and o.partition = e.place - 1
-          where e.log_end > 0 and coalesce(o.next_offset, 0) < e.log_end)
+      where consumer_group = $1 and topic = $2 and judged_at is null
+        and (log_epoch < (
+            select max(o.log_epoch) from consumer_offset o
+            where o.consumer_group = $1 and o.topic = $2)
+          or log_ends is not null and not exists (
+            select from unnest(r.log_ends) with ordinality e(log_end, place)
+            left join consumer_offset o on o.consumer_group = r.consumer_group
+              and o.topic = r.topic and o.partition = e.place - 1
+            where e.log_end > 0 and coalesce(o.next_offset, 0) < e.log_end))
       """, [.text(group), .text(topic)], operation: "judge the ledger")
   }
 }

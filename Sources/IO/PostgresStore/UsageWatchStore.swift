@@ -16,6 +16,8 @@ package struct UsageWatchStore {
     package var coveredUntil: Int64?
     package var isReached: Bool
     package var isChosenToday: Bool
+    /// The epoch of the log, by which `cover` sees that the log was replaced meanwhile.
+    package var logEpoch: Int64
   }
 
   /// A total that is watched, with its detector's state and its calls in a slot.
@@ -61,23 +63,32 @@ package struct UsageWatchStore {
           left join consumer_offset o on o.consumer_group = $1 and o.topic = $2
             and o.partition = e.place - 1
           where e.log_end > 0 and coalesce(o.next_offset, 0) < e.log_end),
-        chosen_on is not distinct from (now() at time zone 'UTC')::date
+        chosen_on is not distinct from (now() at time zone 'UTC')::date,
+        (select coalesce(max(log_epoch), 0) from consumer_offset
+          where consumer_group = $1 and topic = $2)
       from usage_watch
       """, [.text(group), .text(topic)], operation: "watch totals")
     return Progress(
       now: row.integer(0, 0) ?? 0, nextSlot: row.integer(0, 1) ?? 0,
       coveredUntil: row.integer(0, 2), isReached: row.boolean(0, 3),
-      isChosenToday: row.boolean(0, 4))
+      isChosenToday: row.boolean(0, 4), logEpoch: row.integer(0, 5) ?? 0)
   }
 
   /// Notes that everything before `minute` is in the database once these ends of the log are
-  /// reached. What another process has noted for a later minute stays.
-  package func cover(until minute: Int64, logEnds: [Int64]) throws(PostgresError) {
+  /// reached. What another process has noted for a later minute stays. Ends of an earlier epoch are
+  /// not noted, because nobody will reach them.
+  package func cover(
+    until minute: Int64, logEnds: [Int64], ofEpoch epoch: Int64, group: String, topic: String
+  ) throws(PostgresError) {
     try connection.query(
       """
       update usage_watch set covered_until = to_timestamp($1::bigint * 60), log_ends = $2::bigint[]
-      where covered_until is null or covered_until < to_timestamp($1::bigint * 60)
-      """, [.integer(minute), .integers(logEnds)], operation: "watch totals")
+      where (covered_until is null or covered_until < to_timestamp($1::bigint * 60))
+        and $3::bigint = (select coalesce(max(log_epoch), 0) from consumer_offset
+          where consumer_group = $4 and topic = $5)
+      """,
+      [.integer(minute), .integers(logEnds), .integer(epoch), .text(group), .text(topic)],
+      operation: "watch totals")
   }
 
   package func advance(to minute: Int64) throws(PostgresError) {

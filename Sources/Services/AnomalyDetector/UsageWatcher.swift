@@ -100,11 +100,12 @@ final class UsageWatcher: Sendable {
     }
     switch outcome {
     case .idle: return false
-    case .needsEnds(let minute):
+    case .needsEnds(let minute, let epoch):
       // Kafka may take its time for each partition, and the server ends a transaction that is idle
       // for 10 s.
       let logEnds = try ends()
-      try store.cover(until: minute, logEnds: logEnds)
+      try store.cover(
+        until: minute, logEnds: logEnds, ofEpoch: epoch, group: Self.group, topic: settings.topic)
       return false
     case .judged(let anomalies):
       for anomaly in anomalies { metrics.found(anomaly) }
@@ -116,8 +117,8 @@ final class UsageWatcher: Sendable {
     /// Another process judges, or the next slot cannot be judged yet.
     case idle
     /// What comes before this minute can be judged once the aggregator has passed the ends that the
-    /// log has now.
-    case needsEnds(before: Int64)
+    /// log of this epoch has now.
+    case needsEnds(before: Int64, epoch: Int64)
     case judged([UsageAnomaly])
   }
 
@@ -136,7 +137,8 @@ final class UsageWatcher: Sendable {
     let slotEnd = progress.nextSlot + rowMinutes
     guard slotEnd + grace <= progress.now else { return .idle }
     guard let covered = progress.coveredUntil, covered >= slotEnd else {
-      return .needsEnds(before: (progress.now - grace) / rowMinutes * rowMinutes)
+      return .needsEnds(
+        before: (progress.now - grace) / rowMinutes * rowMinutes, epoch: progress.logEpoch)
     }
     guard progress.isReached else { return .idle }
     if !progress.isChosenToday { try store.choose(customers: customers) }
