@@ -1,4 +1,5 @@
 import Foundation
+import KafkaTransport
 import MeteringTestKit
 import Testing
 
@@ -95,6 +96,40 @@ extension IntegrationTests {
       #expect(
         try pipeline.database.rows("select license_id, quantity::text from usage_by_day")
           == [["lic_pct", "\(counted.count)"]])
+      try pipeline.expectStops(aggregator)
+    }
+
+    @Test(.mockClusterOnly)
+    func `An import whose batches are refused counts every line when it is continued`() throws {
+      let pipeline = try Pipeline(partitions: 4)
+      let aggregator = try pipeline.start()
+      let file = NSTemporaryDirectory() + "refused-\(UUID().uuidString).log"
+      defer { try? FileManager.default.removeItem(atPath: file) }
+      let lines = 40_000
+      let text = (0..<lines).map { n in
+        "10.0.\(n % 50).1 - - [17/May/2015:10:05:\(10 + n % 50) +0000] \"GET / HTTP/1.1\" 200 1"
+      }
+      try (text.joined(separator: "\n") + "\n").write(
+        toFile: file, atomically: true, encoding: .utf8)
+      let arguments = [
+        "import-log", file, "--format", "common", "--license-from", "host", "--json",
+      ]
+      // MSG_SIZE_TOO_LARGE is permanent. A run that stops at its first refusal leaves the others
+      // to the next run.
+      pipeline.log.cluster.pushRequestErrors(apiKey: .produce, [10, 10, 10, 10])
+      var runs = 0
+      while true {
+        let run = try Meterctl.run(arguments, pipeline)
+        runs += 1
+        if run.exit == 0 { break }
+        #expect(run.output.contains("run the same command to continue"), "\(run.output)")
+        try #require(runs <= 5, "\(run.output)")
+      }
+      #expect(runs > 1)
+      try pipeline.waitUntilCounted()
+      #expect(
+        try pipeline.database.integer("select sum(quantity)::bigint from usage_by_hour")
+          == Int64(lines))
       try pipeline.expectStops(aggregator)
     }
 

@@ -58,7 +58,7 @@ package struct KafkaConfiguration: Sendable {
 
   /// Sets a property on which the caller's correctness depends, so that not even the file changes
   /// it.
-  mutating func insist(_ key: String, _ value: String) {
+  package mutating func insist(_ key: String, _ value: String) {
     fromFile.removeAll { $0.0 == key }
     set(key, value)
   }

@@ -35,13 +35,26 @@ final class EventSender {
   private static let patience: Duration = .seconds(3)
 
   /// Waits until the cluster is available.
+  ///
+  /// - Parameter stopsAtRefusal: Nothing of a partition is delivered behind a record that the
+  ///   brokers refuse permanently, and nothing can be sent after it. This is for senders that are
+  ///   continued with the same sequences, because the aggregator takes a record for counted if it
+  ///   has seen a later sequence.
   /// - Returns: nil if it was interrupted meanwhile.
   /// - Throws: `Failure` if the topic is missing, because a broker might create it with another
   ///   number of partitions.
-  init?(_ configuration: KafkaConfiguration, topic: String, command: String, progress: Progress)
-    throws
-  {
+  init?(
+    _ configuration: KafkaConfiguration, topic: String, command: String,
+    stopsAtRefusal: Bool = false, progress: Progress
+  ) throws {
     var configuration = configuration
+    if stopsAtRefusal {
+      configuration.insist("enable.idempotence", "true")
+      configuration.insist("enable.gapless.guarantee", "true")
+      // The first batch that a broker gets from a producer may have any sequence. The second batch
+      // of a partition must therefore wait for the answer to the first one.
+      configuration.insist("max.in.flight", "1")
+    }
     // Enough to keep every broker busy. It also limits the memory and the duration of the final
     // flush.
     configuration.set("queue.buffering.max.messages", "300000")
@@ -51,7 +64,10 @@ final class EventSender {
       delivery in
       ledger.answered.wrappingAdd(1, ordering: .relaxed)
       if let error = delivery.error {
-        ledger.firstError.withLock { if $0 == nil { $0 = error } }
+        // What a broker says explains more than librdkafka's errors for the records behind it.
+        ledger.firstError.withLock { first in
+          if first.map({ $0.code < 0 && error.code > 0 }) ?? true { first = error }
+        }
         if delivery.opaque == Kind.event.rawValue {
           ledger.failedEvents.wrappingAdd(1, ordering: .relaxed)
         }
@@ -69,7 +85,7 @@ final class EventSender {
   var acknowledgedEvents: Int64 { ledger.acknowledgedEvents.load(ordering: .relaxed) }
   /// Events that the brokers refused permanently.
   var failedEvents: Int64 { ledger.failedEvents.load(ordering: .relaxed) }
-  var firstError: KafkaError? { ledger.firstError.withLock { $0 } }
+  var firstError: KafkaError? { ledger.firstError.withLock { $0 } ?? producer.fatalError }
   /// The note for the progress line.
   var note: String { isWaiting ? "waiting for Kafka" : "" }
 

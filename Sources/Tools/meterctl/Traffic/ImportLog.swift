@@ -91,7 +91,8 @@ struct ImportLog: ParsableCommand {
     let progress = Progress("Importing", unit: "lines", total: survey.lines)
     guard
       let sender = try EventSender(
-        kafka, topic: Connections.usageTopic, command: "import-log", progress: progress)
+        kafka, topic: Connections.usageTopic, command: "import-log", stopsAtRefusal: true,
+        progress: progress)
     else { throw interrupted(name) }
 
     var run = ImportRun(batch: name, meter: meter, file: file)

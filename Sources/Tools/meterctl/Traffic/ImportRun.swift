@@ -62,6 +62,17 @@ struct ImportRun {
     _ command: ImportLog, _ survey: FileSurvey, _ sender: EventSender, _ store: ImportStore,
     _ rejected: RejectedLines, _ progress: Progress
   ) throws {
+    do {
+      try sendAll(command, survey, sender, store, rejected, progress)
+    } catch let error as KafkaError {
+      throw refused(sender.firstError ?? error)
+    }
+  }
+
+  private mutating func sendAll(
+    _ command: ImportLog, _ survey: FileSurvey, _ sender: EventSender, _ store: ImportStore,
+    _ rejected: RejectedLines, _ progress: Progress
+  ) throws {
     let reader = try LineReader(
       path: command.file, maximumBytes: 1 << 20, skipsLeadingNULs: true)
     let clock = ContinuousClock()
@@ -72,6 +83,7 @@ struct ImportRun {
       guard lines & 255 == 0 else { continue }
       if Interrupt.isRequested { throw command.interrupted(batch) }
       try sender.poll()
+      if let error = sender.firstError { throw error }
       progress.update(lines, note: sender.note)
       if written.duration(to: clock.now) > .seconds(5) {
         written = clock.now
@@ -97,11 +109,15 @@ struct ImportRun {
   ) throws {
     let done = lines
     try sender.flush { progress.update(done, note: sender.note) }
-    if let error = sender.firstError {
-      throw Failure(
-        "the brokers refused events permanently (\(error)); batch \(batch) is unfinished; run the same command to continue"
-      )
-    }
+    if let error = sender.firstError { throw error }
+  }
+
+  private func refused(_ error: KafkaError) -> Failure {
+    Failure(
+      """
+      the brokers refused events permanently (\(error)); batch \(batch) is unfinished; mend the \
+      cause and run the same command to continue, and every line counts once
+      """)
   }
 
   private mutating func one(
