@@ -55,6 +55,34 @@ import Testing
     #expect(try told(database) == [["0", "30"]])
   }
 
+  @Test func `No numbers of a producer's report stop the readers of the ledger`() throws {
+    let (database, store) = try ledger(counted: 10)
+    let connection = try database.connection()
+    let large = Int64.max
+    for (accepted, pending, dropped) in [(0, large, large), (large, 0, 0)] {
+      try database.execute(
+        """
+        delete from producer_report;
+        insert into producer_report (consumer_group, topic, producer, accepted, pending, dropped,
+          final, reported_at, log_epoch)
+        select '\(Self.group)', '\(Self.topic)', p, \(accepted), \(pending), \(dropped), true, now(), 1
+        from unnest(array['p', 'q', 'r']) p
+        """)
+      for isJudged in [false, true] {
+        if isJudged { try setEnds([10], store) }
+        let rows = try database.rows("select producer, in_flight, missing from producer_ledger")
+        #expect(rows.count == 3)
+        _ = try LedgerStore(connection).totals(of: Self.group)
+        let standing = try UsageStore(connection).standing()
+        let sums = try UsageReads(connection).ledgerRows(limit: 10)
+        #expect(sums.missing == standing.missing)
+        // All of it is in flight at first. Afterwards it is missing, or was never accepted.
+        #expect(standing.missing == (isJudged ? (accepted > 0 ? large : -large) : 0))
+        #expect(sums.inFlight == (isJudged || accepted == 0 ? 0 : large))
+      }
+    }
+  }
+
   @Test func `A partition whose beginning is not known yet keeps a report in flight`() throws {
     let (database, store) = try ledger(counted: 10)
     try database.execute(

@@ -124,6 +124,9 @@ package enum Schema {
     Migration(
       version: 38, name: "0038_lost_log",
       sql: String(decoding: PackageResources.v0038_lost_log_sql, as: UTF8.self)),
+    Migration(
+      version: 39, name: "0039_ledger_of_any_numbers",
+      sql: String(decoding: PackageResources.v0039_ledger_of_any_numbers_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

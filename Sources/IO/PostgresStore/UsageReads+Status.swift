@@ -57,7 +57,7 @@ extension UsageReads {
   ) throws(PostgresError) -> (rows: [LedgerRow], total: Int64, missing: Int64, inFlight: Int64) {
     let sums = try connection.query(
       """
-      select count(*), coalesce(sum(missing), 0)::bigint, coalesce(sum(in_flight), 0)::bigint
+      select count(*), \(LedgerStore.sum("missing")), \(LedgerStore.sum("in_flight"))
       from producer_ledger
       """,
       operation: "read the ledger")

@@ -286,7 +286,7 @@ package struct UsageStore {
   static let standing = """
     select (extract(epoch from now()) * 1000)::bigint,
       (select floor(extract(epoch from complete_through) * 1000)::bigint from usage_progress),
-      (select coalesce(sum(missing), 0)::bigint from producer_ledger
+      (select \(LedgerStore.sum("missing")) from producer_ledger
         where consumer_group = 'usage-aggregator' and topic = 'license.usage.v1')
     """
 
