@@ -15,7 +15,7 @@ import Testing
       """
       insert into customer (customer_id, name) values ('cus_0', 'a'), ('cus_1', 'b');
       insert into license (license_id, customer_id, plan, issued_at, expires_at)
-      select 'lic_' || n, 'cus_' || n % 2, 'p', now(), now() + interval '1 year'
+      select 'lic_' || n, 'cus_' || n % 2, 'p', '2024-01-01 00:00Z', now() + interval '1 year'
       from generate_series(0, \(registered - 1)) n;
       insert into license_billing_anchor select license_id, '-infinity', 1 + length(license_id) % 28
       from license;

@@ -53,6 +53,19 @@ struct ClosingModel {
     return (max(start, from), min(end, changes.keys.filter { $0 > day }.min() ?? end))
   }
 
+  /// The first period of an unregistered license, if the period of `key` is before it and nothing of
+  /// the license is closed there. Registered licenses are older than all usage.
+  func beginsBeforeUse(_ key: Key) -> Int64? {
+    guard customers[key.license] == nil,
+      let day = days.keys.filter({ $0.license == key.license }).map(\.day).min()
+    else { return nil }
+    let first = period(key.license, day).start
+    let isClosed = closed.contains { closedKey, value in
+      closedKey.license == key.license && closedKey.day <= key.day && key.day < value.end
+    }
+    return key.day < first && !isClosed ? first : nil
+  }
+
   func frozen(_ license: String) -> Int64? {
     let ends = closed.filter { $0.key.license == license }.map(\.value.end)
     return (ends + [closedThrough[license]].compactMap { $0 }).max()

@@ -37,7 +37,7 @@ import Testing
       _ = try database.rows(
         """
         insert into license (license_id, customer_id, plan, issued_at, expires_at)
-        values ($1, $2, 'p', now(), now() + interval '1 year')
+        values ($1, $2, 'p', '2024-01-01 00:00Z', now() + interval '1 year')
         """, [.text(license), .text(customer)])
       _ = try database.rows(
         "insert into license_billing_anchor values ($1, '-infinity', $2::int)",
@@ -157,6 +157,8 @@ import Testing
         !model.days.keys.contains(where: { $0.license == key.license })
       {
         #expect(outcome == .unknownLicense)
+      } else if let first = model.beginsBeforeUse(key) {
+        #expect(outcome == .beforeFirstPeriod(beginning: ClosingModelTests.date(first)))
       } else {
         guard case .recorded(let id) = outcome else {
           Issue.record("\(outcome)")

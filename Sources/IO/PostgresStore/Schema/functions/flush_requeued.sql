@@ -1,4 +1,4 @@
--- As consumers of schema 36 and older settle dead letters. Newer ones call flush_settled. This
+-- As consumers of schema 37 and older settle dead letters. Newer ones call flush_settled. This
 -- function stays, because older processes run beside newer ones during an upgrade; a later release
 -- drops it.
 -- Marks the dead letters whose requeued records this flush counts, after its compare-and-set.

@@ -9,11 +9,9 @@ begin
     select from merging m where m.hour < (
       select max(frozen_through)::timestamp at time zone 'UTC' from license_closing))
   then return; end if;
-  insert into usage_late as t (license_id, meter, period_start, period_end, quantity, event_count,
-    dimensions, closed_domains)
   with wanted as materialized (
     select distinct x.license_id, x.meter, x.period_start, x.period_end, x.bound_domains,
-      x.bound_domains is null or x.is_late as is_older
+      x.is_late, x.bound_domains is null or x.is_late as is_older
     from (
       select distinct license_id, meter, (hour at time zone 'UTC')::date as day from merging
     ) d
@@ -36,15 +34,24 @@ begin
     select w.license_id, w.meter, w.period_start, d.domain, d.quantity, d.event_count
     from (select * from wanted where is_older) w,
       period_domains(w.license_id, w.meter, w.period_start, w.period_end) d
+  ), shown as materialized (
+    select w.license_id, w.meter, w.period_start, w.period_end, w.is_late,
+      coalesce(t.domains, '') as domains
+    from wanted w left join (
+      select license_id, meter, period_start,
+        string_agg(json_build_array(value, quantity, event_count)::text, ','
+          order by quantity desc, value) as domains
+      from told group by 1, 2, 3
+    ) t using (license_id, meter, period_start)
+  ), completed as (
+    update usage_late t set closed_domains = s.domains from shown s
+    where s.is_late and t.closed_domains is null and t.license_id = s.license_id
+      and t.meter = s.meter and t.period_start = s.period_start
   )
-  select w.license_id, w.meter, w.period_start, w.period_end, 0, 0, '', coalesce(t.domains, '')
-  from wanted w left join (
-    select license_id, meter, period_start,
-      string_agg(json_build_array(value, quantity, event_count)::text, ','
-        order by quantity desc, value) as domains
-    from told group by 1, 2, 3
-  ) t using (license_id, meter, period_start)
-  order by 1, 2, 3
-  on conflict (license_id, meter, period_start) do update set
-    closed_domains = excluded.closed_domains where t.closed_domains is null;
+  -- A row that another merge has made meanwhile is not locked, because merges lock rows of hours
+  -- before those of usage_late.
+  insert into usage_late (license_id, meter, period_start, period_end, quantity, event_count,
+    dimensions, closed_domains)
+  select license_id, meter, period_start, period_end, 0, 0, '', domains
+  from shown where not is_late order by 1, 2, 3 on conflict do nothing;
 end $$;

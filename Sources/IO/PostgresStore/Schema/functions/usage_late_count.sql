@@ -36,9 +36,15 @@ begin
   left join license_limit l on l.license_id = m.license_id and l.meter = m.meter
   order by 1, 2, 3 on conflict do nothing;
   insert into usage_late as t (license_id, meter, period_start, period_end, quantity, event_count,
-    dimensions)
-  select license_id, meter, period_start, period_end, quantity, event_count, dimensions
-  from merging_late order by 1, 2, 3
+    dimensions, closed_domains)
+  select m.license_id, m.meter, m.period_start, m.period_end, m.quantity, m.event_count,
+    m.dimensions,
+    -- It showed nothing.
+    case when exists (
+      select from usage_period_closed x where x.license_id = m.license_id and x.meter = m.meter
+        and x.period_start = m.period_start and x.quantity = 0 and x.event_count = 0)
+    then '' end
+  from merging_late m order by 1, 2, 3
   on conflict (license_id, meter, period_start) do update set
     quantity = t.quantity + excluded.quantity, event_count = t.event_count + excluded.event_count,
     dimensions = case when t.closed_domains is not null then t.dimensions
