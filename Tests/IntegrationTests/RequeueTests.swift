@@ -5,8 +5,12 @@ extension IntegrationTests {
   /// Dead letters that are sent again although their events, or their places, came again in another
   /// way.
   @Suite struct RequeueTests {
+    /// All events are of one minute, however long the test takes.
+    private let milliseconds = UsageEventText.now
+
     private func event(_ id: String, sequence: Int64) -> UsageEventText {
       var event = UsageEventText(id: id, subject: "lic_1")
+      event.milliseconds = milliseconds
       event.quantity = 3
       event.producer = "p1"
       event.sequence = sequence
