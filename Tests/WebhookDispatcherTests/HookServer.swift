@@ -85,7 +85,7 @@ final class HookServer: @unchecked Sendable {
   /// From now on `/sick` hangs, until `heal` is called.
   func sicken() { locked { isSick = true } }
 
-  /// From now on `/wait`, `/dead` and `/sick` answer 200.
+  /// From now on `/wait`, `/dead` and `/sick` answer 200, and `/leaving` answers 410.
   func heal() {
     locked {
       healed = true
@@ -153,6 +153,9 @@ final class HookServer: @unchecked Sendable {
     case "/fail": return plain("500 Oops", "", String(repeating: "x", count: 3_000))
     case "/dead": return locked { healed } ? plain("200 OK") : plain("503 Away")
     case "/gone": return plain("410 Gone")
+    case "/leaving":
+      while !locked({ healed || isOver }) { hold(0.05) }
+      return plain("410 Gone")
     case "/later": return plain("429 Later", "Retry-After: 120\r\n")
     case "/redirect": return plain("302 Found", "Location: \(url("/target"))\r\n")
     case "/hang":

@@ -156,15 +156,18 @@ package struct WebhookStore {
 
   package struct Health: Sendable {
     package var endpoint: String
+    /// Results of another URL say nothing about this one.
+    package var url: String
     package var consecutiveFailures: Int
     package var failingSinceMilliseconds: Int64?
     package var openUntilMilliseconds: Int64?
 
     package init(
-      endpoint: String, consecutiveFailures: Int, failingSinceMilliseconds: Int64?,
+      endpoint: String, url: String, consecutiveFailures: Int, failingSinceMilliseconds: Int64?,
       openUntilMilliseconds: Int64?
     ) {
       self.endpoint = endpoint
+      self.url = url
       self.consecutiveFailures = consecutiveFailures
       self.failingSinceMilliseconds = failingSinceMilliseconds
       self.openUntilMilliseconds = openUntilMilliseconds
@@ -179,13 +182,15 @@ package struct WebhookStore {
     let rows = try connection.query(
       """
       select endpoint_id, consecutive_failures, (extract(epoch from failing_since) * 1000)::bigint,
-        (extract(epoch from open_until) * 1000)::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint
+        (extract(epoch from open_until) * 1000)::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint,
+        url
       from webhook_endpoint where endpoint_id = any ($1::text[]) and status = 'active'
       order by endpoint_id for no key update
       """, [.texts(endpoints)], operation: "read endpoints")
     let health = rows.rows.indices.map { i in
       Health(
-        endpoint: rows.text(i, 0) ?? "", consecutiveFailures: Int(rows.integer(i, 1) ?? 0),
+        endpoint: rows.text(i, 0) ?? "", url: rows.text(i, 5) ?? "",
+        consecutiveFailures: Int(rows.integer(i, 1) ?? 0),
         failingSinceMilliseconds: rows.integer(i, 2), openUntilMilliseconds: rows.integer(i, 3))
     }
     return (rows.rows.isEmpty ? 0 : rows.integer(0, 4) ?? 0, health)
@@ -205,16 +210,21 @@ package struct WebhookStore {
       ], operation: "update endpoint")
   }
 
-  /// Closes the breakers of endpoints that answered. Those without failures are not written.
-  package func markHealthy(_ endpoints: [String]) throws(PostgresError) {
+  /// Closes the breakers of endpoints that answered at the URL that they still have. Those without
+  /// failures are not written.
+  package func markHealthy(
+    _ endpoints: [(endpoint: String, url: String)]
+  ) throws(PostgresError) {
     guard !endpoints.isEmpty else { return }
     try connection.query(
       """
       update webhook_endpoint e set consecutive_failures = 0, failing_since = null, open_until = null
-      from (select endpoint_id from webhook_endpoint where endpoint_id = any ($1::text[]) and consecutive_failures > 0
+      from (select endpoint_id from webhook_endpoint
+        where (endpoint_id, url) in (select * from unnest($1::text[], $2::text[])) and consecutive_failures > 0
         order by endpoint_id for no key update) f
       where e.endpoint_id = f.endpoint_id
-      """, [.texts(endpoints)], operation: "update endpoints")
+      """, [.texts(endpoints.map(\.endpoint)), .texts(endpoints.map(\.url))],
+      operation: "update endpoints")
   }
 
   // MARK: Housekeeping
@@ -237,18 +247,35 @@ package struct WebhookStore {
     return Int(rows.integer(0, 0) ?? 0)
   }
 
-  /// Deletes deliveries that ended more than `days` ago, with their attempts, and expired secrets.
-  /// Alerts stay. Ids grow with time, so the oldest deliveries are at the beginning of the key.
-  package func retain(days: Int, most: Int) throws(PostgresError) -> Int {
+  /// Deletes secrets that expired more than a day ago.
+  package func retainSecrets() throws(PostgresError) {
     try connection.execute("delete from webhook_secret where expires_at < now() - interval '1 day'")
-    return try connection.query(
+  }
+
+  /// Looks at the next deliveries after the id `after`, and deletes those that ended more than
+  /// `days` ago, with their attempts. Alerts stay.
+  ///
+  /// Ids grow with time, so the oldest deliveries are at the beginning of the key. Among them are
+  /// old ones that were sent again and stay, so a walk goes on behind those.
+  ///
+  /// - Returns: the last id that was looked at, or nil if no later delivery is old enough.
+  package func retain(
+    days: Int, after: Int64, most: Int
+  ) throws(PostgresError) -> Int64? {
+    try connection.query(
       """
-      delete from webhook_delivery where delivery_id in (
-        select delivery_id from (select delivery_id, status, finished_at from webhook_delivery
-          order by delivery_id limit $2::int) oldest
-        where status <> 'pending' and finished_at < now() - make_interval(days => $1::int))
-      """, [.int(days), .int(most)], operation: "retain deliveries"
-    ).affected
+      with page as (
+        select delivery_id, status, finished_at, created_at from webhook_delivery
+        where delivery_id > $2::bigint order by delivery_id limit $3::int
+      ), gone as (
+        delete from webhook_delivery where delivery_id in (
+          select delivery_id from page
+          where status <> 'pending' and finished_at < now() - make_interval(days => $1::int))
+      )
+      select max(delivery_id) from page
+      having count(*) = $3::int and min(created_at) < now() - make_interval(days => $1::int)
+      """, [.int(days), .integer(after), .int(most)], operation: "retain deliveries"
+    ).rows.first?[0].flatMap { Int64($0) }
   }
 
   package struct Backlog: Sendable {

@@ -9,7 +9,7 @@ struct DeliveryUpkeep {
   /// long.
   private static let noticesAPass = 500
   private static let discardedAPass = 5_000
-  private static let deletedAPass = 5_000
+  private static let retainedAPass = 5_000
   private static let passMilliseconds = 1_000
 
   let dispatcher: Dispatcher
@@ -22,6 +22,7 @@ struct DeliveryUpkeep {
       checksSchema: false)
     var sweepDue: Int64 = 0
     var retentionDue: Int64 = 0
+    var retained: Int64 = 0
     defer { pulse.rest() }
     while !wakeup.isStopped {
       pulse.beat()
@@ -44,9 +45,13 @@ struct DeliveryUpkeep {
           }
         }
         if now >= retentionDue {
-          let deleted = try store.retain(
-            days: dispatcher.settings.retentionDays, most: Self.deletedAPass)
-          if deleted < Self.deletedAPass { retentionDue = now + 600_000 }
+          try store.retainSecrets()
+          // The next pass in a second goes on behind this one. A walk that has reached the end
+          // begins again later.
+          let reached = try store.retain(
+            days: dispatcher.settings.retentionDays, after: retained, most: Self.retainedAPass)
+          retained = reached ?? 0
+          if reached == nil { retentionDue = now + 600_000 }
         }
       } catch {
         dispatcher.metrics.databaseFailures.increment()

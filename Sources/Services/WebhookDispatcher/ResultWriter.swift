@@ -107,23 +107,24 @@ final class ResultWriter: @unchecked Sendable {
   }
 
   private func write(_ batch: [Entry], _ store: WebhookStore) throws {
-    var results: [WebhookStore.Result] = []
+    var attempts: [(claim: WebhookStore.Claim, attempt: Attempt)] = []
     var released: [WebhookStore.Release] = []
-    var reports: [String: [EndpointHealth.Report]] = [:]
     for entry in batch {
       switch entry {
       case .release(let claim, let wait):
         released.append(
           .init(deliveryID: claim.deliveryID, lease: claim.lease, afterMilliseconds: wait))
       case .result(let claim, let attempt):
-        reports[claim.endpoint, default: []].append(
-          .init(attempt.outcome, isProbe: claim.isProbe))
-        results.append(Self.result(claim, attempt))
+        attempts.append((claim, attempt))
       }
     }
     let stopped = try store.connection.transaction {
-      let stopped = try judge(reports, store)
-      try store.record(results)
+      let (stopped, urls) = try judge(attempts, store)
+      try store.record(
+        attempts.map { claim, attempt in
+          let url = urls[claim.endpoint] ?? claim.url
+          return Self.result(claim, attempt, hasMoved: url != claim.url)
+        })
       try store.release(released)
       return stopped
     }
@@ -132,21 +133,33 @@ final class ResultWriter: @unchecked Sendable {
 
   /// Updates the endpoints' breakers. This comes before the deliveries, because every transaction
   /// locks in this order.
-  /// - Returns: the endpoints that nothing may be sent to for now.
+  ///
+  /// The result of an attempt at an address that the endpoint does not have any more says nothing
+  /// about its new one, which has a closed breaker and was perhaps never called.
+  ///
+  /// - Returns: the endpoints that nothing may be sent to for now, and the addresses of the active
+  ///   endpoints with a failure.
   private func judge(
-    _ reports: [String: [EndpointHealth.Report]], _ store: WebhookStore
-  ) throws -> [String] {
-    let failing = reports.filter { $0.value.contains { $0.outcome != .success } }
-    try store.markHealthy(reports.keys.filter { failing[$0] == nil })
-    guard !failing.isEmpty else { return [] }
+    _ attempts: [(claim: WebhookStore.Claim, attempt: Attempt)], _ store: WebhookStore
+  ) throws -> (stopped: [String], urls: [String: String]) {
+    let byEndpoint = Dictionary(grouping: attempts, by: \.claim.endpoint)
+    let failing = byEndpoint.filter { $0.value.contains { $0.attempt.outcome != .success } }
+    try store.markHealthy(
+      byEndpoint.filter { failing[$0.key] == nil }.flatMap { endpoint, attempts in
+        Set(attempts.map(\.claim.url)).map { (endpoint, $0) }
+      })
+    guard !failing.isEmpty else { return ([], [:]) }
     var stopped: [String] = []
     let (now, states) = try store.lockHealth(of: Array(failing.keys))
     for state in states {
+      let reports = (failing[state.endpoint] ?? []).filter { $0.claim.url == state.url }
+        .map { EndpointHealth.Report($0.attempt.outcome, isProbe: $0.claim.isProbe) }
+      guard !reports.isEmpty else { continue }
       var health = EndpointHealth(
         consecutiveFailures: state.consecutiveFailures,
         failingSinceMilliseconds: state.failingSinceMilliseconds,
         openUntilMilliseconds: state.openUntilMilliseconds)
-      switch health.take(failing[state.endpoint] ?? [], atMilliseconds: now) {
+      switch health.take(reports, atMilliseconds: now) {
       case .disable(let reason):
         _ = try EndpointStore(store.connection).disable(
           state.endpoint, reason: reason.rawValue, withAlert: true)
@@ -154,25 +167,29 @@ final class ResultWriter: @unchecked Sendable {
       case .none:
         try store.setHealth(
           .init(
-            endpoint: state.endpoint, consecutiveFailures: health.consecutiveFailures,
+            endpoint: state.endpoint, url: state.url,
+            consecutiveFailures: health.consecutiveFailures,
             failingSinceMilliseconds: health.failingSinceMilliseconds,
             openUntilMilliseconds: health.openUntilMilliseconds))
         if health.openUntilMilliseconds != nil { stopped.append(state.endpoint) }
       }
     }
-    return stopped
+    return (stopped, Dictionary(uniqueKeysWithValues: states.map { ($0.endpoint, $0.url) }))
   }
 
+  /// - Parameter hasMoved: whether the endpoint has another address now. Then the delivery is tried
+  ///   there, even if the old address is gone for good or asked to be left alone.
   private static func result(
-    _ claim: WebhookStore.Claim, _ attempt: Attempt
+    _ claim: WebhookStore.Claim, _ attempt: Attempt, hasMoved: Bool
   ) -> WebhookStore.Result {
     let retry: Int64? =
       switch attempt.outcome {
-      case .success, .gone: nil
-      case .failure, .paused:
+      case .success: nil
+      case .gone where !hasMoved: nil
+      case .failure, .paused, .gone:
         RetrySchedule.delayMilliseconds(
           failures: claim.retryStep + 1, jitter: .random(in: -1...1),
-          retryAfterMilliseconds: attempt.retryAfterMilliseconds)
+          retryAfterMilliseconds: hasMoved ? nil : attempt.retryAfterMilliseconds)
       }
     return WebhookStore.Result(
       deliveryID: claim.deliveryID, lease: claim.lease, succeeded: attempt.failure == nil,
