@@ -1,7 +1,9 @@
 import Administration
+import Metering
 import MeteringTestKit
 import PostgresStore
 import Testing
+import WebhookDelivery
 
 @Suite struct EndpointAdministrationTests {
   private let office: Office
@@ -95,6 +97,38 @@ import Testing
     #expect(Office.refusal { try tenant.redeliver(delivery) } == "not_found")
     #expect(
       Office.refusal { try endpoint(tenant, #","customer_id":"cus_1""#) } == "not_found")
+  }
+
+  @Test func `Requests at the same time give no customer more endpoints than it may have`() throws {
+    let most = EndpointStore.maximumPerCustomer
+    let tenant = try office.tenant("cus_2")
+    for _ in 0..<(most - 1) { _ = try endpoint(tenant) }
+    let (url, rules) = (office.database.url, office.rules)
+    let rivals = (0..<4).map { _ in
+      InBackground {
+        let rival = Administrator(
+          try PostgresConnection(url: url, application: "test"),
+          by: AuditContext(actorKind: .token, actorID: "tok_cus_2"), tenant: Identifier("cus_2"))
+        return Office.refusal {
+          try rival.createEndpoint(
+            .init(customerID: nil, url: "https://example.com/hook", events: [], signing: .v1),
+            rules)
+        }
+      }
+    }
+    let ends = try rivals.map { try $0.value() }
+    #expect(ends.count { $0 == nil } == 1)
+    #expect(ends.count { $0 == "too_many_endpoints" } == 3, "\(ends)")
+    // A disabled endpoint can be enabled again, so it counts too.
+    let list = EndpointStore(try office.database.connection())
+    let mine = try list.list(customer: "cus_2", limit: 100)
+    #expect(mine.count == most)
+    _ = try tenant.disableEndpoint(mine[0].id)
+    let byVendor = Office.refusal { try endpoint(office.vendor, #","customer_id":"cus_2""#) }
+    #expect(byVendor == "too_many_endpoints")
+    try tenant.deleteEndpoint(mine[0].id)
+    _ = try endpoint(tenant)
+    _ = try endpoint(office.vendor, #","customer_id":"cus_1""#)
   }
 
   @Test func `Tests that wait are bounded, and a recovery sends as many again as it may`() throws {

@@ -28,7 +28,10 @@ import WebhookDelivery
   @Test("No answer of an endpoint ends the dispatcher; healthy endpoints get their deliveries")
   func hostileAnswers() throws {
     let setup = try Setup()
-    for n in HostileAnswers.all.indices { try setup.endpoint("ep_h\(n)", "/hostile/\(n)") }
+    // A customer may have fewer endpoints than that. The vendor's get the same alerts.
+    for n in HostileAnswers.all.indices {
+      try setup.endpoint("ep_h\(n)", "/hostile/\(n)", customer: n < 40 ? "cus_test" : nil)
+    }
     try setup.endpoint("ep_good", "/good")
     let process = try setup.start()
     try setup.raise(3)

@@ -51,6 +51,7 @@ package enum SchemaContract {
   package enum LockName: String, CaseIterable, Sendable {
     case auditCheckpoint = "audit checkpoint "
     case burst = "burst/"
+    case endpoints = "webhook endpoints "
     case expiryNotices = "expiry notices"
     case firstClaim = "first claim "
     case fileImport = "import "

@@ -11,6 +11,10 @@ package struct EndpointStore {
   package static let rotationHours = 24
   /// The most secrets of an endpoint. Each signature makes every webhook larger.
   package static let maximumSecrets = 4
+  /// The most endpoints of a customer, whatever their status. Each alert of the customer writes one
+  /// delivery for each of them, in the transaction that raises it. Endpoints that hang hold slots
+  /// of the dispatcher that others need.
+  package static let maximumPerCustomer = 50
 
   package struct Endpoint: Sendable {
     package var id: String
@@ -26,14 +30,27 @@ package struct EndpointStore {
     package var createdAt: String
   }
 
+  /// A customer that has `maximumPerCustomer` endpoints got no other one.
+  package struct TooMany: Error {}
+
   /// Adds an endpoint. If `events` is empty, it receives all types.
   ///
-  /// - Throws: `PostgresError`, with `SQLState.foreignKeyViolation` if there is no such customer.
+  /// - Throws: `TooMany`, or `PostgresError` with `SQLState.foreignKeyViolation` if there is no
+  ///   such customer.
   package func add(
     id: String, customer: String?, url: String, events: [String], signing: String,
     sealedSecret: [UInt8]
   ) throws {
     try connection.transaction {
+      if let customer {
+        // It is held until the endpoint is committed, so that requests at the same time count each
+        // other's endpoints.
+        try connection.lock(.endpoints, customer, operation: "add endpoint")
+        let found = try connection.query(
+          "select count(*) from webhook_endpoint where customer_id = $1", [.text(customer)],
+          operation: "add endpoint")
+        guard (found.integer(0, 0) ?? 0) < Self.maximumPerCustomer else { throw TooMany() }
+      }
       try connection.query(
         "insert into webhook_endpoint (endpoint_id, customer_id, url, events, signing) values ($1, $2, $3, $4::text[], $5)",
         [.text(id), .optional(customer), .text(url), .texts(events), .text(signing)],

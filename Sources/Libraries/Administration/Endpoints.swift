@@ -46,8 +46,8 @@ extension Administrator {
 
   /// Makes an endpoint. Its secret is returned once and stored encrypted.
   ///
-  /// - Throws: `AdministrationRefusal` with `bad_request`, `not_found` (for the customer) or
-  ///   `no_encryption_key`, or `PostgresError`.
+  /// - Throws: `AdministrationRefusal` with `bad_request`, `not_found` (for the customer),
+  ///   `too_many_endpoints` or `no_encryption_key`, or `PostgresError`.
   package func createEndpoint(
     _ new: NewEndpoint, _ rules: EndpointRules
   ) throws -> (endpoint: EndpointStore.Endpoint, secret: String) {
@@ -64,6 +64,11 @@ extension Administrator {
           sealedSecret: secret.sealed)
       } catch let error as PostgresError where error.sqlState == SQLState.foreignKeyViolation {
         throw AdministrationRefusal.noSuch("customer")
+      } catch is EndpointStore.TooMany {
+        throw AdministrationRefusal(
+          .conflict, "too_many_endpoints",
+          "the customer has \(EndpointStore.maximumPerCustomer) webhook endpoints, which is the most; "
+            + "delete one first")
       }
       let made = try keptEndpoint(id, "webhook_endpoint.create", before: nil, status: 201)
       return (made, secret.verifier)
