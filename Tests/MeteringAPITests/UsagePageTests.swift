@@ -30,6 +30,33 @@ import Testing
     #expect(license.components(separatedBy: "4,711 calls").count > 2, "\(license)")
   }
 
+  @Test func `pages show the meters with the most events and say how many others there are`() throws
+  {
+    let api = try APISetup()
+    try api.addLicense("lic_many")
+    // The service stores whatever meters somebody reports. `zz_main` has the most events.
+    try api.database.execute(
+      """
+      insert into usage_pending
+      select 1, 0, 'lic_many', m, date_trunc('hour', now()), n, n, q, e,
+        format('[5,%s,%s]', q, e), ''
+      from (
+        select n, case when n = 1000 then 'zz_main' else 'm' || n end as m, 10 + n as q,
+          case when n = 1000 then 500 else 1 + n / 100 end as e
+        from generate_series(1, 1000) n) x;
+      select usage_merge('{0}');
+      """)
+    let reader = try PageReader(api)
+    let overview = try reader.get("/").body
+    #expect(overview.components(separatedBy: "id=\"meter-").count == 13)
+    #expect(overview.contains("Zz main by hour"))
+    #expect(overview.contains("988 other meters with fewer events"))
+    let license = try reader.get("/licenses/lic_many?meter=m7").body
+    #expect(license.contains("977 other meters with a smaller quantity"))
+    #expect(license.contains("Zz main") && license.contains("M7 by "))
+    #expect(license.utf8.count < 200_000)
+  }
+
   @Test func `the overview still shows a meter that nobody has used for a day`() throws {
     let api = try APISetup()
     try api.addLicense("lic_old")

@@ -220,7 +220,8 @@ package enum LicensePage {
       return
     }
     var cards = Cards()
-    for meter in data.meters {
+    let shown = shownMeters(data)
+    for meter in shown {
       var details: [any Component] = []
       if let limit = meter.limit {
         details = [
@@ -251,6 +252,15 @@ package enum LicensePage {
       cards.add(OverviewPage.unit(meter.meter).capitalizedFirst, Quantity(meter.used), details)
     }
     page.add(cards)
+    if shown.count < data.meters.count {
+      let others = Int64(data.meters.count - shown.count)
+      page.add(
+        Paragraph([
+          Plain(
+            "\(Wording.count(others, "other meter")) with a smaller quantity "
+              + "\(others == 1 ? "has" : "have") no card here.")
+        ]))
+    }
     guard let meter = data.meters.first(where: { $0.meter == data.usage.meter }),
       !data.period.isEmpty
     else { return }
@@ -266,6 +276,19 @@ package enum LicensePage {
         "/v1/licenses/\(PageContext.segment(data.id))/usage/current", hasCSV: false, in: context))
   }
 
+  /// Anybody who may report events chooses their meters, so there may be very many.
+  private static let mostMeters = 24
+
+  /// The meter that the address asks for, those with limits, and those with the largest quantities.
+  private static func shownMeters(_ data: Data) -> [Meter] {
+    guard data.meters.count > mostMeters else { return data.meters }
+    func rank(_ meter: Meter) -> (Int, Int, Int64) {
+      (meter.meter == data.usage.meter ? 1 : 0, meter.limit == nil ? 0 : 1, meter.used)
+    }
+    return data.meters.sorted { rank($0) > rank($1) }.prefix(mostMeters)
+      .sorted { $0.meter < $1.meter }
+  }
+
   private static func marks(_ data: Data) -> [Chart.Mark] {
     data.alerts.map { Chart.Mark(time: $0.time, text: $0.summary, tone: $0.tone) } + data.anomalies
   }
@@ -273,7 +296,7 @@ package enum LicensePage {
   private static func usage(_ data: Data, on page: inout Page, in context: PageContext) {
     let usage = data.usage
     page.add(Heading("Usage over time", anchor: "usage"))
-    let meters = Set(data.meters.map(\.meter)).sorted()
+    let meters = Set(shownMeters(data).map(\.meter)).sorted()
     if meters.count > 1 {
       page.add(
         Choices(

@@ -5,6 +5,8 @@ package enum OverviewPage {
     /// Nil for readers who may not see the whole installation.
     package var health: Health?
     package var usage: [Usage]
+    /// How many other meters were used, with fewer events.
+    package var otherMeters: Int64
     package var nearLimits: [LicenseUse]
     package var alerts: [AlertLine]
     package var failing: [EndpointLine]
@@ -13,12 +15,13 @@ package enum OverviewPage {
     package var hasMoreDue: Bool
 
     package init(
-      health: Health?, usage: [Usage], nearLimits: [LicenseUse], alerts: [AlertLine],
-      failing: [EndpointLine], duePeriods: Int64?, hasMoreDue: Bool = false
+      health: Health?, usage: [Usage], otherMeters: Int64 = 0, nearLimits: [LicenseUse],
+      alerts: [AlertLine], failing: [EndpointLine], duePeriods: Int64?, hasMoreDue: Bool = false
     ) {
       self.hasMoreDue = hasMoreDue
       self.health = health
       self.usage = usage
+      self.otherMeters = otherMeters
       self.nearLimits = nearLimits
       self.alerts = alerts
       self.failing = failing
@@ -116,6 +119,14 @@ package enum OverviewPage {
         points: usage.hours, unit: unit)
       chart.marks = usage.marks
       page.add(chart.figure(in: context))
+    }
+    if data.otherMeters > 0 {
+      page.add(
+        Paragraph([
+          Plain(
+            "\(Wording.count(data.otherMeters, "other meter")) with fewer events this month and "
+              + "last month \(data.otherMeters == 1 ? "has" : "have") no chart here.")
+        ]))
     }
     page.add(
       DataLinks(

@@ -1,4 +1,17 @@
 extension UsageSQL {
+  /// Columns: a meter, and the number of all meters that were used. The meters with the most events
+  /// come first. Quantities of two meters cannot be compared, because calls are no bytes.
+  mutating func busiestMeters(_ most: Int) -> String {
+    var parts: [String] = []
+    if isWanted { parts.append("wanted as materialized (\(wanted()))") }
+    parts.append("current_rows as (\(grouped(facts(question.windows))))")
+    return """
+      with \(parts.joined(separator: ", "))
+      select meter, count(*) over () from current_rows group by meter having sum(quantity) <> 0
+      order by sum(event_count) desc, meter collate "C" limit \(add(.int(most), "int"))
+      """
+  }
+
   /// The largest groups, with all others combined into one. If rows are by meter, the others are
   /// combined for each meter, because calls and bytes cannot be added.
   mutating func ranked(_ top: Int) -> [String] {

@@ -86,7 +86,7 @@ struct UsageSQL {
     return " where (\(left.joined(separator: ", "))) > (\(right.joined(separator: ", ")))"
   }
 
-  private mutating func grouped(_ facts: String) -> String {
+  mutating func grouped(_ facts: String) -> String {
     let license = question.byLicense && question.dimension == nil
     let customer = (question.byCustomer || question.byLicense) && question.dimension == nil
     let columns = [
@@ -142,7 +142,7 @@ struct UsageSQL {
   }
 
   /// Columns: license_id, customer_id, meter, value, w, we, quantity, event_count.
-  private mutating func facts(_ windows: UsageStore.Windows) -> String {
+  mutating func facts(_ windows: UsageStore.Windows) -> String {
     if let dimension = question.dimension { return dimensions(dimension, windows) }
     switch windows {
     case .bounds(let runs):

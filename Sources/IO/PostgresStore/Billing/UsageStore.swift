@@ -159,6 +159,19 @@ package struct UsageStore {
     return rows
   }
 
+  /// The meters with the most events, at most `most`, and the number of all meters that were used.
+  package func busiestMeters(
+    _ question: Question, most: Int
+  ) throws(PostgresError) -> (meters: [Identifier], all: Int64) {
+    var sql = UsageSQL(question, try totals(question), namesFew: try namesFew(question))
+    let text = sql.busiestMeters(most)
+    let rows = try connection.query(text, sql.parameters, operation: "read meters")
+    return (
+      rows.rows.map { Identifier($0[0] ?? "") },
+      rows.rows.isEmpty ? 0 : rows.integer(0, 1) ?? 0
+    )
+  }
+
   private func statement(
     _ question: Question, after: Key?, limit: Int
   ) throws(PostgresError) -> SQLStatement {

@@ -18,7 +18,7 @@ enum OverviewPages {
     async let endpoints = visit.client.getIfAllowed("/v1/webhook-endpoints", [("limit", "500")])
     async let due = visit.client.getIfAllowed(
       "/v1/periods", [("status", "due"), ("limit", String(mostDue))])
-    var (counts, frame) = try await usage
+    var (counts, others, frame) = try await usage
     let unusual = try await anomalies
     for i in counts.indices { counts[i].marks = unusual.marks(counts[i].meter) }
     var visit = visit
@@ -31,7 +31,7 @@ enum OverviewPages {
     return visit.html(
       OverviewPage.make(
         OverviewPage.Data(
-          health: health, usage: counts, nearLimits: try await near,
+          health: health, usage: counts, otherMeters: others, nearLimits: try await near,
           alerts: (try await alerts)?["data"].list.map(AlertPages.line) ?? [],
           failing: Array(failing.prefix(10)),
           duePeriods: dueList.map { Int64($0["data"].list.count) },
@@ -68,28 +68,28 @@ enum OverviewPages {
 
   // MARK: Usage
 
-  private static func usageIfAllowed(
-    _ visit: PageVisit
-  ) async throws -> (counts: [OverviewPage.Usage], frame: UsageReading.Answer?) {
+  private typealias Usage = (
+    counts: [OverviewPage.Usage], otherMeters: Int64, frame: UsageReading.Answer?
+  )
+
+  private static func usageIfAllowed(_ visit: PageVisit) async throws -> Usage {
     do {
       return try await usage(visit)
     } catch let problem as Problem where [.forbidden, .notFound].contains(problem.status) {
-      return ([], nil)
+      return ([], 0, nil)
     }
   }
 
-  private static func usage(
-    _ visit: PageVisit
-  ) async throws -> (counts: [OverviewPage.Usage], frame: UsageReading.Answer?) {
-    guard visit.caller.may(.usageRead) else { return ([], nil) }
+  private static func usage(_ visit: PageVisit) async throws -> Usage {
+    guard visit.caller.may(.usageRead) else { return ([], 0, nil) }
     let spans = OverviewSpans(now: visit.context.now, days: ZoneDays(zone: visit.context.zone))
     let read = try await visit.request.read(spans.read(customer: visit.caller.customerID))
     // What is used for the first time in this hour is shown, and so is what has just stopped.
     let counts = read.meters.filter { _, sums in sums.values.contains { $0 != 0 } }
       .map { meter, sums in spans.usage(meter, sums) }
       .sorted { $0.meter < $1.meter }
-    guard !read.meters.isEmpty else { return (counts, nil) }
+    guard !read.meters.isEmpty else { return (counts, 0, nil) }
     let frame = UsageReading.Answer(asOf: read.asOf, completeThrough: read.completeThrough)
-    return (counts, frame)
+    return (counts, read.otherMeters, frame)
   }
 }

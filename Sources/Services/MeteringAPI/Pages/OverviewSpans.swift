@@ -46,6 +46,8 @@ struct OverviewSpans: Sendable {
 
   struct Read: Sendable {
     var meters: [String: Sums]
+    /// How many other meters were used.
+    var otherMeters: Int64
     var asOf: Int64
     var completeThrough: Int64?
   }
@@ -63,19 +65,30 @@ struct OverviewSpans: Sendable {
     question.customers = customer.map { [$0] } ?? []
     question.byLicense = false
     let asked = question
+    var whole = question
+    let ends = [seconds.first ?? 0, seconds.last ?? 0]
+    whole.windows = .bounds(
+      UsageStore.Runs(days: plan.days, hours: plan.hours, minutes: plan.minutes, bounds: ends))
+    let ranked = whole
     return { connection in
-      let page = try UsageStore(connection).page(asked, limit: Self.mostRows)
+      let store = UsageStore(connection)
+      let found = try store.busiestMeters(ranked, most: Self.mostMeters)
+      guard !found.meters.isEmpty else { return Read(meters: [:], otherMeters: 0, asOf: 0) }
+      var asked = asked
+      asked.meters = found.meters
+      let page = try store.page(asked, limit: found.meters.count * seconds.count)
       var meters: [String: Sums] = [:]
       for row in page.rows {
         meters[row.meter ?? "", default: [:]][Int(row.window)] = row.quantity
       }
       return Read(
-        meters: meters, asOf: page.standing.asOf, completeThrough: page.standing.completeThrough)
+        meters: meters, otherMeters: found.all - Int64(found.meters.count),
+        asOf: page.standing.asOf, completeThrough: page.standing.completeThrough)
     }
   }
 
-  /// This is enough for more meters than a page can show.
-  private static let mostRows = 10_000
+  /// Anybody who may report events chooses their meters, so there may be very many.
+  private static let mostMeters = 12
 
   // MARK: The answer
 
