@@ -3,8 +3,12 @@ import EventPublisher
 import JSONText
 import Metering
 
-/// The body of `POST /v1/events`: usage events of a customer. They are checked exactly as the
-/// aggregator will check them, so that an accepted event never becomes a dead letter.
+/// The body of `POST /v1/events`: usage events of a customer. They are checked as the aggregator
+/// will check them, so that an accepted event never becomes a dead letter.
+///
+/// The aggregator compares an event's time with its record's, which is later than the request by
+/// the time in the spool, or earlier if the broker's clock is behind. So events that are close to a
+/// bound are refused here.
 struct ReportedEvents {
   static let maximumBytes = 1 << 20
   static let maximumEvents = 1_000
@@ -13,6 +17,14 @@ struct ReportedEvents {
   struct Rules: Sendable {
     var maxQuantity = Limits.quantity
     var maxEventAgeMilliseconds = Limits.eventAgeMilliseconds
+
+    /// An event of this age may wait in the spool for an hour, or for a tenth of a shorter bound.
+    var oldestMilliseconds: Int64 {
+      maxEventAgeMilliseconds - min(3_600_000, maxEventAgeMilliseconds / 10)
+    }
+
+    /// The brokers' clocks may be five minutes behind.
+    static let aheadMilliseconds = Limits.aheadMilliseconds - 300_000
   }
 
   struct Rejected: Sendable, Equatable {
@@ -87,8 +99,8 @@ struct ReportedEvents {
       key.withUnsafeBytes { key -> (RejectionReason?, UsageEvent?) in
         let decoded = decoder.decode(RecordBytes(value: value, key: key, timestamp: -1))
         guard decoded.kind == .usage else { return (decoded.reason, nil) }
-        if decoded.time > now + Limits.aheadMilliseconds { return (.tooFarAhead, nil) }
-        if decoded.time < now - rules.maxEventAgeMilliseconds { return (.tooOld, nil) }
+        if decoded.time > now + Rules.aheadMilliseconds { return (.tooFarAhead, nil) }
+        if decoded.time < now - rules.oldestMilliseconds { return (.tooOld, nil) }
         let own = Self.source(members["source"]?.text ?? "", of: customerID)
         guard own.utf8.count <= Limits.identityBytes else { return (.overSize, nil) }
         return (
