@@ -174,14 +174,8 @@ extension IntegrationTests {
         }
       }
       let environment = ["METER_DATABASE_PATIENCE": "3s"]
-      var started = 0
       func member() throws -> ConsumerProcess {
-        // Half of the processes divide each flush.
-        started += 1
-        return try pipeline.start(
-          briefSessions: false,
-          environment: started % 2 == 0
-            ? environment : environment.merging(["METER_DIVIDED_FLUSH_ROWS": "1"]) { $1 })
+        try pipeline.start(briefSessions: false, environment: environment)
       }
       var members = [try member(), try member(), try member()]
       let producer = Producer(pipeline.log, seed: random.next())

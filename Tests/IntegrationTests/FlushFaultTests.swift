@@ -10,18 +10,14 @@ extension IntegrationTests {
 
     /// One aggregator after another goes through all steps, because joining the group again takes
     /// seconds.
-    @Test(
-      "Counts equal the truth after a fault at any step of a flush", arguments: Fault.allCases,
-      [false, true])
-    func faultAtEachStep(_ fault: Fault, isDivided: Bool) throws {
+    @Test("Counts equal the truth after a fault at any step of a flush", arguments: Fault.allCases)
+    func faultAtEachStep(_ fault: Fault) throws {
       let pipeline = try Pipeline()
       let proxy = try PostgresProxy(to: PostgresAddress.port(of: pipeline.database.url))
       defer { proxy.shutDown() }
       let url = proxy.url(like: pipeline.database.url)
       // Merges use the same proxy, but rarely, so that rows waiting for a merge are read too.
-      var environment = ["METER_MERGE_INTERVAL": "500ms"]
-      // Two transactions store each flush, and the fault meets one of them.
-      if isDivided { environment["METER_DIVIDED_FLUSH_ROWS"] = "1" }
+      let environment = ["METER_MERGE_INTERVAL": "500ms"]
       var aggregator = try pipeline.start(by: url, environment: environment)
       var traffic = Traffic(pipeline.log)
       try traffic.send(200)

@@ -22,7 +22,6 @@ import UsageAggregation
     func review(_ batch: LogBatch, isBehind: Bool) -> FlushDecision<Void> { .keep }
     func seal(_ batch: LogBatch) {}
     func waitForRoom(_ stop: StopSignal) {}
-    func canDivide(_ batch: LogBatch) -> Bool { false }
     func append(
       _ cargo: Void, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
     ) -> Int { 0 }

@@ -90,9 +90,6 @@ package enum DeclaredSettings {
   package static let mergeInterval = Setting.duration(
     "METER_MERGE_INTERVAL", default: 2_000, in: 10...600_000,
     "The time between merges of appended rows.")
-  package static let dividedFlushRows = Setting.integer(
-    "METER_DIVIDED_FLUSH_ROWS", default: 20_000, in: 1...10_000_000,
-    "From so many rows on, two transactions store a flush, each with half of the partitions.")
   package static let maxPendingRows = Setting.integer(
     "METER_MAX_PENDING_ROWS", default: 400_000, in: 1_000...10_000_000,
     "Flushes wait while more rows wait to be merged, because readers pay for each of them.")

@@ -56,8 +56,7 @@ package enum ProgramSettings: String, CaseIterable, Sendable {
   }
 
   private static let aggregation = [
-    Declared.dividedFlushRows.declaration, Declared.mergeInterval.declaration,
-    Declared.maxPendingRows.declaration,
+    Declared.mergeInterval.declaration, Declared.maxPendingRows.declaration,
   ]
 
   private static let detection = [

@@ -2,14 +2,12 @@ import EventCodec
 import Foundation
 import Logging
 import Metering
+import PostgresStore
 import ServiceRuntime
+import Synchronization
 import UsageAggregation
 
 /// One thread that stores one batch at a time, while the consumer's thread fills the next.
-///
-/// A large batch is stored by two lanes at the same time, each with half of the partitions. Most of
-/// a flush is work of PostgreSQL's process, and a connection has one process. Partitions do not
-/// depend on each other, so a half that is stored alone is like a batch of its own.
 final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   typealias Job = FlushJob<Writer.Cargo>
 
@@ -21,32 +19,33 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
   private var isClosed = false
 
   private let settings: ConsumerSettings
+  private let owner: String
   private let metrics: ConsumerMetrics
   private let health: HealthState
+  private let logger: Logger
   private let writer: Writer
   private let stop: StopSignal
   private let pulse: Heartbeat
-  private var lanes: [FlushLane<Writer>] = []
   private var thread: WorkerThread?
+  private var kept: KeptConnection
+  /// Used by the flusher's thread alone.
+  private var repeated = RepeatedCause()
 
   init(
     settings: ConsumerSettings, owner: String, metrics: ConsumerMetrics, health: HealthState,
     logger: Logger, writer: Writer, stop: StopSignal
   ) {
     self.settings = settings
+    self.owner = owner
     self.metrics = metrics
     self.health = health
+    self.logger = logger
     self.writer = writer
     self.stop = stop
     pulse = health.heartbeat(settings.healthName("flusher"))
-    lanes = (0..<Self.laneCount).map { _ in
-      FlushLane(
-        settings: settings, owner: owner, metrics: metrics, logger: logger, writer: writer,
-        stop: stop, pulse: pulse, tell: { [weak self] in self?.tell($0) })
-    }
+    kept = KeptConnection(
+      url: settings.databaseURL, application: "\(settings.group) flush", checksSchema: false)
   }
-
-  private static var laneCount: Int { 2 }
 
   func start() { thread = WorkerThread("flusher") { [self] in run() } }
 
@@ -103,43 +102,75 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     }
   }
 
+  /// Obeys a `FlushMachine` until it says that the flush is over.
   private func store(_ job: Job) -> FlushOutcome {
     let started = Monotonic.milliseconds
     writer.waitForRoom(stop)
-    let shares = shares(of: job)
-    // The second lane works on a thread of its own.
-    let other = Other()
-    let thread =
-      shares.count < 2
-      ? nil
-      : WorkerThread("flusher lane") { [lanes] in
-        other.result = lanes[1].store(job, shares[1], startedAt: started)
+    var machine = FlushMachine(
+      partitions: Set(job.epochs.keys), movesOffsets: job.batch != nil, startedAt: started)
+    var action = machine.start()
+    var rows: Int?
+    var problem = ""
+    while true {
+      let lost = machine.takenOver.count
+      pulse.beat()
+      switch action {
+      case .write(let partitions):
+        action = attempt(&machine, &problem) { transaction, machine in
+          rows = try transaction.write(job, partitions)
+          return machine.committed()
+        }
+      case .askFate(let partitions):
+        action = attempt(&machine, &problem) { transaction, machine in
+          machine.fate(try transaction.fate(of: job, partitions))
+        }
+      case .retry(let pause):
+        Thread.sleep(forTimeInterval: Double(pause) / 1_000)
+        action = machine.resumed()
+      case .finish(let isStored):
+        health.report(settings.healthName("database"), problem: nil)
+        if isStored { finish(job, started, rows: rows) }
+        return .stored(takenOver: machine.takenOver)
+      case .giveUp:
+        return .gaveUp(problem)
       }
-    var result = lanes[0].store(job, shares[0], startedAt: started)
-    if let thread {
-      thread.join()
-      if let second = other.result { result = result.joined(second) }
+      tellTakenOver(machine.takenOver, butFirst: lost)
     }
-    if case .stored = result.outcome {
-      health.report(settings.healthName("database"), problem: nil)
-      if result.isStored { finish(job, started, rows: result.rows) }
-    }
-    return result.outcome
   }
 
-  /// Filled by the second lane's thread, and read when that has ended.
-  private final class Other: @unchecked Sendable {
-    var result: FlushLane<Writer>.Result?
+  /// Runs one step that needs the store. Every error becomes an event of the machine.
+  private func attempt(
+    _ machine: inout FlushMachine, _ problem: inout String,
+    _ step: (FlushTransaction<Writer>, inout FlushMachine) throws -> FlushMachine.Action
+  ) -> FlushMachine.Action {
+    do {
+      let transaction = FlushTransaction(
+        connection: try kept.open(), settings: settings, owner: owner, writer: writer)
+      return try step(transaction, &machine)
+    } catch FlushStore.Refusal.takenOver(let partitions) {
+      return machine.refused(Set(partitions))
+    } catch {
+      problem = "\(error)"
+      return machine.failed(
+        failed(error), at: Monotonic.milliseconds,
+        patience: stop.isRaised ? 5_000 : settings.databasePatienceMilliseconds)
+    }
   }
 
-  /// The partitions that each lane stores.
-  private func shares(of job: Job) -> [Set<Int32>] {
-    let partitions = job.epochs.keys.sorted()
-    guard let batch = job.batch, partitions.count > 1, writer.canDivide(batch) else {
-      return [Set(partitions)]
+  private func failed(_ error: any Error) -> FlushMachine.Failure {
+    let cause = Self.cause(error)
+    metrics.flushFailures.increment()
+    tell("\(cause.map { "\($0)" } ?? "\(error)")")
+    if let times = repeated.note("\(error)") {
+      logger.warning(
+        "a flush failed and is tried again",
+        metadata: ["error": "\(error)", "times": "\(times)"])
     }
-    let half = partitions.count / 2
-    return [Set(partitions[..<half]), Set(partitions[half...])]
+    // After an error that is not the database's, the state of the connection is unknown.
+    let isLost = cause?.isConnectionLost ?? true
+    if isLost { kept.close() } else { kept.closeIfLost() }
+    if isLost { return .connectionLost }
+    return cause?.sqlState == SQLState.requeuedTwice ? .requeueRefused : .refusedByDatabase
   }
 
   /// Reports a problem of the database, unless the session is over. By then the next session has
@@ -150,7 +181,21 @@ final class Flusher<Writer: FlushWriter>: @unchecked Sendable {
     if !isClosed { health.report(settings.healthName("database"), problem: problem) }
   }
 
+  private func tellTakenOver(_ takenOver: Set<Int32>, butFirst known: Int) {
+    guard takenOver.count > known else { return }
+    metrics.takeovers.increment(by: takenOver.count - known)
+    logger.warning(
+      "another process owns partitions now; their work is dropped",
+      metadata: ["partitions": .array(takenOver.sorted().map { .stringConvertible($0) })])
+  }
+
+  private static func cause(_ error: any Error) -> PostgresError? {
+    if case FlushStore.Refusal.database(let error) = error { return error }
+    return error as? PostgresError
+  }
+
   private func finish(_ job: Job, _ started: Int, rows: Int?) {
+    health.report(settings.healthName("database"), problem: nil)
     writer.stored(job.cargo, job.batch, rows: rows)
     guard let batch = job.batch else { return }
     metrics.flushSeconds.observe(Double(Monotonic.milliseconds - started) / 1_000)

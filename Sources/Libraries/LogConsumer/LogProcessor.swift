@@ -34,16 +34,13 @@ package enum FlushDecision<Cargo: Sendable>: Sendable {
   case flush
 }
 
-/// Writes cargo and batch within the flush's transaction. It runs on the flusher's threads.
+/// Writes cargo and batch within the flush's transaction. It runs on the flusher's thread.
 package protocol FlushWriter: AnyObject, Sendable {
   associatedtype Cargo: Sendable
 
   /// Holds back a flush while the store has too much to do. It returns when the stop signal is
   /// raised.
   func waitForRoom(_ stop: StopSignal)
-  /// Whether the batch is so large that two transactions shall store it at the same time, each with
-  /// half of the partitions. Then `append` and `statements` are called by two threads at once.
-  func canDivide(_ batch: LogBatch) -> Bool
   /// Appends rows. It must not wait for another transaction's locks.
   ///
   /// - Parameters:
@@ -59,7 +56,7 @@ package protocol FlushWriter: AnyObject, Sendable {
   func statements(
     _ cargo: Cargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
   ) throws -> [SQLStatement]
-  /// Called by one thread when the whole flush is committed.
+  /// Called when the flush is committed.
   ///
   /// - Parameter rows: the result of `append`; nil if the answer to the commit was lost.
   func stored(_ cargo: Cargo, _ batch: LogBatch?, rows: Int?)

@@ -52,8 +52,6 @@ final class DetectorWriter: FlushWriter, @unchecked Sendable {
 
   func waitForRoom(_ stop: StopSignal) {}
 
-  func canDivide(_ batch: LogBatch) -> Bool { false }
-
   func append(
     _ cargo: DetectorCargo, _ batch: LogBatch?, epochs: [Int32: Int32],
     _ connection: PostgresConnection

@@ -5,8 +5,6 @@ import ServiceRuntime
 /// The settings of the aggregator. `--help` lists the variables.
 struct AggregatorSettings: Sendable {
   var consumer: ConsumerSettings
-  /// From so many rows on, two transactions store a flush at the same time.
-  var dividedFlushRows: Int
   var mergeIntervalMilliseconds: Int
   /// Flushes wait while more rows than this wait to be merged. This bounds the cost of reading the
   /// views.
@@ -16,7 +14,6 @@ struct AggregatorSettings: Sendable {
   init(_ settings: Settings) throws {
     consumer = try ConsumerSettings(
       settings, group: ConsumerGroup.aggregator, topic: TopicName.usage)
-    dividedFlushRows = try settings[DeclaredSettings.dividedFlushRows]
     mergeIntervalMilliseconds = try settings[DeclaredSettings.mergeInterval]
     maxPendingRows = try settings[DeclaredSettings.maxPendingRows]
   }

@@ -52,7 +52,7 @@ struct UsageAggregator: AsyncParsableCommand {
       settings: settings.consumer, health: health,
       metrics: ConsumerMetrics(registry, topic: settings.consumer.topic), logger: logger,
       makeWriter: {
-        UsageWriter(backlog: backlog, limits: limits, settings: settings)
+        UsageWriter(backlog: backlog, limits: limits, maxPendingRows: settings.maxPendingRows)
       },
       makeProcessor: { UsageProcessor(backlog: backlog) },
       companions: { stop in

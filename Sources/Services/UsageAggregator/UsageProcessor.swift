@@ -26,28 +26,27 @@ final class UsageProcessor: LogProcessor {
 struct NoCargo: Sendable {}
 
 /// Appends a batch's table to `usage_pending`.
-final class UsageWriter: FlushWriter, Sendable {
-
+///
+/// `@unchecked Sendable`: only the flusher's thread uses the encoder.
+final class UsageWriter: FlushWriter, @unchecked Sendable {
   private let backlog: MergeBacklog
   private let limits: LimitHints
-  private let settings: AggregatorSettings
+  private let maxPendingRows: Int
+  private var encoder = PendingRowEncoder()
 
-  init(backlog: MergeBacklog, limits: LimitHints, settings: AggregatorSettings) {
+  init(backlog: MergeBacklog, limits: LimitHints, maxPendingRows: Int) {
     self.backlog = backlog
     self.limits = limits
-    self.settings = settings
+    self.maxPendingRows = maxPendingRows
   }
 
-  func waitForRoom(_ stop: StopSignal) { backlog.waitForRoom(settings.maxPendingRows, stop) }
-
-  func canDivide(_ batch: LogBatch) -> Bool { batch.table.groupCount >= settings.dividedFlushRows }
+  func waitForRoom(_ stop: StopSignal) { backlog.waitForRoom(maxPendingRows, stop) }
 
   func append(
     _ cargo: NoCargo, _ batch: LogBatch?, epochs: [Int32: Int32], _ connection: PostgresConnection
   ) throws -> Int {
     guard let batch, !batch.table.isEmpty else { return 0 }
     var rows = 0
-    var encoder = PendingRowEncoder()
     try connection.copy(into: FlushStore.pendingColumns, operation: "append usage") {
       (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
       rows = try encoder.encode(batch.table, epochs: epochs, send: send)
