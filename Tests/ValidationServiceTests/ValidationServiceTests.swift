@@ -253,15 +253,14 @@ struct ValidationServiceTests {
     #expect(rejected.map { $0["index"] as? Int } == [1, 2, 3])
     #expect(
       rejected.map { $0["reason"] as? String } == ["bad_data", "not_cloudevent", "bad_quantity"])
-    func sent(minutesAgo: Int64) throws -> String? {
-      let at = UsageEventText.time(milliseconds: UsageEventText.now - minutesAgo * 60_000)
-      let answer = try post(event("t\(minutesAgo)").replacing(time, with: at))
+    func sent(secondsAgo: Int64) throws -> String? {
+      let at = UsageEventText.time(milliseconds: UsageEventText.now - secondsAgo * 1_000)
+      let answer = try post(event("t\(secondsAgo)").replacing(time, with: at))
       return (answer.json["rejected"] as? [[String: Any]])?.first?["reason"] as? String
     }
     // What is accepted can still wait in the spool without becoming a dead letter.
-    let day: Int64 = 24 * 60
-    #expect(try sent(minutesAgo: 35 * day - 30) == "too_old")
-    #expect(try sent(minutesAgo: -58) == "too_far_ahead")
+    #expect(try sent(secondsAgo: 35 * 86_400 - 1_800) == "too_old")
+    #expect(try sent(secondsAgo: -3_598) == "too_far_ahead")
     let spaced = try setup.request(
       "POST", "/v1/events", body: event("s").replacing("\"quantity\":3", with: "\"quantity\":-3"),
       headers: [

@@ -23,8 +23,8 @@ struct ReportedEvents {
       maxEventAgeMilliseconds - min(3_600_000, maxEventAgeMilliseconds / 10)
     }
 
-    /// The brokers' clocks may be five minutes behind.
-    static let aheadMilliseconds = Limits.aheadMilliseconds - 300_000
+    /// The brokers' clocks may be ten seconds behind.
+    static let aheadMilliseconds = Limits.aheadMilliseconds - 10_000
   }
 
   struct Rejected: Sendable, Equatable {
