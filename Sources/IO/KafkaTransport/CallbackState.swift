@@ -15,7 +15,7 @@ final class CallbackState: Sendable {
     var isLost: Bool
   }
 
-  /// Who answers a rebalance, and how.
+  /// The way in which a rebalance is answered.
   enum Answer: UInt8, Sendable {
     /// The client's owner takes it and answers.
     case byOwner

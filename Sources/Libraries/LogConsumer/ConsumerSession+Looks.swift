@@ -117,14 +117,15 @@ extension ConsumerSession {
       }
       return
     }
-    for row in rows {
-      guard reading.contains(row.partition), let left = leftAt[row.partition],
-        row.nextOffset < left
-      else { continue }
+    let offsets = Dictionary(uniqueKeysWithValues: rows.map { ($0.partition, $0.nextOffset) })
+    for partition in reading.sorted() {
+      // A database of before the first claim has no row of the partition.
+      let offset = offsets[partition] ?? 0
+      guard let left = leftAt[partition], offset < left else { continue }
       throw SessionProblem(
         description: """
-          the database stands at offset \(row.nextOffset) of partition \(row.partition), where it had \
-          stored \(left) (was a failover or a restore?); counting goes on from there
+          the database stands at offset \(offset) of partition \(partition), where it had stored \
+          \(left) (was there a failover or a restore?); counting goes on from there
           """)
     }
   }
