@@ -6,18 +6,24 @@ package final class TestDatabase: @unchecked Sendable {
   // One thread uses it, the test's. A second thread makes its own.
   package let url: String
   private var open: PostgresConnection?
+  private let timeLimit: Int
 
-  package init(url: String) { self.url = url }
+  /// - Parameter timeLimit: how many milliseconds a statement may take. 0 is without a limit.
+  package init(url: String, timeLimit: Int = 60_000) {
+    self.url = url
+    self.timeLimit = timeLimit
+  }
 
   /// The database is on the server that `deploy/test` gives, or else on one that this process
   /// starts and ends.
-  package convenience init() throws {
-    self.init(url: try SharedPostgres.makeDatabase())
+  package convenience init(timeLimit: Int = 60_000) throws {
+    self.init(url: try SharedPostgres.makeDatabase(), timeLimit: timeLimit)
   }
 
   package func connection() throws -> PostgresConnection {
     if let open, open.isOpen { return open }
-    let made = try PostgresConnection(url: url, application: "test")
+    let made = try PostgresConnection(
+      url: url, application: "test", statementTimeoutMilliseconds: timeLimit)
     open = made
     return made
   }

@@ -24,8 +24,8 @@ struct Storage: ParsableCommand {
   var sustain = 0
 
   func run() throws {
-    let store = try database.map { TestDatabase(url: $0) } ?? TestDatabase()
-    try store.execute("set statement_timeout = 0")
+    let store =
+      try database.map { TestDatabase(url: $0, timeLimit: 0) } ?? TestDatabase(timeLimit: 0)
     print("licenses \(licenses), customers \(customers), hours \(hours), days \(days) a license")
     let filled = try seconds { try fill(store) }
     print("filled in \(Self.rounded(filled)) s")
@@ -66,24 +66,28 @@ struct Storage: ParsableCommand {
         """, [.text(table), .int(span + 1)])
     }
     // The rows are in the order of time, as merges would have written them.
-    _ = try store.rows(
-      """
-      insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
-        quantity, event_count, minutes)
-      select 'lic_' || lpad(n::text, 8, '0'), 'api_calls',
-        date_trunc('hour', now()) - make_interval(hours => h), 1, n % 64, h, h + 10, 40, 40,
-        '[1,4,4],[7,4,4],[13,4,4],[19,4,4],[25,4,4],[31,4,4],[37,4,4],[43,4,4],[49,4,4],[55,4,4]'
-      from generate_series($2::int - 1, 0, -1) h, generate_series(0, $1::int - 1) n
-      """, [.int(licenses), .int(hours)])
-    _ = try store.rows(
-      """
-      insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
-      select 'lic_' || lpad(n::text, 8, '0'), 'api_calls', (now() at time zone 'UTC')::date - d, 960, 960,
-        '["domain","app.example.com",400,400],["domain","www.example.com",400,400],'
-          || '["feature","analytics",100,100],["feature","webhooks",100,100],'
-          || '["feature","custom-domains",50,50]'
-      from generate_series($2::int - 1, 0, -1) d, generate_series(0, $1::int - 1) n
-      """, [.int(licenses), .int(days)])
+    try eachPortion(of: hours, "hours") { newest, oldest in
+      _ = try store.rows(
+        """
+        insert into usage_hour (license_id, meter, hour, log_epoch, partition, first_offset, last_offset,
+          quantity, event_count, minutes)
+        select 'lic_' || lpad(n::text, 8, '0'), 'api_calls',
+          date_trunc('hour', now()) - make_interval(hours => h), 1, n % 64, h, h + 10, 40, 40,
+          '[1,4,4],[7,4,4],[13,4,4],[19,4,4],[25,4,4],[31,4,4],[37,4,4],[43,4,4],[49,4,4],[55,4,4]'
+        from generate_series($2::int, $3::int, -1) h, generate_series(0, $1::int - 1) n
+        """, [.int(licenses), .int(oldest), .int(newest)])
+    }
+    try eachPortion(of: days, "days") { newest, oldest in
+      _ = try store.rows(
+        """
+        insert into usage_day (license_id, meter, day, quantity, event_count, dimensions)
+        select 'lic_' || lpad(n::text, 8, '0'), 'api_calls', (now() at time zone 'UTC')::date - d, 960, 960,
+          '["domain","app.example.com",400,400],["domain","www.example.com",400,400],'
+            || '["feature","analytics",100,100],["feature","webhooks",100,100],'
+            || '["feature","custom-domains",50,50]'
+        from generate_series($2::int, $3::int, -1) d, generate_series(0, $1::int - 1) n
+        """, [.int(licenses), .int(oldest), .int(newest)])
+    }
     try store.execute(
       """
       insert into usage_meter_hour
@@ -94,6 +98,21 @@ struct Storage: ParsableCommand {
     let folded = try seconds { try fold(store) }
     print("totals of \(licenses * days) days made in \(Self.rounded(folded)) s")
     try store.execute("vacuum analyze")
+  }
+
+  /// Calls `insert` for runs of hours or days, the oldest first, with the newest and the oldest of
+  /// each run as numbers before now.
+  private func eachPortion(
+    of count: Int, _ unit: String, _ insert: (_ newest: Int, _ oldest: Int) throws -> Void
+  ) rethrows {
+    let portion = max(1, 1_000_000 / max(licenses, 1))
+    var left = count
+    while left > 0 {
+      let newest = max(0, left - portion)
+      try insert(newest, left - 1)
+      left = newest
+      note("filling: \(count - left) of \(count) \(unit)")
+    }
   }
 
   private func fold(_ store: TestDatabase) throws {
