@@ -321,6 +321,7 @@ let tests: [Target] = [
       "WebhookDispatcher", "UsageAggregator", "Metering", "WebhookDelivery", "PostgresStore",
       "ServiceRuntime", "MeteringTestKit", "meterctl", nioCore, nioPosix, nioHTTP1, nioSSL,
     ]),
+  .testTarget(name: "UsageAggregatorTests", dependencies: ["UsageAggregator", "ServiceRuntime"]),
   .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets", "fuzz"], exclude: ["Corpus"]),
   .testTarget(
     name: "IntegrationTests",

@@ -129,6 +129,9 @@ begin
   if to_regclass('audit_checkpoint') is not null then
     grant select on audit_checkpoint to meter_usage_aggregator, meter_anomaly_detector;
   end if;
+  if to_regclass('usage_pending_recent') is not null then
+    grant select, insert on usage_pending_recent to meter_usage_aggregator;
+  end if;
   if to_regclass('usage_trace') is not null then
     grant insert on usage_trace to meter_usage_aggregator;
     grant select (license_id, meter) on license_limit to meter_usage_aggregator;
@@ -192,9 +195,10 @@ grant select on customer, license, license_limit, license_billing_anchor, usage_
 -- The effects of a change of a license reach the totals and limits, which its author may not write. All trigger functions
 -- therefore run with the owner's rights.
 --
--- The aggregator empties usage_pending, usage_delta and usage_appended and vacuums them right afterwards, because readers walk
--- over every page. These tables hold nothing but the queue of the aggregator's own work. Up to PostgreSQL 16, only the owner of a
--- table may vacuum it. There they belong to the aggregator, and the owner of the database is a member of its role.
+-- The aggregator empties usage_pending, usage_pending_recent, usage_delta and usage_appended and vacuums them right afterwards,
+-- because readers walk over every page. These tables hold nothing but the queue of the aggregator's own work. Up to PostgreSQL
+-- 16, only the owner of a table may vacuum it. There they belong to the aggregator, and the owner of the database is a member of
+-- its role.
 do $last$
 declare
   called record;
@@ -206,7 +210,7 @@ begin
   loop
     execute format('alter function %s security definer set search_path = %I, pg_temp', called.signature, current_schema);
   end loop;
-  foreach queue in array array['usage_pending', 'usage_delta', 'usage_appended'] loop
+  foreach queue in array array['usage_pending', 'usage_pending_recent', 'usage_delta', 'usage_appended'] loop
     -- Of a newer schema.
     continue when to_regclass(queue) is null;
     if current_setting('server_version_num')::int >= 170000 then

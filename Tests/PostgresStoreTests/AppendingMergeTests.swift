@@ -19,6 +19,15 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
   }
 }
 
+/// Where flushes write: large ones to `usage_pending`, small ones to `usage_pending_recent`.
+enum PendingTable: String, CaseIterable {
+  case large = "usage_pending"
+  case recent = "usage_pending_recent"
+
+  /// Tests of both tables write even partitions by large flushes and odd ones by small flushes.
+  static func of(partition: Int) -> String { (partition % 2 == 0 ? large : recent).rawValue }
+}
+
 /// Merges that append, and the walk that combines what they appended.
 @Suite struct AppendingMergeTests {
   private func database(registered: Int = 6) throws -> TestDatabase {
@@ -40,7 +49,7 @@ enum MergeKind: CaseIterable, CustomTestStringConvertible {
   private func append(_ database: TestDatabase, hour: String, partition: Int = 0) throws {
     try database.execute(
       """
-      insert into usage_pending
+      insert into \(PendingTable.of(partition: partition))
       select 1, \(partition), 'lic_' || n, 'a', '\(hour)'::timestamptz, 10 + k, 20 + k, 2, 1,
         '[' || 5 + k || ',2,1]', '["domain","' || case k when 0 then 'a' else 'b' end || '.example",2,1]'
       from generate_series(0, 7) n, generate_series(0, 2) k

@@ -34,7 +34,7 @@ import Testing
   private static func append(_ partition: Int) -> String {
     """
     with added as (
-      insert into usage_pending
+      insert into \(PendingTable.of(partition: partition))
       select 1, \(partition), 'lic_' || (random() * \(licenses - 1))::int,
         case when random() < 0.8 then 'a' else 'b' end,
         '2025-01-01 00:00Z'::timestamptz + make_interval(hours => (random() * 2100)::int),

@@ -64,14 +64,15 @@ import Testing
         let sum = ClosingModel.Sum(
           quantity: Int64.random(in: 0...50, using: &random),
           events: Int64.random(in: 1...3, using: &random))
+        let partition = random.chance(50) ? 0 : 1
         _ = try database.rows(
           """
-          insert into usage_pending values (1, $1::int, $2, $3,
+          insert into \(PendingTable.of(partition: partition)) values (1, $1::int, $2, $3,
             $4::timestamp at time zone 'UTC' + make_interval(hours => $5::int), 7, 9, $6::bigint,
             $7::bigint, '', '["domain","a.example",' || $6 || ',' || $7 || ']')
           """,
           [
-            .int(random.chance(50) ? 0 : 1), .text(key.license), .text(key.meter),
+            .int(partition), .text(key.license), .text(key.meter),
             .text(ClosingModelTests.date(key.day)), .int(Int.random(in: 0...23, using: &random)),
             .integer(sum.quantity), .integer(sum.events),
           ])

@@ -42,7 +42,7 @@ import Testing
   ) throws {
     _ = try database.rows(
       """
-      insert into usage_pending values (1, $2::int, 'lic_1', 'api_calls', date_trunc('hour', \(time)), 7, 9, $1::bigint, 1,
+      insert into \(PendingTable.of(partition: partition)) values (1, $2::int, 'lic_1', 'api_calls', date_trunc('hour', \(time)), 7, 9, $1::bigint, 1,
         '[5,' || $1 || ',1]', '')
       """, [.integer(quantity), .int(partition)])
   }

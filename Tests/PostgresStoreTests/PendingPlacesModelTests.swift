@@ -55,8 +55,8 @@ import Testing
           (select coalesce(sum(event_count), 0)::bigint from usage_total_by_customer_day),
           (select coalesce(sum(event_count), 0)::bigint from usage_by_dimension_day
             where dimension = 'domain'),
-          (select count(*) from only usage_pending) - (select count(*) from usage_unmerged)
-            + \(expected),
+          (select count(*) from only usage_pending) + (select count(*) from usage_pending_recent)
+            - (select count(*) from usage_unmerged) + \(expected),
           (select count(*) from usage_waiting where license_id <> 'lic_2')
             - (select count(*) from usage_waiting_of('{lic_0,lic_1}')) + \(expected)
         """)[0]
@@ -74,10 +74,11 @@ import Testing
       let partition = Int.random(in: 0..<5, using: &random)
       try open.database.execute("begin")
       let rows = Int64.random(in: 1...4, using: &random)
+      let table = PendingTable.allCases.randomElement(using: &random)!.rawValue
       let start = partition < 4 ? next[partition] : 0
       _ = try open.database.rows(
         """
-        insert into usage_pending
+        insert into \(table)
         select coalesce((select max(log_epoch) from consumer_offset), 1), $1::int, 'lic_' || n % 3, 'a',
           '2027-02-01 10:00Z', $2::bigint + n * 2, $2::bigint + n * 2 + 1, 1, 1, '[5,1,1]',
           '["domain","a.example",1,1]'

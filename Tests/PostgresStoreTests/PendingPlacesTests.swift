@@ -19,13 +19,15 @@ import Testing
 
   /// Adds one row for each of `count` licenses in partition 0, at the offsets after the stored one.
   /// Each row is `padding` bytes larger than usual.
-  private func flush(_ database: TestDatabase, _ count: Int, padding: Int = 0) throws {
+  private func flush(
+    _ database: TestDatabase, _ count: Int, padding: Int = 0, into table: PendingTable = .large
+  ) throws {
     try database.connection().transaction {
       let next = try database.integer(
         "select next_offset from consumer_offset where partition = 0")!
       try database.execute(
         """
-        insert into usage_pending
+        insert into \(table.rawValue)
         select 1, 0, 'lic_' || n, 'a', '2027-02-01 10:00Z'::timestamptz, \(next) + n, \(next) + n, 3, 1,
           '[5,3,1]', '["domain","a.example",3,1]' || repeat(' ', \(padding))
         from generate_series(0, \(count) - 1) n;
@@ -139,7 +141,7 @@ import Testing
     "customer_days_by_totals('cus_1', '2027-01-01', '2027-12-01')",
     "periods_of_day_by_days('2027-02-01')",
     "usage_minutes('lic_7', '2027-02-01 10:00Z', '2027-02-01 11:00Z')",
-    "usage_waiting_of('{lic_7,lic_8}')",
+    "usage_waiting_of('{lic_7,lic_8}')", "usage_unfolded_of('{cus_1}')",
   ]
 
   /// How many pages of the table this database's sessions have read.
@@ -170,7 +172,7 @@ import Testing
     for read in Self.readers {
       let plan = try database.rows("explain select * from \(read)").map { $0[0]! }
         .joined(separator: "\n")
-      #expect(!plan.contains("Seq Scan on usage_pending"), "\(read)\n\(plan)")
+      #expect(!plan.contains("Seq Scan on usage_pending "), "\(read)\n\(plan)")
       #expect(plan.contains("usage_pending_by_place"), "\(read)\n\(plan)")
     }
     let before = try pages(database)
@@ -184,6 +186,35 @@ import Testing
     try eventually("nothing is kept") { try upkeep.vacuum(.pending) == 0 }
   }
 
+  @Test func `Readers of a license find rows of small flushes by an index`() throws {
+    let database = try database()
+    try database.addLicense("lic_7")
+    try flush(database, 20_000, into: .recent)
+    for read in Self.readers where read.contains("lic_7") || read.contains("_of(") {
+      let plan = try database.rows(
+        "explain select * from \(read.replacing("cus_1", with: "cus_test"))"
+      ).map { $0[0]! }.joined(separator: "\n")
+      #expect(plan.contains("usage_pending_recent_by_license"), "\(read)\n\(plan)")
+      #expect(!plan.contains("Seq Scan on usage_pending_recent"), "\(read)\n\(plan)")
+    }
+    #expect(try merge(database) == 20_000)
+    #expect(try mark(database) == 20_000)
+    #expect(try counted(database) == 20_000)
+  }
+
+  @Test func `A merge takes what large and small flushes of a partition wrote`() throws {
+    let database = try database()
+    try flush(database, 20)
+    try flush(database, 7, into: .recent)
+    try flush(database, 5)
+    #expect(try counted(database) == 32)
+    #expect(try database.integer("select count(*) from usage_unmerged") == 32)
+    #expect(try merge(database) == 32)
+    #expect(try database.integer("select count(*) from usage_pending") == 0)
+    #expect(try counted(database) == 32)
+    #expect(try merge(database) == 0)
+  }
+
   @Test
   func `Only the views of pending rows and the functions that delete them read usage_pending`()
     throws
@@ -194,7 +225,7 @@ import Testing
       select relname from pg_class where relkind = 'v' and relnamespace = 'public'::regnamespace
         and pg_get_viewdef(oid) ~ '\\musage_pending\\M' order by 1
       """)
-    #expect(views == [["usage_unmerged"]])
+    #expect(views == [["usage_unmerged_large"]])
     let functions = try database.rows(
       """
       select proname from pg_proc where pronamespace = 'public'::regnamespace
@@ -249,17 +280,18 @@ import Testing
 
   /// One merge walks over the table and the other over the index, and both wait for a third session
   /// that holds the row which is first in the table.
-  @Test func `Two merges of a partition take its rows in the same order`() throws {
+  @Test(arguments: PendingTable.allCases)
+  func `Two merges of a partition take its rows in the same order`(table: PendingTable) throws {
     let database = try database()
     for offset in [9, 1] {
       try database.execute(
         """
-        insert into usage_pending values (1, 0, 'lic', 'a', '2027-02-01 10:00Z', \(offset), \(offset), 3,
+        insert into \(table.rawValue) values (1, 0, 'lic', 'a', '2027-02-01 10:00Z', \(offset), \(offset), 3,
           1, '[5,3,1]', '')
         """)
     }
     let holder = TestDatabase(url: database.url)
-    try holder.execute("begin; select from usage_pending where first_offset = 9 for update")
+    try holder.execute("begin; select from \(table.rawValue) where first_offset = 9 for update")
     let url = database.url
     func merge(_ plan: String, waiting: Int64) throws -> InBackground<Int64?> {
       let merge = InBackground {

@@ -64,7 +64,7 @@ import Testing
 
   /// Adds some pending rows of ten licenses in three months, most of them in one.
   private static let append = """
-    insert into usage_pending
+    insert into usage_pending_recent
     select 1, n % 2, 'lic_' || (random() * 9)::int, case when random() < 0.8 then 'a' else 'b' end,
       '2027-02-01 00:00Z'::timestamptz + make_interval(hours => (random() * 1400 - 600)::int),
       1, 2, 3, 1, '[5,3,1]', '' from generate_series(1, 20) n

@@ -16,8 +16,15 @@ package struct FlushStore {
     self.owner = owner
   }
 
-  package static let pendingColumns =
-    "usage_pending (log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count, minutes, dimensions)"
+  /// Where a flush appends usage, as COPY names it.
+  ///
+  /// - Parameter byLicense: whether the rows get an index by license. A large flush should do
+  ///   without, because it makes each row twice as dear.
+  package static func pendingColumns(byLicense: Bool) -> String {
+    let table = byLicense ? "usage_pending_recent" : "usage_pending"
+    return
+      "\(table) (log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count, minutes, dimensions)"
+  }
   package static let deadLetterColumns =
     "dead_letter (topic, partition, log_offset, log_epoch, consumer_group, reason, detail, payload, record_key, received_at)"
 

@@ -127,6 +127,9 @@ package enum Schema {
     Migration(
       version: 39, name: "0039_ledger_of_any_numbers",
       sql: String(decoding: PackageResources.v0039_ledger_of_any_numbers_sql, as: UTF8.self)),
+    Migration(
+      version: 40, name: "0040_recent_rows",
+      sql: String(decoding: PackageResources.v0040_recent_rows_sql, as: UTF8.self)),
   ]
   package static let version = migrations.last!.version
 

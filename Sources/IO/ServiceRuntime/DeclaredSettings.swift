@@ -88,10 +88,10 @@ package enum DeclaredSettings {
     "METER_DATABASE_PATIENCE", default: 60_000, in: 100...240_000,
     "How long failing flushes are tried again before the group is left.")
   package static let mergeInterval = Setting.duration(
-    "METER_MERGE_INTERVAL", default: 2_000, in: 10...600_000,
+    "METER_MERGE_INTERVAL", default: 5_000, in: 10...600_000,
     "The time between merges of appended rows.")
   package static let maxPendingRows = Setting.integer(
-    "METER_MAX_PENDING_ROWS", default: 400_000, in: 1_000...10_000_000,
+    "METER_MAX_PENDING_ROWS", default: 1_000_000, in: 1_000...10_000_000,
     "Flushes wait while more rows wait to be merged, because readers pay for each of them.")
 
   // MARK: Detecting

@@ -10,12 +10,17 @@ final class MergeBacklog: @unchecked Sendable {
   private var owned: [Int32] = []
   private var behind = false
   private var changes = 0
+  private var dead = 0
   /// The consumer was behind, and the rows from that time are not merged yet.
   private var settles = false
   private let gauge: Gauge
 
   /// This many rows are merged within a tenth of a second.
   private static let settledRows = 5_000
+  /// A flush of more rows does without the index by license.
+  private static let smallFlushRows = 50_000
+  /// Readers walk over as many deleted rows, which an open transaction keeps, within about 50 ms.
+  private static let mostDeadRows = 500_000
 
   init(gauge: Gauge) { self.gauge = gauge }
 
@@ -47,6 +52,19 @@ final class MergeBacklog: @unchecked Sendable {
         changed()
       }
     }
+  }
+
+  /// How many deleted rows of small flushes the last vacuum could not remove.
+  var deadRows: Int {
+    get { locked { dead } }
+    set { locked { dead = newValue } }
+  }
+
+  /// Whether a flush of so many rows gives them an index by license. It does so if the consumer
+  /// keeps up and no open transaction keeps too many of such rows dead: readers find the others
+  /// behind the marks of `usage_merged`.
+  func isByLicense(_ rows: Int) -> Bool {
+    locked { !behind && rows <= Self.smallFlushRows && dead <= Self.mostDeadRows }
   }
 
   /// Whether the consumer is behind, or was behind and most of the rows from that time are not

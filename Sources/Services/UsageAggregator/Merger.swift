@@ -8,14 +8,15 @@ import Synchronization
 
 /// Moves appended rows into hour and day rows, behind the flushes.
 final class Merger: Sendable {
-  /// A merge of this many rows does not wait for the interval: readers walk over each row, and
-  /// waiting any longer makes merges of so many rows hardly cheaper.
-  private static let dueRows = 16_000
-  /// The number of rows from which a second connection is worth it.
+  /// A merge of this many rows does not wait for the interval: readers of all licenses walk over
+  /// each row. The later a merge comes, the fewer rows it writes for each event.
+  private static let dueRows = 200_000
+  /// The number of rows from which a second connection is worth it, after a backlog.
   private static let rowsWorthTwo = 20_000
-  /// The rows that one transaction takes, roughly. A larger backlog is merged in portions of
-  /// partitions, each with its own commit.
-  private static let portionRows = 400_000
+  /// The rows that one transaction takes, roughly, and after a backlog. More are merged in portions
+  /// of partitions, each with its own commit. Small ones sort their rows in memory and leave the
+  /// processors to readers in between.
+  private static let (portionRows, largePortionRows) = (50_000, 400_000)
   /// The patience of a merge, as a multiple of other threads'. A statement may take five minutes,
   /// and a merge that meets a sum which does not fit runs two of them.
   static let patienceTimes = 3
@@ -76,7 +77,7 @@ final class Merger: Sendable {
       guard
         waiting > settings.maxPendingRows * 3 / 4
           || !backlog.isBehind
-            && (isDue || waiting > min(Self.dueRows, settings.maxPendingRows / 8))
+            && (isDue || waiting > min(Self.dueRows, settings.maxPendingRows / 4))
       else { continue }
       let mine = backlog.ownedPartitions
       guard !mine.isEmpty else { continue }
@@ -84,12 +85,14 @@ final class Merger: Sendable {
         if connection == nil { connection = try open() }
         let connection = connection!
         var moved = 0
-        let portions = max(leastPortions, waiting / Self.portionRows + 1)
+        let isSettling = backlog.isSettling
+        let portionRows = isSettling ? Self.largePortionRows : Self.portionRows
+        let portions = max(leastPortions, waiting / portionRows + 1)
         for portion in Self.portions(mine, portions) where !stop.isRaised {
           pulse.beat()
           moved +=
-            waiting < Self.rowsWorthTwo || portion.count < 2
-            ? try merge.run(portion, connection) : try mergeInTwo(portion, connection, &second)
+            isSettling && waiting >= Self.rowsWorthTwo && portion.count >= 2
+            ? try mergeInTwo(portion, connection, &second) : try merge.run(portion, connection)
         }
         health.degraded("merges", problem: nil)
         leastPortions = 1
@@ -100,7 +103,9 @@ final class Merger: Sendable {
         {
           // Rows that an open transaction keeps make each vacuum dearer, and a vacuum every second
           // would walk over them in vain.
-          let kept = try UsageUpkeep(connection).vacuum(.pending)
+          let upkeep = UsageUpkeep(connection)
+          backlog.deadRows = try upkeep.vacuum(.recent)
+          let kept = max(backlog.deadRows, try upkeep.vacuum(.pending))
           (sinceVacuum, vacuumRows) = (0, min(max(Self.vacuumRows, kept / 2), Self.mostVacuumRows))
         }
       } catch {

@@ -3,7 +3,7 @@ import Metering
 import PostgresStore
 import UsageAggregation
 
-/// Writes the groups of a table as rows of `usage_pending`, in COPY's binary format.
+/// Writes the groups of a table as rows that wait to be merged, in COPY's binary format.
 struct PendingRowEncoder {
   private var rows = BinaryRows()
   private var minutes: [UInt8] = []

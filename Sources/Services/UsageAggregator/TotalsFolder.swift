@@ -84,8 +84,8 @@ final class TotalsFolder: Sendable {
     }
   }
 
-  /// Whether more rows wait than one merge takes, or the merges after a backlog are not finished.
-  private var isBusy: Bool { backlog.isSettling || backlog.count > settings.maxPendingRows / 8 }
+  /// Whether many more rows wait than merges let wait, or the merges after a backlog are not finished.
+  private var isBusy: Bool { backlog.isSettling || backlog.count > settings.maxPendingRows / 2 }
 
   /// - Parameter isUrgent: the fold has waited too long to give way to merges again.
   private func foldAll(_ connection: PostgresConnection, isUrgent: Bool) throws {

@@ -25,7 +25,7 @@ final class UsageProcessor: LogProcessor {
 /// The batch itself is everything that a flush needs.
 struct NoCargo: Sendable {}
 
-/// Appends a batch's table to `usage_pending`.
+/// Appends a batch's table to `usage_pending`, or to `usage_pending_recent` if the batch is small.
 ///
 /// `@unchecked Sendable`: only the flusher's thread uses the encoder.
 final class UsageWriter: FlushWriter, @unchecked Sendable {
@@ -47,7 +47,10 @@ final class UsageWriter: FlushWriter, @unchecked Sendable {
   ) throws -> Int {
     guard let batch, !batch.table.isEmpty else { return 0 }
     var rows = 0
-    try connection.copy(into: FlushStore.pendingColumns, operation: "append usage") {
+    let byLicense = backlog.isByLicense(batch.table.groupCount)
+    try connection.copy(
+      into: FlushStore.pendingColumns(byLicense: byLicense), operation: "append usage"
+    ) {
       (send: (UnsafeRawBufferPointer) throws(PostgresError) -> Void) throws(PostgresError) in
       rows = try encoder.encode(batch.table, epochs: epochs, send: send)
     }

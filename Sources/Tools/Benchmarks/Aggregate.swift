@@ -111,7 +111,7 @@ struct Aggregate: ParsableCommand {
     try poll("select coalesce(sum(next_offset), 0) >= \(events) from consumer_offset")
     measured.visibleSeconds = elapsed()
     measured.ourCPU = ProcessFigures.cpuSeconds(of: aggregator.pid) - ourBefore
-    try poll("select not exists (select from only usage_pending)")
+    try poll("select not exists (select from usage_unmerged)")
     measured.mergedSeconds = elapsed()
     measured.peakKiB = ProcessFigures.status(aggregator.pid, "VmHWM")
     measured.postgresCPU =

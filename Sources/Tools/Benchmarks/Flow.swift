@@ -18,7 +18,7 @@ final class Flow: @unchecked Sendable {
 
   init(_ kafka: KafkaConfiguration, rate: Int, seconds: Int, licenses: Int) throws {
     var kafka = kafka
-    kafka.set("linger.ms", "5")
+    kafka.set("linger.ms", "100")
     let producer = try KafkaProducer(kafka, clientID: "flow")
     Thread.detachNewThread { [self] in
       var maker = EventMaker(

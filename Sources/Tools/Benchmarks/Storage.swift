@@ -234,7 +234,7 @@ struct Storage: ParsableCommand {
       guard elapsed() - told.at >= 30 || elapsed() >= Double(sustain) else { continue }
       let rate = Double(licenses * (round - told.rounds)) / (elapsed() - told.at)
       let waiting = try store.rows(
-        "select (select count(*) from only usage_pending), (select count(*) from usage_appended)")
+        "select (select count(*) from usage_unmerged), (select count(*) from usage_appended)")
       print(
         "after \(Int(elapsed())) s: \(Int(rate)) license-hours/s, \(waiting[0][0]!) pending, "
           + "\(waiting[0][1]!) appended")

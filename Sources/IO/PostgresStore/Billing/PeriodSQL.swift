@@ -111,9 +111,13 @@ struct PeriodSQL {
 
   var byTotals: String {
     """
-    with unfolded as materialized (
+    with of_totals as materialized (
+      \(source("usage_license_period t", openByIndex))
+    ), page_end as materialized (
+      select max(license_id collate "C") as license_id from of_totals having count(*) >= \(limit)
+    ), unfolded as materialized (
       \(unfolded)
-    ), \(page([source("usage_license_period t", openByIndex), source("unfolded t", open)])),
+    ), \(page(["(select * from of_totals)", source("unfolded t", open)])),
     used as (
       select p.*, coalesce(t.quantity, 0) + coalesce(w.quantity, 0) as quantity,
         coalesce(t.event_count, 0) + coalesce(w.event_count, 0) as event_count
@@ -126,30 +130,42 @@ struct PeriodSQL {
 
   /// What is not in the totals yet, by period. For a license or a customer, the few rows are found
   /// first and the periods of each day are looked up. For everybody, the intervals of all licenses
-  /// are computed once.
+  /// are computed once, and licenses behind the last one of a full page are left out.
   private var unfolded: String {
     let ofLicense = license.map { ["w.license_id = \($0)"] } ?? []
-    // `coalesce` keeps PostgreSQL from making a join of this, for which it would have to guess.
-    let ofCustomer = customersLicenses.map { ["coalesce(w.license_id in (\($0)), false)"] } ?? []
-    let wanted = ofLicense + ofCustomer
-    guard wanted.isEmpty else {
+    guard license == nil && customer == nil else {
+      let rows = customer.map { "usage_unfolded_of(array[\($0)])" } ?? "usage_unfolded"
       return """
         select d.license_id, d.meter, p.first_day as period_start, p.end_day as period_end,
           sum(d.quantity) as quantity, sum(d.event_count) as event_count
         from (
           select w.license_id, w.meter, w.day, sum(w.quantity) as quantity,
             sum(w.event_count) as event_count
-          from usage_unfolded w where \(Self.all(wanted)) group by 1, 2, 3
+          from \(rows) w where \(Self.all(ofLicense)) group by 1, 2, 3
         ) d, period_of(d.license_id, d.day) p
         group by 1, 2, 3, 4
         """
+    }
+    var ofPage = [
+      """
+      (not exists (select from page_end)
+        or w.license_id <= (select e.license_id from page_end e))
+      """
+    ]
+    // A day of a period that is due lies before the grace.
+    if filter.status == .due {
+      ofPage.append("w.day <= ((now() - \(grace)) at time zone 'UTC')::date")
     }
     return """
       select w.license_id, w.meter,
         greatest(last_anchor(w.day, coalesce(b.anchor_day, 1)), b.effective_from) as period_start,
         least(next_anchor(w.day, coalesce(b.anchor_day, 1)), b.until) as period_end,
         sum(w.quantity) as quantity, sum(w.event_count) as event_count
-      from usage_unfolded w
+      from (
+        select w.license_id, w.meter, w.day, sum(w.quantity) as quantity,
+          sum(w.event_count) as event_count
+        from usage_unfolded w
+        where \(Self.all(ofPage)) group by 1, 2, 3) w
       left join billing_interval b on b.license_id = w.license_id
         and b.effective_from <= w.day and (w.day < b.until or b.until is null)
       group by 1, 2, 3, 4

@@ -92,16 +92,21 @@ extension UsageSQL {
   /// The rows that no merge has taken of the wanted licenses. If licenses are named, these are all
   /// waiting rows.
   ///
-  /// A license that is named is looked for in each row. The licenses of customers are put into a
-  /// hash table first: PostgreSQL would put the rows into it instead. `coalesce` keeps it from
-  /// making a join of this.
+  /// A license that is named is looked for in each row of large flushes. The licenses of customers
+  /// are put into a hash table first: PostgreSQL would put the rows into it instead. `coalesce`
+  /// keeps it from making a join of this. Rows of small flushes have an index by license.
   mutating func unmergedOfWanted() -> String {
     if !question.licenses.isEmpty {
       return "usage_waiting_of(\(add(.identifiers(question.licenses), "text[]")))"
     }
+    let columns =
+      "u.license_id, u.meter, u.hour, u.quantity, u.event_count, u.minutes, u.dimensions"
     return """
-      (select * from usage_unmerged u
-        where coalesce(u.license_id in (select license_id from wanted), false) offset 0)
+      (select \(columns) from usage_unmerged_large u
+        where coalesce(u.license_id in (select license_id from wanted), false)
+      union all
+      select \(columns) from wanted f, lateral (
+        select * from usage_pending_recent u where u.license_id = f.license_id offset 0) u)
       """
   }
 
@@ -193,16 +198,26 @@ extension UsageSQL {
   private mutating func meterHours(_ hours: [Range<Int64>]) -> String {
     let spans = spans(hours, Self.time)
     let meters = meterCondition("u.meter")
+    func part(_ table: String, _ columns: String, _ condition: String, _ span: Spans) -> String {
+      """
+      select null::text as license_id, null::text as customer_id, u.meter, u.at, u.quantity,
+        u.event_count
+      from \(span.leading)lateral (
+        select u.meter, \(Self.hourStart) as at, \(columns) from \(table) u
+        where \(condition) offset 0) u
+      """
+    }
     return Self.all(spans) { span in
-      ["usage_meter_hour", "usage_meter_hour_delta", "usage_unmerged"].map { table in
-        """
-        select null::text as license_id, null::text as customer_id, u.meter, u.at, u.quantity,
-          u.event_count
-        from \(span.leading)lateral (
-          select u.meter, \(Self.hourStart) as at, u.quantity, u.event_count from \(table) u
-          where \(span.holds("u.hour"))\(meters) offset 0) u
-        """
-      }.joined(separator: " union all ")
+      let condition = span.holds("u.hour") + meters
+      let merged = ["usage_meter_hour", "usage_meter_hour_delta"].map {
+        part($0, "u.quantity, u.event_count", condition, span)
+      }
+      // Most of many waiting rows are of one hour. PostgreSQL expects few rows in a range of hours,
+      // and `coalesce` keeps it from sorting all of them.
+      let waiting = part(
+        "usage_unmerged", "sum(u.quantity) as quantity, sum(u.event_count) as event_count",
+        "coalesce(\(span.holds("u.hour")), false)\(meters) group by u.meter, u.hour", span)
+      return (merged + [waiting]).joined(separator: " union all ")
     }
   }
 
@@ -232,22 +247,49 @@ extension UsageSQL {
   private mutating func customerDays(_ days: [Range<Int64>]) -> String {
     let spans = spans(days, Self.date)
     let meters = meterCondition("u.meter")
-    var (ofTotals, ofWaiting) = (meters, meters)
-    if !question.customers.isEmpty {
-      let customers = add(.identifiers(question.customers), "text[]")
-      ofTotals += " and u.customer_id = any (\(customers))"
-      ofWaiting += " and l.customer_id = any (\(customers))"
+    guard !question.customers.isEmpty else {
+      return Self.all(spans) { span in
+        totalDays(span, meters) + " union all " + Self.waitingDays(span, meters)
+      }
     }
+    let customers = add(.identifiers(question.customers), "text[]")
     return Self.all(spans) { span in
       """
-      select null::text as license_id, u.customer_id, u.meter, \(Self.dayStart) as at, u.quantity, u.event_count
-      from usage_customer_day u\(span.trailing) where \(span.holds("u.day"))\(ofTotals)
+      \(totalDays(span, meters + " and u.customer_id = any (\(customers))"))
       union all
-      select null, coalesce(l.customer_id, ''), u.meter, \(Self.dayStart), u.quantity, u.event_count
-      from usage_unfolded u left join license l on l.license_id = u.license_id\(span.trailing)
-      where \(span.holds("u.day"))\(ofWaiting)
+      select null, u.customer_id, u.meter, \(Self.dayStart), u.quantity, u.event_count
+      from usage_unfolded_of(\(customers)) u\(span.trailing) where \(span.holds("u.day"))\(meters)
       """
     }
+  }
+
+  private func totalDays(_ span: Spans, _ condition: String) -> String {
+    """
+    select null::text as license_id, u.customer_id, u.meter, \(Self.dayStart) as at, u.quantity, u.event_count
+    from usage_customer_day u\(span.trailing) where \(span.holds("u.day"))\(condition)
+    """
+  }
+
+  /// The rows of all licenses that are not folded in yet. They are added up before their customers
+  /// are looked up. `coalesce` keeps PostgreSQL from expecting hardly any rows between two days: it
+  /// then looked up each of 200,000 rows by itself.
+  private static func waitingDays(_ span: Spans, _ meters: String) -> String {
+    let (low, high) = (span.low, span.high)
+    let ofDays =
+      "u.hour >= \(low)::timestamp at time zone 'UTC' and u.hour < \(high)::timestamp at time zone 'UTC'"
+    return """
+      select null, coalesce(l.customer_id, ''), u.meter, u.at, u.quantity, u.event_count
+      from (
+        select license_id, meter, at, sum(quantity) as quantity, sum(event_count) as event_count
+        from (
+          select u.license_id, u.meter, \(dayStart) as at, u.quantity, u.event_count
+          from usage_delta u\(span.trailing) where coalesce(\(span.holds("u.day")), false)\(meters)
+          union all
+          select u.license_id, u.meter, \(hourStart) / 86400 * 86400, u.quantity, u.event_count
+          from usage_unmerged u\(span.trailing) where coalesce(\(ofDays), false)\(meters)
+        ) w group by 1, 2, 3
+      ) u left join license l on l.license_id = u.license_id
+      """
   }
 
   /// The hours whose minutes are partly deleted, so that they do not add up to the hour.

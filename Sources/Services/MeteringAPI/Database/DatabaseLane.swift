@@ -196,8 +196,9 @@ final class DatabaseLane: @unchecked Sendable {
       let connection = try PostgresConnection.toKnownSchema(
         url: url, application: "metering-api-\(name)",
         statementTimeoutMilliseconds: statementMilliseconds)
-      // Compiling a plan takes longer than most reads.
-      try connection.execute("set jit = off")
+      // Compiling a plan takes longer than most reads. Reads of all licenses add up what waits to
+      // be merged, and with the default of 4 MB they did so by way of the disk.
+      try connection.execute("set jit = off; set work_mem = '32MB'")
       // Rows of one license lie in many blocks.
       try connection.askForBlocksTogether()
       if isReadOnly { try connection.readOnly() }

@@ -1,5 +1,5 @@
 -- The usage of a customer's licenses on each day in [from_day, to_day), by meter.
-create function customer_days_by_totals(customer text, from_day date, to_day date)
+create or replace function customer_days_by_totals(customer text, from_day date, to_day date)
 returns table (meter text, day date, quantity numeric, event_count bigint)
 language sql stable parallel safe as $$
   select u.meter, u.day, sum(u.quantity), sum(u.event_count)::bigint
@@ -8,7 +8,6 @@ language sql stable parallel safe as $$
     where t.customer_id = customer and t.day >= from_day and t.day < to_day
     union all
     select w.meter, w.day, w.quantity, w.event_count
-    from usage_unfolded w join license l on l.license_id = w.license_id
-    where l.customer_id = customer and w.day >= from_day and w.day < to_day
+    from usage_unfolded_of(array[customer]) w where w.day >= from_day and w.day < to_day
   ) u group by 1, 2 having sum(u.event_count) <> 0
 $$;

@@ -12,9 +12,8 @@ language sql stable parallel safe as $$
     where l.customer_id = customer
     union all
     select w.license_id, w.meter, p.first_day, p.end_day, w.quantity, w.event_count
-    from usage_unfolded w join license l on l.license_id = w.license_id,
-      period_of(w.license_id, w.day) p
-    where l.customer_id = customer and p.end_day > from_day and p.first_day < to_day
+    from usage_unfolded_of(array[customer]) w, period_of(w.license_id, w.day) p
+    where p.end_day > from_day and p.first_day < to_day
     union all
     select t.license_id, t.meter, t.period_start, t.period_end, -t.quantity, -t.event_count
     from usage_late_total t join license l on l.license_id = t.license_id

@@ -1,6 +1,6 @@
 -- Closes the periods in `closing` and returns how many. Call it once in a transaction, after
 -- usage_close_lock().
-create function usage_close_chosen(of_close bigint) returns bigint
+create or replace function usage_close_chosen(of_close bigint) returns bigint
 language plpgsql set jit = off set plan_cache_mode = force_custom_plan set work_mem = '32MB' as $$
 declare
   made bigint;
@@ -10,13 +10,19 @@ begin
   -- close does not wait for combining.
   if usage_closing_appended() then perform pg_advisory_xact_lock(usage_combine_lock_key()); end if;
   perform pg_advisory_xact_lock(limit_lock_key());
-  with taken as (
+  with large as (
     delete from only usage_pending where ctid = any (array(
-      select p.place from usage_unmerged p join closing c on c.license_id = p.license_id
+      select p.place from usage_unmerged_large p join closing c on c.license_id = p.license_id
         and p.hour < c.boundary::timestamp at time zone 'UTC'
       where p.hour < (select max(boundary)::timestamp at time zone 'UTC' from closing)))
     returning *
-  ) insert into merging select * from taken;
+  ), recent as (
+    delete from usage_pending_recent where ctid = any (array(
+      select p.place from closing c, lateral (
+        select q.ctid as place from usage_pending_recent q where q.license_id = c.license_id
+          and q.hour < c.boundary::timestamp at time zone 'UTC' offset 0) p))
+    returning *
+  ) insert into merging select * from large union all select * from recent;
   if found then
     perform usage_merging_isolate();
     perform usage_closed_domains_keep();

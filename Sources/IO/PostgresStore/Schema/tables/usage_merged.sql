@@ -1,6 +1,7 @@
 -- The place in the log up to which all events of a partition are merged. In every snapshot, no row
--- of usage_pending has a place before the mark. Readers and merges begin at the mark, so they pass
--- by rows that are deleted but cannot be removed yet. A partition without a row here is read whole.
+-- of usage_pending or usage_pending_recent has a place before the mark. Readers of usage_pending and
+-- merges begin at the mark, so they pass by rows that are deleted but cannot be removed yet. A
+-- partition without a row here is read whole.
 create table usage_merged (
   partition int primary key constraint usage_merged_partition_exists check (partition >= 0),
   log_epoch int not null,

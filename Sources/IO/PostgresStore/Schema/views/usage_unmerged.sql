@@ -1,12 +1,12 @@
--- Shows the rows of usage_pending that no merge has taken, with their places in the table. `offset 0`
--- makes the planner look up each run separately. It also keeps conditions on licenses out, so every
--- pending row is read. usage_waiting_of looks for single licenses.
+-- Shows all rows that no merge has taken. `place` is a place in usage_pending or in
+-- usage_pending_recent. Rows of small flushes are read without the marks of usage_merged, so that a
+-- condition on a license finds them by their index. While an open transaction keeps many of them
+-- dead, aggregators write to usage_pending only.
 create or replace view usage_unmerged as
-select p.log_epoch, p.partition, p.license_id, p.meter, p.hour, p.first_offset, p.last_offset,
-  p.quantity, p.event_count, p.minutes, p.dimensions, p.place
-from usage_pending_run r, lateral (
-  select q.*, q.ctid as place from only usage_pending q
-  where q.partition >= r.partition and q.partition <= r.last_partition
-    and (q.partition, q.log_epoch, q.first_offset) >= (r.partition, r.log_epoch, r.next_offset)
-  offset 0
-) p;
+select log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count,
+  minutes, dimensions, place
+from usage_unmerged_large
+union all
+select log_epoch, partition, license_id, meter, hour, first_offset, last_offset, quantity, event_count,
+  minutes, dimensions, ctid
+from usage_pending_recent;
