@@ -21,6 +21,10 @@ package enum OnlineIndexes {
     Index(
       name: "usage_pending_by_place",
       definition: "usage_pending (partition, log_epoch, first_offset)", before: 29),
+    // Lists a customer's closed periods. Without it, a page walked over those of all customers.
+    Index(
+      name: "usage_period_closed_in_order",
+      definition: "usage_period_closed (customer_id, license_id, meter, period_start)"),
     // Finds a webhook-id, which receivers quote.
     Index(name: "webhook_delivery_by_webhook_id", definition: "webhook_delivery (webhook_id)"),
     // Lists an endpoint's deliveries, newest first, on a customer's pages.

@@ -27,6 +27,10 @@ create table usage_period_closed (
 
 create index usage_period_closed_by_customer on usage_period_closed (customer_id, period_end);
 
+-- Pages of a customer's periods are in this order.
+create index usage_period_closed_in_order
+  on usage_period_closed (customer_id, license_id, meter, period_start);
+
 create index usage_period_closed_by_end on usage_period_closed (period_end);
 
 create trigger usage_period_closed_is_final before update or delete or truncate
