@@ -22,7 +22,8 @@ struct PeriodSQL {
       return "$\(parameters.count)::\(type)"
     }
     grace = "make_interval(secs => \(add(.integer(filter.graceSeconds), "bigint")))"
-    license = filter.license.map { add(.identifier($0), "text") }
+    // Results of functions have the database's collation, and indexes have "C".
+    license = filter.license.map { add(.identifier($0), "text") + " collate \"C\"" }
     customer = filter.customer.map { add(.identifier($0), "text") }
     var wanted: [String] = []
     if let license { wanted.append("t.license_id = \(license)") }
@@ -207,7 +208,9 @@ struct PeriodSQL {
     left join usage_period_closed x using (license_id, meter, period_start)
     left join license l using (license_id)
     left join usage_late a using (license_id, meter, period_start)
-    left join usage_late_pending p using (license_id, meter, period_start)
+    left join (
+      select * from usage_late_pending w where \(Self.all(license.map { ["w.license_id = \($0)"] } ?? []))
+    ) p using (license_id, meter, period_start)
     order by 1, 2, 3
     """
   }
