@@ -19,6 +19,31 @@ import Testing
     #expect(backlog.isByLicense(1))
   }
 
+  @Test func `Rows of partitions that were lost are no longer counted`() {
+    backlog.ownedPartitions = [0, 1]
+    backlog.add(1_000)
+    backlog.ownedPartitions = [0, 1, 2]
+    #expect(backlog.count == 1_000)
+    backlog.ownedPartitions = [1, 2]
+    #expect(backlog.count == 0)
+    // A merge that had begun before subtracts them.
+    backlog.add(-400)
+    #expect(backlog.count == 0)
+  }
+
+  @Test func `A backlog is over when it is merged, although new rows wait`() {
+    backlog.isBehind = true
+    backlog.add(300_000)
+    backlog.settled()
+    #expect(backlog.isSettling)
+    backlog.isBehind = false
+    #expect(backlog.isSettling)
+    backlog.add(-250_000)
+    #expect(backlog.isSettling)
+    backlog.settled()
+    #expect(!backlog.isSettling)
+  }
+
   @Test func `No flush gets an index by license while too many dead rows are kept`() {
     backlog.deadRows = 500_001
     #expect(!backlog.isByLicense(1))

@@ -35,9 +35,20 @@ final class MergeBacklog: @unchecked Sendable {
 
   var count: Int { locked { rows } }
 
+  /// Rows of partitions that went to another process are merged there, and nobody here would ever
+  /// subtract them. So the count begins anew. Uncounted rows are merged at the next interval.
   var ownedPartitions: [Int32] {
     get { locked { owned } }
-    set { locked { owned = newValue } }
+    set {
+      locked {
+        if !Set(owned).isSubset(of: newValue) {
+          rows = 0
+          gauge.set(rows)
+          changed()
+        }
+        owned = newValue
+      }
+    }
   }
 
   /// Whether the consumer is reading as fast as it can. It then needs the processors more than
@@ -70,6 +81,11 @@ final class MergeBacklog: @unchecked Sendable {
   /// Whether the consumer is behind, or was behind and most of the rows from that time are not
   /// merged. Until then, nothing that can wait should use the processors.
   var isSettling: Bool { locked { behind || settles } }
+
+  /// The rows of a backlog are merged, and what waits now came afterwards.
+  func settled() {
+    locked { if !behind { settles = false } }
+  }
 
   private func changed() {
     changes &+= 1

@@ -95,6 +95,8 @@ final class Merger: Sendable {
             ? try mergeInTwo(portion, connection, &second) : try merge.run(portion, connection)
         }
         health.degraded("merges", problem: nil)
+        // At a high rate, new rows wait whenever a merge ends. They are not a backlog.
+        if now - lastBehind >= Self.caughtUpMilliseconds { backlog.settled() }
         leastPortions = 1
         last = Monotonic.milliseconds
         sinceVacuum += moved

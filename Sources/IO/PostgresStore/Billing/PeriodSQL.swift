@@ -101,10 +101,12 @@ struct PeriodSQL {
       """
   }
 
+  /// Results of functions have the database's collation, which must not decide what comes first.
   private func source(_ table: String, _ condition: String) -> String {
     """
-    (select t.license_id, t.meter, t.period_start, t.period_end from \(table)
-      where \(condition) order by 1, 2, 3 limit \(limit))
+    (select t.license_id collate "C" as license_id, t.meter collate "C" as meter, t.period_start,
+        t.period_end
+      from \(table) where \(condition) order by 1, 2, 3 limit \(limit))
     """
   }
 

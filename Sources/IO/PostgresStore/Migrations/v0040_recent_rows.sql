@@ -15,6 +15,21 @@ create index usage_pending_recent_by_place
   on usage_pending_recent (partition, log_epoch, first_offset);
 create index usage_pending_recent_by_license on usage_pending_recent (license_id);
 
+-- Services go on between this migration and deploy/roles.sql.
+do $grants$
+declare
+  given record;
+begin
+  for given in
+    select distinct a.grantee::regrole as role, a.privilege_type as privilege
+    from pg_class c, aclexplode(c.relacl) a
+    where c.oid = 'usage_pending'::regclass and a.grantee <> 0
+      and a.privilege_type in ('SELECT', 'INSERT')
+  loop
+    execute format('grant %s on usage_pending_recent to %s', given.privilege, given.role);
+  end loop;
+end $grants$;
+
 create view usage_unmerged_large as
 select p.log_epoch, p.partition, p.license_id, p.meter, p.hour, p.first_offset, p.last_offset,
   p.quantity, p.event_count, p.minutes, p.dimensions, p.place
