@@ -16,7 +16,7 @@ package struct FlushStore {
     self.owner = owner
   }
 
-  /// Where a flush appends usage, as COPY names it.
+  /// The table and the columns to which a flush appends usage, as COPY names them.
   ///
   /// - Parameter byLicense: whether the rows get an index by license. A large flush should do
   ///   without, because it makes each row twice as dear.

@@ -7,6 +7,7 @@ final class MergeBacklog: @unchecked Sendable {
   // All state is used with the condition's lock held.
   private let condition = MonotonicCondition()
   private var rows = 0
+  private var added = 0
   private var owned: [Int32] = []
   private var behind = false
   private var changes = 0
@@ -26,6 +27,7 @@ final class MergeBacklog: @unchecked Sendable {
 
   func add(_ count: Int) {
     locked {
+      added += max(0, count)
       rows = max(0, rows + count)
       if !behind, rows < Self.settledRows { settles = false }
       gauge.set(rows)
@@ -35,20 +37,23 @@ final class MergeBacklog: @unchecked Sendable {
 
   var count: Int { locked { rows } }
 
-  /// Rows of partitions that went to another process are merged there, and nobody here would ever
-  /// subtract them. So the count begins anew. Uncounted rows are merged at the next interval.
+  /// How many rows were added so far.
+  var allAdded: Int { locked { added } }
+
+  /// Forgets the rows that were added before `mark`, a value of `allAdded`. A merge of all owned
+  /// partitions has taken them, or another process owns their partitions now and has taken them.
+  /// Nobody here would ever subtract the latter.
+  func merged(before mark: Int) {
+    locked {
+      rows = min(rows, added - mark)
+      gauge.set(rows)
+      changed()
+    }
+  }
+
   var ownedPartitions: [Int32] {
     get { locked { owned } }
-    set {
-      locked {
-        if !Set(owned).isSubset(of: newValue) {
-          rows = 0
-          gauge.set(rows)
-          changed()
-        }
-        owned = newValue
-      }
-    }
+    set { locked { owned = newValue } }
   }
 
   /// Whether the consumer is reading as fast as it can. It then needs the processors more than

@@ -79,6 +79,8 @@ final class Merger: Sendable {
           || !backlog.isBehind
             && (isDue || waiting > min(Self.dueRows, settings.maxPendingRows / 4))
       else { continue }
+      // The mark comes first, so that each row before it is of a partition that is merged below.
+      let mark = backlog.allAdded
       let mine = backlog.ownedPartitions
       guard !mine.isEmpty else { continue }
       do {
@@ -94,6 +96,7 @@ final class Merger: Sendable {
             isSettling && waiting >= Self.rowsWorthTwo && portion.count >= 2
             ? try mergeInTwo(portion, connection, &second) : try merge.run(portion, connection)
         }
+        if !stop.isRaised { backlog.merged(before: mark) }
         health.degraded("merges", problem: nil)
         // At a high rate, new rows wait whenever a merge ends. They are not a backlog.
         if now - lastBehind >= Self.caughtUpMilliseconds { backlog.settled() }
